@@ -1,0 +1,114 @@
+# Tubepost. `make`, `make run`, `make test`, `make bench`, `make lint`, `make fuzz`, `make install`.
+# Variants, each in its own folder below build/: SAN=1 (ASan, UBSan), TSAN=1, COVERAGE=1. CC=clang works too.
+
+SHELL := /bin/bash
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+B := build
+VARIANT :=
+ifdef SAN
+B := build/san
+VARIANT := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
+ifdef TSAN
+B := build/tsan
+VARIANT := -fsanitize=thread
+endif
+ifdef COVERAGE
+B := build/coverage
+VARIANT := --coverage
+endif
+
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+ifneq ($(shell scripts/setup --check build && echo yes),yes)
+$(shell scripts/setup build >&2)
+endif
+endif
+
+OPT ?= -O2
+MARCH ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
+DPDK_CFLAGS := $(patsubst -I%,-isystem %,$(filter-out -O%,$(shell pkg-config --cflags libdpdk)))
+CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags liburing libcyaml jansson)
+CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+  -Wpointer-arith -Wvla -fno-strict-aliasing $(DPDK_CFLAGS) $(MARCH) $(VARIANT)
+LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
+# A sanitizer brings its own heap.
+HEAP := $(if $(SAN)$(TSAN),,-ljemalloc)
+LDLIBS := $(shell pkg-config --libs libdpdk liburing libssl libcrypto libcyaml jansson) $(HEAP)
+
+LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
+LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
+PROGRAM_SOURCES := $(wildcard engine/main/*.c)
+BENCH_SOURCES := $(wildcard bench/*.c)
+UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
+UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
+UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
+
+PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
+  $(if $(wildcard engine/main/mailboxd.c),$(B)/tubepost-mailboxd) \
+  $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
+  $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
+
+.PHONY: all run test unit bench lint fuzz install clean help
+.SECONDARY:
+all: $(PROGRAMS)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/libtubepost.a: $(LIB_OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/tubepostd: $(B)/engine/main/tubepostd.o $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tubepost-mailboxd: $(B)/engine/main/mailboxd.o $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tubepost: $(B)/engine/main/tubepost.o $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tubepost-bench: $(BENCH_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
+
+unit: $(UNIT_TESTS)
+	@tests/run --build $(B) unit
+
+run: all
+	@scripts/run
+
+test: all $(UNIT_TESTS)
+	@scripts/setup test
+	@tests/run --build $(B) all
+
+bench: all
+	@scripts/setup bench
+	@bench/compare
+
+lint:
+	@scripts/setup lint
+	@scripts/lint
+
+fuzz:
+	@scripts/setup fuzz
+	@tests/fuzz/run
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/tubepostd $(B)/tubepost-mailboxd $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(B)/tubepost $(B)/tubepost-bench $(DESTDIR)$(PREFIX)/bin/
+
+clean:
+	rm -rf build
+
+help:
+	@sed -n 's/^# //p' Makefile | head -2
+
+-include $(shell find $(B) -name '*.d' -not -path '*/peers/*' 2>/dev/null)

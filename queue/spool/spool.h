@@ -1,0 +1,116 @@
+/*
+ * spool: messages on the log, one spool a shard.
+ *
+ * A message is received between spool_begin and spool_commit; aborting at any moment leaves nothing
+ * behind. After commit it lives until every recipient is finished (delivered, or failed and bounced);
+ * then it is forgotten, on disk too. What is kept per message outside the log's memory is the
+ * struct message below; bodies are read through spool_read.
+ *
+ * Bodies are in wire form: CRLF lines, dot-stuffed, ending with CRLF, without the final ".CRLF".
+ * The spool does not look at them.
+ *
+ * The three answers of a crash: a message whose commit was reported durable must exist afterwards; one
+ * whose commit was not may exist, whole; any other must not.
+ */
+#pragma once
+#include "engine/core/ref.h"
+#include "engine/core/slice.h"
+#include <errno.h>
+
+struct log;
+struct spool;
+struct spool_draft; /* a message being received */
+
+enum spool_flags { SPOOL_8BITMIME = 1, SPOOL_SMTPUTF8 = 2, SPOOL_BOUNCE = 4 };
+
+enum recipient_state {
+    RECIPIENT_WAITING,   /* not delivered yet */
+    RECIPIENT_DELIVERED, /* a server has taken it */
+    RECIPIENT_FAILED,    /* refused or expired; a bounce was committed, or none is owed */
+};
+
+struct recipient {
+    struct slice forward_path; /* mailbox, without <> */
+    uint8_t state;             /* enum recipient_state */
+};
+
+struct envelope {
+    struct slice reverse_path; /* without <>; empty: the null reverse-path */
+    uint32_t flags;            /* enum spool_flags */
+    int64_t arrival_wall_s;
+};
+
+/* A committed message. Read-only outside the spool, except `owner`. */
+struct message {
+    uint64_t id;            /* never used twice by any spool of this folder */
+    struct envelope envelope;
+    uint64_t body_bytes;
+    uint32_t recipient_count;
+    uint32_t waiting_count; /* recipients in RECIPIENT_WAITING */
+    struct recipient *recipients;
+    uint32_t attempts;       /* delivery attempts recorded with spool_note_attempt */
+    int64_t last_attempt_wall_s;
+    void *owner;             /* the scheduler's */
+};
+
+struct spool_waiter {
+    void (*done)(struct spool_waiter *waiter, int status); /* 0: durable; -errno: nothing was kept */
+};
+
+struct spool_settings {
+    uint64_t message_bytes_max;
+    uint32_t draft_count_max;
+};
+
+/* Recovers first: `found` runs for every message that still waits, in order of arrival; before spool_open
+ * returns. The log is borrowed. */
+int spool_open(struct spool **spool, struct log *log, const struct spool_settings *settings,
+               void (*found)(void *owner, struct message *message), void *owner);
+void spool_close(struct spool *spool); /* after everything in flight has been reported */
+
+/* 0; -EAGAIN: too many drafts; -ENOSPC: the disk or the spool is full; -EIO: the disk refuses. */
+int spool_begin(struct spool *spool, struct spool_draft **draft);
+/* The one copy. All or nothing: 0; -EAGAIN: log buffers are all under way, ask spool_when_room;
+ * -ENOSPC, -EIO; -EFBIG above message_bytes_max. After an error other than -EAGAIN: abort. */
+int spool_append(struct spool_draft *draft, const struct slice *parts, size_t count);
+/* `room` runs once, from the disk's completions, when spool_append may succeed again. */
+void spool_when_room(struct spool *spool, struct spool_waiter *room);
+/* The draft is given: it becomes *message, which the caller may use when `durable` has run with 0.
+ * 0 and the waiter runs later, or an error at once, after which the draft is gone. */
+int spool_commit(struct spool_draft *draft, const struct envelope *envelope, const struct slice *forward_paths,
+                 size_t count, struct message **message, struct spool_waiter *durable);
+void spool_abort(struct spool_draft *draft);
+
+/* These ride on the next block; a crash before that repeats a delivery, never loses one.
+ * When the last recipient is finished the message is forgotten: do not touch it afterwards. */
+void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index, enum recipient_state state);
+void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s);
+
+/* Reading: bytes of the body from `offset`, as many as lie together, held by *owner (taken for the caller: ref_drop
+ * it). 0; -EINPROGRESS: being fetched, fetch->done runs, then ask again; -EAGAIN: fetch memory is out, try later; -EIO. */
+struct spool_fetch {
+    struct spool_waiter waiter;
+    void *private;
+};
+int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes, struct ref **owner,
+               struct spool_fetch *fetch);
+/* The caller of spool_read goes away before `done` ran. */
+void spool_fetch_cancel(struct spool *spool, struct spool_fetch *fetch);
+/* Holds a message while it is read by somebody, so that forgetting it waits. */
+void spool_message_hold(struct message *message);
+void spool_message_release(struct spool *spool, struct message *message);
+
+/* Housekeeping (copying forward, recycling): a bounded piece a round. Returns how much was done. */
+unsigned spool_round(struct spool *spool);
+
+struct message *spool_find(struct spool *spool, uint64_t id);
+void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message), void *owner);
+
+#define MESSAGE_ID_TEXT 14 /* 13 characters of base 32 and NUL */
+void message_id_format(uint64_t id, char text[MESSAGE_ID_TEXT]);
+int message_id_parse(struct slice text, uint64_t *id);
+
+struct spool_counters {
+    uint64_t committed, forgotten, aborted, bytes_in, live_messages, copied_forward_bytes, recovered, damaged_bytes;
+};
+const struct spool_counters *spool_counters(const struct spool *spool);
