@@ -1,0 +1,279 @@
+"""Inputs that have broken mail servers, against the whole relay over kernel sockets.
+
+Each row is (name, bytes after the greeting, wanted outcome); TUBEPOST_TARGET in test_dpdk.py runs the same rows
+over our own TCP.
+"""
+import os
+import re
+import threading
+import time
+import unittest
+
+from harness import Client, SystemTest, dialogue, wait_until
+
+ENVELOPE = b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@example.org>\r\n"
+SECOND = b"MAIL FROM:<smuggled@c.test>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
+
+
+def codes(reply):
+    return [line[:3] for line in reply.decode("utf-8", "replace").split("\r\n") if re.match(r"\d{3} ", line)]
+
+
+class Cases(SystemTest):
+    def setUp(self):
+        super().setUp()
+        self.lmtp = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
+        self.server = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{self.lmtp.to}\"]}}", settings=self.settings())
+        self.port = self.server.port
+
+    def settings(self):
+        return "limits: {message_bytes: 1M}"
+
+    def alive(self):
+        """The relay still serves others, and says how many messages had come before."""
+        before = len(self.lmtp.messages)
+        with Client(self.port) as client:
+            client.command("EHLO alive.test")
+            client.command("MAIL FROM:<alive@c.test>")
+            client.command("RCPT TO:<b@example.org>")
+            client.command("DATA")
+            self.assertTrue(client.command(b"Subject: alive\r\n\r\nx\r\n.\r\n").startswith("250"))
+        wait_until(lambda: len(self.lmtp.messages) > before and self.lmtp.messages[-1][0] == "alive@c.test", "the message")
+
+    def test_smuggling_sequences_never_end_a_message(self):
+        for end in (b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n"):
+            with self.subTest(end=end):
+                reply = dialogue(self.port, ENVELOPE + b"DATA\r\n", b"Subject: x\r\n\r\none" + end + SECOND
+                                 + b"Subject: smuggled\r\n\r\ntwo\r\n.\r\n", b"QUIT\r\n")
+                self.assertEqual(len(self.lmtp.messages), 0, reply)
+                self.assertEqual(codes(reply)[:5], ["220", "250", "250", "250", "354"])
+                self.assertIn(b"\r\n550 5.6.0", reply)
+                self.assertEqual(codes(reply)[-1], "221")
+                self.assertEqual(len(codes(reply)), 7, reply)
+        self.alive()
+
+    def test_the_end_of_data_is_found_when_cut_at_every_byte(self):
+        for cut in range(1, 5):
+            end = b"\r\n.\r\n"
+            with Client(self.port) as client:
+                for line in ENVELOPE.split(b"\r\n")[:-1]:
+                    client.command(line + b"\r\n")
+                client.command("DATA")
+                client.send(b"Subject: cut\r\n\r\nbody" + end[:cut])
+                time.sleep(0.05)
+                self.assertTrue(client.command(end[cut:]).startswith("250"))
+        wait_until(lambda: len(self.lmtp.messages) == 4, "four messages")
+        for _, _, body in self.lmtp.messages:
+            self.assertTrue(body.endswith(b"Subject: cut\r\n\r\nbody\r\n"))
+
+    def test_dots_are_kept(self):
+        with Client(self.port) as client:
+            for line in ENVELOPE.split(b"\r\n")[:-1]:
+                client.command(line + b"\r\n")
+            client.command("DATA")
+            self.assertTrue(client.command(b"H: x\r\n\r\n..\r\n...\r\n.. a\r\n.\r\n").startswith("250"))
+        wait_until(lambda: self.lmtp.messages, "the message")
+        self.assertTrue(self.lmtp.messages[0][2].endswith(b"H: x\r\n\r\n.\r\n..\r\n. a\r\n"))
+
+    def test_bdat_chunks_are_joined_stuffed_and_in_sync(self):
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            self.assertTrue(client.command(b"BDAT 5\r\nMAIL ").startswith("503"))
+            client.command("MAIL FROM:<a@c.test>")
+            client.command("RCPT TO:<b@example.org>")
+            self.assertTrue(client.command(b"BDAT 12\r\nH: x\r\n\r\n.do").startswith("250"))
+            self.assertTrue(client.command(b"BDAT 3 LAST\r\nt\r\n").startswith("250"))
+            self.assertTrue(client.command("NOOP").startswith("250"))
+            for wrong in ("BDAT", "BDAT -1", "BDAT x", "BDAT 18446744073709551616"):
+                client.command("MAIL FROM:<a@c.test>")
+                client.command("RCPT TO:<b@example.org>")
+                self.assertRegex(client.command(wrong), "^5(01|00|52|21) ")
+                self.assertTrue(client.command("RSET").startswith("250"))
+        wait_until(lambda: self.lmtp.messages, "the message")
+        self.assertTrue(self.lmtp.messages[0][2].endswith(b"H: x\r\n\r\n.dot\r\n"))
+
+    def test_a_chunk_above_the_size_limit_is_consumed_and_refused(self):
+        with Client(self.port) as client:
+            for line in ENVELOPE.split(b"\r\n")[:-1]:
+                client.command(line + b"\r\n")
+            size = 2 * 1024 * 1024
+            client.send(b"BDAT %d LAST\r\n" % size)
+            client.send(b"x" * size)
+            self.assertTrue(client.reply().startswith("552 5.3.4"))
+            self.assertTrue(client.command("NOOP").startswith("250"))
+
+    def test_sizes(self):
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            self.assertTrue(client.command("MAIL FROM:<a@c.test> SIZE=99999999").startswith("552 5.3.4"))
+            self.assertRegex(client.command("MAIL FROM:<a@c.test> SIZE=-1"), "^501")
+            self.assertRegex(client.command("MAIL FROM:<a@c.test> SIZE=99999999999999999999999"), "^5(01|52)")
+            self.assertTrue(client.command("MAIL FROM:<a@c.test> FOO=BAR").startswith("555"))
+            self.assertTrue(client.command("MAIL FROM:<a@c.test> SIZE=10").startswith("250"))
+            client.command("RCPT TO:<b@example.org>")
+            client.command("DATA")
+            client.send(b"H: x\r\n\r\n" + (b"y" * 998 + b"\r\n") * 1200)
+            self.assertTrue(client.command(b".\r\n").startswith("552 5.3.4"))
+            self.assertTrue(client.command("NOOP").startswith("250"))
+        self.assertEqual(self.lmtp.messages, [])
+
+    def test_long_lines_cost_bounded_memory(self):
+        self.assertRegex(dialogue(self.port, b"EHLO " + b"x" * 4096 + b"\r\nQUIT\r\n"), rb"\r\n500 5\.5\.[26].*\r\n(.|\r\n)*221 |500")
+        before = self.resident()
+        reply = dialogue(self.port, b"x" * (1 << 20) + b"\r\n", b"QUIT\r\n")
+        self.assertIn(b"500", reply)
+        self.assertLess(self.resident() - before, 4 << 20)
+        self.alive()
+
+    def resident(self):
+        with open(f"/proc/{self.server.popen.pid}/status") as f:
+            return int(next(l for l in f if l.startswith("VmRSS")).split()[1]) * 1024
+
+    def test_odd_octets_are_refused(self):
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            for sender in (b"MAIL FROM:<a\0@c.test>\r\n", b"MAIL FROM:<\xff@c.test>\r\n", b"MAIL FROM:<a\x01@c.test>\r\n",
+                           "MAIL FROM:<ä@c.test>\r\n".encode()):
+                self.assertRegex(client.command(sender), "^5(01|00|53|55)")
+            self.assertTrue(client.command("MAIL FROM:<ä@c.test> SMTPUTF8\r\n".encode()).startswith("250"))
+
+    def test_pipelined_envelopes_and_quit_behind_the_dot(self):
+        reply = dialogue(self.port, ENVELOPE + b"DATA\r\n", b"Subject: p\r\n\r\nRCPT TO:<x@example.org>\r\n.\r\n"
+                         + ENVELOPE[len(b"EHLO c.test\r\n"):] + b"DATA\r\nSubject: q\r\n\r\nq\r\n.\r\nQUIT\r\n")
+        self.assertEqual(codes(reply), ["220", "250", "250", "250", "354", "250", "250", "250", "354", "250", "221"])
+        wait_until(lambda: len(self.lmtp.messages) == 2, "two messages")
+
+    def test_other_protocols_get_one_answer(self):
+        for hello in (b"GET / HTTP/1.1\r\nHost: x\r\nMAIL FROM:<a@b>\r\n\r\n", b"POST / HTTP/1.0\r\n\r\n",
+                      b"CONNECT x:25 HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500):
+            with self.subTest(hello=hello[:8]):
+                reply = dialogue(self.port, hello)
+                self.assertLessEqual(len(codes(reply)), 2, reply)
+        self.alive()
+
+    def test_limits_on_recipients_and_errors(self):
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            client.command("MAIL FROM:<a@c.test>")
+            client.send(b"".join(b"RCPT TO:<r%d@example.org>\r\n" % n for n in range(1002)))
+            replies = [client.reply()[:3] for _ in range(1002)]
+            self.assertEqual(replies[:1000], ["250"] * 1000)
+            self.assertEqual(replies[1000:], ["452", "452"])
+        reply = dialogue(self.port, b"EHLO c.test\r\n" + b"WRONG\r\n" * 2000)
+        self.assertEqual(codes(reply)[-1], "421")
+        self.assertLess(len(codes(reply)), 50)
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            self.assertTrue(client.command("RCPT TO:<b@example.org>").startswith("503"))
+            client.command("MAIL FROM:<a@c.test>")
+            self.assertTrue(client.command("MAIL FROM:<b@c.test>").startswith("503"))
+            self.assertTrue(client.command("DATA").startswith("5"))
+            self.assertTrue(client.command("VRFY b").startswith("252"))
+            self.assertTrue(client.command("EXPN b").startswith("502"))
+
+    def test_a_loop_is_cut(self):
+        body = b"Received: by x\r\n" * 100 + b"\r\nloop\r\n.\r\n"
+        with Client(self.port) as client:
+            for line in ENVELOPE.split(b"\r\n")[:-1]:
+                client.command(line + b"\r\n")
+            client.command("DATA")
+            self.assertTrue(client.command(body).startswith("554 5.4.6"))
+
+    def test_a_transaction_ends_whole(self):
+        with Client(self.port) as client:
+            for line in ENVELOPE.split(b"\r\n")[:-1]:
+                client.command(line + b"\r\n")
+            client.command("EHLO again.test")
+            self.assertTrue(client.command("RCPT TO:<b@example.org>").startswith("503"))
+            self.assertTrue(client.command("DATA").startswith("503"))
+            client.command("MAIL FROM:<a@c.test>")
+            client.command("RCPT TO:<b@example.org>")
+            client.command("RSET")
+            self.assertTrue(client.command("RCPT TO:<b@example.org>").startswith("503"))
+
+    def test_a_torn_message_leaves_nothing(self):
+        for torn in (b"DATA\r\nSubject: torn\r\n\r\nhalf", b"BDAT 100 LAST\r\nhalf"):
+            with Client(self.port) as client:
+                for line in ENVELOPE.split(b"\r\n")[:-1]:
+                    client.command(line + b"\r\n")
+                client.send(torn)
+        self.alive()
+        self.assertEqual([m[0] for m in self.lmtp.messages], ["alive@c.test"])
+
+    def test_text_of_peers_cannot_forge_lines(self):
+        with Client(self.port) as client:
+            client.command(b"EHLO x\x1b[31m%s%n\r\n")
+            client.command("EHLO c.test")
+            client.command("MAIL FROM:<a@c.test>")
+            client.command("RCPT TO:<b@example.org>")
+            client.command("DATA")
+            self.assertTrue(client.command(b"S: x\r\n\r\nx\r\n.\r\n").startswith("250"))
+        wait_until(lambda: self.lmtp.messages, "the message")
+        self.assertNotIn(b"\x1b", self.lmtp.messages[0][2])
+        self.assertNotIn("\x1b", self.server.output())
+
+    def test_a_thousand_slow_clients_leave_others_unharmed(self):
+        import socket
+        slow = []
+        for _ in range(1000):
+            s = socket.create_connection(("127.0.0.1", self.port), 30)
+            slow.append(s)
+        stop = threading.Event()
+
+        def drip():
+            text = b"EHLO slow.test\r\nMAIL FROM:<a@c.test>\r\n" * 10
+            for byte in text:
+                if stop.wait(0.5):
+                    return
+                for s in slow:
+                    s.send(bytes([byte]))
+        dripper = threading.Thread(target=drip)
+        dripper.start()
+        try:
+            started = time.monotonic()
+            for _ in range(5):
+                self.alive()
+            self.assertLess(time.monotonic() - started, 20)
+        finally:
+            stop.set()
+            dripper.join()
+            for s in slow:
+                s.close()
+
+
+class Normalize(SystemTest):
+    def test_bare_newlines_become_lines_and_never_a_second_message(self):
+        lmtp = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
+        relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{lmtp.to}\"]}}",
+                           settings="smtp: {bare_newline: normalize}")
+        reply = dialogue(relay.port, ENVELOPE + b"DATA\r\n", b"Subject: x\r\n\r\none\n.\n" + SECOND + b"two\r\n.\r\nQUIT\r\n")
+        self.assertEqual(codes(reply), ["220", "250", "250", "250", "354", "250", "221"])
+        wait_until(lambda: lmtp.messages, "the message")
+        self.assertEqual(len(lmtp.messages), 1)
+        body = lmtp.messages[0][2]
+        self.assertNotRegex(body, rb"(^|[^\r])\n")
+        self.assertTrue(body.endswith(b"two\r\n"))
+
+
+class NoOpenRelay(SystemTest):
+    def test_strangers_reach_only_our_destinations_by_any_address_form(self):
+        sink = self.sink()
+        relay = self.relay(f"  - {{match: example.org, via: smtp, to: [\"{sink.to}\"]}}\n"
+                           f"  - {{match: \"*\", via: smtp, to: [\"{sink.to}\"]}}", settings="relay_networks: [10.0.0.0/8]")
+        with Client(relay.port) as client:
+            client.command("EHLO stranger.test")
+            client.command("MAIL FROM:<a@stranger.test>")
+            for path in ("user@victim.test", "user%victim.test@example.org", "@a,@b:user@victim.test",
+                         "@example.org:user@victim.test", "victim.test!user", "victim.test!user@example.org",
+                         "\"user@victim.test\"@example.org", "user@victim.test@example.org", "user@[127.0.0.1]",
+                         "\"user\"@victim.test", "user", "", "@example.org"):
+                reply = client.command(f"RCPT TO:<{path}>")
+                self.assertRegex(reply, "^5", path)
+                if reply.startswith("421"):
+                    break
+                client.command("NOOP")
+            self.assertTrue(client.command("RCPT TO:<user@EXAMPLE.org>").startswith("250"))
+
+
+if __name__ == "__main__":
+    unittest.main()
