@@ -1,13 +1,14 @@
 /*
- * conf: the configuration of the programs: one YAML file, checked by a schema, read into plain structs.
+ * conf: the configuration of the programs: one YAML file, checked by a schema, read into plain
+ * structs.
  *
  * main loads one at start and again on SIGHUP; who holds the old one keeps it until nobody reads it
  * any more, then frees it. A bad file changes nothing: the report says for each mistake
  * "FILE:LINE:COLUMN: key: what is wrong, expected ...", and no struct is made.
  *
- * Every key has a default; a file that is empty, or none at all, is a valid configuration. Addresses,
- * networks, durations (nanoseconds) and sizes (bytes) are already parsed; semantic checks are done.
- * What each key means is in docs/configuration.md.
+ * Every key has a default; a file that is empty, or none at all, is a valid configuration.
+ * Addresses, networks, durations (nanoseconds) and sizes (bytes) are already parsed; semantic
+ * checks are done. What each key means is in docs/configuration.md.
  */
 #pragma once
 #include "engine/core/endpoint.h"
@@ -17,7 +18,12 @@ enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
 enum conf_bare_newline { CONF_BARE_NEWLINE_REFUSE, CONF_BARE_NEWLINE_NORMALIZE };
-enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG }; /* as logger_level */
+enum conf_log_level {
+    CONF_LOG_ERROR,
+    CONF_LOG_WARNING,
+    CONF_LOG_INFO,
+    CONF_LOG_DEBUG
+}; /* as logger_level */
 
 #define CONF_SHARDS_MAX 64
 
@@ -33,21 +39,22 @@ struct conf_listener {
     const char *name;
     struct endpoint *addresses;
     uint32_t addresses_count;
-    uint8_t protocol;   /* enum conf_protocol */
-    bool by_default;    /* nobody wrote it: an address that this machine lacks is worth a warning only */
+    uint8_t protocol; /* enum conf_protocol */
+    bool by_default;  /* nobody wrote it: an address that this machine lacks is worth a warning only
+                       */
     uint32_t unix_mode; /* permissions of unix sockets */
 };
 
 struct conf_route {
-    const char *match;       /* "example.org", ".example.org" (what is below it), or "*" */
-    uint8_t via;             /* enum conf_protocol */
-    struct endpoint *to;     /* tried in turn */
+    const char *match;   /* "example.org", ".example.org" (what is below it), or "*" */
+    uint8_t via;         /* enum conf_protocol */
+    struct endpoint *to; /* tried in turn */
     uint32_t to_count;
-    struct endpoint source;  /* address to connect from, port 0; ENDPOINT_NONE: any */
-    uint32_t connections;    /* at once, to all of `to` together, of one shard */
+    struct endpoint source;           /* address to connect from, port 0; ENDPOINT_NONE: any */
+    uint32_t connections;             /* at once, to all of `to` together, of one shard */
     uint32_t messages_per_connection; /* 0: no limit */
     uint32_t recipients_per_message;
-    bool pipelining;         /* use it where the peer offers it */
+    bool pipelining; /* use it where the peer offers it */
 };
 
 struct relay_conf {
@@ -84,16 +91,16 @@ struct relay_conf {
 
     struct {
         uint64_t message_bytes;
-        uint32_t recipients;             /* of one message */
-        uint32_t commands;               /* of one connection that carry no mail forward (NOOP, RSET, VRFY...) */
-        uint32_t errors;                 /* of one connection */
-        uint32_t messages;               /* of one connection; 0: no limit */
+        uint32_t recipients; /* of one message */
+        uint32_t commands; /* of one connection that carry no mail forward (NOOP, RSET, VRFY...) */
+        uint32_t errors;   /* of one connection */
+        uint32_t messages; /* of one connection; 0: no limit */
         uint32_t connections;            /* incoming, of the process */
         uint32_t connections_per_client; /* by address; clients in relay_networks are exempt */
         uint32_t line_bytes;             /* of message text, without CRLF */
         uint32_t header_bytes;           /* of the whole header section */
         uint32_t header_lines;
-        uint32_t hops;                   /* Received: fields */
+        uint32_t hops; /* Received: fields */
     } limits;
 
     struct { /* nanoseconds. Ours as server, then as client (RFC 5321 §4.5.3.2) */
@@ -109,7 +116,7 @@ struct relay_conf {
     } retry;
 
     struct {
-        uint8_t bare_newline; /* enum conf_bare_newline */
+        uint8_t bare_newline;                /* enum conf_bare_newline */
         bool pipelining, chunking, smtputf8; /* what the server offers */
     } smtp;
 
@@ -127,16 +134,14 @@ struct relay_conf {
         uint8_t level; /* enum conf_log_level */
     } log;
     struct {
-        uint64_t spin, poll; /* nanoseconds: spin before sleeping; longest sleep where only polling finds work */
+        uint64_t spin, poll; /* nanoseconds: spin before sleeping; longest sleep where only polling
+                                finds work */
     } idle;
     struct {
-        bool pin;           /* each shard's thread to a processor of its own */
-        uint32_t first_cpu; /* shard i runs on the (first_cpu + i)th processor of those we may use */
+        bool pin; /* each shard's thread to a processor of its own */
+        uint32_t
+            first_cpu; /* shard i runs on the (first_cpu + i)th processor of those we may use */
     } cpu;
-};
-
-struct conf_user {
-    const char *name; /* local part, or local part @ domain */
 };
 
 struct mailboxd_conf {
@@ -146,7 +151,6 @@ struct mailboxd_conf {
     struct {
         const char *path; /* folder of the Maildirs: PATH/USER/{tmp,new,cur} */
         uint8_t durability;
-        uint32_t threads; /* that write and sync */
     } store;
     struct {
         bool any;           /* every safe local part is a user, made at the first delivery */
@@ -176,30 +180,37 @@ struct mailboxd_conf {
 #define CONF_PROBLEMS_MAX 32
 #define CONF_PROBLEM_BYTES 512
 
-/* What is wrong with a file, a line each, in the order of the file. Further ones are only counted. */
+/* What is wrong with a file, a line each. Further ones are only counted. */
 struct conf_report {
     uint32_t count;
     char problems[CONF_PROBLEMS_MAX][CONF_PROBLEM_BYTES];
 };
 
-/* Reads the file, or takes the defaults when path is NULL. `hostname` stands in where the file names none.
- * 0 and *conf is owned by the caller; -EINVAL: the report says why; -ENOMEM; another errno: the file cannot be
- * read, which the report says too. */
-int relay_conf_load(struct relay_conf **conf, const char *path, const char *hostname, struct conf_report *report);
+/* Reads the file, or takes the defaults when path is NULL. `hostname` stands in where the file
+ * names none. 0 and *conf is owned by the caller; -EINVAL: the report says why; -ENOMEM; another
+ * errno: the file cannot be read, which the report says too. */
+int relay_conf_load(struct relay_conf **conf, const char *path, const char *hostname,
+                    struct conf_report *report);
 void relay_conf_free(struct relay_conf *conf); /* NULL is fine */
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,
                        struct conf_report *report);
 void mailboxd_conf_free(struct mailboxd_conf *conf);
 
-/* What a relay_conf says of a domain (no case): the first route that matches, or NULL. *named: the route names a
- * domain, so anyone may send to it; otherwise it is for relay clients only. An empty domain matches "*" only. */
-const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice domain, bool *named);
+/* What a relay_conf says of a domain (no case): the first route that matches, or NULL. *named: the
+ * route names a domain, so anyone may send to it; otherwise it is for relay clients only. An empty
+ * domain matches "*" only. */
+const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice domain,
+                                          bool *named);
 
-/* May this client send to any destination? Clients on unix sockets may: the socket's permissions decide. */
+/* May this client send to any destination? Clients on unix sockets may: the socket's permissions
+ * decide. */
 bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client);
 
 /* Every key that a program knows, with what stands in for it: for documents and their tests.
- * `key` is as it is written in messages: "limits.message_bytes", "routes[].via". `value` is the default's text. */
-void relay_conf_each_key(void (*visit)(void *owner, const char *key, const char *value), void *owner);
-void mailboxd_conf_each_key(void (*visit)(void *owner, const char *key, const char *value), void *owner);
+ * `key` is as it is written in messages: "limits.message_bytes", "routes[].via". `value` is the
+ * default's text. */
+void relay_conf_each_key(void (*visit)(void *owner, const char *key, const char *value),
+                         void *owner);
+void mailboxd_conf_each_key(void (*visit)(void *owner, const char *key, const char *value),
+                            void *owner);
