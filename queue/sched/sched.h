@@ -1,0 +1,164 @@
+/*
+ * sched: which delivery is due, and how many connections its site may have. One a shard.
+ *
+ * A site is a set of next hops reached the same way; what limits and fails together. A delivery is
+ * one message on its way to one site, with those of its recipients that wait there. The relay adds
+ * deliveries, opens the connections that a site wants, takes the next delivery for each connection
+ * that is free, and says what became of it.
+ *
+ *   sched_add ──► READY ──sched_next──► ACTIVE ──sched_done──► gone
+ *                  ▲  ▲                  │   │
+ *              due │  └──sched_return────┘   └─sched_defer─► LATER (a heap by due time)
+ *                  └────────────────────────────────────────┘
+ *
+ * No I/O, no clock, no randomness but the seed. All times: nanoseconds of the shard's monotonic
+ * clock. Any number of deliveries of one site costs the others nothing: every operation touches one
+ * site and is O(1), or O(log n) in the heap of that site. A waiting recipient costs at most 200
+ * bytes.
+ *
+ * struct message is the spool's; the scheduler uses its `owner` and nothing else, and never frees
+ * it.
+ */
+#pragma once
+#include "engine/core/list.h"
+#include "engine/core/slice.h"
+#include "queue/sched/retry.h"
+#include <assert.h>
+
+struct message;
+struct sched;
+struct sched_site;
+struct sched_reason;
+
+#define SCHED_NEVER UINT64_MAX
+#define SCHED_REASON_BYTES_MAX 200 /* what is kept of a reason */
+
+struct sched_site_settings {
+    uint32_t connection_count_max; /* >= 1 */
+    struct retry_policy retry;     /* of a delivery that was deferred */
+    struct retry_policy reconnect; /* of a site that cannot be reached */
+    uint64_t expire_ns;            /* a message that is older is given up */
+};
+
+/* Read-only outside, and valid from sched_add until sched_done or sched_delete. */
+struct sched_delivery {
+    struct message *message;
+    struct sched_site *site;
+    uint32_t count;    /* recipients */
+    uint32_t attempts; /* failures so far */
+    uint64_t due_ns;
+    uint64_t expires_ns;
+    /* The scheduler's own. */
+    union {
+        struct list_node ready; /* READY: in the site's queue */
+        struct {                /* LATER: in the site's heap */
+            struct sched_delivery *child, *next, *previous;
+        } heap;
+    };
+    struct list_node by_age;                /* of its site, oldest first */
+    struct sched_delivery *next_of_message; /* message->owner is the first */
+    struct sched_reason *reason;
+    union {
+        uint32_t few[2];
+        uint32_t *many;
+    } indexes;
+    uint8_t state;
+};
+
+static_assert(sizeof(struct sched_delivery) <= 136,
+              "a waiting recipient costs at most 200 bytes, all counted");
+
+/* seed: makes the jitter. NULL when memory is short. Owned by the caller until sched_close. */
+struct sched *sched_open(uint64_t seed);
+void sched_close(struct sched *sched); /* sites and deliveries too; messages are left alone */
+
+/* owner: the caller's, see sched_site_owner. 0 or -ENOMEM. Lives until sched_close, or
+ * sched_site_close when it has no delivery and no connection. */
+int sched_site_open(struct sched *sched, const struct sched_site_settings *settings, void *owner,
+                    struct sched_site **site);
+void sched_site_close(struct sched_site *site);
+void sched_site_set(struct sched_site *site,
+                    const struct sched_site_settings *settings); /* from now on */
+void *sched_site_owner(const struct sched_site *site);
+
+struct sched_request {
+    struct message *message;
+    const uint32_t *indexes; /* recipients of the message; copied */
+    uint32_t count;          /* >= 1 */
+    uint32_t attempts;       /* failures before a restart */
+    uint64_t due_ns;         /* now_ns or less: at once */
+    uint64_t age_ns;         /* of the message, now */
+};
+
+/* 0 or -ENOMEM. A message may have several deliveries, at one site or many. One that is too old
+ * already gets an attempt all the same, since it may have waited for us. */
+int sched_add(struct sched_site *site, const struct sched_request *request, uint64_t now_ns);
+
+/* The delivery that waits longest of those that are due, for a connection that is free; NULL: none
+ * is due. It is ACTIVE until one of done, defer, return. */
+struct sched_delivery *sched_next(struct sched_site *site, uint64_t now_ns);
+
+/* Recipients of a delivery. */
+const uint32_t *sched_indexes(const struct sched_delivery *delivery);
+
+/* All its recipients are finished; the delivery is gone. Call it before the spool forgets the
+ * message. */
+void sched_done(struct sched_delivery *delivery);
+
+enum sched_defer { SCHED_DEFERRED, SCHED_EXPIRED };
+/* These recipients (a part of its own, count >= 1) must wait; the others are finished. reason: one
+ * line for the operator, a part of it is kept. SCHED_EXPIRED: too old to wait again; it stays
+ * ACTIVE with these recipients: return them to the sender, then sched_done. */
+enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
+                             const uint32_t *indexes, uint32_t count, struct slice reason);
+/* Due at once, before the others, and no attempt counted: the connection failed before the server
+ * could judge. */
+void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint32_t count);
+
+/* A delivery that grew too old while it waited, without being tried again; ACTIVE then, as after
+ * SCHED_EXPIRED. NULL: none. Ask once a round, or when sched_site_next_due says so. */
+struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns);
+struct slice
+sched_reason(const struct sched_delivery *delivery); /* why it was deferred last; may be empty */
+
+/* How many more connections to open now. Each is told with started, then opened or failed, and
+ * closed when it was opened. One that cannot be used (refused, timed out, greeted with an error)
+ * has failed. */
+uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns);
+void sched_connection_started(struct sched_site *site);
+void sched_connection_opened(struct sched_site *site); /* it greeted us: the site works */
+/* When none is open the site is suspended for a while, longer each time, then tried with one
+ * connection. */
+void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason);
+void sched_connection_closed(struct sched_site *site);
+
+/* When the site must be looked at again (sched_expired, sched_wants_connection, sched_next), if
+ * nothing else happens: 0: now; SCHED_NEVER. */
+uint64_t sched_site_next_due(const struct sched_site *site, uint64_t now_ns);
+
+/* For the operator: everything is due now, suspensions end. O(1) for each site. */
+void sched_flush(struct sched *sched);
+void sched_site_flush(struct sched_site *site);
+/* Takes a message out: 0; -EBUSY: it is being delivered, nothing was changed. */
+int sched_delete(struct message *message);
+
+struct sched_view {
+    uint64_t next_attempt_ns; /* 0: due or under way */
+    bool active;
+    uint32_t attempts;
+    struct slice reason; /* borrowed until the scheduler is called again */
+};
+/* What is known of one recipient of a message: false when it does not wait here. */
+bool sched_view(const struct message *message, uint32_t index, struct sched_view *view);
+
+struct sched_site_counts {
+    uint64_t recipients; /* that wait or are being delivered */
+    uint64_t deliveries, ready, active;
+    uint32_t connections;        /* open or being opened */
+    uint64_t suspended_until_ns; /* 0: not */
+    struct slice reason;         /* of the last connection that failed, while suspended */
+};
+void sched_site_counts(const struct sched_site *site, struct sched_site_counts *counts);
+uint64_t sched_recipient_count(const struct sched *sched);
+/* Bytes of memory held for deliveries, indexes and reasons. */
+uint64_t sched_memory_bytes(const struct sched *sched);
