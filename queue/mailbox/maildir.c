@@ -1,0 +1,339 @@
+#include "queue/mailbox/maildir.h"
+#include "engine/core/check.h"
+#include "queue/mailbox/maildir_folder.h"
+#include "queue/mailbox/maildir_private.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* ---- opening and closing ---- */
+
+static int open_folder(int at, const char *name)
+{
+    if (mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* What a crash left was never acknowledged. */
+static int empty_staging(int staging_fd)
+{
+    int fd = openat(staging_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (folder == NULL) {
+        int status = -errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        return status;
+    }
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            unlinkat(staging_fd, entry->d_name, 0);
+        }
+    }
+    closedir(folder);
+    return 0;
+}
+
+static int open_folders(struct maildir *store)
+{
+    if (mkdir(store->settings.path, 0700) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    store->root_fd = open(store->settings.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (store->root_fd < 0) {
+        return -errno;
+    }
+    store->staging_fd = open_folder(store->root_fd, MAILDIR_STAGING);
+    if (store->staging_fd < 0) {
+        return store->staging_fd;
+    }
+    if (flock(store->staging_fd, LOCK_EX | LOCK_NB) < 0) {
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    }
+    if (fsync(store->root_fd) < 0) {
+        return -errno;
+    }
+    return empty_staging(store->staging_fd);
+}
+
+static int start_writer(struct maildir *store)
+{
+    sigset_t all, before;
+    sigfillset(&all); /* signals are main's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&store->writer, NULL, maildir_writer_run, store);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+static bool kernel_is_at_least(unsigned major, unsigned minor)
+{
+    struct utsname system;
+    unsigned is_major = 0, is_minor = 0;
+    return uname(&system) == 0 && sscanf(system.release, "%u.%u", &is_major, &is_minor) == 2 &&
+           (is_major > major || (is_major == major && is_minor >= minor));
+}
+
+static void free_chunks(struct list_node *list)
+{
+    for (struct list_node *node; (node = list_pop(list)) != NULL;) {
+        free(list_entry(node, struct chunk, request.node));
+    }
+}
+
+static void dispose(struct maildir *store)
+{
+    free_chunks(&store->spare);
+    folders_close(store->folders);
+    if (store->staging_fd >= 0) {
+        close(store->staging_fd);
+    }
+    if (store->root_fd >= 0) {
+        close(store->root_fd);
+    }
+    pthread_mutex_destroy(&store->lock);
+    pthread_cond_destroy(&store->work);
+    free(store->hostname);
+    free(store);
+}
+
+int maildir_open(struct maildir **made, const struct maildir_settings *settings)
+{
+    struct maildir *store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        return -ENOMEM;
+    }
+    store->settings = *settings;
+    store->root_fd = store->staging_fd = -1;
+    store->chunk_count_max = settings->pending_bytes_max / MAILDIR_CHUNK_BYTES;
+    store->chunk_count_max += store->chunk_count_max == 0;
+    store->sync_tells_errors = kernel_is_at_least(5, 8);
+    list_init(&store->spare);
+    list_init(&store->outgoing);
+    list_init(&store->waiting);
+    list_init(&store->requests);
+    list_init(&store->answers);
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_cond_init(&store->work, NULL);
+    store->hostname = strdup(settings->hostname);
+    int status = store->hostname == NULL ? -ENOMEM : open_folders(store);
+    if (status == 0) {
+        status =
+            folders_open(&store->folders, store->root_fd, settings->durable, settings->quota_bytes);
+    }
+    if (status == 0) {
+        status = start_writer(store);
+    }
+    if (status < 0) {
+        dispose(store);
+        return status;
+    }
+    *made = store;
+    return 0;
+}
+
+void maildir_close(struct maildir *store)
+{
+    maildir_flush(store);
+    pthread_mutex_lock(&store->lock);
+    store->stopping = true;
+    pthread_cond_signal(&store->work);
+    pthread_mutex_unlock(&store->lock);
+    pthread_join(store->writer, NULL);
+    for (struct list_node *node; (node = list_pop(&store->answers)) != NULL;) {
+        struct request *request = list_entry(node, struct request, node);
+        if (request->kind == REQUEST_WRITE) {
+            free((struct chunk *)(void *)request);
+        } else {
+            free(request->draft);
+        }
+    }
+    dispose(store);
+}
+
+/* ---- a message being received ---- */
+
+/* TIME.MmicrosecondsPpidQsequence.HOST, unique in every case: the sequence tells messages of one
+ * process apart, the random part those of two processes of the same id. */
+static void make_name(struct maildir *store, char name[MAILDIR_NAME_BYTES])
+{
+    uint64_t us = world_now_ns(store->settings.world) / 1000;
+    uint32_t random;
+    world_random(store->settings.world, &random, sizeof random);
+    snprintf(name, MAILDIR_NAME_BYTES,
+             "%" PRId64 ".M%06" PRIu64 "P%" PRIu32 "Q%" PRIu32 "R%08" PRIx32 ".%.100s",
+             world_wall_s(store->settings.world), us % 1000000, store->settings.process_id,
+             store->sequence++, random, store->hostname);
+}
+
+int maildir_begin(struct maildir *store, struct maildir_draft **made)
+{
+    struct maildir_draft *draft = calloc(1, sizeof *draft);
+    if (draft == NULL) {
+        return -ENOMEM;
+    }
+    draft->store = store;
+    draft->fd = -1;
+    draft->end.draft = draft;
+    list_init(&draft->end.node);
+    make_name(store, draft->name);
+    *made = draft;
+    return 0;
+}
+
+static struct chunk *take_chunk(struct maildir *store)
+{
+    struct list_node *node = list_pop(&store->spare);
+    if (node != NULL) {
+        return list_entry(node, struct chunk, request.node);
+    }
+    if (store->chunk_count == store->chunk_count_max) {
+        return NULL;
+    }
+    struct chunk *chunk = malloc(sizeof *chunk);
+    if (chunk != NULL) {
+        list_init(&chunk->request.node);
+        store->chunk_count++;
+    }
+    return chunk;
+}
+
+static void queue_chunk(struct maildir_draft *draft)
+{
+    struct chunk *chunk = draft->open;
+    draft->open = NULL;
+    chunk->request.kind = REQUEST_WRITE;
+    chunk->request.draft = draft;
+    chunk->request.status = 0;
+    list_append(&draft->store->outgoing, &chunk->request.node);
+}
+
+ssize_t maildir_append(struct maildir_draft *draft, struct slice wire)
+{
+    size_t given = wire.size;
+    while (wire.size > 0) {
+        if (draft->failed < 0) {
+            return draft->failed;
+        }
+        /* unwire_take needs 2 bytes, and one is kept for unwire_end. */
+        if (draft->open != NULL && MAILDIR_CHUNK_BYTES - draft->open->size < 3) {
+            queue_chunk(draft);
+        }
+        if (draft->open == NULL) {
+            draft->open = take_chunk(draft->store);
+            if (draft->open == NULL) {
+                break;
+            }
+            draft->open->size = 0;
+        }
+        struct chunk *chunk = draft->open;
+        chunk->size += unwire_take(&draft->unwire, &wire, chunk->bytes + chunk->size,
+                                   MAILDIR_CHUNK_BYTES - chunk->size - 1);
+    }
+    return (ssize_t)(given - wire.size);
+}
+
+void maildir_when_room(struct maildir *store, struct maildir_waiter *waiter)
+{
+    list_append(&store->waiting, &waiter->node);
+}
+
+void maildir_commit(struct maildir_draft *draft, struct maildir_commit *commit)
+{
+    if (draft->open != NULL) {
+        draft->open->size += unwire_end(&draft->unwire, draft->open->bytes + draft->open->size);
+        queue_chunk(draft);
+    }
+    draft->bytes = draft->unwire.bytes;
+    draft->virtual_bytes = draft->unwire.bytes + draft->unwire.lone_lines;
+    draft->commit = commit;
+    draft->end.kind = REQUEST_COMMIT;
+    list_append(&draft->store->outgoing, &draft->end.node);
+}
+
+void maildir_abort(struct maildir_draft *draft)
+{
+    if (draft->open != NULL) {
+        list_append(&draft->store->spare, &draft->open->request.node);
+        draft->open = NULL;
+    }
+    draft->end.kind = REQUEST_ABORT;
+    list_append(&draft->store->outgoing, &draft->end.node);
+}
+
+/* ---- to the writer and back ---- */
+
+void maildir_flush(struct maildir *store)
+{
+    if (list_empty(&store->outgoing)) {
+        return;
+    }
+    pthread_mutex_lock(&store->lock);
+    list_splice(&store->requests, &store->outgoing);
+    pthread_cond_signal(&store->work);
+    pthread_mutex_unlock(&store->lock);
+}
+
+static void answered(struct maildir *store, struct request *request)
+{
+    struct maildir_draft *draft = request->draft;
+    struct maildir_commit *commit = NULL;
+    switch (request->kind) {
+    case REQUEST_WRITE:
+        if (request->status < 0) {
+            draft->failed = request->status;
+        }
+        list_append(&store->spare, &request->node);
+        return;
+    case REQUEST_COMMIT:
+        commit = draft->commit;
+        free(draft);
+        commit->waiter.done(&commit->waiter);
+        return;
+    case REQUEST_ABORT:
+        free(draft);
+        return;
+    }
+}
+
+unsigned maildir_reap(struct maildir *store)
+{
+    struct list_node answers;
+    list_init(&answers);
+    pthread_mutex_lock(&store->lock);
+    list_splice(&answers, &store->answers);
+    pthread_mutex_unlock(&store->lock);
+    unsigned count = 0;
+    for (struct list_node *node; (node = list_pop(&answers)) != NULL; count++) {
+        answered(store, list_entry(node, struct request, node));
+    }
+    if (count > 0 && (!list_empty(&store->spare) || store->chunk_count < store->chunk_count_max)) {
+        struct list_node waiting; /* who waits again does so for the next time */
+        list_init(&waiting);
+        list_splice(&waiting, &store->waiting);
+        for (struct list_node *node; (node = list_pop(&waiting)) != NULL;) {
+            struct maildir_waiter *waiter = list_entry(node, struct maildir_waiter, node);
+            waiter->done(waiter);
+        }
+    }
+    return count;
+}
+
+void maildir_read_counters(struct maildir *store, struct maildir_counters *counters)
+{
+    pthread_mutex_lock(&store->lock);
+    *counters = store->counters;
+    pthread_mutex_unlock(&store->lock);
+}
