@@ -1,0 +1,78 @@
+/*
+ * control: the operator's socket: a line of request, lines of JSON as answer.
+ *
+ * Runs on one shard, on its kernel network. Requests are asked of the relay, which answers when it
+ * has asked its other shards; the session waits meanwhile. A connection may ask again after an
+ * answer, one at a time.
+ *
+ *   queue list [LIMIT [CURSOR]]   a line for each message; "next" in the last line is the cursor of
+ * the rest queue show ID                 one line: the message with its recipients queue flush [ID]
+ * everything that waits is tried now; or one message queue delete ID               forgotten,
+ * without a bounce status                        one line: counters and gauges, nested objects of
+ * numbers
+ *
+ * The last line of an answer is {"end":"ok"}, with "next" or "count" where they belong, or
+ * {"end":"error","code":"not-found","text":"..."}. A page of a list is bounded (CONTROL_LIMIT_MAX),
+ * so an answer is kept in memory until it is sent.
+ */
+#pragma once
+#include "engine/core/logger.h"
+#include "engine/stream.h"
+#include <jansson.h>
+
+#define CONTROL_LIMIT_MAX 1000 /* messages of one page */
+#define CONTROL_LIMIT_DEFAULT 200
+#define CONTROL_LINE_MAX 1024 /* of a request; longer: an error, then closed */
+#define CONTROL_CONNECTIONS_MAX                                                                    \
+    16 /* one more: the one that is idle longest is closed, or the new one */
+
+enum control_verb {
+    CONTROL_QUEUE_LIST,
+    CONTROL_QUEUE_SHOW,
+    CONTROL_QUEUE_FLUSH,
+    CONTROL_QUEUE_DELETE,
+    CONTROL_STATUS,
+};
+
+/* Lives until control_finish, also when the operator has gone. */
+struct control_request {
+    enum control_verb verb;
+    struct slice id; /* show, delete; flush: empty means all */
+    struct slice
+        cursor; /* list: where to go on, as a former answer's `next` said; empty: from the start */
+    uint32_t limit;  /* list */
+    void *gathering; /* the answerer's own */
+};
+
+struct control_settings {
+    struct network *network; /* borrowed, as long as the control */
+    struct endpoint at;      /* a unix socket */
+    uint32_t unix_mode;
+    /* A request is there: answer with control_line and control_finish, now or later, on this shard.
+     */
+    void (*ask)(void *owner, struct control_request *request);
+    void *owner;
+};
+
+struct control;
+
+/* 0 or what network->listen answers. */
+int control_open(struct control **control, const struct control_settings *settings);
+/* Closes the listener and the connections. Requests still asked must be finished before. */
+void control_close(struct control *control);
+/* How many requests are asked and not finished. */
+unsigned control_pending(const struct control *control);
+
+/* A line of the answer. `line` is given: its reference is taken over, also on failure. NULL is an
+ * error noted for the end of the answer, so that building and sending may be one call. */
+void control_line(struct control_request *request, json_t *line);
+/* The end; the request is gone afterwards. */
+void control_finish(struct control_request *request);
+void control_finish_with(struct control_request *request, const char *key,
+                         json_t *value); /* "next", "count"; value given */
+/* code: a word for programs ("not-found", "busy", "failed"). */
+void control_finish_error(struct control_request *request, const char *code, const char *text);
+
+/* A JSON text of bytes that came from outside: what is not valid UTF-8, and control characters,
+ * become \xNN. NULL when memory is short. */
+json_t *control_text(struct slice bytes);
