@@ -15,6 +15,7 @@
 #pragma once
 #include "engine/core/ref.h"
 #include "engine/core/slice.h"
+#include "engine/core/list.h"
 #include <errno.h>
 
 struct log;
@@ -55,11 +56,15 @@ struct message {
 
 struct spool_waiter {
     void (*done)(struct spool_waiter *waiter, int status); /* 0: durable; -errno: nothing was kept */
+    struct list_node node; /* the spool's while it waits; needs no initialising */
 };
 
 struct spool_settings {
-    uint64_t message_bytes_max;
+    uint64_t message_bytes_max; /* of a body; below 4 GiB */
     uint32_t draft_count_max;
+    void *fetch_memory;         /* for bodies that are read back; borrowed, aligned to DISK_BLOCK_BYTES, may be read by
+                                   a port; NULL: taken from the heap */
+    size_t fetch_memory_bytes;  /* at least 1 MiB; 0: 16 MiB */
 };
 
 /* Recovers first: `found` runs for every message that still waits, in order of arrival; before spool_open
@@ -68,6 +73,11 @@ int spool_open(struct spool **spool, struct log *log, const struct spool_setting
                void (*found)(void *owner, struct message *message), void *owner);
 void spool_close(struct spool *spool); /* after everything in flight has been reported */
 
+/* A changed number of shards: takes over what the folders of shards that are no more (index >= shard_count, and index %
+ * shard_count is ours) hold, then removes it. After spool_open, before anything else; blocks. `found` of spool_open runs
+ * for every message. 0 or -errno: then those folders are left for another start. */
+int spool_adopt(struct spool *spool, uint32_t shard_count);
+
 /* 0; -EAGAIN: too many drafts; -ENOSPC: the disk or the spool is full; -EIO: the disk refuses. */
 int spool_begin(struct spool *spool, struct spool_draft **draft);
 /* The one copy. All or nothing: 0; -EAGAIN: log buffers are all under way, ask spool_when_room;
@@ -75,6 +85,9 @@ int spool_begin(struct spool *spool, struct spool_draft **draft);
 int spool_append(struct spool_draft *draft, const struct slice *parts, size_t count);
 /* `room` runs once, from the disk's completions, when spool_append may succeed again. */
 void spool_when_room(struct spool *spool, struct spool_waiter *room);
+void spool_room_cancel(struct spool *spool, struct spool_waiter *room); /* it waits no more */
+/* The id that the message will have, for its Received: field. */
+uint64_t spool_draft_id(const struct spool_draft *draft);
 /* The draft is given: it becomes *message, which the caller may use when `durable` has run with 0.
  * 0 and the waiter runs later, or an error at once, after which the draft is gone. */
 int spool_commit(struct spool_draft *draft, const struct envelope *envelope, const struct slice *forward_paths,
@@ -100,7 +113,7 @@ void spool_fetch_cancel(struct spool *spool, struct spool_fetch *fetch);
 void spool_message_hold(struct message *message);
 void spool_message_release(struct spool *spool, struct message *message);
 
-/* Housekeeping (copying forward, recycling): a bounded piece a round. Returns how much was done. */
+/* Housekeeping (copying forward, recycling): a bounded piece. Call it once a round, after log_round. Returns how much was done. */
 unsigned spool_round(struct spool *spool);
 
 struct message *spool_find(struct spool *spool, uint64_t id);
