@@ -22,6 +22,7 @@
  */
 #pragma once
 #include "engine/core/check.h"
+#include "proto/smtp/extensions.h"
 #include "proto/smtp/reply_parser.h"
 #include <assert.h>
 
@@ -106,18 +107,6 @@ struct smtp_client_settings {
     uint64_t quit_ns;
 };
 
-/* What the server announced. */
-enum smtp_client_extensions {
-    SMTP_EXTENSION_PIPELINING = 1,
-    SMTP_EXTENSION_SIZE = 2,
-    SMTP_EXTENSION_8BITMIME = 4,
-    SMTP_EXTENSION_SMTPUTF8 = 8,
-    SMTP_EXTENSION_STATUS = 16, /* ENHANCEDSTATUSCODES */
-    SMTP_EXTENSION_STARTTLS = 32,
-    SMTP_EXTENSION_CHUNKING = 64,
-    SMTP_EXTENSION_DSN = 128,
-};
-
 /*
  *   GREETING ──220──► HELLO ──250──► IDLE ◄───────────────────── RESET (only when the server
  *                     │  ▲            │ begin                      ▲    may hold half a
@@ -149,29 +138,33 @@ struct smtp_client {
     const struct smtp_client_settings *settings;
     uint8_t state;     /* enum smtp_client_state */
     bool helo;         /* EHLO was refused, HELO was sent */
-    bool mail_refused; /* of this transaction: results are given */
-    bool dot_sent;     /* the final dot has left */
+    bool judging;      /* some recipients are refused before the server is asked */
+    bool mail_refused; /* of this transaction: results are given, replies are still on their way */
     bool empty_body;   /* 354 came though no recipient was taken: only the dot is sent */
-    bool ending;       /* FAILED or quit: ENDED when all results are out */
-    uint32_t extensions;
+    bool dot_left;     /* the final dot was written */
+    bool broken;       /* smtp_client_closed or _expire said so, the results are not yet given */
+    bool ending;       /* ENDED when all results are given */
+    bool failed;       /* `failure` says why */
+    uint16_t output_bytes;
+    uint32_t extensions; /* enum smtp_extension */
     uint64_t size_limit; /* as announced with SIZE; 0: none */
     uint64_t progress_ns;
-    uint32_t unflushed; /* commands in the output */
-    uint32_t awaited;   /* commands that have left and are not answered */
+    uint32_t unwritten;   /* replies that the commands in the output will bring */
+    uint32_t awaited;     /* replies that the commands written so far still owe */
+    uint32_t taken_count; /* recipients whose RCPT was accepted */
     struct smtp_client_message message;
     struct smtp_client_position next_sent;
     struct smtp_client_position next_reply;
-    uint32_t taken_count; /* recipients whose RCPT was accepted */
-    struct { /* results to be given: recipients in [from, to) whose state is in `states` */
+    struct { /* results to be given: recipients in [from, to) whose state is in the mask `states` */
         uint32_t from, to;
         uint32_t states;
         struct smtp_client_result result;
     } report;
-    bool failed;
     struct smtp_client_result failure;
+    const char *broken_text;
+    struct smtp_status broken_status;
     char failure_text[SMTP_REPLY_TEXT_MAX];
     struct smtp_reply_parser parser;
-    uint16_t output_bytes;
     char output[SMTP_CLIENT_OUTPUT_BYTES];
 };
 
@@ -202,11 +195,13 @@ enum smtp_client_body { SMTP_CLIENT_PART, SMTP_CLIENT_LAST };
 void smtp_client_body_sent(struct smtp_client *client, enum smtp_client_body which,
                            uint64_t now_ns);
 
-/* Only when idle (or not yet): ends the session in an orderly way. */
+/* Only between transactions: ends the session in an orderly way. Call smtp_client_input then, as
+ * ever. */
 void smtp_client_quit(struct smtp_client *client, uint64_t now_ns);
 
-/* The connection is lost, or cannot be read or written any more. text: static, why. Recipients that
- * wait get temporary results. */
+/* The connection is lost, or cannot be read or written any more; all that was received has been
+ * given. text: static, why. Recipients that wait get temporary results, by the next call of
+ * smtp_client_input. */
 void smtp_client_closed(struct smtp_client *client, const char *text);
 
 /* When smtp_client_expire must be called; SMTP_CLIENT_NEVER while idle. */

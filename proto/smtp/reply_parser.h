@@ -3,7 +3,8 @@
  *
  * The client feeds it; nobody else. Bounded: it keeps a code, the first bytes of the text and
  * counts; never a slice of the input. What it keeps of the text is fit for a log line or a report:
- * control characters and bytes that are no UTF-8 have become '?', lines are joined by a space.
+ * control characters and bytes that are no UTF-8 have become '?', lines are joined by a space, a
+ * status that is repeated in each line stands once.
  *
  * Malformed is: a line that does not begin with a code 200..599 followed by ' ', '-' or its end; a
  * code that changes inside a reply; an empty line; a line or a reply that is too long (limits.h).
@@ -26,14 +27,14 @@ enum smtp_reply_step {
 
 struct smtp_reply_parser {
     uint8_t state;
-    bool finished;      /* the next byte begins a reply */
-    uint16_t code;      /* of the reply: its first line's */
-    uint16_t line_code; /* of this line */
+    bool last_line;      /* the line's code was not followed by '-' */
+    uint8_t code_digits; /* of this line, read so far */
+    uint16_t code;       /* of the reply: its first line's; 0 before that */
+    uint16_t line_code;  /* of this line */
     uint16_t line_bytes;
-    uint16_t line_count;
+    uint16_t line_count; /* complete ones */
     uint16_t text_bytes; /* kept of all lines */
     uint16_t line_start; /* where this line's text begins in `text` */
-    uint8_t utf8_left;   /* bytes that the character begun still needs */
     struct smtp_status status;
     char text[SMTP_REPLY_TEXT_MAX];
 };
