@@ -1,0 +1,76 @@
+#include "engine/control/request.h"
+
+#define WORDS_MAX 5
+
+/* Splits at blanks. Returns how many words, or -EINVAL: too many. */
+static int split(struct slice line, struct slice words[WORDS_MAX])
+{
+    int count = 0;
+    for (size_t i = 0; i < line.size;) {
+        if (line.bytes[i] == ' ' || line.bytes[i] == '\r') {
+            i++;
+            continue;
+        }
+        size_t start = i;
+        while (i < line.size && line.bytes[i] != ' ' && line.bytes[i] != '\r') {
+            i++;
+        }
+        if (count == WORDS_MAX) {
+            return -EINVAL;
+        }
+        words[count++] = slice_of(line.bytes + start, i - start);
+    }
+    return count;
+}
+
+static int parse_limit(struct slice word, uint32_t *limit)
+{
+    uint32_t sum = 0;
+    for (size_t i = 0; i < word.size; i++) {
+        if (word.bytes[i] < '0' || word.bytes[i] > '9' || i > 8) {
+            return -EINVAL;
+        }
+        sum = sum * 10 + (uint32_t)(word.bytes[i] - '0');
+    }
+    *limit = sum > CONTROL_LIMIT_MAX ? CONTROL_LIMIT_MAX : sum;
+    return sum == 0 ? -EINVAL : 0;
+}
+
+static bool word_is(struct slice word, const char *text)
+{
+    return slice_equal(word, slice_text(text));
+}
+
+int control_request_parse(struct control_request *request, struct slice line)
+{
+    struct slice words[WORDS_MAX];
+    int count = split(line, words);
+    *request =
+        (struct control_request){.limit = CONTROL_LIMIT_DEFAULT, .gathering = request->gathering};
+    if (count == 1 && word_is(words[0], "status")) {
+        request->verb = CONTROL_STATUS;
+        return 0;
+    }
+    if (count < 2 || !word_is(words[0], "queue")) {
+        return -EINVAL;
+    }
+    if (word_is(words[1], "list") && count <= 4) {
+        request->verb = CONTROL_QUEUE_LIST;
+        request->cursor = count == 4 ? words[3] : slice_of(line.bytes, 0);
+        return count >= 3 ? parse_limit(words[2], &request->limit) : 0;
+    }
+    request->id = count == 3 ? words[2] : slice_of(line.bytes, 0);
+    if (word_is(words[1], "flush") && count <= 3) {
+        request->verb = CONTROL_QUEUE_FLUSH;
+        return 0;
+    }
+    if (word_is(words[1], "show") && count == 3) {
+        request->verb = CONTROL_QUEUE_SHOW;
+        return 0;
+    }
+    if (word_is(words[1], "delete") && count == 3) {
+        request->verb = CONTROL_QUEUE_DELETE;
+        return 0;
+    }
+    return -EINVAL;
+}

@@ -1,0 +1,327 @@
+/* control: requests on a stream, answered at once or later. */
+#include "engine/control/control.h"
+#include "engine/control/request.h"
+#include "engine/core/check.h"
+#include "tests/unit/fake_network.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* The socket, an operator who collects what comes, and an answerer who keeps the requests. */
+struct fixture {
+    struct network *network;
+    struct control *control;
+    struct stream *client;
+    char heard[8192];
+    size_t heard_bytes;
+    bool closed;
+    bool deaf; /* does not read */
+    struct control_request *asked[8];
+    unsigned asked_count;
+    bool at_once;
+};
+
+static void answer_status(struct control_request *request)
+{
+    control_line(request, json_pack("{s:i}", "connections", 3));
+    control_finish(request);
+}
+
+static void ask(void *owner, struct control_request *request)
+{
+    struct fixture *fixture = (struct fixture *)owner;
+    check(fixture->asked_count < 8);
+    fixture->asked[fixture->asked_count++] = request;
+    if (fixture->at_once) {
+        answer_status(request);
+    }
+}
+
+static void hear(struct stream *stream, uint32_t events, void *owner)
+{
+    struct fixture *fixture = (struct fixture *)owner;
+    struct slice piece;
+    while (!fixture->deaf && stream_peek(stream, &piece, 1) == 1) {
+        check(fixture->heard_bytes + piece.size < sizeof fixture->heard);
+        memcpy(fixture->heard + fixture->heard_bytes, piece.bytes, piece.size);
+        fixture->heard_bytes += piece.size;
+        fixture->heard[fixture->heard_bytes] = '\0';
+        stream_consume(stream, piece.size);
+    }
+    fixture->closed = fixture->closed || (events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0;
+}
+
+static struct stream *connect_operator(struct fixture *fixture)
+{
+    struct connect_request request = {.to = {.family = ENDPOINT_UNIX, .path = "/control"}};
+    struct stream *stream = NULL;
+    check(fixture->network->ops->connect(fixture->network, &request, &stream) == 0);
+    stream->notify = hear;
+    stream->session = fixture;
+    fake_network_run(fixture->network);
+    return stream;
+}
+
+static int set_up(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    check(fixture != NULL);
+    fixture->network = fake_network_open(16384);
+    struct control_settings settings = {
+        .network = fixture->network,
+        .at = {.family = ENDPOINT_UNIX, .path = "/control"},
+        .ask = ask,
+        .owner = fixture,
+    };
+    check(control_open(&fixture->control, &settings) == 0);
+    fixture->client = connect_operator(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    control_close(fixture->control);
+    fixture->network->ops->close(fixture->network);
+    free(fixture);
+    return 0;
+}
+
+static void say(struct fixture *fixture, const char *text)
+{
+    check(stream_write(fixture->client, slice_text(text)) == 0);
+    fake_network_run(fixture->network);
+}
+
+/* ---- the grammar ---- */
+
+static const struct {
+    const char *line;
+    int verb; /* -1: refused */
+    const char *id, *cursor;
+    uint32_t limit;
+} lines[] = {
+    {"status", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
+    {"  status \r", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
+    {"queue list", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_DEFAULT},
+    {"queue list 7", CONTROL_QUEUE_LIST, "", "", 7},
+    {"queue list 7 0:ABC", CONTROL_QUEUE_LIST, "", "0:ABC", 7},
+    {"queue list 99999999", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_MAX},
+    {"queue show ABC", CONTROL_QUEUE_SHOW, "ABC", "", CONTROL_LIMIT_DEFAULT},
+    {"queue flush", CONTROL_QUEUE_FLUSH, "", "", CONTROL_LIMIT_DEFAULT},
+    {"queue flush ABC", CONTROL_QUEUE_FLUSH, "ABC", "", CONTROL_LIMIT_DEFAULT},
+    {"queue delete ABC", CONTROL_QUEUE_DELETE, "ABC", "", CONTROL_LIMIT_DEFAULT},
+    {"", -1, "", "", 0},
+    {"statusx", -1, "", "", 0},
+    {"status now", -1, "", "", 0},
+    {"queue", -1, "", "", 0},
+    {"queue list x", -1, "", "", 0},
+    {"queue list 0", -1, "", "", 0},
+    {"queue list 9999999999", -1, "", "", 0},
+    {"queue list 1 2 3", -1, "", "", 0},
+    {"queue show", -1, "", "", 0},
+    {"queue show A B", -1, "", "", 0},
+    {"queue delete", -1, "", "", 0},
+    {"queue flush A B", -1, "", "", 0},
+    {"a b c d e f g", -1, "", "", 0},
+    {"GET / HTTP/1.1", -1, "", "", 0},
+};
+
+static void lines_are_taken_apart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct control_request request = {0};
+        int status = control_request_parse(&request, slice_text(lines[i].line));
+        if (status != (lines[i].verb < 0 ? -EINVAL : 0)) {
+            print_error("%s: %d\n", lines[i].line, status);
+        }
+        assert_int_equal(status, lines[i].verb < 0 ? -EINVAL : 0);
+        if (status == 0) {
+            assert_int_equal(request.verb, lines[i].verb);
+            assert_true(slice_equal(request.id, slice_text(lines[i].id)));
+            assert_true(slice_equal(request.cursor, slice_text(lines[i].cursor)));
+            assert_int_equal(request.limit, lines[i].limit);
+        }
+    }
+}
+
+static void bytes_of_peers_become_valid_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *text;
+    } texts[] = {
+        {"plain", 5, "plain"},         {"j\xc3\xbcrgen", 7, "j\xc3\xbcrgen"},
+        {"\xff\xc3", 2, "\\xff\\xc3"}, {"a\0b\r\n", 5, "a\\x00b\\x0d\\x0a"},
+        {"\x1b[2J", 4, "\\x1b[2J"},    {"\xed\xa0\x80", 3, "\\xed\\xa0\\x80"},
+        {"\\x41", 4, "\\x5cx41"},      {"", 0, ""},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        json_t *json = control_text(slice_of(texts[i].bytes, texts[i].size));
+        assert_non_null(json);
+        assert_string_equal(json_string_value(json), texts[i].text);
+        json_decref(json);
+    }
+}
+
+/* ---- sessions ---- */
+
+static void a_request_is_answered_later(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "queue show ");
+    say(fixture, "ABC\n");
+    assert_int_equal(fixture->asked_count, 1);
+    assert_int_equal(control_pending(fixture->control), 1);
+    assert_true(slice_equal(fixture->asked[0]->id, slice_text("ABC")));
+    assert_int_equal(fixture->heard_bytes, 0);
+    control_line(fixture->asked[0], json_pack("{s:s}", "id", "ABC"));
+    control_finish(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_string_equal(fixture->heard, "{\"id\":\"ABC\"}\n{\"end\":\"ok\"}\n");
+    assert_int_equal(control_pending(fixture->control), 0);
+}
+
+static void requests_that_come_together_are_answered_one_after_the_other(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    fixture->at_once = true;
+    say(fixture, "status\nbad\nstatus\n");
+    assert_int_equal(fixture->asked_count, 2);
+    assert_string_equal(fixture->heard,
+                        "{\"connections\":3}\n{\"end\":\"ok\"}\n"
+                        "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected queue "
+                        "list [LIMIT [CURSOR]], "
+                        "queue show ID, queue flush [ID], queue delete ID or status\"}\n"
+                        "{\"connections\":3}\n{\"end\":\"ok\"}\n");
+}
+
+static void a_second_request_waits_for_the_first_answer(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "status\nqueue flush\n");
+    assert_int_equal(fixture->asked_count, 1);
+    answer_status(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_int_equal(fixture->asked_count, 2);
+    assert_int_equal(fixture->asked[1]->verb, CONTROL_QUEUE_FLUSH);
+    control_finish_with(fixture->asked[1], "count", json_integer(5));
+    fake_network_run(fixture->network);
+    assert_non_null(strstr(fixture->heard, "{\"end\":\"ok\",\"count\":5}\n"));
+}
+
+static void an_operator_who_goes_is_answered_to_nobody(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "status\n");
+    stream_abort(fixture->client);
+    stream_release(fixture->client);
+    fake_network_run(fixture->network);
+    assert_int_equal(fake_network_streams(fixture->network), 0);
+    assert_int_equal(control_pending(fixture->control), 1);
+    answer_status(fixture->asked[0]);
+    assert_int_equal(control_pending(fixture->control), 0);
+}
+
+static void an_operator_who_is_done_hears_the_answer_then_the_end(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "status\n");
+    stream_shut(fixture->client);
+    fake_network_run(fixture->network);
+    assert_false(fixture->closed);
+    answer_status(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_string_equal(fixture->heard, "{\"connections\":3}\n{\"end\":\"ok\"}\n");
+    assert_true(fixture->closed);
+}
+
+static void a_long_answer_waits_for_the_operator_to_read(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    fixture->deaf = true;
+    say(fixture, "queue list\n");
+    for (int i = 0; i < 5000; i++) {
+        control_line(fixture->asked[0], json_pack("{s:i}", "number", i));
+    }
+    control_finish(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_int_equal(fixture->heard_bytes, 0);
+    size_t heard = 0;
+    char last[20000];
+    struct slice piece;
+    while (stream_peek(fixture->client, &piece, 1) == 1) {
+        check(piece.size < sizeof last);
+        memcpy(last, piece.bytes, piece.size);
+        last[piece.size] = '\0';
+        heard += piece.size;
+        stream_consume(fixture->client, piece.size);
+        fake_network_run(fixture->network);
+    }
+    assert_true(heard > 5000 * 12);
+    assert_non_null(strstr(last, "{\"number\":4999}\n{\"end\":\"ok\"}\n"));
+}
+
+static void a_line_that_cannot_be_made_turns_the_end_into_an_error(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "status\n");
+    control_line(fixture->asked[0], NULL);
+    control_finish(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_string_equal(fixture->heard, "{\"end\":\"error\",\"code\":\"failed\",\"text\":\"the "
+                                        "answer could not be made whole\"}\n");
+}
+
+static void a_line_without_end_closes_the_connection(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    char text[CONTROL_LINE_MAX + 2];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    say(fixture, text);
+    assert_true(fixture->closed);
+    assert_int_equal(fake_network_streams(fixture->network), 1);
+}
+
+static void one_connection_too_many_closes_the_one_that_is_idle_longest(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    for (int i = 1; i < CONTROL_CONNECTIONS_MAX; i++) {
+        connect_operator(fixture);
+    }
+    assert_false(fixture->closed);
+    assert_int_equal(fake_network_streams(fixture->network), 2 * CONTROL_CONNECTIONS_MAX);
+    struct stream *last = connect_operator(fixture);
+    assert_true(fixture->closed);
+    fixture->client = last;
+    fixture->at_once = true;
+    say(fixture, "status\n");
+    assert_string_equal(fixture->heard, "{\"connections\":3}\n{\"end\":\"ok\"}\n");
+}
+
+#define SOCKET_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_are_taken_apart),
+        cmocka_unit_test(bytes_of_peers_become_valid_text),
+        SOCKET_TEST(a_request_is_answered_later),
+        SOCKET_TEST(requests_that_come_together_are_answered_one_after_the_other),
+        SOCKET_TEST(a_second_request_waits_for_the_first_answer),
+        SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
+        SOCKET_TEST(an_operator_who_is_done_hears_the_answer_then_the_end),
+        SOCKET_TEST(a_long_answer_waits_for_the_operator_to_read),
+        SOCKET_TEST(a_line_that_cannot_be_made_turns_the_end_into_an_error),
+        SOCKET_TEST(a_line_without_end_closes_the_connection),
+        SOCKET_TEST(one_connection_too_many_closes_the_one_that_is_idle_longest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
