@@ -77,9 +77,14 @@ $(B)/tubepost-mailboxd: $(B)/engine/main/mailboxd.o $(B)/libtubepost.a
 $(B)/tubepost: $(B)/engine/main/tubepost.o $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
-$(B)/tubepost-bench: $(BENCH_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
+$(B)/libbench.a: $(patsubst %.c,$(B)/%.o,$(filter-out bench/main.c,$(BENCH_SOURCES)))
+	@rm -f $@
+	ar rcs $@ $^
+$(B)/tubepost-bench: $(B)/bench/main.o $(B)/libbench.a $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B)/libtubepost.a
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@

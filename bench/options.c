@@ -1,0 +1,341 @@
+#include "bench/options.h"
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "tubepost-bench source --to ADDRESS [option...]     sends letters, one after the other on each "
+    "connection\n"
+    "tubepost-bench sink --listen ADDRESS [option...]   takes them and proves each\n"
+    "tubepost-bench loop --to A --listen B [option...]  both in one thread: what A relays must "
+    "come back to B\n"
+    "\n"
+    "ADDRESS is 192.0.2.1:25, [2001:db8::1]:25 or unix:/path; both options may be repeated.\n"
+    "\n"
+    "source  --connections N (50)  --size BYTES (4096)  --recipients N (1)  --count N  --seconds S "
+    "(10 without --count)\n"
+    "        --warmup S (0)  --pace command|group|deep|bdat (command)  --per-connection N  --lmtp\n"
+    "        --domain NAME (bench.example)  --sender ADDRESS (source@bench.example)  --from "
+    "ADDRESS\n"
+    "        --stall S (60): give up when nothing is answered  --acked FILE: what was "
+    "acknowledged, a line each\n"
+    "sink    --count N  --seconds S  --idle S: stop when nothing has come for so long  --lmtp "
+    "(--sink-lmtp in loop)\n"
+    "        --received FILE: what came, a line each\n"
+    "both    --json: one object instead of a table  --cpu N\n"
+    "dpdk    --eal ARGUMENT (repeat)  --port NAME  --address A.B.C.D/LEN  --gateway A.B.C.D\n"
+    "\n"
+    "pace    command: one command a write; group: MAIL, RCPT, DATA in one; deep: the next group "
+    "behind the body;\n"
+    "        bdat: all in one\n"
+    "A source and a sink stop by themselves, or on SIGTERM and SIGINT. Exit code 1: something was "
+    "lost, damaged,\n"
+    "repeated or refused.\n";
+
+enum option_code {
+    OPTION_TO = 256,
+    OPTION_LISTEN,
+    OPTION_CONNECTIONS,
+    OPTION_SIZE,
+    OPTION_RECIPIENTS,
+    OPTION_COUNT,
+    OPTION_SECONDS,
+    OPTION_WARMUP,
+    OPTION_PACE,
+    OPTION_PER_CONNECTION,
+    OPTION_LMTP,
+    OPTION_SINK_LMTP,
+    OPTION_DOMAIN,
+    OPTION_SENDER,
+    OPTION_FROM,
+    OPTION_STALL,
+    OPTION_ACKED,
+    OPTION_IDLE,
+    OPTION_RECEIVED,
+    OPTION_JSON,
+    OPTION_CPU,
+    OPTION_EAL,
+    OPTION_PORT,
+    OPTION_ADDRESS,
+    OPTION_GATEWAY,
+    OPTION_HELP,
+};
+
+static const struct option table[] = {
+    {"to", required_argument, NULL, OPTION_TO},
+    {"listen", required_argument, NULL, OPTION_LISTEN},
+    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
+    {"size", required_argument, NULL, OPTION_SIZE},
+    {"recipients", required_argument, NULL, OPTION_RECIPIENTS},
+    {"count", required_argument, NULL, OPTION_COUNT},
+    {"seconds", required_argument, NULL, OPTION_SECONDS},
+    {"warmup", required_argument, NULL, OPTION_WARMUP},
+    {"pace", required_argument, NULL, OPTION_PACE},
+    {"per-connection", required_argument, NULL, OPTION_PER_CONNECTION},
+    {"lmtp", no_argument, NULL, OPTION_LMTP},
+    {"sink-lmtp", no_argument, NULL, OPTION_SINK_LMTP},
+    {"domain", required_argument, NULL, OPTION_DOMAIN},
+    {"sender", required_argument, NULL, OPTION_SENDER},
+    {"from", required_argument, NULL, OPTION_FROM},
+    {"stall", required_argument, NULL, OPTION_STALL},
+    {"acked", required_argument, NULL, OPTION_ACKED},
+    {"idle", required_argument, NULL, OPTION_IDLE},
+    {"received", required_argument, NULL, OPTION_RECEIVED},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"cpu", required_argument, NULL, OPTION_CPU},
+    {"eal", required_argument, NULL, OPTION_EAL},
+    {"port", required_argument, NULL, OPTION_PORT},
+    {"address", required_argument, NULL, OPTION_ADDRESS},
+    {"gateway", required_argument, NULL, OPTION_GATEWAY},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static _Noreturn void wrong(const char *what, const char *value)
+{
+    fprintf(stderr, "tubepost-bench: %s: %s\n", what, value);
+    exit(2);
+}
+
+static uint64_t number(const char *text, uint64_t least, uint64_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || value < least || value > most) {
+        fprintf(stderr, "tubepost-bench: a number from %llu to %llu is wanted: %s\n",
+                (unsigned long long)least, (unsigned long long)most, text);
+        exit(2);
+    }
+    return value;
+}
+
+static double seconds(const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= 0 && value < 1e9)) {
+        wrong("seconds are wanted", text);
+    }
+    return value;
+}
+
+static struct endpoint endpoint(const char *text)
+{
+    struct endpoint parsed;
+    if (endpoint_parse(&parsed, slice_text(text)) < 0) {
+        wrong("an address is wanted, such as 192.0.2.1:25", text);
+    }
+    return parsed;
+}
+
+static struct endpoint address(const char *text)
+{
+    struct network_prefix prefix;
+    if (network_prefix_parse(&prefix, slice_text(text)) < 0) {
+        wrong("an address is wanted, such as 192.0.2.1", text);
+    }
+    return prefix.address;
+}
+
+static int file(const char *name)
+{
+    int fd = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        wrong(name, strerror(errno));
+    }
+    return fd;
+}
+
+static enum source_pace pace(const char *text)
+{
+    static const char *const names[] = {[SOURCE_PACE_COMMAND] = "command",
+                                        [SOURCE_PACE_GROUP] = "group",
+                                        [SOURCE_PACE_DEEP] = "deep",
+                                        [SOURCE_PACE_BDAT] = "bdat"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (enum source_pace)i;
+        }
+    }
+    wrong("command, group, deep or bdat is wanted", text);
+}
+
+static bool parse_source(struct source_settings *source, int code, const char *value)
+{
+    switch (code) {
+    case OPTION_TO:
+        if (source->to_count == SOURCE_TARGETS_MAX) {
+            wrong("too many", "--to");
+        }
+        source->to[source->to_count++] = endpoint(value);
+        return true;
+    case OPTION_CONNECTIONS:
+        source->connections = (uint32_t)number(value, 1, 1000000);
+        return true;
+    case OPTION_SIZE:
+        source->message_bytes = number(value, LETTER_BYTES_MIN, 1u << 30);
+        return true;
+    case OPTION_RECIPIENTS:
+        source->recipients = (uint32_t)number(value, 1, 100000);
+        return true;
+    case OPTION_WARMUP:
+        source->warmup_s = seconds(value);
+        return true;
+    case OPTION_PACE:
+        source->pace = pace(value);
+        return true;
+    case OPTION_PER_CONNECTION:
+        source->letters_per_connection = number(value, 1, UINT64_MAX);
+        return true;
+    case OPTION_DOMAIN:
+        source->domain = value;
+        return true;
+    case OPTION_SENDER:
+        source->sender = value;
+        return true;
+    case OPTION_FROM:
+        source->from = address(value);
+        return true;
+    case OPTION_STALL:
+        source->stall_s = seconds(value);
+        return true;
+    case OPTION_ACKED:
+        source->acked_fd = file(value);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse_dpdk(struct dpdk_options *dpdk, int code, const char *value)
+{
+    switch (code) {
+    case OPTION_EAL:
+        if (dpdk->eal_count == EAL_ARGUMENTS_MAX) {
+            wrong("too many", "--eal");
+        }
+        dpdk->eal[dpdk->eal_count++] = value;
+        break;
+    case OPTION_PORT:
+        dpdk->port = value;
+        break;
+    case OPTION_ADDRESS:
+        if (network_prefix_parse(&dpdk->address, slice_text(value)) < 0) {
+            wrong("an address with its prefix length is wanted, such as 192.0.2.1/24", value);
+        }
+        break;
+    case OPTION_GATEWAY:
+        dpdk->gateway = address(value);
+        break;
+    default:
+        return false;
+    }
+    dpdk->wanted = true;
+    return true;
+}
+
+static void parse_sink_or_both(struct options *options, int code, const char *value)
+{
+    struct sink_settings *sink = &options->sink;
+    switch (code) {
+    case OPTION_LISTEN:
+        if (sink->listen_count == SINK_LISTENERS_MAX) {
+            wrong("too many", "--listen");
+        }
+        sink->listen[sink->listen_count++] = endpoint(value);
+        break;
+    case OPTION_COUNT:
+        options->source.count = options->sink_count = number(value, 1, UINT64_MAX);
+        break;
+    case OPTION_SECONDS:
+        options->source.seconds = options->sink_seconds = seconds(value);
+        break;
+    case OPTION_LMTP:
+        options->source.lmtp = true;
+        sink->lmtp |= options->part == BENCH_SINK;
+        break;
+    case OPTION_SINK_LMTP:
+        sink->lmtp = true;
+        break;
+    case OPTION_IDLE:
+        options->sink_idle_s = seconds(value);
+        break;
+    case OPTION_RECEIVED:
+        sink->received_fd = file(value);
+        break;
+    case OPTION_JSON:
+        options->json = true;
+        break;
+    case OPTION_CPU:
+        options->cpu = (int)number(value, 0, 4095);
+        break;
+    case OPTION_HELP:
+        fputs(usage, stdout);
+        exit(0);
+    default:
+        exit(2); /* getopt has said why */
+    }
+}
+
+static enum bench_part part_of(const char *name)
+{
+    if (name != NULL && strcmp(name, "source") == 0) {
+        return BENCH_SOURCE;
+    }
+    if (name != NULL && strcmp(name, "sink") == 0) {
+        return BENCH_SINK;
+    }
+    if (name != NULL && strcmp(name, "loop") == 0) {
+        return BENCH_LOOP;
+    }
+    bool help = name != NULL && strcmp(name, "--help") == 0;
+    fputs(usage, help ? stdout : stderr);
+    exit(help ? 0 : 2);
+}
+
+static void judge(const struct options *options)
+{
+    if ((options->part & BENCH_SOURCE) && options->source.to_count == 0) {
+        wrong("missing", "--to");
+    }
+    if ((options->part & BENCH_SINK) && options->sink.listen_count == 0) {
+        wrong("missing", "--listen");
+    }
+    if (options->dpdk.wanted && (options->dpdk.port == NULL || options->dpdk.address.length == 0)) {
+        wrong("dpdk needs both", "--port and --address");
+    }
+}
+
+void options_parse(struct options *options, int argc, char **argv)
+{
+    *options = (struct options){
+        .source = {.connections = 50,
+                   .message_bytes = 4096,
+                   .recipients = 1,
+                   .domain = "bench.example",
+                   .sender = "source@bench.example",
+                   .stall_s = 60,
+                   .acked_fd = -1},
+        .sink = {.received_fd = -1},
+        .cpu = -1,
+    };
+    options->part = part_of(argc > 1 ? argv[1] : NULL);
+    argc--;
+    argv++;
+    for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
+        if (!parse_source(&options->source, code, optarg) &&
+            !parse_dpdk(&options->dpdk, code, optarg)) {
+            parse_sink_or_both(options, code, optarg);
+        }
+    }
+    if (optind < argc) {
+        wrong("not understood", argv[optind]);
+    }
+    if (options->source.count == 0 && options->source.seconds <= 0) {
+        options->source.seconds = 10;
+    }
+    judge(options);
+}

@@ -1,0 +1,36 @@
+/*
+ * options: the command line of tubepost-bench.
+ */
+#pragma once
+#include "bench/sink.h"
+#include "bench/source.h"
+#include <stdbool.h>
+
+#define EAL_ARGUMENTS_MAX 32
+
+enum bench_part { BENCH_SOURCE = 1, BENCH_SINK = 2, BENCH_LOOP = 3 };
+
+struct dpdk_options {
+    bool wanted;
+    const char *eal[EAL_ARGUMENTS_MAX + 1];
+    unsigned eal_count;
+    const char *port;
+    struct network_prefix address;
+    struct endpoint gateway; /* family ENDPOINT_NONE: none */
+};
+
+struct options {
+    enum bench_part part;
+    struct source_settings source;
+    struct sink_settings sink;
+    struct dpdk_options dpdk;
+    uint64_t sink_count; /* stop after so many messages; 0: no bound */
+    double sink_seconds; /* stop after; 0: no bound */
+    double
+        sink_idle_s; /* stop when nothing has come for so long, once something has; 0: no bound */
+    int cpu;         /* to run on; -1: any */
+    bool json;
+};
+
+/* Exits with 0 after --help, with 2 and a line on standard error when something is wrong. */
+void options_parse(struct options *options, int argc, char **argv);
