@@ -11,6 +11,13 @@
  * without a bounce status                        one line: counters and gauges, nested objects of
  * numbers
  *
+ * A message is {"id","bytes","arrival" (seconds of the
+ * epoch),"sender","attempts","recipient_count","waiting_count", "due_s" (seconds until the next
+ * attempt; absent: under way),"reason" (the last failure; absent: none),
+ * "recipients":[{"address","state","reason"}]}; a list may leave out recipients that are finished.
+ * The status is {"hostname","pid","uptime_s","counters":{...},"gauges":{...}}: objects of numbers,
+ * nested as deep as they like. Counters only grow; the tool makes rates of them.
+ *
  * The last line of an answer is {"end":"ok"}, with "next" or "count" where they belong, or
  * {"end":"error","code":"not-found","text":"..."}. A page of a list is bounded (CONTROL_LIMIT_MAX),
  * so an answer is kept in memory until it is sent.

@@ -1,0 +1,386 @@
+/*
+ * tubepost: the operator's tool. Asks a running tubepostd over its control socket and prints what
+ * it says.
+ *
+ * Exit codes are those of sysexits.h: 0; 64 wrong usage; 65 no such message; 69 tubepostd cannot be
+ * reached; 70 it failed; 75 try again; 76 it answered nonsense; 78 the configuration is wrong.
+ */
+#include "engine/conf/conf.h"
+#include "engine/control/report.h"
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 500 /* messages asked for at once */
+#define ANSWER_TIMEOUT_S 30
+
+static const char usage[] =
+    "Usage: tubepost [-c FILE] [-s SOCKET] [--json] COMMAND\n"
+    "  queue list             the messages that wait\n"
+    "  queue show ID          one message\n"
+    "  queue flush [ID]       try everything now, or one message\n"
+    "  queue delete ID...     forget messages; no bounce is sent\n"
+    "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
+    "rates)\n"
+    "  config check           is the file of -c good?\n"
+    "  -c FILE                the configuration of tubepostd, which names its socket\n"
+    "  -s SOCKET              its socket\n"
+    "  --json                 the answer as it comes, a line of JSON each\n";
+
+struct tool {
+    const char *conf_path;
+    char socket_path[ENDPOINT_PATH_MAX + 1];
+    bool as_json;
+    FILE *to, *from; /* the socket */
+};
+
+static int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int fail(int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("tubepost: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return code;
+}
+
+/* ---- asking ---- */
+
+static int load_conf(const char *path, struct relay_conf **conf)
+{
+    struct conf_report report;
+    if (relay_conf_load(conf, path, "localhost", &report) == 0) {
+        return EX_OK;
+    }
+    for (uint32_t i = 0; i < report.count && i < CONF_PROBLEMS_MAX; i++) {
+        fprintf(stderr, "%s\n", report.problems[i]);
+    }
+    return fail(EX_CONFIG, "the configuration is not good");
+}
+
+static int find_socket(struct tool *tool)
+{
+    if (tool->socket_path[0] != '\0') {
+        return EX_OK;
+    }
+    struct relay_conf *conf = NULL;
+    int code = load_conf(tool->conf_path, &conf);
+    if (code != EX_OK) {
+        return code;
+    }
+    int length = snprintf(tool->socket_path, sizeof tool->socket_path, "%s", conf->control.path);
+    relay_conf_free(conf);
+    return length < (int)sizeof tool->socket_path
+               ? EX_OK
+               : fail(EX_CONFIG, "control.path is too long for a socket");
+}
+
+static int reach(struct tool *tool)
+{
+    int code = find_socket(tool);
+    if (code != EX_OK || tool->from != NULL) {
+        return code;
+    }
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", tool->socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        code =
+            fail(EX_UNAVAILABLE, "%s: %s; does tubepostd run?", tool->socket_path, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return code;
+    }
+    struct timeval patience = {.tv_sec = ANSWER_TIMEOUT_S};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int copy = dup(fd);
+    tool->from = fdopen(fd, "r");
+    tool->to = copy < 0 ? NULL : fdopen(copy, "w");
+    return tool->from != NULL && tool->to != NULL ? EX_OK : fail(EX_OSERR, "%s", strerror(errno));
+}
+
+/* The last line of an answer, when it says that the request failed. */
+static int refusal(const json_t *last)
+{
+    const char *code = json_string_value(json_object_get(last, "code"));
+    const char *text = json_string_value(json_object_get(last, "text"));
+    code = code != NULL ? code : "";
+    int exit_code = strcmp(code, "not-found") == 0     ? EX_DATAERR
+                    : strcmp(code, "busy") == 0        ? EX_TEMPFAIL
+                    : strcmp(code, "bad-request") == 0 ? EX_USAGE
+                                                       : EX_SOFTWARE;
+    return fail(exit_code, "%s", text != NULL ? text : "tubepostd refused");
+}
+
+/* Sends one request and hands each line of the answer to `line`, which borrows it; *last is the
+ * caller's. */
+static int ask(struct tool *tool, const char *request,
+               void (*line)(void *owner, const json_t *line), void *owner, json_t **last)
+{
+    int code = reach(tool);
+    if (code != EX_OK) {
+        return code;
+    }
+    fprintf(tool->to, "%s\n", request);
+    if (fflush(tool->to) != 0) {
+        return fail(EX_UNAVAILABLE, "%s: %s", tool->socket_path, strerror(errno));
+    }
+    char *text = NULL;
+    size_t room = 0;
+    *last = NULL;
+    while (code == EX_OK && *last == NULL) {
+        ssize_t size = getline(&text, &room, tool->from);
+        json_t *json = size > 0 ? json_loadb(text, (size_t)size, 0, NULL) : NULL;
+        const char *end = json_string_value(json_object_get(json, "end"));
+        if (json == NULL) {
+            code = size < 0 ? fail(EX_UNAVAILABLE, "tubepostd closed the connection or is silent")
+                            : fail(EX_PROTOCOL, "tubepostd answered what is not JSON");
+        } else if (end == NULL) {
+            line(owner, json);
+        } else if (strcmp(end, "ok") == 0) {
+            *last = json_incref(json);
+        } else {
+            code = refusal(json);
+        }
+        json_decref(json);
+    }
+    free(text);
+    return code;
+}
+
+/* ---- printing ---- */
+
+static void print_json(const json_t *line)
+{
+    json_dumpf(line, stdout, JSON_COMPACT);
+    putchar('\n');
+}
+
+struct listing {
+    struct tool *tool;
+    struct queue_report report;
+};
+
+static void print_queued(void *owner, const json_t *line)
+{
+    struct listing *listing = (struct listing *)owner;
+    if (listing->tool->as_json) {
+        print_json(line);
+    } else {
+        queue_report_message(&listing->report, line);
+    }
+}
+
+static void print_message(void *owner, const json_t *line)
+{
+    if (((struct tool *)owner)->as_json) {
+        print_json(line);
+    } else {
+        message_report(stdout, line);
+    }
+}
+
+static void keep_line(void *owner, const json_t *line)
+{
+    json_t **kept = (json_t **)owner;
+    json_decref(*kept);
+    *kept = json_incref((json_t *)(uintptr_t)line);
+}
+
+static void ignore_line(void *owner, const json_t *line)
+{
+    (void)owner;
+    (void)line;
+}
+
+/* ---- commands ---- */
+
+static int queue_list(struct tool *tool)
+{
+    struct listing listing = {.tool = tool, .report = {.out = stdout}};
+    char request[512];
+    snprintf(request, sizeof request, "queue list %d", PAGE);
+    for (bool more = true; more;) {
+        json_t *last = NULL;
+        int code = ask(tool, request, print_queued, &listing, &last);
+        if (code != EX_OK) {
+            return code;
+        }
+        const char *next = json_string_value(json_object_get(last, "next"));
+        more = next != NULL;
+        if (more) {
+            snprintf(request, sizeof request, "queue list %d %.400s", PAGE, next);
+        }
+        json_decref(last);
+    }
+    if (!tool->as_json) {
+        queue_report_end(&listing.report);
+    }
+    return EX_OK;
+}
+
+static int queue_show(struct tool *tool, const char *id)
+{
+    char request[256];
+    json_t *last = NULL;
+    snprintf(request, sizeof request, "queue show %.200s", id);
+    int code = ask(tool, request, print_message, tool, &last);
+    json_decref(last);
+    return code;
+}
+
+/* Flush and delete: what was done is in the last line. */
+static int queue_change(struct tool *tool, const char *verb, const char *id, const char *done)
+{
+    char request[256];
+    json_t *last = NULL;
+    snprintf(request, sizeof request, "queue %s %.200s", verb, id);
+    int code = ask(tool, request, ignore_line, NULL, &last);
+    if (code == EX_OK && tool->as_json) {
+        print_json(last);
+    } else if (code == EX_OK) {
+        json_t *count = json_object_get(last, "count");
+        if (count != NULL) {
+            printf("%" JSON_INTEGER_FORMAT " messages %s\n", json_integer_value(count), done);
+        } else {
+            printf("%s %s\n", id, done);
+        }
+    }
+    json_decref(last);
+    return code;
+}
+
+static int sample_status(struct tool *tool, json_t **status)
+{
+    json_t *last = NULL;
+    int code = ask(tool, "status", keep_line, status, &last);
+    json_decref(last);
+    return code == EX_OK && *status == NULL ? fail(EX_PROTOCOL, "tubepostd gave no status") : code;
+}
+
+static double monotonic_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int show_status(struct tool *tool, const char *interval)
+{
+    char *end = NULL;
+    double seconds = strtod(interval, &end);
+    if (*interval == '\0' || *end != '\0' || !(seconds >= 0 && seconds <= 3600)) {
+        return fail(EX_USAGE, "status: '%s' is no number of seconds, expected 0 to 3600", interval);
+    }
+    json_t *earlier = NULL, *status = NULL;
+    int code = sample_status(tool, &status);
+    double start = monotonic_s();
+    if (code == EX_OK && seconds > 0 && !tool->as_json) {
+        earlier = status;
+        status = NULL;
+        struct timespec pause = {.tv_sec = (time_t)seconds,
+                                 .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+        nanosleep(&pause, NULL);
+        code = sample_status(tool, &status);
+    }
+    if (code == EX_OK && tool->as_json) {
+        print_json(status);
+    } else if (code == EX_OK) {
+        status_report(stdout, status, earlier, monotonic_s() - start);
+    }
+    json_decref(earlier);
+    json_decref(status);
+    return code;
+}
+
+static int config_check(const struct tool *tool)
+{
+    struct relay_conf *conf = NULL;
+    int code = load_conf(tool->conf_path, &conf);
+    if (code == EX_OK) {
+        printf("%s: good\n", tool->conf_path != NULL ? tool->conf_path : "defaults");
+        relay_conf_free(conf);
+    }
+    return code;
+}
+
+static int queue_delete(struct tool *tool, char *const *ids, int count)
+{
+    int code = EX_OK;
+    for (int i = 0; i < count; i++) {
+        int one = queue_change(tool, "delete", ids[i], "deleted");
+        code = one != EX_OK ? one : code;
+    }
+    return code;
+}
+
+static int run_command(struct tool *tool, char *const *words, int count)
+{
+    const char *first = count > 0 ? words[0] : "", *second = count > 1 ? words[1] : "";
+    if (strcmp(first, "status") == 0 && count <= 2) {
+        return show_status(tool, count == 2 ? second : "1");
+    }
+    if (strcmp(first, "config") == 0 && strcmp(second, "check") == 0 && count == 2) {
+        return config_check(tool);
+    }
+    if (strcmp(first, "queue") == 0) {
+        if (strcmp(second, "list") == 0 && count == 2) {
+            return queue_list(tool);
+        }
+        if (strcmp(second, "show") == 0 && count == 3) {
+            return queue_show(tool, words[2]);
+        }
+        if (strcmp(second, "flush") == 0 && count <= 3) {
+            return queue_change(tool, "flush", count == 3 ? words[2] : "", "are tried now");
+        }
+        if (strcmp(second, "delete") == 0 && count >= 3) {
+            return queue_delete(tool, words + 2, count - 2);
+        }
+    }
+    fputs(usage, stderr);
+    return EX_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct tool tool = {0};
+    for (int option; (option = getopt_long(argc, argv, "c:s:jh", options, NULL)) != -1;) {
+        if (option == 'c') {
+            tool.conf_path = optarg;
+        } else if (option == 's' && strlen(optarg) < sizeof tool.socket_path) {
+            strcpy(tool.socket_path, optarg);
+        } else if (option == 'j') {
+            tool.as_json = true;
+        } else {
+            fputs(usage, option == 'h' ? stdout : stderr);
+            return option == 'h' ? EX_OK : EX_USAGE;
+        }
+    }
+    int code = run_command(&tool, argv + optind, argc - optind);
+    if (tool.to != NULL) {
+        fclose(tool.to);
+    }
+    if (tool.from != NULL) {
+        fclose(tool.from);
+    }
+    return code;
+}

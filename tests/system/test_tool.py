@@ -1,0 +1,122 @@
+"""The operator's tool against a scripted control socket: what it asks, what it prints, how it exits."""
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOOL = os.path.join(os.environ.get("TUBEPOST_BUILD", os.path.join(TOP, "build")), "tubepost")
+
+
+class ControlSocket:
+    """Answers each request line with the next scripted answer."""
+
+    def __init__(self, path, answers):
+        self.answers = list(answers)
+        self.requests = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        connection, _ = self.listener.accept()
+        with connection, connection.makefile("rw") as stream:
+            for line in stream:
+                self.requests.append(line.rstrip("\n"))
+                if not self.answers:
+                    return
+                for answer in self.answers.pop(0):
+                    stream.write((answer if isinstance(answer, str) else json.dumps(answer)) + "\n")
+                stream.flush()
+
+    def close(self):
+        self.listener.close()
+        self.thread.join(10)
+
+
+class Tool(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "control")
+        self.config = os.path.join(folder.name, "relay.yaml")
+        with open(self.config, "w") as f:
+            f.write(f"control: {{path: {self.path}}}\n")
+
+    def ask(self, arguments, *answers):
+        server = ControlSocket(self.path, answers)
+        self.addCleanup(server.close)
+        result = self.tool("-c", self.config, *arguments)
+        self.requests = server.requests
+        return result
+
+    def tool(self, *arguments):
+        return subprocess.run([TOOL, *arguments], capture_output=True, text=True, timeout=60,
+                              env=dict(os.environ, TZ="UTC"))
+
+    def test_a_long_queue_is_asked_for_page_by_page(self):
+        first = {"id": "A", "bytes": 1, "arrival": 0, "sender": "a@x"}
+        second = {"id": "B", "bytes": 2, "arrival": 0, "sender": "b@x"}
+        result = self.ask(["queue", "list"], [first, {"end": "ok", "next": "1:A"}], [second, {"end": "ok"}])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.requests, ["queue list 500", "queue list 500 1:A"])
+        self.assertIn("a@x", result.stdout)
+        self.assertTrue(result.stdout.endswith("-- 3 in 2 messages\n"), result.stdout)
+
+    def test_json_is_printed_as_it_comes(self):
+        message = {"id": "A", "sender": "\u00fc\u001b[2J"}
+        result = self.ask(["--json", "queue", "show", "A"], [message, {"end": "ok"}])
+        self.assertEqual(self.requests, ["queue show A"])
+        self.assertEqual(json.loads(result.stdout), message)
+
+    def test_rates_come_from_two_samples(self):
+        status = {"hostname": "mx", "pid": 1, "uptime_s": 5, "counters": {"in": 100}, "gauges": {"open": 3}}
+        later = dict(status, counters={"in": 100000})
+        result = self.ask(["status", "0.1"], [status, {"end": "ok"}], [later, {"end": "ok"}])
+        self.assertEqual(self.requests, ["status", "status"])
+        line = [l for l in result.stdout.splitlines() if l.split()[:1] == ["in"]][0]
+        self.assertEqual(line.split()[1], "100000")
+        self.assertGreater(float(line.split()[2].rstrip("/s")), 1000)
+        self.assertRegex(result.stdout, r"open +3\n")
+
+    def test_flush_and_delete_say_what_they_did(self):
+        self.assertEqual(self.ask(["queue", "flush"], [{"end": "ok", "count": 7}]).stdout, "7 messages are tried now\n")
+        self.assertEqual(self.requests[0].strip(), "queue flush")
+
+    def test_delete_goes_on_after_one_that_is_not_there(self):
+        result = self.ask(["queue", "delete", "A", "B"],
+                          [{"end": "error", "code": "not-found", "text": "no message A"}], [{"end": "ok"}])
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (65, "B deleted\n", "tubepost: no message A\n"))
+
+    def test_exit_codes_tell_what_went_wrong(self):
+        self.assertEqual(self.tool("-c", self.config, "status").returncode, 69)
+        self.assertEqual(self.tool("frobnicate").returncode, 64)
+        self.assertEqual(self.tool("status", "now").returncode, 64)
+        self.assertEqual(self.tool("--help").returncode, 0)
+        for answer, code in (("nonsense", 76), ({"end": "error", "code": "busy", "text": "x"}, 75),
+                             ({"end": "error", "code": "failed", "text": "x"}, 70)):
+            with self.subTest(answer=answer):
+                self.assertEqual(self.ask(["status", "0"], [answer]).returncode, code)
+                os.unlink(self.path)
+
+    def test_a_socket_that_closes_is_told(self):
+        result = self.ask(["status"])
+        self.assertEqual(result.returncode, 69)
+        self.assertIn("closed the connection", result.stderr)
+
+    def test_config_check_prints_the_mistakes(self):
+        self.assertEqual(self.tool("-c", self.config, "config", "check").stdout, f"{self.config}: good\n")
+        with open(self.config, "a") as f:
+            f.write("shards: many\n")
+        result = self.tool("-c", self.config, "config", "check")
+        self.assertEqual(result.returncode, 78)
+        self.assertIn(f"{self.config}:2:1: shards: 'many' will not do, expected a whole number, from 1 to 64\n", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
