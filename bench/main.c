@@ -201,7 +201,8 @@ static bool source_tell(const struct bench *bench, struct report *report)
     if (source_trouble(bench->source)[0] != '\0') {
         report_text(report, "first_trouble", source_trouble(bench->source));
     }
-    return counters->acknowledged == counters->issued && !source_stalled(bench->source);
+    return counters->acknowledged > 0 && counters->acknowledged == counters->issued &&
+           !source_stalled(bench->source);
 }
 
 static bool sink_tell(const struct bench *bench, struct report *report)
