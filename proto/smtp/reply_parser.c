@@ -1,5 +1,7 @@
 #include "proto/smtp/reply_parser.h"
 
+#include "proto/message/utf8.h"
+
 enum reply_parser_state {
     REPLY_CODE,       /* the three digits */
     REPLY_SEPARATOR,  /* what follows them */
@@ -22,42 +24,15 @@ void smtp_reply_parser_init(struct smtp_reply_parser *parser)
     parser->status = (struct smtp_status){0};
 }
 
-/* Bytes of the UTF-8 character at the start of `text`; 0 when it is none, or one that steers a
- * terminal (C1 controls), or cut short. */
-static size_t character_bytes(const uint8_t *text, size_t size)
-{
-    uint8_t first = text[0];
-    size_t bytes = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || bytes > size) {
-        return 0;
-    }
-    for (size_t i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool wrong = (first == 0xc2 && text[1] < 0xa0) ||  /* C1 */
-                 (first == 0xe0 && text[1] < 0xa0) ||  /* overlong */
-                 (first == 0xed && text[1] >= 0xa0) || /* surrogates */
-                 (first == 0xf0 && text[1] < 0x90) ||  /* overlong */
-                 (first == 0xf4 && text[1] >= 0x90);   /* beyond U+10FFFF */
-    return wrong ? 0 : bytes;
-}
-
 static void text_clean(uint8_t *text, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        if (text[i] >= 0x80) {
-            size_t bytes = character_bytes(text + i, size - i);
-            if (bytes > 0) {
-                i += bytes;
-                continue;
-            }
-            text[i] = '?';
-        } else if (text[i] < ' ' || text[i] == 0x7f) {
+        size_t bytes = utf8_printable(slice_of(text + i, size - i));
+        if (bytes == 0) {
             text[i] = text[i] == '\t' ? ' ' : '?';
+            bytes = 1;
         }
-        i++;
+        i += bytes;
     }
 }
 

@@ -1,0 +1,278 @@
+#include "proto/dsn/dsn.h"
+
+#include "proto/dsn/original.h"
+#include "proto/message/date.h"
+#include "proto/message/utf8.h"
+
+#include <stdio.h>
+
+#define BOUNDARY_TEXT 40   /* "=_", 32 digits and NUL */
+#define TEXT_BYTES_MAX 400 /* of a reply or an address: keeps lines below 998 bytes */
+
+struct dsn_writer {
+    const struct dsn_report *report;
+    struct wire_writer wire;
+    char boundary[BOUNDARY_TEXT];
+};
+
+static bool ascii(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.bytes[i] >= 0x80) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void text(struct dsn_writer *writer, const char *words)
+{
+    wire_writer_text(&writer->wire, slice_text(words));
+}
+
+static void peer_text(struct dsn_writer *writer, struct slice words)
+{
+    wire_writer_text(&writer->wire, slice_first(words, TEXT_BYTES_MAX));
+}
+
+static void line(struct dsn_writer *writer, const char *words)
+{
+    wire_writer_line(&writer->wire, words);
+}
+
+static void line_end(struct dsn_writer *writer)
+{
+    wire_writer_line_end(&writer->wire);
+}
+
+static void date(struct dsn_writer *writer, int64_t wall_s)
+{
+    char words[MESSAGE_DATE_TEXT];
+    message_date_format(wall_s, words);
+    text(writer, words);
+}
+
+/* "=_" cannot stand in quoted-printable text, and nobody can foresee the rest. */
+static void boundary_make(char boundary[BOUNDARY_TEXT], const uint8_t random[16])
+{
+    static const char digits[] = "0123456789abcdef";
+    char *to = boundary;
+    *to++ = '=';
+    *to++ = '_';
+    for (size_t i = 0; i < 16; i++) {
+        *to++ = digits[random[i] >> 4];
+        *to++ = digits[random[i] & 15];
+    }
+    *to = '\0';
+}
+
+static void boundary_line(struct dsn_writer *writer, const char *end)
+{
+    wire_writer_encode(&writer->wire, WIRE_ASCII);
+    line_end(writer);
+    text(writer, "--");
+    text(writer, writer->boundary);
+    line(writer, end);
+}
+
+static void header(struct dsn_writer *writer)
+{
+    const struct dsn_report *report = writer->report;
+    text(writer, "From: Mail Delivery System <MAILER-DAEMON@");
+    peer_text(writer, report->hostname);
+    line(writer, ">");
+    wire_writer_encode(&writer->wire, WIRE_UTF8);
+    text(writer, "To: <");
+    peer_text(writer, report->reverse_path);
+    line(writer, ">");
+    wire_writer_encode(&writer->wire, WIRE_ASCII);
+    line(writer, report->action == DSN_FAILED ? "Subject: Undelivered Mail Returned to Sender"
+                                              : "Subject: Delayed Mail (still being retried)");
+    text(writer, "Date: ");
+    date(writer, report->now_wall_s);
+    line_end(writer);
+    text(writer, "Message-ID: <");
+    peer_text(writer, report->message_id);
+    text(writer, "@");
+    peer_text(writer, report->hostname);
+    line(writer, ">");
+    line(writer, "Auto-Submitted: auto-replied");
+    line(writer, "MIME-Version: 1.0");
+    line(writer, "Content-Type: multipart/report; report-type=delivery-status;");
+    text(writer, "\tboundary=\"");
+    text(writer, writer->boundary);
+    line(writer, "\"");
+    line_end(writer);
+    line(writer, "This is a message in MIME format.");
+}
+
+static void reason_line(struct dsn_writer *writer, const struct dsn_recipient *recipient)
+{
+    text(writer, "<");
+    peer_text(writer, recipient->forward_path);
+    text(writer, ">: ");
+    if (recipient->remote_mta.size > 0) {
+        text(writer, "host ");
+        peer_text(writer, recipient->remote_mta);
+        text(writer, " said: ");
+    }
+    if (recipient->code != 0) {
+        char code[8];
+        snprintf(code, sizeof(code), "%u ", recipient->code % 1000u);
+        text(writer, code);
+    }
+    peer_text(writer, recipient->text);
+    line_end(writer);
+}
+
+static void explanation(struct dsn_writer *writer)
+{
+    const struct dsn_report *report = writer->report;
+    bool plain = true;
+    for (size_t i = 0; i < report->recipient_count; i++) {
+        plain =
+            plain && ascii(report->recipients[i].forward_path) && ascii(report->recipients[i].text);
+    }
+    boundary_line(writer, "");
+    line(writer, "Content-Description: Notification");
+    line(writer, plain ? "Content-Type: text/plain; charset=us-ascii"
+                       : "Content-Type: text/plain; charset=utf-8");
+    line(writer,
+         plain ? "Content-Transfer-Encoding: 7bit" : "Content-Transfer-Encoding: quoted-printable");
+    line_end(writer);
+    wire_writer_encode(&writer->wire, plain ? WIRE_ASCII : WIRE_UTF8_QUOTED);
+    text(writer, "This is the mail system at host ");
+    peer_text(writer, report->hostname);
+    line(writer, ".");
+    line_end(writer);
+    if (report->action == DSN_FAILED) {
+        line(writer, "Your message could not be delivered to the recipients below, and will");
+        line(writer, "not be tried again.");
+    } else {
+        line(writer, "Your message could not yet be delivered to the recipients below.");
+        text(writer, "You need not send it again: it will be tried until ");
+        date(writer, report->expires_wall_s);
+        line(writer, ".");
+    }
+    line_end(writer);
+    for (size_t i = 0; i < report->recipient_count; i++) {
+        reason_line(writer, &report->recipients[i]);
+    }
+}
+
+/* RFC 6533 §3: utf-8-addr-xtext, so that the report stays ASCII. */
+static void utf8_address(struct dsn_writer *writer, struct slice address)
+{
+    while (address.size > 0) {
+        size_t bytes = utf8_printable(address);
+        uint8_t first = address.bytes[0];
+        if (bytes == 0) {
+            text(writer, "?");
+            bytes = 1;
+        } else if (first > ' ' && first < 0x7f && first != '\\' && first != '+' && first != '=') {
+            wire_writer_text(&writer->wire, slice_first(address, 1));
+        } else {
+            uint32_t character = bytes == 1 ? first : first & (0x7fu >> bytes);
+            for (size_t i = 1; i < bytes; i++) {
+                character = character << 6 | (address.bytes[i] & 0x3f);
+            }
+            char escaped[16];
+            snprintf(escaped, sizeof(escaped), "\\x{%02X}", (unsigned)character);
+            text(writer, escaped);
+        }
+        address = slice_from(address, bytes);
+    }
+}
+
+static void recipient_fields(struct dsn_writer *writer, const struct dsn_recipient *recipient)
+{
+    line_end(writer);
+    if (ascii(recipient->forward_path)) {
+        text(writer, "Final-Recipient: rfc822; ");
+        peer_text(writer, recipient->forward_path);
+    } else {
+        text(writer, "Final-Recipient: utf-8; ");
+        utf8_address(writer, slice_first(recipient->forward_path, TEXT_BYTES_MAX));
+    }
+    line_end(writer);
+    line(writer, writer->report->action == DSN_FAILED ? "Action: failed" : "Action: delayed");
+    char words[SMTP_STATUS_TEXT_MAX];
+    smtp_status_format(&recipient->status, words);
+    text(writer, "Status: ");
+    line(writer, words);
+    if (recipient->remote_mta.size > 0) {
+        text(writer, "Remote-MTA: dns; ");
+        peer_text(writer, recipient->remote_mta);
+        line_end(writer);
+    }
+    if (recipient->code != 0) {
+        char code[32];
+        snprintf(code, sizeof(code), "Diagnostic-Code: smtp; %u ", recipient->code % 1000u);
+        text(writer, code);
+    } else {
+        text(writer, "Diagnostic-Code: X-Tubepost; ");
+    }
+    peer_text(writer, recipient->text);
+    line_end(writer);
+    if (writer->report->action == DSN_DELAYED) {
+        text(writer, "Will-Retry-Until: ");
+        date(writer, writer->report->expires_wall_s);
+        line_end(writer);
+    }
+}
+
+static void delivery_status(struct dsn_writer *writer)
+{
+    const struct dsn_report *report = writer->report;
+    boundary_line(writer, "");
+    line(writer, "Content-Description: Delivery report");
+    line(writer, "Content-Type: message/delivery-status");
+    line_end(writer);
+    text(writer, "Reporting-MTA: dns; ");
+    peer_text(writer, report->hostname);
+    line_end(writer);
+    text(writer, "X-Tubepost-Queue-ID: ");
+    peer_text(writer, report->queue_id);
+    line_end(writer);
+    text(writer, "Arrival-Date: ");
+    date(writer, report->arrival_wall_s);
+    line_end(writer);
+    for (size_t i = 0; i < report->recipient_count; i++) {
+        recipient_fields(writer, &report->recipients[i]);
+    }
+}
+
+static void original_header(struct dsn_writer *writer)
+{
+    const struct dsn_report *report = writer->report;
+    size_t bytes;
+    enum wire_encoding encoding =
+        dsn_original_measure(report->original, report->original_count, &bytes);
+    boundary_line(writer, "");
+    line(writer, "Content-Description: Header of the message");
+    line(writer, "Content-Type: text/rfc822-headers");
+    line(writer, encoding == WIRE_ASCII ? "Content-Transfer-Encoding: 7bit"
+                                        : "Content-Transfer-Encoding: quoted-printable");
+    line_end(writer);
+    wire_writer_encode(&writer->wire, encoding);
+    dsn_original_write(&writer->wire, report->original, report->original_count, bytes);
+}
+
+unsigned dsn_needs(const struct dsn_report *report)
+{
+    return ascii(report->reverse_path) ? 0 : DSN_NEEDS_8BITMIME | DSN_NEEDS_SMTPUTF8;
+}
+
+int dsn_build(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
+              void *owner)
+{
+    struct dsn_writer writer = {.report = report};
+    wire_writer_open(&writer.wire, write, owner);
+    boundary_make(writer.boundary, report->random);
+    header(&writer);
+    explanation(&writer);
+    delivery_status(&writer);
+    original_header(&writer);
+    boundary_line(&writer, "--");
+    return wire_writer_close(&writer.wire);
+}
