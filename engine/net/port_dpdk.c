@@ -5,6 +5,7 @@
 #include <rte_epoll.h>
 #include <rte_ethdev.h>
 #include <rte_interrupts.h>
+#include <rte_log.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -193,9 +194,12 @@ static int queues_set_up(struct port_dpdk *self, const struct port_dpdk_settings
     return rc;
 }
 
-/* A queue's receive interrupt goes to an epoll descriptor of its own, which the shard can watch. */
+/* A queue's receive interrupt goes to an epoll descriptor of its own, which the shard can watch. A
+ * device without interrupts is no error, but the library would log one for each queue. */
 static void interrupts_set_up(struct port_dpdk *self, uint16_t queue_count)
 {
+    uint32_t log_level = rte_log_get_global_level();
+    rte_log_set_global_level(RTE_LOG_CRIT);
     for (uint16_t i = 0; self->interrupts && i < queue_count; i++) {
         int fd = epoll_create1(EPOLL_CLOEXEC);
         if (fd >= 0 && rte_eth_dev_rx_intr_ctl_q(self->id, i, fd, RTE_INTR_EVENT_ADD, NULL) == 0 &&
@@ -206,6 +210,7 @@ static void interrupts_set_up(struct port_dpdk *self, uint16_t queue_count)
             close(fd);
         }
     }
+    rte_log_set_global_level(log_level);
 }
 
 static bool socket_is_of(int fd, int domain, uint32_t interface_index)
