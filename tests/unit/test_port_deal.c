@@ -1,0 +1,385 @@
+#include "engine/net/port_deal.h"
+#include "engine/shard/memory.h"
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define SHARDS 4
+#define FRAMES 64
+
+/* A device in memory with some queues. */
+struct device {
+    struct port port;
+    struct rte_mbuf *arriving[SHARDS][FRAMES];
+    struct rte_mbuf *left[SHARDS][FRAMES];
+    unsigned arriving_count[SHARDS], left_count[SHARDS];
+    bool pollable, full;
+    int fd;
+    bool closed;
+};
+
+static struct rte_mempool *pool;
+
+static uint16_t device_receive(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                               uint16_t count)
+{
+    struct device *device = (struct device *)port;
+    uint16_t got = 0;
+    while (got < count && got < device->arriving_count[queue]) {
+        frames[got] = device->arriving[queue][got];
+        got++;
+    }
+    memmove(device->arriving[queue], device->arriving[queue] + got,
+            (device->arriving_count[queue] - got) * sizeof(frames[0]));
+    device->arriving_count[queue] -= got;
+    return got;
+}
+
+static uint16_t device_transmit(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                                uint16_t count)
+{
+    struct device *device = (struct device *)port;
+    for (uint16_t i = 0; i < count && !device->full; i++) {
+        device->left[queue][device->left_count[queue]++] = frames[i];
+    }
+    return device->full ? 0 : count;
+}
+
+static int device_arm(struct port *port, uint16_t queue)
+{
+    (void)queue;
+    return ((struct device *)port)->pollable ? ((struct device *)port)->fd : -ENOTSUP;
+}
+
+static void device_close(struct port *port)
+{
+    ((struct device *)port)->closed = true;
+}
+
+static const struct port_ops device_ops = {.receive = device_receive,
+                                           .transmit = device_transmit,
+                                           .arm = device_arm,
+                                           .close = device_close};
+
+static struct port *deal_over(struct device *device, uint16_t queue_count)
+{
+    struct port *port;
+    memset(device, 0, sizeof(*device));
+    device->port.ops = &device_ops;
+    device->port.facts.queue_count = queue_count;
+    assert_int_equal(port_deal_open(&port, &device->port, SHARDS), 0);
+    return port;
+}
+
+static void deal_end(struct port *port, struct device *device)
+{
+    for (unsigned queue = 0; queue < SHARDS; queue++) {
+        for (unsigned i = 0; i < device->left_count[queue]; i++) {
+            rte_pktmbuf_free(device->left[queue][i]);
+        }
+    }
+    port->ops->close(port);
+    assert_true(device->closed);
+    assert_int_equal(rte_mempool_in_use_count(pool), 0); /* nothing leaks, whatever the test did */
+}
+
+static struct rte_mbuf *frame_tcp(uint16_t source_port)
+{
+    static const uint8_t begin[34] = {
+        [12] = 0x08, [14] = 0x45, [17] = 60,  [22] = 64, [23] = 6, [26] = 192,
+        [28] = 2,    [29] = 2,    [30] = 192, [32] = 2,  [33] = 1};
+    struct rte_mbuf *frame = rte_pktmbuf_alloc(pool);
+    assert_non_null(frame);
+    uint8_t *bytes = (uint8_t *)rte_pktmbuf_append(frame, 64);
+    if (bytes == NULL) {
+        abort();
+    }
+    memset(bytes, 0, 64);
+    memcpy(bytes, begin, sizeof(begin));
+    bytes[34] = (uint8_t)(source_port >> 8);
+    bytes[35] = (uint8_t)source_port;
+    bytes[37] = 25;
+    return frame;
+}
+
+static uint16_t owner_of(const struct port *port, const struct rte_mbuf *frame)
+{
+    struct rss_tuple tuple;
+    assert_true(
+        rss_tuple_of_frame(&tuple, rte_pktmbuf_mtod(frame, const uint8_t *), frame->data_len));
+    return rss_queue_of(&port->facts.rss, &tuple);
+}
+
+static void arrive(struct device *device, uint16_t queue, struct rte_mbuf *frame)
+{
+    device->arriving[queue][device->arriving_count[queue]++] = frame;
+}
+
+static void every_frame_reaches_the_shard_its_hash_names_once(void **state)
+{
+    (void)state;
+    for (uint16_t queues = 1; queues <= SHARDS; queues++) {
+        struct device device;
+        struct port *port = deal_over(&device, queues);
+        struct rte_mbuf *got[FRAMES];
+        unsigned seen[SHARDS] = {0};
+        for (uint16_t i = 0; i < FRAMES; i++) {
+            arrive(&device, i % queues, frame_tcp((uint16_t)(40000 + i)));
+        }
+        for (unsigned round = 0; round < 8; round++) {
+            for (uint16_t shard = 0; shard < SHARDS; shard++) {
+                uint16_t count = port->ops->receive(port, shard, got, FRAMES);
+                for (uint16_t i = 0; i < count; i++) {
+                    assert_int_equal(owner_of(port, got[i]), shard);
+                    rte_pktmbuf_free(got[i]);
+                }
+                seen[shard] += count;
+            }
+        }
+        assert_int_equal(seen[0] + seen[1] + seen[2] + seen[3], FRAMES);
+        for (unsigned shard = 0; shard < SHARDS; shard++) {
+            assert_true(seen[shard] > FRAMES / SHARDS / 4); /* spread, if not evenly */
+        }
+        deal_end(port, &device);
+    }
+}
+
+static void frames_of_one_connection_stay_in_order(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    struct rte_mbuf *got[FRAMES], *sent[40];
+    uint16_t port_number = 40000, total = 0;
+    struct rte_mbuf *probe = frame_tcp(port_number);
+    while (owner_of(port, probe) != 2) {
+        rte_pktmbuf_free(probe);
+        probe = frame_tcp(++port_number);
+    }
+    rte_pktmbuf_free(probe);
+    for (unsigned i = 0; i < 40; i++) {
+        sent[i] = frame_tcp(port_number);
+        arrive(&device, 0, sent[i]);
+    }
+    for (unsigned round = 0; round < 4; round++) {
+        assert_int_equal(port->ops->receive(port, 0, got, 32), 0);
+        uint16_t count = port->ops->receive(port, 2, got, 7 + 3 * round);
+        for (uint16_t i = 0; i < count; i++) {
+            assert_ptr_equal(got[i], sent[total++]);
+            rte_pktmbuf_free(got[i]);
+        }
+    }
+    uint16_t rest = port->ops->receive(port, 2, got, FRAMES);
+    rte_pktmbuf_free_bulk(got, rest);
+    assert_int_equal(total + rest, 40);
+    deal_end(port, &device);
+}
+
+static void arp_answers_reach_every_shard_and_requests_the_first(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    struct rte_mbuf *got[FRAMES];
+    for (uint8_t operation = 1; operation <= 2; operation++) {
+        struct rte_mbuf *frame = frame_tcp(1);
+        uint8_t *bytes = rte_pktmbuf_mtod(frame, uint8_t *);
+        bytes[13] = 0x06;
+        bytes[20] = 0;
+        bytes[21] = operation;
+        arrive(&device, 0, frame);
+        for (uint16_t shard = 0; shard < SHARDS; shard++) {
+            uint16_t count = port->ops->receive(port, shard, got, FRAMES);
+            assert_int_equal(count, operation == 2 || shard == 0);
+            rte_pktmbuf_free_bulk(got, count);
+        }
+    }
+    deal_end(port, &device);
+}
+
+static void shards_without_a_queue_send_through_one_that_has(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 2);
+    struct rte_mbuf *frames[SHARDS], *got[FRAMES];
+    for (uint16_t shard = 0; shard < SHARDS; shard++) {
+        frames[shard] = frame_tcp(shard);
+        assert_int_equal(port->ops->transmit(port, shard, &frames[shard], 1), 1);
+    }
+    port->ops->receive(port, 0, got, FRAMES);
+    port->ops->receive(port, 1, got, FRAMES);
+    assert_int_equal(device.left_count[0], 2);
+    assert_ptr_equal(device.left[0][0], frames[0]);
+    assert_ptr_equal(device.left[0][1], frames[2]);
+    assert_int_equal(device.left_count[1], 2);
+    assert_ptr_equal(device.left[1][1], frames[3]);
+    deal_end(port, &device);
+}
+
+static unsigned released_count;
+
+static void memory_released(void *bytes, void *owner)
+{
+    (void)bytes;
+    (void)owner;
+    released_count++;
+}
+
+static void frames_that_refer_to_shard_memory_are_copied_and_released_at_home(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    static uint8_t memory[256];
+    static struct rte_mbuf_ext_shared_info shared;
+    struct rte_mbuf *frame = frame_tcp(7), *body = rte_pktmbuf_alloc(pool), *got[FRAMES];
+    memset(memory, 0xab, sizeof(memory));
+    shared.free_cb = memory_released;
+    rte_mbuf_ext_refcnt_set(&shared, 1);
+    rte_pktmbuf_attach_extbuf(body, memory, RTE_BAD_IOVA, sizeof(memory), &shared);
+    body->data_len = 200;
+    body->pkt_len = 200;
+    assert_int_equal(rte_pktmbuf_chain(frame, body), 0);
+    released_count = 0;
+    assert_int_equal(port->ops->transmit(port, 3, &frame, 1), 1);
+    assert_int_equal(released_count, 1); /* before the other shard has even looked */
+    port->ops->receive(port, 0, got, FRAMES);
+    assert_int_equal(device.left_count[0], 1);
+    struct rte_mbuf *left = device.left[0][0];
+    uint8_t copy[264];
+    assert_int_equal(left->pkt_len, 264);
+    assert_memory_equal((const uint8_t *)rte_pktmbuf_read(left, 0, 264, copy) + 64, memory, 200);
+    deal_end(port, &device);
+}
+
+static void full_rings_and_devices_drop_and_count(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    struct port_deal_counters counters;
+    struct rte_mbuf *got[FRAMES], *frame = frame_tcp(1);
+    device.full = true;
+    assert_int_equal(port->ops->transmit(port, 1, &frame, 1), 1);
+    port->ops->receive(port, 0, got, FRAMES);
+    port_deal_counters(port, 0, &counters);
+    assert_int_equal(counters.sent_lost, 1);
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < 1100; i++) { /* nobody reads: the ring of 1,024 less one fills */
+        frame = frame_tcp(40001);
+        if (owner_of(port, frame) == 0) {
+            rte_pktmbuf_free(frame);
+            frame = frame_tcp(40002);
+        }
+        arrive(&device, 0, frame);
+        uint16_t kept = port->ops->receive(port, 0, got, FRAMES);
+        rte_pktmbuf_free_bulk(got, kept);
+        sent++;
+    }
+    port_deal_counters(port, 0, &counters);
+    assert_int_equal(counters.dealt, 1023);
+    assert_int_equal(counters.dealt + counters.dealt_lost, sent);
+    deal_end(port, &device);
+}
+
+static bool readable(int fd)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    return poll(&wanted, 1, 0) == 1;
+}
+
+static void sleeping_shard_is_woken_by_what_is_dealt_to_it(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    struct rte_mbuf *got[FRAMES], *frame;
+    uint16_t source_port = 1;
+    for (frame = frame_tcp(source_port); owner_of(port, frame) != 3;
+         frame = frame_tcp(++source_port)) {
+        rte_pktmbuf_free(frame);
+    }
+    int fd = port->ops->arm(port, 3);
+    assert_true(fd >= 0);
+    assert_false(readable(fd));
+    arrive(&device, 0, frame);
+    assert_int_equal(port->ops->receive(port, 0, got, FRAMES), 0);
+    assert_true(readable(fd));
+    assert_int_equal(port->ops->receive(port, 3, got, FRAMES), 1);
+    rte_pktmbuf_free(got[0]);
+    assert_false(readable(fd));
+    deal_end(port, &device);
+}
+
+static void shard_with_something_in_its_rings_does_not_go_to_sleep(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    struct rte_mbuf *frame = frame_tcp(9), *got[FRAMES];
+    device.pollable = true;
+    device.fd = eventfd(0, 0);
+    assert_int_equal(port->ops->transmit(port, 2, &frame, 1), 1);
+    assert_int_equal(port->ops->arm(port, 0), -EAGAIN);
+    port->ops->receive(port, 0, got, FRAMES);
+    int fd = port->ops->arm(port, 0);
+    assert_true(fd >= 0);
+    frame = frame_tcp(10);
+    assert_int_equal(port->ops->transmit(port, 2, &frame, 1), 1);
+    assert_true(readable(fd));
+    close(device.fd);
+    deal_end(port, &device);
+}
+
+static void door_of_a_device_that_must_be_polled_says_so(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 1);
+    assert_int_equal(port->ops->arm(port, 0), -ENOTSUP);
+    assert_true(port->ops->arm(port, 1) >= 0);
+    deal_end(port, &device);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct memory_settings settings = {.program = "test_port_deal", .megabytes = 64};
+    if (memory_start(&settings) < 0) {
+        return -1;
+    }
+    pool = memory_pool_open("deal", 2047, MEMORY_MBUF_BYTES);
+    return pool == NULL ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    memory_pool_close(pool);
+    memory_stop();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_frame_reaches_the_shard_its_hash_names_once),
+        cmocka_unit_test(frames_of_one_connection_stay_in_order),
+        cmocka_unit_test(arp_answers_reach_every_shard_and_requests_the_first),
+        cmocka_unit_test(shards_without_a_queue_send_through_one_that_has),
+        cmocka_unit_test(frames_that_refer_to_shard_memory_are_copied_and_released_at_home),
+        cmocka_unit_test(full_rings_and_devices_drop_and_count),
+        cmocka_unit_test(sleeping_shard_is_woken_by_what_is_dealt_to_it),
+        cmocka_unit_test(shard_with_something_in_its_rings_does_not_go_to_sleep),
+        cmocka_unit_test(door_of_a_device_that_must_be_polled_says_so),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
