@@ -55,7 +55,7 @@ PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
   $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
 
-.PHONY: all run test unit bench lint fuzz install clean help
+.PHONY: all run test unit bench lint fuzz install print-flags clean help
 .SECONDARY:
 all: $(PROGRAMS)
 
@@ -115,6 +115,9 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/tubepostd $(B)/tubepost-mailboxd $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $(B)/tubepost $(B)/tubepost-bench $(DESTDIR)$(PREFIX)/bin/
+
+print-flags:
+	@echo $(CPPFLAGS) $(CFLAGS)
 
 clean:
 	rm -rf build
