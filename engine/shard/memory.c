@@ -14,7 +14,8 @@
 #define EAL_TEXT_BYTES 96
 
 struct eal_arguments {
-    char *list[EAL_ARGUMENTS_MAX + 1];
+    char *list[EAL_ARGUMENTS_MAX + 1]; /* the EAL moves these about and overwrites one */
+    char *kept[EAL_ARGUMENTS_MAX];
     int count;
 };
 
@@ -28,6 +29,7 @@ static int eal_add(struct eal_arguments *arguments, const char *text)
     if (copy == NULL) {
         return -ENOMEM;
     }
+    arguments->kept[arguments->count] = copy;
     arguments->list[arguments->count++] = copy;
     return 0;
 }
