@@ -262,7 +262,8 @@ void control_close(struct control *control)
     control->settings.network->ops->unlisten(control->settings.network, control->listener);
     while (!list_empty(&control->sessions)) {
         struct session *session = list_entry(control->sessions.next, struct session, node);
-        check(session->stream != NULL); /* only what is asked lives on without one, and nothing is */
+        check(session->stream !=
+              NULL); /* only what is asked lives on without one, and nothing is */
         stream_abort(session->stream);
         session_leave(session);
     }
