@@ -1,130 +1,226 @@
 #include "engine/shard/memory.h"
+#include "engine/core/check.h"
 #include <errno.h>
+#include <mntent.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
-#include <rte_log.h>
 #include <rte_malloc.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-#define EAL_ARGUMENTS_MAX 64
-#define EAL_TEXT_BYTES 96
+#define ARGUMENT_COUNT_MAX 128
+#define ARGUMENT_BYTES_MAX 8192
 
-struct eal_arguments {
-    char *list[EAL_ARGUMENTS_MAX + 1]; /* the EAL moves these about and overwrites one */
-    char *kept[EAL_ARGUMENTS_MAX];
+/* The EAL wants writable strings, and keeps none of them. */
+struct arguments {
+    char *list[ARGUMENT_COUNT_MAX + 1];
+    char text[ARGUMENT_BYTES_MAX];
+    size_t text_bytes;
     int count;
+    bool overflow;
 };
 
-/* The EAL keeps the pointers, so every argument lives as long as the process. */
-static int eal_add(struct eal_arguments *arguments, const char *text)
+__attribute__((format(printf, 2, 3))) static void add(struct arguments *arguments,
+                                                      const char *format, ...)
 {
-    if (arguments->count == EAL_ARGUMENTS_MAX) {
-        return -E2BIG;
+    size_t room = sizeof(arguments->text) - arguments->text_bytes;
+    char *at = arguments->text + arguments->text_bytes;
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(at, room, format, values);
+    va_end(values);
+    if (size < 0 || (size_t)size >= room || arguments->count == ARGUMENT_COUNT_MAX) {
+        arguments->overflow = true;
+        return;
     }
-    char *copy = strdup(text);
-    if (copy == NULL) {
-        return -ENOMEM;
-    }
-    arguments->kept[arguments->count] = copy;
-    arguments->list[arguments->count++] = copy;
-    return 0;
+    arguments->list[arguments->count++] = at;
+    arguments->text_bytes += (size_t)size + 1;
 }
 
-static bool eal_says(const struct memory_settings *settings, const char *option)
+/* Is one of the names, or name=..., among what the operator gave? The list ends with NULL. */
+static bool given(const char *const *eal, const char *const *names)
 {
-    for (const char *const *next = settings->eal; next != NULL && *next != NULL; next++) {
-        if (strncmp(*next, option, strlen(option)) == 0) {
-            return true;
+    for (; *eal != NULL; eal++) {
+        for (const char *const *name = names; *name != NULL; name++) {
+            size_t size = strlen(*name);
+            bool lone_letter = size == 2; /* "-m512" is "-m 512" */
+            if (strncmp(*eal, *name, size) == 0 &&
+                ((*eal)[size] == 0 || (*eal)[size] == '=' || lone_letter)) {
+                return true;
+            }
         }
     }
     return false;
 }
 
-/* Free huge pages of the default size, in megabytes. */
-static unsigned huge_megabytes_free(void)
+static uint64_t free_pages(uint64_t page_bytes)
 {
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    unsigned long pages = 0;
-    unsigned long kilobytes = 0;
-    if (file == NULL) {
-        return 0;
-    }
-    while (fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, "HugePages_Free:", 15) == 0) {
-            pages = strtoul(line + 15, NULL, 10);
-        } else if (strncmp(line, "Hugepagesize:", 13) == 0) {
-            kilobytes = strtoul(line + 13, NULL, 10);
+    char path[128];
+    unsigned long long count = 0;
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
+             (unsigned long long)(page_bytes / 1024));
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        if (fscanf(file, "%llu", &count) != 1) {
+            count = 0;
         }
+        fclose(file);
     }
-    fclose(file);
-    return (unsigned)(pages * kilobytes / 1024);
+    return count;
 }
 
-static int eal_fill(struct eal_arguments *arguments, const struct memory_settings *settings)
+/* Pages that are free are of use only through a hugetlbfs that we may write to. */
+static bool huge_pages_suffice(unsigned megabytes)
 {
-    char text[EAL_TEXT_BYTES];
-    int status = eal_add(arguments, settings->program);
-    bool kernel = settings->eal == NULL;
-    bool huge =
-        !kernel && !eal_says(settings, "--no-huge") && huge_megabytes_free() >= settings->megabytes;
-    bool said =
-        !kernel && (eal_says(settings, "--no-huge") || eal_says(settings, "--huge") ||
-                    eal_says(settings, "--in-memory") || eal_says(settings, "--single-file") ||
-                    eal_says(settings, "-m") || eal_says(settings, "--socket-mem"));
-    for (const char *const *next = settings->eal; status == 0 && next != NULL && *next != NULL;
-         next++) {
-        status = eal_add(arguments, *next);
+    bool suffice = false;
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+    struct mntent entry, *mount;
+    char strings[1024];
+    if (mounts == NULL) {
+        return false;
     }
-    if (status == 0 && !said) {
-        if (!huge) {
-            status = eal_add(arguments, "--no-huge");
-            snprintf(text, sizeof(text), "-m%u", settings->megabytes);
-            status = status == 0 ? eal_add(arguments, text) : status;
+    while (!suffice && (mount = getmntent_r(mounts, &entry, strings, sizeof(strings))) != NULL) {
+        struct statfs facts;
+        if (strcmp(mount->mnt_type, "hugetlbfs") == 0 && access(mount->mnt_dir, W_OK) == 0 &&
+            statfs(mount->mnt_dir, &facts) == 0 && facts.f_bsize > 0) {
+            uint64_t page_bytes = (uint64_t)facts.f_bsize;
+            uint64_t wanted = (uint64_t)megabytes << 20;
+            suffice = free_pages(page_bytes) > 0 && free_pages(page_bytes) * page_bytes >= wanted;
         }
     }
-    if (status == 0 && !eal_says(settings, "--file-prefix")) {
-        snprintf(text, sizeof(text), "--file-prefix=tubepost%d", (int)getpid());
-        if (settings->file_prefix != NULL) {
-            snprintf(text, sizeof(text), "--file-prefix=%.64s", settings->file_prefix);
+    endmntent(mounts);
+    return suffice;
+}
+
+/* The EAL pins the calling thread to its first lcore, and by default starts a thread for every
+ * other processor; one lcore it must have. The shards' threads register themselves. */
+static void add_lcore(struct arguments *arguments, const cpu_set_t *allowed)
+{
+    int cpu = 0;
+    while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, allowed)) {
+        cpu++;
+    }
+    add(arguments, "--lcores=0@%d", cpu);
+}
+
+static void add_memory(struct arguments *arguments, unsigned megabytes)
+{
+    if (megabytes > 0) {
+        add(arguments, "-m");
+        add(arguments, "%u", megabytes);
+    }
+}
+
+static void add_plain(struct arguments *arguments, const struct memory_settings *settings)
+{
+    add(arguments, "--no-huge");
+    add(arguments, "--no-pci");
+    add(arguments, "--no-shconf");
+    add(arguments, "--no-telemetry");
+    add(arguments, "--iova-mode=va");
+    add_memory(arguments, settings->megabytes);
+}
+
+static void add_operators(struct arguments *arguments, const struct memory_settings *settings)
+{
+    static const char *const page_names[] = {"--no-huge",     "--huge-dir",   "--in-memory",
+                                             "--huge-unlink", "--legacy-mem", NULL};
+    static const char *const size_names[] = {"-m", "--socket-mem", NULL};
+    static const char *const file_names[] = {"--single-file-segments", NULL};
+    static const char *const share_names[] = {"--in-memory", "--proc-type", NULL};
+    const char *const *eal = settings->eal;
+
+    if (!given(eal, share_names)) {
+        add(arguments, "--no-shconf");
+    }
+    if (!given(eal, page_names)) {
+        if (!huge_pages_suffice(settings->megabytes)) {
+            add(arguments, "--no-huge");
+        } else if (!given(eal, file_names)) {
+            /* Else a killed process leaves its pages taken; the EAL refuses both at once. */
+            add(arguments, "--huge-unlink");
         }
-        status = eal_add(arguments, text);
     }
-    if (status == 0 && kernel) {
-        /* No devices: the drivers need not even be loaded, which saves most of the start. */
-        status = eal_add(arguments, "--no-pci");
-        status = status == 0 ? eal_add(arguments, "--iova-mode=va") : status;
-        status = status == 0 ? eal_add(arguments, "-dlibrte_mempool_ring.so.23") : status;
+    if (!given(eal, size_names)) {
+        add_memory(arguments, settings->megabytes);
     }
-    static const char *const always[] = {"--no-telemetry", "--log-level=lib.*:4",
-                                         "--log-level=pmd.*:4"};
-    for (size_t i = 0; status == 0 && i < sizeof(always) / sizeof(*always); i++) {
-        status = eal_add(arguments, always[i]);
+    for (; *eal != NULL; eal++) {
+        add(arguments, "%s", *eal);
     }
-    if (status == 0 && !eal_says(settings, "--no-shconf") && !eal_says(settings, "--in-memory")) {
-        status = eal_add(arguments, "--no-shconf");
+}
+
+static void fill(struct arguments *arguments, const struct memory_settings *settings,
+                 const cpu_set_t *allowed)
+{
+    static const char *const none[] = {NULL};
+    static const char *const lcore_names[] = {"-l", "-c", "--lcores", NULL};
+    static const char *const prefix_names[] = {"--file-prefix", NULL};
+    const char *const *eal = settings->eal != NULL ? settings->eal : none;
+
+    add(arguments, "%s", settings->program);
+    add(arguments, "--log-level=warning");
+    if (settings->file_prefix != NULL) {
+        add(arguments, "--file-prefix=%s", settings->file_prefix);
+    } else if (!given(eal, prefix_names)) {
+        add(arguments, "--file-prefix=tubepost%d", (int)getpid());
     }
-    if (status == 0 && !eal_says(settings, "-l") && !eal_says(settings, "--lcores") &&
-        !eal_says(settings, "-c")) {
-        snprintf(text, sizeof(text), "--lcores=0@(%u-%ld)", 0u, sysconf(_SC_NPROCESSORS_ONLN) - 1);
-        status = eal_add(arguments, text);
+    if (!given(eal, lcore_names)) {
+        add_lcore(arguments, allowed);
     }
-    return status;
+    if (settings->eal == NULL) {
+        add_plain(arguments, settings);
+    } else {
+        add_operators(arguments, settings);
+    }
+}
+
+/*
+ * The EAL makes a folder for its files even when it will write none: below /var/run for root,
+ * /tmp/dpdk for others, which then belongs to whoever came first. On the kernel transport it gets
+ * one of its own, for as long as the start takes.
+ */
+static bool runtime_folder_lend(char *folder)
+{
+    if (getenv("RUNTIME_DIRECTORY") != NULL || mkdtemp(folder) == NULL) {
+        return false;
+    }
+    return setenv("RUNTIME_DIRECTORY", folder, 1) == 0;
+}
+
+static void runtime_folder_return(const char *folder)
+{
+    char path[128];
+    unsetenv("RUNTIME_DIRECTORY");
+    snprintf(path, sizeof(path), "%s/dpdk", folder);
+    rmdir(path);
+    rmdir(folder);
 }
 
 int memory_start(const struct memory_settings *settings)
 {
-    static struct eal_arguments arguments;
-    rte_log_set_global_level(RTE_LOG_WARNING);
-    int status = eal_fill(&arguments, settings);
-    if (status < 0) {
-        return status;
+    struct arguments arguments = {.count = 0};
+    char folder[] = "/tmp/tubepost.XXXXXX";
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0) {
+        return -errno;
     }
-    return rte_eal_init(arguments.count, arguments.list) < 0 ? -rte_errno : 0;
+    fill(&arguments, settings, &allowed);
+    if (arguments.overflow) {
+        return -E2BIG;
+    }
+    bool lent = settings->eal == NULL && runtime_folder_lend(folder);
+    int error = rte_eal_init(arguments.count, arguments.list) < 0 ? -rte_errno : 0;
+    rmdir(rte_eal_get_runtime_dir()); /* stays when something is in it */
+    if (lent) {
+        runtime_folder_return(folder);
+    }
+    sched_setaffinity(0, sizeof(allowed), &allowed);
+    return error;
 }
 
 void memory_stop(void)
@@ -134,20 +230,29 @@ void memory_stop(void)
 
 int memory_thread_enter(void)
 {
+    if (rte_lcore_id() != LCORE_ID_ANY) {
+        return 0;
+    }
     return rte_thread_register() < 0 ? -rte_errno : 0;
 }
 
 void memory_thread_leave(void)
 {
-    rte_thread_unregister();
+    unsigned lcore = rte_lcore_id();
+    if (lcore != LCORE_ID_ANY && rte_eal_lcore_role(lcore) == ROLE_NON_EAL) {
+        rte_thread_unregister();
+    }
 }
 
 struct rte_mempool *memory_pool_open(const char *name, unsigned mbuf_count, unsigned data_bytes)
 {
-    unsigned cache = mbuf_count / 2 < 256 ? 0 : 256;
-    return rte_pktmbuf_pool_create(name, mbuf_count, cache, 0,
-                                   (uint16_t)(data_bytes + RTE_PKTMBUF_HEADROOM),
-                                   (int)rte_socket_id());
+    unsigned cache = mbuf_count / 4 < 256 ? mbuf_count / 4 : 256;
+    unsigned room = data_bytes + RTE_PKTMBUF_HEADROOM;
+    if (room > UINT16_MAX) {
+        rte_errno = EINVAL;
+        return NULL;
+    }
+    return rte_pktmbuf_pool_create(name, mbuf_count, cache, 0, (uint16_t)room, SOCKET_ID_ANY);
 }
 
 void memory_pool_close(struct rte_mempool *pool)
@@ -157,6 +262,7 @@ void memory_pool_close(struct rte_mempool *pool)
 
 void *memory_take(const char *name, size_t bytes, size_t align)
 {
+    check(align != 0 && (align & (align - 1)) == 0);
     return rte_zmalloc(name, bytes, (unsigned)align);
 }
 

@@ -32,6 +32,6 @@ void memory_thread_leave(void);
 struct rte_mempool *memory_pool_open(const char *name, unsigned mbuf_count, unsigned data_bytes);
 void memory_pool_close(struct rte_mempool *pool);
 
-/* Memory that ports may transmit from (iova known), aligned to `align`; owned by the caller. NULL: none left. */
+/* Zeroed memory that ports may transmit from (iova known), aligned to `align`; owned by the caller. NULL: none left. */
 void *memory_take(const char *name, size_t bytes, size_t align);
 void memory_give(void *memory);
