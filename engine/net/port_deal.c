@@ -1,6 +1,7 @@
 #include "engine/net/port_deal.h"
 #include "engine/core/check.h"
 #include <errno.h>
+#include <rte_atomic.h>
 #include <rte_ring.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -43,7 +44,7 @@ static struct port_deal *deal_of(const struct port *port)
  * in arm. */
 static void wake(struct deal_shard *to)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    rte_smp_mb();
     if (atomic_load_explicit(&to->asleep, memory_order_relaxed)) {
         uint64_t one = 1;
         ssize_t written = write(to->wake_fd, &one, sizeof(one));
@@ -267,7 +268,7 @@ static int deal_arm(struct port *port, uint16_t shard)
         fd = watch_both(own, device_fd);
     }
     atomic_store_explicit(&own->asleep, true, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
+    rte_smp_mb();
     return rings_empty(self, shard) ? fd : -EAGAIN;
 }
 

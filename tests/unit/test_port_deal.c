@@ -2,8 +2,11 @@
 #include "engine/shard/memory.h"
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -13,6 +16,7 @@
 
 #define SHARDS 4
 #define FRAMES 64
+#define BURST_FRAMES 32
 
 /* A device in memory with some queues. */
 struct device {
@@ -349,6 +353,95 @@ static void door_of_a_device_that_must_be_polled_says_so(void **state)
     deal_end(port, &device);
 }
 
+#define MANY 20000u
+
+/* Makes frames as they are asked for and takes them back; used by shard 0's thread alone. */
+struct source_device {
+    struct port port;
+    uint32_t made, returned;
+};
+
+static uint16_t source_receive(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                               uint16_t count)
+{
+    struct source_device *device = (struct source_device *)port;
+    uint16_t got = 0;
+    (void)queue;
+    while (got < count && device->made < MANY && device->made - device->returned < 512) {
+        frames[got++] = frame_tcp((uint16_t)(device->made++ % 1000));
+    }
+    return got;
+}
+
+static uint16_t source_transmit(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                                uint16_t count)
+{
+    (void)queue;
+    ((struct source_device *)port)->returned += count;
+    rte_pktmbuf_free_bulk(frames, count);
+    return count;
+}
+
+static void source_close(struct port *port)
+{
+    (void)port;
+}
+
+struct echo {
+    struct port *port;
+    struct source_device *device;
+    uint16_t shard;
+    atomic_bool *over;
+};
+
+/* Sends back whatever comes, until the first shard has everything back. */
+static void *echo_run(void *owner)
+{
+    struct echo *echo = owner;
+    struct rte_mbuf *frames[BURST_FRAMES];
+    while (!atomic_load(echo->over)) {
+        uint16_t got = echo->port->ops->receive(echo->port, echo->shard, frames, BURST_FRAMES);
+        for (uint16_t sent = 0; sent < got;) {
+            sent += echo->port->ops->transmit(echo->port, echo->shard, frames + sent,
+                                              (uint16_t)(got - sent));
+        }
+        if (echo->shard == 0 && echo->device->returned == MANY) {
+            atomic_store(echo->over, true);
+        }
+        if (got == 0) {
+            sched_yield();
+        }
+    }
+    return NULL;
+}
+
+static void threads_pass_frames_both_ways_and_lose_none(void **state)
+{
+    (void)state;
+    static const struct port_ops ops = {
+        .receive = source_receive, .transmit = source_transmit, .close = source_close};
+    struct source_device device = {.port = {.ops = &ops, .facts.queue_count = 1}};
+    struct port_deal_counters counters;
+    struct echo echoes[SHARDS];
+    pthread_t threads[SHARDS];
+    atomic_bool over = false;
+    struct port *port;
+    assert_int_equal(port_deal_open(&port, &device.port, SHARDS), 0);
+    for (uint16_t shard = 0; shard < SHARDS; shard++) {
+        echoes[shard] = (struct echo){port, &device, shard, &over};
+        assert_int_equal(pthread_create(&threads[shard], NULL, echo_run, &echoes[shard]), 0);
+    }
+    for (uint16_t shard = 0; shard < SHARDS; shard++) {
+        pthread_join(threads[shard], NULL);
+    }
+    port_deal_counters(port, 0, &counters);
+    assert_int_equal(device.returned, MANY);
+    assert_int_equal(counters.kept + counters.dealt, MANY);
+    assert_int_equal(counters.dealt_lost, 0);
+    port->ops->close(port);
+    assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -379,6 +472,7 @@ int main(void)
         cmocka_unit_test(full_rings_and_devices_drop_and_count),
         cmocka_unit_test(sleeping_shard_is_woken_by_what_is_dealt_to_it),
         cmocka_unit_test(shard_with_something_in_its_rings_does_not_go_to_sleep),
+        cmocka_unit_test(threads_pass_frames_both_ways_and_lose_none),
         cmocka_unit_test(door_of_a_device_that_must_be_polled_says_so),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
