@@ -69,7 +69,8 @@ struct relay_conf {
         uint32_t ports_count;
     } dpdk;
     struct {
-        uint64_t eal_bytes;  /* what the EAL maps where there are no huge pages */
+        uint64_t
+            eal_bytes; /* what the EAL maps where there are no huge pages; enough for all shards */
         uint32_t mbuf_count; /* mbufs of one shard */
     } memory;
 

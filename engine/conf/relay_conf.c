@@ -1,6 +1,7 @@
 #include "engine/conf/conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
+#include "engine/conf/value.h"
 #include "engine/conf/words.h"
 #include "engine/core/check.h"
 #include <errno.h>
@@ -15,7 +16,10 @@
 #define MB (1024 * KB)
 #define GB (1024 * MB)
 #define TB (1024 * GB)
-#define SEGMENTS_MIN 4 /* a shard needs one to write, one ready, and room to copy forward */
+#define EAL_BYTES (32 * MB)   /* rings, pools' tables, and what fragmentation costs */
+#define FETCH_BYTES (16 * MB) /* of a shard: bodies that are read back */
+#define MBUF_BYTES 2560       /* one with its header, and its place in a ring */
+#define SEGMENTS_MIN 4        /* a shard needs one to write, one ready, and room to copy forward */
 
 typedef struct relay_conf R; /* in the tables only */
 
@@ -48,7 +52,7 @@ static const struct reader_key dpdk_keys[] = {
     KEY_END,
 };
 static const struct reader_key memory_keys[] = {
-    KEY_SIZE("eal_bytes", R, memory.eal_bytes, "128M", 16 * MB, 256 * GB),
+    KEY_SIZE("eal_bytes", R, memory.eal_bytes, "0", 0, 256 * GB),
     KEY_NUMBER("mbuf_count", R, memory.mbuf_count, "16384", 1024, 16777216),
     KEY_END,
 };
@@ -314,6 +318,22 @@ static void check_numbers(struct reader *reader, const struct relay_conf *conf)
     }
 }
 
+/* What the EAL must hold for all shards: logs, bodies that are read back, mbufs, and the rest. */
+static void settle_memory(struct reader *reader, struct relay_conf *conf)
+{
+    uint64_t shard =
+        conf->spool.memory_bytes + FETCH_BYTES + (uint64_t)conf->memory.mbuf_count * MBUF_BYTES;
+    uint64_t least = EAL_BYTES + conf->shards * shard;
+    if (conf->memory.eal_bytes == 0) {
+        conf->memory.eal_bytes = least;
+    } else if (conf->memory.eal_bytes < least) {
+        char text[VALUE_TEXT_MAX];
+        reader_problem(reader, "memory.eal_bytes",
+                       "too little, expected 0 or at least %s for %u shards",
+                       value_format_size((least + MB - 1) / MB * MB, text), conf->shards);
+    }
+}
+
 int relay_conf_load(struct relay_conf **conf, const char *path, const char *hostname,
                     struct conf_report *report)
 {
@@ -338,6 +358,7 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
         check_numbers(&reader, made);
+        settle_memory(&reader, made);
         status = made->hostname == NULL ? -ENOMEM : report->count > 0 ? -EINVAL : 0;
     }
     reader_close(&reader);

@@ -162,6 +162,8 @@ static const struct bad bads[] = {
      "1:9: spool.segment_bytes: not a whole number of blocks, expected a multiple of 4K"},
     {"spool: {max_bytes: 64M}",
      "1:9: spool.max_bytes: too little, expected room for 4 segments of each shard"},
+    {"shards: 2\nmemory: {eal_bytes: 64M}",
+     "2:10: memory.eal_bytes: too little, expected 0 or at least 272M for 2 shards"},
     {"retry: {first: 2h, limit: 1h}",
      "1:20: retry.limit: shorter than retry.first, expected at least that"},
     {"retry: {first: 1h, expire: 1m}",
@@ -276,6 +278,7 @@ static void no_file_is_a_whole_configuration(void **state)
     assert_true(conf->routes[0].pipelining);
     assert_int_equal(conf->relay_networks_count, 2);
     assert_int_equal(conf->limits.message_bytes, 64u << 20);
+    assert_true(conf->memory.eal_bytes > conf->spool.memory_bytes);
     assert_int_equal(conf->timeouts.command, 300 * SECOND);
     assert_int_equal(conf->retry.jitter_pct, 20);
     assert_int_equal(conf->smtp.bare_newline, CONF_BARE_NEWLINE_REFUSE);
