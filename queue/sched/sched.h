@@ -32,13 +32,18 @@ struct sched_reason;
 
 #define SCHED_NEVER UINT64_MAX
 #define SCHED_REASON_BYTES_MAX 200 /* what is kept of a reason */
+#define SCHED_REASON_BYTES_FEW 56  /* and when more recipients wait than: */
+#define SCHED_REASON_MANY 100000
 
 struct sched_site_settings {
     uint32_t connection_count_max; /* >= 1 */
+    uint32_t address_count;        /* so many failures in a row suspend the site; 0: as 1 */
     struct retry_policy retry;     /* of a delivery that was deferred */
     struct retry_policy reconnect; /* of a site that cannot be reached */
     uint64_t expire_ns;            /* a message that is older is given up */
 };
+
+enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE };
 
 /* Read-only outside, and valid from sched_add until sched_done or sched_delete. */
 struct sched_delivery {
@@ -51,22 +56,22 @@ struct sched_delivery {
     /* The scheduler's own. */
     union {
         struct list_node ready; /* READY: in the site's queue */
-        struct {                /* LATER: in the site's heap */
+        struct {                /* LATER: in one of the site's heaps */
             struct sched_delivery *child, *next, *previous;
         } heap;
     };
-    struct list_node by_age;                /* of its site, oldest first */
+    struct list_node by_age; /* of its site, oldest first; out of it once it has expired */
     struct sched_delivery *next_of_message; /* message->owner is the first */
     struct sched_reason *reason;
     union {
         uint32_t few[2];
-        uint32_t *many;
+        uint32_t *many; /* when count > 2 */
     } indexes;
-    uint8_t state;
+    uint8_t state; /* enum sched_state */
 };
 
-static_assert(sizeof(struct sched_delivery) <= 136,
-              "a waiting recipient costs at most 200 bytes, all counted");
+static_assert(sizeof(struct sched_delivery) + SCHED_REASON_BYTES_FEW + 8 <= 200,
+              "a waiting recipient costs at most 200 bytes");
 
 /* seed: makes the jitter. NULL when memory is short. Owned by the caller until sched_close. */
 struct sched *sched_open(uint64_t seed);
@@ -116,7 +121,8 @@ enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
 void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint32_t count);
 
 /* A delivery that grew too old while it waited, without being tried again; ACTIVE then, as after
- * SCHED_EXPIRED. NULL: none. Ask once a round, or when sched_site_next_due says so. */
+ * SCHED_EXPIRED. NULL: none. When its recipients cannot be returned to the sender now, put it back
+ * with sched_return or sched_defer: it expires again after the first wait of the retry policy. */
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns);
 struct slice
 sched_reason(const struct sched_delivery *delivery); /* why it was deferred last; may be empty */
@@ -127,7 +133,8 @@ sched_reason(const struct sched_delivery *delivery); /* why it was deferred last
 uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns);
 void sched_connection_started(struct sched_site *site);
 void sched_connection_opened(struct sched_site *site); /* it greeted us: the site works */
-/* When none is open the site is suspended for a while, longer each time, then tried with one
+/* Connections that were tried at the same time and fail count as one failure. After address_count
+ * failures with none open the site is suspended for a while, longer each time, then tried with one
  * connection. */
 void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason);
 void sched_connection_closed(struct sched_site *site);
