@@ -1,0 +1,613 @@
+#include "engine/disk/disk_fault.h"
+#include "engine/core/check.h"
+#include <stdio.h>
+
+#define NAME_BYTES 64
+
+struct fault_file {
+    struct fault_file *next;
+    char name[NAME_BYTES];
+    uint64_t bytes;
+    uint8_t *now;    /* what a read sees */
+    uint8_t *device; /* what survives for sure */
+    uint8_t *unsure; /* a flag for each sector: `now` may survive or not */
+    bool unsure_any;
+    bool removed;
+    int number; /* -1: not open */
+};
+
+struct fault_op {
+    struct list_node node;
+    enum disk_fault_kind kind;
+    struct fault_file *file;
+    struct disk_done *done;
+    const uint8_t *from; /* write */
+    uint8_t *to;         /* read */
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t digest; /* of what is written, when it was handed over */
+    bool durable;
+    int error;
+    char name[NAME_BYTES];
+};
+
+struct fault_trap {
+    uint32_t skip, count;
+    int error;
+};
+
+struct disk_fault {
+    struct disk disk;
+    struct disk_fault_settings settings;
+    uint64_t random;
+    struct fault_file *files; /* newest first */
+    struct fault_file **open; /* by number */
+    int open_count, open_capacity;
+    struct list_node ops;
+    uint32_t op_count;
+    bool held;
+    struct fault_trap traps[DISK_FAULT_KINDS];
+    struct disk_fault_counters counters;
+};
+
+static uint64_t fault_random(struct disk_fault *fault)
+{
+    /* xorshift64*: the test's seed decides, nothing else */
+    fault->random ^= fault->random >> 12;
+    fault->random ^= fault->random << 25;
+    fault->random ^= fault->random >> 27;
+    return fault->random * 0x2545f4914f6cdd1dull;
+}
+
+static uint32_t fault_below(struct disk_fault *fault, uint32_t limit)
+{
+    return (uint32_t)((fault_random(fault) >> 32) % limit);
+}
+
+static struct disk_fault *fault_of(struct disk *disk)
+{
+    return (struct disk_fault *)(void *)disk;
+}
+
+static uint64_t digest_of(const uint8_t *bytes, uint64_t size)
+{
+    uint64_t digest = 14695981039346656037ull;
+    for (uint64_t i = 0; i + 8 <= size; i += 8) {
+        uint64_t word;
+        memcpy(&word, bytes + i, 8);
+        digest = (digest ^ word) * 1099511628211ull;
+    }
+    return digest;
+}
+
+/* ── Files ───────────────────────────────────────────────────────────────────────────────────── */
+
+static struct fault_file *file_find(const struct disk_fault *fault, const char *name)
+{
+    for (struct fault_file *file = fault->files; file != NULL; file = file->next) {
+        if (!file->removed && strcmp(file->name, name) == 0) {
+            return file;
+        }
+    }
+    return NULL;
+}
+
+static void file_free(struct fault_file *file)
+{
+    free(file->now);
+    free(file->device);
+    free(file->unsure);
+    free(file);
+}
+
+static struct fault_file *file_make(struct disk_fault *fault, const char *name, uint64_t bytes)
+{
+    struct fault_file *file = (struct fault_file *)calloc(1, sizeof(*file));
+    if (file == NULL) {
+        return NULL;
+    }
+    file->now = (uint8_t *)calloc(1, bytes + 1);
+    file->device = (uint8_t *)calloc(1, bytes + 1);
+    file->unsure = (uint8_t *)calloc(1, bytes / DISK_FAULT_SECTOR_BYTES + 1);
+    if (file->now == NULL || file->device == NULL || file->unsure == NULL) {
+        file_free(file);
+        return NULL;
+    }
+    snprintf(file->name, sizeof(file->name), "%s", name);
+    file->bytes = bytes;
+    file->number = -1;
+    file->next = fault->files;
+    fault->files = file;
+    return file;
+}
+
+static int file_open(struct disk_fault *fault, struct fault_file *file)
+{
+    if (fault->open_count == fault->open_capacity) {
+        int capacity = fault->open_capacity * 2 + 64;
+        struct fault_file **open =
+            (struct fault_file **)realloc(fault->open, (size_t)capacity * sizeof(open[0]));
+        if (open == NULL) {
+            return -ENOMEM;
+        }
+        fault->open = open;
+        fault->open_capacity = capacity;
+    }
+    fault->open[fault->open_count] = file;
+    file->number = fault->open_count;
+    return fault->open_count++;
+}
+
+static uint64_t used_bytes(const struct disk_fault *fault)
+{
+    uint64_t used = 0;
+    for (struct fault_file *file = fault->files; file != NULL; file = file->next) {
+        used += file->removed ? 0 : file->bytes;
+    }
+    return used;
+}
+
+/* ── Operations ──────────────────────────────────────────────────────────────────────────────── */
+
+static int op_error(struct disk_fault *fault, enum disk_fault_kind kind)
+{
+    struct fault_trap *trap = &fault->traps[kind];
+    if (trap->count > 0 && trap->skip == 0) {
+        trap->count--;
+        return trap->error;
+    }
+    if (trap->count > 0) {
+        trap->skip--;
+    }
+    return fault_below(fault, 10000) < fault->settings.error_permyriad[kind] ? -EIO : 0;
+}
+
+static struct fault_op *op_add(struct disk_fault *fault, enum disk_fault_kind kind,
+                               struct disk_done *done)
+{
+    struct fault_op *op = (struct fault_op *)calloc(1, sizeof(*op));
+    check(op != NULL);
+    op->kind = kind;
+    op->done = done;
+    op->error = op_error(fault, kind);
+    list_init(&op->node);
+    list_append(&fault->ops, &op->node);
+    fault->op_count++;
+    return op;
+}
+
+static struct fault_file *file_by_number(struct disk_fault *fault, int number)
+{
+    check(number >= 0 && number < fault->open_count && fault->open[number] != NULL);
+    return fault->open[number];
+}
+
+static void transfer_check(const struct fault_file *file, const void *memory, uint64_t bytes,
+                           uint64_t offset)
+{
+    check((uintptr_t)memory % DISK_BLOCK_BYTES == 0 && bytes % DISK_BLOCK_BYTES == 0 &&
+          offset % DISK_BLOCK_BYTES == 0 && bytes > 0);
+    check(offset <= file->bytes && bytes <= file->bytes - offset);
+}
+
+static int fault_write(struct disk *disk, int number, const void *block, size_t bytes,
+                       uint64_t offset, uint32_t flags, struct disk_done *done)
+{
+    struct disk_fault *fault = fault_of(disk);
+    struct fault_file *file = file_by_number(fault, number);
+    transfer_check(file, block, bytes, offset);
+    struct fault_op *op = op_add(fault, DISK_FAULT_WRITE, done);
+    op->file = file;
+    op->from = (const uint8_t *)block;
+    op->bytes = bytes;
+    op->offset = offset;
+    op->durable = (flags & DISK_DURABLE) != 0;
+    op->digest = digest_of(op->from, bytes);
+    fault->counters.writes++;
+    fault->counters.write_bytes += bytes;
+    return 0;
+}
+
+static int fault_read(struct disk *disk, int number, void *block, size_t bytes, uint64_t offset,
+                      struct disk_done *done)
+{
+    struct disk_fault *fault = fault_of(disk);
+    struct fault_file *file = file_by_number(fault, number);
+    transfer_check(file, block, bytes, offset);
+    struct fault_op *op = op_add(fault, DISK_FAULT_READ, done);
+    op->file = file;
+    op->to = (uint8_t *)block;
+    op->bytes = bytes;
+    op->offset = offset;
+    fault->counters.reads++;
+    fault->counters.read_bytes += bytes;
+    return 0;
+}
+
+static int fault_prepare(struct disk *disk, const char *name, uint64_t bytes,
+                         struct disk_done *done)
+{
+    struct disk_fault *fault = fault_of(disk);
+    check(file_find(fault, name) == NULL && strlen(name) < NAME_BYTES);
+    struct fault_op *op = op_add(fault, DISK_FAULT_PREPARE, done);
+    snprintf(op->name, sizeof(op->name), "%s", name);
+    op->bytes = bytes;
+    fault->counters.prepares++;
+    return 0;
+}
+
+static int fault_remove(struct disk *disk, const char *name, struct disk_done *done)
+{
+    struct disk_fault *fault = fault_of(disk);
+    struct fault_op *op = op_add(fault, DISK_FAULT_REMOVE, done);
+    op->file = file_find(fault, name);
+    fault->counters.removes++;
+    return 0;
+}
+
+/* Puts some sectors of a write, each by chance, or all of it. */
+static void write_land(struct disk_fault *fault, const struct fault_op *op, bool whole)
+{
+    for (uint64_t at = 0; at < op->bytes; at += DISK_FAULT_SECTOR_BYTES) {
+        if (whole || fault_below(fault, 2) == 0) {
+            memcpy(op->file->now + op->offset + at, op->from + at, DISK_FAULT_SECTOR_BYTES);
+            memcpy(op->file->device + op->offset + at, op->from + at, DISK_FAULT_SECTOR_BYTES);
+        }
+    }
+}
+
+static int write_run(struct disk_fault *fault, const struct fault_op *op)
+{
+    check(op->digest == digest_of(op->from, op->bytes)); /* written memory may not change */
+    if (op->error != 0) {
+        uint32_t how = fault_below(fault, 3);
+        if (how > 0) {
+            write_land(fault, op, how == 2);
+        }
+        return op->error;
+    }
+    if (op->durable) {
+        write_land(fault, op, true);
+        return 0;
+    }
+    memcpy(op->file->now + op->offset, op->from, op->bytes);
+    memset(op->file->unsure + op->offset / DISK_FAULT_SECTOR_BYTES, 1,
+           op->bytes / DISK_FAULT_SECTOR_BYTES);
+    op->file->unsure_any = true;
+    return 0;
+}
+
+static int prepare_run(struct disk_fault *fault, const struct fault_op *op)
+{
+    if (op->error != 0) {
+        return op->error;
+    }
+    if (fault->settings.capacity_bytes != 0 &&
+        used_bytes(fault) + op->bytes > fault->settings.capacity_bytes) {
+        return -ENOSPC;
+    }
+    struct fault_file *file = file_make(fault, op->name, op->bytes);
+    return file != NULL ? file_open(fault, file) : -ENOMEM;
+}
+
+static int op_run(struct disk_fault *fault, const struct fault_op *op)
+{
+    switch (op->kind) {
+    case DISK_FAULT_WRITE:
+        return write_run(fault, op);
+    case DISK_FAULT_READ:
+        if (op->error == 0) {
+            memcpy(op->to, op->file->now + op->offset, op->bytes);
+        }
+        return op->error;
+    case DISK_FAULT_PREPARE:
+        return prepare_run(fault, op);
+    case DISK_FAULT_REMOVE:
+        if (op->error == 0 && op->file == NULL) {
+            return -ENOENT;
+        }
+        if (op->error == 0) {
+            op->file->removed = true;
+        }
+        return op->error;
+    case DISK_FAULT_KINDS:
+        break;
+    }
+    return -EINVAL;
+}
+
+/* Takes each operation under way once, in an order made by chance, and reports some. */
+static unsigned fault_reap(struct disk *disk)
+{
+    struct disk_fault *fault = fault_of(disk);
+    struct list_node shuffled;
+    list_init(&shuffled);
+    if (fault->held) {
+        return 0;
+    }
+    for (struct list_node *node; (node = list_pop(&fault->ops)) != NULL;) {
+        if (fault_below(fault, 2) == 0) {
+            list_append(&shuffled, node);
+        } else {
+            list_prepend(&shuffled, node);
+        }
+    }
+    unsigned reported = 0;
+    for (struct list_node *node; (node = list_pop(&shuffled)) != NULL;) {
+        struct fault_op *op = list_entry(node, struct fault_op, node);
+        if (fault_below(fault, 100) < fault->settings.late_percent) {
+            list_append(&fault->ops, node);
+            continue;
+        }
+        struct disk_done *done = op->done;
+        int result = op_run(fault, op);
+        fault->op_count--;
+        free(op);
+        done->run(done, result);
+        reported++;
+    }
+    return reported;
+}
+
+/* ── At start ────────────────────────────────────────────────────────────────────────────────── */
+
+static int fault_open(struct disk *disk, const char *name, uint64_t *bytes)
+{
+    struct disk_fault *fault = fault_of(disk);
+    struct fault_file *file = file_find(fault, name);
+    if (file == NULL) {
+        return -ENOENT;
+    }
+    *bytes = file->bytes;
+    memcpy(file->device, file->now, file->bytes); /* open syncs */
+    memset(file->unsure, 0, file->bytes / DISK_FAULT_SECTOR_BYTES + 1);
+    file->unsure_any = false;
+    return file_open(fault, file);
+}
+
+static int fault_list(struct disk *disk, const char *folder, void (*visit)(void *, const char *),
+                      void *owner)
+{
+    struct disk_fault *fault = fault_of(disk);
+    bool top = strcmp(folder, ".") == 0;
+    size_t length = strlen(folder);
+    bool found = top;
+    for (struct fault_file *file = fault->files; file != NULL; file = file->next) {
+        const char *slash = strchr(file->name, '/');
+        if (file->removed || slash == NULL) {
+            continue;
+        }
+        size_t at = (size_t)(slash - file->name);
+        if (top) {
+            char name[NAME_BYTES];
+            snprintf(name, sizeof(name), "%.*s", (int)at, file->name);
+            visit(owner, name);
+        } else if (at == length && memcmp(file->name, folder, length) == 0) {
+            visit(owner, slash + 1);
+            found = true;
+        }
+    }
+    return found ? 0 : -ENOENT;
+}
+
+static int fault_free_bytes(struct disk *disk, uint64_t *bytes)
+{
+    struct disk_fault *fault = fault_of(disk);
+    uint64_t used = used_bytes(fault);
+    uint64_t capacity = fault->settings.capacity_bytes;
+    *bytes = capacity == 0 ? UINT64_MAX : capacity > used ? capacity - used : 0;
+    return 0;
+}
+
+static void fault_forget(struct disk *disk, int number)
+{
+    struct disk_fault *fault = fault_of(disk);
+    if (number < fault->open_count && fault->open[number] != NULL) { /* else: a crash closed it */
+        fault->open[number]->number = -1;
+        fault->open[number] = NULL;
+    }
+}
+
+static int fault_pin(struct disk *disk, void *memory, size_t bytes)
+{
+    (void)disk, (void)memory, (void)bytes;
+    return 0;
+}
+
+static void fault_submit(struct disk *disk)
+{
+    (void)disk;
+}
+
+static int fault_arm(struct disk *disk)
+{
+    return fault_of(disk)->op_count > 0 ? -EAGAIN : -ENOTSUP;
+}
+
+static void fault_done(struct disk *disk)
+{
+    (void)disk; /* the content outlives it */
+}
+
+static const struct disk_ops fault_ops = {
+    .write = fault_write,
+    .read = fault_read,
+    .prepare = fault_prepare,
+    .remove = fault_remove,
+    .open = fault_open,
+    .list = fault_list,
+    .free_bytes = fault_free_bytes,
+    .forget = fault_forget,
+    .pin = fault_pin,
+    .reap = fault_reap,
+    .submit = fault_submit,
+    .arm = fault_arm,
+    .close = fault_done,
+};
+
+/* ── The test's side ─────────────────────────────────────────────────────────────────────────── */
+
+struct disk_fault *disk_fault_open(const struct disk_fault_settings *settings)
+{
+    struct disk_fault *fault = (struct disk_fault *)calloc(1, sizeof(*fault));
+    if (fault != NULL) {
+        fault->disk.ops = &fault_ops;
+        fault->disk.direct = true;
+        fault->settings = *settings;
+        fault->random = settings->seed * 0x9e3779b97f4a7c15ull + 0x1234567;
+        fault->random |= fault->random == 0;
+        list_init(&fault->ops);
+    }
+    return fault;
+}
+
+static void ops_drop(struct disk_fault *fault)
+{
+    for (struct list_node *node; (node = list_pop(&fault->ops)) != NULL;) {
+        free(list_entry(node, struct fault_op, node));
+    }
+    fault->op_count = 0;
+}
+
+void disk_fault_close(struct disk_fault *fault)
+{
+    ops_drop(fault);
+    while (fault->files != NULL) {
+        struct fault_file *file = fault->files;
+        fault->files = file->next;
+        file_free(file);
+    }
+    free(fault->open);
+    free(fault);
+}
+
+struct disk *disk_fault_disk(struct disk_fault *fault)
+{
+    return &fault->disk;
+}
+
+void disk_fault_set(struct disk_fault *fault, const struct disk_fault_settings *settings)
+{
+    fault->settings = *settings;
+}
+
+static void op_crash(struct disk_fault *fault, const struct fault_op *op)
+{
+    switch (op->kind) {
+    case DISK_FAULT_WRITE: {
+        uint32_t how = fault_below(fault, 4);
+        if (how > 0) {
+            write_land(fault, op, how == 1);
+        }
+        break;
+    }
+    case DISK_FAULT_PREPARE: {
+        /* It may be there, shorter than it should be. */
+        uint32_t blocks = (uint32_t)(op->bytes / DISK_BLOCK_BYTES);
+        if (fault_below(fault, 2) == 0) {
+            file_make(fault, op->name, (uint64_t)fault_below(fault, blocks + 1) * DISK_BLOCK_BYTES);
+        }
+        break;
+    }
+    case DISK_FAULT_REMOVE:
+        if (op->file != NULL && fault_below(fault, 2) == 0) {
+            op->file->removed = true;
+        }
+        break;
+    case DISK_FAULT_READ:
+    case DISK_FAULT_KINDS:
+        break;
+    }
+}
+
+static void file_settle(struct disk_fault *fault, struct fault_file *file)
+{
+    for (uint64_t i = 0; file->unsure_any && i < file->bytes / DISK_FAULT_SECTOR_BYTES; i++) {
+        uint64_t at = i * DISK_FAULT_SECTOR_BYTES;
+        if (file->unsure[i] && fault_below(fault, 2) == 0) {
+            memcpy(file->now + at, file->device + at, DISK_FAULT_SECTOR_BYTES);
+        }
+        memcpy(file->device + at, file->now + at, DISK_FAULT_SECTOR_BYTES);
+        file->unsure[i] = 0;
+    }
+    file->unsure_any = false;
+    file->number = -1;
+}
+
+void disk_fault_crash(struct disk_fault *fault)
+{
+    for (struct list_node *node = fault->ops.next; node != &fault->ops; node = node->next) {
+        op_crash(fault, list_entry(node, struct fault_op, node));
+    }
+    ops_drop(fault);
+    fault->open_count = 0;
+    fault->held = false;
+    memset(fault->traps, 0, sizeof(fault->traps));
+    struct fault_file **link = &fault->files;
+    while (*link != NULL) {
+        struct fault_file *file = *link;
+        if (file->removed) {
+            *link = file->next;
+            file_free(file);
+        } else {
+            file_settle(fault, file);
+            link = &file->next;
+        }
+    }
+}
+
+void disk_fault_fail(struct disk_fault *fault, enum disk_fault_kind kind, uint32_t skip,
+                     uint32_t count, int error)
+{
+    fault->traps[kind] = (struct fault_trap){.skip = skip, .count = count, .error = error};
+}
+
+void disk_fault_hold(struct disk_fault *fault, bool held)
+{
+    fault->held = held;
+}
+
+uint32_t disk_fault_pending(const struct disk_fault *fault)
+{
+    return fault->op_count;
+}
+
+uint8_t *disk_fault_bytes(struct disk_fault *fault, const char *name, uint64_t *bytes)
+{
+    struct fault_file *file = file_find(fault, name);
+    if (file == NULL) {
+        return NULL;
+    }
+    *bytes = file->bytes;
+    return file->now;
+}
+
+int disk_fault_put(struct disk_fault *fault, const char *name, struct slice content)
+{
+    struct fault_file *file = file_make(fault, name, content.size);
+    if (file == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(file->now, content.bytes, content.size);
+    memcpy(file->device, content.bytes, content.size);
+    return 0;
+}
+
+const char *disk_fault_name(const struct disk_fault *fault, uint32_t index)
+{
+    uint32_t count = 0;
+    for (struct fault_file *file = fault->files; file != NULL; file = file->next) {
+        count += !file->removed;
+    }
+    for (struct fault_file *file = fault->files; file != NULL; file = file->next) {
+        if (!file->removed && --count == index) {
+            return file->name;
+        }
+    }
+    return NULL;
+}
+
+const struct disk_fault_counters *disk_fault_counters(const struct disk_fault *fault)
+{
+    return &fault->counters;
+}

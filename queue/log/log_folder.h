@@ -1,0 +1,61 @@
+/*
+ * log_folder: what one shard's folder of segments holds: which are in use, in which order, and their
+ * records. Reads only, and blocks; used at start, by the log for its own folder and by the spool for
+ * the folders of shards that are no more.
+ *
+ * A segment whose header is lost is placed by the records in it. A segment that another log has
+ * written (its id differs from that of most) is left alone.
+ */
+#pragma once
+#include "queue/log/log.h"
+
+#define LOG_FOLDER_MEMORY_BYTES (4u * 1024 * 1024) /* for log_folder_scan; more is used too */
+
+struct log_folder_segment {
+    uint64_t log_id;
+    uint32_t number; /* names the file */
+    uint32_t sequence;
+    uint32_t bytes;     /* whole pieces only */
+    uint32_t valid_end; /* a later segment has said that nothing counts from here */
+    int file;
+    bool in_use; /* else: free to be written or removed */
+    bool empty;  /* after the scan: no record in it */
+    bool lost;   /* of its own: what it holds cannot be told */
+};
+
+struct log_folder {
+    struct disk *disk;
+    uint32_t shard;
+    uint64_t id;                         /* 0: there is no log here */
+    struct log_folder_segment *segments; /* those in use first, by sequence */
+    uint32_t count, in_use_count;
+    uint32_t sequence_max, number_max;
+    uint64_t scanned_bytes, damaged_bytes, torn_bytes;
+};
+
+/* memory: LOG_FOLDER_MEMORY_BYTES or more, aligned to DISK_BLOCK_BYTES, used until it returns.
+ * 0 or -errno; the caller owns *folder. A folder that is not there is empty. */
+int log_folder_open(struct log_folder **folder, struct disk *disk, uint32_t shard, void *memory,
+                    size_t memory_bytes);
+/* Closes the files of those segments whose `file` is still >= 0. */
+void log_folder_close(struct log_folder *folder);
+
+int log_folder_scan(struct log_folder *folder, void *memory, size_t memory_bytes,
+                    const struct log_visitor *visitor);
+
+/* One record's content, into memory of LOG_FRAME_BYTES. 0 or -EIO. */
+int log_folder_read(struct log_folder *folder, const struct log_extent *extent, void *memory,
+                    struct slice *content);
+
+/* For a folder that has no log any more: leaves one block that remembers the highest sequence, and
+ * removes the rest, so that no id is ever made twice. 0 or -errno. */
+int log_folder_retire(struct log_folder *folder, void *memory);
+
+/* Runs the disk until `done` has been called. */
+struct log_blocking {
+    struct disk_done done;
+    int result;
+    bool complete;
+};
+void log_blocking_init(struct log_blocking *blocking);
+int log_blocking_wait(struct disk *disk, struct log_blocking *blocking, int started);
