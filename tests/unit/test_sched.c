@@ -1,0 +1,609 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "queue/sched/sched.h"
+#include "queue/spool/spool.h"
+
+#define SECOND 1000000000ull
+#define HOUR (3600 * SECOND)
+#define DAY (24 * HOUR)
+#define START (1000 * SECOND)
+
+static const struct sched_site_settings settings = {
+    .connection_count_max = 3,
+    .address_count = 1,
+    .retry = {.first_ns = 300 * SECOND, .limit_ns = 4 * HOUR},
+    .reconnect = {.first_ns = 60 * SECOND, .limit_ns = HOUR},
+    .expire_ns = 5 * DAY,
+};
+
+static struct sched *sched;
+static struct sched_site *site;
+
+static int open_one(void **state)
+{
+    (void)state;
+    sched = sched_open(1);
+    return sched == NULL || sched_site_open(sched, &settings, &site, &site) != 0;
+}
+
+static int close_one(void **state)
+{
+    (void)state;
+    sched_close(sched);
+    return 0;
+}
+
+static void add(struct message *message, uint32_t index, uint64_t now_ns)
+{
+    const struct sched_request request = {
+        .message = message, .indexes = &index, .count = 1, .due_ns = now_ns};
+    assert_int_equal(sched_add(site, &request, now_ns), 0);
+}
+
+static enum sched_defer defer_all(struct sched_delivery *delivery, uint64_t now_ns,
+                                  const char *reason)
+{
+    return sched_defer(delivery, now_ns, sched_indexes(delivery), delivery->count,
+                       slice_text(reason));
+}
+
+static void connect_one(void)
+{
+    sched_connection_started(site);
+    sched_connection_opened(site);
+}
+
+/* ---- Deliveries ---- */
+
+static void deliveries_come_out_in_the_order_they_came(void **state)
+{
+    (void)state;
+    struct message messages[100] = {0};
+    for (unsigned i = 0; i < 100; i++) {
+        add(&messages[i], i, START);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        struct sched_delivery *delivery = sched_next(site, START);
+        assert_ptr_equal(delivery->message, &messages[i]);
+        assert_int_equal(delivery->count, 1);
+        assert_int_equal(sched_indexes(delivery)[0], i);
+        sched_done(delivery);
+        assert_null(messages[i].owner);
+    }
+    assert_null(sched_next(site, START));
+    assert_int_equal(sched_recipient_count(sched), 0);
+}
+
+static void deferred_delivery_comes_back_when_it_is_due_and_waits_longer_each_time(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    uint64_t now = START, wait = 300 * SECOND;
+    add(&message, 7, now);
+    for (unsigned attempts = 1; attempts < 6; attempts++, wait *= 2) {
+        struct sched_delivery *delivery = sched_next(site, now);
+        assert_non_null(delivery);
+        assert_int_equal(defer_all(delivery, now, "busy"), SCHED_DEFERRED);
+        assert_int_equal(delivery->attempts, attempts);
+        assert_int_equal(sched_site_next_due(site, now), now + wait);
+        assert_null(sched_next(site, now + wait - 1));
+        now += wait;
+    }
+}
+
+static void only_the_recipients_that_wait_come_back(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    const uint32_t indexes[] = {10, 11, 12, 13, 14, 15};
+    const struct sched_request request = {
+        .message = &message, .indexes = indexes, .count = 6, .due_ns = START};
+    assert_int_equal(sched_add(site, &request, START), 0);
+    assert_int_equal(sched_recipient_count(sched), 6);
+    struct sched_delivery *delivery = sched_next(site, START);
+    const uint32_t *own = sched_indexes(delivery);
+    sched_defer(delivery, START, own + 1, 4,
+                slice_text("x")); /* a part of its own, in its own memory */
+    delivery = sched_next(site, START + HOUR);
+    assert_int_equal(delivery->count, 4);
+    assert_memory_equal(sched_indexes(delivery), indexes + 1, 4 * sizeof(*indexes));
+    sched_defer(delivery, START + HOUR, sched_indexes(delivery) + 2, 2, slice_text("x"));
+    delivery = sched_next(site, START + 2 * HOUR);
+    assert_memory_equal(sched_indexes(delivery), indexes + 3, 2 * sizeof(*indexes));
+    sched_return(delivery, sched_indexes(delivery) + 1, 1);
+    delivery = sched_next(site, START + 2 * HOUR);
+    assert_int_equal(sched_indexes(delivery)[0], 14);
+    assert_int_equal(sched_recipient_count(sched), 1);
+    sched_done(delivery);
+    assert_int_equal(sched_recipient_count(sched), 0);
+}
+
+static void returned_delivery_is_next_and_no_attempt_is_counted(void **state)
+{
+    (void)state;
+    struct message messages[2] = {0};
+    add(&messages[0], 0, START);
+    add(&messages[1], 0, START);
+    struct sched_delivery *delivery = sched_next(site, START);
+    sched_return(delivery, sched_indexes(delivery), 1);
+    delivery = sched_next(site, START);
+    assert_ptr_equal(delivery->message, &messages[0]);
+    assert_int_equal(delivery->attempts, 0);
+}
+
+static void delivery_that_waits_from_before_a_restart_is_due_when_it_says(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    const uint32_t index = 0;
+    const struct sched_request request = {.message = &message,
+                                          .indexes = &index,
+                                          .count = 1,
+                                          .attempts = 3,
+                                          .due_ns = START + HOUR,
+                                          .age_ns = DAY};
+    assert_int_equal(sched_add(site, &request, START), 0);
+    assert_null(sched_next(site, START + HOUR - 1));
+    struct sched_delivery *delivery = sched_next(site, START + HOUR);
+    assert_int_equal(delivery->attempts, 3);
+    assert_int_equal(delivery->expires_ns, START + 4 * DAY);
+    defer_all(delivery, START + HOUR, "x");
+    assert_int_equal(delivery->due_ns, START + HOUR + 8 * 300 * SECOND); /* the fourth failure */
+}
+
+/* ---- Age ---- */
+
+static void delivery_is_given_up_when_its_time_is_over_and_tried_once_more_just_then(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    uint64_t now = START;
+    enum sched_defer answer = SCHED_DEFERRED;
+    add(&message, 0, now);
+    connect_one();
+    struct sched_delivery *delivery = NULL;
+    for (unsigned attempts = 0; attempts < 100 && answer == SCHED_DEFERRED; attempts++) {
+        delivery = sched_next(site, now);
+        assert_non_null(delivery);
+        answer = defer_all(delivery, now, "busy");
+        if (answer == SCHED_DEFERRED) {
+            now = sched_site_next_due(site, now);
+        }
+    }
+    assert_int_equal(answer, SCHED_EXPIRED);
+    assert_int_equal(now, START + 5 * DAY);
+    assert_int_equal(sched_indexes(delivery)[0], 0);
+    sched_done(delivery);
+    assert_int_equal(sched_site_next_due(site, now), SCHED_NEVER);
+}
+
+static void deliveries_expire_though_their_site_cannot_be_reached(void **state)
+{
+    (void)state;
+    struct message messages[3] = {0};
+    for (unsigned i = 0; i < 3; i++) {
+        add(&messages[i], i, START + i * HOUR);
+    }
+    sched_connection_started(site);
+    sched_connection_failed(site, START + 5 * DAY, slice_text("refused"));
+    assert_null(sched_expired(site, START + 5 * DAY - 1));
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t now = START + 5 * DAY + i * HOUR;
+        struct sched_delivery *delivery = sched_expired(site, now);
+        assert_ptr_equal(delivery->message, &messages[i]);
+        struct slice reason = sched_reason(delivery);
+        assert_true(slice_equal(reason, slice_text("refused")));
+        sched_done(delivery);
+        assert_null(sched_expired(site, now));
+    }
+}
+
+static void expired_one_that_cannot_be_returned_expires_again_later(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    add(&message, 0, START);
+    uint64_t now = START + 5 * DAY;
+    struct sched_delivery *delivery = sched_expired(site, now);
+    assert_int_equal(defer_all(delivery, now, "no room for the report"), SCHED_DEFERRED);
+    assert_null(sched_expired(site, now));
+    assert_int_equal(sched_site_next_due(site, now), now + 300 * SECOND);
+    delivery = sched_expired(site, now + 300 * SECOND);
+    assert_non_null(delivery);
+    sched_return(delivery, sched_indexes(delivery), 1);
+    assert_null(sched_expired(site, now + 300 * SECOND));
+    assert_non_null(sched_expired(site, now + 600 * SECOND));
+}
+
+static void message_that_is_too_old_after_a_restart_gets_an_attempt(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    const uint32_t index = 0;
+    const struct sched_request request = {
+        .message = &message, .indexes = &index, .count = 1, .due_ns = START, .age_ns = 400 * DAY};
+    assert_int_equal(sched_add(site, &request, START), 0);
+    assert_null(sched_expired(site, START));
+    assert_non_null(sched_next(site, START));
+}
+
+/* ---- Connections ---- */
+
+static void connections_follow_the_queue_up_to_their_limit(void **state)
+{
+    (void)state;
+    struct message messages[5] = {0};
+    assert_int_equal(sched_wants_connection(site, START), 0);
+    add(&messages[0], 0, START);
+    assert_int_equal(sched_site_next_due(site, START), 0);
+    assert_int_equal(sched_wants_connection(site, START), 1);
+    sched_connection_started(site);
+    assert_int_equal(sched_wants_connection(site, START), 0); /* it will take the one */
+    for (unsigned i = 1; i < 5; i++) {
+        add(&messages[i], 0, START);
+    }
+    assert_int_equal(sched_wants_connection(site, START), 2); /* three in all */
+    sched_connection_opened(site);
+    assert_int_equal(sched_site_next_due(site, START), 0); /* it is free */
+    struct sched_delivery *delivery = sched_next(site, START);
+    assert_int_equal(sched_wants_connection(site, START), 2);
+    sched_connection_started(site);
+    sched_connection_started(site);
+    assert_int_equal(sched_wants_connection(site, START), 0);
+    assert_int_equal(sched_site_next_due(site, START),
+                     START + 5 * DAY); /* all are busy: only age can matter */
+    sched_done(delivery);
+    assert_int_equal(sched_site_next_due(site, START), 0);
+}
+
+static void idle_connection_serves_before_another_is_opened(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    connect_one();
+    add(&message, 0, START);
+    assert_int_equal(sched_wants_connection(site, START), 0);
+    assert_int_equal(sched_site_next_due(site, START), 0);
+}
+
+static void site_that_cannot_be_reached_is_suspended_longer_each_time(void **state)
+{
+    (void)state;
+    struct message messages[5] = {0};
+    for (unsigned i = 0; i < 5; i++) {
+        add(&messages[i], 0, START);
+    }
+    uint64_t now = START;
+    for (unsigned i = 0; i < 3; i++) { /* three at once, one failure */
+        sched_connection_started(site);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        sched_connection_failed(site, now, slice_text("refused"));
+    }
+    static const uint64_t wait_s[] = {60, 120, 240, 480, 960, 1920, 3600, 3600};
+    for (unsigned i = 0; i < sizeof(wait_s) / sizeof(wait_s[0]); i++) {
+        assert_int_equal(sched_wants_connection(site, now), 0);
+        assert_int_equal(sched_site_next_due(site, now), now + wait_s[i] * SECOND);
+        now += wait_s[i] * SECOND;
+        assert_int_equal(sched_site_next_due(site, now), 0);
+        assert_int_equal(sched_wants_connection(site, now), 1); /* one tries for all */
+        sched_connection_started(site);
+        assert_int_equal(sched_wants_connection(site, now), 0);
+        sched_connection_failed(site, now, slice_text("refused"));
+    }
+    now += HOUR;
+    connect_one();
+    assert_int_equal(sched_wants_connection(site, now), 2); /* it works: all at once again */
+    struct sched_site_counts counts;
+    sched_site_counts(site, &counts);
+    assert_int_equal(counts.suspended_until_ns, 0);
+    assert_int_equal(counts.reason.size, 0);
+}
+
+static void every_address_is_tried_before_the_site_is_suspended(void **state)
+{
+    (void)state;
+    struct message messages[5] = {0};
+    struct sched_site_settings three = settings;
+    three.address_count = 3;
+    sched_site_set(site, &three);
+    for (unsigned i = 0; i < 5; i++) {
+        add(&messages[i], 0, START);
+    }
+    assert_int_equal(sched_wants_connection(site, START), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        sched_connection_started(site);
+        sched_connection_failed(site, START, slice_text("refused"));
+        assert_int_equal(sched_wants_connection(site, START), i < 2 ? 1 : 0);
+    }
+}
+
+static void refused_connection_beside_open_ones_pauses_and_ends_with_them(void **state)
+{
+    (void)state;
+    struct message messages[5] = {0};
+    for (unsigned i = 0; i < 5; i++) {
+        add(&messages[i], 0, START);
+    }
+    connect_one();
+    struct sched_delivery *delivery = sched_next(site, START);
+    sched_connection_started(site);
+    sched_connection_failed(site, START, slice_text("421 too many connections"));
+    assert_int_equal(sched_wants_connection(site, START), 0);
+    sched_done(delivery);
+    delivery = sched_next(site, START); /* the open one goes on */
+    assert_non_null(delivery);
+    sched_done(delivery);
+    sched_connection_closed(site);
+    assert_int_equal(sched_wants_connection(site, START), 1);
+}
+
+/* ---- The operator ---- */
+
+static void flush_makes_everything_due_and_ends_suspensions(void **state)
+{
+    (void)state;
+    static struct message messages[500];
+    memset(messages, 0, sizeof(messages));
+    for (unsigned i = 0; i < 500; i++) {
+        add(&messages[i], 0, START);
+        defer_all(sched_next(site, START), START, "busy");
+    }
+    sched_connection_started(site);
+    sched_connection_failed(site, START, slice_text("refused"));
+    assert_null(sched_next(site, START));
+    sched_flush(sched);
+    assert_int_equal(sched_site_next_due(site, START), 0);
+    assert_int_equal(sched_wants_connection(site, START), 3);
+    unsigned count = 0;
+    for (struct sched_delivery *delivery; (delivery = sched_next(site, START)) != NULL; count++) {
+        if (count % 2 == 0) {
+            sched_done(delivery);
+        } else {
+            defer_all(delivery, START, "busy"); /* not due again by the same flush */
+        }
+        if (count == 100) {
+            sched_flush(sched); /* while the first is under way: 50 come again */
+        }
+    }
+    assert_int_equal(count, 550);
+}
+
+static void deleted_message_is_gone_wherever_it_waits(void **state)
+{
+    (void)state;
+    static struct message messages[300];
+    memset(messages, 0, sizeof(messages));
+    for (unsigned i = 0; i < 300; i++) {
+        add(&messages[i], 0, START);
+        add(&messages[i], 1, START);
+        defer_all(sched_next(site, START), START + i, "busy"); /* half are ready, half wait */
+        if (i == 99) {
+            assert_int_equal(sched_delete(&messages[0]), 0); /* the root of the heap */
+        }
+        if (i == 199) {
+            sched_site_flush(site);
+            assert_int_equal(sched_delete(&messages[1]), 0);
+        }
+    }
+    for (unsigned i = 2; i < 300; i += 2) {
+        assert_int_equal(sched_delete(&messages[i]), 0);
+        assert_null(messages[i].owner);
+    }
+    assert_int_equal(sched_recipient_count(sched), 2 * 149);
+    unsigned count = 0;
+    for (struct sched_delivery *delivery; (delivery = sched_next(site, START + DAY)) != NULL;
+         count++) {
+        assert_int_equal((delivery->message - messages) % 2, 1);
+        sched_done(delivery);
+    }
+    assert_int_equal(count, 2 * 149);
+}
+
+static void message_that_is_being_delivered_is_not_deleted(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    add(&message, 0, START);
+    add(&message, 1, START);
+    struct sched_delivery *delivery = sched_next(site, START);
+    assert_int_equal(sched_delete(&message), -EBUSY);
+    assert_int_equal(sched_recipient_count(sched), 2);
+    sched_done(delivery);
+    assert_int_equal(sched_delete(&message), 0);
+}
+
+static void view_says_when_and_why(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    struct sched_view view;
+    assert_false(sched_view(&message, 0, &view));
+    add(&message, 4, START);
+    add(&message, 5, START);
+    struct sched_delivery *delivery = sched_next(site, START);
+    assert_true(sched_view(&message, 4, &view));
+    assert_true(view.active);
+    defer_all(delivery, START, "450 4.2.0 busy");
+    assert_true(sched_view(&message, 4, &view));
+    assert_false(view.active);
+    assert_int_equal(view.next_attempt_ns, START + 300 * SECOND);
+    assert_int_equal(view.attempts, 1);
+    assert_true(slice_equal(view.reason, slice_text("450 4.2.0 busy")));
+    assert_true(sched_view(&message, 5, &view));
+    assert_int_equal(view.next_attempt_ns, 0);
+    assert_int_equal(view.reason.size, 0);
+    assert_false(sched_view(&message, 6, &view));
+    sched_connection_started(site);
+    sched_connection_failed(site, START + 280 * SECOND, slice_text("refused"));
+    assert_true(sched_view(&message, 4, &view));
+    assert_int_equal(view.next_attempt_ns, START + 340 * SECOND);
+    assert_true(slice_equal(view.reason, slice_text("refused")));
+}
+
+static void long_reason_is_cut(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    char text[5000];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    add(&message, 0, START);
+    struct sched_delivery *delivery = sched_next(site, START);
+    defer_all(delivery, START, text);
+    assert_int_equal(sched_reason(delivery).size, SCHED_REASON_BYTES_MAX);
+    sched_connection_started(site);
+    sched_connection_failed(site, START, slice_text(text));
+    assert_int_equal(sched_reason(delivery).size, SCHED_REASON_BYTES_MAX);
+}
+
+/* ---- Many ---- */
+
+static void a_million_of_one_dead_site_cost_200_bytes_each_and_the_others_nothing(void **state)
+{
+    (void)state;
+    enum { MANY = 1000000 };
+    struct message *messages = calloc(MANY, sizeof(*messages));
+    assert_non_null(messages);
+    for (uint32_t i = 0; i < MANY; i++) {
+        char reason[128]; /* each its own, and longer than is kept */
+        int size =
+            snprintf(reason, sizeof(reason),
+                     "450 4.7.1 <user%07u@dead.test> greylisted, try again in %u seconds", i, i);
+        add(&messages[i], 0, START);
+        struct sched_delivery *delivery = sched_next(site, START);
+        assert_int_equal(sched_defer(delivery, START + i, sched_indexes(delivery), 1,
+                                     slice_of(reason, (size_t)size)),
+                         SCHED_DEFERRED);
+    }
+    assert_in_range(sched_memory_bytes(sched) / MANY, 100, 200);
+
+    struct sched_site *dead = site, *other;
+    struct message message = {0};
+    assert_int_equal(sched_site_open(sched, &settings, NULL, &other), 0);
+    site = other;
+    add(&message, 0, START);
+    assert_int_equal(sched_site_next_due(other, START), 0);
+    struct sched_delivery *delivery = sched_next(other, START);
+    assert_ptr_equal(delivery->message, &message);
+    sched_done(delivery);
+    site = dead;
+
+    sched_flush(sched); /* O(1) */
+    uint64_t count = 0;
+    for (; (delivery = sched_next(site, START)) != NULL; count++) {
+        sched_done(delivery);
+    }
+    assert_int_equal(count, MANY);
+    assert_int_equal(sched_recipient_count(sched), 0);
+    free(messages);
+}
+
+static uint64_t random_state;
+
+static uint32_t draw(uint32_t below)
+{
+    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(random_state >> 33) % below;
+}
+
+/* Does what a relay does, in random order, and counts along. */
+static void play(uint64_t seed)
+{
+    enum { MESSAGES = 200, ACTIVE_MAX = 8 };
+    static struct message messages[MESSAGES];
+    struct sched_delivery *active[ACTIVE_MAX];
+    unsigned active_count = 0, waiting = 0;
+    uint64_t now = START;
+    random_state = seed;
+    memset(messages, 0, sizeof(messages));
+    for (unsigned step = 0; step < 5000; step++) {
+        struct message *message = &messages[draw(MESSAGES)];
+        unsigned kind = draw(10), chosen = active_count > 0 ? draw(active_count) : 0;
+        now += draw(2) == 0 ? 0 : draw(200) * SECOND;
+        if (kind < 3 && message->owner == NULL) {
+            const uint32_t indexes[] = {0, 1, 2, 3};
+            const struct sched_request request = {.message = message,
+                                                  .indexes = indexes,
+                                                  .count = 1 + draw(4),
+                                                  .due_ns = now + draw(3) * 100 * SECOND,
+                                                  .age_ns = draw(6) * DAY};
+            assert_int_equal(sched_add(site, &request, now), 0);
+            waiting += request.count;
+        } else if (kind < 6 && active_count < ACTIVE_MAX) {
+            struct sched_delivery *delivery =
+                draw(4) == 0 ? sched_expired(site, now) : sched_next(site, now);
+            if (delivery != NULL) {
+                active[active_count++] = delivery;
+            }
+        } else if (kind < 9 && active_count > 0) {
+            struct sched_delivery *delivery = active[chosen];
+            uint32_t kept = draw(delivery->count + 1);
+            waiting -= delivery->count - kept;
+            if (kept == 0) {
+                sched_done(delivery);
+            } else if (draw(3) == 0) {
+                sched_return(delivery, sched_indexes(delivery), kept);
+            } else if (sched_defer(delivery, now, sched_indexes(delivery), kept, slice_text("x")) ==
+                       SCHED_EXPIRED) {
+                waiting -= kept;
+                sched_done(delivery);
+            }
+            active[chosen] = active[--active_count];
+        } else if (kind == 9) {
+            if (draw(20) == 0) {
+                sched_flush(sched);
+            }
+            const struct sched_delivery *delivery = message->owner;
+            uint32_t count = delivery != NULL ? delivery->count : 0;
+            waiting -= sched_delete(message) == 0 ? count : 0;
+        }
+        assert_int_equal(sched_recipient_count(sched), waiting);
+    }
+}
+
+static void nothing_is_lost_or_doubled_whatever_is_done(void **state)
+{
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        play(seed);
+        close_one(state);
+        assert_int_equal(open_one(state), 0);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_one, close_one)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(deliveries_come_out_in_the_order_they_came),
+        TEST(deferred_delivery_comes_back_when_it_is_due_and_waits_longer_each_time),
+        TEST(only_the_recipients_that_wait_come_back),
+        TEST(returned_delivery_is_next_and_no_attempt_is_counted),
+        TEST(delivery_that_waits_from_before_a_restart_is_due_when_it_says),
+        TEST(delivery_is_given_up_when_its_time_is_over_and_tried_once_more_just_then),
+        TEST(deliveries_expire_though_their_site_cannot_be_reached),
+        TEST(expired_one_that_cannot_be_returned_expires_again_later),
+        TEST(message_that_is_too_old_after_a_restart_gets_an_attempt),
+        TEST(connections_follow_the_queue_up_to_their_limit),
+        TEST(idle_connection_serves_before_another_is_opened),
+        TEST(site_that_cannot_be_reached_is_suspended_longer_each_time),
+        TEST(every_address_is_tried_before_the_site_is_suspended),
+        TEST(refused_connection_beside_open_ones_pauses_and_ends_with_them),
+        TEST(flush_makes_everything_due_and_ends_suspensions),
+        TEST(deleted_message_is_gone_wherever_it_waits),
+        TEST(message_that_is_being_delivered_is_not_deleted),
+        TEST(view_says_when_and_why),
+        TEST(long_reason_is_cut),
+        TEST(a_million_of_one_dead_site_cost_200_bytes_each_and_the_others_nothing),
+        TEST(nothing_is_lost_or_doubled_whatever_is_done),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
