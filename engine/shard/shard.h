@@ -17,7 +17,8 @@ struct shard;
 
 /* What arm may answer besides a descriptor >= 0 to watch for readability. */
 #define SHARD_ARM_URING (-1000) /* my completions come through the shard's io_uring */
-/* -ENOTSUP: only polling finds my work; -EAGAIN: there is work, do not sleep */
+/* -ENOTSUP: only polling finds my work; -EAGAIN: there is work, do not sleep.
+ * A descriptor that was answered stays open until shard_run has returned. */
 
 struct shard_part {
     const char *name;

@@ -127,8 +127,10 @@ static void messages_cross(bool with_uring)
 static void messages_between_shards_arrive_once_and_in_order(void **state)
 {
     (void)state;
-    messages_cross(true);
     messages_cross(false);
+    if (uring_probe() == 0) {
+        messages_cross(true);
+    }
 }
 
 struct post {
@@ -160,7 +162,7 @@ static void *sleeper_thread(void *owner)
 static void a_sleeping_shard_is_woken_by_posts_and_sleeps_between_them(void **state)
 {
     (void)state;
-    for (int with_uring = 0; with_uring < 2; with_uring++) {
+    for (int with_uring = 0; with_uring < (uring_probe() == 0 ? 2 : 1); with_uring++) {
         struct pair pair;
         pthread_t thread;
         unsigned count = 0;
