@@ -73,7 +73,8 @@ void shard_stop(struct shard *shard);
 void shard_wake(struct shard *shard);
 void shard_close(struct shard *shard);
 
-/* From the shard `from`, to another or itself; delivered in order. 0, or -ENOBUFS when the ring is full. */
+/* From the shard `from`, to another or itself; delivered in order. 0, or -ENOBUFS when the ring is full:
+ * nobody is told when it has room again, so try in a later round and do not sleep until then. */
 int shard_send(struct shard *from, struct shard *to, struct shard_message *message);
 /* From a thread that is no shard (control, signals, helpers); takes a lock. 0 or -ENOBUFS. */
 int shard_post(struct shard *to, struct shard_message *message);

@@ -8,36 +8,6 @@
 
 #define MESSAGES_A_ROUND 64 /* of one sender: no shard is held by another that talks a lot */
 
-/* On x86 the ring orders its stores by compiler barriers, which the thread sanitizer cannot see:
- * it is told, and does not look inside. */
-#if defined(__SANITIZE_THREAD__)
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
-#define RING_CODE __attribute__((no_sanitize("thread")))
-#else
-#define __tsan_acquire(address) (void)(address)
-#define __tsan_release(address) (void)(address)
-#define RING_CODE
-#endif
-
-RING_CODE static bool ring_put(struct rte_ring *ring, struct shard_message *message)
-{
-    __tsan_release(ring);
-    return rte_ring_sp_enqueue(ring, message) == 0;
-}
-
-RING_CODE static unsigned ring_take(struct rte_ring *ring, void **messages, unsigned count)
-{
-    unsigned taken = rte_ring_sc_dequeue_burst(ring, messages, count, NULL);
-    __tsan_acquire(ring);
-    return taken;
-}
-
-RING_CODE static bool ring_empty(const struct rte_ring *ring)
-{
-    return rte_ring_empty(ring);
-}
-
 void shard_messages_open(struct shard *shard)
 {
     struct shard_private *private = shard->private;
@@ -122,7 +92,7 @@ int shard_send(struct shard *from, struct shard *to, struct shard_message *messa
         return send_to_self(from, message);
     }
     check(from->settings.index < to->private->peer_count);
-    if (!ring_put(to->private->from[from->settings.index], message)) {
+    if (rte_ring_sp_enqueue(to->private->from[from->settings.index], message) != 0) {
         return -ENOBUFS;
     }
     shard_count(&from->counters.messages_out, 1);
@@ -187,10 +157,11 @@ unsigned shard_messages_take(struct shard *shard)
     void *messages[MESSAGES_A_ROUND];
     unsigned count = 0;
     for (unsigned from = 0; from < private->peer_count; from++) {
-        if (private->from[from] == NULL || ring_empty(private->from[from])) {
+        if (private->from[from] == NULL || rte_ring_empty(private->from[from])) {
             continue;
         }
-        unsigned taken = ring_take(private->from[from], messages, MESSAGES_A_ROUND);
+        unsigned taken =
+            rte_ring_sc_dequeue_burst(private->from[from], messages, MESSAGES_A_ROUND, NULL);
         for (unsigned i = 0; i < taken; i++) {
             struct shard_message *message = messages[i];
             message->run(message, shard);
@@ -207,7 +178,7 @@ bool shard_messages_waiting(const struct shard *shard)
 {
     const struct shard_private *private = shard->private;
     for (unsigned from = 0; from < private->peer_count; from++) {
-        if (private->from[from] != NULL && !ring_empty(private->from[from])) {
+        if (private->from[from] != NULL && !rte_ring_empty(private->from[from])) {
             return true;
         }
     }

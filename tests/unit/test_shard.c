@@ -64,10 +64,19 @@ static unsigned sender_poll(void *self, uint64_t now_ns)
     return work;
 }
 
+/* Nobody is told when a full ring has room again: who has more to send stays awake. */
+static int sender_arm(void *self)
+{
+    const struct sender *sender = self;
+    unsigned sent = sender->pair->sent[sender->from->settings.index];
+    return sent < MESSAGES ? -EAGAIN : SHARD_ARM_URING;
+}
+
 static int sender_start(struct shard *shard, void *owner)
 {
     struct sender *sender = owner;
-    const struct shard_part part = {.name = "sender", .self = sender, .poll = sender_poll};
+    const struct shard_part part = {
+        .name = "sender", .self = sender, .poll = sender_poll, .arm = sender_arm};
     shard_add(shard, &part);
     return 0;
 }
