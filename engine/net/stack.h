@@ -1,0 +1,80 @@
+/*
+ * stack: our TCP/IP over one queue of a port: a struct network for one shard.
+ *
+ * Owned and called by one shard alone; shares nothing with the stacks of other shards but the port.
+ * Where a frame or a neighbour concerns another shard, the hooks of the settings say so; what they
+ * do with it (a message between shards) is the owner's business.
+ *
+ * Behind it: eth (frames in and out), neighbour (ARP), ipv4, icmp, tcp_* (a file for each part).
+ * Each IPv4 address that is configured is answered for; there is no forwarding.
+ */
+#pragma once
+#include "engine/core/endpoint.h"
+#include "engine/core/logger.h"
+#include "engine/core/wheel.h"
+#include "engine/core/world.h"
+#include "engine/net/port.h"
+#include "engine/net/stack_counters.h"
+#include "engine/stream.h"
+#include <rte_mempool.h>
+
+#define STACK_ADDRESSES_MAX 16
+
+/* Zero: the default beside it. Counts are of this shard. */
+struct stack_limits {
+    uint32_t connection_max;       /* 65536; above: SYNs are not answered, connect says -ENOBUFS */
+    uint32_t half_open_max;        /* 8192; above: SYN cookies */
+    uint32_t time_wait_max;        /* 65536; above: the oldest is forgotten */
+    uint32_t orphan_max;           /* 4096 released but lingering; above: the oldest is reset */
+    uint32_t listener_max;         /* 64; above: listen says -ENOSPC */
+    uint32_t receive_window_bytes; /* 262144 a connection */
+    uint32_t held_mbuf_max;     /* half of the pool: received but unread; above: data is dropped */
+    uint64_t user_timeout_ns;   /* 300 s without an answer while data waits: -ETIMEDOUT */
+    uint64_t linger_ns;         /* 60 s that a released stream may take to send what it has */
+    uint64_t fin_wait_2_ns;     /* 60 s that the peer may take to close after us */
+    uint64_t time_wait_ns;      /* 60 s */
+    uint64_t keepalive_idle_ns; /* 120 s of silence before the first probe; UINT64_MAX: none */
+    uint64_t keepalive_interval_ns; /* 30 s between probes */
+    uint32_t keepalive_probes;      /* 4 without an answer: -ETIMEDOUT */
+    uint16_t port_first, port_last; /* 32768..60999: source ports of outgoing connections */
+};
+
+struct stack_settings {
+    struct port *port;    /* borrowed, as long as the stack; facts.rss is copied */
+    uint16_t queue;       /* the shard's queue of it, and the shard's index */
+    uint16_t shard_count; /* 0 counts as 1 */
+    const struct world *world;
+    struct wheel *wheel;
+    struct logger *logger;    /* may be NULL */
+    struct rte_mempool *pool; /* data: what write copies, and segments that carry it. The port may
+                                  receive into the same pool. Control frames come from a pool of
+                                  the stack's own */
+    const struct network_prefix *addresses; /* ours, each with its network's length; copied */
+    uint32_t address_count;                 /* 1..STACK_ADDRESSES_MAX */
+    struct endpoint gateway;                /* ENDPOINT_NONE: only our networks are reached */
+    uint16_t mtu;                           /* 0: the port's */
+    struct stack_limits limits;
+
+    /* A TCP frame that belongs to no connection of this shard, when there are more shards: the
+     * hook may take it (0) and have the other shards try stack_frame_take in turn, or refuse
+     * (-errno): then the stack answers it itself with RST. NULL: refused. */
+    int (*hand_over)(void *owner, struct rte_mbuf *frame);
+    /* A neighbour was learned here; the others may be told by stack_neighbour_learn. May be NULL. */
+    void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
+    void *owner;
+};
+
+/* 0 and a network that is the caller's until network->ops->close; -EINVAL: addresses, MTU or ports
+ * make no sense; -ENOMEM. Streams that are left when it is closed are ended without a word to the
+ * session. */
+int stack_open(struct network **network, const struct stack_settings *settings);
+
+/* On the shard that a handed over frame was passed to. True: it concerns a connection here and is
+ * taken. False: it is still the caller's, who asks the next shard. */
+bool stack_frame_take(struct network *network, struct rte_mbuf *frame);
+/* No shard knew it: answered with RST where TCP wants one, and freed. */
+void stack_frame_refuse(struct network *network, struct rte_mbuf *frame);
+void stack_neighbour_learn(struct network *network, const struct endpoint *address,
+                           const uint8_t mac[6]);
+
+const struct stack_counters *stack_counters(const struct network *network);
