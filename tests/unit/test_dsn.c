@@ -275,14 +275,17 @@ static void endless_header_is_cut_at_a_line_and_at_the_bound(void **state)
     (void)state;
     static char many[200000], one[200000];
     for (size_t i = 0; i < sizeof(many); i += 40) {
-        memcpy(many + i, "X-Filler: 0123456789012345678901234567\r\n", 40);
+        memset(many + i, 'x', 40);
+        many[i + 1] = ':';
+        many[i + 38] = '\r';
+        many[i + 39] = '\n';
     }
     memset(one, 'a', sizeof(one));
     struct slice original = slice_of(many, sizeof(many));
     struct dsn_report report = report_of(&one_refused, 1, &original);
     build(&report);
     assert_in_range(built.size, DSN_ORIGINAL_BYTES_MAX, DSN_ORIGINAL_BYTES_MAX + 3000);
-    assert_holds("4567\r\n\r\n--=_deadbeef000000000000000000000000--\r\n");
+    assert_holds("xxxx\r\n\r\n--=_deadbeef000000000000000000000000--\r\n");
     original = slice_of(one, sizeof(one));
     build(&report); /* one line of 200,000 bytes: quoted-printable breaks it */
     assert_in_range(built.size, DSN_ORIGINAL_BYTES_MAX, DSN_ORIGINAL_BYTES_MAX * 11 / 10);
