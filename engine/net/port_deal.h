@@ -16,6 +16,14 @@
 
 #define PORT_DEAL_SHARDS_MAX 64
 
+/* Does a port need this between it and so many shards? A hash that is only claimed is trusted: a frame that then lands
+ * elsewhere is handed over by the stacks, one by one. */
+static inline bool port_deal_wanted(const struct port *port, uint16_t shard_count)
+{
+    return port->facts.queue_count < shard_count ||
+           (shard_count > 1 && port->facts.rss.mode == RSS_UNKNOWN);
+}
+
 /* Takes `inner` over, whose queue pairs 0..n-1 are used by shards 0..n-1; it is closed with this
  * port. shard_count > 0. 0 or -ENOMEM, -EINVAL (too many shards); then inner is still the caller's.
  */

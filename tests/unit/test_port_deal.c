@@ -442,6 +442,17 @@ static void threads_pass_frames_both_ways_and_lose_none(void **state)
     assert_int_equal(rte_mempool_in_use_count(pool), 0);
 }
 
+static void too_few_queues_or_an_unknown_hash_want_dealing(void **state)
+{
+    (void)state;
+    struct port port = {.facts = {.queue_count = 2, .rss = {.mode = RSS_CLAIMED}}};
+    assert_true(port_deal_wanted(&port, 3));
+    assert_false(port_deal_wanted(&port, 2));
+    port.facts.rss.mode = RSS_UNKNOWN;
+    assert_true(port_deal_wanted(&port, 2));
+    assert_false(port_deal_wanted(&port, 1));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -464,6 +475,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(too_few_queues_or_an_unknown_hash_want_dealing),
         cmocka_unit_test(every_frame_reaches_the_shard_its_hash_names_once),
         cmocka_unit_test(frames_of_one_connection_stay_in_order),
         cmocka_unit_test(arp_answers_reach_every_shard_and_requests_the_first),
