@@ -54,24 +54,52 @@ static struct sched_delivery *gather(struct sched_delivery *first)
     return tree;
 }
 
-void sched_heap_add(struct sched_delivery **heap, struct sched_delivery *delivery)
+/* Joins the first two below a root. */
+static void join_children(struct sched_delivery *root)
+{
+    struct sched_delivery *a = root->heap.child, *b = a->heap.next;
+    struct sched_delivery *others = b->heap.next;
+    struct sched_delivery *joined = join(a, b);
+    joined->heap.previous = root;
+    joined->heap.next = others;
+    if (others != NULL) {
+        others->heap.previous = joined;
+    }
+    root->heap.child = joined;
+}
+
+void sched_heap_add(struct sched_heap *heap, struct sched_delivery *delivery)
 {
     delivery->heap.child = NULL;
     delivery = root_of(delivery);
-    *heap = *heap != NULL ? root_of(join(*heap, delivery)) : delivery;
-}
-
-void sched_heap_merge(struct sched_delivery **heap, struct sched_delivery **from)
-{
-    if (*from != NULL) {
-        *heap = *heap != NULL ? root_of(join(*heap, *from)) : *from;
-        *from = NULL;
+    if (heap->first == NULL) {
+        heap->first = delivery;
+        heap->added_count = 0;
+        return;
+    }
+    heap->first = root_of(join(heap->first, delivery));
+    /* So many ones end the number, so many trees are as large as the one just made. */
+    for (uint32_t digits = heap->added_count++; digits & 1; digits >>= 1) {
+        if (heap->first->heap.child->heap.next == NULL) {
+            break;
+        }
+        join_children(heap->first);
     }
 }
 
-void sched_heap_remove_first(struct sched_delivery **heap)
+void sched_heap_merge(struct sched_heap *heap, struct sched_heap *from)
 {
-    *heap = gather((*heap)->heap.child);
+    if (from->first != NULL) {
+        heap->first = heap->first != NULL ? root_of(join(heap->first, from->first)) : from->first;
+        heap->added_count = 0;
+        from->first = NULL;
+    }
+}
+
+void sched_heap_remove_first(struct sched_heap *heap)
+{
+    heap->first = gather(heap->first->heap.child);
+    heap->added_count = 0;
 }
 
 void sched_heap_remove_inner(struct sched_delivery *delivery)

@@ -60,9 +60,9 @@ static void waiting_leave(struct sched_delivery *delivery)
     if (delivery->state == SCHED_READY) {
         list_remove(&delivery->ready);
         site->ready_count--;
-    } else if (delivery == site->later) {
+    } else if (delivery == site->later.first) {
         sched_heap_remove_first(&site->later);
-    } else if (delivery == site->flushed) {
+    } else if (delivery == site->flushed.first) {
         sched_heap_remove_first(&site->flushed);
     } else {
         sched_heap_remove_inner(delivery);
@@ -185,11 +185,11 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
 void sched_site_promote(struct sched_site *site, uint64_t now_ns)
 {
     for (unsigned i = 0; i < 64; i++) {
-        struct sched_delivery *delivery = site->flushed;
+        struct sched_delivery *delivery = site->flushed.first;
         if (delivery != NULL) {
             sched_heap_remove_first(&site->flushed);
-        } else if (site->later != NULL && site->later->due_ns <= now_ns) {
-            delivery = site->later;
+        } else if (site->later.first != NULL && site->later.first->due_ns <= now_ns) {
+            delivery = site->later.first;
             sched_heap_remove_first(&site->later);
         } else {
             return;

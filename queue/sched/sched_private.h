@@ -20,10 +20,10 @@ struct sched_site {
     struct list_node node;
     struct sched_site_settings settings;
 
-    struct list_node ready;         /* due: in the order in which they became so */
-    struct sched_delivery *later;   /* heap */
-    struct sched_delivery *flushed; /* heap: due by the operator's word, whatever their time */
-    struct list_node by_age;        /* all that have not expired, the first to expire first */
+    struct list_node ready; /* due: in the order in which they became so */
+    struct sched_heap later;
+    struct sched_heap flushed; /* due by the operator's word, whatever their time */
+    struct list_node by_age;   /* all that have not expired, the first to expire first */
     uint64_t delivery_count, ready_count, active_count, recipient_count;
     struct sched_reason *last_reason; /* for sharing */
 

@@ -179,8 +179,8 @@ static uint64_t service_due(const struct sched_site *site, uint64_t now_ns)
 
 uint64_t sched_site_next_due(const struct sched_site *site, uint64_t now_ns)
 {
-    uint64_t due_ns = site->later != NULL ? site->later->due_ns : SCHED_NEVER;
-    if (site->ready_count > 0 || site->flushed != NULL || due_ns <= now_ns) {
+    uint64_t due_ns = site->later.first != NULL ? site->later.first->due_ns : SCHED_NEVER;
+    if (site->ready_count > 0 || site->flushed.first != NULL || due_ns <= now_ns) {
         due_ns = service_due(site, now_ns);
     }
     due_ns = least(due_ns, expiry_due(site));
