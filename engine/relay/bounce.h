@@ -1,0 +1,15 @@
+/*
+ * bounce: tells the sender of a message that recipients have failed for good, then finishes them.
+ *
+ * The failed recipients stay in the spool until the report is durable, so that a crash in between repeats
+ * the report and never forgets it. A message with the null reverse-path is never reported on (RFC 5321
+ * §6.1): its failures are logged as a double bounce and finished.
+ */
+#pragma once
+#include "engine/relay/relay_private.h"
+
+/* failures: copied. The recipients must be out of the scheduler. */
+void bounce_send(struct relay *relay, struct message *message, const struct relay_failure *failures,
+                 uint32_t count);
+/* At the end of the relay: lets go of reports that are not durable yet; they are made again after a start. */
+void bounce_abandon_all(struct relay *relay);

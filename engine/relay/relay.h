@@ -1,0 +1,64 @@
+/*
+ * relay: joins streams, the SMTP machines, the spool and the scheduler: one relay a shard.
+ *
+ * Inbound sessions receive messages into the spool; every recipient is filed under the site that its
+ * domain is routed to; outbound sessions deliver; what fails for good is returned to its sender.
+ *
+ * The worker opens it on the shard's thread, hands it the networks, and calls relay_round once a round.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/shard/shard.h"
+#include "engine/stream.h"
+
+struct log;
+struct relay;
+struct message;
+struct spool;
+
+struct relay_settings {
+    const struct relay_conf *conf; /* borrowed until relay_reload or relay_close */
+    struct shard *shard;
+    struct network *kernel; /* unix sockets, loopback; everything on the kernel transport */
+    struct network *bypass; /* our own stack; NULL on the kernel transport */
+    struct log *log;
+    void *fetch_memory; /* for bodies that are read back; see queue/spool */
+    size_t fetch_memory_bytes;
+};
+
+/* Counts since start; written by the shard, read by anyone. */
+struct relay_counters {
+    uint64_t connections_in, connections_refused, connections_out, connections_out_failed;
+    uint64_t messages_in, bytes_in, recipients_in, refused_commands, refused_messages;
+    uint64_t deliveries, delivered, deferred, failed, bounces, double_bounces, bytes_out;
+    uint32_t sessions_in, sessions_out; /* now */
+};
+
+/* Recovers the spool and schedules what it finds. 0 or -errno. */
+int relay_open(struct relay **relay, const struct relay_settings *settings);
+void relay_close(struct relay *relay); /* aborts what is left */
+
+/* Listens on every listener of the configuration that the networks at hand can serve. 0 or -errno. */
+int relay_listen(struct relay *relay);
+/* Once a round, after the networks were polled: starts deliveries that are due, tidies the spool. Returns work done. */
+unsigned relay_round(struct relay *relay, uint64_t now_ns);
+
+void relay_reload(struct relay *relay, const struct relay_conf *conf);
+/* Accept nobody; end idle sessions; let the others finish until the deadline, then abort them. */
+void relay_drain(struct relay *relay, uint64_t deadline_ns);
+bool relay_drained(const struct relay *relay);
+
+const struct relay_counters *relay_counters(const struct relay *relay);
+struct spool *relay_spool(struct relay *relay);
+
+/* For the operator. flush: everything is due now. delete: 0, -ENOENT, or -EBUSY while it is being delivered. */
+void relay_flush_queue(struct relay *relay);
+int relay_delete(struct relay *relay, uint64_t message_id);
+/* When a message's recipient is tried next, and why it was not delivered so far; for lists. */
+struct relay_recipient_view {
+    uint64_t next_attempt_s; /* seconds from now; 0: due or under way */
+    bool active;
+    struct slice reason;
+};
+void relay_view_recipient(struct relay *relay, const struct message *message, uint32_t index,
+                          struct relay_recipient_view *view);

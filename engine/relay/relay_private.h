@@ -1,0 +1,83 @@
+/*
+ * relay_private: what the parts of the relay (relay, inbound, outbound, bounce) share. Nobody else includes it.
+ */
+#pragma once
+#include "engine/relay/client_count.h"
+#include "engine/relay/relay.h"
+#include "proto/smtp/client.h"
+#include "proto/smtp/received.h"
+#include "proto/smtp/server.h"
+#include "queue/log/log.h"
+#include "queue/sched/sched.h"
+#include "queue/spool/spool.h"
+
+struct inbound;
+struct outbound;
+
+/* A set of next hops and the way to them: one for each route. Outlives its route while it has connections. */
+struct relay_site {
+    struct list_node node; /* in relay->sites or relay->retired */
+    struct relay *relay;
+    const struct conf_route *route; /* NULL once the route is gone from the configuration */
+    bool lmtp;
+    struct sched_site *sched;
+    struct smtp_client_settings client_settings;
+    uint32_t next_address;  /* the next connection goes to route->to[next_address % to_count] */
+    uint32_t connections;   /* outbound sessions, connecting ones too */
+    struct list_node idle;  /* outbound sessions that wait for a message */
+    struct list_node dirty; /* in relay->dirty: relay_round looks at it */
+    struct timer wake;      /* when the site must be looked at if nothing else happens */
+};
+
+struct relay_listener {
+    struct relay *relay;
+    struct network *network;
+    struct listener *listener;
+    uint8_t protocol; /* enum conf_protocol */
+};
+
+struct relay {
+    const struct relay_conf *conf;
+    struct shard *shard;
+    struct logger *logger;
+    struct network *kernel;
+    struct network *bypass;
+    struct log *log;
+    struct spool *spool;
+    struct sched *sched;
+    struct client_count *clients;
+    struct list_node sites;   /* in the order of conf->routes */
+    struct list_node retired; /* of routes that are gone, until their last connection ends */
+    struct list_node dirty;
+    struct relay_listener *listeners;
+    uint32_t listener_count;
+    struct smtp_server_settings smtp_settings;
+    struct smtp_server_settings lmtp_settings;
+    struct list_node inbounds;
+    struct list_node outbounds;
+    struct list_node bounces;
+    struct relay_counters counters;
+    bool draining;
+    uint64_t drain_deadline_ns;
+};
+
+/* What became of a recipient for good: for the report to the sender. */
+struct relay_failure {
+    uint32_t index; /* of the message's recipients */
+    struct smtp_status status;
+    uint16_t code;                  /* of the server's reply; 0: none */
+    char remote[ENDPOINT_TEXT_MAX]; /* who refused; empty: nobody, we decided */
+    char text[256];
+};
+
+/* Files the waiting recipients of a durable message under their sites, due now. */
+void relay_schedule(struct relay *relay, struct message *message);
+/* Files some recipients again (their site is gone). */
+void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
+                uint32_t count, uint32_t attempts);
+/* Which network reaches an address: the kernel for loopback and unix sockets, else the transport's. */
+struct network *relay_network_to(struct relay *relay, const struct endpoint *to);
+/* The site has work, or room for it: looked at in this round. */
+void relay_site_touch(struct relay_site *site);
+/* After a connection of a site has ended. */
+void relay_site_left(struct relay_site *site);

@@ -1,0 +1,448 @@
+#include "engine/relay/worker.h"
+#include "engine/disk/disk.h"
+#include "engine/relay/relay.h"
+#include "engine/relay/relay_control.h"
+#include "engine/shard/memory.h"
+#include "engine/sock/sock.h"
+#include "queue/log/log.h"
+#include "queue/spool/spool.h"
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define URING_ENTRIES 1024
+#define FETCH_MEMORY_BYTES (8u << 20) /* bodies that are read back from the disk */
+
+struct worker {
+    struct worker_settings settings;
+    struct shard shard;
+    struct network *kernel;
+    struct network *bypass;
+    struct disk *disk;
+    void *log_memory;
+    size_t log_memory_bytes;
+    void *fetch_memory;
+    struct log *log;
+    struct relay *relay;
+    struct relay_control *control;
+    bool draining;
+    bool serving; /* relay_round may be called */
+    struct shard_message drain_message;
+    void (*started)(void *owner, int status);
+    void *started_owner;
+};
+
+/* ---- The parts of a round ---- */
+
+static unsigned network_poll(void *self, uint64_t now_ns)
+{
+    struct network *network = self;
+    return network->ops->poll(network, now_ns);
+}
+
+static void network_flush(void *self, uint64_t now_ns)
+{
+    struct network *network = self;
+    network->ops->flush(network, now_ns);
+}
+
+static int network_arm(void *self)
+{
+    struct network *network = self;
+    return network->ops->arm(network);
+}
+
+static unsigned queue_poll(void *self, uint64_t now_ns)
+{
+    struct worker *worker = self;
+    unsigned work = worker->disk->ops->reap(worker->disk);
+    work += log_round(worker->log, now_ns);
+    if (worker->serving) {
+        work += relay_round(worker->relay, now_ns);
+    }
+    return work;
+}
+
+static void queue_flush(void *self, uint64_t now_ns)
+{
+    struct worker *worker = self;
+    (void)now_ns;
+    log_flush(worker->log);
+    worker->disk->ops->submit(worker->disk);
+}
+
+static int queue_arm(void *self)
+{
+    struct worker *worker = self;
+    return worker->disk->ops->arm(worker->disk);
+}
+
+/* The last part of a drain: everything is answered, the log is on the disk, the replies are out. */
+static unsigned drain_poll(void *self, uint64_t now_ns)
+{
+    struct worker *worker = self;
+    (void)now_ns;
+    if (worker->draining && relay_drained(worker->relay) && log_is_quiet(worker->log) &&
+        (worker->control == NULL || relay_control_quiet(worker->control))) {
+        shard_stop(&worker->shard);
+    }
+    return 0;
+}
+
+/* ---- Opening ---- */
+
+/* The nth of the processors that this process may use; -1 when there are not so many. */
+static int processor_of(const struct relay_conf *conf, unsigned index)
+{
+    cpu_set_t allowed;
+    unsigned wanted = conf->cpu.first_cpu + index;
+    if (!conf->cpu.pin || sched_getaffinity(0, sizeof(allowed), &allowed) < 0) {
+        return -1;
+    }
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &allowed) && wanted-- == 0) {
+            return cpu;
+        }
+    }
+    return -1;
+}
+
+int worker_open(struct worker **opened, const struct worker_settings *settings)
+{
+    const struct relay_conf *conf = settings->conf;
+    struct worker *worker = calloc(1, sizeof(*worker));
+    if (worker == NULL) {
+        return -ENOMEM;
+    }
+    worker->settings = *settings;
+    const struct shard_settings shard = {
+        .index = settings->index,
+        .count = conf->shards,
+        .cpu = processor_of(conf, settings->index),
+        .idle_spin_ns = conf->idle.spin,
+        .idle_poll_ns = conf->idle.poll,
+        .with_uring = settings->with_uring,
+        .uring_mode = settings->ports == NULL ? URING_SLEEPS : URING_POLLS,
+        .uring_entries = URING_ENTRIES,
+        .world = settings->world,
+        .logger = settings->logger,
+    };
+    int status = shard_open(&worker->shard, &shard);
+    if (status < 0) {
+        free(worker);
+        return status;
+    }
+    *opened = worker;
+    return 0;
+}
+
+void worker_close(struct worker *worker)
+{
+    shard_close(&worker->shard);
+    free(worker);
+}
+
+struct shard *worker_shard(struct worker *worker)
+{
+    return &worker->shard;
+}
+
+struct relay *worker_relay(struct worker *worker)
+{
+    return worker->relay;
+}
+
+struct log *worker_log(struct worker *worker)
+{
+    return worker->log;
+}
+
+static int kernel_open(struct worker *worker)
+{
+    struct shard *shard = &worker->shard;
+    const struct sock_settings settings = {
+        .shard = shard,
+        .pool = worker->settings.pool,
+    };
+    int status = shard->uring != NULL ? sock_open_uring(&worker->kernel, &settings)
+                                      : sock_open_epoll(&worker->kernel, &settings);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "kernel sockets cannot be opened: %s",
+                    strerror(-status));
+    }
+    return status;
+}
+
+static int bypass_open(struct worker *worker)
+{
+    if (worker->settings.ports == NULL) {
+        return 0;
+    }
+    logger_line(worker->settings.logger, LOGGER_ERROR,
+                "transport dpdk: the stack is not part of this build");
+    return -ENOTSUP;
+}
+
+static int disk_open(struct worker *worker)
+{
+    struct shard *shard = &worker->shard;
+    const char *path = worker->settings.conf->spool.path;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        logger_line(shard->logger, LOGGER_ERROR, "spool: %s cannot be made: %s", path,
+                    strerror(errno));
+        return -errno;
+    }
+    int status = shard->uring != NULL ? disk_open_uring(&worker->disk, shard->uring, path)
+                                      : disk_open_thread(&worker->disk, path);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "spool: %s cannot be used: %s", path,
+                    strerror(-status));
+        return status;
+    }
+    if (!worker->disk->direct && worker->settings.index == 0) {
+        logger_line(shard->logger, LOGGER_WARNING,
+                    "spool: the file system of %s has no O_DIRECT: writing through the page cache, "
+                    "which is slower",
+                    path);
+    }
+    return 0;
+}
+
+static int log_make(struct worker *worker)
+{
+    struct shard *shard = &worker->shard;
+    const struct relay_conf *conf = worker->settings.conf;
+    char name[32];
+    snprintf(name, sizeof(name), "log%u", worker->settings.index);
+    worker->log_memory_bytes = conf->spool.memory_bytes / LOG_FRAME_BYTES * LOG_FRAME_BYTES;
+    if (worker->log_memory_bytes < LOG_MEMORY_BYTES_MIN) {
+        worker->log_memory_bytes = LOG_MEMORY_BYTES_MIN;
+    }
+    worker->log_memory = memory_take(name, worker->log_memory_bytes, DISK_BLOCK_BYTES);
+    worker->fetch_memory = memory_take("fetch", FETCH_MEMORY_BYTES, DISK_BLOCK_BYTES);
+    if (worker->log_memory == NULL || worker->fetch_memory == NULL) {
+        logger_line(shard->logger, LOGGER_ERROR,
+                    "spool: no memory for the log; memory.eal_bytes must hold spool.memory_bytes "
+                    "and %u MiB for every shard, and its mbufs",
+                    FETCH_MEMORY_BYTES >> 20);
+        return -ENOMEM;
+    }
+    worker->disk->ops->pin(worker->disk, worker->log_memory, worker->log_memory_bytes);
+    struct log_settings settings = {
+        .disk = worker->disk,
+        .shard = worker->settings.index,
+        .segment_bytes = (uint32_t)conf->spool.segment_bytes,
+        .memory = worker->log_memory,
+        .memory_bytes = worker->log_memory_bytes,
+        .durability = conf->spool.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
+    };
+    uint64_t of_shard = conf->spool.max_bytes / conf->shards / conf->spool.segment_bytes;
+    if (conf->spool.max_bytes > 0) {
+        settings.segment_count_max = (uint32_t)(of_shard < 3 ? 3 : of_shard);
+    }
+    world_random(shard->world, &settings.new_id, sizeof(settings.new_id));
+    return log_open(&worker->log, &settings);
+}
+
+static int queue_open(struct worker *worker)
+{
+    struct shard *shard = &worker->shard;
+    int status = disk_open(worker);
+    status = status == 0 ? log_make(worker) : status;
+    if (status < 0) {
+        return status;
+    }
+    const struct relay_settings settings = {
+        .conf = worker->settings.conf,
+        .shard = shard,
+        .kernel = worker->kernel,
+        .bypass = worker->bypass,
+        .log = worker->log,
+        .fetch_memory = worker->fetch_memory,
+        .fetch_memory_bytes = FETCH_MEMORY_BYTES,
+    };
+    uint64_t start_ns = world_now_ns(shard->world);
+    status = relay_open(&worker->relay, &settings);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "spool: shard %u does not recover: %s",
+                    worker->settings.index, strerror(-status));
+        return status;
+    }
+    const struct log_counters *log = log_counters(worker->log);
+    const struct spool_counters *spool = spool_counters(relay_spool(worker->relay));
+    uint64_t took_ms = (world_now_ns(shard->world) - start_ns) / 1000000;
+    logger_line(shard->logger, LOGGER_INFO,
+                "spool: shard %u: %llu messages wait; %llu MiB read in %llu ms",
+                worker->settings.index, (unsigned long long)spool->live_messages,
+                (unsigned long long)(log->scanned_bytes >> 20), (unsigned long long)took_ms);
+    if (log->damaged_bytes > 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "spool: shard %u: %llu bytes are damaged",
+                    worker->settings.index, (unsigned long long)log->damaged_bytes);
+    }
+    if (worker->settings.conf->spool.durability == CONF_DURABILITY_NONE &&
+        worker->settings.index == 0) {
+        logger_line(shard->logger, LOGGER_WARNING,
+                    "spool: durability is none: 250 does NOT mean that a message survives a crash");
+    }
+    return 0;
+}
+
+static void parts_add(struct worker *worker)
+{
+    struct shard *shard = &worker->shard;
+    struct network *networks[] = {worker->bypass, worker->kernel};
+    for (size_t i = 0; i < 2; i++) {
+        if (networks[i] != NULL) {
+            shard_add(shard, &(struct shard_part){.name = networks[i]->transport,
+                                                  .self = networks[i],
+                                                  .poll = network_poll,
+                                                  .flush = network_flush,
+                                                  .arm = network_arm});
+        }
+    }
+    /* After the networks, so that what they brought in this round is on its way to the disk in this round. */
+    shard_add(shard, &(struct shard_part){.name = "queue",
+                                          .self = worker,
+                                          .poll = queue_poll,
+                                          .flush = queue_flush,
+                                          .arm = queue_arm});
+    shard_add(shard, &(struct shard_part){.name = "drain", .self = worker, .poll = drain_poll});
+}
+
+static int control_start(struct worker *worker)
+{
+    const struct relay_conf *conf = worker->settings.conf;
+    if (worker->settings.index != 0 || conf->control.path == NULL ||
+        conf->control.path[0] == '\0') {
+        return 0;
+    }
+    struct relay_control_settings settings = {
+        .workers = worker->settings.all,
+        .worker_count = conf->shards,
+        .network = worker->kernel,
+        .unix_mode = conf->control.unix_mode,
+        .at = {.family = ENDPOINT_UNIX},
+    };
+    snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);
+    int status = relay_control_open(&worker->control, &settings);
+    if (status < 0) { /* mail goes on without the operator's tool */
+        logger_line(worker->settings.logger, LOGGER_WARNING, "control: %s: %s", conf->control.path,
+                    strerror(-status));
+    }
+    return 0;
+}
+
+static int worker_start(struct shard *shard, void *owner)
+{
+    struct worker *worker = owner;
+    (void)shard;
+    int status = kernel_open(worker);
+    status = status == 0 ? bypass_open(worker) : status;
+    status = status == 0 ? queue_open(worker) : status;
+    if (status == 0) {
+        parts_add(worker);
+        status = relay_listen(worker->relay);
+    }
+    if (status == 0) {
+        status = control_start(worker);
+        worker->serving = true;
+    }
+    worker->started(worker->started_owner, status);
+    return status;
+}
+
+static void worker_end(struct worker *worker)
+{
+    if (worker->control != NULL) {
+        relay_control_close(worker->control);
+    }
+    if (worker->relay != NULL) {
+        relay_close(worker->relay);
+    }
+    if (worker->log != NULL) {
+        log_close(worker->log);
+    }
+    if (worker->bypass != NULL) {
+        worker->bypass->ops->close(worker->bypass);
+    }
+    if (worker->kernel != NULL) {
+        worker->kernel->ops->close(worker->kernel);
+    }
+    if (worker->disk != NULL) {
+        worker->disk->ops->close(worker->disk);
+    }
+    if (worker->log_memory != NULL) {
+        memory_give(worker->log_memory);
+    }
+    if (worker->fetch_memory != NULL) {
+        memory_give(worker->fetch_memory);
+    }
+}
+
+int worker_run(struct worker *worker, void (*started)(void *owner, int status), void *owner)
+{
+    worker->started = started;
+    worker->started_owner = owner;
+    int status = memory_thread_enter();
+    if (status < 0) {
+        started(owner, status);
+        return status;
+    }
+    status = shard_run(&worker->shard, worker_start, worker);
+    worker_end(worker);
+    memory_thread_leave();
+    return status;
+}
+
+/* ---- From main's thread ---- */
+
+static void drain_arrived(struct shard_message *message, struct shard *shard)
+{
+    struct worker *worker = list_entry(message, struct worker, drain_message);
+    worker->draining = true;
+    relay_drain(worker->relay, shard->now_ns + worker->settings.conf->shutdown.grace);
+}
+
+void worker_drain(struct worker *worker)
+{
+    worker->drain_message.run = drain_arrived;
+    if (shard_post(&worker->shard, &worker->drain_message) < 0) {
+        shard_stop(
+            &worker
+                 ->shard); /* no memory for a message: end without grace; the log has what was promised */
+    }
+}
+
+struct reload_message {
+    struct shard_message message;
+    struct worker *worker;
+    const struct relay_conf *conf;
+    void (*taken)(void *owner);
+    void *owner;
+};
+
+static void reload_arrived(struct shard_message *message, struct shard *shard)
+{
+    struct reload_message *reload = list_entry(message, struct reload_message, message);
+    (void)shard;
+    relay_reload(reload->worker->relay, reload->conf);
+    reload->worker->settings.conf = reload->conf;
+    reload->taken(reload->owner);
+    free(reload);
+}
+
+int worker_reload(struct worker *worker, const struct relay_conf *conf, void (*taken)(void *owner),
+                  void *owner)
+{
+    struct reload_message *reload = calloc(1, sizeof(*reload));
+    if (reload == NULL) {
+        return -ENOMEM;
+    }
+    *reload = (struct reload_message){{reload_arrived}, worker, conf, taken, owner};
+    int status = shard_post(&worker->shard, &reload->message);
+    if (status < 0) {
+        free(reload);
+    }
+    return status;
+}

@@ -1,0 +1,45 @@
+/*
+ * worker: one shard of the relay, put together: its networks, disk, log, spool and relay.
+ *
+ * main makes one for each shard, starts it on the shard's own thread, and asks it to reload or to
+ * drain. All that a worker opens belongs to its thread.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/net/port.h"
+#include "engine/shard/shard.h"
+
+struct log;
+struct relay;
+struct worker;
+
+struct worker_settings {
+    const struct relay_conf *conf; /* borrowed until worker_reload hands over another, or the end */
+    const struct world *world;
+    struct logger *logger;
+    bool with_uring;
+    struct rte_mempool *pool; /* this shard's mbufs; borrowed */
+    struct port *
+        *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
+    struct worker **all; /* every worker of the process, conf->shards of them */
+    unsigned index;
+};
+
+/* Owned by the caller. 0 or -errno. */
+int worker_open(struct worker **worker, const struct worker_settings *settings);
+void worker_close(struct worker *worker); /* after its thread has ended */
+
+struct shard *worker_shard(struct worker *worker);
+struct relay *worker_relay(struct worker *worker);
+struct log *worker_log(struct worker *worker);
+
+/* The thread's whole life: opens what belongs to it, recovers the spool, tells `started` (0 or -errno), serves
+ * until drained, closes. Returns 0, or what went wrong. */
+int worker_run(struct worker *worker, void (*started)(void *owner, int status), void *owner);
+
+/* From main's thread. Drain: accept nobody, finish what is in flight within conf->shutdown.grace, then end. */
+void worker_drain(struct worker *worker);
+/* From main's thread: serve by this configuration from now on; `taken` runs on the shard when the old one is
+ * no longer read. 0 or -ENOMEM. */
+int worker_reload(struct worker *worker, const struct relay_conf *conf, void (*taken)(void *owner),
+                  void *owner);

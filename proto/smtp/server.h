@@ -1,0 +1,163 @@
+/*
+ * server: the receiving side of SMTP and LMTP, one connection, without I/O.
+ *
+ * The owner feeds bytes and answers; the machine says what the client asks and what to reply:
+ *
+ *     want = smtp_server_input(server, now_ns, input, &used, &event);   then consume `used`
+ *
+ * gives at most one event a call; call again while it uses input or gives events. An event of a kind that is
+ * marked with (verdict) is answered by smtp_server_verdict before the next input; until then the machine takes
+ * nothing. Replies gather in smtp_server_output; when there is no room for another the machine stops taking input.
+ * Slices of an event point into the input or into the machine and are borrowed until the next call.
+ *
+ * A body comes in pieces of the input, in wire form (CRLF lines, dot-stuffed, without the final dot), found with one
+ * scan; nothing is copied here. The owner keeps the transaction's paths; on every way out of a transaction that did
+ * not end with a verdict on the body the machine gives SMTP_EVENT_RESET, once.
+ *
+ * Nothing is allocated; the struct is public only so that it can lie inside its owner.
+ *
+ * Source: RFC 5321; RFC 2033 (LMTP); RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 6152
+ * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes). Inputs that broke others: bare newlines, second
+ * envelopes in a body, commands of other protocols.
+ */
+#pragma once
+#include "engine/core/limits.h"
+#include "proto/smtp/address.h"
+#include "proto/smtp/body_scan.h"
+
+#define SMTP_SERVER_OUTPUT_BYTES 1024
+#define SMTP_SERVER_NEVER UINT64_MAX
+
+enum smtp_want {
+    SMTP_WANT_INPUT,   /* send the output, then wait for bytes or the deadline */
+    SMTP_WANT_VERDICT, /* the event just given must be answered first */
+    SMTP_WANT_COMMIT, /* the end of the message was given: one verdict (LMTP: one for each recipient, in order) */
+    SMTP_WANT_CLOSE, /* send the output, then close */
+};
+
+enum smtp_event_kind {
+    SMTP_EVENT_NONE,
+    SMTP_EVENT_CONNECTED, /* (verdict) 220, or 421/554 which ends the session; NULL: the usual greeting */
+    SMTP_EVENT_HELO,      /* text: the client's name */
+    SMTP_EVENT_SENDER,    /* (verdict) path, size, eight_bit, smtputf8 */
+    SMTP_EVENT_RECIPIENT, /* (verdict) path */
+    SMTP_EVENT_BODY_BEGIN, /* a message follows; smtp_server_body_refuse may be called from here on */
+    SMTP_EVENT_BODY,       /* body: the next piece */
+    SMTP_EVENT_BODY_END,   /* (commit) the message is whole */
+    SMTP_EVENT_RESET,      /* nothing of the transaction is valid any more */
+};
+
+struct smtp_event {
+    enum smtp_event_kind kind;
+    struct slice text;
+    struct slice body;
+    struct smtp_path path;
+    uint64_t size; /* as MAIL announced it; 0: not */
+    bool eight_bit, smtputf8;
+};
+
+struct smtp_verdict {
+    uint16_t code;      /* 2xx to 5xx; 421 ends the session */
+    const char *status; /* "2.1.5"; static text; "": none */
+    struct slice text;  /* one line, printable, at most SMTP_VERDICT_TEXT_MAX; longer is cut */
+};
+#define SMTP_VERDICT_TEXT_MAX 400
+
+/* Shared by sessions, borrowed while one is open. 0 means no limit, but for the times. */
+struct smtp_server_settings {
+    struct slice hostname;
+    bool lmtp;
+    bool pipelining, chunking,
+        smtputf8;   /* what is announced; 8BITMIME, SIZE and status codes always are */
+    bool normalize; /* bare newlines become lines; else they are refused */
+    uint64_t message_bytes_max;
+    uint32_t recipients_max; /* of a message: then 452 4.5.3 */
+    uint32_t errors_max;     /* of a session: then 421 4.7.0 */
+    uint32_t junk_max;       /* commands that carry no mail forward; each further one is an error */
+    uint32_t messages_max;   /* of a session: then 421 4.7.0 */
+    uint32_t line_bytes_max, header_bytes_max, header_lines_max, hops_max;
+    uint64_t command_ns,
+        data_ns; /* RFC 5321 §4.5.3.2.7 asks for at least 5 min, §4.5.3.2.5 for 3 min */
+};
+
+/*
+ *            EHLO           MAIL            RCPT             DATA, 354 or BDAT
+ *  GREETED ───────► READY ───────► SENDER ───────► RECIPIENTS ────────────────► BODY
+ *                     ▲  ◄─ RSET ───┴───────────────┘                             │
+ *                     └──────────────── 250 when the owner says so ◄─ COMMIT ◄────┘
+ */
+enum smtp_server_state {
+    SMTP_CONNECTED,
+    SMTP_GREETED,
+    SMTP_READY,
+    SMTP_SENDER,
+    SMTP_RECIPIENTS,
+    SMTP_BODY,       /* DATA */
+    SMTP_CHUNK,      /* inside a BDAT chunk */
+    SMTP_CHUNK_NEXT, /* between chunks */
+    SMTP_CHUNK_SKIP, /* inside a chunk that is thrown away */
+    SMTP_COMMIT,
+    SMTP_ENDED,
+};
+
+struct smtp_server {
+    const struct smtp_server_settings *settings;
+    uint8_t state;   /* enum smtp_server_state */
+    uint8_t pending; /* enum smtp_event_kind that waits for a verdict, or SMTP_EVENT_NONE */
+    bool extended;   /* EHLO or LHLO, not HELO */
+    bool reset_owed; /* SMTP_EVENT_RESET comes before anything else */
+    bool refused;    /* the owner cannot keep this body: refusal is what the end is answered with */
+    bool chunk_last;
+    bool line_overflow;  /* the command under way is too long; its rest is thrown away */
+    bool was_cr;         /* the command line so far ends with CR */
+    bool smtputf8;       /* of this transaction */
+    uint8_t after_skip;  /* state behind SMTP_CHUNK_SKIP */
+    uint64_t chunk_left; /* octets of the BDAT chunk that are still to come */
+    uint32_t recipient_count;
+    uint32_t commit_left; /* verdicts still owed by the owner */
+    uint32_t errors, junk, messages;
+    uint64_t deadline_ns;
+    struct body_limits body_limits;
+    struct body_scan scan;
+    struct slice tail; /* of the last chunk: given before the end */
+    uint16_t refusal_code;
+    char refusal_status[12];
+    char refusal_text[96];
+    uint8_t helo_bytes;
+    char helo[255]; /* as the client gave it */
+    uint16_t line_bytes;
+    uint16_t output_from, output_bytes;
+    char line[SMTP_COMMAND_BYTES_MAX]; /* of a command that came in pieces */
+    char output[SMTP_SERVER_OUTPUT_BYTES];
+};
+
+_Static_assert(sizeof(struct smtp_server) <= 4096, "5,000 sessions must be cheap");
+
+void smtp_server_open(struct smtp_server *server, const struct smtp_server_settings *settings,
+                      uint64_t now_ns);
+
+enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, struct slice input,
+                                 size_t *used, struct smtp_event *event);
+/* Answers the event that waits. NULL: with what is usual for it. */
+void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *verdict);
+/* The owner cannot keep the body that comes: its rest is thrown away, and its end answered with this. *verdict is
+ * copied. No SMTP_EVENT_BODY_END follows, but a RESET. */
+void smtp_server_body_refuse(struct smtp_server *server, const struct smtp_verdict *verdict);
+
+/* Replies to send, borrowed until the next call. */
+struct slice smtp_server_output(const struct smtp_server *server);
+void smtp_server_sent(struct smtp_server *server, size_t bytes);
+
+/* When smtp_server_expire must be called; SMTP_SERVER_NEVER while a commit is awaited. */
+uint64_t smtp_server_deadline(const struct smtp_server *server);
+void smtp_server_expire(struct smtp_server *server,
+                        uint64_t now_ns); /* 421 4.4.2; close afterwards */
+
+/* Between transactions, with no command begun? Then it may be ended with 421 (we are stopping). */
+bool smtp_server_idle(const struct smtp_server *server);
+void smtp_server_shut(struct smtp_server *server);
+
+/* What the client called itself; empty before EHLO. */
+struct slice smtp_server_helo(const struct smtp_server *server);
+/* "ESMTP", "SMTP", "LMTP", with SMTPUTF8 "UTF8SMTP", "UTF8LMTP": for Received: (RFC 3848, 6531). */
+const char *smtp_server_protocol(const struct smtp_server *server);

@@ -1,0 +1,25 @@
+/* server_private: what server.c and server_command.c share. Nobody else includes it. */
+#pragma once
+#include "proto/smtp/server.h"
+
+/* A command line, whole, without its CRLF. Gives an event or a reply. more: input follows it already. */
+void smtp_server_command(struct smtp_server *server, struct slice line, bool more,
+                         struct smtp_event *event);
+
+void smtp_server_reply(struct smtp_server *server, unsigned code, const char *status,
+                       struct slice text);
+/* Whole reply lines, as they are. */
+void smtp_server_lines(struct smtp_server *server, struct slice lines);
+void smtp_server_error(struct smtp_server *server, unsigned code, const char *status,
+                       const char *text);
+/* Ends a transaction, in whatever state it is: the one way out. */
+void smtp_server_reset(struct smtp_server *server);
+/* No more input is taken. */
+void smtp_server_end(struct smtp_server *server);
+/* Begins a body: DATA, or the first chunk. */
+void smtp_server_body_open(struct smtp_server *server, bool chunks, struct smtp_event *event);
+
+static inline bool smtp_server_in_transaction(const struct smtp_server *server)
+{
+    return server->state >= SMTP_SENDER && server->state <= SMTP_CHUNK_SKIP;
+}
