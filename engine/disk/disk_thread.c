@@ -1,7 +1,7 @@
 /* The disk where io_uring is not permitted: one thread writes with pwritev2(RWF_DSYNC), another
  * prepares and removes. */
 #include "engine/core/check.h"
-#include "engine/disk/disk_worker.h"
+#include "engine/disk/disk_file.h"
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -63,6 +63,8 @@ static int thread_prepare(struct disk *disk, const char *name, uint64_t bytes,
         return -ENOMEM;
     }
     job->bytes = bytes;
+    job->direct = disk->direct;
+    job->undo = disk_job_prepare_undo;
     disk_worker_ask(&self->slow, job);
     return 0;
 }
@@ -80,7 +82,7 @@ static int thread_remove(struct disk *disk, const char *name, struct disk_done *
 
 static int thread_open(struct disk *disk, const char *name, uint64_t *bytes)
 {
-    return disk_file_open(disk_of(disk)->folder, name, &disk->direct, bytes);
+    return disk_file_open(disk_of(disk)->folder, name, disk->direct, bytes);
 }
 
 static int thread_list(struct disk *disk, const char *folder, void (*visit)(void *, const char *),
@@ -122,8 +124,8 @@ static void thread_submit(struct disk *disk)
 static int thread_arm(struct disk *disk)
 {
     struct disk_thread *self = disk_of(disk);
-    bool finished = atomic_load_explicit(&self->io.any_finished, memory_order_acquire) ||
-                    atomic_load_explicit(&self->slow.any_finished, memory_order_acquire);
+    bool finished =
+        disk_worker_arm(&self->io) == -EAGAIN || disk_worker_arm(&self->slow) == -EAGAIN;
     return finished ? -EAGAIN : self->wait_fd;
 }
 
@@ -153,6 +155,48 @@ static const struct disk_ops thread_ops = {
     .close = thread_close,
 };
 
+static int wait_for_both(struct disk_thread *self)
+{
+    struct epoll_event readable = {.events = EPOLLIN};
+    self->wait_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (self->wait_fd < 0) {
+        return -errno;
+    }
+    if (epoll_ctl(self->wait_fd, EPOLL_CTL_ADD, self->io.fd, &readable) < 0 ||
+        epoll_ctl(self->wait_fd, EPOLL_CTL_ADD, self->slow.fd, &readable) < 0) {
+        int error = -errno;
+        close(self->wait_fd);
+        return error;
+    }
+    return 0;
+}
+
+static int open_parts(struct disk_thread *self, const char *folder)
+{
+    self->folder = disk_folder_open(folder, &self->disk.direct);
+    if (self->folder < 0) {
+        return self->folder;
+    }
+    int error = disk_worker_open(&self->io);
+    if (error < 0) {
+        goto no_io;
+    }
+    error = disk_worker_open(&self->slow);
+    if (error < 0) {
+        goto no_slow;
+    }
+    error = wait_for_both(self);
+    if (error == 0) {
+        return 0;
+    }
+    disk_worker_close(&self->slow);
+no_slow:
+    disk_worker_close(&self->io);
+no_io:
+    close(self->folder);
+    return error;
+}
+
 int disk_open_thread(struct disk **disk, const char *folder)
 {
     struct disk_thread *self = calloc(1, sizeof(*self));
@@ -160,29 +204,11 @@ int disk_open_thread(struct disk **disk, const char *folder)
         return -ENOMEM;
     }
     self->disk.ops = &thread_ops;
-    self->folder = disk_folder_open(folder, &self->disk.direct);
-    int status = self->folder < 0 ? self->folder : 0;
-    if (status < 0) {
+    int error = open_parts(self, folder);
+    if (error < 0) {
         free(self);
-        return status;
+        return error;
     }
-    self->wait_fd = epoll_create1(EPOLL_CLOEXEC);
-    status = self->wait_fd < 0 ? -errno : disk_worker_open(&self->io);
-    if (status == 0) {
-        status = disk_worker_open(&self->slow);
-        if (status < 0) {
-            disk_worker_close(&self->io);
-        }
-    }
-    if (status < 0) {
-        close(self->wait_fd);
-        close(self->folder);
-        free(self);
-        return status;
-    }
-    struct epoll_event ready = {.events = EPOLLIN};
-    epoll_ctl(self->wait_fd, EPOLL_CTL_ADD, self->io.fd, &ready);
-    epoll_ctl(self->wait_fd, EPOLL_CTL_ADD, self->slow.fd, &ready);
     *disk = &self->disk;
     return 0;
 }

@@ -157,7 +157,7 @@ unsigned shard_messages_take(struct shard *shard)
     void *messages[MESSAGES_A_ROUND];
     unsigned count = 0;
     for (unsigned from = 0; from < private->peer_count; from++) {
-        if (private->from[from] == NULL || rte_ring_empty(private->from[from])) {
+        if (private->from[from] == NULL) {
             continue;
         }
         unsigned taken =
@@ -174,11 +174,18 @@ unsigned shard_messages_take(struct shard *shard)
     return count;
 }
 
+/* rte_ring_empty reads without order. */
+static bool ring_holds(const struct rte_ring *ring)
+{
+    return __atomic_load_n(&ring->prod.tail, __ATOMIC_ACQUIRE) !=
+           __atomic_load_n(&ring->cons.tail, __ATOMIC_RELAXED);
+}
+
 bool shard_messages_waiting(const struct shard *shard)
 {
     const struct shard_private *private = shard->private;
     for (unsigned from = 0; from < private->peer_count; from++) {
-        if (private->from[from] != NULL && !rte_ring_empty(private->from[from])) {
+        if (private->from[from] != NULL && ring_holds(private->from[from])) {
             return true;
         }
     }
