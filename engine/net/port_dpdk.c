@@ -220,7 +220,7 @@ static bool socket_is_of(int fd, int domain, uint32_t interface_index)
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &found, &size) < 0 || found != domain) {
         return false;
     }
-    struct sockaddr_ll address;
+    struct sockaddr_ll address = {0};
     size = sizeof(address);
     return domain == AF_XDP || (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
                                 address.sll_ifindex == (int)interface_index);
@@ -234,7 +234,7 @@ static void sockets_find(struct port_dpdk *self, uint16_t queue_count)
 {
     bool packet = strcmp(self->info.driver_name, "net_af_packet") == 0;
     bool xdp = strcmp(self->info.driver_name, "net_af_xdp") == 0;
-    int found[PORT_DPDK_QUEUES_MAX];
+    int found[PORT_DPDK_QUEUES_MAX] = {0};
     unsigned count = 0;
     struct rlimit files = {0};
     getrlimit(RLIMIT_NOFILE, &files);

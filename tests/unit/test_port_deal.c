@@ -40,8 +40,9 @@ static uint16_t device_receive(struct port *port, uint16_t queue, struct rte_mbu
         frames[got] = device->arriving[queue][got];
         got++;
     }
-    memmove(device->arriving[queue], device->arriving[queue] + got,
-            (device->arriving_count[queue] - got) * sizeof(frames[0]));
+    for (unsigned i = got; i < device->arriving_count[queue]; i++) {
+        device->arriving[queue][i - got] = device->arriving[queue][i];
+    }
     device->arriving_count[queue] -= got;
     return got;
 }

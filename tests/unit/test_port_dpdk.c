@@ -88,7 +88,8 @@ static void facts_are_those_of_the_device(void **state)
     (void)state;
     struct port *port = port_of("net_ring3", 1);
     assert_true(port->facts.mtu >= 1500);
-    assert_int_equal(port->facts.rss.mode, RSS_PROVEN); /* with one queue there is nothing to hash */
+    assert_int_equal(port->facts.rss.mode,
+                     RSS_PROVEN); /* with one queue there is nothing to hash */
     assert_true(port->facts.tx_segments);
     assert_false(port->facts.tso);
     assert_false(port->facts.rx_checksum_tcp);

@@ -169,11 +169,12 @@ static void tcp_frame_is_read_with_its_ports(void **state)
 static void tagged_frame_is_read_behind_its_tag(void **state)
 {
     (void)state;
+    static const uint8_t vlan_5[4] = {0x81, 0x00, 0x00, 0x05};
     uint8_t frame[64], tagged[68];
     uint8_t *tcp = frame_ipv4(frame, sizeof(frame), IPPROTO_TCP);
     memcpy(tcp, "\x9c\x40\x00\x19", 4);
     memcpy(tagged, frame, 12);
-    memcpy(tagged + 12, "\x81\x00\x00\x05", 4);
+    memcpy(tagged + 12, vlan_5, sizeof(vlan_5));
     memcpy(tagged + 16, frame + 12, 52);
     struct rss_tuple tuple, expected = tuple_of("10.0.0.1", 40000, "10.0.0.2", 25);
     assert_true(rss_tuple_of_frame(&tuple, tagged, sizeof(tagged)));
