@@ -14,10 +14,10 @@ enum endpoint_family { ENDPOINT_NONE, ENDPOINT_IPV4, ENDPOINT_IPV6, ENDPOINT_UNI
 #define ENDPOINT_TEXT_MAX 128 /* enough for endpoint_format, with NUL */
 
 struct endpoint {
-    uint8_t family;      /* enum endpoint_family */
-    uint16_t port;       /* host order; 0 for unix */
-    uint8_t address[16]; /* network order; the first 4 for IPv4 */
-    uint32_t scope;      /* IPv6 link-local zone, or 0 */
+    uint8_t family;                   /* enum endpoint_family */
+    uint16_t port;                    /* host order; 0 for unix */
+    uint8_t address[16];              /* network order; the first 4 for IPv4 */
+    uint32_t scope;                   /* IPv6 link-local zone, or 0 */
     char path[ENDPOINT_PATH_MAX + 1]; /* unix only, NUL-terminated */
 };
 
@@ -43,5 +43,6 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_is_loopback(const struct endpoint *endpoint); /* 127.0.0.0/8, ::1, unix */
 
-int endpoint_from_sockaddr(struct endpoint *endpoint, const struct sockaddr *address, socklen_t length);
+int endpoint_from_sockaddr(struct endpoint *endpoint, const struct sockaddr *address,
+                           socklen_t length);
 socklen_t endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_storage *address);

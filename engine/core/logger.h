@@ -14,8 +14,8 @@ enum logger_level { LOGGER_ERROR, LOGGER_WARNING, LOGGER_INFO, LOGGER_DEBUG };
 
 struct logger {
     int fd;
-    enum logger_level level;     /* the finest that is written */
-    uint64_t dropped_count;      /* atomic */
+    enum logger_level level; /* the finest that is written */
+    uint64_t dropped_count;  /* atomic */
 };
 
 void logger_open(struct logger *logger, int fd, enum logger_level level);

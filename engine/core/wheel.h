@@ -32,7 +32,8 @@ static inline int timer_armed(const struct timer *timer)
 {
     return !list_empty(&timer->node);
 }
-void wheel_arm(struct wheel *wheel, struct timer *timer, uint64_t due_ns); /* moves it when armed; WHEEL_NEVER disarms */
+void wheel_arm(struct wheel *wheel, struct timer *timer,
+               uint64_t due_ns); /* moves it when armed; WHEEL_NEVER disarms */
 void wheel_disarm(struct wheel *wheel, struct timer *timer);
 
 /* Fires what is due; returns how many. */

@@ -9,9 +9,10 @@
 #include <stdint.h>
 
 struct world {
-    uint64_t (*now_ns)(void *self);                          /* monotonic; the loop reads it once a round */
-    int64_t (*wall_s)(void *self);                           /* for dates only, never for schedules */
-    void (*random)(void *self, void *bytes, size_t count);   /* unpredictable to others in production */
+    uint64_t (*now_ns)(void *self); /* monotonic; the loop reads it once a round */
+    int64_t (*wall_s)(void *self);  /* for dates only, never for schedules */
+    void (*random)(void *self, void *bytes,
+                   size_t count); /* unpredictable to others in production */
     void *self;
 };
 

@@ -19,20 +19,22 @@
 
 struct disk_done {
     void (*run)(struct disk_done *done, int result); /* >= 0, or -errno */
-    struct list_node node; /* the disk's while under way */
+    struct list_node node;                           /* the disk's while under way */
 };
 
 struct disk;
 struct disk_ops {
-    int (*write)(struct disk *, int file, const void *block, size_t bytes, uint64_t offset, uint32_t flags,
-                 struct disk_done *);
-    int (*read)(struct disk *, int file, void *block, size_t bytes, uint64_t offset, struct disk_done *);
+    int (*write)(struct disk *, int file, const void *block, size_t bytes, uint64_t offset,
+                 uint32_t flags, struct disk_done *);
+    int (*read)(struct disk *, int file, void *block, size_t bytes, uint64_t offset,
+                struct disk_done *);
     /* Made, full of zeros on the device, durable with its folder; result: its file number. -ENOSPC leaves nothing behind. */
     int (*prepare)(struct disk *, const char *name, uint64_t bytes, struct disk_done *);
     int (*remove)(struct disk *, const char *name, struct disk_done *); /* durable when done */
     /* At start only; these block. open syncs file and folder before answering, so that what is read is on the device. */
     int (*open)(struct disk *, const char *name, uint64_t *bytes); /* file number or -errno */
-    int (*list)(struct disk *, const char *folder, void (*visit)(void *owner, const char *name), void *owner);
+    int (*list)(struct disk *, const char *folder, void (*visit)(void *owner, const char *name),
+                void *owner);
     int (*free_bytes)(struct disk *, uint64_t *bytes);
     void (*forget)(struct disk *, int file); /* closes it */
     /* Memory that writes will come from, pinned where that helps; at most once. */
@@ -50,6 +52,7 @@ struct disk {
 /* Production. `folder` must exist. Both report whether O_DIRECT works in disk->direct; neither logs. */
 struct uring;
 int disk_open_uring(struct disk **disk, struct uring *uring, const char *folder);
-int disk_open_thread(struct disk **disk, const char *folder); /* pwritev2(RWF_DSYNC) on a writer thread */
+int disk_open_thread(struct disk **disk,
+                     const char *folder); /* pwritev2(RWF_DSYNC) on a writer thread */
 
 /* A disk in memory that lies, for tests and the simulator: engine/disk/disk_fault.h */

@@ -12,10 +12,11 @@
 #define MEMORY_MBUF_BYTES 2048 /* data room of a mbuf less headroom, at least */
 
 struct memory_settings {
-    const char *program;           /* argv[0] for the EAL */
-    const char *file_prefix;       /* unique per process; NULL: made from the pid */
-    unsigned megabytes;            /* without huge pages: how much to map */
-    const char *const *eal;        /* further EAL arguments (dpdk transport), NULL-terminated; NULL: kernel transport.
+    const char *program;     /* argv[0] for the EAL */
+    const char *file_prefix; /* unique per process; NULL: made from the pid */
+    unsigned megabytes;      /* without huge pages: how much to map */
+    const char *const
+        *eal; /* further EAL arguments (dpdk transport), NULL-terminated; NULL: kernel transport.
                                       When given and they say nothing of huge pages, huge pages are used if the machine
                                       has enough free ones, else --no-huge */
 };

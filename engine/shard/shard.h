@@ -23,9 +23,9 @@ struct shard;
 struct shard_part {
     const char *name;
     void *self;
-    unsigned (*poll)(void *self, uint64_t now_ns);  /* how much was done; may be NULL */
-    void (*flush)(void *self, uint64_t now_ns);     /* may be NULL */
-    int (*arm)(void *self);                         /* NULL: nothing to wait for */
+    unsigned (*poll)(void *self, uint64_t now_ns); /* how much was done; may be NULL */
+    void (*flush)(void *self, uint64_t now_ns);    /* may be NULL */
+    int (*arm)(void *self);                        /* NULL: nothing to wait for */
 };
 
 /* A message between shards. The memory is the sender's to hand over; `run` frees it, on the receiver. */
@@ -35,13 +35,13 @@ struct shard_message {
 
 struct shard_settings {
     unsigned index, count;
-    int cpu;                     /* to pin to; -1: not pinned */
-    uint64_t idle_spin_ns;       /* spin after the last work before sleeping */
-    uint64_t idle_poll_ns;       /* longest sleep while a part can only be polled */
+    int cpu;               /* to pin to; -1: not pinned */
+    uint64_t idle_spin_ns; /* spin after the last work before sleeping */
+    uint64_t idle_poll_ns; /* longest sleep while a part can only be polled */
     bool with_uring;
     enum uring_mode uring_mode;
     unsigned uring_entries;
-    const struct world *world;   /* borrowed, as long as the shard */
+    const struct world *world; /* borrowed, as long as the shard */
     struct logger *logger;
 };
 
@@ -53,9 +53,9 @@ struct shard {
     struct shard_settings settings;
     const struct world *world;
     struct logger *logger;
-    uint64_t now_ns;      /* of this round */
+    uint64_t now_ns; /* of this round */
     struct wheel *wheel;
-    struct uring *uring;  /* NULL where io_uring is not permitted */
+    struct uring *uring; /* NULL where io_uring is not permitted */
     struct shard_counters counters;
     struct shard_private *private;
 };
@@ -71,6 +71,7 @@ int shard_run(struct shard *shard, int (*start)(struct shard *, void *owner), vo
 void shard_stop(struct shard *shard);
 /* From any thread: leave the sleep. */
 void shard_wake(struct shard *shard);
+/* Messages that have not run are dropped. */
 void shard_close(struct shard *shard);
 
 /* From the shard `from`, to another or itself; delivered in order. 0, or -ENOBUFS when the ring is full:

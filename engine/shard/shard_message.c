@@ -34,7 +34,7 @@ int shard_connect_all(struct shard **shards, unsigned count)
 {
     for (unsigned to = 0; to < count; to++) {
         struct shard_private *private = shards[to]->private;
-        private->from = calloc(count, sizeof(*private->from));
+        private->from = calloc(count, sizeof(void *));
         if (private->from == NULL) {
             return -ENOMEM;
         }

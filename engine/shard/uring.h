@@ -26,6 +26,7 @@ struct uring {
 
 /* 0, or a negative errno: -ENOSYS, -EPERM where io_uring is not permitted (the caller falls back). */
 int uring_open(struct uring *uring, unsigned entries, enum uring_mode mode);
+/* Nothing may be under way whose memory is about to be freed. */
 void uring_close(struct uring *uring);
 
 /* Is io_uring usable here, with the operations we need? 0 or a negative errno. Opens and closes one. */
