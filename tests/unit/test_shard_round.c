@@ -221,16 +221,19 @@ static void what_start_answers_ends_the_run(void **state)
     shard_close(&f.shard);
 }
 
-/* The real clock from here on, with and without io_uring where it is permitted. */
+/* The real clock from here on: without io_uring and, where it is permitted, with both kinds. */
 static unsigned variants(void)
 {
-    return uring_probe() == 0 ? 2 : 1;
+    return uring_probe() == 0 ? 3 : 1;
 }
 
-static void open_to_sleep(struct fixture *f, bool with_uring)
+static void open_to_sleep(struct fixture *f, unsigned variant)
 {
-    const struct shard_settings settings = {
-        .cpu = 0, .idle_poll_ns = 1 * MS, .with_uring = with_uring, .uring_mode = URING_SLEEPS};
+    const struct shard_settings settings = {.cpu = 0,
+                                            .idle_poll_ns = 1 * MS,
+                                            .with_uring = variant > 0,
+                                            .uring_mode =
+                                                variant == 2 ? URING_POLLS : URING_SLEEPS};
     *f = (struct fixture){.armed = SHARD_ARM_URING};
     system_world_fill(&f->world);
     fixture_open(f, &settings);
@@ -259,10 +262,10 @@ static int start_bell(struct shard *shard, void *owner)
 static void an_idle_shard_sleeps_until_its_timer(void **state)
 {
     (void)state;
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
         struct bell bell;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         uint64_t before = world_now_ns(&f.world);
         assert_int_equal(shard_run(&f.shard, start_bell, &bell), 0);
         assert_true(world_now_ns(&f.world) - before >= 30 * MS);
@@ -305,11 +308,11 @@ static void *write_when_it_sleeps(void *owner)
 static void a_parts_descriptor_ends_the_sleep(void **state)
 {
     (void)state;
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
         pthread_t writer;
         void *failed;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         f.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         f.armed = f.fd;
         const struct shard_part part = {"part", &f, part_poll, NULL, part_arm};
@@ -337,9 +340,9 @@ static unsigned poll_ten_times(void *self, uint64_t now_ns)
 static void a_part_that_must_be_polled_is_polled_between_short_sleeps(void **state)
 {
     (void)state;
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         f.armed = -ENOTSUP;
         const struct shard_part part = {"part", &f, poll_ten_times, NULL, part_arm};
         shard_add(&f.shard, &part);
@@ -354,9 +357,9 @@ static void a_part_that_must_be_polled_is_polled_between_short_sleeps(void **sta
 static void a_part_that_found_work_while_arming_keeps_the_shard_awake(void **state)
 {
     (void)state;
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         f.armed = -EAGAIN;
         const struct shard_part part = {"part", &f, poll_ten_times, NULL, part_arm};
         shard_add(&f.shard, &part);
@@ -379,9 +382,9 @@ static void a_signal_handler_can_stop_it(void **state)
     (void)state;
     struct sigaction ours = {.sa_handler = on_alarm}, before;
     sigaction(SIGALRM, &ours, &before);
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         signalled = &f.shard;
         const struct itimerval soon = {.it_value = {.tv_usec = 20000}};
         setitimer(ITIMER_REAL, &soon, NULL);
@@ -394,9 +397,9 @@ static void a_signal_handler_can_stop_it(void **state)
 static void a_wake_before_the_sleep_is_not_lost(void **state)
 {
     (void)state;
-    for (unsigned with_uring = 0; with_uring < variants(); with_uring++) {
+    for (unsigned variant = 0; variant < variants(); variant++) {
         struct fixture f;
-        open_to_sleep(&f, with_uring);
+        open_to_sleep(&f, variant);
         f.armed = SHARD_ARM_URING;
         const struct shard_part part = {"part", &f, poll_ten_times, NULL, part_arm};
         shard_add(&f.shard, &part);
