@@ -193,6 +193,12 @@ int maildir_begin(struct maildir *store, struct maildir_draft **made)
     return 0;
 }
 
+struct slice maildir_draft_id(const struct maildir_draft *draft)
+{
+    const char *start = strchr(draft->name, '.') + 1;
+    return slice_of(start, strcspn(start, "."));
+}
+
 static struct chunk *take_chunk(struct maildir *store)
 {
     struct list_node *node = list_pop(&store->spare);

@@ -1,0 +1,576 @@
+/*
+ * delivery: one LMTP session: a stream on one side, a draft of the Maildir store on the other.
+ *
+ *            peek                 event: sender, recipient         verdict
+ *   stream ─────────► smtp_server ─────────────────────────► here ─────────► smtp_server
+ *                                 event: body   maildir_append
+ *                                 end           maildir_commit ... durable ──► one reply for each recipient
+ *
+ * A session that loses its client while its message is being committed lives on until the store has answered.
+ */
+#include "engine/core/check.h"
+#include "engine/mailbox/mailbox_private.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What holds the session up. */
+enum delivery_state {
+    DELIVERY_READING,    /* commands and text are taken as they come */
+    DELIVERY_NO_ROOM,    /* the store's memory is all under way: `held` waits for it */
+    DELIVERY_COMMITTING, /* the end of data waits for the store */
+    DELIVERY_ANSWERING, /* it has answered; replies are owed to the recipients from `answered_count` on */
+    DELIVERY_CLOSING, /* the last reply is written; what comes in is dropped */
+    DELIVERY_GONE,    /* no stream any more; only the commit is waited for */
+};
+
+#define SLICES 16
+#define LAST_WORDS_NS (10ull * 1000000000ull)
+#define TRACE_BYTES (SMTP_RECEIVED_MAX + 2 * SMTP_ADDRESS_BYTES_MAX + 64)
+
+struct delivery {
+    struct list_node node; /* in mailbox->sessions */
+    struct mailbox *mailbox;
+    struct stream *stream;
+    enum delivery_state state;
+    bool finished;      /* the client has sent its FIN */
+    struct timer timer; /* looks at the machine's deadline when it fires */
+    struct stream_facts facts;
+
+    /* The transaction. */
+    struct maildir_draft *draft;
+    struct maildir_delivery *recipients;
+    uint32_t recipient_count, recipient_room;
+    uint8_t reverse_path[SMTP_ADDRESS_BYTES_MAX];
+    size_t reverse_path_bytes;
+    uint8_t forward_path[SMTP_ADDRESS_BYTES_MAX]; /* of the first recipient */
+    size_t forward_path_bytes;
+    char trace[TRACE_BYTES]; /* the header fields that we put in front */
+    struct slice held;       /* body that the store could not take yet; borrowed from the stream */
+    size_t held_consume;     /* what the machine has used of the stream for it */
+    struct maildir_commit commit;
+    uint32_t answered_count;
+    uint64_t give_up_ns; /* ANSWERING: the client does not read */
+    struct maildir_waiter room;
+
+    struct smtp_server server;
+};
+
+static void delivery_run(struct delivery *delivery);
+static void delivery_end(struct delivery *delivery);
+
+static void delivery_free(struct delivery *delivery)
+{
+    list_remove(&delivery->node);
+    free(delivery->recipients);
+    free(delivery);
+}
+
+/* One reset, on every way out of a transaction. */
+static void transaction_reset(struct delivery *delivery)
+{
+    if (delivery->draft != NULL) {
+        maildir_abort(delivery->draft);
+        delivery->draft = NULL;
+    }
+    list_remove(&delivery->room.node);
+    delivery->recipient_count = 0;
+    delivery->reverse_path_bytes = delivery->forward_path_bytes = 0;
+    delivery->held = slice_of(NULL, 0);
+}
+
+static void verdict(struct delivery *delivery, unsigned code, const char *status, const char *text)
+{
+    struct smtp_verdict answer = {
+        .code = (uint16_t)code, .status = status, .text = slice_text(text)};
+    smtp_server_verdict(&delivery->server, &answer);
+}
+
+/* Puts the machine's replies on the stream. False when it has no room. */
+static bool output_write(struct delivery *delivery)
+{
+    for (;;) {
+        struct slice output = slice_first(smtp_server_output(&delivery->server), STREAM_WRITE_MAX);
+        if (output.size == 0) {
+            return true;
+        }
+        if (stream_write(delivery->stream, output) < 0) {
+            return false;
+        }
+        smtp_server_sent(&delivery->server, output.size);
+    }
+}
+
+/* ---- sender and recipients ---- */
+
+static void sender_judge(struct delivery *delivery, struct slice mailbox)
+{
+    transaction_reset(delivery);
+    if (delivery->mailbox->draining) {
+        verdict(delivery, 421, "4.3.2", "Service is ending");
+        return;
+    }
+    check(mailbox.size <= sizeof delivery->reverse_path);
+    if (mailbox.size > 0) {
+        memcpy(delivery->reverse_path, mailbox.bytes, mailbox.size);
+    }
+    delivery->reverse_path_bytes = mailbox.size;
+    verdict(delivery, 250, "2.1.0", "Ok");
+}
+
+/* A place for one more; NULL: memory is short. */
+static struct maildir_delivery *recipient_add(struct delivery *delivery)
+{
+    if (delivery->recipient_count == delivery->recipient_room) {
+        uint32_t room = delivery->recipient_room == 0 ? 4 : delivery->recipient_room * 2;
+        struct maildir_delivery *grown = realloc(delivery->recipients, room * sizeof *grown);
+        if (grown == NULL) {
+            return NULL;
+        }
+        delivery->recipients = grown;
+        delivery->recipient_room = room;
+    }
+    return &delivery->recipients[delivery->recipient_count];
+}
+
+static void recipient_judge(struct delivery *delivery, struct slice mailbox)
+{
+    struct maildir_delivery *recipient = recipient_add(delivery);
+    if (recipient == NULL) {
+        verdict(delivery, 452, "4.3.1", "Out of memory, try again later");
+        return;
+    }
+    if (user_name_of_mailbox(mailbox, recipient->user) < 0 ||
+        !mailbox_knows(delivery->mailbox, recipient->user)) {
+        delivery->mailbox->counters.unknown_users++;
+        verdict(delivery, 550, "5.1.1", "User unknown");
+        return;
+    }
+    if (delivery->recipient_count++ == 0) {
+        check(mailbox.size <= sizeof delivery->forward_path);
+        memcpy(delivery->forward_path, mailbox.bytes, mailbox.size);
+        delivery->forward_path_bytes = mailbox.size;
+    }
+    verdict(delivery, 250, "2.1.5", "Ok");
+}
+
+/* ---- the body ---- */
+
+static void body_refuse(struct delivery *delivery, ssize_t status)
+{
+    const struct smtp_verdict full = {452, "4.3.1", slice_text("Insufficient system storage")};
+    const struct smtp_verdict broken = {
+        451, "4.3.0", slice_text("The message could not be stored, try again later")};
+    if (delivery->draft != NULL) {
+        maildir_abort(delivery->draft);
+        delivery->draft = NULL;
+    }
+    delivery->mailbox->counters.refused++;
+    logger_line(delivery->mailbox->shard->logger, LOGGER_ERROR, "store: a message was refused: %s",
+                strerror((int)-status));
+    smtp_server_body_refuse(&delivery->server,
+                            status == -ENOSPC || status == -EDQUOT || status == -ENOMEM ? &full
+                                                                                        : &broken);
+}
+
+static void room_came(struct maildir_waiter *waiter)
+{
+    struct delivery *delivery = list_entry(waiter, struct delivery, room);
+    check(delivery->state == DELIVERY_NO_ROOM);
+    delivery->state = DELIVERY_READING;
+    delivery_run(delivery);
+}
+
+/* Takes body into the store. False when it must wait; then the rest is remembered. */
+static bool body_take(struct delivery *delivery, struct slice piece)
+{
+    if (delivery->draft == NULL) {
+        return true; /* refused already: the rest is thrown away */
+    }
+    ssize_t taken = maildir_append(delivery->draft, piece);
+    if (taken < 0) {
+        body_refuse(delivery, taken);
+        return true;
+    }
+    if ((size_t)taken < piece.size) {
+        delivery->held = slice_from(piece, (size_t)taken);
+        delivery->state = DELIVERY_NO_ROOM;
+        maildir_when_room(delivery->mailbox->store, &delivery->room);
+        return false;
+    }
+    return true;
+}
+
+/* What final delivery puts in front (RFC 5321 §4.4): Return-Path:, the recipient when there is one, Received:. */
+static struct slice trace_format(struct delivery *delivery)
+{
+    char *trace = delivery->trace;
+    int used = snprintf(trace, TRACE_BYTES, "Return-Path: <%.*s>\r\n",
+                        (int)delivery->reverse_path_bytes, (const char *)delivery->reverse_path);
+    struct slice forward_path = slice_of(NULL, 0);
+    if (delivery->recipient_count == 1) {
+        forward_path = slice_of(delivery->forward_path, delivery->forward_path_bytes);
+        used += snprintf(trace + used, TRACE_BYTES - (size_t)used, "Delivered-To: %.*s\r\n",
+                         (int)forward_path.size, (const char *)forward_path.bytes);
+    }
+    char address[ENDPOINT_TEXT_MAX];
+    const struct endpoint *remote = &delivery->facts.remote;
+    size_t address_bytes =
+        remote->family == ENDPOINT_UNIX ? 0 : endpoint_format_address(remote, address);
+    struct smtp_received received = {
+        .helo = smtp_server_helo(&delivery->server),
+        .address = slice_of(address, address_bytes),
+        .ipv6 = remote->family == ENDPOINT_IPV6,
+        .hostname = slice_text(delivery->mailbox->conf->hostname),
+        .protocol = smtp_server_protocol(&delivery->server),
+        .id = maildir_draft_id(delivery->draft),
+        .forward_path = forward_path,
+        .wall_s = world_wall_s(delivery->mailbox->shard->world),
+    };
+    check(TRACE_BYTES - (size_t)used >= SMTP_RECEIVED_MAX);
+    return slice_of(trace, (size_t)used + smtp_received_format(&received, trace + used));
+}
+
+/* False when it must wait. */
+static bool body_begin(struct delivery *delivery)
+{
+    int status = maildir_begin(delivery->mailbox->store, &delivery->draft);
+    if (status < 0) {
+        delivery->draft = NULL;
+        body_refuse(delivery, status);
+        return true;
+    }
+    return body_take(delivery, trace_format(delivery));
+}
+
+static void recipient_answer(struct delivery *delivery, const struct maildir_delivery *recipient)
+{
+    struct mailbox_counters *counters = &delivery->mailbox->counters;
+    if (recipient->status == 0) {
+        counters->delivered++;
+        verdict(delivery, 250, "2.0.0", "Ok: stored");
+        return;
+    }
+    counters->refused++;
+    if (recipient->status == -EDQUOT) {
+        verdict(delivery, 452, "4.2.2", "Mailbox is full");
+    } else if (recipient->status == -ENOSPC) {
+        verdict(delivery, 452, "4.3.1", "Insufficient system storage");
+    } else {
+        logger_line(delivery->mailbox->shard->logger, LOGGER_ERROR, "store: %s: %s",
+                    recipient->user, strerror(-recipient->status));
+        verdict(delivery, 451, "4.3.0", "The message could not be stored, try again later");
+    }
+}
+
+static void commit_done(struct maildir_waiter *waiter)
+{
+    struct maildir_commit *commit = list_entry(waiter, struct maildir_commit, waiter);
+    struct delivery *delivery = list_entry(commit, struct delivery, commit);
+    delivery->mailbox->counters.messages++;
+    if (delivery->state == DELIVERY_GONE) {
+        delivery_free(delivery);
+        return;
+    }
+    delivery->state = DELIVERY_ANSWERING;
+    delivery->answered_count = 0;
+    delivery->give_up_ns =
+        delivery->mailbox->shard->now_ns + delivery->mailbox->conf->timeouts.command;
+    delivery_run(delivery);
+}
+
+/* The machine's room for replies is small: between them they are written. False: the stream is full, go on later. */
+static bool recipients_answer(struct delivery *delivery)
+{
+    while (delivery->answered_count < delivery->recipient_count) {
+        if (!output_write(delivery)) {
+            return false;
+        }
+        recipient_answer(delivery, &delivery->recipients[delivery->answered_count++]);
+    }
+    transaction_reset(delivery);
+    delivery->state = DELIVERY_READING;
+    return true;
+}
+
+static void commit(struct delivery *delivery)
+{
+    if (delivery->draft == NULL) {
+        return; /* the machine has the verdict of body_refuse */
+    }
+    struct maildir_draft *draft = delivery->draft;
+    delivery->draft = NULL;
+    delivery->commit = (struct maildir_commit){.waiter = {.done = commit_done},
+                                               .deliveries = delivery->recipients,
+                                               .count = delivery->recipient_count};
+    delivery->state = DELIVERY_COMMITTING;
+    maildir_commit(draft, &delivery->commit);
+}
+
+/* ---- the dialogue ---- */
+
+/* False when the session must wait before it goes on. */
+static bool event_take(struct delivery *delivery, const struct smtp_event *event)
+{
+    switch (event->kind) {
+    case SMTP_EVENT_NONE:
+    case SMTP_EVENT_HELO:
+        return true;
+    case SMTP_EVENT_CONNECTED:
+        if (delivery->mailbox->draining) {
+            verdict(delivery, 421, "4.3.2", "Service is ending");
+        } else {
+            smtp_server_verdict(&delivery->server, NULL);
+        }
+        return true;
+    case SMTP_EVENT_SENDER:
+        sender_judge(delivery, event->path.mailbox);
+        return true;
+    case SMTP_EVENT_RECIPIENT:
+        recipient_judge(delivery, event->path.mailbox);
+        return true;
+    case SMTP_EVENT_BODY_BEGIN:
+        return body_begin(delivery);
+    case SMTP_EVENT_BODY:
+        return body_take(delivery, event->body);
+    case SMTP_EVENT_BODY_END:
+        commit(delivery);
+        return delivery->state == DELIVERY_READING;
+    case SMTP_EVENT_RESET:
+        transaction_reset(delivery);
+        return true;
+    }
+    return true;
+}
+
+/* Feeds one slice; returns how much of it is done with. *more: the next may follow. */
+static size_t slice_feed(struct delivery *delivery, struct slice input, bool *more)
+{
+    size_t done = 0;
+    for (;;) {
+        size_t used = 0;
+        struct smtp_event event = {.kind = SMTP_EVENT_NONE};
+        enum smtp_want want = smtp_server_input(&delivery->server, delivery->mailbox->shard->now_ns,
+                                                slice_from(input, done), &used, &event);
+        if (!event_take(delivery, &event)) {
+            *more = false;
+            if (delivery->state == DELIVERY_NO_ROOM) {
+                delivery->held_consume = used;
+                return done;
+            }
+            return done + used;
+        }
+        done += used;
+        if (want == SMTP_WANT_CLOSE) {
+            delivery->state = DELIVERY_CLOSING;
+            *more = false;
+            return done;
+        }
+        if (used == 0 && event.kind == SMTP_EVENT_NONE) {
+            /* It wants more bytes, or room for its replies. */
+            if (done < input.size && smtp_server_output(&delivery->server).size > 0 &&
+                output_write(delivery)) {
+                continue;
+            }
+            *more = *more && done == input.size;
+            return done;
+        }
+    }
+}
+
+static void input_take(struct delivery *delivery)
+{
+    bool more = true;
+    while (more && delivery->state == DELIVERY_READING) {
+        struct slice slices[SLICES];
+        size_t count = stream_peek(delivery->stream, slices, SLICES);
+        size_t consumed = 0;
+        if (count == 0) {
+            slice_feed(delivery, slice_of(NULL, 0), &more); /* events that need no input */
+            return;
+        }
+        for (size_t i = 0; i < count && more && delivery->state == DELIVERY_READING; i++) {
+            consumed += slice_feed(delivery, slices[i], &more);
+        }
+        stream_consume(delivery->stream, consumed);
+        more = more && consumed > 0;
+    }
+}
+
+static void held_take(struct delivery *delivery)
+{
+    struct slice held = delivery->held;
+    delivery->held = slice_of(NULL, 0);
+    if (body_take(delivery, held)) {
+        stream_consume(delivery->stream, delivery->held_consume);
+        delivery->held_consume = 0;
+    }
+}
+
+static void input_drop(struct delivery *delivery)
+{
+    struct slice slice;
+    while (stream_peek(delivery->stream, &slice, 1) > 0) {
+        stream_consume(delivery->stream, slice.size);
+    }
+}
+
+/* Deadlines move; the timer is only ever brought forward, and looks again when it fires. */
+static void timer_set(struct delivery *delivery)
+{
+    uint64_t due_ns = WHEEL_NEVER;
+    switch (delivery->state) {
+    case DELIVERY_READING:
+        due_ns = smtp_server_deadline(&delivery->server);
+        break;
+    case DELIVERY_ANSWERING:
+        due_ns = delivery->give_up_ns;
+        break;
+    case DELIVERY_CLOSING:
+        due_ns = delivery->mailbox->shard->now_ns + LAST_WORDS_NS;
+        break;
+    case DELIVERY_NO_ROOM: /* the store answers in any case */
+    case DELIVERY_COMMITTING:
+    case DELIVERY_GONE:
+        break;
+    }
+    if (due_ns != WHEEL_NEVER &&
+        (!timer_armed(&delivery->timer) || delivery->timer.due_ns > due_ns)) {
+        wheel_arm(delivery->mailbox->shard->wheel, &delivery->timer, due_ns);
+    }
+}
+
+/* As far as it goes. The session may be gone afterwards. */
+static void delivery_run(struct delivery *delivery)
+{
+    if (delivery->state == DELIVERY_READING && delivery->held.size > 0) {
+        held_take(delivery);
+    }
+    if (delivery->state == DELIVERY_ANSWERING) {
+        recipients_answer(delivery);
+    }
+    if (delivery->state == DELIVERY_READING) {
+        input_take(delivery);
+    }
+    bool written = output_write(delivery);
+    if (delivery->state == DELIVERY_READING && delivery->finished && written) {
+        struct slice left;
+        if (stream_peek(delivery->stream, &left, 1) == 0) {
+            delivery->state = DELIVERY_CLOSING; /* torn off: nobody waits for a reply */
+        }
+    }
+    if (delivery->state == DELIVERY_CLOSING && written) {
+        delivery_end(delivery);
+        return;
+    }
+    timer_set(delivery);
+}
+
+static void timer_fired(struct timer *timer, uint64_t now_ns)
+{
+    struct delivery *delivery = list_entry(timer, struct delivery, timer);
+    bool deaf = delivery->state == DELIVERY_CLOSING ||
+                (delivery->state == DELIVERY_ANSWERING && now_ns >= delivery->give_up_ns);
+    if (deaf) {
+        stream_abort(delivery->stream); /* the client does not take our last words */
+        delivery_end(delivery);
+        return;
+    }
+    if (delivery->state == DELIVERY_READING && smtp_server_deadline(&delivery->server) <= now_ns) {
+        smtp_server_expire(&delivery->server, now_ns);
+        delivery->state = DELIVERY_CLOSING;
+    }
+    delivery_run(delivery);
+}
+
+static void delivery_notified(struct stream *stream, uint32_t events, void *session)
+{
+    struct delivery *delivery = (struct delivery *)session;
+    (void)stream;
+    if ((events & STREAM_CLOSED) != 0) {
+        delivery_end(delivery);
+        return;
+    }
+    delivery->finished = delivery->finished || (events & STREAM_HALF_CLOSED) != 0;
+    if (delivery->state == DELIVERY_CLOSING) {
+        input_drop(delivery);
+    }
+    delivery_run(delivery);
+}
+
+/* ---- life ---- */
+
+/* Lets go of the stream; what was written is still sent. */
+static void delivery_end(struct delivery *delivery)
+{
+    struct mailbox *mailbox = delivery->mailbox;
+    wheel_disarm(mailbox->shard->wheel, &delivery->timer);
+    stream_release(delivery->stream);
+    delivery->stream = NULL;
+    mailbox->counters.sessions--;
+    if (delivery->state == DELIVERY_COMMITTING) {
+        delivery->state = DELIVERY_GONE; /* the store still writes into `recipients` */
+        return;
+    }
+    transaction_reset(delivery);
+    delivery_free(delivery);
+}
+
+void delivery_accepted(void *owner, struct listener *listener, struct stream *stream)
+{
+    struct mailbox *mailbox = (struct mailbox *)owner;
+    struct delivery *delivery = NULL;
+    (void)listener;
+    mailbox->counters.connections++;
+    if (mailbox->counters.sessions < mailbox->conf->limits.connections) {
+        delivery = calloc(1, sizeof *delivery);
+    }
+    if (delivery == NULL) {
+        mailbox->counters.connections_refused++;
+        stream_write(stream, slice_text("421 4.3.2 Too many connections\r\n"));
+        stream_release(stream);
+        return;
+    }
+    delivery->mailbox = mailbox;
+    delivery->stream = stream;
+    delivery->room.done = room_came;
+    list_init(&delivery->room.node);
+    stream_facts(stream, &delivery->facts);
+    timer_init(&delivery->timer, timer_fired);
+    list_init(&delivery->node);
+    list_append(&mailbox->sessions, &delivery->node);
+    mailbox->counters.sessions++;
+    smtp_server_open(&delivery->server, &mailbox->lmtp_settings, mailbox->shard->now_ns);
+    stream->session = delivery;
+    stream->notify = delivery_notified;
+    delivery_run(delivery);
+}
+
+void delivery_drain(struct delivery *delivery)
+{
+    if (delivery->state == DELIVERY_READING && smtp_server_idle(&delivery->server)) {
+        smtp_server_shut(&delivery->server);
+        delivery->state = DELIVERY_CLOSING;
+        delivery_run(delivery);
+    }
+}
+
+bool delivery_abort(struct delivery *delivery)
+{
+    if (delivery->state == DELIVERY_GONE) {
+        return false;
+    }
+    stream_abort(delivery->stream);
+    delivery_end(delivery);
+    return true;
+}
+
+void delivery_forget(struct delivery *delivery)
+{
+    check(delivery->state == DELIVERY_GONE);
+    delivery_free(delivery);
+}
+
+struct delivery *delivery_of_node(struct list_node *node)
+{
+    return list_entry(node, struct delivery, node);
+}

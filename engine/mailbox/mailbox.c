@@ -1,0 +1,221 @@
+#include "engine/mailbox/mailbox.h"
+#include "engine/mailbox/mailbox_private.h"
+#include <stdlib.h>
+
+#define HOPS_MAX 100           /* Received: fields; more is a loop */
+#define JUNK_COMMANDS_MAX 1000 /* of a connection, that bring no mail forward */
+#define DRAIN_TICK_NS (20ull * 1000000ull)
+#define DRAIN_QUIET_TICKS 3 /* what was written last is on its way by then */
+
+/* ---- parts of the shard's round ---- */
+
+static unsigned store_poll(void *self, uint64_t now_ns)
+{
+    (void)now_ns;
+    return maildir_reap(((struct mailbox *)self)->store);
+}
+
+static void store_flush(void *self, uint64_t now_ns)
+{
+    (void)now_ns;
+    maildir_flush(((struct mailbox *)self)->store);
+}
+
+/* The writer thread wakes the shard itself. */
+static void store_wake(void *owner)
+{
+    shard_wake(((struct mailbox *)owner)->shard);
+}
+
+void mailbox_add_parts(struct mailbox *mailbox)
+{
+    shard_add(mailbox->shard,
+              &(struct shard_part){
+                  .name = "store", .self = mailbox, .poll = store_poll, .flush = store_flush});
+}
+
+/* ---- life ---- */
+
+static uint32_t clamped(uint64_t number)
+{
+    return number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
+}
+
+static void take_conf(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
+    mailbox->conf = conf;
+    /* Lines and headers are bounded by the message alone: whoever sent it here has judged them, and refusing it now
+     * would only make a bounce. Nothing of it is kept in memory. */
+    mailbox->lmtp_settings = (struct smtp_server_settings){
+        .hostname = slice_text(conf->hostname),
+        .lmtp = true,
+        .message_bytes_max = conf->limits.message_bytes,
+        .recipients_max = conf->limits.recipients,
+        .errors_max = conf->limits.errors,
+        .junk_max = JUNK_COMMANDS_MAX,
+        .line_bytes_max = clamped(conf->limits.message_bytes),
+        .header_bytes_max = clamped(conf->limits.message_bytes),
+        .header_lines_max = clamped(conf->limits.message_bytes),
+        .hops_max = HOPS_MAX,
+        .command_ns = conf->timeouts.command,
+        .data_ns = conf->timeouts.data,
+        .pipelining = true,
+        .chunking = true,
+        .smtputf8 = true,
+    };
+}
+
+static void drain_tick(struct timer *timer, uint64_t now_ns)
+{
+    struct mailbox *mailbox = list_entry(timer, struct mailbox, drain_timer);
+    struct list_node *next;
+    for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions; node = next) {
+        next = node->next;
+        if (now_ns >= mailbox->drain_deadline_ns) {
+            delivery_abort(delivery_of_node(node));
+        } else {
+            delivery_drain(delivery_of_node(node));
+        }
+    }
+    mailbox->quiet_ticks = list_empty(&mailbox->sessions) ? mailbox->quiet_ticks + 1 : 0;
+    if (mailbox->quiet_ticks == DRAIN_QUIET_TICKS) {
+        mailbox->drained(mailbox->owner);
+        return;
+    }
+    wheel_arm(mailbox->shard->wheel, timer, now_ns + DRAIN_TICK_NS);
+}
+
+int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
+{
+    struct mailbox *mailbox = calloc(1, sizeof *mailbox);
+    if (mailbox == NULL) {
+        return -ENOMEM;
+    }
+    const struct mailboxd_conf *conf = settings->conf;
+    mailbox->shard = settings->shard;
+    mailbox->network = settings->network;
+    mailbox->drained = settings->drained;
+    mailbox->owner = settings->owner;
+    timer_init(&mailbox->drain_timer, drain_tick);
+    list_init(&mailbox->sessions);
+    take_conf(mailbox, conf);
+    struct maildir_settings store = {
+        .path = conf->store.path,
+        .hostname = conf->hostname,
+        .world = settings->shard->world,
+        .process_id = settings->process_id,
+        .durable = conf->store.durability == CONF_DURABILITY_COMMIT,
+        .pending_bytes_max = conf->limits.pending_bytes,
+        .quota_bytes = conf->users.quota_bytes,
+        .wake = store_wake,
+        .owner = mailbox,
+    };
+    int status = maildir_open(&mailbox->store, &store);
+    if (status < 0) {
+        logger_line(mailbox->shard->logger, LOGGER_ERROR, "store: %s cannot be used: %s",
+                    conf->store.path,
+                    status == -EBUSY ? "another process has it" : strerror(-status));
+        free(mailbox);
+        return status;
+    }
+    if (!store.durable) {
+        logger_line(mailbox->shard->logger, LOGGER_WARNING,
+                    "store: durability is none: 250 does NOT mean that a message survives a crash");
+    }
+    *made = mailbox;
+    return 0;
+}
+
+static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
+                     const struct endpoint *at)
+{
+    struct listen_request request = {
+        .at = *at, .unix_mode = conf->unix_mode, .accepted = delivery_accepted, .owner = mailbox};
+    char text[ENDPOINT_TEXT_MAX];
+    size_t size = endpoint_format(at, text);
+    int status = mailbox->network->ops->listen(mailbox->network, &request,
+                                               &mailbox->listeners[mailbox->listener_count]);
+    if (status == 0) {
+        mailbox->listener_count++;
+        logger_line(mailbox->shard->logger, LOGGER_INFO, "lmtp: %s listens on %.*s", conf->name,
+                    (int)size, text);
+    } else {
+        logger_line(mailbox->shard->logger, LOGGER_ERROR, "lmtp: %s cannot listen on %.*s: %s",
+                    conf->name, (int)size, text, strerror(-status));
+    }
+    return status;
+}
+
+int mailbox_listen(struct mailbox *mailbox)
+{
+    const struct mailboxd_conf *conf = mailbox->conf;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        count += conf->listen[i].addresses_count;
+    }
+    mailbox->listeners = calloc(count + 1, sizeof(struct listener *));
+    if (mailbox->listeners == NULL) {
+        return -ENOMEM;
+    }
+    int status = 0;
+    for (uint32_t i = 0; status == 0 && i < conf->listen_count; i++) {
+        for (uint32_t a = 0; status == 0 && a < conf->listen[i].addresses_count; a++) {
+            status = listen_at(mailbox, &conf->listen[i], &conf->listen[i].addresses[a]);
+        }
+    }
+    return status;
+}
+
+static void unlisten_all(struct mailbox *mailbox)
+{
+    while (mailbox->listener_count > 0) {
+        mailbox->network->ops->unlisten(mailbox->network,
+                                        mailbox->listeners[--mailbox->listener_count]);
+    }
+}
+
+void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
+    take_conf(mailbox, conf);
+}
+
+void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns)
+{
+    mailbox->draining = true;
+    mailbox->drain_deadline_ns = deadline_ns;
+    unlisten_all(mailbox);
+    drain_tick(&mailbox->drain_timer, mailbox->shard->now_ns);
+}
+
+void mailbox_close(struct mailbox *mailbox)
+{
+    unlisten_all(mailbox);
+    wheel_disarm(mailbox->shard->wheel, &mailbox->drain_timer);
+    struct list_node *next;
+    for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions; node = next) {
+        next = node->next;
+        delivery_abort(delivery_of_node(node));
+    }
+    maildir_close(mailbox->store);
+    while (!list_empty(&mailbox->sessions)) {
+        delivery_forget(delivery_of_node(mailbox->sessions.next));
+    }
+    free(mailbox->listeners);
+    free(mailbox);
+}
+
+const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox)
+{
+    return &mailbox->counters;
+}
+
+bool mailbox_knows(const struct mailbox *mailbox, const char *user)
+{
+    const struct mailboxd_conf *conf = mailbox->conf;
+    for (uint32_t i = 0; !conf->users.any && i < conf->users.known_count; i++) {
+        if (slice_equal_nocase(slice_text(user), slice_text(conf->users.known[i]))) {
+            return true;
+        }
+    }
+    return conf->users.any;
+}

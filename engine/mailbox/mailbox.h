@@ -1,0 +1,44 @@
+/*
+ * mailbox: joins LMTP sessions and the Maildir store: the mailbox service on one shard.
+ *
+ * Main opens it on the shard's thread with the kernel network and the store's settings; it adds itself to the
+ * shard's rounds. A recipient is answered 250 when the message lies durably in his Maildir.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/shard/shard.h"
+#include "engine/stream.h"
+#include "queue/mailbox/maildir.h"
+
+struct mailbox;
+
+struct mailbox_settings {
+    const struct mailboxd_conf *conf; /* borrowed until mailbox_reload or mailbox_close */
+    struct shard *shard;
+    struct network *network;
+    uint32_t process_id;
+    /* After mailbox_drain: the last session has ended and its last words had time to go. */
+    void (*drained)(void *owner);
+    void *owner;
+};
+
+struct mailbox_counters {
+    uint64_t connections, connections_refused, messages, delivered, unknown_users, refused;
+    uint32_t sessions; /* now */
+};
+
+/* Opens the store. 0 or -errno. */
+int mailbox_open(struct mailbox **mailbox, const struct mailbox_settings *settings);
+/* Listens on every address of the configuration. 0 or -errno. */
+int mailbox_listen(struct mailbox *mailbox);
+/* The part of the shard's round; after the network's. */
+void mailbox_add_parts(struct mailbox *mailbox);
+
+/* For sessions and messages from now on; listeners and the store stay as they are. */
+void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf);
+/* Accept nobody; end idle sessions; let the others finish until the deadline, then abort them. */
+void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns);
+void mailbox_close(
+    struct mailbox *mailbox); /* aborts what is left; finishes what the store was given */
+
+const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox);
