@@ -103,6 +103,11 @@ int log_open(struct log **result, const struct log_settings *given)
     return 0;
 }
 
+const struct log_settings *log_settings_of(const struct log *log)
+{
+    return &log->settings;
+}
+
 void log_close(struct log *log)
 {
     check(log->write_count == 0 && log->maker.state == MAKER_IDLE);
@@ -152,7 +157,7 @@ static int folder_adopt(struct log *log)
         segment->file = found->file;
         segment->sequence = found->sequence;
         segment->valid_end = found->valid_end;
-        segment->piece_next = segment->piece_count;
+        segment->piece_next = (found->end + LOG_FRAME_BYTES - 1) / LOG_FRAME_BYTES;
         bool floor = found->in_use && found->bytes == 0;
         if (!found->in_use || (found->empty && !floor)) {
             list_append(&log->freed, &segment->node);
@@ -164,6 +169,23 @@ static int folder_adopt(struct log *log)
         found->file = -1;
     }
     return 0;
+}
+
+/* On a full disk even the spares may be gone, by restarts that each took one. What must be written
+ * goes on in the newest segment then, in pieces behind all that was found: what a lost write has
+ * left there is overwritten before anything behind it can be believed. */
+static void newest_resume(struct log *log)
+{
+    if (log->ready_count > 0 || log->maker.status != -ENOSPC || log->used_count == 0) {
+        return;
+    }
+    struct log_segment *newest = log->used[log->used_first + log->used_count - 1];
+    if (newest->valid_end == newest->piece_count * LOG_FRAME_BYTES &&
+        newest->piece_next < newest->piece_count) {
+        newest->reserve = true;
+        newest->resumed = true;
+        log->current = newest;
+    }
 }
 
 int log_recover(struct log *log, const struct log_visitor *visitor)
@@ -189,6 +211,7 @@ int log_recover(struct log *log, const struct log_visitor *visitor)
             sched_yield();
         }
     }
+    newest_resume(log);
     return 0;
 }
 

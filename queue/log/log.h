@@ -68,6 +68,7 @@ struct log_settings {
 /* 0 or -errno: the folder's segments are known, nothing was read of them. Follow with log_recover.
  */
 int log_open(struct log **log, const struct log_settings *settings);
+const struct log_settings *log_settings_of(const struct log *log); /* defaults filled in */
 /* Everything in flight must have been reported: see log_is_quiet. */
 void log_close(struct log *log);
 /* No write, prepare or remove is under way and nothing waits to be written. */
@@ -111,6 +112,9 @@ int log_append(struct log *log, const struct log_head *head, const struct slice 
 uint32_t log_append_body(struct log *log, const struct log_head *head, const struct slice *parts,
                          size_t count, size_t skip, const struct log_extent *last,
                          struct log_extent *extent);
+
+/* May log_append_body still grow the record at this place? */
+bool log_is_growing(const struct log *log, const struct log_extent *extent);
 
 struct log_waiter {
     struct list_node node;
@@ -167,6 +171,10 @@ uint32_t log_head_sequence(const struct log *log);    /* oldest in use */
 uint32_t log_current_sequence(const struct log *log); /* appended to; 0 while there is none */
 uint64_t log_used_bytes(const struct log *log);       /* of segments in use */
 bool log_is_short(const struct log *log);             /* of disk space: no spare could be made */
+uint64_t log_left_bytes(const struct log *log); /* of the current segment and the ready ones */
+/* That of the segment appended to, or of the one that will be next; 0: none is ready. Its header is
+ * durable: no later start of this log will use it again. */
+uint32_t log_promised_sequence(const struct log *log);
 /* Frees the oldest. Its owner's books must be empty and it must not be the current one. 0; -EBUSY:
  * it is the current one, or being read. */
 int log_trim(struct log *log);

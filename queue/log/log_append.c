@@ -77,7 +77,7 @@ static void header_seal(struct log *log, uint32_t offset, struct record_header *
 {
     struct log_frame *frame = log->frame;
     header->lsn = frame_lsn(frame, offset);
-    if (log->settings.durability == LOG_DURABLE &&
+    if (log->settings.durability == LOG_DURABLE && !frame->segment->resumed &&
         log_lsn_sequence(log->frontier) == frame->segment->sequence) {
         header->durable = lsn_offset(log->frontier);
     }
@@ -287,6 +287,12 @@ int log_append(struct log *log, const struct log_head *head, const struct slice 
     return 0;
 }
 
+bool log_is_growing(const struct log *log, const struct log_extent *extent)
+{
+    return log->open.is && frame_lsn(log->frame, log->open.offset) == extent->lsn &&
+           log->open.length < LOG_RECORD_BYTES_MAX && log->frame->filled < LOG_FRAME_BYTES;
+}
+
 uint32_t log_append_body(struct log *log, const struct log_head *head, const struct slice *parts,
                          size_t count, size_t skip, const struct log_extent *last,
                          struct log_extent *extent)
@@ -296,8 +302,8 @@ uint32_t log_append_body(struct log *log, const struct log_head *head, const str
     size -= skip;
     struct log_open_record *open = &log->open;
     uint32_t limit = 0;
-    if (last != NULL && open->is && open->head.tag == head->tag && open->head.type == head->type &&
-        frame_lsn(log->frame, open->offset) == last->lsn) {
+    if (last != NULL && log_is_growing(log, last)) {
+        check(open->head.tag == head->tag && open->head.type == head->type);
         limit = LOG_FRAME_BYTES - log->frame->filled;
         if (limit > LOG_RECORD_BYTES_MAX - open->length) {
             limit = LOG_RECORD_BYTES_MAX - open->length;

@@ -337,7 +337,7 @@ static void read_by_blocks(struct reading *reading, uint8_t *memory, uint32_t of
         if (read_blocking(reading->folder->disk, reading->segment->file, memory + at,
                           DISK_BLOCK_BYTES, offset + at) < 0) {
             memset(memory + at, 0xff, DISK_BLOCK_BYTES);
-            reading->segment->empty = false;
+            reading->segment->unread = true;
         }
     }
 }
@@ -404,7 +404,8 @@ int log_folder_scan(struct log_folder *folder, void *memory, size_t memory_bytes
         }
         folder->damaged_bytes += reading.scan.damaged_bytes;
         folder->torn_bytes += reading.scan.torn_bytes;
-        segment->empty = segment->empty && reading.scan.records == 0;
+        segment->end = segment->unread ? segment->bytes : reading.scan.end;
+        segment->empty = !segment->unread && reading.scan.records == 0;
     }
     return 0;
 }

@@ -17,9 +17,11 @@ struct log_folder_segment {
     uint32_t sequence;
     uint32_t bytes;     /* whole pieces only */
     uint32_t valid_end; /* a later segment has said that nothing counts from here */
+    uint32_t end;       /* after the scan: behind its last valid record */
     int file;
     bool in_use; /* else: free to be written or removed */
     bool empty;  /* after the scan: no record in it */
+    bool unread; /* some of it could not be read */
     bool lost;   /* of its own: what it holds cannot be told */
 };
 

@@ -41,6 +41,7 @@ struct log_segment {
     uint32_t kept;      /* frames */
     uint32_t pins;      /* fetches */
     bool reserve;       /* begun while space was short */
+    bool resumed;       /* an earlier process has written its first part */
     uint16_t frames[];  /* of each piece: index + 1, or 0 */
 };
 

@@ -33,6 +33,7 @@ static int record_found(struct log_scan *scan, const uint8_t *at,
         hole_ends(scan, lsn_offset(header->lsn), header->durable);
     }
     scan->records++;
+    scan->end = lsn_offset(header->lsn) + record_bytes(header->length);
     if (header->type < LOG_TYPE_OWNER_MIN) {
         return 0;
     }

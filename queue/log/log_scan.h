@@ -19,6 +19,7 @@ struct log_scan {
     uint64_t records;
     uint64_t damaged_bytes; /* were durable once */
     uint64_t torn_bytes;    /* lost between others, but never promised */
+    uint32_t end;           /* offset behind the last valid record */
     /* Where valid records were missed, until the next one is found. */
     bool in_hole;
     uint32_t hole;

@@ -133,6 +133,24 @@ bool log_is_short(const struct log *log)
     return log->maker.status == -ENOSPC && log->ready_count < LOG_READY_WANTED;
 }
 
+uint64_t log_left_bytes(const struct log *log)
+{
+    uint64_t bytes = (uint64_t)log->ready_count * log->settings.segment_bytes;
+    if (log->current != NULL) {
+        bytes += (uint64_t)(log->current->piece_count - log->current->piece_next) * LOG_FRAME_BYTES;
+    }
+    return bytes;
+}
+
+uint32_t log_promised_sequence(const struct log *log)
+{
+    if (log->current != NULL && !log->current->resumed) {
+        return log->current->sequence;
+    }
+    return log->ready_count > 0 ? list_entry(log->ready.next, struct log_segment, node)->sequence
+                                : 0;
+}
+
 void log_segment_detach(struct log *log, struct log_segment *segment)
 {
     for (uint32_t piece = 0; piece < segment->piece_count; piece++) {
@@ -240,6 +258,7 @@ static void maker_head(struct log *log, struct log_segment *segment)
     segment->piece_next = 0;
     segment->valid_end = segment->piece_count * LOG_FRAME_BYTES;
     segment->reserve = false;
+    segment->resumed = false;
     struct segment_header header = {
         .magic = SEGMENT_MAGIC,
         .version = SEGMENT_VERSION,

@@ -65,6 +65,7 @@ struct spool_settings {
     void *fetch_memory;         /* for bodies that are read back; borrowed, aligned to DISK_BLOCK_BYTES, may be read by
                                    a port; NULL: taken from the heap */
     size_t fetch_memory_bytes;  /* at least 1 MiB; 0: 16 MiB */
+    uint64_t forward_bytes_min; /* while the log is smaller nothing is copied forward; 0: 8 segments */
 };
 
 /* Recovers first: `found` runs for every message that still waits, in order of arrival; before spool_open
@@ -80,8 +81,9 @@ int spool_adopt(struct spool *spool, uint32_t shard_count);
 
 /* 0; -EAGAIN: too many drafts; -ENOSPC: the disk or the spool is full; -EIO: the disk refuses. */
 int spool_begin(struct spool *spool, struct spool_draft **draft);
-/* The one copy. All or nothing: 0; -EAGAIN: log buffers are all under way, ask spool_when_room;
+/* The one copy (but for crumbs of a few bytes that arrive alone). At most SPOOL_APPEND_BYTES_MAX in a call. All or nothing: 0; -EAGAIN: log buffers are all under way, ask spool_when_room;
  * -ENOSPC, -EIO; -EFBIG above message_bytes_max. After an error other than -EAGAIN: abort. */
+#define SPOOL_APPEND_BYTES_MAX (1024u * 1024 - 8192)
 int spool_append(struct spool_draft *draft, const struct slice *parts, size_t count);
 /* `room` runs once, from the disk's completions, when spool_append may succeed again. */
 void spool_when_room(struct spool *spool, struct spool_waiter *room);
@@ -101,7 +103,7 @@ void spool_note_attempt(struct spool *spool, struct message *message, int64_t wa
 
 /* Reading: bytes of the body from `offset`, as many as lie together, held by *owner (taken for the caller: ref_drop
  * it). 0; -EINPROGRESS: being fetched, fetch->done runs, then ask again; -EAGAIN: fetch memory is out, try later; -EIO. */
-struct spool_fetch {
+struct spool_fetch { /* zeroed before its first use; `done` is the caller's */
     struct spool_waiter waiter;
     void *private;
 };
@@ -125,5 +127,11 @@ int message_id_parse(struct slice text, uint64_t *id);
 
 struct spool_counters {
     uint64_t committed, forgotten, aborted, bytes_in, live_messages, copied_forward_bytes, recovered, damaged_bytes;
+    uint64_t adopted;         /* from folders of shards that are no more */
+    uint64_t live_bytes;      /* of the log that some message or draft still needs */
+    uint64_t drafts;          /* being received */
+    uint64_t fetches;         /* bodies read back from the disk */
+    uint64_t fetch_failures;  /* of them: unreadable or damaged */
+    uint64_t lost_notes;      /* a recipient was finished, but no record of it could be kept: delivered twice after a crash */
 };
 const struct spool_counters *spool_counters(const struct spool *spool);

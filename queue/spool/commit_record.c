@@ -1,0 +1,351 @@
+/*
+ * The record that makes a message.
+ *
+ *   struct commit_head, then the rest of the record: the blob itself, or where its parts are.
+ *   blob = reverse-path, recipients, extents; each length before its bytes.
+ */
+#include "queue/spool/spool_private.h"
+
+#define INLINE_BYTES_MAX (64u * 1024)
+#define PART_BYTES (120u * 1024) /* two of them in a frame */
+#define EXTENT_BYTES 12u
+#define RECIPIENT_BYTES 4u         /* besides its forward-path */
+#define COMMIT_OVERHEAD_BYTES 128u /* two headers, and their padding */
+
+struct commit_head {
+    uint64_t body_bytes;
+    int64_t arrival_wall_s;
+    int64_t last_attempt_wall_s;
+    uint32_t attempts;
+    uint32_t envelope_flags;
+    uint32_t recipient_count;
+    uint32_t extent_count;
+    uint32_t blob_bytes;
+    uint32_t part_count; /* 0: the blob follows here */
+};
+static_assert(sizeof(struct commit_head) == 48, "commits are read back by other versions");
+
+struct commit_part {
+    uint64_t lsn;
+    uint32_t length;
+    uint32_t zero;
+};
+
+int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
+                size_t more, uint32_t flags)
+{
+    size_t bytes = sizeof(struct commit_head) + 2 + message->envelope.reverse_path.size +
+                   extent_count * EXTENT_BYTES;
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        bytes += RECIPIENT_BYTES + message->recipients[i].forward_path.size;
+    }
+    if (bytes > COMMIT_BYTES_MAX) {
+        return -EFBIG;
+    }
+    bytes += more + (bytes > INLINE_BYTES_MAX ? PART_BYTES : COMMIT_OVERHEAD_BYTES);
+    return log_room(spool->log, bytes, flags);
+}
+
+/* One piece of memory: message, extents, recipients, text. */
+static struct spool_message *message_make(size_t recipient_count, size_t extent_count,
+                                          size_t text_bytes, char **text)
+{
+    struct spool_message *message = (struct spool_message *)malloc(
+        sizeof(*message) + extent_count * sizeof(struct spool_extent) +
+        recipient_count * sizeof(struct recipient) + text_bytes);
+    if (message == NULL) {
+        return NULL;
+    }
+    *message = (struct spool_message){0};
+    list_init(&message->body.member);
+    message->body.extents = (struct spool_extent *)(message + 1);
+    message->message.recipients = (struct recipient *)(message->body.extents + extent_count);
+    message->message.recipient_count = (uint32_t)recipient_count;
+    *text = (char *)(message->message.recipients + recipient_count);
+    return message;
+}
+
+static struct slice text_put(char **text, struct slice bytes)
+{
+    struct slice put = slice_of(*text, bytes.size);
+    if (bytes.size > 0) {
+        memcpy(*text, bytes.bytes, bytes.size);
+    }
+    *text += bytes.size;
+    return put;
+}
+
+struct spool_message *message_new(const struct envelope *envelope,
+                                  const struct slice *forward_paths, size_t count,
+                                  size_t extent_count)
+{
+    char *text;
+    size_t text_bytes = envelope->reverse_path.size;
+    for (size_t i = 0; i < count; i++) {
+        text_bytes += forward_paths[i].size;
+    }
+    struct spool_message *private = message_make(count, extent_count, text_bytes, &text);
+    if (private == NULL) {
+        return NULL;
+    }
+    struct message *message = &private->message;
+    message->envelope = *envelope;
+    message->envelope.reverse_path = text_put(&text, envelope->reverse_path);
+    message->waiting_count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        message->recipients[i] = (struct recipient){
+            .forward_path = text_put(&text, forward_paths[i]), .state = RECIPIENT_WAITING};
+    }
+    return private;
+}
+
+/* ── Writing ─────────────────────────────────────────────────────────────────────────────────── */
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t size)
+{
+    if (size > 0) {
+        memcpy(at, bytes, size);
+    }
+    return at + size;
+}
+
+static uint8_t *put_text(uint8_t *at, struct slice text)
+{
+    uint16_t size = (uint16_t)text.size;
+    return put(put(at, &size, sizeof(size)), text.bytes, text.size);
+}
+
+static uint32_t blob_write(uint8_t *blob, const struct message *message,
+                           const struct spool_extent *extents, uint32_t extent_count)
+{
+    uint8_t *at = put_text(blob, message->envelope.reverse_path);
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        uint8_t state[2] = {message->recipients[i].state, 0};
+        at = put_text(put(at, state, sizeof(state)), message->recipients[i].forward_path);
+    }
+    for (uint32_t i = 0; i < extent_count; i++) {
+        at = put(at, &extents[i].lsn, sizeof(extents[i].lsn));
+        at = put(at, &extents[i].length, sizeof(extents[i].length));
+    }
+    return (uint32_t)(at - blob);
+}
+
+static int parts_append(struct spool *spool, uint64_t id, uint32_t bytes, uint8_t flags,
+                        struct spool_place *place, struct commit_part *parts)
+{
+    struct log_head head = {.type = SPOOL_PART, .flags = flags, .tag = id};
+    uint32_t count = (bytes + PART_BYTES - 1) / PART_BYTES;
+    place->parts = (struct log_extent *)calloc(count, sizeof(place->parts[0]));
+    if (place->parts == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t rest = bytes - i * PART_BYTES;
+        struct slice content =
+            slice_of(spool->scratch + i * PART_BYTES, rest < PART_BYTES ? rest : PART_BYTES);
+        int result = log_append(spool->log, &head, &content, 1, &place->parts[i]);
+        if (result != 0) {
+            free(place->parts);
+            *place = (struct spool_place){0};
+            return result;
+        }
+        parts[i] =
+            (struct commit_part){.lsn = place->parts[i].lsn, .length = place->parts[i].length};
+    }
+    place->part_count = count;
+    return 0;
+}
+
+int commit_append(struct spool *spool, const struct message *message,
+                  const struct spool_extent *extents, uint32_t extent_count, uint8_t flags,
+                  struct spool_place *place)
+{
+    struct commit_part part_list[COMMIT_BYTES_MAX / PART_BYTES + 1];
+    struct commit_head head = {
+        .body_bytes = message->body_bytes,
+        .arrival_wall_s = message->envelope.arrival_wall_s,
+        .last_attempt_wall_s = message->last_attempt_wall_s,
+        .attempts = message->attempts,
+        .envelope_flags = message->envelope.flags,
+        .recipient_count = message->recipient_count,
+        .extent_count = extent_count,
+        .blob_bytes = blob_write(spool->scratch, message, extents, extent_count),
+    };
+    struct slice record[2] = {slice_of(&head, sizeof(head)),
+                              slice_of(spool->scratch, head.blob_bytes)};
+    *place = (struct spool_place){0};
+    if (head.blob_bytes > INLINE_BYTES_MAX) {
+        int result = parts_append(spool, message->id, head.blob_bytes, flags, place, part_list);
+        if (result != 0) {
+            return result;
+        }
+        head.part_count = place->part_count;
+        record[1] = slice_of(part_list, place->part_count * sizeof(part_list[0]));
+    }
+    struct log_head log_head = {.type = SPOOL_COMMIT, .flags = flags, .tag = message->id};
+    int result = log_append(spool->log, &log_head, record, 2, &place->commit);
+    if (result != 0) {
+        free(place->parts);
+        *place = (struct spool_place){0};
+    }
+    return result;
+}
+
+/* ── Reading ─────────────────────────────────────────────────────────────────────────────────── */
+
+static bool take(struct slice *from, void *bytes, size_t size)
+{
+    if (from->size < size) {
+        return false;
+    }
+    memcpy(bytes, from->bytes, size);
+    *from = slice_from(*from, size);
+    return true;
+}
+
+static bool take_text(struct slice *from, struct slice *text)
+{
+    uint16_t size;
+    if (!take(from, &size, sizeof(size)) || from->size < size) {
+        return false;
+    }
+    *text = slice_first(*from, size);
+    *from = slice_from(*from, size);
+    return true;
+}
+
+static bool recipients_take(struct slice *blob, struct message *message, char **text)
+{
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        struct recipient *recipient = &message->recipients[i];
+        struct slice path;
+        uint8_t state[2];
+        if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_FAILED ||
+            !take_text(blob, &path)) {
+            return false;
+        }
+        *recipient = (struct recipient){.forward_path = text_put(text, path), .state = state[0]};
+        message->waiting_count += state[0] == RECIPIENT_WAITING;
+    }
+    return true;
+}
+
+static bool extents_take(struct slice *blob, struct spool_message *private, uint32_t count)
+{
+    struct spool_body *body = &private->body;
+    uint64_t offset = 0;
+    for (; body->extent_count < count; body->extent_count++) {
+        struct spool_extent *extent = &body->extents[body->extent_count];
+        if (!take(blob, &extent->lsn, sizeof(extent->lsn)) ||
+            !take(blob, &extent->length, sizeof(extent->length)) ||
+            extent->length > LOG_RECORD_BYTES_MAX || offset + extent->length > UINT32_MAX) {
+            return false;
+        }
+        extent->offset = (uint32_t)offset;
+        offset += extent->length;
+    }
+    body->bytes = offset;
+    return blob->size == 0 && offset == private->message.body_bytes;
+}
+
+static int blob_read(const struct commit_source *source, const struct commit_head *head,
+                     struct slice blob, struct spool_message **result)
+{
+    /* Every recipient and extent takes some of the blob, so hostile counts end here. */
+    if ((uint64_t)head->recipient_count * RECIPIENT_BYTES +
+            (uint64_t)head->extent_count * EXTENT_BYTES >
+        blob.size) {
+        return -EINVAL;
+    }
+    char *text;
+    struct slice path;
+    struct spool_message *private =
+        message_make(head->recipient_count, head->extent_count, blob.size, &text);
+    if (private == NULL) {
+        return -ENOMEM;
+    }
+    struct message *message = &private->message;
+    message->id = private->body.id = source->id;
+    message->body_bytes = head->body_bytes;
+    message->attempts = head->attempts;
+    message->last_attempt_wall_s = head->last_attempt_wall_s;
+    message->envelope.flags = head->envelope_flags;
+    message->envelope.arrival_wall_s = head->arrival_wall_s;
+    private->place.commit = source->record;
+    private->state = MESSAGE_LIVE;
+    if (!take_text(&blob, &path) || !recipients_take(&blob, message, &text)) {
+        free(private);
+        return -EINVAL;
+    }
+    message->envelope.reverse_path = text_put(&text, path);
+    if (!extents_take(&blob, private, head->extent_count)) {
+        free(private);
+        return -EINVAL;
+    }
+    *result = private;
+    return 0;
+}
+
+/* Puts the parts of a large blob together. */
+static int parts_read(const struct commit_source *source, const struct commit_head *head,
+                      struct slice list, uint8_t *blob, struct log_extent *places)
+{
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < head->part_count; i++) {
+        struct commit_part part;
+        struct slice content;
+        if (!take(&list, &part, sizeof(part))) {
+            return -EINVAL;
+        }
+        places[i] = (struct log_extent){.lsn = part.lsn, .length = part.length};
+        int result = source->part(source->owner, &places[i], &content);
+        if (result != 0) {
+            return result;
+        }
+        if (content.size > head->blob_bytes - filled) {
+            return -EINVAL;
+        }
+        memcpy(blob + filled, content.bytes, content.size);
+        filled += (uint32_t)content.size;
+    }
+    return filled == head->blob_bytes && list.size == 0 ? 0 : -EINVAL;
+}
+
+static int large_read(const struct commit_source *source, const struct commit_head *head,
+                      struct slice list, struct spool_message **message)
+{
+    uint8_t *blob = (uint8_t *)malloc(head->blob_bytes);
+    struct log_extent *places = (struct log_extent *)calloc(head->part_count, sizeof(places[0]));
+    int result = -ENOMEM;
+    if (blob != NULL && places != NULL) {
+        result = parts_read(source, head, list, blob, places);
+    }
+    if (result == 0) {
+        result = blob_read(source, head, slice_of(blob, head->blob_bytes), message);
+    }
+    if (result == 0) {
+        (*message)->place.parts = places;
+        (*message)->place.part_count = head->part_count;
+    } else {
+        free(places);
+    }
+    free(blob);
+    return result;
+}
+
+int commit_read(const struct commit_source *source, struct spool_message **message)
+{
+    struct slice rest = source->content;
+    struct commit_head head;
+    if (!take(&rest, &head, sizeof(head)) || head.blob_bytes > COMMIT_BYTES_MAX ||
+        head.blob_bytes == 0) {
+        return -EINVAL;
+    }
+    if (head.part_count == 0) {
+        return head.blob_bytes == rest.size ? blob_read(source, &head, rest, message) : -EINVAL;
+    }
+    if (rest.size != (uint64_t)head.part_count * sizeof(struct commit_part)) {
+        return -EINVAL;
+    }
+    return large_read(source, &head, rest, message);
+}

@@ -1,0 +1,117 @@
+/* Messages by id. Grows piece by piece, so that no insertion stops the shard. */
+#include "queue/spool/spool_private.h"
+
+#define BUCKETS_MIN 1024u
+#define MOVED_BUCKETS 8u /* with each insertion while it grows */
+
+static uint64_t bucket_of(uint64_t id, uint64_t count)
+{
+    return (id * 0x9e3779b97f4a7c15ull >> 20) & (count - 1);
+}
+
+int message_table_open(struct message_table *table)
+{
+    *table = (struct message_table){.bucket_count = BUCKETS_MIN};
+    table->buckets = (struct spool_message **)calloc(BUCKETS_MIN, sizeof(table->buckets[0]));
+    return table->buckets != NULL ? 0 : -ENOMEM;
+}
+
+void message_table_close(struct message_table *table)
+{
+    free(table->buckets);
+    free(table->old);
+    *table = (struct message_table){0};
+}
+
+static void move_some(struct message_table *table, uint64_t limit)
+{
+    for (; limit > 0 && table->old_moved < table->old_count; limit--) {
+        struct spool_message *message = table->old[table->old_moved];
+        table->old[table->old_moved++] = NULL;
+        while (message != NULL) {
+            struct spool_message *next = message->next;
+            uint64_t bucket = bucket_of(message->message.id, table->bucket_count);
+            message->next = table->buckets[bucket];
+            table->buckets[bucket] = message;
+            message = next;
+        }
+    }
+    if (table->old != NULL && table->old_moved == table->old_count) {
+        free(table->old);
+        table->old = NULL;
+        table->old_count = table->old_moved = 0;
+    }
+}
+
+/* When memory is short the chains just become longer. */
+static void grow(struct message_table *table)
+{
+    uint64_t count = table->bucket_count * 2;
+    struct spool_message **buckets =
+        (struct spool_message **)calloc(count, sizeof(table->buckets[0]));
+    if (buckets != NULL) {
+        table->old = table->buckets;
+        table->old_count = table->bucket_count;
+        table->old_moved = 0;
+        table->buckets = buckets;
+        table->bucket_count = count;
+    }
+}
+
+/* The link that points to the message, or to the NULL at the end of its chain. */
+static struct spool_message **link_of(const struct message_table *table, uint64_t id)
+{
+    struct spool_message **buckets = table->buckets;
+    uint64_t bucket = bucket_of(id, table->bucket_count);
+    if (table->old != NULL && bucket_of(id, table->old_count) >= table->old_moved) {
+        buckets = table->old;
+        bucket = bucket_of(id, table->old_count);
+    }
+    struct spool_message **link = &buckets[bucket];
+    while (*link != NULL && (*link)->message.id != id) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+struct spool_message *message_table_find(const struct message_table *table, uint64_t id)
+{
+    return *link_of(table, id);
+}
+
+void message_table_add(struct message_table *table, struct spool_message *message)
+{
+    if (table->old != NULL) {
+        move_some(table, MOVED_BUCKETS);
+    } else if (table->count >= table->bucket_count) {
+        grow(table);
+    }
+    struct spool_message **link = link_of(table, message->message.id);
+    check(*link == NULL);
+    message->next = NULL;
+    *link = message;
+    table->count++;
+}
+
+void message_table_remove(struct message_table *table, struct spool_message *message)
+{
+    struct spool_message **link = link_of(table, message->message.id);
+    check(*link == message);
+    *link = message->next;
+    message->next = NULL;
+    table->count--;
+}
+
+void message_table_each(struct message_table *table,
+                        void (*visit)(void *owner, struct spool_message *message), void *owner)
+{
+    move_some(table, UINT64_MAX);
+    for (uint64_t bucket = 0; bucket < table->bucket_count; bucket++) {
+        struct spool_message *message = table->buckets[bucket];
+        while (message != NULL) {
+            struct spool_message *next = message->next;
+            visit(owner, message);
+            message = next;
+        }
+    }
+}

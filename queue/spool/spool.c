@@ -1,0 +1,306 @@
+#include "queue/spool/spool_private.h"
+#include "queue/spool/spool_harvest.h"
+
+/* ── What of the log is wanted ───────────────────────────────────────────────────────────────── */
+
+void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes)
+{
+    struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(lsn));
+    if (live != NULL) {
+        live->bytes += bytes;
+        spool->live_bytes += bytes;
+    }
+}
+
+void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes)
+{
+    struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(lsn));
+    if (live != NULL) {
+        check(live->bytes >= bytes && spool->live_bytes >= bytes);
+        live->bytes -= bytes;
+        spool->live_bytes -= bytes;
+    }
+}
+
+/* Files it under the oldest segment that holds any of it. */
+void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place)
+{
+    uint64_t oldest = place != NULL ? place->commit.lsn : UINT64_MAX;
+    for (uint32_t i = 0; place != NULL && i < place->part_count; i++) {
+        oldest = place->parts[i].lsn < oldest ? place->parts[i].lsn : oldest;
+    }
+    for (uint32_t i = 0; i < body->extent_count; i++) {
+        oldest = body->extents[i].lsn < oldest ? body->extents[i].lsn : oldest;
+    }
+    list_remove(&body->member);
+    if (oldest != UINT64_MAX) {
+        struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(oldest));
+        if (live != NULL) {
+            list_append(&live->members, &body->member);
+        }
+    }
+}
+
+void body_forget(struct spool *spool, struct spool_body *body)
+{
+    for (uint32_t i = 0; i < body->extent_count; i++) {
+        body_live_take(spool, body->extents[i].lsn, body->extents[i].length + RECORD_COST);
+    }
+    body->extent_count = 0;
+    list_remove(&body->member);
+}
+
+void place_live_add(struct spool *spool, const struct spool_place *place)
+{
+    body_live_add(spool, place->commit.lsn, place->commit.length + RECORD_COST);
+    for (uint32_t i = 0; i < place->part_count; i++) {
+        body_live_add(spool, place->parts[i].lsn, place->parts[i].length + RECORD_COST);
+    }
+}
+
+void place_forget(struct spool *spool, struct spool_place *place)
+{
+    if (place->commit.lsn != 0) {
+        body_live_take(spool, place->commit.lsn, place->commit.length + RECORD_COST);
+    }
+    for (uint32_t i = 0; i < place->part_count; i++) {
+        body_live_take(spool, place->parts[i].lsn, place->parts[i].length + RECORD_COST);
+    }
+    free(place->parts);
+    *place = (struct spool_place){0};
+}
+
+/* ── A committed message ─────────────────────────────────────────────────────────────────────── */
+
+void spool_message_free(struct spool *spool, struct spool_message *message)
+{
+    body_forget(spool, &message->body);
+    place_forget(spool, &message->place);
+    if (message->extents_on_heap) {
+        free(message->body.extents);
+    }
+    free(message);
+}
+
+/* Frees it when it is forgotten and nobody holds it. */
+void spool_message_settle(struct spool *spool, struct spool_message *message)
+{
+    if (message->state != MESSAGE_FORGOTTEN || message->holds > 0) {
+        return;
+    }
+    if (message->copy != NULL && !spool_forward_drop(spool, message)) {
+        return; /* when its copy is durable */
+    }
+    spool_message_free(spool, message);
+}
+
+void spool_message_hold(struct message *message)
+{
+    message_private(message)->holds++;
+}
+
+void spool_message_release(struct spool *spool, struct message *message)
+{
+    struct spool_message *private = message_private(message);
+    check(private->holds > 0);
+    private->holds--;
+    spool_message_settle(spool, private);
+}
+
+static void note_append(struct spool *spool, uint64_t id, uint8_t type, struct slice content)
+{
+    struct log_head head = {.type = type, .flags = LOG_RESERVED | LOG_KEPT, .tag = id};
+    struct log_extent extent;
+    /* When even the stash is full it is lost to a crash, which repeats a delivery. */
+    if (log_append(spool->log, &head, &content, 1, &extent) != 0) {
+        spool->counters.lost_notes++;
+    }
+}
+
+void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
+                              enum recipient_state state)
+{
+    struct spool_message *private = message_private(message);
+    check(index < message->recipient_count && state != RECIPIENT_WAITING);
+    check(message->recipients[index].state == RECIPIENT_WAITING && message->waiting_count > 0);
+    struct spool_status status = {.index = index, .state = (uint8_t)state};
+    note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
+    message->recipients[index].state = (uint8_t)state;
+    message->waiting_count--;
+    if (message->waiting_count == 0) {
+        message_table_remove(&spool->table, private);
+        private->state = MESSAGE_FORGOTTEN;
+        spool->counters.forgotten++;
+        spool->counters.live_messages--;
+        spool_message_settle(spool, private);
+    }
+}
+
+void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s)
+{
+    message->attempts++;
+    message->last_attempt_wall_s = wall_s;
+    struct spool_attempt attempt = {.wall_s = wall_s, .attempts = message->attempts};
+    note_append(spool, message->id, SPOOL_ATTEMPT, slice_of(&attempt, sizeof(attempt)));
+}
+
+int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes,
+               struct ref **owner, struct spool_fetch *fetch)
+{
+    const struct spool_body *body = &message_private(message)->body;
+    check(offset < body->bytes);
+    uint32_t low = 0, high = body->extent_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (body->extents[middle].offset <= offset) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    struct log_extent extent = {.lsn = body->extents[low].lsn, .length = body->extents[low].length};
+    int result = spool_read_extent(spool, &extent, bytes, owner, fetch);
+    if (result == 0) {
+        *bytes = slice_from(*bytes, offset - body->extents[low].offset);
+    }
+    return result;
+}
+
+struct message *spool_find(struct spool *spool, uint64_t id)
+{
+    struct spool_message *message = message_table_find(&spool->table, id);
+    return message != NULL ? &message->message : NULL;
+}
+
+struct visit {
+    void (*visit)(void *owner, struct message *message);
+    void *owner;
+};
+
+static void visit_one(void *owner, struct spool_message *message)
+{
+    struct visit *visit = (struct visit *)owner;
+    visit->visit(visit->owner, &message->message);
+}
+
+void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message),
+                void *owner)
+{
+    struct visit each = {.visit = visit, .owner = owner};
+    message_table_each(&spool->table, visit_one, &each);
+}
+
+const struct spool_counters *spool_counters(const struct spool *spool)
+{
+    struct spool_counters *counters = (struct spool_counters *)(uintptr_t)&spool->counters;
+    counters->live_bytes = spool->live_bytes;
+    counters->drafts = spool->draft_count;
+    return counters;
+}
+
+unsigned spool_round(struct spool *spool)
+{
+    return spool_forward_round(spool);
+}
+
+/* ── Opening ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void message_discard(void *owner, struct spool_message *message)
+{
+    struct spool *spool = (struct spool *)owner;
+    check(message->copy == NULL || spool_forward_drop(spool, message));
+    spool_message_free(spool, message);
+}
+
+static void spool_free(struct spool *spool)
+{
+    if (spool->table.buckets != NULL) {
+        message_table_each(&spool->table, message_discard, spool);
+        message_table_close(&spool->table);
+    }
+    while (spool->free_drafts != NULL) {
+        struct spool_draft *draft = spool->free_drafts;
+        spool->free_drafts = draft->next_free;
+        free(draft);
+    }
+    spool_fetch_close(spool);
+    free(spool->scratch);
+    free(spool);
+}
+
+/* Takes what recovery has found; before anything is appended. */
+static void message_take(void *owner, struct spool_message *message)
+{
+    struct spool *spool = (struct spool *)owner;
+    message->spool = spool;
+    message_table_add(&spool->table, message);
+    place_live_add(spool, &message->place);
+    for (uint32_t i = 0; i < message->body.extent_count; i++) {
+        body_live_add(spool, message->body.extents[i].lsn,
+                      message->body.extents[i].length + RECORD_COST);
+    }
+    body_place(spool, &message->body, &message->place);
+    spool->counters.live_messages++;
+    spool->counters.recovered++;
+    spool->found(spool->found_owner, &message->message);
+}
+
+static int spool_recover(struct spool *spool)
+{
+    struct spool_harvest *harvest;
+    int result = spool_harvest_open(&harvest);
+    if (result != 0) {
+        return result;
+    }
+    struct log_visitor visitor = {
+        .record = spool_harvest_record, .damaged = spool_harvest_damaged, .owner = harvest};
+    result = log_recover(spool->log, &visitor);
+    if (result == 0) {
+        result = spool_harvest_each(harvest, message_take, spool);
+    }
+    spool->counters.damaged_bytes = log_counters(spool->log)->damaged_bytes;
+    spool_harvest_close(harvest);
+    return result;
+}
+
+int spool_open(struct spool **result, struct log *log, const struct spool_settings *settings,
+               void (*found)(void *owner, struct message *message), void *owner)
+{
+    if (settings->message_bytes_max >= UINT32_MAX) {
+        return -EINVAL;
+    }
+    struct spool *spool = (struct spool *)calloc(1, sizeof(*spool));
+    if (spool == NULL) {
+        return -ENOMEM;
+    }
+    spool->log = log;
+    spool->disk = log_settings_of(log)->disk;
+    spool->shard = log_settings_of(log)->shard;
+    spool->settings = *settings;
+    spool->found = found;
+    spool->found_owner = owner;
+    spool->pending_last = &spool->pending_first;
+    list_init(&spool->room);
+    list_init(&spool->small.idle);
+    list_init(&spool->large.idle);
+    spool->scratch = (uint8_t *)malloc(COMMIT_BYTES_MAX);
+    int status = spool->scratch != NULL ? message_table_open(&spool->table) : -ENOMEM;
+    if (status == 0) {
+        status = spool_fetch_open(spool);
+    }
+    if (status == 0) {
+        status = spool_recover(spool);
+    }
+    if (status != 0) {
+        spool_free(spool);
+        return status;
+    }
+    *result = spool;
+    return 0;
+}
+
+void spool_close(struct spool *spool)
+{
+    check(spool->draft_count == 0 && spool->pending_first == NULL);
+    spool_free(spool);
+}

@@ -1,0 +1,391 @@
+#include "queue/spool/spool_harvest.h"
+#include "queue/spool/spool_private.h"
+
+#define ENTRY_BUCKETS_MIN 4096u
+
+struct harvest_part {
+    struct harvest_part *next;
+    struct log_extent extent;
+    uint8_t bytes[];
+};
+
+/* Body records of an id that no valid commit has claimed yet. */
+struct harvest_entry {
+    struct harvest_entry *next;
+    uint64_t id;
+    struct log_extent *bodies; /* by LSN */
+    uint32_t count, capacity;
+    struct harvest_part *parts;
+};
+
+struct spool_harvest {
+    struct message_table messages;
+    struct harvest_entry **buckets;
+    uint64_t bucket_count, entry_count;
+    uint64_t damaged_bytes;
+};
+
+/* ── Entries ─────────────────────────────────────────────────────────────────────────────────── */
+
+static struct harvest_entry **entry_link(struct spool_harvest *harvest, uint64_t id)
+{
+    uint64_t bucket = (id * 0x9e3779b97f4a7c15ull >> 20) & (harvest->bucket_count - 1);
+    struct harvest_entry **link = &harvest->buckets[bucket];
+    while (*link != NULL && (*link)->id != id) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static void entries_grow(struct spool_harvest *harvest)
+{
+    uint64_t old_count = harvest->bucket_count;
+    struct harvest_entry **old = harvest->buckets;
+    struct harvest_entry **grown = (struct harvest_entry **)calloc(old_count * 4, sizeof(grown[0]));
+    if (grown == NULL) {
+        return; /* the chains become longer */
+    }
+    harvest->buckets = grown;
+    harvest->bucket_count = old_count * 4;
+    for (uint64_t i = 0; i < old_count; i++) {
+        while (old[i] != NULL) {
+            struct harvest_entry *entry = old[i];
+            old[i] = entry->next;
+            entry->next = NULL;
+            *entry_link(harvest, entry->id) = entry;
+        }
+    }
+    free(old);
+}
+
+static struct harvest_entry *entry_get(struct spool_harvest *harvest, uint64_t id)
+{
+    struct harvest_entry **link = entry_link(harvest, id);
+    if (*link != NULL) {
+        return *link;
+    }
+    if (harvest->entry_count >= harvest->bucket_count) {
+        entries_grow(harvest);
+        link = entry_link(harvest, id);
+    }
+    struct harvest_entry *entry = (struct harvest_entry *)calloc(1, sizeof(*entry));
+    if (entry != NULL) {
+        entry->id = id;
+        *link = entry;
+        harvest->entry_count++;
+    }
+    return entry;
+}
+
+static void entry_drop(struct spool_harvest *harvest, uint64_t id)
+{
+    struct harvest_entry **link = entry_link(harvest, id);
+    struct harvest_entry *entry = *link;
+    if (entry == NULL) {
+        return;
+    }
+    *link = entry->next;
+    harvest->entry_count--;
+    while (entry->parts != NULL) {
+        struct harvest_part *part = entry->parts;
+        entry->parts = part->next;
+        free(part);
+    }
+    free(entry->bodies);
+    free(entry);
+}
+
+static int entry_add(struct harvest_entry *entry, const struct log_extent *extent)
+{
+    if (entry->count == entry->capacity) {
+        uint32_t capacity = entry->capacity * 2 + 2;
+        struct log_extent *bodies =
+            (struct log_extent *)realloc(entry->bodies, capacity * sizeof(bodies[0]));
+        if (bodies == NULL) {
+            return -ENOMEM;
+        }
+        entry->bodies = bodies;
+        entry->capacity = capacity;
+    }
+    entry->bodies[entry->count++] = *extent;
+    return 0;
+}
+
+static int by_lsn(const void *left, const void *right)
+{
+    const struct log_extent *a = (const struct log_extent *)left;
+    const struct log_extent *b = (const struct log_extent *)right;
+    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
+}
+
+/* ── Records ─────────────────────────────────────────────────────────────────────────────────── */
+
+static int body_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct log_extent extent = {.lsn = record->lsn, .length = (uint32_t)record->content.size};
+    struct harvest_entry *entry = entry_get(harvest, record->tag);
+    return entry != NULL ? entry_add(entry, &extent) : -ENOMEM;
+}
+
+static int part_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct harvest_entry *entry = entry_get(harvest, record->tag);
+    struct harvest_part *part =
+        entry != NULL ? (struct harvest_part *)malloc(sizeof(*part) + record->content.size) : NULL;
+    if (part == NULL) {
+        return -ENOMEM;
+    }
+    part->extent =
+        (struct log_extent){.lsn = record->lsn, .length = (uint32_t)record->content.size};
+    memcpy(part->bytes, record->content.bytes, record->content.size);
+    part->next = entry->parts;
+    entry->parts = part;
+    return 0;
+}
+
+static int part_look_up(void *owner, const struct log_extent *extent, struct slice *content)
+{
+    struct harvest_entry *entry = (struct harvest_entry *)owner;
+    for (struct harvest_part *part = entry != NULL ? entry->parts : NULL; part != NULL;
+         part = part->next) {
+        if (part->extent.lsn == extent->lsn && part->extent.length == extent->length) {
+            *content = slice_of(part->bytes, extent->length);
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+/* Are all the bytes there that this commit claims? Those of an earlier commit of the same id are. */
+static int message_is_whole(struct spool_harvest *harvest, const struct spool_message *message,
+                            const struct spool_message *earlier, bool *whole)
+{
+    const struct spool_body *body = &message->body;
+    struct harvest_entry **link = entry_link(harvest, message->message.id);
+    *whole = body->extent_count == 0;
+    if (*whole || (*link == NULL && earlier == NULL)) {
+        return 0;
+    }
+    struct harvest_entry *entry = entry_get(harvest, message->message.id);
+    if (entry == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; earlier != NULL && i < earlier->body.extent_count; i++) {
+        struct log_extent extent = {.lsn = earlier->body.extents[i].lsn,
+                                    .length = earlier->body.extents[i].length};
+        if (entry_add(entry, &extent) != 0) {
+            return -ENOMEM;
+        }
+    }
+    if (earlier != NULL && entry->count > 1) {
+        qsort(entry->bodies, entry->count, sizeof(entry->bodies[0]), by_lsn);
+    }
+    *whole = true;
+    for (uint32_t i = 0; i < body->extent_count && *whole; i++) {
+        struct log_extent wanted = {.lsn = body->extents[i].lsn};
+        const struct log_extent *found =
+            entry->count == 0 ? NULL
+                              : (const struct log_extent *)bsearch(
+                                    &wanted, entry->bodies, entry->count, sizeof(wanted), by_lsn);
+        *whole = found != NULL && found->length == body->extents[i].length;
+    }
+    return 0;
+}
+
+static void recipient_reached(struct message *message, uint32_t index, uint8_t state)
+{
+    if (message->recipients[index].state == RECIPIENT_WAITING && state != RECIPIENT_WAITING) {
+        message->recipients[index].state = state;
+        message->waiting_count--;
+    }
+}
+
+static void message_discard(struct spool_message *message)
+{
+    free(message->place.parts);
+    free(message);
+}
+
+/* What the earlier commit of the same id and the records after it have said goes on to count. */
+static void message_inherit(struct message *message, const struct message *earlier)
+{
+    for (uint32_t i = 0; i < message->recipient_count && i < earlier->recipient_count; i++) {
+        recipient_reached(message, i, earlier->recipients[i].state);
+    }
+    if (earlier->attempts > message->attempts) {
+        message->attempts = earlier->attempts;
+        message->last_attempt_wall_s = earlier->last_attempt_wall_s;
+    }
+}
+
+static int commit_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct spool_message *message;
+    struct commit_source source = {
+        .id = record->tag,
+        .record = {.lsn = record->lsn, .length = (uint32_t)record->content.size},
+        .content = record->content,
+        .part = part_look_up,
+        .owner = *entry_link(harvest, record->tag)};
+    int result = commit_read(&source, &message);
+    if (result != 0) {
+        return result == -ENOMEM ? result : 0;
+    }
+    struct spool_message *earlier = message_table_find(&harvest->messages, record->tag);
+    bool whole;
+    result = message_is_whole(harvest, message, earlier, &whole);
+    if (result != 0 || !whole) {
+        message_discard(message);
+        return result;
+    }
+    entry_drop(harvest, record->tag);
+    if (earlier != NULL) {
+        message_inherit(&message->message, &earlier->message);
+        message_table_remove(&harvest->messages, earlier);
+        message_discard(earlier);
+    }
+    if (message->message.waiting_count > 0) {
+        message_table_add(&harvest->messages, message);
+    } else {
+        message_discard(message);
+    }
+    return 0;
+}
+
+static void status_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct spool_message *message = message_table_find(&harvest->messages, record->tag);
+    struct spool_status status;
+    if (message == NULL || record->content.size != sizeof(status)) {
+        return;
+    }
+    memcpy(&status, record->content.bytes, sizeof(status));
+    if (status.index >= message->message.recipient_count || status.state > RECIPIENT_FAILED) {
+        return;
+    }
+    recipient_reached(&message->message, status.index, status.state);
+    if (message->message.waiting_count == 0) {
+        message_table_remove(&harvest->messages, message);
+        message_discard(message);
+    }
+}
+
+static void attempt_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct spool_message *message = message_table_find(&harvest->messages, record->tag);
+    struct spool_attempt attempt;
+    if (message == NULL || record->content.size != sizeof(attempt)) {
+        return;
+    }
+    memcpy(&attempt, record->content.bytes, sizeof(attempt));
+    if (attempt.attempts > message->message.attempts) {
+        message->message.attempts = attempt.attempts;
+        message->message.last_attempt_wall_s = attempt.wall_s;
+    }
+}
+
+int spool_harvest_record(void *owner, const struct log_record *record)
+{
+    struct spool_harvest *harvest = (struct spool_harvest *)owner;
+    switch (record->type) {
+    case SPOOL_BODY:
+        return body_found(harvest, record);
+    case SPOOL_PART:
+        return part_found(harvest, record);
+    case SPOOL_COMMIT:
+        return commit_found(harvest, record);
+    case SPOOL_STATUS:
+        status_found(harvest, record);
+        return 0;
+    case SPOOL_ATTEMPT:
+        attempt_found(harvest, record);
+        return 0;
+    default: /* of a later version: nothing that makes a message */
+        return 0;
+    }
+}
+
+void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes)
+{
+    (void)lsn;
+    ((struct spool_harvest *)owner)->damaged_bytes += bytes;
+}
+
+/* ── Open, give, close ───────────────────────────────────────────────────────────────────────── */
+
+int spool_harvest_open(struct spool_harvest **result)
+{
+    struct spool_harvest *harvest = (struct spool_harvest *)calloc(1, sizeof(*harvest));
+    if (harvest == NULL) {
+        return -ENOMEM;
+    }
+    harvest->bucket_count = ENTRY_BUCKETS_MIN;
+    harvest->buckets =
+        (struct harvest_entry **)calloc(ENTRY_BUCKETS_MIN, sizeof(harvest->buckets[0]));
+    if (harvest->buckets == NULL || message_table_open(&harvest->messages) != 0) {
+        free(harvest->buckets);
+        free(harvest);
+        return -ENOMEM;
+    }
+    *result = harvest;
+    return 0;
+}
+
+struct giving {
+    struct spool_message **messages;
+    uint64_t count;
+};
+
+static void giving_add(void *owner, struct spool_message *message)
+{
+    struct giving *giving = (struct giving *)owner;
+    giving->messages[giving->count++] = message;
+}
+
+static int by_arrival(const void *left, const void *right)
+{
+    const struct message *a = &(*(struct spool_message *const *)left)->message;
+    const struct message *b = &(*(struct spool_message *const *)right)->message;
+    if (a->envelope.arrival_wall_s != b->envelope.arrival_wall_s) {
+        return a->envelope.arrival_wall_s < b->envelope.arrival_wall_s ? -1 : 1;
+    }
+    return a->id < b->id ? -1 : a->id > b->id;
+}
+
+int spool_harvest_each(struct spool_harvest *harvest,
+                       void (*take)(void *owner, struct spool_message *message), void *owner)
+{
+    struct giving giving = {0};
+    uint64_t count = harvest->messages.count;
+    giving.messages = (struct spool_message **)calloc(count + 1, sizeof(giving.messages[0]));
+    if (giving.messages == NULL) {
+        return -ENOMEM;
+    }
+    message_table_each(&harvest->messages, giving_add, &giving);
+    qsort(giving.messages, giving.count, sizeof(giving.messages[0]), by_arrival);
+    for (uint64_t i = 0; i < giving.count; i++) {
+        message_table_remove(&harvest->messages, giving.messages[i]);
+        take(owner, giving.messages[i]);
+    }
+    free(giving.messages);
+    return 0;
+}
+
+static void discard_one(void *owner, struct spool_message *message)
+{
+    (void)owner;
+    message_discard(message);
+}
+
+void spool_harvest_close(struct spool_harvest *harvest)
+{
+    for (uint64_t i = 0; i < harvest->bucket_count; i++) {
+        while (harvest->buckets[i] != NULL) {
+            entry_drop(harvest, harvest->buckets[i]->id);
+        }
+    }
+    free(harvest->buckets);
+    message_table_each(&harvest->messages, discard_one, NULL);
+    message_table_close(&harvest->messages);
+    free(harvest);
+}

@@ -1,0 +1,23 @@
+/*
+ * spool_harvest: which messages a log's records make up. Fed by log_recover or log_folder_scan, at
+ * start only.
+ *
+ * A message is kept when its commit and all that the commit refers to are valid. The newest commit of
+ * an id counts; what recipients have reached is never taken back, whichever record says it.
+ */
+#pragma once
+#include "queue/log/log.h"
+
+struct spool_message;
+struct spool_harvest;
+
+int spool_harvest_open(struct spool_harvest **harvest); /* 0 or -ENOMEM */
+void spool_harvest_close(struct spool_harvest *harvest);
+
+/* A log_visitor's; owner is the harvest. */
+int spool_harvest_record(void *owner, const struct log_record *record);
+void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes);
+
+/* Gives every message that still waits, in order of arrival; once. 0 or -ENOMEM. */
+int spool_harvest_each(struct spool_harvest *harvest,
+                       void (*take)(void *owner, struct spool_message *message), void *owner);

@@ -1,0 +1,212 @@
+/*
+ * spool_private: what the files of the spool share. Nobody else includes it.
+ *
+ * spool.c          open, close, what becomes of a committed message
+ * spool_draft.c    receiving a message, committing it
+ * spool_fetch.c    reading bodies
+ * spool_forward.c  space: trimming the log, copying forward what is in its way
+ * spool_harvest.c  recovery
+ * spool_adopt.c    folders of shards that are no more
+ * commit_record.c  the record that makes a message
+ * message_table.c  messages by id
+ */
+#pragma once
+#include "queue/log/log.h"
+#include "queue/spool/spool.h"
+#include <assert.h>
+
+enum spool_record {
+    SPOOL_BODY = LOG_TYPE_OWNER_MIN, /* bytes of a body; tag: message id, as in all that follow */
+    SPOOL_PART,                      /* bytes of an envelope that is too large for one record */
+    SPOOL_COMMIT,                    /* makes a message; the newest one of an id counts */
+    SPOOL_STATUS,                    /* one recipient is finished */
+    SPOOL_ATTEMPT,                   /* a delivery was tried */
+};
+
+struct spool_status {
+    uint32_t index;
+    uint8_t state; /* enum recipient_state */
+    uint8_t zero[3];
+};
+struct spool_attempt {
+    int64_t wall_s;
+    uint32_t attempts;
+    uint32_t zero;
+};
+
+#define DRAFT_EXTENTS_INLINE 8u
+#define DRAFT_STAGE_BYTES 4096u
+#define COMMIT_BYTES_MAX (768u * 1024) /* of envelope and extents: -EFBIG beyond */
+
+struct
+    spool_extent { /* body bytes [offset, offset + length) are the content of the record at lsn */
+    uint64_t lsn;
+    uint32_t length;
+    uint32_t offset;
+};
+
+/* Bytes in the log that somebody wants: a draft's or a message's. */
+struct spool_body {
+    struct list_node member; /* of the oldest segment that holds any of it */
+    uint64_t id;
+    uint64_t bytes;
+    struct spool_extent *extents; /* in order of the body */
+    uint32_t extent_count;
+    bool is_draft;
+};
+
+struct spool_draft {
+    struct spool_body body;
+    struct spool *spool;
+    struct spool_draft *next_free;
+    uint64_t
+        failures; /* of the log when it began: while there is no other, nothing of it is void */
+    uint64_t received_bytes;
+    uint32_t extent_capacity; /* of body.extents, which is `few` or of the heap */
+    uint32_t staged;
+    struct spool_extent few[DRAFT_EXTENTS_INLINE];
+    uint8_t stage[DRAFT_STAGE_BYTES]; /* crumbs, until they are worth a record */
+};
+
+/*
+ *  PENDING ──room──► COMMITTING ──durable──► LIVE ──last recipient──► FORGOTTEN ──nobody holds it──► freed
+ */
+enum spool_state { MESSAGE_PENDING, MESSAGE_COMMITTING, MESSAGE_LIVE, MESSAGE_FORGOTTEN };
+
+struct spool_place { /* of a commit: its last record, and those before it when it is large */
+    struct log_extent commit;
+    struct log_extent *parts; /* of the heap */
+    uint32_t part_count;
+};
+
+struct spool_message {
+    struct message message;
+    struct spool_body body;
+    struct spool_place place;
+    struct spool *spool;
+    struct spool_message *next; /* in the table, or pending */
+    struct log_waiter waiter;
+    struct spool_waiter *durable;
+    struct spool_draft *draft; /* while pending */
+    struct spool_copy *copy;   /* while it is copied forward */
+    uint32_t holds;
+    uint8_t state;        /* enum spool_state */
+    bool extents_on_heap; /* else behind this */
+};
+
+struct message_table {
+    struct spool_message **buckets, **old;
+    uint64_t bucket_count, old_count, old_moved; /* powers of two */
+    uint64_t count;
+};
+
+struct fetch_buffer;
+struct fetch_class {
+    struct list_node idle; /* least recently used first */
+    uint32_t bytes, count;
+    struct fetch_buffer *buffers;
+};
+
+/* A message that is being copied forward: where it will be. */
+struct spool_copy {
+    struct spool_extent *extents;
+    struct spool_place place;
+    uint64_t failures; /* of the log when it began */
+    uint64_t bytes;
+    uint32_t done_count; /* extents looked at */
+    bool in_flight;      /* the commit is appended */
+};
+struct spool_forward {
+    struct spool_fetch fetch;
+    bool fetching;
+    uint32_t in_flight;
+    uint32_t stuck_sequence; /* of this head something cannot be moved now */
+    uint32_t rest;           /* rounds until it is tried again */
+};
+
+struct spool {
+    struct log *log;
+    struct disk *disk;
+    uint32_t shard;
+    struct spool_settings settings;
+    void (*found)(void *owner, struct message *message);
+    void *found_owner;
+    struct message_table table;
+    struct spool_draft *free_drafts;
+    uint32_t draft_count;
+    uint32_t id_sequence, id_count;
+    uint64_t live_bytes;
+    struct spool_message *pending_first, **pending_last; /* commits that wait for room */
+    struct list_node room;                               /* spool_when_room */
+    struct log_waiter room_waiter;
+    bool room_waits;
+    struct fetch_class small, large;
+    void *fetch_memory; /* ours, or NULL */
+    struct spool_forward forward;
+    uint8_t *scratch; /* COMMIT_BYTES_MAX: one record is made here */
+    struct spool_counters counters;
+};
+
+static inline struct spool_message *message_private(struct message *message)
+{
+    return (struct spool_message *)(void *)message;
+}
+
+/* spool.c */
+void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes);
+void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes);
+void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place);
+void body_forget(struct spool *spool, struct spool_body *body); /* its bytes are dead */
+void place_live_add(struct spool *spool, const struct spool_place *place);
+void place_forget(struct spool *spool, struct spool_place *place);
+void spool_message_free(struct spool *spool, struct spool_message *message);
+void spool_message_settle(struct spool *spool, struct spool_message *message);
+#define RECORD_COST 32u /* of a record, besides its content */
+
+/* spool_draft.c */
+int draft_room(struct spool_draft *draft, uint32_t extents);
+void spool_wait_for_room(struct spool *spool);
+
+/* spool_fetch.c */
+int spool_fetch_open(struct spool *spool);
+void spool_fetch_close(struct spool *spool);
+int spool_read_extent(struct spool *spool, const struct log_extent *extent, struct slice *bytes,
+                      struct ref **owner, struct spool_fetch *fetch);
+
+/* spool_forward.c */
+unsigned spool_forward_round(struct spool *spool);
+/* The message is not wanted any more. False: its copy is on the way to the disk, wait. */
+bool spool_forward_drop(struct spool *spool, struct spool_message *message);
+
+/* message_table.c */
+int message_table_open(struct message_table *table);
+void message_table_close(struct message_table *table); /* not the messages */
+struct spool_message *message_table_find(const struct message_table *table, uint64_t id);
+void message_table_add(struct message_table *table, struct spool_message *message);
+void message_table_remove(struct message_table *table, struct spool_message *message);
+void message_table_each(struct message_table *table,
+                        void (*visit)(void *owner, struct spool_message *message), void *owner);
+
+/* commit_record.c */
+/* A message in one piece of memory, recipients waiting. extents: room for so many behind it. */
+struct spool_message *message_new(const struct envelope *envelope,
+                                  const struct slice *forward_paths, size_t count,
+                                  size_t extent_count);
+/* Is there room for a commit with so many extents, and `more` bytes before it? As log_room, or -EFBIG
+ * above COMMIT_BYTES_MAX. */
+int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
+                size_t more, uint32_t flags);
+/* Appends it, in parts when it is large; commit_room was asked. flags: enum log_flags. 0 or -ENOMEM. */
+int commit_append(struct spool *spool, const struct message *message,
+                  const struct spool_extent *extents, uint32_t extent_count, uint8_t flags,
+                  struct spool_place *place);
+/* From bytes that may be anything. `parts` of a large one are looked up with `part` (content of the
+ * part at this place, or -errno). 0, -EINVAL, -ENOMEM, or what `part` answers. */
+struct commit_source {
+    uint64_t id;
+    struct log_extent record;
+    struct slice content;
+    int (*part)(void *owner, const struct log_extent *extent, struct slice *content);
+    void *owner;
+};
+int commit_read(const struct commit_source *source, struct spool_message **message);
