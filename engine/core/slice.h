@@ -52,6 +52,9 @@ static inline bool slice_equal_nocase(struct slice a, struct slice b)
 /* The bytes from `from` on; empty when there are fewer. */
 static inline struct slice slice_from(struct slice s, size_t from)
 {
+    if (s.size == 0) {
+        return s; /* its bytes may be NULL, to which nothing may be added */
+    }
     if (from >= s.size) {
         return slice_of(s.bytes + s.size, 0);
     }

@@ -130,6 +130,10 @@ static void result_take(struct outbound *out, const struct smtp_client_result *r
     uint8_t *fate = &out->fates[result->index];
     check(*fate == FATE_OPEN);
     out->open_count--;
+    if ((result->flags & SMTP_CLIENT_SUSPECT_PIPELINING) && out->site->client_settings.pipelining) {
+        out->site->client_settings.pipelining = false; /* until the configuration is read again */
+        logger_line(out->relay->logger, LOGGER_WARNING, "smtp: the site does not bear PIPELINING; going on without it");
+    }
     switch ((enum smtp_client_outcome)result->outcome) {
     case SMTP_CLIENT_ACCEPTED:
         *fate = FATE_DELIVERED;
@@ -363,6 +367,15 @@ static bool body_pump(struct outbound *out)
 
 /* ---- The connection ---- */
 
+/* The next connection tries the next address; once, however many failed at this one together. */
+static void address_leave(struct relay_site *site, const struct endpoint *failed)
+{
+    const struct conf_route *route = site->route;
+    if (route != NULL && endpoint_equal(&route->to[site->next_address % route->to_count], failed)) {
+        site->next_address++;
+    }
+}
+
 static void outbound_end(struct outbound *out)
 {
     struct relay *relay = out->relay;
@@ -382,7 +395,7 @@ static void outbound_end(struct outbound *out)
         logger_line(relay->logger, LOGGER_INFO, "connect to %s: %.*s", remote, (int)reason.size,
                     (const char *)reason.bytes);
         sched_connection_failed(site->sched, relay->shard->now_ns, reason);
-        site->next_address++;
+        address_leave(site, &out->to);
     }
     wheel_disarm(relay->shard->wheel, &out->timer);
     list_remove(&out->idle);
@@ -579,7 +592,7 @@ void outbound_open(struct relay_site *site)
     if (status < 0) {
         relay->counters.connections_out_failed++;
         sched_connection_failed(site->sched, relay->shard->now_ns, slice_text(strerror(-status)));
-        site->next_address++;
+        address_leave(site, &out->to);
         memory_free(out);
         return;
     }

@@ -19,6 +19,7 @@ static void site_settings(const struct relay_conf *conf, const struct conf_route
 {
     *settings = (struct sched_site_settings){
         .connection_count_max = route->connections,
+        .address_count = route->to_count,
         .retry = {.first_ns = conf->retry.first,
                   .limit_ns = conf->retry.limit,
                   .spread_pct = conf->retry.jitter_pct},
@@ -141,8 +142,18 @@ void relay_site_left(struct relay_site *site)
     relay_site_touch(site);
 }
 
-/* Too old while it waited: its recipients go back to the sender. */
-static void delivery_expire(struct relay *relay, struct sched_delivery *delivery)
+/* Memory is short: all of it waits again. */
+static void relay_put_back(struct relay *relay, struct sched_delivery *delivery)
+{
+    if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
+                    slice_text("out of memory")) == SCHED_EXPIRED) {
+        sched_return(delivery, sched_indexes(delivery), delivery->count);
+    }
+}
+
+/* Too old while it waited: its recipients go back to the sender. False: not now, memory is short.
+ */
+static bool delivery_expire(struct relay *relay, struct sched_delivery *delivery)
 {
     static const char words[] = "Not delivered in time; the last answer was: ";
     uint32_t count = delivery->count;
@@ -150,8 +161,8 @@ static void delivery_expire(struct relay *relay, struct sched_delivery *delivery
     struct slice reason = sched_reason(delivery);
     struct relay_failure *failures = calloc(count, sizeof(*failures));
     if (failures == NULL) {
-        sched_return(delivery, sched_indexes(delivery), count);
-        return;
+        relay_put_back(relay, delivery);
+        return false;
     }
     reason = slice_first(reason, sizeof(failures->text) - sizeof(words));
     for (uint32_t i = 0; i < count; i++) {
@@ -163,6 +174,7 @@ static void delivery_expire(struct relay *relay, struct sched_delivery *delivery
     sched_done(delivery);
     bounce_send(relay, message, failures, count);
     free(failures);
+    return true;
 }
 
 static void site_run(struct relay_site *site)
@@ -176,9 +188,9 @@ static void site_run(struct relay_site *site)
     if (relay->draining) {
         return;
     }
-    for (struct sched_delivery *delivery;
-         (delivery = sched_expired(site->sched, now_ns)) != NULL;) {
-        delivery_expire(relay, delivery);
+    struct sched_delivery *expired;
+    while ((expired = sched_expired(site->sched, now_ns)) != NULL &&
+           delivery_expire(relay, expired)) {
     }
     while (!list_empty(&site->idle)) {
         struct sched_delivery *delivery = sched_next(site->sched, now_ns);

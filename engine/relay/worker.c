@@ -92,6 +92,16 @@ static unsigned drain_poll(void *self, uint64_t now_ns)
 
 /* ---- Opening ---- */
 
+struct network *worker_bypass(struct worker *worker)
+{
+    return worker->bypass;
+}
+
+struct worker *worker_next(struct worker *worker)
+{
+    return worker->settings.all[(worker->settings.index + 1) % worker->settings.conf->shards];
+}
+
 /* The nth of the processors that this process may use; -1 when there are not so many. */
 static int processor_of(const struct relay_conf *conf, unsigned index)
 {
@@ -179,8 +189,7 @@ static int bypass_open(struct worker *worker)
     if (worker->settings.ports == NULL) {
         return 0;
     }
-    logger_line(worker->settings.logger, LOGGER_ERROR,
-                "transport dpdk: the stack is not part of this build");
+    logger_line(worker->settings.logger, LOGGER_ERROR, "transport dpdk: the stack is not built in");
     return -ENOTSUP;
 }
 

@@ -10,6 +10,7 @@
 #include "engine/shard/shard.h"
 
 struct log;
+struct network;
 struct relay;
 struct worker;
 
@@ -32,6 +33,8 @@ void worker_close(struct worker *worker); /* after its thread has ended */
 struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
+struct network *worker_bypass(struct worker *worker); /* our own stack, or NULL */
+struct worker *worker_next(struct worker *worker);    /* of the next shard; after the last comes the first */
 
 /* The thread's whole life: opens what belongs to it, recovers the spool, tells `started` (0 or -errno), serves
  * until drained, closes. Returns 0, or what went wrong. */

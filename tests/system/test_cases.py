@@ -81,7 +81,7 @@ class Cases(SystemTest):
             self.assertTrue(client.command(b"BDAT 5\r\nMAIL ").startswith("503"))
             client.command("MAIL FROM:<a@c.test>")
             client.command("RCPT TO:<b@example.org>")
-            self.assertTrue(client.command(b"BDAT 12\r\nH: x\r\n\r\n.do").startswith("250"))
+            self.assertTrue(client.command(b"BDAT 11\r\nH: x\r\n\r\n.do").startswith("250"))
             self.assertTrue(client.command(b"BDAT 3 LAST\r\nt\r\n").startswith("250"))
             self.assertTrue(client.command("NOOP").startswith("250"))
             for wrong in ("BDAT", "BDAT -1", "BDAT x", "BDAT 18446744073709551616"):
@@ -98,7 +98,7 @@ class Cases(SystemTest):
                 client.command(line + b"\r\n")
             size = 2 * 1024 * 1024
             client.send(b"BDAT %d LAST\r\n" % size)
-            client.send(b"x" * size)
+            client.send((b"x" * 62 + b"\r\n") * (size // 64))
             self.assertTrue(client.reply().startswith("552 5.3.4"))
             self.assertTrue(client.command("NOOP").startswith("250"))
 

@@ -1,0 +1,399 @@
+/*
+ * tubepostd: the relay. SMTP in, a durable queue, SMTP and LMTP out.
+ *
+ * usage: tubepostd [-c FILE] [--check]
+ *
+ * Main reads the configuration, starts one thread for each shard and then only waits for signals:
+ * SIGTERM, SIGINT: finish what is in flight, then end; a second one ends at once.
+ * SIGHUP: read the configuration again.
+ */
+#include "engine/conf/conf.h"
+#include "engine/core/system_world.h"
+#include "engine/net/port_deal.h"
+#include "engine/net/port_dpdk.h"
+#include "engine/relay/worker.h"
+#include "engine/shard/memory.h"
+#include <getopt.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define KERNEL_BUFFER_FACTOR 4 /* how much larger a buffer is that sockets receive into */
+
+struct daemon {
+    const char *conf_path;
+    char hostname[256];
+    struct relay_conf *conf;
+    struct world world;
+    struct logger logger;
+    struct rte_mempool **pools; /* one a shard */
+    struct port **ports;
+    unsigned ports_count;
+    unsigned shards;
+    struct worker **workers;
+    struct worker_thread *threads;
+    sem_t started;
+};
+
+struct worker_thread {
+    struct daemon *daemon;
+    struct worker *worker;
+    pthread_t thread;
+    int start_status;
+    bool running;
+};
+
+static void print_report(const struct conf_report *report)
+{
+    uint32_t shown = report->count < CONF_PROBLEMS_MAX ? report->count : CONF_PROBLEMS_MAX;
+    for (uint32_t i = 0; i < shown; i++) {
+        fprintf(stderr, "%s\n", report->problems[i]);
+    }
+    if (report->count > shown) {
+        fprintf(stderr, "and %u more\n", report->count - shown);
+    }
+}
+
+static void log_report(struct logger *logger, const struct conf_report *report)
+{
+    uint32_t shown = report->count < CONF_PROBLEMS_MAX ? report->count : CONF_PROBLEMS_MAX;
+    for (uint32_t i = 0; i < shown; i++) {
+        logger_line(logger, LOGGER_ERROR, "conf: %s", report->problems[i]);
+    }
+}
+
+static void worker_started(void *owner, int status)
+{
+    struct worker_thread *thread = owner;
+    thread->start_status = status;
+    sem_post(&thread->daemon->started);
+}
+
+static void *worker_main(void *owner)
+{
+    struct worker_thread *thread = owner;
+    worker_run(thread->worker, worker_started, thread);
+    return NULL;
+}
+
+/* Buffers of each shard. On the kernel transport fewer and larger ones, since a receive fills what it is given. */
+static int open_pools(struct daemon *daemon)
+{
+    const struct relay_conf *conf = daemon->conf;
+    bool kernel = conf->transport == CONF_TRANSPORT_KERNEL;
+    daemon->pools = calloc(conf->shards, sizeof(struct rte_mempool *));
+    for (uint32_t i = 0; daemon->pools != NULL && i < conf->shards; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "shard%u", i);
+        daemon->pools[i] = kernel ? memory_pool_open(name, conf->memory.mbuf_count / KERNEL_BUFFER_FACTOR,
+                                                     MEMORY_MBUF_BYTES * KERNEL_BUFFER_FACTOR)
+                                  : memory_pool_open(name, conf->memory.mbuf_count, MEMORY_MBUF_BYTES);
+        if (daemon->pools[i] == NULL) {
+            logger_line(&daemon->logger, LOGGER_ERROR, "no memory for the mbufs of shard %u", i);
+            return -ENOMEM;
+        }
+    }
+    return daemon->pools == NULL ? -ENOMEM : 0;
+}
+
+/* A port with fewer queues than shards, or with a hash nobody can predict, is dealt out by software. */
+static int open_port(struct daemon *daemon, const struct conf_port *conf, struct port **port)
+{
+    const struct port_dpdk_settings settings = {
+        .name = conf->name,
+        .queues_wanted = (uint16_t)daemon->conf->shards,
+        .mtu = (uint16_t)conf->mtu,
+        .pools = daemon->pools,
+    };
+    int status = port_dpdk_open(port, &settings);
+    if (status == 0 && daemon->conf->shards > 1) {
+        status = port_deal_open(port, *port, (uint16_t)daemon->conf->shards);
+    }
+    if (status < 0) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "port %s: cannot be opened: %s", conf->name, strerror(-status));
+    }
+    return status;
+}
+
+/* Where there is none the array stays NULL. */
+static int open_ports(struct daemon *daemon)
+{
+    const struct relay_conf *conf = daemon->conf;
+    if (conf->transport != CONF_TRANSPORT_DPDK) {
+        return 0;
+    }
+    daemon->ports = calloc(conf->dpdk.ports_count, sizeof(struct port *));
+    if (daemon->ports == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < conf->dpdk.ports_count; i++) {
+        int status = open_port(daemon, &conf->dpdk.ports[i], &daemon->ports[i]);
+        if (status < 0) {
+            return status;
+        }
+        daemon->ports_count++;
+    }
+    return 0;
+}
+
+static int start_workers(struct daemon *daemon)
+{
+    int worst = 0;
+    for (unsigned i = 0; i < daemon->shards; i++) {
+        struct worker_thread *thread = &daemon->threads[i];
+        thread->daemon = daemon;
+        thread->worker = daemon->workers[i];
+        int status = pthread_create(&thread->thread, NULL, worker_main, thread);
+        if (status != 0) {
+            return -status;
+        }
+        thread->running = true;
+    }
+    for (unsigned i = 0; i < daemon->shards; i++) {
+        while (sem_wait(&daemon->started) < 0) {
+        }
+    }
+    for (unsigned i = 0; i < daemon->shards; i++) {
+        if (daemon->threads[i].start_status < 0) {
+            worst = daemon->threads[i].start_status;
+        }
+    }
+    return worst;
+}
+
+static int open_workers(struct daemon *daemon)
+{
+    bool with_uring = daemon->conf->io.uring != CONF_URING_OFF;
+    int probed = with_uring ? uring_probe() : -EPERM;
+    if (probed < 0) {
+        if (daemon->conf->io.uring == CONF_URING_ON) {
+            logger_line(&daemon->logger, LOGGER_ERROR, "io_uring is demanded and not to be had: %s", strerror(-probed));
+            return probed;
+        }
+        with_uring = false;
+        logger_line(&daemon->logger, LOGGER_WARNING,
+                    "io_uring is %s: serving with epoll and a writer thread, which is slower",
+                    daemon->conf->io.uring == CONF_URING_OFF ? "turned off" : strerror(-probed));
+    }
+    daemon->shards = daemon->conf->shards;
+    daemon->workers = calloc(daemon->shards, sizeof(struct worker *));
+    daemon->threads = calloc(daemon->shards, sizeof(struct worker_thread));
+    struct shard **shards = calloc(daemon->shards, sizeof(struct shard *));
+    int status = daemon->workers == NULL || daemon->threads == NULL || shards == NULL ? -ENOMEM : 0;
+    for (unsigned i = 0; status == 0 && i < daemon->shards; i++) {
+        struct worker_settings settings = {
+            .conf = daemon->conf,
+            .world = &daemon->world,
+            .logger = &daemon->logger,
+            .with_uring = with_uring,
+            .pool = daemon->pools[i],
+            .ports = daemon->ports,
+            .all = daemon->workers,
+            .index = i,
+        };
+        status = worker_open(&daemon->workers[i], &settings);
+        if (status == 0) {
+            shards[i] = worker_shard(daemon->workers[i]);
+        }
+    }
+    if (status == 0) {
+        status = shard_connect_all(shards, daemon->shards);
+    }
+    free(shards);
+    return status;
+}
+
+static void conf_taken(void *owner)
+{
+    sem_post(owner);
+}
+
+/* The old configuration is freed when the last shard has let go of it. */
+static void reload(struct daemon *daemon)
+{
+    static struct conf_report report; /* 16 KiB that only main's thread uses */
+    struct relay_conf *conf = NULL;
+    if (relay_conf_load(&conf, daemon->conf_path, daemon->hostname, &report) < 0) {
+        log_report(&daemon->logger, &report);
+        logger_line(&daemon->logger, LOGGER_ERROR, "the configuration was not reloaded: the old one stays");
+        return;
+    }
+    sem_t taken;
+    sem_init(&taken, 0, 0);
+    unsigned asked = 0;
+    for (unsigned i = 0; i < daemon->shards; i++) {
+        while (worker_reload(daemon->workers[i], conf, conf_taken, &taken) < 0) {
+            usleep(1000); /* the shard's ring is full: it empties it every round */
+        }
+        asked++;
+    }
+    while (asked > 0) {
+        asked -= sem_wait(&taken) == 0;
+    }
+    sem_destroy(&taken);
+    relay_conf_free(daemon->conf);
+    daemon->conf = conf;
+    logger_line(&daemon->logger, LOGGER_INFO, "reloaded; listeners, shards, transport and spool stay as they were at start");
+}
+
+static void serve(struct daemon *daemon, const sigset_t *signals)
+{
+    bool draining = false;
+    for (;;) {
+        int signal_number = 0;
+        if (sigwait(signals, &signal_number) != 0) {
+            continue;
+        }
+        if (signal_number == SIGHUP) {
+            if (!draining) {
+                reload(daemon);
+            }
+        } else if (signal_number == SIGUSR1) {
+            return; /* every worker has ended */
+        } else if (draining) {
+            logger_line(&daemon->logger, LOGGER_WARNING, "second signal: ending at once");
+            _exit(EX_TEMPFAIL);
+        } else {
+            draining = true;
+            logger_line(&daemon->logger, LOGGER_INFO, "ending: finishing what is in flight");
+            for (unsigned i = 0; i < daemon->shards; i++) {
+                worker_drain(daemon->workers[i]);
+            }
+        }
+    }
+}
+
+static void *join_workers(void *owner)
+{
+    struct daemon *daemon = owner;
+    for (unsigned i = 0; i < daemon->shards; i++) {
+        if (daemon->threads[i].running) {
+            pthread_join(daemon->threads[i].thread, NULL);
+        }
+    }
+    kill(getpid(), SIGUSR1);
+    return NULL;
+}
+
+static int run(struct daemon *daemon, const sigset_t *signals)
+{
+    int status = open_pools(daemon);
+    status = status == 0 ? open_ports(daemon) : status;
+    if (status == 0) {
+        status = open_workers(daemon);
+    }
+    if (status == 0) {
+        status = start_workers(daemon);
+        pthread_t joiner;
+        if (pthread_create(&joiner, NULL, join_workers, daemon) != 0) {
+            return -ENOMEM;
+        }
+        if (status < 0) {
+            for (unsigned i = 0; i < daemon->shards; i++) {
+                worker_drain(daemon->workers[i]);
+            }
+        } else {
+            logger_line(&daemon->logger, LOGGER_INFO, "tubepostd is ready: %s, %s transport, %u shard%s",
+                        daemon->conf->hostname, daemon->ports != NULL ? "dpdk" : "kernel", daemon->shards,
+                        daemon->shards == 1 ? "" : "s");
+        }
+        serve(daemon, signals);
+        pthread_join(joiner, NULL);
+    }
+    if (status < 0) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "could not start: %s", strerror(-status));
+    }
+    for (unsigned i = 0; i < daemon->shards && daemon->workers != NULL; i++) {
+        if (daemon->workers[i] != NULL) {
+            worker_close(daemon->workers[i]);
+        }
+    }
+    for (unsigned i = 0; i < daemon->ports_count; i++) {
+        daemon->ports[i]->ops->close(daemon->ports[i]);
+    }
+    for (unsigned i = 0; daemon->pools != NULL && i < daemon->conf->shards; i++) {
+        memory_pool_close(daemon->pools[i]);
+    }
+    free(daemon->workers);
+    free(daemon->threads);
+    free(daemon->ports);
+    free(daemon->pools);
+    return status;
+}
+
+static int usage(FILE *out, int code)
+{
+    fprintf(out, "usage: tubepostd [-c FILE] [--check]\n"
+                 "  -c FILE   the configuration (docs/configuration.md); without it the defaults serve\n"
+                 "  --check   read the configuration, say what is wrong with it, and end\n");
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"check", no_argument, NULL, 'C'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static struct conf_report report;
+    struct daemon daemon = {0};
+    bool check_only = false;
+    for (int option; (option = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (option) {
+        case 'c':
+            daemon.conf_path = optarg;
+            break;
+        case 'C':
+            check_only = true;
+            break;
+        case 'h':
+            return usage(stdout, EX_OK);
+        default:
+            return usage(stderr, EX_USAGE);
+        }
+    }
+    if (optind != argc) {
+        return usage(stderr, EX_USAGE);
+    }
+    if (gethostname(daemon.hostname, sizeof(daemon.hostname) - 1) < 0 || daemon.hostname[0] == '\0') {
+        strcpy(daemon.hostname, "localhost");
+    }
+    if (relay_conf_load(&daemon.conf, daemon.conf_path, daemon.hostname, &report) < 0) {
+        print_report(&report);
+        return EX_CONFIG;
+    }
+    if (check_only) {
+        printf("%s: the configuration is good\n", daemon.conf_path ? daemon.conf_path : "(defaults)");
+        relay_conf_free(daemon.conf);
+        return EX_OK;
+    }
+
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
+    system_world_fill(&daemon.world);
+    sem_init(&daemon.started, 0, 0);
+
+    const struct memory_settings memory = {
+        .program = argv[0],
+        .megabytes = (unsigned)(daemon.conf->memory.eal_bytes >> 20),
+        .eal = daemon.conf->transport == CONF_TRANSPORT_DPDK ? (const char *const *)daemon.conf->dpdk.eal : NULL,
+    };
+    int status = memory_start(&memory);
+    if (status < 0) {
+        logger_line(&daemon.logger, LOGGER_ERROR, "the EAL does not start: %s", strerror(-status));
+    } else {
+        status = run(&daemon, &signals);
+        memory_stop();
+    }
+    relay_conf_free(daemon.conf);
+    return status < 0 ? EX_OSERR : EX_OK;
+}
