@@ -158,11 +158,15 @@ static void numbers_below(FILE *out, const char *above, const json_t *object, co
 
 void status_report(FILE *out, const json_t *status, const json_t *earlier, double seconds)
 {
+    const char *hostname = text_of(status, "hostname");
     uint64_t uptime = number_of(status, "uptime_s");
-    fprintf(out,
-            "%s, process %" PRIu64 ", up %" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 "\n",
-            text_of(status, "hostname"), number_of(status, "pid"), uptime / 86400,
-            uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
+    if (hostname[0] != '\0') {
+        fprintf(out,
+                "%s, process %" PRIu64 ", up %" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64
+                "\n",
+                hostname, number_of(status, "pid"), uptime / 86400, uptime / 3600 % 24,
+                uptime / 60 % 60, uptime % 60);
+    }
     fprintf(out, "counters\n");
     numbers_below(out, "", json_object_get(status, "counters"),
                   json_object_get(earlier, "counters"), seconds);
