@@ -4,10 +4,12 @@
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
 #include <stdlib.h>
+#include <unistd.h>
 
 struct relay_control {
     struct relay_control_settings settings;
     struct control *control;
+    uint64_t opened_ns;
 };
 
 struct question;
@@ -306,7 +308,12 @@ static void finish_status(struct question *question)
     for (unsigned i = 1; i < question->share_count; i++) {
         add_numbers(sum, question->shares[i].answer);
     }
+    const struct relay_control_settings *settings = &question->control->settings;
+    const struct world *world = worker_shard(settings->workers[0])->world;
     json_object_set_new(sum, "shards", json_integer(question->share_count));
+    json_object_set_new(sum, "hostname", control_text(slice_text(settings->hostname)));
+    set_number(sum, "pid", (uint64_t)getpid());
+    set_number(sum, "uptime_s", (world_now_ns(world) - question->control->opened_ns) / 1000000000ull);
     control_line(question->request, json_incref(sum));
     control_finish(question->request);
 }
@@ -439,6 +446,7 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
         return -ENOMEM;
     }
     control->settings = *settings;
+    control->opened_ns = world_now_ns(worker_shard(settings->workers[0])->world);
     const struct control_settings below = {.network = settings->network,
                                            .at = settings->at,
                                            .unix_mode = settings->unix_mode,

@@ -26,6 +26,7 @@ struct worker {
     struct log *log;
     struct relay *relay;
     struct relay_control *control;
+    char hostname[256]; /* outlives the configuration */
     bool draining;
     bool serving; /* relay_round may be called */
     struct shard_message drain_message;
@@ -329,10 +330,12 @@ static int control_start(struct worker *worker)
     struct relay_control_settings settings = {
         .workers = worker->settings.all,
         .worker_count = conf->shards,
+        .hostname = worker->hostname,
         .network = worker->kernel,
         .unix_mode = conf->control.unix_mode,
         .at = {.family = ENDPOINT_UNIX},
     };
+    snprintf(worker->hostname, sizeof(worker->hostname), "%s", conf->hostname);
     snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);
     int status = relay_control_open(&worker->control, &settings);
     if (status < 0) { /* mail goes on without the operator's tool */
