@@ -75,6 +75,9 @@ static void transaction_reset(struct inbound *in)
 /* Keeps a path of the transaction. 0 or -ENOMEM. */
 static int path_keep(struct inbound *in, struct slice path)
 {
+    if (path.size == 0) {
+        return 0; /* the null reverse-path */
+    }
     if (in->paths_size - in->paths_used < path.size) {
         size_t size = in->paths_size == 0 ? INBOUND_PATHS_FIRST_BYTES : in->paths_size * 2;
         while (size - in->paths_used < path.size) {
