@@ -18,6 +18,12 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("TUBEPOST_BUILD", os.path.join(TOP, "build"))
 PATIENCE_S = 60
 
+# Over our own TCP (test_dpdk.py, inside a lab): the relay has an address of its own, and we are its peer.
+PORT = os.environ.get("TUBEPOST_TEST_PORT")          # "net_af_packet0"; None: kernel sockets
+PORT_EAL = os.environ.get("TUBEPOST_TEST_EAL", "")   # EAL arguments that make it
+RELAY = "192.0.2.1" if PORT else "127.0.0.1"         # where clients find the relay
+PEER = "192.0.2.2" if PORT else "127.0.0.1"          # where the relay finds a sink
+
 
 def free_port():
     with socket.socket() as s:
@@ -62,7 +68,7 @@ class Process:
 
 
 class Relay(Process):
-    """tubepostd with a configuration made here. `port` is its listener on 127.0.0.1."""
+    """tubepostd with a configuration made here. `port` is its listener on RELAY."""
 
     def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), limits=None, log_name="relay.log"):
         self.folder = folder
@@ -73,9 +79,14 @@ class Relay(Process):
         self.config = os.path.join(folder, "relay.yaml")
         with open(self.config, "w") as f:
             f.write(f"hostname: relay.test\n"
-                    f"listen:\n  - {{name: mx, address: [\"127.0.0.1:{self.port}\"]}}\n"
+                    f"listen:\n  - {{name: mx, address: [\"{RELAY}:{self.port}\"]}}\n"
                     f"control: {{path: {self.control}}}\n"
                     f"routes:\n{routes}\n{settings}\n")
+            if PORT:
+                f.write(f"transport: dpdk\ndpdk:\n  eal: [{PORT_EAL}]\n  ports:\n"
+                        f"    - {{name: {PORT}, addresses: [{RELAY}/24]}}\n")
+                if "relay_networks:" not in settings:
+                    f.write("relay_networks: [192.0.2.0/24, 127.0.0.0/8]\n")
             if "spool:" not in settings:
                 f.write(f"spool: {{path: {self.spool}, segment_bytes: 16M, memory_bytes: 32M}}\n")
         super().__init__([*prefix, os.path.join(BUILD, "tubepostd"), "-c", self.config],
@@ -87,7 +98,7 @@ class Relay(Process):
             if self.popen.poll() is not None:
                 raise AssertionError("the relay ended at start:\n" + self.output()[-3000:])
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+                with socket.create_connection((RELAY, self.port), 5) as s:
                     return s.recv(4) == b"220 "
             except OSError:
                 return False
@@ -130,8 +141,8 @@ class Sink:
         else:
             self.socket = socket.socket()
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(("127.0.0.1", port or 0))
-            self.to = "127.0.0.1:%d" % self.socket.getsockname()[1]
+            self.socket.bind((PEER, port or 0))
+            self.to = "%s:%d" % self.socket.getsockname()
         self.socket.listen(64)
         self.open = set()
         threading.Thread(target=self.accept, daemon=True).start()
@@ -252,7 +263,7 @@ class SystemTest(unittest.TestCase):
 
 def dialogue(port, *pieces, read_to_end=True, patience_s=PATIENCE_S):
     """Sends the pieces as they are and returns everything that the server says until it closes."""
-    with socket.create_connection(("127.0.0.1", port), patience_s) as s:
+    with socket.create_connection((RELAY, port), patience_s) as s:
         for piece in pieces:
             s.sendall(piece)
         received = b""
@@ -269,7 +280,7 @@ def dialogue(port, *pieces, read_to_end=True, patience_s=PATIENCE_S):
 class Client:
     """A plain SMTP dialogue: one command, one reply."""
 
-    def __init__(self, port, host="127.0.0.1", patience_s=PATIENCE_S):
+    def __init__(self, port, host=RELAY, patience_s=PATIENCE_S):
         self.socket = socket.create_connection((host, port), patience_s)
         self.file = self.socket.makefile("rb")
         self.greeting = self.reply()

@@ -7,14 +7,14 @@ import subprocess
 import threading
 import unittest
 
-from harness import Client, SystemTest, wait_until
+from harness import PEER, RELAY, Client, SystemTest, wait_until
 
 MESSAGE = b"From: a@test\r\nSubject: hello\r\n\r\n.\r\n..\r\nline\r\n.dot\r\n\r\n"
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 30s, jitter_pct: 0}"
 
 
 def send(port, sender, recipients, body=MESSAGE):
-    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+    with smtplib.SMTP(RELAY, port, timeout=60) as client:
         return client.sendmail(sender, recipients, body)
 
 
@@ -38,12 +38,12 @@ class Delivery(SystemTest):
         self.assertTrue(body.endswith(MESSAGE))
         trace = email.message_from_bytes(body, policy=email.policy.default)["Received"]
         self.assertIn("by relay.test", trace)
-        self.assertIn("127.0.0.1", trace)
+        self.assertIn(PEER, trace)
 
     def test_a_message_arrives_by_smtp_over_tcp_and_the_connection_is_used_again(self):
         sink = self.sink()
         relay = self.relay(self.smtp_route(sink))
-        with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as client:
+        with smtplib.SMTP(RELAY, relay.port, timeout=60) as client:
             for number in range(20):
                 client.sendmail("a@test", [f"b{number}@elsewhere.test"], MESSAGE)
                 self.wait_messages(sink, number + 1)
@@ -214,7 +214,7 @@ class RealClients(SystemTest):
     def test_swaks_delivers(self):
         sink = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
         relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{sink.to}\"]}}")
-        result = subprocess.run(["swaks", "--server", f"127.0.0.1:{relay.port}", "--from", "a@test", "--to", "b@example.org"],
+        result = subprocess.run(["swaks", "--server", f"{RELAY}:{relay.port}", "--from", "a@test", "--to", "b@example.org"],
                                 capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 0, result.stdout)
         wait_until(lambda: sink.messages, "the message")
@@ -226,7 +226,7 @@ class RealClients(SystemTest):
 
         def client(number):
             try:
-                with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as smtp:
+                with smtplib.SMTP(RELAY, relay.port, timeout=60) as smtp:
                     for i in range(10):
                         smtp.sendmail("a@test", [f"b{number}.{i}@example.org"], MESSAGE)
             except (OSError, smtplib.SMTPException) as error:

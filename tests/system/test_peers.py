@@ -11,7 +11,9 @@ import unittest
 from harness import TOP, SystemTest, free_port, wait_until
 
 PEERS = os.path.join(TOP, "scripts/peers")
-MESSAGE = b"From: a@client.test\r\nSubject: peer\r\n\r\n.dot\r\n..\r\nlast line\r\n"
+# Complete: what lacks a Date or a Message-ID, Postfix would add.
+MESSAGE = (b"From: a@client.test\r\nSubject: peer\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
+           b"Message-ID: <1@client.test>\r\n\r\n.dot\r\n..\r\nlast line\r\n")
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 60s, jitter_pct: 0}"
 
 
