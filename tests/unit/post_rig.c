@@ -1,0 +1,284 @@
+#include "tests/unit/post_rig.h"
+#include "queue/log/log_private.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+uint32_t post_below(struct post *post, uint32_t limit)
+{
+    post->random = post->random * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)((post->random >> 33) % limit);
+}
+
+struct post *post_open(uint64_t seed)
+{
+    struct post *post = calloc(1, sizeof(*post));
+    assert_non_null(post);
+    post->letters = calloc(LETTERS_MAX, sizeof(post->letters[0]));
+    assert_non_null(post->letters);
+    post->random = seed;
+    post->settings = (struct spool_settings){.message_bytes_max = 64u * 1024 * 1024,
+                                             .draft_count_max = 1000,
+                                             .fetch_memory_bytes = 2u * 1024 * 1024,
+                                             .forward_bytes_min = 1};
+    log_rig_open(&post->rig, seed);
+    post->rig.settings.shard = 0;
+    return post;
+}
+
+static uint8_t body_byte(const struct letter *letter, uint32_t at)
+{
+    return (uint8_t)((letter->seed * 31 + at * 7 + (at >> 8) * 13 + (at >> 16)) % 251);
+}
+
+static struct letter *letter_by_id(struct post *post, uint64_t id)
+{
+    for (uint32_t i = 0; i < post->count; i++) {
+        if (post->letters[i].id == id) {
+            return &post->letters[i];
+        }
+    }
+    return NULL;
+}
+
+static void letter_found(void *owner, struct message *message)
+{
+    struct post *post = owner;
+    struct letter *letter = letter_by_id(post, message->id);
+    assert_non_null(letter);
+    assert_false(letter->found);
+    letter->found = true;
+    letter->message = message;
+    post->found_count++;
+}
+
+void post_start(struct post *post)
+{
+    post->found_count = 0;
+    for (uint32_t i = 0; i < post->count; i++) {
+        post->letters[i].found = false;
+        post->letters[i].message = NULL;
+    }
+    assert_int_equal(log_open(&post->rig.log, &post->rig.settings), 0);
+    assert_int_equal(spool_open(&post->spool, post->rig.log, &post->settings, letter_found, post),
+                     0);
+}
+
+void post_round(struct post *post)
+{
+    post->rig.now_ns += 1000000;
+    post->rig.disk->ops->reap(post->rig.disk);
+    log_round(post->rig.log, post->rig.now_ns);
+    spool_round(post->spool);
+    log_flush(post->rig.log);
+    post->rig.disk->ops->submit(post->rig.disk);
+}
+
+bool post_rests(struct post *post, int rounds)
+{
+    for (int i = 0; i < rounds; i++) {
+        post_round(post);
+        if (log_is_quiet(post->rig.log) && disk_fault_pending(post->rig.fault) == 0 &&
+            spool_round(post->spool) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void post_settle(struct post *post)
+{
+    assert_true(post_rests(post, 20000));
+}
+
+/* What was in memory is freed only for the sake of the sanitizer. */
+void post_crash(struct post *post)
+{
+    disk_fault_crash(post->rig.fault);
+    for (uint32_t i = 0; i < post->count; i++) {
+        struct letter *letter = &post->letters[i];
+        if (letter->fate == LETTER_OPEN) {
+            spool_abort(letter->draft);
+            letter->fate = LETTER_GONE;
+        } else if (letter->fate == LETTER_ASKED) {
+            struct spool_message *message = message_private(letter->message);
+            if (message->draft != NULL) {
+                spool_abort(message->draft);
+            }
+            spool_message_free(post->spool, message);
+        }
+    }
+    post->spool->pending_first = NULL;
+    post->spool->forward.in_flight = 0;
+    for (uint64_t i = 0; i < post->spool->table.bucket_count; i++) {
+        for (struct spool_message *message = post->spool->table.buckets[i]; message != NULL;
+             message = message->next) {
+            if (message->copy != NULL) {
+                message->copy->in_flight = false;
+            }
+        }
+    }
+    spool_close(post->spool);
+    post->spool = NULL;
+    log_rig_crash(&post->rig);
+}
+
+void post_close(struct post *post)
+{
+    if (post->spool != NULL) {
+        post_crash(post);
+    }
+    log_rig_close(&post->rig);
+    free(post->letters);
+    free(post);
+}
+
+/* ── Letters ─────────────────────────────────────────────────────────────────────────────────── */
+
+struct letter *letter_begin(struct post *post, uint32_t length, uint32_t recipient_count)
+{
+    assert_true(post->count < LETTERS_MAX);
+    struct letter *letter = &post->letters[post->count];
+    *letter = (struct letter){
+        .seed = post->count + 1, .length = length, .recipient_count = recipient_count};
+    if (spool_begin(post->spool, &letter->draft) != 0) {
+        return NULL;
+    }
+    letter->id = spool_draft_id(letter->draft);
+    for (uint32_t i = 0; i < post->count; i++) {
+        assert_int_not_equal(post->letters[i].id, letter->id); /* for ever */
+    }
+    post->count++;
+    return letter;
+}
+
+int letter_send(struct letter *letter, uint32_t bytes)
+{
+    static uint8_t body[1024 * 1024];
+    if (bytes > letter->length - letter->sent) {
+        bytes = letter->length - letter->sent;
+    }
+    for (uint32_t i = 0; i < bytes; i++) {
+        body[i] = body_byte(letter, letter->sent + i);
+    }
+    struct slice parts[2] = {slice_of(body, bytes / 2),
+                             slice_of(body + bytes / 2, bytes - bytes / 2)};
+    int result = spool_append(letter->draft, parts, 2);
+    if (result == 0) {
+        letter->sent += bytes;
+    }
+    return result;
+}
+
+void letter_durable(struct spool_waiter *waiter, int status)
+{
+    struct letter *letter = list_entry(waiter, struct letter, durable);
+    assert_int_equal(letter->fate, LETTER_ASKED);
+    letter->fate = status == 0 ? LETTER_ACCEPTED : LETTER_REFUSED;
+    letter->status = status;
+}
+
+int letter_commit(struct letter *letter)
+{
+    struct slice paths[RECIPIENTS_MAX];
+    char texts[RECIPIENTS_MAX][40];
+    for (uint32_t i = 0; i < letter->recipient_count; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "r%u-%llu@example.org", i,
+                 (unsigned long long)letter->seed);
+        paths[i] = slice_text(texts[i]);
+    }
+    struct envelope envelope = {.reverse_path = slice_text("sender@example.net"),
+                                .flags = SPOOL_8BITMIME,
+                                .arrival_wall_s = 1000 + (int64_t)letter->seed};
+    letter->fate = LETTER_ASKED;
+    letter->durable.done = letter_durable;
+    int status = spool_commit(letter->draft, &envelope, paths, letter->recipient_count,
+                              &letter->message, &letter->durable);
+    if (status != 0) {
+        letter->fate = LETTER_REFUSED;
+        letter->status = status;
+    }
+    return status;
+}
+
+struct letter *letter_post(struct post *post, uint32_t length, uint32_t recipient_count)
+{
+    struct letter *letter = letter_begin(post, length, recipient_count);
+    assert_non_null(letter);
+    while (letter->sent < length) {
+        int status = letter_send(letter, 100000);
+        if (status != 0) {
+            assert_int_equal(status, -EAGAIN);
+            post_round(post);
+        }
+    }
+    assert_int_equal(letter_commit(letter), 0);
+    return letter;
+}
+
+void letter_finish(struct post *post, struct letter *letter, uint32_t index)
+{
+    letter->state[index] = RECIPIENT_DELIVERED;
+    bool last = letter->message->waiting_count == 1;
+    spool_recipient_finished(post->spool, letter->message, index, RECIPIENT_DELIVERED);
+    if (last) {
+        letter->fate = LETTER_GONE;
+        letter->message = NULL;
+    }
+}
+
+struct reading {
+    struct spool_fetch fetch;
+    bool done;
+};
+
+static void reading_done(struct spool_waiter *waiter, int status)
+{
+    struct spool_fetch *fetch = list_entry(waiter, struct spool_fetch, waiter);
+    (void)status;
+    list_entry(fetch, struct reading, fetch)->done = true;
+}
+
+int letter_check_body(struct post *post, struct letter *letter)
+{
+    struct reading reading = {.fetch.waiter.done = reading_done};
+    assert_int_equal(letter->message->body_bytes, letter->length);
+    for (uint64_t offset = 0; offset < letter->length;) {
+        struct slice bytes;
+        struct ref *owner;
+        int result =
+            spool_read(post->spool, letter->message, offset, &bytes, &owner, &reading.fetch);
+        if (result == -EAGAIN || result == -EINPROGRESS) {
+            post_round(post);
+            continue;
+        }
+        if (result != 0) {
+            return result;
+        }
+        assert_true(bytes.size > 0 && bytes.size <= letter->length - offset);
+        for (size_t i = 0; i < bytes.size; i++) {
+            if (bytes.bytes[i] != body_byte(letter, (uint32_t)(offset + i))) {
+                fail_msg("byte %zu of %u differs", (size_t)offset + i, letter->length);
+            }
+        }
+        offset += bytes.size;
+        ref_drop(owner);
+    }
+    return 0;
+}
+
+void letter_check_envelope(const struct letter *letter)
+{
+    const struct message *message = letter->message;
+    char text[40];
+    assert_int_equal(message->recipient_count, letter->recipient_count);
+    assert_true(slice_equal(message->envelope.reverse_path, slice_text("sender@example.net")));
+    assert_int_equal(message->envelope.flags, SPOOL_8BITMIME);
+    assert_int_equal(message->envelope.arrival_wall_s, 1000 + (int64_t)letter->seed);
+    for (uint32_t i = 0; i < letter->recipient_count; i++) {
+        snprintf(text, sizeof(text), "r%u-%llu@example.org", i, (unsigned long long)letter->seed);
+        assert_true(slice_equal(message->recipients[i].forward_path, slice_text(text)));
+    }
+}
