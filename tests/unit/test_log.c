@@ -372,6 +372,42 @@ static void stale_records_of_a_recycled_segment_are_not_found(void **state)
     scene_close(scene);
 }
 
+static void freed_segments_are_destroyed_in_order(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 40; seed < 60; seed++) {
+        struct scene *scene = scene_open(seed);
+        uint32_t last = 14 + below(scene, 10);
+        scene->rig.settings.recycled_count_max = 1 + below(scene, 8);
+        start(scene);
+        while (log_current_sequence(scene->rig.log) < last) {
+            append(scene, 0, 60000);
+            log_rig_settle(&scene->rig);
+            if (log_head_sequence(scene->rig.log) + 5 < log_current_sequence(scene->rig.log)) {
+                for (int i = 0; i < 4; i++) {
+                    assert_int_equal(log_trim(scene->rig.log), 0);
+                }
+            }
+        }
+        while (log_trim(scene->rig.log) == 0) {
+        }
+        for (uint32_t rounds = below(scene, 12); rounds > 0; rounds--) {
+            log_rig_round(&scene->rig);
+        }
+        log_rig_crash(&scene->rig);
+        start(scene);
+        uint32_t oldest = UINT32_MAX;
+        for (uint32_t i = 0; i < scene->count; i++) {
+            uint32_t sequence = log_lsn_sequence(scene->told[i].lsn);
+            oldest = scene->found[i] && sequence < oldest ? sequence : oldest;
+        }
+        for (uint32_t i = 0; i < scene->count; i++) {
+            assert_true(scene->found[i] == (log_lsn_sequence(scene->told[i].lsn) >= oldest));
+        }
+        scene_close(scene);
+    }
+}
+
 static void a_failed_write_voids_what_follows_and_a_new_segment_goes_on(void **state)
 {
     (void)state;
@@ -605,6 +641,7 @@ int main(void)
         cmocka_unit_test(damage_in_the_middle_is_reported_and_what_follows_is_kept),
         cmocka_unit_test(a_segment_whose_header_is_lost_is_placed_by_its_records),
         cmocka_unit_test(stale_records_of_a_recycled_segment_are_not_found),
+        cmocka_unit_test(freed_segments_are_destroyed_in_order),
         cmocka_unit_test(a_failed_write_voids_what_follows_and_a_new_segment_goes_on),
         cmocka_unit_test(a_disk_that_keeps_failing_refuses_and_serves_again_when_it_can),
         cmocka_unit_test(a_full_disk_refuses_mail_keeps_room_for_notes_and_recovers),

@@ -336,6 +336,59 @@ static void a_full_disk_refuses_mail_and_serves_again_when_messages_leave(void *
     post_close(post);
 }
 
+static void removed(struct disk_done *done, int result)
+{
+    (void)done;
+    assert_int_equal(result, 0);
+}
+
+static void file_remove(struct post *post, const char *name)
+{
+    struct disk_done done = {.run = removed};
+    post->rig.disk->ops->remove(post->rig.disk, name, &done);
+    while (disk_fault_pending(post->rig.fault) > 0) {
+        post->rig.disk->ops->reap(post->rig.disk);
+    }
+}
+
+static void a_start_without_any_spare_still_keeps_notes_and_makes_no_id_twice(void **state)
+{
+    (void)state;
+    struct post *post = post_open(17);
+    post_start(post);
+    for (int i = 0; i < 5; i++) {
+        letter_post(post, 3000, 1);
+    }
+    post_settle(post);
+    post_crash(post);
+    file_remove(post, "0/00000002.segment");
+    file_remove(post, "0/00000003.segment");
+    post->rig.fault_settings.capacity_bytes = 1;
+    disk_fault_set(post->rig.fault, &post->rig.fault_settings);
+    post_start(post);
+    struct spool_draft *draft;
+    assert_int_equal(spool_begin(post->spool, &draft), -ENOSPC);
+    letter_finish(post, &post->letters[2], 0);
+    post_settle(post);
+    post_crash(post);
+    post_start(post);
+    assert_int_equal(post->found_count, 4);
+    assert_false(post->letters[2].found);
+    post->rig.fault_settings.capacity_bytes = 0;
+    disk_fault_set(post->rig.fault, &post->rig.fault_settings);
+    for (int i = 0; i < 3000; i++) {
+        post_round(post);
+    }
+    for (int i = 0; i < 20; i++) {
+        letter_post(post, 3000, 1);
+    }
+    post_settle(post);
+    post_crash(post);
+    post_start(post);
+    assert_int_equal(post->found_count, 24);
+    post_close(post);
+}
+
 static void commits_wait_for_room_and_are_not_refused(void **state)
 {
     (void)state;
@@ -490,6 +543,7 @@ int main(void)
         cmocka_unit_test(the_ids_text_reads_back_and_takes_what_people_type),
         cmocka_unit_test(what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short),
         cmocka_unit_test(a_full_disk_refuses_mail_and_serves_again_when_messages_leave),
+        cmocka_unit_test(a_start_without_any_spare_still_keeps_notes_and_makes_no_id_twice),
         cmocka_unit_test(commits_wait_for_room_and_are_not_refused),
         cmocka_unit_test(a_draft_whose_bytes_were_lost_is_refused_at_its_commit),
         cmocka_unit_test(messages_of_a_shard_that_is_no_more_are_adopted_once),
