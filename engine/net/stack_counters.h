@@ -12,23 +12,23 @@
 #define STACK_COUNTERS(X)                                                                          \
     X(frames_in)                                                                                   \
     X(frames_out)                                                                                  \
-    X(frames_not_ours)                 /* another Ethernet address or ethertype */                 \
-    X(frames_out_lost)                 /* the port's ring and ours were full */                    \
-    X(frames_out_no_buffer)            /* no mbuf to build it in */                                \
+    X(frames_not_ours)      /* another Ethernet address or ethertype */                            \
+    X(frames_out_lost)      /* the port's ring and ours were full */                               \
+    X(frames_out_no_buffer) /* no mbuf to build it in */                                           \
     X(arp_in)                                                                                      \
     X(arp_out)                                                                                     \
-    X(arp_refused)                     /* malformed, or nothing that a sane host says */           \
-    X(arp_conflicts)                   /* another host claims our address */                       \
-    X(arp_unresolved_lost)             /* packets for hosts that do not answer */                  \
+    X(arp_refused)         /* malformed, or nothing that a sane host says */                       \
+    X(arp_conflicts)       /* another host claims our address */                                   \
+    X(arp_unresolved_lost) /* packets for hosts that do not answer */                              \
     X(ip_in_receives)                                                                              \
     X(ip_in_header_errors)                                                                         \
-    X(ip_in_address_errors)            /* not for us, or martian */                                \
+    X(ip_in_address_errors) /* not for us, or martian */                                           \
     X(ip_in_unknown_protocols)                                                                     \
-    X(ip_in_fragments)                 /* dropped: reassembly is not offered */                    \
+    X(ip_in_fragments) /* dropped: reassembly is not offered */                                    \
     X(ip_out_requests)                                                                             \
     X(ip_out_no_routes)                                                                            \
     X(icmp_in)                                                                                     \
-    X(icmp_in_errors)                  /* malformed, or no segment of ours is quoted */            \
+    X(icmp_in_errors) /* malformed, or no segment of ours is quoted */                             \
     X(icmp_in_echoes)                                                                              \
     X(icmp_out)                                                                                    \
     X(icmp_out_rate_limited)                                                                       \
@@ -37,15 +37,15 @@
     X(tcp_passive_opens)                                                                           \
     X(tcp_attempt_fails)                                                                           \
     X(tcp_established_resets)                                                                      \
-    X(tcp_current_established)         /* a gauge */                                               \
+    X(tcp_current_established) /* a gauge */                                                       \
     X(tcp_in_segments)                                                                             \
     X(tcp_out_segments)                                                                            \
     X(tcp_retransmitted_segments)                                                                  \
-    X(tcp_in_errors)                   /* checksum, header */                                      \
+    X(tcp_in_errors) /* checksum, header */                                                        \
     X(tcp_out_resets)                                                                              \
-    X(tcp_in_bytes)                    /* in order, given to sessions */                           \
-    X(tcp_out_bytes)                   /* acknowledged */                                          \
-    X(tcp_timeouts)                    /* retransmission timer fired */                            \
+    X(tcp_in_bytes)  /* in order, given to sessions */                                             \
+    X(tcp_out_bytes) /* acknowledged */                                                            \
+    X(tcp_timeouts)  /* retransmission timer fired */                                              \
     X(tcp_fast_retransmits)                                                                        \
     X(tcp_recoveries)                                                                              \
     X(tcp_delayed_acks)                                                                            \
@@ -56,25 +56,25 @@
     X(tcp_acks_rate_limited)                                                                       \
     X(tcp_paws_refused)                                                                            \
     X(tcp_out_of_window)                                                                           \
-    X(tcp_out_of_order)                /* kept */                                                  \
-    X(tcp_out_of_order_lost)           /* dropped for want of room */                              \
-    X(tcp_receive_pruned)              /* in-order data dropped: buffers are out */                \
-    X(tcp_half_open_drops)             /* SYN dropped: table full, no cookies possible */          \
+    X(tcp_out_of_order)      /* kept */                                                            \
+    X(tcp_out_of_order_lost) /* dropped for want of room */                                        \
+    X(tcp_receive_pruned)    /* in-order data dropped: buffers are out */                          \
+    X(tcp_half_open_drops)   /* SYN dropped: table full, no cookies possible */                    \
     X(tcp_syn_cookies_sent)                                                                        \
     X(tcp_syn_cookies_received)                                                                    \
     X(tcp_syn_cookies_failed)                                                                      \
-    X(tcp_accept_overflows)            /* handshake done, but no room for the connection */        \
+    X(tcp_accept_overflows) /* handshake done, but no room for the connection */                   \
     X(tcp_time_waits)                                                                              \
     X(tcp_time_wait_reused)                                                                        \
     X(tcp_time_wait_overflows)                                                                     \
     X(tcp_aborts_on_memory)                                                                        \
     X(tcp_aborts_on_timeout)                                                                       \
     X(tcp_aborts_on_linger)                                                                        \
-    X(tcp_handed_over)                 /* frames given to another shard */                         \
-    X(tcp_taken_over)                  /* frames of ours that another shard received */            \
-    X(tcp_tx_copied_bytes)             /* payload that could not be sent by reference */           \
-    X(tcp_tx_referenced_bytes)         /* payload sent from where it lies */                       \
-    X(tcp_rx_merged)                   /* small segments copied together to save buffers */
+    X(tcp_handed_over)         /* frames given to another shard */                                 \
+    X(tcp_taken_over)          /* frames of ours that another shard received */                    \
+    X(tcp_tx_copied_bytes)     /* payload that could not be sent by reference */                   \
+    X(tcp_tx_referenced_bytes) /* payload sent from where it lies */                               \
+    X(tcp_rx_merged)           /* small segments copied together to save buffers */
 
 #define STACK_COUNTER_FIELD(name) uint64_t name;
 struct stack_counters {

@@ -1,0 +1,133 @@
+#include "engine/net/stack_private.h"
+
+#define PREFETCH_AHEAD 4u
+#define HEADERS_MAX (ETH_BYTES + 60u + 60u)
+
+struct rte_mbuf *eth_control_frame(struct stack *stack, uint16_t bytes)
+{
+    struct rte_mbuf *frame = rte_pktmbuf_alloc(stack->control);
+    if (frame == NULL) {
+        stack->counters.frames_out_no_buffer++;
+        return NULL;
+    }
+    check(rte_pktmbuf_append(frame, bytes) != NULL);
+    return frame;
+}
+
+void eth_flush(struct stack *stack)
+{
+    uint32_t sent = 0;
+    while (sent < stack->leaving_count) {
+        uint32_t left = stack->leaving_count - sent;
+        uint16_t taken = stack->port->ops->transmit(stack->port, stack->queue,
+                                                    stack->leaving + sent, (uint16_t)left);
+        sent += taken;
+        if (taken == 0) {
+            break;
+        }
+    }
+    stack->counters.frames_out += sent;
+    stack->leaving_count -= sent;
+    memmove(stack->leaving, stack->leaving + sent,
+            stack->leaving_count * sizeof(stack->leaving[0]));
+}
+
+bool eth_has_room(struct stack *stack)
+{
+    if (stack->leaving_count >= STACK_TX_MAX - STACK_CONTROL_RESERVE) {
+        eth_flush(stack);
+    }
+    return stack->leaving_count < STACK_TX_MAX - STACK_CONTROL_RESERVE;
+}
+
+void eth_send(struct stack *stack, struct rte_mbuf *frame)
+{
+    if (stack->leaving_count == STACK_TX_MAX) {
+        eth_flush(stack);
+    }
+    if (stack->leaving_count == STACK_TX_MAX) {
+        stack->counters.frames_out_lost++;
+        rte_pktmbuf_free(frame);
+        return;
+    }
+    stack->leaving[stack->leaving_count++] = frame;
+}
+
+/* A port may receive into chains; headers are read where they begin, so they must lie in one. */
+static bool headers_in_one(struct rte_mbuf *frame)
+{
+    uint32_t wanted = frame->pkt_len < HEADERS_MAX ? frame->pkt_len : HEADERS_MAX;
+    return frame->data_len >= wanted || rte_pktmbuf_linearize(frame) == 0;
+}
+
+/* True: a TCP segment to pass on; else the frame is dealt with. */
+static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment)
+{
+    const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
+    if (frame->data_len < ETH_BYTES || !headers_in_one(frame)) {
+        stack->counters.frames_not_ours++;
+        rte_pktmbuf_free(frame);
+        return false;
+    }
+    eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
+    bool to_us = memcmp(eth->dst_addr.addr_bytes, stack->port->facts.mac, 6) == 0;
+    if (to_us && eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
+        return ipv4_input(stack, frame, segment);
+    }
+    /* IPv6 and VLAN tags will be told apart here. */
+    if (eth->ether_type == htons(RTE_ETHER_TYPE_ARP) &&
+        (to_us || rte_is_broadcast_ether_addr(&eth->dst_addr))) {
+        neighbour_arp_input(stack, frame);
+        return false;
+    }
+    stack->counters.frames_not_ours++;
+    rte_pktmbuf_free(frame);
+    return false;
+}
+
+static void observe_hash(struct stack *stack, const struct rte_mbuf *frame,
+                         const struct tcp_tuple *tuple)
+{
+    struct rss_tuple arriving = {.source_port = tuple->remote_port,
+                                 .target_port = tuple->local_port,
+                                 .ipv6 = !ip_address_is_ipv4(&tuple->remote)};
+    if (arriving.ipv6) {
+        memcpy(arriving.source, tuple->remote.words, 16);
+        memcpy(arriving.target, tuple->local.words, 16);
+    } else {
+        memcpy(arriving.source, &tuple->remote.words[3], 4);
+        memcpy(arriving.target, &tuple->local.words[3], 4);
+    }
+    rss_observe(&stack->rss, &arriving, frame->hash.rss, stack->queue);
+}
+
+unsigned eth_receive(struct stack *stack)
+{
+    struct rte_mbuf *frames[STACK_BURST];
+    struct tcp_segment segments[STACK_BURST];
+    unsigned segment_count = 0;
+    uint16_t count =
+        stack->port->ops->receive(stack->port, stack->queue, frames, (uint16_t)STACK_BURST);
+    for (uint16_t i = 0; i < count && i < PREFETCH_AHEAD; i++) {
+        __builtin_prefetch(rte_pktmbuf_mtod(frames[i], const void *));
+    }
+    for (uint16_t i = 0; i < count; i++) {
+        if (i + PREFETCH_AHEAD < count) {
+            __builtin_prefetch(rte_pktmbuf_mtod(frames[i + PREFETCH_AHEAD], const void *));
+        }
+        struct tcp_segment *segment = &segments[segment_count];
+        if (frame_read(stack, frames[i], segment)) {
+            tcp_table_prefetch(&stack->tcp.table, segment->hash);
+            if (stack->rss.mode == RSS_CLAIMED &&
+                (frames[i]->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0) {
+                observe_hash(stack, frames[i], &segment->tuple);
+            }
+            segment_count++;
+        }
+    }
+    stack->counters.frames_in += count;
+    for (unsigned i = 0; i < segment_count; i++) {
+        tcp_input(stack, &segments[i]);
+    }
+    return count;
+}

@@ -1,0 +1,234 @@
+#include "engine/net/stack_private.h"
+#include "engine/shard/memory.h"
+#include <rte_eal.h>
+#include <stdatomic.h>
+
+#define CONTROL_MBUFS 2048u
+#define SEGMENT_MBUFS_MIN 2048u
+#define MTU_MIN 576u /* RFC 791: what every host must take */
+#define ROUND_BURSTS 4u
+
+static void default_count(uint32_t *limit, uint32_t value)
+{
+    *limit = *limit == 0 ? value : *limit;
+}
+
+static void default_ns(uint64_t *limit, uint64_t value)
+{
+    *limit = *limit == 0 ? value : *limit;
+}
+
+static void limits_fill(struct stack_limits *limits, const struct rte_mempool *pool)
+{
+    default_count(&limits->connection_max, 65536);
+    default_count(&limits->half_open_max, 8192);
+    default_count(&limits->time_wait_max, 65536);
+    default_count(&limits->orphan_max, 4096);
+    default_count(&limits->listener_max, 64);
+    default_count(&limits->receive_window_bytes, 262144);
+    default_count(&limits->held_mbuf_max, pool->size / 2);
+    default_count(&limits->keepalive_probes, 4);
+    default_ns(&limits->user_timeout_ns, 300 * SECOND_NS);
+    default_ns(&limits->linger_ns, 60 * SECOND_NS);
+    default_ns(&limits->fin_wait_2_ns, 60 * SECOND_NS);
+    default_ns(&limits->time_wait_ns, 60 * SECOND_NS);
+    default_ns(&limits->keepalive_idle_ns, 120 * SECOND_NS);
+    default_ns(&limits->keepalive_interval_ns, 30 * SECOND_NS);
+    limits->port_first = limits->port_first == 0 ? 32768 : limits->port_first;
+    limits->port_last = limits->port_last == 0 ? 60999 : limits->port_last;
+}
+
+static int addresses_fill(struct stack *stack, const struct stack_settings *settings)
+{
+    if (settings->address_count == 0 || settings->address_count > STACK_ADDRESSES_MAX) {
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < settings->address_count; i++) {
+        const struct network_prefix *given = &settings->addresses[i];
+        struct stack_address *own = &stack->addresses[i];
+        if (!ip_address_of_endpoint(&own->address, &given->address) || given->length > 32 ||
+            !ip_address_is_ipv4(&own->address)) {
+            return -EINVAL;
+        }
+        own->mask = given->length == 0 ? 0 : htonl(UINT32_MAX << (32 - given->length));
+    }
+    stack->address_count = settings->address_count;
+    if (settings->gateway.family != ENDPOINT_NONE) {
+        stack->has_gateway = ip_address_of_endpoint(&stack->gateway, &settings->gateway);
+        if (!stack->has_gateway || !ipv4_is_on_link(stack, &stack->gateway)) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int settings_fill(struct stack *stack, const struct stack_settings *settings)
+{
+    const struct port_facts *facts = &settings->port->facts;
+    stack->port = settings->port;
+    stack->queue = settings->queue;
+    stack->shard_count = settings->shard_count == 0 ? 1 : settings->shard_count;
+    stack->mtu = settings->mtu == 0 || settings->mtu > facts->mtu ? facts->mtu : settings->mtu;
+    stack->world = settings->world;
+    stack->wheel = settings->wheel;
+    stack->logger = settings->logger;
+    stack->pool = settings->pool;
+    stack->limits = settings->limits;
+    stack->hand_over = settings->hand_over;
+    stack->share_neighbour = settings->share_neighbour;
+    stack->owner = settings->owner;
+    stack->rss = facts->rss;
+    stack->now_ns = world_now_ns(settings->world);
+    stack->iova_is_address = rte_eal_iova_mode() == RTE_IOVA_VA;
+    limits_fill(&stack->limits, settings->pool);
+    if (stack->mtu < MTU_MIN || stack->limits.port_first > stack->limits.port_last ||
+        stack->limits.receive_window_bytes > (uint32_t)UINT16_MAX << 14) {
+        return -EINVAL;
+    }
+    return addresses_fill(stack, settings);
+}
+
+static int pools_open(struct stack *stack)
+{
+    static atomic_uint serial; /* mempools are named, and names are the process's */
+    unsigned number = atomic_fetch_add(&serial, 1);
+    char name[RTE_MEMPOOL_NAMESIZE];
+    uint32_t segments = stack->pool->size / 2;
+    segments = segments > SEGMENT_MBUFS_MIN ? segments : SEGMENT_MBUFS_MIN;
+    snprintf(name, sizeof(name), "control%u", number);
+    stack->control = memory_pool_open(name, CONTROL_MBUFS, STACK_CONTROL_BYTES);
+    snprintf(name, sizeof(name), "segments%u", number);
+    stack->segments = memory_pool_open(name, segments, STACK_CONTROL_BYTES);
+    return stack->control == NULL || stack->segments == NULL ? -ENOMEM : 0;
+}
+
+/* A port may still hold frames; then the pool stays until the EAL ends. */
+static void pool_close(struct rte_mempool *pool)
+{
+    if (pool != NULL && rte_mempool_full(pool)) {
+        memory_pool_close(pool);
+    }
+}
+
+static void stack_close(struct network *network)
+{
+    struct stack *stack = stack_of(network);
+    tcp_close_all(stack);
+    neighbours_close(stack);
+    while (stack->leaving_count > 0) {
+        rte_pktmbuf_free(stack->leaving[--stack->leaving_count]);
+    }
+    pool_close(stack->control);
+    pool_close(stack->segments);
+    free(stack);
+}
+
+static unsigned stack_poll(struct network *network, uint64_t now_ns)
+{
+    struct stack *stack = stack_of(network);
+    unsigned work = 0;
+    stack->now_ns = now_ns;
+    for (unsigned i = 0; i < ROUND_BURSTS; i++) {
+        unsigned got = eth_receive(stack);
+        work += got;
+        if (got < STACK_BURST) {
+            break;
+        }
+    }
+    tcp_hungry_feed(stack);
+    return work + tcp_deliver(stack);
+}
+
+static void stack_flush(struct network *network, uint64_t now_ns)
+{
+    struct stack *stack = stack_of(network);
+    struct list_node round, *node;
+    stack->now_ns = now_ns;
+    list_init(&round);
+    list_splice(&round, &stack->tcp.output);
+    while ((node = list_pop(&round)) != NULL) {
+        tcp_output(list_entry(node, struct tcp_conn, output));
+    }
+    tcp_doomed_free(stack);
+    eth_flush(stack);
+}
+
+static int stack_arm(struct network *network)
+{
+    struct stack *stack = stack_of(network);
+    if (!list_empty(&stack->tcp.ready) || !list_empty(&stack->tcp.output) ||
+        stack->leaving_count > 0) {
+        return -EAGAIN;
+    }
+    return stack->port->ops->arm(stack->port, stack->queue);
+}
+
+static const struct network_ops stack_ops = {.listen = tcp_listen,
+                                             .unlisten = tcp_unlisten,
+                                             .connect = tcp_connect,
+                                             .poll = stack_poll,
+                                             .flush = stack_flush,
+                                             .arm = stack_arm,
+                                             .close = stack_close};
+
+int stack_open(struct network **network, const struct stack_settings *settings)
+{
+    struct stack *stack = calloc(1, sizeof(*stack));
+    if (stack == NULL) {
+        return -ENOMEM;
+    }
+    stack->network = (struct network){.ops = &stack_ops, .transport = "dpdk"};
+    int status = settings_fill(stack, settings);
+    if (status < 0) {
+        free(stack);
+        return status;
+    }
+    status = tcp_setup(stack);
+    status = status < 0 ? status : pools_open(stack);
+    status = status < 0 ? status : neighbours_open(stack);
+    if (status < 0) {
+        stack_close(&stack->network);
+        return status;
+    }
+    neighbours_announce(stack);
+    eth_flush(stack);
+    *network = &stack->network;
+    return 0;
+}
+
+bool stack_frame_take(struct network *network, struct rte_mbuf *frame)
+{
+    struct stack *stack = stack_of(network);
+    struct tcp_segment segment;
+    if (!tcp_segment_read(stack, &segment, frame, ETH_BYTES) || !tcp_knows(stack, &segment)) {
+        return false;
+    }
+    stack->counters.tcp_taken_over++;
+    tcp_input(stack, &segment);
+    return true;
+}
+
+void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
+{
+    struct stack *stack = stack_of(network);
+    struct tcp_segment segment;
+    if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
+        tcp_reply_reset(stack, &segment);
+    }
+    rte_pktmbuf_free(frame);
+}
+
+void stack_neighbour_learn(struct network *network, const struct endpoint *address,
+                           const uint8_t mac[6])
+{
+    struct stack *stack = stack_of(network);
+    struct ip_address ip;
+    if (ip_address_of_endpoint(&ip, address) && ip_address_is_ipv4(&ip)) {
+        neighbour_learn(stack, &ip, mac);
+    }
+}
+
+const struct stack_counters *stack_counters(const struct network *network)
+{
+    return &stack_of(network)->counters;
+}

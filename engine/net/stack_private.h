@@ -1,0 +1,108 @@
+/*
+ * stack_private: one stack's state, and the layers below TCP. Only engine/net includes this.
+ *
+ *   stack     opening, the round
+ *   eth       frames to and from the port
+ *   neighbour Ethernet addresses of neighbours
+ *   ipv4      which packets are for us, and the way out
+ *   icmp      echo, and errors in both directions
+ */
+#pragma once
+#include "engine/core/check.h"
+#include "engine/core/limits.h"
+#include "engine/net/stack.h"
+#include "engine/net/tcp.h"
+#include <rte_arp.h>
+#include <rte_ether.h>
+#include <rte_icmp.h>
+#include <rte_ip.h>
+#include <rte_tcp.h>
+
+#define STACK_BURST 64u
+#define STACK_TX_MAX 512u
+#define STACK_CONTROL_RESERVE 64u /* places in the transmit queue that data never takes */
+#define STACK_CONTROL_BYTES 256u  /* of a control mbuf: headers, options, and small replies */
+#define ETH_BYTES 14u
+#define IPV4_BYTES 20u
+#define MS_NS 1000000ull
+#define SECOND_NS 1000000000ull
+
+struct stack_address {
+    struct ip_address address;
+    uint32_t mask; /* IPv4, network order */
+};
+
+struct stack {
+    struct network network; /* first: a stack is a network */
+    struct port *port;
+    uint16_t queue, shard_count;
+    uint16_t mtu;
+    uint64_t now_ns;
+    const struct world *world;
+    struct wheel *wheel;
+    struct logger *logger;
+    struct rte_mempool *pool;     /* payload that is copied */
+    struct rte_mempool *control;  /* ARP, ICMP, segments without payload */
+    struct rte_mempool *segments; /* headers and references of segments with payload */
+    bool iova_is_address;
+
+    struct stack_counters counters;
+    struct rte_mbuf *leaving[STACK_TX_MAX];
+    uint32_t leaving_count;
+
+    struct stack_address addresses[STACK_ADDRESSES_MAX];
+    uint32_t address_count;
+    struct ip_address gateway;
+    bool has_gateway;
+    struct neighbours neighbours;
+    struct rss rss;
+    uint32_t icmp_budget; /* ICMP messages that may still be sent in this second */
+    uint64_t icmp_budget_ns;
+
+    struct stack_limits limits;
+    int (*hand_over)(void *owner, struct rte_mbuf *frame);
+    void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
+    void *owner;
+    struct tcp tcp;
+};
+
+static inline struct stack *stack_of(const struct network *network)
+{
+    return (struct stack *)(uintptr_t)network; /* its first member */
+}
+
+static inline uint32_t stack_now_ms(const struct stack *stack)
+{
+    return (uint32_t)(stack->now_ns / MS_NS);
+}
+
+/* eth.c */
+unsigned eth_receive(struct stack *stack); /* a burst; returns how many frames */
+/* A frame whose headers are complete; given. Dropped and counted when there is no room. */
+void eth_send(struct stack *stack, struct rte_mbuf *frame);
+/* Is there room for a frame with data? Otherwise what was to be sent waits for the next flush. */
+bool eth_has_room(struct stack *stack);
+void eth_flush(struct stack *stack);
+/* An mbuf with `bytes` of uninitialised frame. NULL: counted. */
+struct rte_mbuf *eth_control_frame(struct stack *stack, uint16_t bytes);
+
+/* ipv4.c */
+struct ipv4_way {
+    struct ip_address source;   /* ours in that network */
+    struct ip_address next_hop; /* the target itself, or the gateway */
+};
+/* 0 or -ENETUNREACH. */
+int ipv4_route(const struct stack *stack, const struct ip_address *to, struct ipv4_way *way);
+bool ipv4_is_ours(const struct stack *stack, const struct ip_address *address);
+bool ipv4_is_on_link(const struct stack *stack, const struct ip_address *address);
+/* Reads a packet. True: a TCP segment for us, which the caller passes on; else the frame is dealt
+ * with. */
+bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment);
+/* Header of a packet of `payload_bytes` after it. */
+void ipv4_header_fill(struct rte_ipv4_hdr *ip, const struct ip_address *from,
+                      const struct ip_address *to, uint8_t protocol, uint16_t payload_bytes);
+
+/* icmp.c */
+void icmp_input(struct stack *stack, struct rte_mbuf *frame);
+/* Tells the sender of a UDP packet that nobody is there. The frame stays the caller's. */
+void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame);

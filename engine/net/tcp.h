@@ -1,0 +1,387 @@
+/*
+ * tcp: what the files of TCP share: the connection, the segment, and who does what.
+ *
+ *   tcp_input       a segment arrives: which connection, which state, what of it is new
+ *   tcp_ack         what an acknowledgement tells: what is done, what is lost, how fast we may go
+ *   tcp_receive     bytes that arrived: in order for the session, early ones, the window
+ *   tcp_output      which segment next, and its frame
+ *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
+ *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
+ *   tcp_time_wait   TIME-WAIT in 64 bytes
+ *   tcp_reply       segments of no connection: RST, acknowledgements of the two above
+ *   tcp_open        listeners, outgoing connections and their ports, initial sequence numbers
+ *   tcp_stream      what the session calls, and what it is told
+ *
+ * Only engine/net includes this. All of it runs on the stack's shard.
+ *
+ *      passive: half-open entry ──ACK──► ESTABLISHED        active: SYN_SENT ──SYN,ACK──► ESTABLISHED
+ *                                                              SYN_SENT ──SYN──► SYN_RECEIVED ──ACK──►
+ *   ESTABLISHED ──shut──► FIN_WAIT_1 ──ACK──► FIN_WAIT_2 ──FIN──► TIME-WAIT entry
+ *        │                    └──FIN──► CLOSING ──ACK──► TIME-WAIT entry
+ *        └──FIN──► CLOSE_WAIT ──shut──► LAST_ACK ──ACK──► CLOSED
+ * Source: RFC 9293 §3.3.2 and the RFCs named where they are obeyed.
+ */
+#pragma once
+#include "engine/core/wheel.h"
+#include "engine/net/neighbour.h"
+#include "engine/net/tcp_congestion.h"
+#include "engine/net/tcp_scoreboard.h"
+#include "engine/net/tcp_send_queue.h"
+#include "engine/net/tcp_table.h"
+#include "engine/stream.h"
+
+struct stack;
+
+enum tcp_state {
+    TCP_CLOSED,
+    TCP_SYN_SENT,
+    TCP_SYN_RECEIVED, /* of an outgoing connection only: both ends opened at once */
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT_1,
+    TCP_FIN_WAIT_2,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_LAST_ACK
+};
+
+enum tcp_flag {
+    TCP_FIN = 0x01,
+    TCP_SYN = 0x02,
+    TCP_RST = 0x04,
+    TCP_PSH = 0x08,
+    TCP_ACK = 0x10,
+};
+
+#define TCP_SACKS_MAX 4u
+#define TCP_HEADER_BYTES 20u
+#define TCP_TIMESTAMP_BYTES 12u /* of options, with padding */
+#define TCP_MSS_DEFAULT 536u    /* RFC 9293 §3.7.1 */
+#define TCP_MSS_MIN 64u /* a peer's smaller wish is not granted: one byte a frame is an attack */
+#define TCP_SCALE_NONE 0xffu
+
+/* A segment as it arrived. */
+struct tcp_segment {
+    struct rte_mbuf *frame; /* owned by whoever holds the segment; NULL: kept somewhere */
+    struct tcp_tuple tuple;
+    uint32_t hash; /* of the tuple, for the table */
+    uint32_t seq, ack;
+    uint32_t payload_bytes;
+    uint16_t payload_offset; /* in the frame */
+    uint16_t window;         /* as it stands, not scaled */
+    uint8_t flags;           /* enum tcp_flag */
+    uint8_t window_scale;    /* TCP_SCALE_NONE: no option */
+    uint16_t mss;            /* 0: no option */
+    bool has_timestamp;
+    bool sack_permitted;
+    uint8_t sack_count;
+    uint32_t ts_value, ts_echo;
+    struct tcp_range sacks[TCP_SACKS_MAX];
+};
+
+/* SYN and FIN take a place in the sequence. */
+static inline uint32_t tcp_segment_length(const struct tcp_segment *segment)
+{
+    return segment->payload_bytes + ((segment->flags & TCP_SYN) != 0) +
+           ((segment->flags & TCP_FIN) != 0);
+}
+
+/* Bytes that arrived. Lists of mbufs of one segment each; an early one's sequence number lies in
+ * its hash field. */
+struct tcp_receive_queue {
+    struct rte_mbuf *head, *tail; /* in order, not yet consumed */
+    struct rte_mbuf *early_head, *early_tail;
+    uint32_t bytes;       /* in order */
+    uint32_t mbuf_count;  /* in order */
+    uint32_t early_count; /* mbufs */
+    uint32_t early_last;  /* sequence number of the newest early segment: first in SACK */
+};
+
+enum tcp_recovery {
+    TCP_OPEN,
+    TCP_FAST_RECOVERY, /* after duplicate acknowledgements, until `recover` is acknowledged */
+    TCP_LOSS_RECOVERY, /* after the retransmission timer: all is sent again from snd_una */
+};
+
+enum tcp_timer {
+    TCP_TIMER_RETRANSMIT, /* of data, SYN, FIN */
+    TCP_TIMER_PROBE,      /* a closed window */
+    TCP_TIMER_ACK,        /* a delayed acknowledgement */
+    TCP_TIMER_KEEPALIVE,
+    TCP_TIMER_STATE, /* handshake, FIN-WAIT-2, lingering */
+    TCP_TIMER_COUNT
+};
+
+struct tcp_conn {
+    struct stream stream; /* first: a stream is its connection */
+    struct stack *stack;
+    struct tcp_tuple tuple;
+    uint32_t index; /* in the slab */
+    uint32_t hash;
+    uint8_t state; /* enum tcp_state */
+
+    bool released : 1; /* the session is gone */
+    bool in_table : 1;
+    bool accept_pending : 1; /* the listener was not told yet */
+    bool read_stopped : 1;
+    bool write_waits : 1; /* -EAGAIN was answered */
+    bool fin_wanted : 1;  /* shut: FIN after what is queued */
+    bool fin_sent : 1;
+    bool fin_early : 1;    /* the peer's FIN is known, bytes before it are missing */
+    bool fin_received : 1; /* in order */
+    bool timestamps : 1;
+    bool sack : 1;
+    bool ack_now : 1;         /* with the next flush */
+    bool window_limited : 1;  /* what held sending back last was the congestion window */
+    bool retransmit_head : 1; /* recovery: the first segment goes out, window or not */
+    bool rtt_timing : 1;
+    bool fin_acked : 1;
+    bool doomed : 1; /* freed at the end of the round */
+
+    /* Receiving. */
+    uint32_t rcv_nxt;
+    uint32_t rcv_edge; /* right edge of the window that the peer was told */
+    uint32_t last_ack_sent;
+    uint32_t ts_recent;
+    uint32_t ts_recent_ms;
+    uint32_t irs;
+    uint32_t fin_seq; /* of the peer's FIN, while fin_early */
+    uint16_t rcv_mss; /* largest payload seen: what counts as a full segment */
+    uint8_t rcv_scale, snd_scale;
+    uint8_t quick_acks; /* full segments that are still acknowledged at once */
+    uint8_t keepalives; /* probes without an answer */
+    uint8_t backoff;    /* retransmissions or probes in a row */
+    uint8_t duplicate_acks;
+    struct tcp_receive_queue received;
+
+    /* Sending. */
+    uint32_t snd_una, snd_nxt;
+    uint32_t snd_max; /* the highest ever sent; snd_nxt goes back after a timeout */
+    uint32_t snd_wnd, snd_wnd_max;
+    uint32_t snd_wl1, snd_wl2;
+    uint32_t iss;
+    uint16_t mss;              /* payload of a full segment, options already taken off */
+    uint8_t header_bytes;      /* of `header` */
+    uint8_t recovery;          /* enum tcp_recovery */
+    uint32_t recover;          /* snd_max when recovery began */
+    uint32_t retransmitted_to; /* HighRxt of RFC 6675 */
+    uint32_t rescued_to;       /* RescueRxt */
+    struct tcp_send_queue queue;
+    struct tcp_congestion congestion;
+
+    /* Time. */
+    uint64_t last_heard_ns;
+    uint64_t unanswered_ns; /* since when something waits for an acknowledgement */
+    uint64_t last_sent_ns;
+    uint64_t rtt_start_ns;
+    uint32_t rtt_seq; /* acknowledged: the sample ends */
+    uint32_t srtt_us, rttvar_us;
+    uint32_t rto_ms; /* without backoff */
+    uint32_t ts_offset;
+    uint64_t challenge_ns;            /* the last challenge or refused segment's acknowledgement */
+    uint64_t due_ns[TCP_TIMER_COUNT]; /* WHEEL_NEVER: not running */
+    struct timer timer;               /* at or before the earliest of due_ns */
+
+    struct list_node output;       /* has something to send this round */
+    struct list_node member;       /* among orphans, those that wait for memory, or doomed */
+    struct tcp_listener *listener; /* while accept_pending */
+    struct neighbour *neighbour;
+    struct ip_address next_hop;
+    uint8_t header[96]; /* Ethernet, IP, TCP and its timestamp option as they begin each frame */
+
+    struct tcp_scoreboard sacked;
+};
+
+static_assert(sizeof(struct tcp_conn) <= 1024, "100,000 idle connections must fit in 100 MiB");
+
+struct tcp_listener {
+    struct ip_address at; /* any: all zero */
+    uint16_t port;        /* 0: not in use */
+    struct listen_request request;
+};
+
+/* Handshake of a client, in one cache line. */
+struct tcp_half_open {
+    struct tcp_tuple tuple;
+    uint32_t iss, irs;
+    uint32_t ts_recent;
+    uint16_t mss;
+    uint8_t window_scale;                        /* TCP_SCALE_NONE */
+    uint8_t timestamps : 1, sack : 1, sends : 4; /* sends: of the SYN,ACK */
+    uint32_t next, prev;                         /* those with as many sends, oldest first */
+    uint32_t due_ms;
+};
+static_assert(sizeof(struct tcp_half_open) <= 64, "a SYN must cost an attacker more than us");
+
+struct tcp_time_wait {
+    struct tcp_tuple tuple;
+    uint32_t snd_nxt, rcv_nxt;
+    uint32_t ts_recent;
+    uint32_t next, prev; /* oldest first */
+    uint32_t due_ms;
+    uint16_t acked_ms; /* when an acknowledgement was last sent, for its rate */
+    uint8_t timestamps;
+};
+static_assert(sizeof(struct tcp_time_wait) <= 64, "a relay has thousands of these");
+
+#define TCP_HALF_OPEN_SENDS 5u
+
+struct tcp_queue { /* of entries by number */
+    uint32_t first, last;
+};
+
+/* TCP's part of a stack. */
+struct tcp {
+    struct tcp_table table;
+    struct slab conns, half_opens, time_waits;
+    struct tcp_pieces *pieces;
+    struct tcp_listener *listeners;
+    struct list_node ready;   /* streams with events, stream.ready */
+    struct list_node output;  /* connections with something to send */
+    struct list_node orphans; /* oldest first */
+    struct list_node hungry;  /* -ENOMEM was answered */
+    struct list_node doomed;
+    uint32_t orphan_count;
+    uint32_t held_mbufs; /* received, not consumed */
+    struct tcp_queue half_open_queues[TCP_HALF_OPEN_SENDS];
+    struct tcp_queue time_wait_queue;
+    struct timer half_open_timer, time_wait_timer;
+    struct siphash_key isn_key, port_key, cookie_key, timestamp_key;
+    uint16_t port_steps[64]; /* RFC 6056 algorithm 4: a counter for each class of destinations */
+    uint8_t rcv_scale;
+    uint64_t cookie_sent_ns; /* the last; 0: never */
+};
+
+/* tcp_input.c */
+/* Reads header and options; the checksum is checked too. False: refused and counted; the frame
+ * stays the caller's. */
+bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
+                      uint16_t ip_offset);
+void tcp_input(struct stack *stack, struct tcp_segment *segment); /* the frame is given */
+/* False: no connection, half-open or TIME-WAIT entry has this tuple. */
+bool tcp_knows(struct stack *stack, const struct tcp_segment *segment);
+void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, uint32_t seq,
+                           int error, uint16_t mtu);
+/* RFC 5961: a hint that our view is newer than the peer's, at a bounded rate. */
+void tcp_challenge(struct tcp_conn *conn);
+void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment); /* synchronized states */
+
+/* tcp_options.c */
+bool tcp_options_read(struct tcp_segment *segment, const uint8_t *options, size_t size);
+/* Of a SYN or SYN,ACK; returns their length, a multiple of 4. Room: 40 bytes. */
+size_t tcp_options_write_syn(uint8_t *options, uint16_t mss, uint8_t scale, bool sack,
+                             const uint32_t *ts_value_and_echo);
+size_t tcp_options_write_sack(uint8_t *options, const struct tcp_range *ranges, size_t count);
+
+/* tcp_ack.c */
+/* False: the segment must not be looked at further. */
+bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment);
+void tcp_window_arrives(struct tcp_conn *conn, const struct tcp_segment *segment);
+void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns);
+
+/* tcp_receive.c */
+/* The part of the payload that lies in the window is kept. segment->frame becomes NULL when it is. */
+void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment);
+/* Early bytes as SACK tells them, the newest first. Returns how many ranges. */
+size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, size_t max);
+size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count);
+void tcp_receive_consume(struct tcp_conn *conn, size_t bytes);
+void tcp_receive_clear(struct tcp_conn *conn);
+/* The window to tell, as it stands in the header; moves rcv_edge. */
+uint16_t tcp_receive_window(struct tcp_conn *conn);
+uint16_t tcp_syn_window(const struct stack *stack); /* in a SYN it is never scaled */
+void tcp_receive_acked(struct tcp_conn *conn);      /* an acknowledgement has left */
+
+/* tcp_output.c */
+void tcp_output_wanted(struct tcp_conn *conn); /* joins the round's output */
+void tcp_output(struct tcp_conn *conn);
+void tcp_output_ack(struct tcp_conn *conn);
+void tcp_output_syn(struct tcp_conn *conn); /* SYN, or SYN,ACK in SYN_RECEIVED */
+void tcp_output_reset(struct tcp_conn *conn);
+void tcp_output_probe(struct tcp_conn *conn); /* one byte into a closed window */
+void tcp_output_keepalive(struct tcp_conn *conn);
+void tcp_output_template(struct tcp_conn *conn);  /* the header that frames begin with */
+uint32_t tcp_flight(const struct tcp_conn *conn); /* bytes under way, as far as we know */
+
+/* tcp_timer.c */
+void tcp_timers_open(struct tcp_conn *conn);
+void tcp_timer_set(struct tcp_conn *conn, enum tcp_timer timer, uint64_t due_ns);
+static inline void tcp_timer_clear(struct tcp_conn *conn, enum tcp_timer timer)
+{
+    conn->due_ns[timer] = WHEEL_NEVER;
+}
+uint64_t tcp_rto_ns(const struct tcp_conn *conn); /* with backoff */
+void tcp_timer_keepalive_start(struct tcp_conn *conn);
+void tcp_timer_fin_wait_2(
+    struct tcp_conn *conn); /* an orphan waits for its peer's FIN only so long */
+
+/* tcp_half_open.c */
+void tcp_half_open_setup(struct stack *stack);
+void tcp_half_open_close(struct stack *stack);
+void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment);
+/* A segment for an entry. NULL: done with; else the connection that the segment now belongs to. */
+struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
+                                       const struct tcp_segment *segment);
+/* An ACK to a listener: perhaps a cookie comes back. NULL: it does not. */
+struct tcp_conn *tcp_cookie_arrives(struct stack *stack, const struct tcp_segment *segment);
+
+/* tcp_cookie.c */
+uint32_t tcp_cookie_make(struct stack *stack, const struct tcp_segment *syn, uint16_t mss);
+uint32_t tcp_cookie_timestamp(struct stack *stack, const struct tcp_segment *syn);
+/* Fills in what the handshake had agreed on. False: not a cookie of ours, or too old. */
+bool tcp_cookie_check(struct stack *stack, const struct tcp_segment *ack,
+                      struct tcp_half_open *entry);
+
+/* tcp_time_wait.c */
+void tcp_time_wait_setup(struct stack *stack);
+void tcp_time_wait_close(struct stack *stack);
+void tcp_time_wait_enter(struct tcp_conn *conn); /* takes the connection's place in the table */
+enum tcp_time_wait_verdict { TCP_TIME_WAIT_DONE, TCP_TIME_WAIT_NEW_SYN };
+enum tcp_time_wait_verdict tcp_time_wait_segment(struct stack *stack, uint32_t index,
+                                                 const struct tcp_segment *segment);
+void tcp_time_wait_forget(struct stack *stack, uint32_t index);
+/* May an outgoing connection take the tuple of this entry (RFC 6191)? */
+bool tcp_time_wait_reusable(struct stack *stack, uint32_t index);
+
+/* tcp_reply.c */
+struct tcp_reply {
+    uint32_t seq, ack;
+    uint16_t window;
+    uint8_t flags;
+    uint8_t options_bytes;
+    uint8_t options[40];
+};
+void tcp_reply(struct stack *stack, const struct tcp_tuple *tuple, const struct tcp_reply *reply);
+void tcp_reply_reset(struct stack *stack, const struct tcp_segment *segment);
+
+/* tcp_open.c */
+int tcp_setup(struct stack *stack);
+void tcp_close_all(struct stack *stack);
+int tcp_listen(struct network *network, const struct listen_request *request,
+               struct listener **listener);
+void tcp_unlisten(struct network *network, struct listener *listener);
+int tcp_connect(struct network *network, const struct connect_request *request,
+                struct stream **stream);
+struct tcp_listener *tcp_listener_find(struct stack *stack, const struct tcp_tuple *tuple);
+uint32_t tcp_initial_sequence(struct stack *stack, const struct tcp_tuple *tuple);
+uint32_t tcp_timestamp_offset(struct stack *stack, const struct tcp_tuple *tuple);
+uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t offset);
+/* A connection with nothing but its tuple, route and timers; in no state. NULL: the bound. */
+struct tcp_conn *tcp_conn_make(struct stack *stack, const struct tcp_tuple *tuple, uint32_t hash);
+/* What a handshake has agreed on. */
+struct tcp_agreed {
+    uint16_t mss;         /* the peer's option; 0: none */
+    uint8_t window_scale; /* TCP_SCALE_NONE */
+    bool timestamps, sack;
+};
+void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed);
+void tcp_conn_established(struct tcp_conn *conn);
+
+/* tcp_stream.c */
+extern const struct stream_ops tcp_stream_ops;
+void tcp_event(struct tcp_conn *conn, uint32_t events);
+unsigned tcp_deliver(struct stack *stack); /* the round's events */
+void tcp_hungry_feed(struct stack *stack);
+/* Over, for whatever reason; the session learns `error`. The memory stays until the round's end. */
+void tcp_conn_end(struct tcp_conn *conn, int error);
+void tcp_conn_abort(struct tcp_conn *conn, int error); /* with RST */
+void tcp_doomed_free(struct stack *stack);

@@ -1,0 +1,236 @@
+#include "engine/net/stack_private.h"
+
+#define RTO_MIN_MS 200u   /* Linux's; RFC 6298 says 1 s, which a loss in a LAN should not cost */
+#define RTO_MAX_MS 60000u /* RFC 6298 §2.4: at least 60 s */
+
+/* RFC 6298 §2, in microseconds. */
+void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
+{
+    uint32_t rtt_us = (uint32_t)(rtt_ns / 1000);
+    rtt_us = rtt_us == 0 ? 1 : rtt_us;
+    if (conn->srtt_us == 0) {
+        conn->srtt_us = rtt_us;
+        conn->rttvar_us = rtt_us / 2;
+    } else {
+        uint32_t error = rtt_us > conn->srtt_us ? rtt_us - conn->srtt_us : conn->srtt_us - rtt_us;
+        conn->rttvar_us = conn->rttvar_us - conn->rttvar_us / 4 + error / 4;
+        conn->srtt_us = conn->srtt_us - conn->srtt_us / 8 + rtt_us / 8;
+        conn->srtt_us = conn->srtt_us == 0 ? 1 : conn->srtt_us;
+    }
+    uint64_t variation_us = 4ull * conn->rttvar_us;
+    variation_us = variation_us > RTO_MIN_MS * 1000ull ? variation_us : RTO_MIN_MS * 1000ull;
+    uint64_t rto_ms = (conn->srtt_us + variation_us + 999) / 1000;
+    conn->rto_ms = (uint32_t)(rto_ms < RTO_MAX_MS ? rto_ms : RTO_MAX_MS);
+}
+
+/* Karn: bytes that were sent twice tell nothing, but by their timestamp. */
+static void rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    struct stack *stack = conn->stack;
+    if (conn->rtt_timing) {
+        if (seq_at_or_before(conn->rtt_seq, segment->ack)) {
+            conn->rtt_timing = false;
+            tcp_rtt_sample(conn, stack->now_ns - conn->rtt_start_ns);
+        }
+        return;
+    }
+    if (segment->has_timestamp && (conn->backoff > 0 || conn->srtt_us == 0)) {
+        uint32_t passed_ms = tcp_timestamp_now(stack, conn->ts_offset) - segment->ts_echo;
+        if (passed_ms < RTO_MAX_MS) {
+            tcp_rtt_sample(conn, (uint64_t)passed_ms * MS_NS);
+        }
+    }
+}
+
+/* Returns bytes that are news. Ranges at or below the cumulative acknowledgement are reports of
+ * duplicates (RFC 2883). */
+static uint32_t sack_read(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    uint32_t news = 0;
+    for (unsigned i = 0; conn->sack && i < segment->sack_count; i++) {
+        struct tcp_range range = segment->sacks[i];
+        if (seq_before(segment->ack, range.begin) && seq_before(range.begin, range.end) &&
+            seq_at_or_before(range.end, conn->snd_max)) {
+            news += tcp_scoreboard_add(&conn->sacked, range);
+        }
+    }
+    return news;
+}
+
+static void recovery_begin(struct tcp_conn *conn)
+{
+    struct tcp_congestion *congestion = &conn->congestion;
+    conn->stack->counters.tcp_fast_retransmits++;
+    congestion->ops->lost(congestion, tcp_flight(conn), conn->stack->now_ns);
+    conn->recovery = TCP_FAST_RECOVERY;
+    conn->recover = conn->snd_max;
+    conn->retransmitted_to = conn->snd_una;
+    conn->rescued_to = conn->snd_una;
+    conn->rtt_timing = false;
+    conn->retransmit_head = true;
+    congestion->cwnd = congestion->ssthresh;
+    if (!conn->sack) {
+        congestion->cwnd += TCP_DUPLICATE_THRESHOLD * conn->mss; /* RFC 5681 §3.2 step 3 */
+    }
+}
+
+static void duplicate_arrives(struct tcp_conn *conn)
+{
+    conn->stack->counters.tcp_duplicate_acks_in++;
+    conn->duplicate_acks += conn->duplicate_acks < UINT8_MAX;
+    switch ((enum tcp_recovery)conn->recovery) {
+    case TCP_OPEN:
+        /* After a timeout, duplicates of what was sent needlessly must not look like a loss:
+         * RFC 6582 §3.2 step 2. */
+        if (!seq_before(conn->snd_una, conn->recover) &&
+            (conn->duplicate_acks >= TCP_DUPLICATE_THRESHOLD ||
+             tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una, conn->mss) !=
+                 conn->snd_una)) {
+            recovery_begin(conn);
+        }
+        break;
+    case TCP_FAST_RECOVERY:
+        if (!conn->sack) {
+            conn->congestion.cwnd += conn->mss;
+        }
+        break;
+    case TCP_LOSS_RECOVERY:
+        break;
+    }
+    tcp_output_wanted(conn);
+}
+
+static void recovery_end(struct tcp_conn *conn)
+{
+    struct tcp_congestion *congestion = &conn->congestion;
+    if (conn->recovery == TCP_FAST_RECOVERY) {
+        uint32_t flight = tcp_flight(conn);
+        uint32_t floor = (flight > conn->mss ? flight : conn->mss) + conn->mss;
+        congestion->cwnd = congestion->ssthresh;
+        if (!conn->sack && floor < congestion->cwnd) {
+            congestion->cwnd = floor; /* RFC 6582 §3.2 step 3: no burst */
+        }
+    }
+    conn->stack->counters.tcp_recoveries++;
+    conn->recovery = TCP_OPEN;
+}
+
+static void window_grow(struct tcp_conn *conn, uint32_t acked)
+{
+    struct tcp_congestion *congestion = &conn->congestion;
+    uint64_t now_ns = conn->stack->now_ns, srtt_ns = conn->srtt_us * 1000ull;
+    switch ((enum tcp_recovery)conn->recovery) {
+    case TCP_OPEN:
+        if (conn->window_limited) {
+            congestion->ops->acked(congestion, acked, now_ns, srtt_ns);
+        }
+        break;
+    case TCP_FAST_RECOVERY:
+        if (!seq_before(conn->snd_una, conn->recover)) {
+            recovery_end(conn);
+        } else if (!conn->sack) {
+            /* A partial acknowledgement: the next hole is known. Deflate by what has left. */
+            conn->retransmit_head = true;
+            congestion->cwnd -=
+                acked < congestion->cwnd - conn->mss ? acked : congestion->cwnd - conn->mss;
+            congestion->cwnd += acked >= conn->mss ? conn->mss : 0;
+        }
+        break;
+    case TCP_LOSS_RECOVERY:
+        congestion->ops->acked(congestion, acked, now_ns, srtt_ns);
+        if (!seq_before(conn->snd_una, conn->recover)) {
+            recovery_end(conn);
+        }
+        break;
+    }
+}
+
+static void tell_session(struct tcp_conn *conn, uint32_t bytes)
+{
+    if (bytes > 0 && conn->queue.bytes == 0) {
+        tcp_event(conn, STREAM_DRAINED);
+    }
+    if (conn->write_waits && conn->queue.bytes <= STREAM_QUEUED_BYTES_MAX / 2) {
+        conn->write_waits = false;
+        tcp_event(conn, STREAM_WRITABLE);
+    }
+}
+
+static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    struct stack *stack = conn->stack;
+    uint32_t acked = segment->ack - conn->snd_una;
+    uint32_t bytes = acked < conn->queue.bytes ? acked : conn->queue.bytes;
+    rtt_read(conn, segment);
+    conn->fin_acked |= acked > bytes; /* what is acknowledged beyond the bytes is the FIN */
+    tcp_send_queue_acked(&conn->queue, bytes);
+    stack->counters.tcp_out_bytes += bytes;
+    conn->snd_una = segment->ack;
+    conn->snd_nxt = seq_max(conn->snd_nxt, conn->snd_una);
+    conn->retransmitted_to = seq_max(conn->retransmitted_to, conn->snd_una);
+    if (conn->sacked.count > 0) {
+        tcp_scoreboard_advance(&conn->sacked, conn->snd_una);
+    }
+    conn->duplicate_acks = 0;
+    conn->backoff = 0;
+    conn->unanswered_ns = stack->now_ns;
+    window_grow(conn, acked);
+    if (conn->snd_una == conn->snd_max) {
+        tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);
+    } else if (conn->due_ns[TCP_TIMER_RETRANSMIT] != WHEEL_NEVER) {
+        /* Only news restart it: else a peer that repeats itself could hold off the repair for ever. */
+        tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
+    }
+    tell_session(conn, bytes);
+    if (conn->queue.bytes > 0 || (conn->fin_wanted && !conn->fin_acked)) {
+        tcp_output_wanted(conn);
+    }
+}
+
+/* RFC 9293 §3.10.7.4: only newer segments change the window. Returns true when it has changed. */
+static bool window_read(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    uint32_t window = (uint32_t)segment->window << conn->snd_scale;
+    uint32_t before = conn->snd_wnd;
+    if (seq_before(segment->seq, conn->snd_wl1) ||
+        (segment->seq == conn->snd_wl1 && seq_before(segment->ack, conn->snd_wl2))) {
+        return false;
+    }
+    conn->snd_wl1 = segment->seq;
+    conn->snd_wl2 = segment->ack;
+    conn->snd_wnd = window;
+    conn->snd_wnd_max = window > conn->snd_wnd_max ? window : conn->snd_wnd_max;
+    if (window > before) {
+        tcp_output_wanted(conn);
+    }
+    return window != before;
+}
+
+bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    /* RFC 5961 §5.2. */
+    if (seq_before(conn->snd_max, segment->ack) ||
+        seq_before(segment->ack, conn->snd_una - conn->snd_wnd_max)) {
+        tcp_challenge(conn);
+        return false;
+    }
+    conn->keepalives = 0;
+    if (seq_before(segment->ack, conn->snd_una)) {
+        return true; /* overtaken; its payload may still be of use */
+    }
+    bool in_flight = conn->snd_nxt != conn->snd_una;
+    bool window_changed = window_read(conn, segment);
+    uint32_t news = sack_read(conn, segment);
+    if (segment->ack != conn->snd_una) {
+        advance(conn, segment);
+        return true;
+    }
+    if (in_flight && (news > 0 || (!conn->sack && !window_changed && segment->payload_bytes == 0 &&
+                                   (segment->flags & TCP_FIN) == 0))) {
+        duplicate_arrives(conn);
+    }
+    if (conn->snd_wnd == 0 && conn->due_ns[TCP_TIMER_PROBE] != WHEEL_NEVER) {
+        conn->unanswered_ns = conn->stack->now_ns; /* alive, only not reading */
+    }
+    return true;
+}

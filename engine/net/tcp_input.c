@@ -1,0 +1,464 @@
+#include "engine/net/checksum.h"
+#include "engine/net/stack_private.h"
+
+#define CHALLENGE_EVERY_NS (200 * MS_NS)
+#define TS_RECENT_VALID_MS (24u * 24 * 3600 * 1000) /* RFC 7323 §5.5 */
+
+static bool checksum_right(const struct rte_mbuf *frame, const struct rte_ipv4_hdr *ip,
+                           uint32_t tcp_offset, uint32_t tcp_bytes)
+{
+    switch (frame->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
+    case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
+        return true;
+    case RTE_MBUF_F_RX_L4_CKSUM_BAD:
+        return false;
+    default:
+        break;
+    }
+    uint64_t sum =
+        (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) + htons((uint16_t)tcp_bytes);
+    return checksum_finish(checksum_add_frame(sum, frame, tcp_offset, tcp_bytes)) == 0;
+}
+
+bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
+                      uint16_t ip_offset)
+{
+    const struct rte_ipv4_hdr *ip =
+        rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ip_offset);
+    uint32_t offset = ip_offset + (ip->version_ihl & 15u) * 4u;
+    uint32_t bytes = frame->pkt_len - offset;
+    const struct rte_tcp_hdr *tcp =
+        rte_pktmbuf_mtod_offset(frame, const struct rte_tcp_hdr *, offset);
+    uint32_t header_bytes =
+        frame->data_len >= offset + TCP_HEADER_BYTES ? tcp->data_off / 16u * 4u : 0;
+    if (header_bytes < TCP_HEADER_BYTES || header_bytes > bytes ||
+        frame->data_len < offset + header_bytes || !checksum_right(frame, ip, offset, bytes) ||
+        tcp->src_port == 0 || tcp->dst_port == 0) {
+        stack->counters.tcp_in_errors++;
+        return false;
+    }
+    *segment = (struct tcp_segment){
+        .frame = frame,
+        .tuple = {.local = ip_address_of_ipv4(ip->dst_addr),
+                  .remote = ip_address_of_ipv4(ip->src_addr),
+                  .local_port = ntohs(tcp->dst_port),
+                  .remote_port = ntohs(tcp->src_port)},
+        .seq = ntohl(tcp->sent_seq),
+        .ack = ntohl(tcp->recv_ack),
+        .payload_bytes = bytes - header_bytes,
+        .payload_offset = (uint16_t)(offset + header_bytes),
+        .window = ntohs(tcp->rx_win),
+        .flags = tcp->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK),
+        .window_scale = TCP_SCALE_NONE,
+    };
+    segment->hash = tcp_table_hash(&stack->tcp.table, &segment->tuple);
+    if (header_bytes > TCP_HEADER_BYTES &&
+        !tcp_options_read(segment, (const uint8_t *)(tcp + 1), header_bytes - TCP_HEADER_BYTES)) {
+        stack->counters.tcp_in_errors++;
+        return false;
+    }
+    return true;
+}
+
+void tcp_challenge(struct tcp_conn *conn)
+{
+    struct stack *stack = conn->stack;
+    if (conn->challenge_ns != 0 && stack->now_ns - conn->challenge_ns < CHALLENGE_EVERY_NS) {
+        stack->counters.tcp_acks_rate_limited++;
+        return;
+    }
+    conn->challenge_ns = stack->now_ns;
+    stack->counters.tcp_challenge_acks++;
+    tcp_output_ack(conn);
+}
+
+/* RFC 9293 §3.10.7.3. False: the segment is done with. */
+static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
+{
+    struct stack *stack = conn->stack;
+    bool ack = (segment->flags & TCP_ACK) != 0;
+    if (ack && segment->ack != conn->iss + 1) {
+        tcp_reply_reset(stack, segment);
+        return false;
+    }
+    if ((segment->flags & TCP_RST) != 0) {
+        if (ack) {
+            stack->counters.tcp_attempt_fails++;
+            tcp_conn_end(conn, -ECONNREFUSED);
+        }
+        return false;
+    }
+    if ((segment->flags & TCP_SYN) == 0) {
+        return false;
+    }
+    const struct tcp_agreed agreed = {.mss = segment->mss,
+                                      .window_scale = segment->window_scale,
+                                      .timestamps = segment->has_timestamp,
+                                      .sack = segment->sack_permitted};
+    conn->irs = segment->seq;
+    conn->rcv_nxt = segment->seq + 1;
+    conn->rcv_edge = conn->rcv_nxt + tcp_syn_window(stack);
+    conn->last_ack_sent = conn->rcv_nxt;
+    conn->ts_recent = segment->ts_value;
+    conn->ts_recent_ms = stack_now_ms(stack);
+    tcp_conn_agree(conn, &agreed);
+    conn->snd_wnd = segment->window; /* never scaled in a SYN */
+    conn->snd_wnd_max = segment->window;
+    conn->snd_wl1 = segment->seq;
+    conn->snd_wl2 = segment->ack;
+    conn->backoff = 0;
+    if (!ack) {
+        conn->state = TCP_SYN_RECEIVED;
+        tcp_output_syn(conn);
+        return false;
+    }
+    if (conn->rtt_timing) {
+        conn->rtt_timing = false;
+        tcp_rtt_sample(conn, stack->now_ns - conn->rtt_start_ns);
+    }
+    conn->snd_una = segment->ack;
+    conn->snd_nxt = segment->ack;
+    tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);
+    tcp_conn_established(conn);
+    tcp_event(conn, STREAM_CONNECTED);
+    conn->ack_now = true;
+    tcp_output_wanted(conn);
+    segment->seq++;
+    segment->flags &= (uint8_t)~TCP_SYN;
+    return true;
+}
+
+/* RFC 7323 §5.3 R1. False: an old duplicate, or one without the option that both have agreed on. */
+static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    struct stack *stack = conn->stack;
+    if (!conn->timestamps || (segment->flags & TCP_RST) != 0) {
+        return true;
+    }
+    if (!segment->has_timestamp) {
+        stack->counters.tcp_paws_refused++;
+        return false;
+    }
+    if (seq_before(segment->ts_value, conn->ts_recent) &&
+        stack_now_ms(stack) - conn->ts_recent_ms < TS_RECENT_VALID_MS) {
+        stack->counters.tcp_paws_refused++;
+        if (segment->payload_bytes > 0) {
+            conn->ack_now = true; /* its sender may have lost the acknowledgement */
+            tcp_output_wanted(conn);
+        } else {
+            tcp_challenge(conn);
+        }
+        return false;
+    }
+    return true;
+}
+
+/* RFC 9293 §3.10.7.4, first check. An empty segment that was overtaken by its successors is let
+ * pass as long as it is newer than our last acknowledgement. */
+static bool sequence_right(const struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    uint32_t length = tcp_segment_length(segment);
+    uint32_t window = conn->rcv_edge - conn->rcv_nxt;
+    if (length == 0) {
+        return seq_at_or_before(conn->last_ack_sent, segment->seq) &&
+               seq_at_or_before(segment->seq, conn->rcv_edge);
+    }
+    if (window == 0) {
+        return segment->seq == conn->rcv_nxt; /* a probe: its acknowledgement counts */
+    }
+    return seq_before(segment->seq, conn->rcv_edge) &&
+           seq_before(conn->rcv_nxt, segment->seq + length);
+}
+
+static void sequence_wrong(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    conn->stack->counters.tcp_out_of_window++;
+    if ((segment->flags & TCP_RST) != 0) {
+        return;
+    }
+    if (tcp_segment_length(segment) > 0) {
+        conn->ack_now = true;
+        tcp_output_wanted(conn);
+    } else {
+        tcp_challenge(conn); /* keepalives and probes; bounded, or two ends could answer for ever */
+    }
+}
+
+/* RFC 5961 §3.2: only the exact number resets. */
+static void reset_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    if (segment->seq != conn->rcv_nxt) {
+        tcp_challenge(conn);
+        return;
+    }
+    if (conn->state == TCP_SYN_RECEIVED) {
+        conn->stack->counters.tcp_attempt_fails++;
+        tcp_conn_end(conn, -ECONNREFUSED);
+        return;
+    }
+    conn->stack->counters.tcp_established_resets++;
+    /* After both ends are done a reset takes nothing away, unless bytes of ours are on the way. */
+    bool both_done = conn->state == TCP_LAST_ACK || conn->state == TCP_CLOSING;
+    tcp_conn_end(conn, both_done && conn->queue.bytes == 0 ? 0 : -ECONNRESET);
+}
+
+static void time_wait(struct tcp_conn *conn)
+{
+    tcp_output_ack(conn);
+    tcp_time_wait_enter(conn);
+    tcp_conn_end(conn, 0);
+}
+
+static void fin_arrives(struct tcp_conn *conn)
+{
+    conn->fin_early = false;
+    conn->fin_received = true;
+    conn->rcv_nxt++;
+    conn->rcv_edge = seq_max(conn->rcv_edge, conn->rcv_nxt);
+    conn->ack_now = true;
+    tcp_output_wanted(conn);
+    tcp_event(conn, STREAM_HALF_CLOSED);
+    switch ((enum tcp_state)conn->state) {
+    case TCP_ESTABLISHED:
+        conn->state = TCP_CLOSE_WAIT;
+        break;
+    case TCP_FIN_WAIT_1:
+        conn->state = TCP_CLOSING;
+        break;
+    case TCP_FIN_WAIT_2:
+        time_wait(conn);
+        break;
+    case TCP_CLOSED:
+    case TCP_SYN_SENT:
+    case TCP_SYN_RECEIVED:
+    case TCP_CLOSE_WAIT:
+    case TCP_CLOSING:
+    case TCP_LAST_ACK:
+        break;
+    }
+}
+
+/* Our FIN is acknowledged. */
+static void fin_acked(struct tcp_conn *conn)
+{
+    switch ((enum tcp_state)conn->state) {
+    case TCP_FIN_WAIT_1:
+        conn->state = TCP_FIN_WAIT_2;
+        if (conn->released) { /* else the session reads on, for as long as the peer sends */
+            tcp_timer_fin_wait_2(conn);
+        }
+        break;
+    case TCP_CLOSING:
+        time_wait(conn);
+        break;
+    case TCP_LAST_ACK:
+        tcp_conn_end(conn, 0);
+        break;
+    case TCP_CLOSED:
+    case TCP_SYN_SENT:
+    case TCP_SYN_RECEIVED:
+    case TCP_ESTABLISHED:
+    case TCP_FIN_WAIT_2:
+    case TCP_CLOSE_WAIT:
+        break;
+    }
+}
+
+static void timestamp_keep(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    if (segment->has_timestamp && seq_at_or_before(segment->seq, conn->last_ack_sent) &&
+        !seq_before(segment->ts_value, conn->ts_recent)) {
+        conn->ts_recent = segment->ts_value;
+        conn->ts_recent_ms = stack_now_ms(conn->stack);
+    }
+}
+
+/* The ACK that ends a simultaneous open. False: the segment is done with. */
+static bool syn_received_ack(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    if (segment->ack != conn->iss + 1) {
+        tcp_reply_reset(conn->stack, segment);
+        return false;
+    }
+    conn->snd_una = segment->ack;
+    conn->snd_nxt = segment->ack;
+    tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);
+    tcp_conn_established(conn);
+    tcp_event(conn, STREAM_CONNECTED);
+    return true;
+}
+
+/* Payload after the session has gone: RFC 1122 §4.2.2.13 wants it known. */
+static bool nobody_reads(const struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    return conn->released && conn->fin_acked &&
+           seq_before(conn->rcv_nxt, segment->seq + segment->payload_bytes);
+}
+
+static void payload_arrives(struct tcp_conn *conn, struct tcp_segment *segment)
+{
+    uint32_t end = segment->seq + segment->payload_bytes;
+    bool fin = (segment->flags & TCP_FIN) != 0;
+    if (conn->fin_received) {
+        return;
+    }
+    if (segment->payload_bytes > 0) {
+        tcp_receive_payload(conn, segment);
+    }
+    if (fin && !seq_before(end, conn->rcv_nxt) && seq_at_or_before(end, conn->rcv_edge)) {
+        conn->fin_early = true;
+        conn->fin_seq = end;
+    }
+    if (conn->fin_early && conn->rcv_nxt == conn->fin_seq) {
+        fin_arrives(conn);
+    }
+}
+
+static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segment)
+{
+    if (!timestamp_right(conn, segment)) {
+        return;
+    }
+    if (!sequence_right(conn, segment)) {
+        sequence_wrong(conn, segment);
+        return;
+    }
+    conn->last_heard_ns = conn->stack->now_ns;
+    if ((segment->flags & TCP_RST) != 0) {
+        reset_arrives(conn, segment);
+        return;
+    }
+    if ((segment->flags & TCP_SYN) != 0) {
+        tcp_challenge(conn); /* RFC 5961 §4 */
+        return;
+    }
+    if ((segment->flags & TCP_ACK) == 0) {
+        return;
+    }
+    timestamp_keep(conn, segment);
+    if (conn->state == TCP_SYN_RECEIVED && !syn_received_ack(conn, segment)) {
+        return;
+    }
+    bool was_acked = conn->fin_acked;
+    if (!tcp_ack_arrives(conn, segment)) {
+        return;
+    }
+    if (conn->fin_acked && !was_acked) {
+        fin_acked(conn);
+    }
+    if (conn->state == TCP_CLOSED) {
+        return;
+    }
+    if (nobody_reads(conn, segment)) {
+        tcp_conn_abort(conn, -ECONNRESET);
+        return;
+    }
+    payload_arrives(conn, segment);
+}
+
+void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment)
+{
+    if (conn->state == TCP_SYN_SENT) {
+        if (!syn_sent_segment(conn, segment)) {
+            return;
+        }
+    } else if (conn->state == TCP_SYN_RECEIVED && (segment->flags & TCP_SYN) != 0 &&
+               segment->seq == conn->irs) {
+        /* Both opened at once: the peer's SYN comes again with its ACK. */
+        segment->seq++;
+        segment->flags &= (uint8_t)~TCP_SYN;
+        conn->ack_now = true;
+        tcp_output_wanted(conn);
+    }
+    synchronized_segment(conn, segment);
+}
+
+/* A segment that no connection claims. */
+static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
+{
+    uint8_t kind = segment->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+    struct tcp_listener *listener = tcp_listener_find(stack, &segment->tuple);
+    if ((kind & TCP_RST) != 0) {
+        return;
+    }
+    if (kind == TCP_SYN && listener != NULL) {
+        tcp_half_open_syn(stack, segment);
+        return;
+    }
+    if (kind == TCP_ACK && listener != NULL) {
+        struct tcp_conn *conn = tcp_cookie_arrives(stack, segment);
+        if (conn != NULL) {
+            tcp_conn_segment(conn, segment);
+            return;
+        }
+    }
+    if (kind != TCP_SYN && stack->shard_count > 1 && stack->hand_over != NULL &&
+        stack->hand_over(stack->owner, segment->frame) == 0) {
+        segment->frame = NULL;
+        stack->counters.tcp_handed_over++;
+        return;
+    }
+    tcp_reply_reset(stack, segment);
+}
+
+void tcp_input(struct stack *stack, struct tcp_segment *segment)
+{
+    stack->counters.tcp_in_segments++;
+    struct tcp_found found = tcp_table_find(&stack->tcp.table, &segment->tuple, segment->hash);
+    struct tcp_conn *conn;
+    switch (found.kind) {
+    case TCP_CONN:
+        tcp_conn_segment(slab_at(&stack->tcp.conns, found.index), segment);
+        break;
+    case TCP_HALF_OPEN:
+        conn = tcp_half_open_segment(stack, found.index, segment);
+        if (conn != NULL) {
+            tcp_conn_segment(conn, segment);
+        }
+        break;
+    case TCP_TIME_WAITING:
+        if (tcp_time_wait_segment(stack, found.index, segment) == TCP_TIME_WAIT_NEW_SYN) {
+            tcp_time_wait_forget(stack, found.index);
+            unknown_segment(stack, segment);
+        }
+        break;
+    case TCP_NOTHING:
+        unknown_segment(stack, segment);
+        break;
+    }
+    rte_pktmbuf_free(segment->frame);
+}
+
+bool tcp_knows(struct stack *stack, const struct tcp_segment *segment)
+{
+    return tcp_table_find(&stack->tcp.table, &segment->tuple, segment->hash).kind != TCP_NOTHING;
+}
+
+/* RFC 5927: only what quotes a segment that is under way is listened to, and an established
+ * connection is never ended by it. */
+void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, uint32_t seq,
+                           int error, uint16_t mtu)
+{
+    struct tcp_found found =
+        tcp_table_find(&stack->tcp.table, tuple, tcp_table_hash(&stack->tcp.table, tuple));
+    struct tcp_conn *conn = found.kind == TCP_CONN ? slab_at(&stack->tcp.conns, found.index) : NULL;
+    if (conn == NULL || seq_before(seq, conn->snd_una) || !seq_before(seq, conn->snd_max)) {
+        stack->counters.icmp_in_errors++;
+        return;
+    }
+    if (error == -EMSGSIZE) {
+        uint32_t headers =
+            IPV4_BYTES + TCP_HEADER_BYTES + (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
+        uint32_t mss = mtu > headers + TCP_MSS_DEFAULT - 40 ? mtu - headers : TCP_MSS_DEFAULT - 40;
+        if (mss < conn->mss) {
+            conn->mss = (uint16_t)mss;
+            conn->retransmit_head = true;
+            tcp_output_wanted(conn);
+        }
+    } else if (conn->state == TCP_SYN_SENT) {
+        stack->counters.tcp_attempt_fails++;
+        tcp_conn_end(conn, error);
+    } else {
+        conn->stream.error = error; /* told only if it comes to an end by itself */
+    }
+}

@@ -1,0 +1,341 @@
+#include "engine/net/stack_private.h"
+#include "engine/net/tcp_frame.h"
+
+void tcp_output_wanted(struct tcp_conn *conn)
+{
+    if (list_empty(&conn->output)) {
+        list_append(&conn->stack->tcp.output, &conn->output);
+    }
+}
+
+/* Where the bytes end that are queued; the FIN's number, when there will be one. */
+static uint32_t data_end(const struct tcp_conn *conn)
+{
+    return conn->snd_una + conn->queue.bytes;
+}
+
+static bool fin_pending(const struct tcp_conn *conn)
+{
+    return conn->fin_wanted && !conn->fin_acked;
+}
+
+uint32_t tcp_flight(const struct tcp_conn *conn)
+{
+    uint32_t flight = conn->snd_nxt - conn->snd_una;
+    if (conn->sacked.count == 0) {
+        return flight;
+    }
+    if (conn->recovery == TCP_FAST_RECOVERY) {
+        return tcp_scoreboard_pipe(&conn->sacked, conn->snd_una, conn->snd_max,
+                                   conn->retransmitted_to, conn->mss);
+    }
+    for (unsigned i = 0; i < conn->sacked.count; i++) {
+        const struct tcp_range *range = &conn->sacked.ranges[i];
+        if (seq_before(range->begin, conn->snd_nxt)) {
+            flight -= seq_min(range->end, conn->snd_nxt) - range->begin;
+        }
+    }
+    return flight;
+}
+
+static void hand_to_neighbour(struct tcp_conn *conn, struct rte_mbuf *frame)
+{
+    struct stack *stack = conn->stack;
+    if (!ip_address_equal(&conn->neighbour->address, &conn->next_hop)) {
+        conn->neighbour = neighbour_of(stack, &conn->next_hop);
+    }
+    stack->counters.tcp_out_segments++;
+    stack->counters.ip_out_requests++;
+    neighbour_send(stack, conn->neighbour, frame);
+    tcp_receive_acked(conn);
+}
+
+/* What has left: numbers, times, timers. */
+static void departed(struct tcp_conn *conn, const struct tcp_departure *departure)
+{
+    struct stack *stack = conn->stack;
+    uint32_t end = departure->seq + departure->bytes + ((departure->flags & TCP_FIN) != 0);
+    bool idle = conn->snd_nxt == conn->snd_una && conn->snd_max == conn->snd_una;
+    if (seq_before(departure->seq, conn->snd_max)) {
+        stack->counters.tcp_retransmitted_segments++;
+        conn->rtt_timing = false; /* Karn */
+    } else if (!conn->rtt_timing) {
+        conn->rtt_timing = true;
+        conn->rtt_seq = end;
+        conn->rtt_start_ns = stack->now_ns;
+    }
+    if (departure->seq == conn->snd_nxt) {
+        conn->snd_nxt = end;
+    }
+    conn->snd_max = seq_max(conn->snd_max, end);
+    conn->fin_sent |= (departure->flags & TCP_FIN) != 0;
+    conn->last_sent_ns = stack->now_ns;
+    if (idle) {
+        conn->unanswered_ns = stack->now_ns;
+    }
+    tcp_timer_clear(conn, TCP_TIMER_PROBE);
+    if (conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER) {
+        tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
+    }
+}
+
+/* False: no buffers. */
+static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    uint32_t offset = departure->seq - conn->snd_una;
+    uint32_t wanted = departure->bytes;
+    if (wanted > 0) {
+        departure->bytes = tcp_frame_fit(conn, offset, wanted);
+    }
+    uint32_t end = departure->seq + departure->bytes;
+    departure->flags = TCP_ACK;
+    if (end == data_end(conn)) {
+        departure->flags |= departure->bytes > 0 ? TCP_PSH : 0;
+        departure->flags |= fin_pending(conn) ? TCP_FIN : 0;
+    }
+    struct rte_mbuf *frame = tcp_frame_build(conn, departure, offset);
+    if (frame == NULL) {
+        return false;
+    }
+    departed(conn, departure);
+    hand_to_neighbour(conn, frame);
+    return true;
+}
+
+static uint32_t segment_max(const struct tcp_conn *conn)
+{
+    return conn->mss - tcp_frame_options(conn);
+}
+
+/* A retransmission from `seq` on, at most to the end of its hole. */
+static void departure_of_hole(const struct tcp_conn *conn, uint32_t seq,
+                              struct tcp_departure *departure)
+{
+    uint32_t end = tcp_scoreboard_hole_end(&conn->sacked, seq, data_end(conn));
+    uint32_t left = seq_before(seq, end) ? end - seq : 0;
+    uint32_t max = segment_max(conn);
+    *departure = (struct tcp_departure){.seq = seq, .bytes = left < max ? left : max};
+}
+
+/* Bytes that the windows let go now from snd_nxt on; *limited: the congestion window said no. */
+static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    uint32_t seq = conn->snd_nxt;
+    if (seq_before(seq,
+                   conn->snd_max)) { /* again, after a timeout: what the peer holds is left out */
+        seq = tcp_scoreboard_hole(&conn->sacked, seq);
+        conn->snd_nxt = seq;
+    }
+    uint32_t end = data_end(conn), window_end = conn->snd_una + conn->snd_wnd;
+    if (seq_before(end, seq) || (seq == end && !fin_pending(conn))) {
+        return false;
+    }
+    departure_of_hole(conn, seq, departure);
+    uint32_t usable = seq_before(seq, window_end) ? window_end - seq : 0;
+    if (departure->bytes > usable) {
+        /* RFC 9293 §3.8.6.2.1: no crumbs, unless they are half of what there ever was. */
+        if (usable == 0 || usable < conn->snd_wnd_max / 2) {
+            return false;
+        }
+        departure->bytes = usable;
+    }
+    uint32_t flight = tcp_flight(conn), cwnd = conn->congestion.cwnd;
+    if (conn->recovery == TCP_OPEN && !conn->sack) { /* RFC 3042 */
+        cwnd += (conn->duplicate_acks < 2 ? conn->duplicate_acks : 2u) * conn->mss;
+    }
+    if (flight > 0 && flight + departure->bytes > cwnd) {
+        conn->window_limited = true;
+        return false;
+    }
+    return true;
+}
+
+/* NextSeg of RFC 6675 §4, in its order of preference. */
+static bool departure_of_recovery(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    uint32_t from = seq_max(conn->retransmitted_to, conn->snd_una);
+    uint32_t hole = tcp_scoreboard_hole(&conn->sacked, from);
+    uint32_t highest =
+        conn->sacked.count == 0 ? conn->snd_una : conn->sacked.ranges[conn->sacked.count - 1].begin;
+    uint32_t lost_before = tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una, conn->mss);
+    if (tcp_flight(conn) + conn->mss > conn->congestion.cwnd) {
+        return false;
+    }
+    if (seq_before(hole, lost_before)) {
+        departure_of_hole(conn, hole, departure);
+        return true;
+    }
+    if (departure_of_next(conn, departure)) {
+        return true;
+    }
+    if (seq_before(hole, highest)) {
+        departure_of_hole(conn, hole, departure);
+        return true;
+    }
+    if (seq_before(conn->rescued_to, conn->snd_una) && conn->queue.bytes > 0 &&
+        seq_before(from, conn->recover)) {
+        conn->rescued_to = conn->recover;
+        departure_of_hole(conn, tcp_scoreboard_hole(&conn->sacked, from), departure);
+        return departure->bytes > 0;
+    }
+    return false;
+}
+
+static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    if (conn->fin_acked) {
+        return false;
+    }
+    if (conn->retransmit_head && conn->snd_max != conn->snd_una) {
+        departure_of_hole(conn, conn->snd_una, departure);
+        tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT); /* starts anew as it leaves */
+        return true;
+    }
+    conn->retransmit_head = false;
+    if (conn->recovery == TCP_FAST_RECOVERY && conn->sack) {
+        return departure_of_recovery(conn, departure);
+    }
+    return departure_of_next(conn, departure);
+}
+
+/* Something waits, nothing is under way, and the window does not let it go. */
+static void probe_start(struct tcp_conn *conn)
+{
+    if (conn->queue.bytes > 0 && conn->snd_nxt == conn->snd_una &&
+        conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER &&
+        conn->due_ns[TCP_TIMER_PROBE] == WHEEL_NEVER) {
+        conn->backoff = 0;
+        conn->unanswered_ns = conn->stack->now_ns;
+        tcp_timer_set(conn, TCP_TIMER_PROBE, conn->stack->now_ns + tcp_rto_ns(conn));
+    }
+}
+
+static void send_all(struct tcp_conn *conn)
+{
+    struct stack *stack = conn->stack;
+    struct tcp_departure departure;
+    if (conn->snd_nxt == conn->snd_una && conn->queue.bytes > 0 &&
+        stack->now_ns - conn->last_sent_ns > conn->rto_ms * MS_NS) {
+        tcp_congestion_restart(&conn->congestion);
+    }
+    conn->window_limited = false;
+    while (next_departure(conn, &departure)) {
+        bool room = eth_has_room(stack), again = seq_before(departure.seq, conn->snd_max);
+        if (!room || !depart(conn, &departure)) {
+            tcp_output_wanted(conn); /* the next flush goes on */
+            return;
+        }
+        conn->retransmit_head = false;
+        if (conn->recovery == TCP_FAST_RECOVERY && again) {
+            conn->retransmitted_to =
+                seq_max(conn->retransmitted_to, departure.seq + departure.bytes);
+        }
+    }
+    probe_start(conn);
+}
+
+void tcp_output(struct tcp_conn *conn)
+{
+    switch ((enum tcp_state)conn->state) {
+    case TCP_CLOSED:
+    case TCP_SYN_SENT:
+    case TCP_SYN_RECEIVED:
+        return;
+    case TCP_ESTABLISHED:
+    case TCP_FIN_WAIT_1:
+    case TCP_FIN_WAIT_2:
+    case TCP_CLOSE_WAIT:
+    case TCP_CLOSING:
+    case TCP_LAST_ACK:
+        break;
+    }
+    send_all(conn);
+    if (conn->ack_now) {
+        tcp_output_ack(conn);
+    }
+}
+
+static void send_empty(struct tcp_conn *conn, uint32_t seq)
+{
+    const struct tcp_departure departure = {.seq = seq, .flags = TCP_ACK};
+    struct rte_mbuf *frame = tcp_frame_build(conn, &departure, 0);
+    if (frame != NULL) {
+        hand_to_neighbour(conn, frame);
+    }
+}
+
+/* The number of an empty segment: the newest that the peer's window still holds, also while
+ * snd_nxt is back after a timeout; an older one would be refused, and its acknowledgement lost. */
+static uint32_t empty_seq(const struct tcp_conn *conn)
+{
+    return seq_min(conn->snd_max, conn->snd_una + conn->snd_wnd);
+}
+
+void tcp_output_ack(struct tcp_conn *conn)
+{
+    send_empty(conn, empty_seq(conn));
+}
+
+void tcp_output_keepalive(struct tcp_conn *conn)
+{
+    conn->stack->counters.tcp_keepalives++;
+    send_empty(conn, conn->snd_una - 1);
+}
+
+/* What the window lets go, though it is little, or else one byte that it does not. */
+void tcp_output_probe(struct tcp_conn *conn)
+{
+    struct tcp_departure departure = {.seq = conn->snd_una, .bytes = 1, .flags = TCP_ACK | TCP_PSH};
+    conn->stack->counters.tcp_zero_window_probes++;
+    if (conn->snd_wnd > 0) {
+        uint32_t usable = conn->snd_wnd < conn->queue.bytes ? conn->snd_wnd : conn->queue.bytes;
+        departure.bytes = usable < segment_max(conn) ? usable : segment_max(conn);
+        depart(conn, &departure);
+        return;
+    }
+    struct rte_mbuf *frame = tcp_frame_build(conn, &departure, 0);
+    if (frame == NULL) {
+        return;
+    }
+    conn->rtt_timing = false;
+    conn->snd_max = seq_max(conn->snd_max, conn->snd_una + 1);
+    conn->last_sent_ns = conn->stack->now_ns;
+    hand_to_neighbour(conn, frame);
+}
+
+void tcp_output_syn(struct tcp_conn *conn)
+{
+    struct stack *stack = conn->stack;
+    bool answer = conn->state == TCP_SYN_RECEIVED;
+    struct tcp_reply reply = {.seq = conn->iss, .flags = TCP_SYN, .window = tcp_syn_window(stack)};
+    const uint32_t stamps[2] = {tcp_timestamp_now(stack, conn->ts_offset),
+                                answer ? conn->ts_recent : 0};
+    if (answer) {
+        reply.ack = conn->rcv_nxt;
+        reply.flags |= TCP_ACK;
+    }
+    bool scaled = !answer || conn->rcv_scale > 0;
+    reply.options_bytes = (uint8_t)tcp_options_write_syn(
+        reply.options, (uint16_t)(stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES),
+        scaled ? stack->tcp.rcv_scale : TCP_SCALE_NONE, !answer || conn->sack,
+        !answer || conn->timestamps ? stamps : NULL);
+    if (conn->backoff == 0 && !answer) {
+        conn->rtt_timing = true;
+        conn->rtt_seq = conn->iss + 1;
+        conn->rtt_start_ns = stack->now_ns;
+        conn->unanswered_ns = stack->now_ns;
+    } else {
+        conn->rtt_timing = false;
+        stack->counters.tcp_retransmitted_segments += conn->backoff > 0;
+    }
+    tcp_reply(stack, &conn->tuple, &reply);
+    tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
+}
+
+void tcp_output_reset(struct tcp_conn *conn)
+{
+    const struct tcp_reply reply = {
+        .seq = empty_seq(conn), .ack = conn->rcv_nxt, .flags = TCP_RST | TCP_ACK};
+    conn->stack->counters.tcp_out_resets++;
+    tcp_reply(conn->stack, &conn->tuple, &reply);
+}

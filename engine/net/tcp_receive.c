@@ -1,0 +1,360 @@
+#include "engine/net/stack_private.h"
+
+#define EARLY_MAX 512u   /* mbufs of one connection */
+#define MERGE_BYTES 512u /* segments up to this are copied to the end of the one before */
+#define QUICK_ACKS 16u   /* while the peer's window is still small, it grows by acknowledgements */
+#define ACK_DELAY_NS (10 * MS_NS) /* RFC 9293 §3.8.6.3: below 500 ms; a reply takes less */
+#define SACK_MAX 3u               /* ranges beside a timestamp */
+
+static uint32_t *early_seq(struct rte_mbuf *mbuf)
+{
+    return &mbuf->hash.usr;
+}
+
+static uint32_t early_end(struct rte_mbuf *mbuf)
+{
+    return *early_seq(mbuf) + mbuf->data_len;
+}
+
+static void mbuf_drop(struct tcp_conn *conn, struct rte_mbuf *mbuf)
+{
+    mbuf->next = NULL;
+    mbuf->nb_segs = 1;
+    rte_pktmbuf_free_seg(mbuf);
+    conn->stack->tcp.held_mbufs--;
+}
+
+/* May bytes be added behind its own? Only when the memory is ours alone. */
+static bool merge(struct rte_mbuf *tail, const struct rte_mbuf *mbuf)
+{
+    if (tail == NULL || mbuf->data_len > MERGE_BYTES || !RTE_MBUF_DIRECT(tail) ||
+        rte_mbuf_refcnt_read(tail) != 1 || rte_pktmbuf_tailroom(tail) < mbuf->data_len) {
+        return false;
+    }
+    memcpy(rte_pktmbuf_mtod_offset(tail, uint8_t *, tail->data_len),
+           rte_pktmbuf_mtod(mbuf, const void *), mbuf->data_len);
+    tail->data_len = (uint16_t)(tail->data_len + mbuf->data_len);
+    tail->pkt_len = tail->data_len;
+    return true;
+}
+
+/* The next bytes in order. The mbuf is given, and counted as held. */
+static void in_order(struct tcp_conn *conn, struct rte_mbuf *mbuf)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    uint32_t bytes = mbuf->data_len;
+    conn->rcv_nxt += bytes;
+    conn->stack->counters.tcp_in_bytes += bytes;
+    if (conn->released) {
+        mbuf_drop(conn, mbuf);
+        return;
+    }
+    queue->bytes += bytes;
+    if (merge(queue->tail, mbuf)) {
+        conn->stack->counters.tcp_rx_merged++;
+        mbuf_drop(conn, mbuf);
+        return;
+    }
+    mbuf->next = NULL;
+    if (queue->tail == NULL) {
+        queue->head = mbuf;
+    } else {
+        queue->tail->next = mbuf;
+    }
+    queue->tail = mbuf;
+    queue->mbuf_count++;
+}
+
+/* Early ones whose time has come. */
+static void early_join(struct tcp_conn *conn)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    while (queue->early_head != NULL &&
+           seq_at_or_before(*early_seq(queue->early_head), conn->rcv_nxt)) {
+        struct rte_mbuf *mbuf = queue->early_head;
+        queue->early_head = mbuf->next;
+        if (queue->early_head == NULL) {
+            queue->early_tail = NULL;
+        }
+        queue->early_count--;
+        if (seq_at_or_before(early_end(mbuf), conn->rcv_nxt)) {
+            mbuf_drop(conn, mbuf);
+            continue;
+        }
+        rte_pktmbuf_adj(mbuf, (uint16_t)(conn->rcv_nxt - *early_seq(mbuf)));
+        in_order(conn, mbuf);
+    }
+}
+
+/* The link after which an early segment belongs: all before it begin at or before `seq`. */
+static struct rte_mbuf *early_before(struct tcp_receive_queue *queue, uint32_t seq)
+{
+    struct rte_mbuf *before = NULL;
+    if (queue->early_tail != NULL && seq_at_or_before(*early_seq(queue->early_tail), seq)) {
+        return queue->early_tail;
+    }
+    for (struct rte_mbuf *at = queue->early_head;
+         at != NULL && seq_at_or_before(*early_seq(at), seq); at = at->next) {
+        before = at;
+    }
+    return before;
+}
+
+/* Bytes that are known are not replaced: what an attacker guesses later changes nothing. What the
+ * new one covers whole is dropped for it, so that every byte lies here once. */
+static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t seq)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    struct rte_mbuf *before = early_before(queue, seq);
+    if (before != NULL && seq_before(seq, early_end(before))) {
+        uint32_t known = early_end(before) - seq;
+        if (known >= mbuf->data_len) {
+            mbuf_drop(conn, mbuf);
+            return;
+        }
+        rte_pktmbuf_adj(mbuf, (uint16_t)known);
+        seq += known;
+    }
+    struct rte_mbuf **link = before == NULL ? &queue->early_head : &before->next;
+    struct rte_mbuf *after = *link;
+    while (after != NULL && seq_at_or_before(early_end(after), seq + mbuf->data_len)) {
+        *link = after->next;
+        queue->early_count--;
+        mbuf_drop(conn, after);
+        after = *link;
+    }
+    if (after != NULL && seq_before(*early_seq(after), seq + mbuf->data_len)) {
+        rte_pktmbuf_trim(mbuf, (uint16_t)(seq + mbuf->data_len - *early_seq(after)));
+    }
+    *early_seq(mbuf) = seq;
+    mbuf->next = after;
+    *link = mbuf;
+    if (after == NULL) {
+        queue->early_tail = mbuf;
+    }
+    queue->early_count++;
+    queue->early_last = seq;
+    conn->stack->counters.tcp_out_of_order++;
+}
+
+/* Takes the frame apart into mbufs of one segment each, without headers, `skip` bytes of payload
+ * and what lies behind `bytes` of them. */
+static void payload_take(struct tcp_conn *conn, struct tcp_segment *segment, uint32_t skip,
+                         uint32_t bytes)
+{
+    struct rte_mbuf *mbuf = segment->frame;
+    uint32_t offset = segment->payload_offset + skip, seq = segment->seq + skip;
+    segment->frame = NULL;
+    while (mbuf != NULL) {
+        struct rte_mbuf *next = mbuf->next;
+        uint32_t skipped = offset < mbuf->data_len ? offset : mbuf->data_len;
+        uint32_t here = mbuf->data_len - skipped;
+        here = here < bytes ? here : bytes;
+        mbuf->next = NULL;
+        mbuf->nb_segs = 1;
+        mbuf->data_off = (uint16_t)(mbuf->data_off + skipped);
+        mbuf->data_len = (uint16_t)here;
+        mbuf->pkt_len = here;
+        offset -= skipped;
+        bytes -= here;
+        conn->stack->tcp.held_mbufs++;
+        if (here == 0) {
+            mbuf_drop(conn, mbuf);
+        } else if (seq == conn->rcv_nxt) {
+            in_order(conn, mbuf);
+        } else {
+            early_keep(conn, mbuf, seq);
+        }
+        seq += here;
+        mbuf = next;
+    }
+}
+
+/* Buffers are bounded for all connections together; early bytes give way first. */
+static bool may_hold(const struct tcp_conn *conn, bool early)
+{
+    const struct stack *stack = conn->stack;
+    uint32_t max = stack->limits.held_mbuf_max;
+    if (early) {
+        return stack->tcp.held_mbufs < max - max / 4 && conn->received.early_count < EARLY_MAX;
+    }
+    return stack->tcp.held_mbufs < max;
+}
+
+/* RFC 5681 §4.2: two full segments, at once while the peer's window is young, or after a while. */
+static void acknowledge_later(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    bool full = segment->payload_bytes >= conn->rcv_mss;
+    uint32_t waiting = conn->rcv_nxt - conn->last_ack_sent;
+    conn->rcv_mss = full ? (uint16_t)segment->payload_bytes : conn->rcv_mss;
+    if (waiting >= 2u * conn->rcv_mss || (full && conn->quick_acks > 0)) {
+        conn->quick_acks -= conn->quick_acks > 0;
+        conn->ack_now = true;
+        tcp_output_wanted(conn);
+    } else if (conn->due_ns[TCP_TIMER_ACK] == WHEEL_NEVER) {
+        tcp_timer_set(conn, TCP_TIMER_ACK, conn->stack->now_ns + ACK_DELAY_NS);
+    }
+}
+
+void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
+{
+    struct stack *stack = conn->stack;
+    uint32_t before = conn->rcv_nxt, skip = 0, bytes = segment->payload_bytes;
+    if (seq_before(segment->seq, conn->rcv_nxt)) {
+        skip = conn->rcv_nxt - segment->seq;
+        skip = skip < bytes ? skip : bytes;
+    }
+    uint32_t room = conn->rcv_edge - (segment->seq + skip);
+    bytes = bytes - skip < room ? bytes - skip : room;
+    bool early = segment->seq + skip != conn->rcv_nxt;
+    bool gaps = conn->received.early_head != NULL;
+    if (bytes == 0 || !may_hold(conn, early)) {
+        stack->counters.tcp_out_of_order_lost += bytes > 0 && early;
+        stack->counters.tcp_receive_pruned += bytes > 0 && !early;
+        conn->ack_now = true; /* a duplicate or a probe: its sender needs to know where we are */
+        tcp_output_wanted(conn);
+        return;
+    }
+    payload_take(conn, segment, skip, bytes);
+    early_join(conn);
+    if (conn->rcv_nxt != before) {
+        tcp_event(conn, STREAM_READABLE);
+    }
+    if (early || gaps) { /* RFC 5681 §4.2: at once, when there is a gap or one is filled */
+        conn->ack_now = true;
+        tcp_output_wanted(conn);
+        if (!conn->sack && early) {
+            tcp_output_ack(conn); /* without SACK the peer counts them one by one */
+        }
+    } else {
+        acknowledge_later(conn, segment);
+    }
+}
+
+static void sack_add(struct tcp_range *ranges, size_t *count, size_t max, struct tcp_range range,
+                     uint32_t newest)
+{
+    bool first = seq_at_or_before(range.begin, newest) && seq_before(newest, range.end);
+    if (first) {
+        memmove(ranges + 1, ranges, (*count < max ? *count : max - 1) * sizeof(range));
+        ranges[0] = range;
+        *count += *count < max;
+    } else if (*count < max) {
+        ranges[(*count)++] = range;
+    }
+}
+
+size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, size_t max)
+{
+    size_t count = 0;
+    struct rte_mbuf *at = conn->received.early_head;
+    max = max < SACK_MAX ? max : SACK_MAX;
+    while (at != NULL) {
+        struct tcp_range range = {*early_seq(at), early_end(at)};
+        for (at = at->next; at != NULL && *early_seq(at) == range.end; at = at->next) {
+            range.end = early_end(at);
+        }
+        sack_add(ranges, &count, max, range, conn->received.early_last);
+    }
+    return count;
+}
+
+size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count)
+{
+    size_t filled = 0;
+    for (struct rte_mbuf *at = conn->received.head; at != NULL && filled < count; at = at->next) {
+        slices[filled++] = slice_of(rte_pktmbuf_mtod(at, const uint8_t *), at->data_len);
+    }
+    return filled;
+}
+
+/* How far the right edge may go: room for what is not read, less when buffers are short. */
+static uint32_t room_now(const struct tcp_conn *conn)
+{
+    const struct stack *stack = conn->stack;
+    uint32_t room = stack->limits.receive_window_bytes;
+    room = room > conn->received.bytes ? room - conn->received.bytes : 0;
+    if (stack->tcp.held_mbufs > stack->limits.held_mbuf_max / 2 && room > 4u * conn->rcv_mss) {
+        room = 4u * conn->rcv_mss;
+    }
+    return room;
+}
+
+uint16_t tcp_syn_window(const struct stack *stack)
+{
+    uint32_t window = stack->limits.receive_window_bytes;
+    return (uint16_t)(window < UINT16_MAX ? window : UINT16_MAX);
+}
+
+/* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. */
+uint16_t tcp_receive_window(struct tcp_conn *conn)
+{
+    uint32_t told = conn->rcv_edge - conn->rcv_nxt;
+    uint32_t room = room_now(conn), max = (uint32_t)UINT16_MAX << conn->rcv_scale;
+    uint32_t step = conn->stack->limits.receive_window_bytes / 2;
+    step = step < conn->mss ? step : conn->mss;
+    uint32_t window = room >= told + step ? room >> conn->rcv_scale << conn->rcv_scale : told;
+    window = window < told ? told : window;
+    window = window < max ? window : max;
+    uint32_t shown = (window + (1u << conn->rcv_scale) - 1) >> conn->rcv_scale;
+    shown = shown < UINT16_MAX ? shown : UINT16_MAX;
+    conn->rcv_edge = seq_max(conn->rcv_edge, conn->rcv_nxt + (shown << conn->rcv_scale));
+    return (uint16_t)shown;
+}
+
+/* The peer is told without being asked when it stands still or a quarter of the window is free. */
+static void window_update(struct tcp_conn *conn)
+{
+    uint32_t told = conn->rcv_edge - conn->rcv_nxt, room = room_now(conn);
+    uint32_t quarter = conn->stack->limits.receive_window_bytes / 4;
+    uint32_t news = room > told ? room - told : 0;
+    if ((told < conn->mss && news >= conn->mss) || (news >= quarter && news >= 2u * conn->mss)) {
+        conn->ack_now = true;
+        tcp_output_wanted(conn);
+    }
+}
+
+void tcp_receive_consume(struct tcp_conn *conn, size_t bytes)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    check(bytes <= queue->bytes);
+    queue->bytes -= (uint32_t)bytes;
+    while (bytes > 0) {
+        struct rte_mbuf *mbuf = queue->head;
+        if (bytes < mbuf->data_len) {
+            rte_pktmbuf_adj(mbuf, (uint16_t)bytes);
+            break;
+        }
+        bytes -= mbuf->data_len;
+        queue->head = mbuf->next;
+        queue->mbuf_count--;
+        mbuf_drop(conn, mbuf);
+    }
+    if (queue->head == NULL) {
+        queue->tail = NULL;
+    }
+    if (!conn->fin_received && conn->state != TCP_CLOSED) {
+        window_update(conn);
+    }
+}
+
+void tcp_receive_clear(struct tcp_conn *conn)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    struct rte_mbuf *lists[2] = {queue->head, queue->early_head};
+    for (unsigned i = 0; i < 2; i++) {
+        while (lists[i] != NULL) {
+            struct rte_mbuf *mbuf = lists[i];
+            lists[i] = mbuf->next;
+            mbuf_drop(conn, mbuf);
+        }
+    }
+    *queue = (struct tcp_receive_queue){0};
+}
+
+void tcp_receive_acked(struct tcp_conn *conn)
+{
+    conn->last_ack_sent = conn->rcv_nxt;
+    conn->ack_now = false;
+    tcp_timer_clear(conn, TCP_TIMER_ACK);
+}
