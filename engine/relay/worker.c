@@ -1,7 +1,9 @@
 #include "engine/relay/worker.h"
 #include "engine/disk/disk.h"
+#include "engine/net/stack.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
+#include "engine/relay/worker_net.h"
 #include "engine/shard/memory.h"
 #include "engine/sock/sock.h"
 #include "queue/log/log.h"
@@ -187,11 +189,34 @@ static int kernel_open(struct worker *worker)
 
 static int bypass_open(struct worker *worker)
 {
+    struct shard *shard = &worker->shard;
+    const struct relay_conf *conf = worker->settings.conf;
     if (worker->settings.ports == NULL) {
         return 0;
     }
-    logger_line(worker->settings.logger, LOGGER_ERROR, "transport dpdk: the stack is not built in");
-    return -ENOTSUP;
+    const struct conf_port *port = &conf->dpdk.ports[0];
+    const struct stack_settings settings = {
+        .port = worker->settings.ports[0],
+        .queue = (uint16_t)worker->settings.index,
+        .shard_count = (uint16_t)conf->shards,
+        .world = shard->world,
+        .wheel = shard->wheel,
+        .logger = shard->logger,
+        .pool = worker->settings.pool,
+        .addresses = port->addresses,
+        .address_count = port->addresses_count,
+        .gateway = port->gateway,
+        .mtu = (uint16_t)port->mtu,
+        .hand_over = conf->shards > 1 ? worker_net_hand_over : NULL,
+        .share_neighbour = conf->shards > 1 ? worker_net_share_neighbour : NULL,
+        .owner = worker,
+    };
+    int status = stack_open(&worker->bypass, &settings);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "the stack on port %s cannot be opened: %s",
+                    port->name, strerror(-status));
+    }
+    return status;
 }
 
 static int disk_open(struct worker *worker)

@@ -34,7 +34,8 @@ struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
 struct network *worker_bypass(struct worker *worker); /* our own stack, or NULL */
-struct worker *worker_next(struct worker *worker);    /* of the next shard; after the last comes the first */
+struct worker *
+worker_next(struct worker *worker); /* of the next shard; after the last comes the first */
 
 /* The thread's whole life: opens what belongs to it, recovers the spool, tells `started` (0 or -errno), serves
  * until drained, closes. Returns 0, or what went wrong. */

@@ -1,0 +1,83 @@
+#include "engine/relay/worker_net.h"
+#include "engine/net/stack.h"
+#include "engine/relay/worker.h"
+#include <stdlib.h>
+
+struct wandering_frame {
+    struct shard_message message;
+    struct worker *origin;
+    struct worker *at; /* the worker whose shard has it */
+    struct rte_mbuf *frame;
+};
+
+static int frame_send(struct wandering_frame *wandering, struct worker *from)
+{
+    wandering->at = worker_next(from);
+    return shard_send(worker_shard(from), worker_shard(wandering->at), &wandering->message);
+}
+
+static void frame_arrived(struct shard_message *message, struct shard *shard)
+{
+    struct wandering_frame *wandering = list_entry(message, struct wandering_frame, message);
+    struct worker *here = wandering->at;
+    (void)shard;
+    if (here == wandering->origin) {
+        stack_frame_refuse(worker_bypass(here), wandering->frame);
+        free(wandering);
+    } else if (stack_frame_take(worker_bypass(here), wandering->frame)) {
+        free(wandering);
+    } else if (frame_send(wandering, here) < 0) {
+        rte_pktmbuf_free(wandering->frame); /* the peer sends it again */
+        free(wandering);
+    }
+}
+
+int worker_net_hand_over(void *owner, struct rte_mbuf *frame)
+{
+    struct worker *worker = owner;
+    struct wandering_frame *wandering = malloc(sizeof(*wandering));
+    if (wandering == NULL) {
+        return -ENOMEM;
+    }
+    *wandering =
+        (struct wandering_frame){.message = {frame_arrived}, .origin = worker, .frame = frame};
+    int status = frame_send(wandering, worker);
+    if (status < 0) {
+        free(wandering);
+    }
+    return status;
+}
+
+struct neighbour_news {
+    struct shard_message message;
+    struct worker *to;
+    struct endpoint address;
+    uint8_t mac[6];
+};
+
+static void neighbour_arrived(struct shard_message *message, struct shard *shard)
+{
+    struct neighbour_news *news = list_entry(message, struct neighbour_news, message);
+    (void)shard;
+    if (worker_bypass(news->to) != NULL) {
+        stack_neighbour_learn(worker_bypass(news->to), &news->address, news->mac);
+    }
+    free(news);
+}
+
+void worker_net_share_neighbour(void *owner, const struct endpoint *address, const uint8_t mac[6])
+{
+    struct worker *worker = owner;
+    for (struct worker *to = worker_next(worker); to != worker; to = worker_next(to)) {
+        struct neighbour_news *news = malloc(sizeof(*news));
+        if (news == NULL) {
+            return; /* the others ask for themselves */
+        }
+        *news =
+            (struct neighbour_news){.message = {neighbour_arrived}, .to = to, .address = *address};
+        memcpy(news->mac, mac, sizeof(news->mac));
+        if (shard_send(worker_shard(worker), worker_shard(to), &news->message) < 0) {
+            free(news);
+        }
+    }
+}
