@@ -480,8 +480,11 @@ int relay_listen(struct relay *relay)
     for (uint32_t i = 0; i < conf->listen_count; i++) {
         count += conf->listen[i].addresses_count;
     }
+    if (count == 0) {
+        return 0;
+    }
     relay->listeners = calloc(count, sizeof(*relay->listeners));
-    if (relay->listeners == NULL && count > 0) {
+    if (relay->listeners == NULL) {
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < conf->listen_count; i++) {

@@ -434,6 +434,7 @@ void sock_sent(struct sock_stream *s, ssize_t result)
     s->out_bytes -= (size_t)result;
     while (result > 0) {
         struct sock_piece *piece = s->out_first;
+        check(piece != NULL); /* no more was sent than was queued */
         if ((size_t)result < piece->size) {
             piece->bytes += result;
             piece->size -= (size_t)result;

@@ -98,6 +98,7 @@ static void frame_salvage(struct log *log, const struct log_frame *frame, uint32
 
 static void frame_void(struct log *log, struct log_frame *frame)
 {
+    check(frame->segment != NULL);
     uint32_t start = frame->piece == 0 ? SEGMENT_HEADER_BYTES : 0;
     uint32_t from = start;
     uint32_t within = lsn_offset(log->void_from) - frame->piece * LOG_FRAME_BYTES;

@@ -289,8 +289,8 @@ static void normalize_makes_one_message_of_lines(void **state)
 static void chunks_are_joined_and_stay_in_sync(void **state)
 {
     static const struct script scripts[] = {
-        SCRIPT("one chunk", ENVELOPE "BDAT 5 LAST\r\nx\r\n\r\nQUIT\r\n",
-               "220 250 250 250 250 221", "x\r\n\r\n|"),
+        SCRIPT("one chunk", ENVELOPE "BDAT 5 LAST\r\nx\r\n\r\nQUIT\r\n", "220 250 250 250 250 221",
+               "x\r\n\r\n|"),
         SCRIPT("exact", ENVELOPE "BDAT 3 LAST\r\nx\r\nQUIT\r\n", "220 250 250 250 250 221",
                "x\r\n|"),
         SCRIPT("dots are stuffed here",

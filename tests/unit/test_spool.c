@@ -395,7 +395,7 @@ static void commits_wait_for_room_and_are_not_refused(void **state)
     struct post *post = post_open(13);
     post_start(post);
     disk_fault_hold(post->rig.fault, true);
-    struct letter *letters[200];
+    struct letter *letters[201];
     int count = 0;
     for (; count < 200; count++) {
         letters[count] = letter_begin(post, 200000, 1);

@@ -89,6 +89,15 @@ static void conversation_close(struct conversation *conversation)
     }
 }
 
+static void dump_counters(const struct stack_counters *counters)
+{
+#define PRINT_COUNTER(name)                                                                        \
+    if (counters->name != 0) {                                                                     \
+        printf("    " #name " %lu\n", (unsigned long)counters->name);                              \
+    }
+    STACK_COUNTERS(PRINT_COUNTER)
+}
+
 static void dump(struct conversation *conversation, uint64_t seed)
 {
     printf("seed %lu, %.3f s, accepted %u\n", (unsigned long)seed,
@@ -102,12 +111,7 @@ static void dump(struct conversation *conversation, uint64_t seed)
                    t->closed ? " closed" : "", t->half_closed ? " half" : "",
                    t->stream == NULL ? " released" : "", t->holds_back ? " slow" : "");
         }
-#define PRINT_COUNTER(name)                                                                        \
-    if (stack_counters(conversation->pair.hosts[side].network)->name != 0) {                       \
-        printf("    " #name " %lu\n",                                                              \
-               (unsigned long)stack_counters(conversation->pair.hosts[side].network)->name);       \
-    }
-        STACK_COUNTERS(PRINT_COUNTER)
+        dump_counters(stack_counters(conversation->pair.hosts[side].network));
     }
 }
 
