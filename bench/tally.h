@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 #define TALLY_DELIVERIES_MAX                                                                       \
-    (1ull << 33) /* 1 GiB of bits; beyond: not counted, a forged header                            \
+    (1ull                                                                                          \
+     << 33) /* 1 GiB of bits; beyond: not counted, a forged header                            \
                   */
 
 struct tally {

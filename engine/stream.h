@@ -25,7 +25,8 @@ enum stream_event {
     STREAM_WRITABLE = 4,    /* room again after -EAGAIN */
     STREAM_HALF_CLOSED = 8, /* the peer's FIN; bytes before it can still be read */
     STREAM_CLOSED = 16,     /* over in both directions, or failed: see stream.error */
-    STREAM_DRAINED = 32,    /* all that was written has been acknowledged (TCP) or taken by the kernel */
+    STREAM_DRAINED =
+        32, /* all that was written has been acknowledged (TCP) or taken by the kernel */
 };
 
 struct stream;
@@ -47,7 +48,8 @@ struct stream_ops {
     /* Not copied: takes a ref of its own on owner and drops it when the bytes are acknowledged (TCP) or
      * taken by the kernel. Bytes must not change until then. Any size; answers as write. */
     int (*write_ref)(struct stream *, struct slice bytes, struct ref *owner);
-    void (*read_stop)(struct stream *);  /* no STREAM_READABLE until read_start; the peer's window closes */
+    void (*read_stop)(
+        struct stream *); /* no STREAM_READABLE until read_start; the peer's window closes */
     void (*read_start)(struct stream *);
     void (*shut)(struct stream *);    /* FIN after what is queued */
     void (*abort)(struct stream *);   /* RST, now; STREAM_CLOSED follows */
@@ -61,9 +63,9 @@ struct stream {
     void (*notify)(struct stream *stream, uint32_t events, void *session);
     void *session;
     /* The network's. */
-    uint32_t pending;        /* events not yet delivered */
-    int error;               /* with STREAM_CLOSED: 0 orderly, else -ECONNRESET, -ETIMEDOUT, -ECONNREFUSED... */
-    struct list_node ready;  /* in the network's list of streams with pending events */
+    uint32_t pending; /* events not yet delivered */
+    int error; /* with STREAM_CLOSED: 0 orderly, else -ECONNRESET, -ETIMEDOUT, -ECONNREFUSED... */
+    struct list_node ready; /* in the network's list of streams with pending events */
 };
 
 static inline size_t stream_peek(struct stream *s, struct slice *slices, size_t count)
@@ -120,8 +122,8 @@ struct listen_request {
 
 struct connect_request {
     struct endpoint to;
-    struct endpoint from;  /* source address; family ENDPOINT_NONE: any */
-    uint64_t timeout_ns;   /* for the handshake; then STREAM_CLOSED with -ETIMEDOUT */
+    struct endpoint from; /* source address; family ENDPOINT_NONE: any */
+    uint64_t timeout_ns;  /* for the handshake; then STREAM_CLOSED with -ETIMEDOUT */
 };
 
 struct network_ops {

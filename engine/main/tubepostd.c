@@ -89,9 +89,10 @@ static int open_pools(struct daemon *daemon)
     for (uint32_t i = 0; daemon->pools != NULL && i < conf->shards; i++) {
         char name[32];
         snprintf(name, sizeof(name), "shard%u", i);
-        daemon->pools[i] = kernel ? memory_pool_open(name, conf->memory.mbuf_count / KERNEL_BUFFER_FACTOR,
-                                                     MEMORY_MBUF_BYTES * KERNEL_BUFFER_FACTOR)
-                                  : memory_pool_open(name, conf->memory.mbuf_count, MEMORY_MBUF_BYTES);
+        daemon->pools[i] =
+            kernel ? memory_pool_open(name, conf->memory.mbuf_count / KERNEL_BUFFER_FACTOR,
+                                      MEMORY_MBUF_BYTES * KERNEL_BUFFER_FACTOR)
+                   : memory_pool_open(name, conf->memory.mbuf_count, MEMORY_MBUF_BYTES);
         if (daemon->pools[i] == NULL) {
             logger_line(&daemon->logger, LOGGER_ERROR, "no memory for the mbufs of shard %u", i);
             return -ENOMEM;
@@ -114,7 +115,8 @@ static int open_port(struct daemon *daemon, const struct conf_port *conf, struct
         status = port_deal_open(port, *port, (uint16_t)daemon->conf->shards);
     }
     if (status < 0) {
-        logger_line(&daemon->logger, LOGGER_ERROR, "port %s: cannot be opened: %s", conf->name, strerror(-status));
+        logger_line(&daemon->logger, LOGGER_ERROR, "port %s: cannot be opened: %s", conf->name,
+                    strerror(-status));
     }
     return status;
 }
@@ -171,7 +173,8 @@ static int open_workers(struct daemon *daemon)
     int probed = with_uring ? uring_probe() : -EPERM;
     if (probed < 0) {
         if (daemon->conf->io.uring == CONF_URING_ON) {
-            logger_line(&daemon->logger, LOGGER_ERROR, "io_uring is demanded and not to be had: %s", strerror(-probed));
+            logger_line(&daemon->logger, LOGGER_ERROR, "io_uring is demanded and not to be had: %s",
+                        strerror(-probed));
             return probed;
         }
         with_uring = false;
@@ -219,7 +222,8 @@ static void reload(struct daemon *daemon)
     struct relay_conf *conf = NULL;
     if (relay_conf_load(&conf, daemon->conf_path, daemon->hostname, &report) < 0) {
         log_report(&daemon->logger, &report);
-        logger_line(&daemon->logger, LOGGER_ERROR, "the configuration was not reloaded: the old one stays");
+        logger_line(&daemon->logger, LOGGER_ERROR,
+                    "the configuration was not reloaded: the old one stays");
         return;
     }
     sem_t taken;
@@ -237,7 +241,8 @@ static void reload(struct daemon *daemon)
     sem_destroy(&taken);
     relay_conf_free(daemon->conf);
     daemon->conf = conf;
-    logger_line(&daemon->logger, LOGGER_INFO, "reloaded; listeners, shards, transport and spool stay as they were at start");
+    logger_line(&daemon->logger, LOGGER_INFO,
+                "reloaded; listeners, shards, transport and spool stay as they were at start");
 }
 
 static void serve(struct daemon *daemon, const sigset_t *signals)
@@ -297,8 +302,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
                 worker_drain(daemon->workers[i]);
             }
         } else {
-            logger_line(&daemon->logger, LOGGER_INFO, "tubepostd is ready: %s, %s transport, %u shard%s",
-                        daemon->conf->hostname, daemon->ports != NULL ? "dpdk" : "kernel", daemon->shards,
+            logger_line(&daemon->logger, LOGGER_INFO,
+                        "tubepostd is ready: %s, %s transport, %u shard%s", daemon->conf->hostname,
+                        daemon->ports != NULL ? "dpdk" : "kernel", daemon->shards,
                         daemon->shards == 1 ? "" : "s");
         }
         serve(daemon, signals);
@@ -327,9 +333,10 @@ static int run(struct daemon *daemon, const sigset_t *signals)
 
 static int usage(FILE *out, int code)
 {
-    fprintf(out, "usage: tubepostd [-c FILE] [--check]\n"
-                 "  -c FILE   the configuration (docs/configuration.md); without it the defaults serve\n"
-                 "  --check   read the configuration, say what is wrong with it, and end\n");
+    fprintf(out,
+            "usage: tubepostd [-c FILE] [--check]\n"
+            "  -c FILE   the configuration (docs/configuration.md); without it the defaults serve\n"
+            "  --check   read the configuration, say what is wrong with it, and end\n");
     return code;
 }
 
@@ -357,7 +364,8 @@ int main(int argc, char **argv)
     if (optind != argc) {
         return usage(stderr, EX_USAGE);
     }
-    if (gethostname(daemon.hostname, sizeof(daemon.hostname) - 1) < 0 || daemon.hostname[0] == '\0') {
+    if (gethostname(daemon.hostname, sizeof(daemon.hostname) - 1) < 0 ||
+        daemon.hostname[0] == '\0') {
         strcpy(daemon.hostname, "localhost");
     }
     if (relay_conf_load(&daemon.conf, daemon.conf_path, daemon.hostname, &report) < 0) {
@@ -365,7 +373,8 @@ int main(int argc, char **argv)
         return EX_CONFIG;
     }
     if (check_only) {
-        printf("%s: the configuration is good\n", daemon.conf_path ? daemon.conf_path : "(defaults)");
+        printf("%s: the configuration is good\n",
+               daemon.conf_path ? daemon.conf_path : "(defaults)");
         relay_conf_free(daemon.conf);
         return EX_OK;
     }
@@ -385,7 +394,9 @@ int main(int argc, char **argv)
     const struct memory_settings memory = {
         .program = argv[0],
         .megabytes = (unsigned)(daemon.conf->memory.eal_bytes >> 20),
-        .eal = daemon.conf->transport == CONF_TRANSPORT_DPDK ? (const char *const *)daemon.conf->dpdk.eal : NULL,
+        .eal = daemon.conf->transport == CONF_TRANSPORT_DPDK
+                   ? (const char *const *)daemon.conf->dpdk.eal
+                   : NULL,
     };
     int status = memory_start(&memory);
     if (status < 0) {

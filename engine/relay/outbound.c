@@ -132,7 +132,8 @@ static void result_take(struct outbound *out, const struct smtp_client_result *r
     out->open_count--;
     if ((result->flags & SMTP_CLIENT_SUSPECT_PIPELINING) && out->site->client_settings.pipelining) {
         out->site->client_settings.pipelining = false; /* until the configuration is read again */
-        logger_line(out->relay->logger, LOGGER_WARNING, "smtp: the site does not bear PIPELINING; going on without it");
+        logger_line(out->relay->logger, LOGGER_WARNING,
+                    "smtp: the site does not bear PIPELINING; going on without it");
     }
     switch ((enum smtp_client_outcome)result->outcome) {
     case SMTP_CLIENT_ACCEPTED:

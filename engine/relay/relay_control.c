@@ -313,7 +313,8 @@ static void finish_status(struct question *question)
     json_object_set_new(sum, "shards", json_integer(question->share_count));
     json_object_set_new(sum, "hostname", control_text(slice_text(settings->hostname)));
     set_number(sum, "pid", (uint64_t)getpid());
-    set_number(sum, "uptime_s", (world_now_ns(world) - question->control->opened_ns) / 1000000000ull);
+    set_number(sum, "uptime_s",
+               (world_now_ns(world) - question->control->opened_ns) / 1000000000ull);
     control_line(question->request, json_incref(sum));
     control_finish(question->request);
 }

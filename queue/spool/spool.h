@@ -43,29 +43,32 @@ struct envelope {
 
 /* A committed message. Read-only outside the spool, except `owner`. */
 struct message {
-    uint64_t id;            /* never used twice by any spool of this folder */
+    uint64_t id; /* never used twice by any spool of this folder */
     struct envelope envelope;
     uint64_t body_bytes;
     uint32_t recipient_count;
     uint32_t waiting_count; /* recipients in RECIPIENT_WAITING */
     struct recipient *recipients;
-    uint32_t attempts;       /* delivery attempts recorded with spool_note_attempt */
+    uint32_t attempts; /* delivery attempts recorded with spool_note_attempt */
     int64_t last_attempt_wall_s;
-    void *owner;             /* the scheduler's */
+    void *owner; /* the scheduler's */
 };
 
 struct spool_waiter {
-    void (*done)(struct spool_waiter *waiter, int status); /* 0: durable; -errno: nothing was kept */
-    struct list_node node; /* the spool's while it waits; needs no initialising */
+    void (*done)(struct spool_waiter *waiter,
+                 int status); /* 0: durable; -errno: nothing was kept */
+    struct list_node node;    /* the spool's while it waits; needs no initialising */
 };
 
 struct spool_settings {
     uint64_t message_bytes_max; /* of a body; below 4 GiB */
     uint32_t draft_count_max;
-    void *fetch_memory;         /* for bodies that are read back; borrowed, aligned to DISK_BLOCK_BYTES, may be read by
+    void *
+        fetch_memory; /* for bodies that are read back; borrowed, aligned to DISK_BLOCK_BYTES, may be read by
                                    a port; NULL: taken from the heap */
-    size_t fetch_memory_bytes;  /* at least 1 MiB; 0: 16 MiB */
-    uint64_t forward_bytes_min; /* while the log is smaller nothing is copied forward; 0: 8 segments */
+    size_t fetch_memory_bytes; /* at least 1 MiB; 0: 16 MiB */
+    uint64_t
+        forward_bytes_min; /* while the log is smaller nothing is copied forward; 0: 8 segments */
 };
 
 /* Recovers first: `found` runs for every message that still waits, in order of arrival; before spool_open
@@ -92,13 +95,15 @@ void spool_room_cancel(struct spool *spool, struct spool_waiter *room); /* it wa
 uint64_t spool_draft_id(const struct spool_draft *draft);
 /* The draft is given: it becomes *message, which the caller may use when `durable` has run with 0.
  * 0 and the waiter runs later, or an error at once, after which the draft is gone. */
-int spool_commit(struct spool_draft *draft, const struct envelope *envelope, const struct slice *forward_paths,
-                 size_t count, struct message **message, struct spool_waiter *durable);
+int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
+                 const struct slice *forward_paths, size_t count, struct message **message,
+                 struct spool_waiter *durable);
 void spool_abort(struct spool_draft *draft);
 
 /* These ride on the next block; a crash before that repeats a delivery, never loses one.
  * When the last recipient is finished the message is forgotten: do not touch it afterwards. */
-void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index, enum recipient_state state);
+void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
+                              enum recipient_state state);
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s);
 
 /* Reading: bytes of the body from `offset`, as many as lie together, held by *owner (taken for the caller: ref_drop
@@ -107,8 +112,8 @@ struct spool_fetch { /* zeroed before its first use; `done` is the caller's */
     struct spool_waiter waiter;
     void *private;
 };
-int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes, struct ref **owner,
-               struct spool_fetch *fetch);
+int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes,
+               struct ref **owner, struct spool_fetch *fetch);
 /* The caller of spool_read goes away before `done` ran. */
 void spool_fetch_cancel(struct spool *spool, struct spool_fetch *fetch);
 /* Holds a message while it is read by somebody, so that forgetting it waits. */
@@ -119,19 +124,22 @@ void spool_message_release(struct spool *spool, struct message *message);
 unsigned spool_round(struct spool *spool);
 
 struct message *spool_find(struct spool *spool, uint64_t id);
-void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message), void *owner);
+void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message),
+                void *owner);
 
 #define MESSAGE_ID_TEXT 14 /* 13 characters of base 32 and NUL */
 void message_id_format(uint64_t id, char text[MESSAGE_ID_TEXT]);
 int message_id_parse(struct slice text, uint64_t *id);
 
 struct spool_counters {
-    uint64_t committed, forgotten, aborted, bytes_in, live_messages, copied_forward_bytes, recovered, damaged_bytes;
-    uint64_t adopted;         /* from folders of shards that are no more */
-    uint64_t live_bytes;      /* of the log that some message or draft still needs */
-    uint64_t drafts;          /* being received */
-    uint64_t fetches;         /* bodies read back from the disk */
-    uint64_t fetch_failures;  /* of them: unreadable or damaged */
-    uint64_t lost_notes;      /* a recipient was finished, but no record of it could be kept: delivered twice after a crash */
+    uint64_t committed, forgotten, aborted, bytes_in, live_messages, copied_forward_bytes,
+        recovered, damaged_bytes;
+    uint64_t adopted;        /* from folders of shards that are no more */
+    uint64_t live_bytes;     /* of the log that some message or draft still needs */
+    uint64_t drafts;         /* being received */
+    uint64_t fetches;        /* bodies read back from the disk */
+    uint64_t fetch_failures; /* of them: unreadable or damaged */
+    uint64_t
+        lost_notes; /* a recipient was finished, but no record of it could be kept: delivered twice after a crash */
 };
 const struct spool_counters *spool_counters(const struct spool *spool);
