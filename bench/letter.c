@@ -52,7 +52,8 @@ static void fill_content(uint8_t *content, size_t size, uint64_t seed)
         if (kind <= 1 && line > 2) {
             content[at] = '.';
         }
-        memcpy(content + at + line - 2, "\r\n", 2);
+        content[at + line - 2] = '\r';
+        content[at + line - 1] = '\n';
         at += line;
     }
 }
@@ -66,22 +67,24 @@ static size_t stuff(const uint8_t *content, size_t size, uint8_t *wire)
         }
         wire[out++] = content[i];
     }
-    memcpy(wire + out, ".\r\n", 3);
-    return out + 3;
+    wire[out++] = '.';
+    wire[out++] = '\r';
+    wire[out++] = '\n';
+    return out;
 }
 
-static int body_make(struct letter_body *body, size_t bytes, uint64_t seed)
+static int body_make(struct letter_book *book, struct letter_body *body, size_t bytes,
+                     uint64_t seed)
 {
-    uint8_t *content = malloc(bytes);
-    uint8_t *wire = malloc(bytes + bytes / 3 + 4);
+    uint8_t *content = book->memory.take(bytes);
+    uint8_t *wire = book->memory.take(bytes + bytes / 3 + 4);
+    body->content = slice_of(content, bytes);
+    body->wire = slice_of(wire, 0);
     if (content == NULL || wire == NULL) {
-        free(content);
-        free(wire);
         return -ENOMEM;
     }
     fill_content(content, bytes, seed);
-    body->content = slice_of(content, bytes);
-    body->wire = slice_of(wire, stuff(content, bytes, wire));
+    body->wire.size = stuff(content, bytes, wire);
     body->crc32c = letter_crc32c(0, body->content);
     return 0;
 }
@@ -91,22 +94,27 @@ static void book_never_released(struct ref *ref)
     (void)ref;
 }
 
-int letter_book_open(struct letter_book *book, uint64_t run, uint32_t recipient_count,
-                     int64_t wall_s, size_t message_bytes)
+int letter_book_open(struct letter_book *book, const struct letter_plan *plan)
 {
-    check(message_bytes >= LETTER_BYTES_MIN);
+    check(plan->message_bytes >= LETTER_BYTES_MIN);
     memset(book, 0, sizeof(*book));
-    book->run = run;
-    book->recipient_count = recipient_count;
+    book->run = plan->run;
+    book->recipient_count = plan->recipient_count;
+    book->memory = plan->memory;
+    size_t fitting = LETTER_BOOK_BYTES / plan->message_bytes;
+    book->body_count = fitting >= LETTER_BODIES ? LETTER_BODIES
+                       : fitting > 0            ? (uint32_t)fitting
+                                                : 1;
     ref_init(&book->ref, book_never_released);
     struct tm parts;
-    time_t seconds = (time_t)wall_s;
+    time_t seconds = (time_t)plan->wall_s;
     gmtime_r(&seconds, &parts);
     strftime(book->date, sizeof(book->date), "%a, %d %b %Y %H:%M:%S +0000", &parts);
     char header[LETTER_HEADER_BYTES_MAX];
     size_t header_bytes = letter_header(book, 0, 0, header);
-    for (unsigned i = 0; i < LETTER_BODIES; i++) {
-        int rc = body_make(&book->bodies[i], message_bytes - header_bytes, run + i);
+    for (unsigned i = 0; i < book->body_count; i++) {
+        int rc =
+            body_make(book, &book->bodies[i], plan->message_bytes - header_bytes, plan->run + i);
         if (rc < 0) {
             letter_book_close(book);
             return rc;
@@ -117,23 +125,25 @@ int letter_book_open(struct letter_book *book, uint64_t run, uint32_t recipient_
 
 void letter_book_close(struct letter_book *book)
 {
-    for (unsigned i = 0; i < LETTER_BODIES; i++) {
-        free((void *)(uintptr_t)book->bodies[i].content.bytes);
-        free((void *)(uintptr_t)book->bodies[i].wire.bytes);
+    for (unsigned i = 0; i < book->body_count; i++) {
+        book->memory.give((void *)(uintptr_t)book->bodies[i].content.bytes);
+        book->memory.give((void *)(uintptr_t)book->bodies[i].wire.bytes);
         book->bodies[i] = (struct letter_body){0};
     }
+    book->body_count = 0;
 }
 
 const struct letter_body *letter_body_of(const struct letter_book *book, uint64_t sequence)
 {
-    return &book->bodies[sequence % LETTER_BODIES];
+    return &book->bodies[sequence % book->body_count];
 }
 
 static char *put_text(char *at, const char *text)
 {
-    size_t size = strlen(text);
-    memcpy(at, text, size);
-    return at + size;
+    while (*text != '\0') {
+        *at++ = *text++;
+    }
+    return at;
 }
 
 static char *put_hex(char *at, uint64_t value, unsigned digits)

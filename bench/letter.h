@@ -13,7 +13,8 @@
 #include "engine/core/ref.h"
 #include "engine/core/slice.h"
 
-#define LETTER_BODIES 32u
+#define LETTER_BODIES 32u /* different ones, fewer when they are large */
+#define LETTER_BOOK_BYTES (64u << 20)
 #define LETTER_HEADER_BYTES_MAX 512u
 #define LETTER_BYTES_MIN 512u /* of a whole message */
 
@@ -23,11 +24,19 @@ struct letter_body {
     uint32_t crc32c;
 };
 
+/* Where bodies lie: the heap, or what a port may read by itself. */
+struct letter_memory {
+    void *(*take)(size_t bytes);
+    void (*give)(void *memory);
+};
+
 /* What a source sends from. Bodies are owned and live until letter_book_close. */
 struct letter_book {
     uint64_t run;
     uint32_t recipient_count;
     char date[40];
+    uint32_t body_count;
+    struct letter_memory memory;
     struct ref ref; /* for stream_write_ref; the book outlives every stream */
     struct letter_body bodies[LETTER_BODIES];
 };
@@ -38,9 +47,16 @@ struct letter_claim {
     uint32_t body_bytes, crc32c, recipient_count;
 };
 
-/* message_bytes: header and body before stuffing, >= LETTER_BYTES_MIN. 0 or -ENOMEM. */
-int letter_book_open(struct letter_book *book, uint64_t run, uint32_t recipient_count,
-                     int64_t wall_s, size_t message_bytes);
+struct letter_plan {
+    uint64_t run;
+    uint32_t recipient_count;
+    int64_t wall_s;
+    size_t message_bytes; /* header and body before stuffing, >= LETTER_BYTES_MIN */
+    struct letter_memory memory;
+};
+
+/* 0 or -ENOMEM. */
+int letter_book_open(struct letter_book *book, const struct letter_plan *plan);
 void letter_book_close(struct letter_book *book);
 const struct letter_body *letter_body_of(const struct letter_book *book, uint64_t sequence);
 /* Prints header lines and the empty line; `header` holds LETTER_HEADER_BYTES_MAX. Returns their

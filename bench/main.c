@@ -18,7 +18,7 @@ static volatile sig_atomic_t stop_asked;
 struct bench {
     struct options options;
     struct world world;
-    struct network *network;
+    struct carrier carrier;
     struct source *source; /* NULL: only the sink */
     struct sink *sink;     /* NULL: only the source */
     uint64_t begun_ns, now_ns;
@@ -52,7 +52,7 @@ static void on_signal(int number)
     stop_asked = 1;
 }
 
-static void process_prepare(int cpu)
+static void process_prepare(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
@@ -63,28 +63,35 @@ static void process_prepare(int cpu)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    if (cpu >= 0) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET((size_t)cpu, &set);
-        if (sched_setaffinity(0, sizeof(set), &set) < 0) {
-            fprintf(stderr, "tubepost-bench: cpu %d: not usable\n", cpu);
-        }
+}
+
+static void cpu_choose(int cpu)
+{
+    cpu_set_t set;
+    if (cpu < 0) {
+        return;
+    }
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) < 0) {
+        fprintf(stderr, "tubepost-bench: cpu %d: not usable\n", cpu);
     }
 }
 
 static int bench_open(struct bench *bench)
 {
-    const struct options *options = &bench->options;
-    int rc = carrier_open(&bench->network, &options->dpdk, &bench->world);
+    struct options *options = &bench->options;
+    int rc = carrier_open(&bench->carrier, &options->dpdk, &bench->world);
     if (rc < 0) {
         return rc;
     }
+    cpu_choose(options->cpu); /* after the EAL, which sets its own mind on one */
+    options->source.memory = carrier_memory(&bench->carrier);
     if (options->part & BENCH_SINK) {
-        rc = sink_open(&bench->sink, bench->network, &bench->world, &options->sink);
+        rc = sink_open(&bench->sink, bench->carrier.network, &bench->world, &options->sink);
     }
     if (rc == 0 && (options->part & BENCH_SOURCE)) {
-        rc = source_open(&bench->source, bench->network, &bench->world, &options->source);
+        rc = source_open(&bench->source, bench->carrier.network, &bench->world, &options->source);
     }
     return rc;
 }
@@ -97,9 +104,7 @@ static void bench_close(struct bench *bench)
     if (bench->sink != NULL) {
         sink_close(bench->sink);
     }
-    if (bench->network != NULL) {
-        carrier_close(bench->network);
-    }
+    carrier_close(&bench->carrier);
 }
 
 static void sink_watch(struct bench *bench)
@@ -165,15 +170,13 @@ static bool bench_wants_more(struct bench *bench)
 
 static void bench_run(struct bench *bench)
 {
-    const struct network_ops *ops = bench->network->ops;
     bench->begun_ns = bench->now_ns = world_now_ns(&bench->world);
     while (bench_wants_more(bench)) {
-        ops->flush(bench->network, bench->now_ns);
-        carrier_patience(bench->network, PATIENCE_MS);
-        ops->poll(bench->network, bench->now_ns);
+        carrier_flush(&bench->carrier, bench->now_ns);
+        carrier_poll(&bench->carrier, bench->now_ns, PATIENCE_MS);
         bench->now_ns = world_now_ns(&bench->world);
     }
-    ops->flush(bench->network, bench->now_ns);
+    carrier_flush(&bench->carrier, bench->now_ns);
 }
 
 static bool source_tell(const struct bench *bench, struct report *report)
@@ -240,6 +243,7 @@ static bool bench_tell(const struct bench *bench)
     if (bench->sink != NULL) {
         good = sink_tell(bench, report) && good;
     }
+    carrier_tell(&bench->carrier, report);
     getrusage(RUSAGE_SELF, &usage);
     report_number(report, "cpu_user_s",
                   (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6);
@@ -255,7 +259,7 @@ int main(int argc, char **argv)
     options_parse(&bench.options, argc, argv);
     bench.world =
         (struct world){.now_ns = clock_now_ns, .wall_s = clock_wall_s, .random = random_fill};
-    process_prepare(bench.options.cpu);
+    process_prepare();
     int rc = bench_open(&bench);
     if (rc < 0) {
         fprintf(stderr, "tubepost-bench: %s\n", strerror(-rc));

@@ -135,9 +135,9 @@ static int script_make(struct source *source)
         at += size;
     }
     source->group_bdat = slice_of(source->script, (size_t)(at - source->script));
-    source->data = slice_of(at, 6);
-    memcpy(at, "DATA\r\n", 6);
-    source->group = slice_of(source->script, (size_t)(at - source->script) + 6);
+    size = snprintf(at, (size_t)(end - at), "DATA\r\n");
+    source->data = slice_of(at, (size_t)size);
+    source->group = slice_of(source->script, (size_t)(at - source->script) + (size_t)size);
     return 0;
 }
 
@@ -180,10 +180,12 @@ int source_open(struct source **source, struct network *network, const struct wo
     made->settings = *settings;
     list_init(&made->waiting);
     journal_open(&made->acked, settings->acked_fd);
-    uint64_t run;
-    world_random(world, &run, sizeof(run));
-    int rc = letter_book_open(&made->book, run, settings->recipients, world_wall_s(world),
-                              settings->message_bytes);
+    struct letter_plan plan = {.recipient_count = settings->recipients,
+                               .wall_s = world_wall_s(world),
+                               .message_bytes = settings->message_bytes,
+                               .memory = settings->memory};
+    world_random(world, &plan.run, sizeof(plan.run));
+    int rc = letter_book_open(&made->book, &plan);
     if (rc == 0) {
         rc = script_make(made);
     }

@@ -40,7 +40,8 @@ struct source_settings {
     double stall_s;
     size_t message_bytes;
     uint32_t recipients;
-    const char *domain; /* recipients are r0@domain, r1@domain, ... */
+    struct letter_memory memory; /* where bodies are to lie */
+    const char *domain;          /* recipients are r0@domain, r1@domain, ... */
     const char *sender;
     int acked_fd; /* a line for each acknowledged letter: RUN SEQUENCE CRC32C BODY-BYTES
                      RECIPIENT...; -1: none */

@@ -51,6 +51,7 @@ static void room_open(struct room *room, const struct source_settings *wanted)
     source.domain = "bench.example";
     source.sender = "source@bench.example";
     source.stall_s = 10;
+    source.memory = (struct letter_memory){malloc, free};
     assert_int_equal(network_epoll_open(&room->network), 0);
     assert_int_equal(sink_open(&room->sink, room->network, &room->world, &sink), 0);
     assert_int_equal(source_open(&room->source, room->network, &room->world, &source), 0);
