@@ -135,7 +135,8 @@ struct relay_conf {
         uint8_t level; /* enum conf_log_level */
     } log;
     struct {
-        uint64_t spin, poll; /* nanoseconds: spin before sleeping; longest sleep where only polling
+        uint64_t spin, spin_polled,
+            poll; /* nanoseconds: spin before sleeping; longest sleep where only polling
                                 finds work */
     } idle;
     struct {

@@ -144,6 +144,7 @@ static const struct reader_key log_keys[] = {
 };
 static const struct reader_key idle_keys[] = {
     KEY_DURATION("spin", R, idle.spin, "20us", 0, SECOND),
+    KEY_DURATION("spin_polled", R, idle.spin_polled, "10ms", 0, SECOND),
     KEY_DURATION("poll", R, idle.poll, "1ms", 1000, SECOND),
     KEY_END,
 };

@@ -200,6 +200,7 @@ static void answer_status(struct share *share, struct relay *relay)
     json_object_set_new(counted, "log", log_numbers(log));
     set_number(rounds, "rounds", shard->counters.rounds);
     set_number(rounds, "busy_rounds", shard->counters.busy_rounds);
+    set_number(rounds, "busy_us", shard->counters.busy_ns / 1000);
     set_number(rounds, "sleeps", shard->counters.sleeps);
     set_number(rounds, "system_calls", shard->uring != NULL ? shard->uring->enter_count : 0);
     json_object_set_new(counted, "shard", rounds);

@@ -134,6 +134,7 @@ int worker_open(struct worker **opened, const struct worker_settings *settings)
         .count = conf->shards,
         .cpu = processor_of(conf, settings->index),
         .idle_spin_ns = conf->idle.spin,
+        .idle_spin_polled_ns = conf->idle.spin_polled,
         .idle_poll_ns = conf->idle.poll,
         .with_uring = settings->with_uring,
         .uring_mode = settings->ports == NULL ? URING_SLEEPS : URING_POLLS,

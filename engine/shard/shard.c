@@ -73,6 +73,9 @@ unsigned shard_round(struct shard *shard)
     uint64_t now_ns = world_now_ns(shard->world);
     unsigned work = 0;
     note_gap(shard, now_ns - shard->now_ns);
+    if (private->busy) { /* the round before this one */
+        shard_count(&shard->counters.busy_ns, now_ns - shard->now_ns);
+    }
     shard->now_ns = now_ns;
     for (unsigned i = 0; i < private->part_count; i++) {
         if (private->parts[i].poll != NULL) {
@@ -94,6 +97,7 @@ unsigned shard_round(struct shard *shard)
     }
     shard_count(&shard->counters.rounds, 1);
     shard_count(&shard->counters.busy_rounds, work > 0);
+    private->busy = work > 0;
     return work;
 }
 

@@ -37,6 +37,8 @@ struct shard_settings {
     unsigned index, count;
     int cpu;               /* to pin to; -1: not pinned */
     uint64_t idle_spin_ns; /* spin after the last work before sleeping */
+    /* The same while a part can only be polled: what comes does not end a sleep. */
+    uint64_t idle_spin_polled_ns;
     uint64_t idle_poll_ns; /* longest sleep while a part can only be polled */
     bool with_uring;
     enum uring_mode uring_mode;
@@ -46,7 +48,7 @@ struct shard_settings {
 };
 
 struct shard_counters { /* written by the shard only; read relaxed by anyone */
-    uint64_t rounds, busy_rounds, sleeps, messages_in, messages_out, poll_gap_ns_max;
+    uint64_t rounds, busy_rounds, busy_ns, sleeps, messages_in, messages_out, poll_gap_ns_max;
 };
 
 struct shard {

@@ -27,6 +27,7 @@ struct shard_private {
     unsigned part_count;
     uint64_t idle_since_ns;
     bool idle; /* the last round did nothing */
+    bool busy; /* the last round did something */
     struct uring uring;
     struct shard_watch watches[SHARD_PARTS_MAX + 1]; /* one a part, the last for wake_fd */
     int wake_fd;

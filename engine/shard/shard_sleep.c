@@ -34,7 +34,7 @@ static void watch_arm(struct shard *shard, struct shard_watch *watch, int fd)
     }
 }
 
-/* Asks every part what to wait for. False: one of them has work. */
+/* Asks every part what to wait for. False: one of them has work, or may have some soon. */
 static bool arm_parts(struct shard *shard, struct waits *waits)
 {
     struct shard_private *private = shard->private;
@@ -45,6 +45,9 @@ static bool arm_parts(struct shard *shard, struct waits *waits)
             return false;
         }
         if (answer == -ENOTSUP) {
+            if (shard->now_ns - private->idle_since_ns < shard->settings.idle_spin_polled_ns) {
+                return false;
+            }
             uint64_t poll_ns = shard->now_ns + shard->settings.idle_poll_ns;
             waits->until_ns = poll_ns < waits->until_ns ? poll_ns : waits->until_ns;
         }

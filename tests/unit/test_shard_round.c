@@ -354,6 +354,22 @@ static void a_part_that_must_be_polled_is_polled_between_short_sleeps(void **sta
     }
 }
 
+static void a_part_that_must_be_polled_is_polled_without_sleep_at_first(void **state)
+{
+    (void)state;
+    for (unsigned variant = 0; variant < variants(); variant++) {
+        struct fixture f;
+        open_to_sleep(&f, variant);
+        f.armed = -ENOTSUP;
+        f.shard.settings.idle_spin_polled_ns = 60000 * MS;
+        const struct shard_part part = {"part", &f, poll_ten_times, NULL, part_arm};
+        shard_add(&f.shard, &part);
+        assert_int_equal(shard_run(&f.shard, start_nothing, &f), 0);
+        assert_int_equal(f.shard.counters.sleeps, 0);
+        shard_close(&f.shard);
+    }
+}
+
 static void a_part_that_found_work_while_arming_keeps_the_shard_awake(void **state)
 {
     (void)state;
@@ -436,6 +452,7 @@ int main(void)
         cmocka_unit_test(an_idle_shard_sleeps_until_its_timer),
         cmocka_unit_test(a_parts_descriptor_ends_the_sleep),
         cmocka_unit_test(a_part_that_must_be_polled_is_polled_between_short_sleeps),
+        cmocka_unit_test(a_part_that_must_be_polled_is_polled_without_sleep_at_first),
         cmocka_unit_test(a_part_that_found_work_while_arming_keeps_the_shard_awake),
         cmocka_unit_test(a_signal_handler_can_stop_it),
         cmocka_unit_test(a_wake_before_the_sleep_is_not_lost),
