@@ -10,7 +10,7 @@
 #define MEGABYTES 512 /* without huge pages */
 #define MBUFS 65535u
 #define DESCRIPTORS 2048
-#define IDLE_ROUNDS 64
+#define IDLE_ROUNDS 4096
 
 static int port_set_up(struct carrier *carrier, const struct dpdk_options *dpdk)
 {
