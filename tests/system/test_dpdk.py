@@ -2,13 +2,14 @@
 
 Each test here is a whole run of another file's tests inside a lab; what fails there is printed.
 """
+import json
 import os
 import re
 import subprocess
 import sys
 import unittest
 
-from harness import TOP
+from harness import BUILD, TOP, Process, SystemTest, sanitizer_environment, wait_until
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -44,6 +45,51 @@ class OverOurTcp(unittest.TestCase):
 
     def test_deliveries_over_af_xdp(self):
         self.run_in_lab("net_af_xdp", "test_delivery")
+
+
+class ThroughSharedMemory(SystemTest):
+    """tubepost-bench on the other end of net_memif: no kernel between it and the relay."""
+
+    def words(self, name, role):
+        return ["--no-huge", "-m512", "--no-pci", f"--file-prefix={name}{os.getpid()}",
+                f"--vdev=net_memif0,role={role},socket-abstract=no,socket={self.folder}/memif"]
+
+    def start_relay(self, routes):
+        config = os.path.join(self.folder, "relay.yaml")
+        with open(config, "w") as f:
+            json.dump({"hostname": "relay.test", "transport": "dpdk", "routes": routes,
+                       "dpdk": {"eal": self.words("relay", "server"),
+                                "ports": [{"name": "net_memif0", "addresses": ["198.51.100.1/24"]}]},
+                       "listen": [{"name": "mx", "address": ["198.51.100.1:25"]}],
+                       "relay_networks": ["198.51.100.0/24"],
+                       "control": {"path": f"{self.folder}/control"},
+                       "spool": {"path": f"{self.folder}/spool", "segment_bytes": "16M", "memory_bytes": "32M"}}, f)
+        os.makedirs(f"{self.folder}/spool")
+        relay = Process([os.path.join(BUILD, "tubepostd"), "-c", config], os.path.join(self.folder, "relay.log"),
+                        env=sanitizer_environment())
+        self.addCleanup(self.end, relay)
+        wait_until(lambda: "is ready" in relay.output(), "the relay's start")
+        return relay
+
+    def bench(self, *words):
+        port = ["--port", "net_memif0", "--address", "198.51.100.2/24"]
+        for word in self.words("bench", "client"):
+            port += ["--eal", word]
+        result = subprocess.run([os.path.join(BUILD, "tubepost-bench"), *words, "--json", *port], capture_output=True,
+                                text=True, timeout=120, check=False)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        return json.loads(result.stdout)
+
+    def test_every_letter_goes_in_and_comes_out_once_and_whole(self):
+        relay = self.start_relay([{"match": "*", "via": "smtp", "to": ["198.51.100.2:2601"]}])
+        for pace in ("command", "deep"):
+            report = self.bench("loop", "--to", "198.51.100.1:25", "--listen", "198.51.100.2:2601", "--count", "3000",
+                                "--connections", "30", "--pace", pace, "--size", "6000", "--idle", "20")
+            self.assertEqual([report[key] for key in ("acknowledged", "proven", "damaged", "deliveries_missing",
+                                                      "deliveries_repeated", "connections_lost")], [3000, 3000, 0, 0, 0, 0], report)
+            self.assertEqual(report["transport"], "dpdk")
+        relay.stop()
+        self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
 
 
 if __name__ == "__main__":
