@@ -13,12 +13,17 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -33,6 +38,7 @@ struct daemon {
     struct rte_mempool **pools; /* one a shard */
     struct port **ports;
     unsigned ports_count;
+    int spool_fd; /* locked: two relays on one spool would each hold the other's records for damage */
     unsigned shards;
     struct worker **workers;
     struct worker_thread *threads;
@@ -78,6 +84,36 @@ static void *worker_main(void *owner)
     struct worker_thread *thread = owner;
     worker_run(thread->worker, worker_started, thread);
     return NULL;
+}
+
+/* Every connection takes a descriptor on the kernel transport; the usual soft limit is 1,024. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+/* The kernel gives the lock back however we end. */
+static int claim_spool(struct daemon *daemon)
+{
+    const char *path = daemon->conf->spool.path;
+    daemon->spool_fd = -1;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "spool: %s cannot be made: %s", path,
+                    strerror(errno));
+        return -errno;
+    }
+    daemon->spool_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (daemon->spool_fd >= 0 && flock(daemon->spool_fd, LOCK_EX | LOCK_NB) == 0) {
+        return 0;
+    }
+    int status = errno == EWOULDBLOCK ? -EBUSY : -errno;
+    logger_line(&daemon->logger, LOGGER_ERROR, "spool: %s cannot be used: %s", path,
+                status == -EBUSY ? "another relay works on it" : strerror(-status));
+    return status;
 }
 
 /* Buffers of each shard. On the kernel transport fewer and larger ones, since a receive fills what it is given. */
@@ -286,7 +322,8 @@ static void *join_workers(void *owner)
 
 static int run(struct daemon *daemon, const sigset_t *signals)
 {
-    int status = open_pools(daemon);
+    int status = claim_spool(daemon);
+    status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
     if (status == 0) {
         status = open_workers(daemon);
@@ -323,6 +360,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     }
     for (unsigned i = 0; daemon->pools != NULL && i < daemon->conf->shards; i++) {
         memory_pool_close(daemon->pools[i]);
+    }
+    if (daemon->spool_fd >= 0) {
+        close(daemon->spool_fd);
     }
     free(daemon->workers);
     free(daemon->threads);
@@ -387,6 +427,7 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
     system_world_fill(&daemon.world);
     sem_init(&daemon.started, 0, 0);

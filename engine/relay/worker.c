@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #define URING_ENTRIES 1024
 #define FETCH_MEMORY_BYTES (8u << 20) /* bodies that are read back from the disk */
@@ -224,11 +223,6 @@ static int disk_open(struct worker *worker)
 {
     struct shard *shard = &worker->shard;
     const char *path = worker->settings.conf->spool.path;
-    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
-        logger_line(shard->logger, LOGGER_ERROR, "spool: %s cannot be made: %s", path,
-                    strerror(errno));
-        return -errno;
-    }
     int status = shard->uring != NULL ? disk_open_uring(&worker->disk, shard->uring, path)
                                       : disk_open_thread(&worker->disk, path);
     if (status < 0) {
