@@ -54,6 +54,15 @@ class Process:
         with open(self.log_path, errors="replace") as f:
             return f.read()
 
+    def resident(self):
+        with open(f"/proc/{self.popen.pid}/status") as f:
+            return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) * 1024
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.popen.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, how=signal.SIGTERM, patience_s=PATIENCE_S):
         if self.popen.poll() is None:
             self.popen.send_signal(how)
@@ -70,7 +79,7 @@ class Process:
 class Relay(Process):
     """tubepostd with a configuration made here. `port` is its listener on RELAY."""
 
-    def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), limits=None, log_name="relay.log"):
+    def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), log_name="relay.log"):
         self.folder = folder
         self.port = port or free_port()
         self.spool = spool or os.path.join(folder, "spool")
