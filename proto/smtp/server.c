@@ -183,7 +183,7 @@ static void refusal_reply(struct smtp_server *server)
     uint32_t count = server->settings->lmtp ? server->recipient_count : 1;
     server->commit_left = count;
     server->state = SMTP_COMMIT;
-    server->reset_owed = true;
+    server->reset_owed = true; /* before the replies */
 }
 
 /* The whole message is there. */
@@ -309,14 +309,29 @@ static void piece_give(struct smtp_server *server, struct slice piece, struct sm
     }
 }
 
+/* Reads body until there is a piece to give. Pieces of a body that is refused are passed over here: some take no input,
+ * and who feeds us would believe that we wait for more. */
+static enum body_step body_read(struct smtp_server *server, struct slice input, size_t *used,
+                                struct smtp_event *event)
+{
+    enum body_step step;
+    *used = 0;
+    do {
+        struct slice piece;
+        size_t taken;
+        step = body_scan_next(&server->scan, slice_from(input, *used), &taken, &piece);
+        *used += taken;
+        if (step == BODY_PIECE) {
+            piece_give(server, piece, event);
+        }
+    } while (step == BODY_PIECE && event->kind == SMTP_EVENT_NONE);
+    return step;
+}
+
 static size_t data_input(struct smtp_server *server, struct slice input, struct smtp_event *event)
 {
-    struct slice piece;
     size_t used;
-    enum body_step step = body_scan_next(&server->scan, input, &used, &piece);
-    if (step == BODY_PIECE) {
-        piece_give(server, piece, event);
-    } else if (step == BODY_END) {
+    if (body_read(server, input, &used, event) == BODY_END) {
         body_close(server, event);
     }
     return used;
@@ -349,7 +364,6 @@ static void chunk_end(struct smtp_server *server, struct smtp_event *event)
 
 static size_t chunk_input(struct smtp_server *server, struct slice input, struct smtp_event *event)
 {
-    struct slice piece;
     size_t used = 0;
     input =
         slice_first(input, server->chunk_left < SIZE_MAX ? (size_t)server->chunk_left : SIZE_MAX);
@@ -360,13 +374,9 @@ static size_t chunk_input(struct smtp_server *server, struct slice input, struct
         }
         return input.size;
     }
-    enum body_step step = body_scan_next(&server->scan, input, &used, &piece);
+    enum body_step step = body_read(server, input, &used, event);
     server->chunk_left -= used;
-    if (step == BODY_PIECE) {
-        piece_give(server, piece, event);
-        return used;
-    }
-    if (server->chunk_left == 0) {
+    if (step != BODY_PIECE && server->chunk_left == 0) {
         chunk_end(server, event);
     }
     return used;
@@ -422,14 +432,22 @@ static size_t command_input(struct smtp_server *server, struct slice input,
     return size + 1;
 }
 
+static bool reset_give(struct smtp_server *server, struct smtp_event *event)
+{
+    if (!server->reset_owed) {
+        return false;
+    }
+    server->reset_owed = false;
+    event->kind = SMTP_EVENT_RESET;
+    return true;
+}
+
 enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, struct slice input,
                                  size_t *used, struct smtp_event *event)
 {
     *used = 0;
     event->kind = SMTP_EVENT_NONE;
-    if (server->reset_owed) {
-        server->reset_owed = false;
-        event->kind = SMTP_EVENT_RESET;
+    if (reset_give(server, event)) {
         return want_now(server);
     }
     if (server->pending != SMTP_EVENT_NONE || server->state == SMTP_ENDED) {
@@ -461,6 +479,9 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
             !server->line_overflow) { /* a whole command: the next may take its time */
             server->deadline_ns = now_ns + server->settings->command_ns;
         }
+    }
+    if (*used == 0 && event->kind == SMTP_EVENT_NONE) {
+        reset_give(server, event); /* the end of an empty chunk: without it we would seem to wait */
     }
     return want_now(server);
 }

@@ -113,6 +113,7 @@ static bool piece_feed(struct session *session, struct slice piece, uint8_t seed
             return false;
         }
         if (used == 0 && event.kind == SMTP_EVENT_NONE && output.size == 0) {
+            check(piece.size == 0); /* it would wait for more though it has some */
             return true;
         }
     }

@@ -107,13 +107,18 @@ static void piece_feed(struct run *run, struct smtp_server *server, struct slice
         assert_true(used <= piece.size);
         event_take(run, server, &event);
         piece = slice_from(piece, used);
+        bool answered = smtp_server_output(server).size > 0;
         output_take(run, server);
         if (want == SMTP_WANT_CLOSE) {
             run->closed = true;
             return;
         }
-        if (used == 0 && event.kind == SMTP_EVENT_NONE && piece.size == 0) {
-            return;
+        if (used == 0 && event.kind == SMTP_EVENT_NONE) {
+            /* Who feeds it would wait for more now: only for room, or at the end. */
+            assert_true(piece.size == 0 || answered);
+            if (piece.size == 0) {
+                return;
+            }
         }
     }
 }
