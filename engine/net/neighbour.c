@@ -29,6 +29,7 @@ int neighbours_open(struct stack *stack)
 static void waiting_drop(struct stack *stack, struct neighbour *neighbour)
 {
     stack->counters.arp_unresolved_lost += neighbour->waiting_count;
+    stack->neighbours.waiting_count -= neighbour->waiting_count;
     while (neighbour->waiting_count > 0) {
         rte_pktmbuf_free(neighbour->waiting[--neighbour->waiting_count]);
     }
@@ -197,7 +198,10 @@ void neighbour_send(struct stack *stack, struct neighbour *entry, struct rte_mbu
         (entry->asked_ns == 0 || stack->now_ns - entry->asked_ns > FAILED_NS)) {
         ask_until_answered(stack, entry);
     }
-    if (entry->state == NEIGHBOUR_ASKED && entry->waiting_count < NEIGHBOUR_WAITING_MAX) {
+    struct neighbours *all = &stack->neighbours;
+    if (entry->state == NEIGHBOUR_ASKED && entry->waiting_count < NEIGHBOUR_WAITING_MAX &&
+        all->waiting_count < NEIGHBOUR_WAITING_ALL_MAX) {
+        all->waiting_count++;
         entry->waiting[entry->waiting_count++] = frame;
         return;
     }
@@ -215,6 +219,7 @@ static void heard(struct stack *stack, struct neighbour *entry, const uint8_t ma
     for (unsigned i = 0; i < entry->waiting_count; i++) {
         send_known(stack, entry, entry->waiting[i]);
     }
+    stack->neighbours.waiting_count -= entry->waiting_count;
     entry->waiting_count = 0;
 }
 

@@ -7,7 +7,8 @@
  *              no answer   ▼  │ another packet     │ no answer
  *                        FAILED, a while ◄─────────┘
  *
- * Packets wait for the first answer, a few for each neighbour. Only answers to our questions,
+ * Packets wait for the first answer: those of a burst of connections to one neighbour, and a bound for
+ * all together. Only answers to our questions,
  * questions to us and announcements of neighbours that we already know are believed, and only for
  * addresses in our networks.
  * Source: RFC 826, RFC 5227 (announcements, conflicts), RFC 1122 §2.3.2 (ageing, rate, one packet
@@ -23,7 +24,8 @@ struct stack;
 
 #define NEIGHBOUR_SETS 256u /* sets of NEIGHBOUR_WAYS; a full one forgets its oldest */
 #define NEIGHBOUR_WAYS 4u
-#define NEIGHBOUR_WAITING_MAX 6u
+#define NEIGHBOUR_WAITING_MAX 64u      /* frames for one */
+#define NEIGHBOUR_WAITING_ALL_MAX 512u /* frames for all */
 
 enum neighbour_state { NEIGHBOUR_FREE, NEIGHBOUR_ASKED, NEIGHBOUR_KNOWN, NEIGHBOUR_FAILED };
 
@@ -42,7 +44,8 @@ struct neighbour {
 struct neighbours {
     struct neighbour (*sets)[NEIGHBOUR_WAYS];
     struct list_node asked;
-    struct timer timer; /* repeats questions */
+    struct timer timer;     /* repeats questions */
+    uint32_t waiting_count; /* of all */
 };
 
 int neighbours_open(struct stack *stack);   /* 0 or -ENOMEM */

@@ -3,11 +3,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
-import time
 import unittest
 
-from harness import BUILD, TOP, wait_until
+from harness import BUILD, TOP, sanitizer_environment, wait_until
 
 BENCH = os.path.join(BUILD, "tubepost-bench")
 LAB = os.path.join(TOP, "scripts/lab")
@@ -28,7 +28,7 @@ def report_of(process, timeout=60):
 class OwnStack(unittest.TestCase):
     def bench(self, *words, inside=()):
         process = subprocess.Popen([*inside, BENCH, *words, "--json"], stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
+                                   stderr=subprocess.DEVNULL, text=True, env=sanitizer_environment())
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -76,17 +76,23 @@ class AgainstLinux(OwnStack):
         self.addCleanup(subprocess.run, [LAB, "down", self.lab], check=True)
         subprocess.run([LAB, "up", self.lab], check=True)
 
+    def wait_for_listener(self, address):
+        host, port = address.split(":")
+        knock = (f"import socket, time\nfor _ in range(300):\n try: socket.create_connection(({host!r}, {port}), 1).close(); break\n"
+                 " except OSError: time.sleep(0.1)\nelse: raise SystemExit(1)")
+        subprocess.run([LAB, "exec", self.lab, sys.executable, "-c", knock], check=True)
+
     def pair(self, own_part, own, linux_part, linux, device):
         port = device.split(",")[0]
         words = [*eal("linux", device), "--port", port, "--address", "192.0.2.1/24"]
         inside = [LAB, "exec", self.lab]
-        sink_first = own_part == "source"
-        if sink_first:
+        if own_part == "source":
             sink = self.bench(linux_part, *linux, inside=inside)
+            self.wait_for_listener(linux[1])
             code, sent = report_of(self.bench(own_part, *own, *words, inside=inside))
         else:
             sink = self.bench(own_part, *own, *words, inside=inside)
-            time.sleep(1)
+            self.wait_for_listener(own[1])
             code, sent = report_of(self.bench(linux_part, *linux, inside=inside))
         self.assertEqual(code, 0, sent)
         return sent, report_of(sink)[1]

@@ -22,9 +22,6 @@ def eal(driver):
 class OverOurTcp(unittest.TestCase):
     def run_in_lab(self, driver, *tests, **environment):
         command = [os.path.join(TOP, "scripts/lab"), "with", sys.executable, "-W", "ignore", "-m", "unittest", "-v", *tests]
-        # libxdp 1.3 forgets what it keeps about a umem when the last socket goes.
-        suppressions = os.path.join(FOLDER, "lsan.supp")
-        environment["LSAN_OPTIONS"] = f"suppressions={suppressions}:print_suppressions=0"
         result = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, errors="replace", timeout=600,
                                 env=dict(os.environ, TUBEPOST_TEST_PORT=f"{driver}0", TUBEPOST_TEST_EAL=eal(driver), **environment))
         ran = re.search(r"Ran (\d+) tests?", result.stderr)
@@ -76,7 +73,7 @@ class ThroughSharedMemory(SystemTest):
         for word in self.words("bench", "client"):
             port += ["--eal", word]
         result = subprocess.run([os.path.join(BUILD, "tubepost-bench"), *words, "--json", *port], capture_output=True,
-                                text=True, timeout=120, check=False)
+                                text=True, timeout=120, check=False, env=sanitizer_environment())
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         return json.loads(result.stdout)
 

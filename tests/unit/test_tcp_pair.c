@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#define CONNECTIONS_MAX 8
+#define CONNECTIONS_MAX 40
 #define SECOND 1000000000ull
 
 static struct rte_mempool *pools[2];
@@ -158,6 +158,26 @@ static void bytes_arrive_exactly_over_a_good_link(void **state)
     conversation_close(&conversation);
 }
 
+static void a_burst_of_connections_waits_for_the_neighbour_unharmed(void **state)
+{
+    (void)state;
+    static struct conversation conversation;
+    const struct net_pair_settings settings = {.seed = 1, .faults = {.delay_ns = 50000}};
+    conversation_open(&conversation, &settings, CONNECTIONS_MAX);
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+        for (unsigned side = 0; side < 2; side++) {
+            net_talker_open(&conversation.talkers[side][i], &conversation.pair.world, i, side, 10,
+                            10);
+        }
+        talker_connect(&conversation, i);
+    }
+    assert_true(converse(&conversation, SECOND / 10));
+    const struct stack_counters *counters = stack_counters(conversation.pair.hosts[0].network);
+    assert_int_equal(counters->arp_unresolved_lost, 0);
+    assert_int_equal(counters->tcp_retransmitted_segments, 0);
+    conversation_close(&conversation);
+}
+
 static void run_seed(uint64_t seed)
 {
     static struct conversation conversation;
@@ -177,7 +197,7 @@ static void run_seed(uint64_t seed)
         settings.limits[side].receive_window_bytes =
             net_random_below(&random, 2) == 0 ? 1000 + net_random_below(&random, 300000) : 0;
     }
-    unsigned count = 1 + net_random_below(&random, CONNECTIONS_MAX);
+    unsigned count = 1 + net_random_below(&random, 8);
     conversation_open(&conversation, &settings, count);
     for (unsigned i = 0; i < count; i++) {
         uint64_t up = net_random_below(&random, 4) == 0 ? net_random_below(&random, 10)
@@ -241,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_arrive_exactly_over_a_good_link),
+        cmocka_unit_test(a_burst_of_connections_waits_for_the_neighbour_unharmed),
         cmocka_unit_test(bytes_arrive_exactly_whatever_the_link_does),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
