@@ -117,6 +117,12 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     }
     struct rte_mbuf **link = before == NULL ? &queue->early_head : &before->next;
     struct rte_mbuf *after = *link;
+    queue->early_last = seq;
+    if (after != NULL && *early_seq(after) == seq &&
+        seq_before(seq + mbuf->data_len, early_end(after))) {
+        mbuf_drop(conn, mbuf);
+        return;
+    }
     while (after != NULL && seq_at_or_before(early_end(after), seq + mbuf->data_len)) {
         *link = after->next;
         queue->early_count--;
@@ -133,7 +139,6 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
         queue->early_tail = mbuf;
     }
     queue->early_count++;
-    queue->early_last = seq;
     conn->stack->counters.tcp_out_of_order++;
 }
 

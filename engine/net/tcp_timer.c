@@ -89,7 +89,8 @@ static void retransmit(struct tcp_conn *conn)
 
 static void probe(struct tcp_conn *conn)
 {
-    if (gave_up(conn)) {
+    /* A probe's byte may have been the last one, and taken. */
+    if (conn->queue.bytes == 0 || gave_up(conn)) {
         return;
     }
     conn->backoff += conn->backoff < UINT8_MAX;

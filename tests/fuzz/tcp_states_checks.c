@@ -1,0 +1,190 @@
+#include "tests/fuzz/tcp_states_rig.h"
+
+struct tcp_conn *conn_of_ports(struct rig *rig, uint16_t local, uint16_t remote)
+{
+    struct slab *conns = &rig->stack->tcp.conns;
+    for (uint32_t i = 0; i < conns->block_count << conns->block_shift && i < conns->max; i++) {
+        struct tcp_conn *conn = slab_at(conns, i);
+        if (conn->stack == rig->stack && conn->in_table && conn->tuple.local_port == local &&
+            conn->tuple.remote_port == remote) {
+            return conn;
+        }
+    }
+    return NULL;
+}
+
+static struct flow *flow_of_ports(struct rig *rig, uint16_t local, uint16_t remote)
+{
+    for (unsigned i = 0; i < FLOWS; i++) {
+        if (rig->flows[i].local_port == local && rig->flows[i].remote_port == remote) {
+            return &rig->flows[i];
+        }
+    }
+    return NULL;
+}
+
+static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
+{
+    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(frame + ETH_BYTES);
+    const struct rte_tcp_hdr *tcp = (const struct rte_tcp_hdr *)(ip + 1);
+    uint32_t header = ETH_BYTES + IPV4_BYTES + tcp->data_off / 16u * 4u;
+    uint32_t seq = ntohl(tcp->sent_seq);
+    uint64_t sum = (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) +
+                   htons((uint16_t)(size - ETH_BYTES - IPV4_BYTES));
+    check(size >= header);
+    check(checksum_finish(checksum_add(sum, tcp, size - ETH_BYTES - IPV4_BYTES)) == 0);
+    struct flow *flow = flow_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
+    struct tcp_conn *conn = conn_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
+    if (conn != NULL && (tcp->tcp_flags & TCP_SYN) == 0) {
+        for (uint32_t i = header; i < size; i++) {
+            check(frame[i] == pattern(seq - (conn->iss + 1) + (i - header)));
+        }
+    }
+    if (flow == NULL || (tcp->tcp_flags & TCP_RST) != 0) {
+        return;
+    }
+    uint32_t end = seq + (size - header) + ((tcp->tcp_flags & TCP_FIN) != 0) +
+                   ((tcp->tcp_flags & TCP_SYN) != 0);
+    bool syn = (tcp->tcp_flags & TCP_SYN) != 0;
+    flow->expects = syn ? end : seq_max(flow->expects, end);
+    flow->seen_syn |= syn;
+    if ((tcp->tcp_flags & TCP_ACK) != 0) {
+        flow->sends = ntohl(tcp->recv_ack);
+    }
+    const uint8_t *options = (const uint8_t *)(tcp + 1);
+    if (header >= ETH_BYTES + IPV4_BYTES + TCP_HEADER_BYTES + 12 && options[2] == 8) {
+        memcpy(&flow->ts, options + 4, 4);
+        flow->ts = ntohl(flow->ts);
+    }
+}
+
+/* A frame has been read by the device. */
+static void left(struct rig *rig, struct rte_mbuf *mbuf)
+{
+    static uint8_t buffer[16384];
+    uint32_t size = mbuf->pkt_len;
+    check(size >= ETH_BYTES && size <= rig->port.facts.mtu + ETH_BYTES);
+    rte_mbuf_sanity_check(mbuf, 1);
+    const uint8_t *frame = rte_pktmbuf_read(mbuf, 0, size, buffer);
+    const struct rte_ether_hdr *eth = (const struct rte_ether_hdr *)frame;
+    check(memcmp(eth->src_addr.addr_bytes, rig->port.facts.mac, 6) == 0);
+    if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
+        const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
+        check(ip->version_ihl == 0x45 && ntohs(ip->total_length) == size - ETH_BYTES);
+        check(checksum_finish(checksum_add(0, ip, IPV4_BYTES)) == 0);
+        if (ip->next_proto_id == IPPROTO_TCP) {
+            left_tcp(rig, frame, size);
+        } else {
+            check(ip->next_proto_id == IPPROTO_ICMP);
+            check(checksum_finish(checksum_add(0, ip + 1, size - ETH_BYTES - IPV4_BYTES)) == 0);
+        }
+    } else {
+        check(eth->ether_type == htons(RTE_ETHER_TYPE_ARP));
+    }
+    rte_pktmbuf_free(mbuf);
+}
+
+void device_reads(struct rig *rig)
+{
+    for (unsigned i = 0; i < rig->given_count; i++) {
+        left(rig, rig->given[i]);
+    }
+    rig->given_count = 0;
+}
+
+static void queues_add_up(struct tcp_conn *conn, uint32_t *held)
+{
+    const struct tcp_receive_queue *queue = &conn->received;
+    uint32_t bytes = 0, mbufs = 0, early = 0, end = conn->rcv_nxt;
+    for (struct rte_mbuf *at = queue->head; at != NULL; at = at->next) {
+        bytes += at->data_len;
+        mbufs++;
+    }
+    check(bytes == queue->bytes && mbufs == queue->mbuf_count);
+    for (struct rte_mbuf *at = queue->early_head; at != NULL; at = at->next) {
+        check(at->data_len > 0 && seq_at_or_before(end, at->hash.usr));
+        end = at->hash.usr + at->data_len;
+        early++;
+        check(at->next != NULL || at == queue->early_tail);
+    }
+    check(early == queue->early_count && seq_at_or_before(end, seq_max(end, conn->rcv_edge)));
+    *held += mbufs + early;
+    uint32_t queued = 0, pieces = 0;
+    for (struct tcp_piece *piece = conn->queue.head; piece != NULL; piece = piece->next) {
+        queued += piece->size;
+        pieces++;
+    }
+    check(queued == conn->queue.bytes + conn->queue.head_skip && pieces == conn->queue.piece_count);
+}
+
+static void conn_is_sane(struct rig *rig, struct tcp_conn *conn)
+{
+    const struct tcp_scoreboard *board = &conn->sacked;
+    uint32_t end = conn->snd_una, sum = 0;
+    check(seq_at_or_before(conn->snd_una, conn->snd_nxt));
+    check(seq_at_or_before(conn->snd_nxt, conn->snd_max));
+    check(conn->snd_max - conn->snd_una <= conn->queue.bytes + 1);
+    check(seq_at_or_before(conn->rcv_nxt, conn->rcv_edge) || conn->state == TCP_SYN_SENT);
+    for (unsigned i = 0; i < board->count; i++) {
+        check(seq_at_or_before(end, board->ranges[i].begin));
+        check(seq_before(board->ranges[i].begin, board->ranges[i].end));
+        end = board->ranges[i].end;
+        sum += end - board->ranges[i].begin;
+    }
+    check(seq_at_or_before(end, conn->snd_max) && sum == board->sacked_bytes);
+    check(tcp_flight(conn) <= 2 * (conn->snd_max - conn->snd_una));
+    check(conn->congestion.cwnd > 0 || conn->state == TCP_SYN_SENT);
+    /* What waits has a timer, or goes out in the next round. */
+    bool waits = conn->snd_max != conn->snd_una || conn->queue.bytes > 0 ||
+                 (conn->fin_wanted && !conn->fin_acked);
+    bool driven = conn->due_ns[TCP_TIMER_RETRANSMIT] != WHEEL_NEVER ||
+                  conn->due_ns[TCP_TIMER_PROBE] != WHEEL_NEVER || !list_empty(&conn->output);
+    check(!waits || driven);
+    uint64_t due_ns = WHEEL_NEVER;
+    for (unsigned i = 0; i < TCP_TIMER_COUNT; i++) {
+        due_ns = conn->due_ns[i] < due_ns ? conn->due_ns[i] : due_ns;
+    }
+    check(due_ns == WHEEL_NEVER || (timer_armed(&conn->timer) && conn->timer.due_ns <= due_ns));
+    (void)rig;
+}
+
+void everything_is_sane(struct rig *rig)
+{
+    struct tcp *tcp = &rig->stack->tcp;
+    uint32_t held = 0, live = 0;
+    uint64_t established = 0;
+    for (uint32_t i = 0; i < rig->shadow_count; i++) {
+        struct shadow *shadow = &rig->shadows[i];
+        struct tcp_conn *conn =
+            i < tcp->conns.block_count << tcp->conns.block_shift ? slab_at(&tcp->conns, i) : NULL;
+        if (conn == NULL || conn->stack != rig->stack) {
+            shadow->live = false;
+            continue;
+        }
+        queues_add_up(conn, &held);
+        live += conn->in_table;
+        check(conn->in_table == (conn->state != TCP_CLOSED));
+        if (conn->state == TCP_CLOSED) {
+            shadow->live = false;
+            continue;
+        }
+        established += conn->state != TCP_SYN_SENT && conn->state != TCP_SYN_RECEIVED;
+        conn_is_sane(rig, conn);
+        if (shadow->live && shadow->iss == conn->iss && shadow->irs == conn->irs &&
+            tcp_tuple_equal(&shadow->tuple, &conn->tuple) && conn->state > TCP_SYN_RECEIVED) {
+            check(seq_at_or_before(shadow->rcv_nxt, conn->rcv_nxt));
+            check(seq_at_or_before(shadow->snd_una, conn->snd_una));
+            check(seq_at_or_before(shadow->snd_max, conn->snd_max));
+        }
+        *shadow = (struct shadow){.tuple = conn->tuple,
+                                  .iss = conn->iss,
+                                  .irs = conn->irs,
+                                  .rcv_nxt = conn->rcv_nxt,
+                                  .snd_una = conn->snd_una,
+                                  .snd_max = conn->snd_max,
+                                  .live = true};
+    }
+    check(held == tcp->held_mbufs);
+    check(established == rig->stack->counters.tcp_current_established);
+    check(tcp->table.used == live + tcp->half_opens.used + tcp->time_waits.used);
+}
