@@ -54,8 +54,9 @@ enum tcp_flag {
 
 #define TCP_SACKS_MAX 4u
 #define TCP_HEADER_BYTES 20u
-#define TCP_TIMESTAMP_BYTES 12u /* of options, with padding */
-#define TCP_MSS_DEFAULT 536u    /* RFC 9293 §3.7.1 */
+#define TCP_TIMESTAMP_BYTES 12u   /* of options, with padding */
+#define TCP_MSS_DEFAULT 536u      /* RFC 9293 §3.7.1 */
+#define TCP_RTO_LOST_SYN_MS 3000u /* RFC 6298 §5.7: for what follows a handshake that lost a SYN */
 #define TCP_MSS_MIN 64u /* a peer's smaller wish is not granted: one byte a frame is an attack */
 #define TCP_SCALE_NONE 0xffu
 
@@ -73,6 +74,9 @@ struct tcp_segment {
     uint16_t mss;            /* 0: no option */
     bool has_timestamp;
     bool sack_permitted;
+    bool window_plain; /* it came with a SYN: RFC 7323 §2.2 */
+    bool reuses;       /* a SYN that has ended a TIME-WAIT, whose snd_nxt was: */
+    uint32_t reused_snd_nxt;
     uint8_t sack_count;
     uint32_t ts_value, ts_echo;
     struct tcp_range sacks[TCP_SACKS_MAX];
@@ -270,6 +274,7 @@ bool tcp_options_read(struct tcp_segment *segment, const uint8_t *options, size_
 /* Of a SYN or SYN,ACK; returns their length, a multiple of 4. Room: 40 bytes. */
 size_t tcp_options_write_syn(uint8_t *options, uint16_t mss, uint8_t scale, bool sack,
                              const uint32_t *ts_value_and_echo);
+size_t tcp_options_write_timestamp(uint8_t *options, uint32_t value, uint32_t echo);
 size_t tcp_options_write_sack(uint8_t *options, const struct tcp_range *ranges, size_t count);
 
 /* tcp_ack.c */
@@ -338,7 +343,7 @@ void tcp_time_wait_enter(struct tcp_conn *conn); /* takes the connection's place
 enum tcp_time_wait_verdict { TCP_TIME_WAIT_DONE, TCP_TIME_WAIT_NEW_SYN };
 enum tcp_time_wait_verdict tcp_time_wait_segment(struct stack *stack, uint32_t index,
                                                  const struct tcp_segment *segment);
-void tcp_time_wait_forget(struct stack *stack, uint32_t index);
+uint32_t tcp_time_wait_forget(struct stack *stack, uint32_t index); /* returns its snd_nxt */
 /* May an outgoing connection take the tuple of this entry (RFC 6191)? */
 bool tcp_time_wait_reusable(struct stack *stack, uint32_t index);
 

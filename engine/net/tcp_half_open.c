@@ -74,10 +74,16 @@ static uint32_t entry_timestamp(struct stack *stack, const struct tcp_half_open 
 
 static void entry_ack_send(struct stack *stack, const struct tcp_half_open *entry)
 {
-    struct tcp_reply reply = {.seq = entry->iss + 1,
-                              .ack = entry->irs + 1,
-                              .window = tcp_syn_window(stack),
-                              .flags = TCP_ACK};
+    bool scaled = entry->window_scale != TCP_SCALE_NONE;
+    struct tcp_reply reply = {
+        .seq = entry->iss + 1,
+        .ack = entry->irs + 1,
+        .window = (uint16_t)(tcp_syn_window(stack) >> (scaled ? stack->tcp.rcv_scale : 0)),
+        .flags = TCP_ACK};
+    if (entry->timestamps) {
+        reply.options_bytes = (uint8_t)tcp_options_write_timestamp(
+            reply.options, entry_timestamp(stack, entry), entry->ts_recent);
+    }
     stack->counters.tcp_challenge_acks++;
     tcp_reply(stack, &entry->tuple, &reply);
 }
@@ -143,6 +149,15 @@ static void cookie_send(struct stack *stack, const struct tcp_segment *segment, 
     syn_ack_send(stack, &entry, tcp_cookie_timestamp(stack, segment));
 }
 
+/* RFC 1122 §4.2.2.13: above what the connection before it in TIME-WAIT has used, which may have
+ * been faster than the clock of the numbers. */
+static uint32_t first_number(struct stack *stack, const struct tcp_segment *segment)
+{
+    uint32_t iss = tcp_initial_sequence(stack, &segment->tuple);
+    uint32_t above = segment->reused_snd_nxt + UINT16_MAX;
+    return segment->reuses && seq_before(iss, above) ? above : iss;
+}
+
 void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
 {
     struct ipv4_way way;
@@ -159,7 +174,7 @@ void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
     }
     struct tcp_half_open *entry = entry_at(stack, index);
     *entry = (struct tcp_half_open){.tuple = segment->tuple,
-                                    .iss = tcp_initial_sequence(stack, &segment->tuple),
+                                    .iss = first_number(stack, segment),
                                     .irs = segment->seq,
                                     .ts_recent = segment->ts_value,
                                     .mss = mss,
@@ -197,6 +212,7 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
     conn->snd_nxt = conn->snd_una;
     conn->snd_max = conn->snd_una;
     conn->snd_wl1 = segment->seq - 1; /* so that this segment's window is taken */
+    conn->rto_ms = entry->sends > 1 ? TCP_RTO_LOST_SYN_MS : conn->rto_ms;
     tcp_conn_agree(conn, &agreed);
     tcp_conn_established(conn);
     stack->counters.tcp_passive_opens++;

@@ -72,6 +72,14 @@ void tcp_challenge(struct tcp_conn *conn)
     tcp_output_ack(conn);
 }
 
+/* What is left of a segment when its SYN has been dealt with. */
+static void syn_strip(struct tcp_segment *segment)
+{
+    segment->seq++;
+    segment->flags &= (uint8_t)~TCP_SYN;
+    segment->window_plain = true;
+}
+
 /* RFC 9293 §3.10.7.3. False: the segment is done with. */
 static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
 {
@@ -106,6 +114,7 @@ static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
     conn->snd_wnd_max = segment->window;
     conn->snd_wl1 = segment->seq;
     conn->snd_wl2 = segment->ack;
+    conn->rto_ms = ack && conn->backoff > 0 ? TCP_RTO_LOST_SYN_MS : conn->rto_ms;
     conn->backoff = 0;
     if (!ack) {
         conn->state = TCP_SYN_RECEIVED;
@@ -123,9 +132,13 @@ static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
     tcp_event(conn, STREAM_CONNECTED);
     conn->ack_now = true;
     tcp_output_wanted(conn);
-    segment->seq++;
-    segment->flags &= (uint8_t)~TCP_SYN;
+    syn_strip(segment);
     return true;
+}
+
+static bool ts_recent_valid(const struct tcp_conn *conn)
+{
+    return stack_now_ms(conn->stack) - conn->ts_recent_ms < TS_RECENT_VALID_MS;
 }
 
 /* RFC 7323 §5.3 R1. False: an old duplicate, or one without the option that both have agreed on. */
@@ -139,8 +152,7 @@ static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *seg
         stack->counters.tcp_paws_refused++;
         return false;
     }
-    if (seq_before(segment->ts_value, conn->ts_recent) &&
-        stack_now_ms(stack) - conn->ts_recent_ms < TS_RECENT_VALID_MS) {
+    if (seq_before(segment->ts_value, conn->ts_recent) && ts_recent_valid(conn)) {
         stack->counters.tcp_paws_refused++;
         if (segment->payload_bytes > 0) {
             conn->ack_now = true; /* its sender may have lost the acknowledgement */
@@ -267,7 +279,7 @@ static void fin_acked(struct tcp_conn *conn)
 static void timestamp_keep(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     if (segment->has_timestamp && seq_at_or_before(segment->seq, conn->last_ack_sent) &&
-        !seq_before(segment->ts_value, conn->ts_recent)) {
+        (!seq_before(segment->ts_value, conn->ts_recent) || !ts_recent_valid(conn))) {
         conn->ts_recent = segment->ts_value;
         conn->ts_recent_ms = stack_now_ms(conn->stack);
     }
@@ -308,6 +320,8 @@ static void payload_arrives(struct tcp_conn *conn, struct tcp_segment *segment)
     if (fin && !seq_before(end, conn->rcv_nxt) && seq_at_or_before(end, conn->rcv_edge)) {
         conn->fin_early = true;
         conn->fin_seq = end;
+        conn->ack_now = true; /* in order or not: RFC 5681 §4.2 */
+        tcp_output_wanted(conn);
     }
     if (conn->fin_early && conn->rcv_nxt == conn->fin_seq) {
         fin_arrives(conn);
@@ -365,8 +379,7 @@ void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment)
     } else if (conn->state == TCP_SYN_RECEIVED && (segment->flags & TCP_SYN) != 0 &&
                segment->seq == conn->irs) {
         /* Both opened at once: the peer's SYN comes again with its ACK. */
-        segment->seq++;
-        segment->flags &= (uint8_t)~TCP_SYN;
+        syn_strip(segment);
         conn->ack_now = true;
         tcp_output_wanted(conn);
     }
@@ -418,7 +431,8 @@ void tcp_input(struct stack *stack, struct tcp_segment *segment)
         break;
     case TCP_TIME_WAITING:
         if (tcp_time_wait_segment(stack, found.index, segment) == TCP_TIME_WAIT_NEW_SYN) {
-            tcp_time_wait_forget(stack, found.index);
+            segment->reuses = true;
+            segment->reused_snd_nxt = tcp_time_wait_forget(stack, found.index);
             unknown_segment(stack, segment);
         }
         break;

@@ -136,11 +136,11 @@ void tcp_unlisten(struct network *network, struct listener *listener)
 {
     struct stack *stack = stack_of(network);
     struct tcp_listener *place = (struct tcp_listener *)listener;
-    struct list_node *next;
-    for (struct list_node *node = stack->tcp.ready.next; node != &stack->tcp.ready; node = next) {
-        struct tcp_conn *conn = (struct tcp_conn *)list_entry(node, struct stream, ready);
-        next = node->next;
-        if (conn->accept_pending && conn->listener == place) {
+    const struct slab *conns = &stack->tcp.conns;
+    /* All of them: some may be about to be offered, when a session stops listening as it is called. */
+    for (uint32_t i = 0; i < conns->block_count << conns->block_shift && i < conns->max; i++) {
+        struct tcp_conn *conn = slab_at(conns, i);
+        if (conn->stack == stack && conn->accept_pending && conn->listener == place) {
             conn->accept_pending = false;
             conn->released = true; /* nobody will ever know of it */
             tcp_conn_abort(conn, -ECONNABORTED);

@@ -122,6 +122,15 @@ size_t tcp_options_write_syn(uint8_t *options, uint16_t mss, uint8_t scale, bool
     return (size_t)(at - options);
 }
 
+size_t tcp_options_write_timestamp(uint8_t *options, uint32_t value, uint32_t echo)
+{
+    static const uint8_t begin[4] = {OPTION_NOTHING, OPTION_NOTHING, OPTION_TIMESTAMP, 10};
+    memcpy(options, begin, sizeof(begin));
+    word_put(options + 4, value);
+    word_put(options + 8, echo);
+    return TCP_TIMESTAMP_BYTES;
+}
+
 size_t tcp_options_write_sack(uint8_t *options, const struct tcp_range *ranges, size_t count)
 {
     if (count == 0) {

@@ -43,13 +43,15 @@ static void queue_join(struct stack *stack, uint32_t index)
     }
 }
 
-void tcp_time_wait_forget(struct stack *stack, uint32_t index)
+uint32_t tcp_time_wait_forget(struct stack *stack, uint32_t index)
 {
     struct tcp_time_wait *entry = entry_at(stack, index);
+    uint32_t snd_nxt = entry->snd_nxt;
     queue_leave(stack, index);
     tcp_table_remove(&stack->tcp.table, tcp_table_hash(&stack->tcp.table, &entry->tuple),
                      TCP_TIME_WAITING, index);
     slab_give(&stack->tcp.time_waits, index);
+    return snd_nxt;
 }
 
 static void fire(struct timer *timer, uint64_t now_ns)
@@ -115,12 +117,8 @@ static void ack_send(struct stack *stack, struct tcp_time_wait *entry)
     entry->acked_ms = (uint16_t)stack_now_ms(stack);
     if (entry->timestamps) {
         uint32_t offset = tcp_timestamp_offset(stack, &entry->tuple);
-        uint32_t value = htonl(tcp_timestamp_now(stack, offset)), echo = htonl(entry->ts_recent);
-        static const uint8_t begin[4] = {1, 1, 8, 10};
-        memcpy(reply.options, begin, sizeof(begin));
-        memcpy(reply.options + 4, &value, 4);
-        memcpy(reply.options + 8, &echo, 4);
-        reply.options_bytes = TCP_TIMESTAMP_BYTES;
+        reply.options_bytes = (uint8_t)tcp_options_write_timestamp(
+            reply.options, tcp_timestamp_now(stack, offset), entry->ts_recent);
     }
     tcp_reply(stack, &entry->tuple, &reply);
 }
@@ -144,7 +142,8 @@ enum tcp_time_wait_verdict tcp_time_wait_segment(struct stack *stack, uint32_t i
     if ((kind & TCP_RST) != 0) {
         return TCP_TIME_WAIT_DONE; /* RFC 1337: a reset must not end it */
     }
-    if (kind == TCP_SYN && is_newer(entry, segment)) {
+    if (kind == TCP_SYN && is_newer(entry, segment) &&
+        tcp_listener_find(stack, &segment->tuple) != NULL) {
         stack->counters.tcp_time_wait_reused++;
         return TCP_TIME_WAIT_NEW_SYN;
     }
