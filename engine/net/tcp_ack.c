@@ -23,7 +23,9 @@ void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
     conn->rto_ms = (uint32_t)(rto_ms < RTO_MAX_MS ? rto_ms : RTO_MAX_MS);
 }
 
-/* Karn: bytes that were sent twice tell nothing, but by their timestamp. */
+/* Karn: bytes that were sent twice tell nothing, but by their timestamp. And until something tells,
+ * the timer stays as long as it has become (RFC 6298 §5.5): on a path that is slower than the timer
+ * nothing would ever be sent just once. */
 static void rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     struct stack *stack = conn->stack;
@@ -33,6 +35,9 @@ static void rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
             tcp_rtt_sample(conn, stack->now_ns - conn->rtt_start_ns);
         }
         return;
+    }
+    if (conn->recovery == TCP_LOSS_RECOVERY) {
+        conn->rto_ms = (uint32_t)(tcp_rto_ns(conn) / MS_NS);
     }
     if (segment->has_timestamp && (conn->backoff > 0 || conn->srtt_us == 0)) {
         uint32_t passed_ms = tcp_timestamp_now(stack, conn->ts_offset) - segment->ts_echo;
@@ -61,7 +66,7 @@ static void recovery_begin(struct tcp_conn *conn)
 {
     struct tcp_congestion *congestion = &conn->congestion;
     conn->stack->counters.tcp_fast_retransmits++;
-    congestion->ops->lost(congestion, tcp_flight(conn), conn->stack->now_ns);
+    congestion->ops->lost(congestion, conn->snd_max - conn->snd_una, conn->stack->now_ns);
     conn->recovery = TCP_FAST_RECOVERY;
     conn->recover = conn->snd_max;
     conn->retransmitted_to = conn->snd_una;
@@ -74,18 +79,23 @@ static void recovery_begin(struct tcp_conn *conn)
     }
 }
 
+/* After a timeout, duplicates of what was sent needlessly must not look like a loss: until all that
+ * was sent before is acknowledged (RFC 6675 §5.1), or without SACK more than that (RFC 6582 §3.2). */
+static bool may_recover(const struct tcp_conn *conn)
+{
+    return conn->sack ? !seq_before(conn->snd_una, conn->recover)
+                      : seq_before(conn->recover, conn->snd_una);
+}
+
 static void duplicate_arrives(struct tcp_conn *conn)
 {
     conn->stack->counters.tcp_duplicate_acks_in++;
     conn->duplicate_acks += conn->duplicate_acks < UINT8_MAX;
     switch ((enum tcp_recovery)conn->recovery) {
     case TCP_OPEN:
-        /* After a timeout, duplicates of what was sent needlessly must not look like a loss:
-         * RFC 6582 §3.2 step 2. */
-        if (!seq_before(conn->snd_una, conn->recover) &&
-            (conn->duplicate_acks >= TCP_DUPLICATE_THRESHOLD ||
-             tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una, conn->mss) !=
-                 conn->snd_una)) {
+        if (may_recover(conn) && (conn->duplicate_acks >= TCP_DUPLICATE_THRESHOLD ||
+                                  tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una,
+                                                             conn->mss) != conn->snd_una)) {
             recovery_begin(conn);
         }
         break;
@@ -121,6 +131,9 @@ static void window_grow(struct tcp_conn *conn, uint32_t acked)
     uint64_t now_ns = conn->stack->now_ns, srtt_ns = conn->srtt_us * 1000ull;
     switch ((enum tcp_recovery)conn->recovery) {
     case TCP_OPEN:
+        if (seq_before(conn->recover, conn->snd_una)) {
+            conn->recover = conn->snd_una - 1; /* or it would lie ahead again after 2 GiB */
+        }
         if (conn->window_limited) {
             congestion->ops->acked(congestion, acked, now_ns, srtt_ns);
         }
@@ -229,7 +242,7 @@ bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
                                    (segment->flags & TCP_FIN) == 0))) {
         duplicate_arrives(conn);
     }
-    if (conn->snd_wnd == 0 && conn->due_ns[TCP_TIMER_PROBE] != WHEEL_NEVER) {
+    if (conn->snd_wnd == 0) {
         conn->unanswered_ns = conn->stack->now_ns; /* alive, only not reading */
     }
     return true;

@@ -187,7 +187,10 @@ static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departur
         return false;
     }
     if (conn->retransmit_head && conn->snd_max != conn->snd_una) {
+        uint32_t sent = conn->snd_max - conn->snd_una;
+        uint32_t most = sent > conn->snd_wnd ? sent : conn->snd_wnd;
         departure_of_hole(conn, conn->snd_una, departure);
+        departure->bytes = departure->bytes < most ? departure->bytes : most;
         tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT); /* starts anew as it leaves */
         return true;
     }

@@ -106,6 +106,7 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
 {
     struct tcp_receive_queue *queue = &conn->received;
     struct rte_mbuf *before = early_before(queue, seq);
+    queue->early_last = seq; /* also of a duplicate: RFC 2018 §4 */
     if (before != NULL && seq_before(seq, early_end(before))) {
         uint32_t known = early_end(before) - seq;
         if (known >= mbuf->data_len) {
@@ -117,7 +118,6 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     }
     struct rte_mbuf **link = before == NULL ? &queue->early_head : &before->next;
     struct rte_mbuf *after = *link;
-    queue->early_last = seq;
     if (after != NULL && *early_seq(after) == seq &&
         seq_before(seq + mbuf->data_len, early_end(after))) {
         mbuf_drop(conn, mbuf);
@@ -291,14 +291,20 @@ uint16_t tcp_syn_window(const struct stack *stack)
     return (uint16_t)(window < UINT16_MAX ? window : UINT16_MAX);
 }
 
+/* By how much the edge moves at least. */
+static uint32_t edge_step(const struct tcp_conn *conn)
+{
+    uint32_t half = conn->stack->limits.receive_window_bytes / 2;
+    return half < conn->mss ? half : conn->mss;
+}
+
 /* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. */
 uint16_t tcp_receive_window(struct tcp_conn *conn)
 {
     uint32_t told = conn->rcv_edge - conn->rcv_nxt;
     uint32_t room = room_now(conn), max = (uint32_t)UINT16_MAX << conn->rcv_scale;
-    uint32_t step = conn->stack->limits.receive_window_bytes / 2;
-    step = step < conn->mss ? step : conn->mss;
-    uint32_t window = room >= told + step ? room >> conn->rcv_scale << conn->rcv_scale : told;
+    uint32_t window =
+        room >= told + edge_step(conn) ? room >> conn->rcv_scale << conn->rcv_scale : told;
     window = window < told ? told : window;
     window = window < max ? window : max;
     uint32_t shown = (window + (1u << conn->rcv_scale) - 1) >> conn->rcv_scale;
@@ -313,7 +319,8 @@ static void window_update(struct tcp_conn *conn)
     uint32_t told = conn->rcv_edge - conn->rcv_nxt, room = room_now(conn);
     uint32_t quarter = conn->stack->limits.receive_window_bytes / 4;
     uint32_t news = room > told ? room - told : 0;
-    if ((told < conn->mss && news >= conn->mss) || (news >= quarter && news >= 2u * conn->mss)) {
+    uint32_t step = edge_step(conn);
+    if ((told < step && news >= step) || (news >= quarter && news >= 2u * step)) {
         conn->ack_now = true;
         tcp_output_wanted(conn);
     }

@@ -68,7 +68,8 @@ static void retransmit(struct tcp_conn *conn)
     }
     stack->counters.tcp_timeouts++;
     if (conn->backoff == 0) {
-        conn->congestion.ops->timed_out(&conn->congestion, tcp_flight(conn), stack->now_ns);
+        uint32_t flight = conn->snd_max - conn->snd_una; /* FlightSize of RFC 5681, sacked or not */
+        conn->congestion.ops->timed_out(&conn->congestion, flight, stack->now_ns);
     }
     if (conn->backoff == BLACK_HOLE_BACKOFF && conn->mss > TCP_MSS_DEFAULT) {
         conn->mss = TCP_MSS_DEFAULT; /* RFC 2923 §2.1: where ICMP is filtered */

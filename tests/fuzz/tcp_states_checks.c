@@ -48,6 +48,7 @@ static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
     bool syn = (tcp->tcp_flags & TCP_SYN) != 0;
     flow->expects = syn ? end : seq_max(flow->expects, end);
     flow->seen_syn |= syn;
+    flow->first = syn ? ntohl(tcp->recv_ack) : flow->first;
     if ((tcp->tcp_flags & TCP_ACK) != 0) {
         flow->sends = ntohl(tcp->recv_ack);
     }

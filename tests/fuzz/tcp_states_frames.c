@@ -97,7 +97,7 @@ void segment_arrives(struct rig *rig, struct input *input)
     uint32_t tcp_bytes = TCP_HEADER_BYTES + (uint32_t)options;
     bytes = bytes < 1500 - IPV4_BYTES - tcp_bytes ? bytes : 1500 - IPV4_BYTES - tcp_bytes;
     struct tcp_conn *conn = conn_of_ports(rig, flow->local_port, flow->remote_port);
-    uint32_t first = conn != NULL && conn->state != TCP_SYN_SENT ? conn->irs + 1 : 1;
+    uint32_t first = conn != NULL && conn->state != TCP_SYN_SENT ? conn->irs + 1 : flow->first;
     for (uint32_t i = 0; i < bytes; i++) {
         ((uint8_t *)tcp)[tcp_bytes + i] = pattern(seq + ((flags & TCP_SYN) != 0) - first + i);
     }

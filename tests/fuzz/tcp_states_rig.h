@@ -20,6 +20,7 @@ struct flow { /* as the peer sees it */
     uint16_t local_port, remote_port;
     uint32_t expects; /* the stack's next byte */
     uint32_t sends;   /* what the stack expects next */
+    uint32_t first;   /* of the bytes that are sent: after the SYN */
     uint32_t ts;      /* the stack's newest timestamp */
     bool timestamps, seen_syn;
 };
