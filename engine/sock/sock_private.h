@@ -32,6 +32,7 @@ struct sock_stream {
     bool receiving, sending; /* a request is with the kernel */
     bool cancelling;
     uint8_t requests; /* how many are */
+    uint8_t burst;    /* completions of the receive under way, as far as they matter */
     struct rte_mbuf *received_first, *received_last;
     size_t received_bytes;
     struct sock_piece *out_first, *out_last;

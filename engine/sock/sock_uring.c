@@ -4,7 +4,8 @@
  *
  * Traps that are minded here: a multishot request ends whenever a completion lacks IORING_CQE_F_MORE; -ENOBUFS is
  * normal when buffers are out, and arming again before some are back is a storm; one fast peer must not take all
- * buffers; a descriptor may be closed only when the last completion of its requests has come.
+ * buffers; a descriptor may be closed only when the last completion of its requests has come; after a burst the kernel
+ * goes on without looking for an end that is there already (see receive_lull).
  */
 #include "engine/sock/sock_private.h"
 #include <stdlib.h>
@@ -15,6 +16,8 @@
 #define SMALL_BYTES                                                                                \
     512 /* less than this is copied behind what is there, so that the buffer goes back at once */
 #define CLOSE_ROUNDS_MAX 1000
+#define BURST_COUNT                                                                                \
+    32 /* completions of one receive after which Linux puts it off to a later turn */
 
 struct sock_uring {
     struct sock_network base;
@@ -139,6 +142,19 @@ static void buffer_take(struct sock_uring *self, struct sock_stream *s, uint16_t
     sock_received(s, mbuf, bytes);
 }
 
+/* A multishot receive that Linux has put off goes on until the socket is empty, and then waits for an event. A FIN (unix)
+ * or a reset (TCP) that came before the last bytes brings none any more; only a receive that is armed anew looks for
+ * it. So after a burst, when the socket is empty, it is taken back, and what ends it arms it again. */
+static void receive_lull(struct sock_stream *s, uint32_t cqe_flags)
+{
+    if (s->burst < BURST_COUNT) {
+        s->burst++;
+    }
+    if (s->burst == BURST_COUNT && !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY) && !s->over) {
+        s->network->backend->receive_stop(s);
+    }
+}
+
 static void receive_done(struct uring_op *op, int32_t result, uint32_t cqe_flags)
 {
     struct sock_stream *s = list_entry(op, struct sock_stream, receive_op);
@@ -150,9 +166,13 @@ static void receive_done(struct uring_op *op, int32_t result, uint32_t cqe_flags
     }
     if (cqe_flags & IORING_CQE_F_BUFFER) {
         uint16_t id = (uint16_t)(cqe_flags >> IORING_CQE_BUFFER_SHIFT);
-        buffer_take(self, s, id, result > 0 ? (size_t)result : 0);
+        if (result > 0) {
+            buffer_take(self, s, id, (size_t)result);
+        } else { /* chosen before the end or the error was found */
+            buffer_lend(self, id);
+        }
     }
-    if (result == 0 && !(cqe_flags & IORING_CQE_F_BUFFER)) {
+    if (result == 0) {
         sock_received_end(s, 0);
     } else if (result == -ENOBUFS) {
         self->base.counters.starved++;
@@ -163,6 +183,7 @@ static void receive_done(struct uring_op *op, int32_t result, uint32_t cqe_flags
         sock_received_end(s, result);
     }
     if (more) {
+        receive_lull(s, cqe_flags);
         return;
     }
     request_ended(s);
@@ -180,6 +201,7 @@ static void receive_start(struct sock_stream *s)
     entry->buf_group = BUFFER_GROUP;
     s->receive_op.done = receive_done;
     s->receiving = true;
+    s->burst = 0;
     s->requests++;
 }
 
