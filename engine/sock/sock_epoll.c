@@ -173,25 +173,33 @@ static void stream_ready(struct sock_stream *s, uint32_t events)
         sock_connected(s, -error);
         return;
     }
-    if ((events & EPOLLOUT) && s->sending) {
+    /* First what came, so that bytes before an error are not lost to it. */
+    if (s->receiving && (events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
+        for (unsigned i = 0; i < RECEIVES_A_ROUND && s->receiving && receive_once(s); i++) {
+        }
+        if (s->receiving) {
+            events &= ~(uint32_t)(EPOLLERR | EPOLLHUP); /* receiving will come upon it */
+        }
+    }
+    if (s->over) {
+        return;
+    }
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && s->sending) {
         s->sending = false;
         interest_set(s, s->interest & ~(uint32_t)EPOLLOUT);
         send_now(s);
     }
-    if (s->receiving && (events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
-        for (unsigned i = 0; i < RECEIVES_A_ROUND && s->receiving && receive_once(s); i++) {
-        }
-    } else if ((events & (EPOLLERR | EPOLLHUP)) && !s->over && (events & EPOLLERR)) {
+    if (s->over) {
+        return;
+    }
+    if (events & EPOLLERR) {
         int error = 0;
         socklen_t size = sizeof(error);
         getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size);
         sock_received_end(s, error > 0 ? -error : -ECONNRESET);
-    } else if ((events & EPOLLHUP) && !s->over) {
-        /* Both directions are shut, and nobody reads: without interest the entry would be reported for ever. */
+    } else if (events & EPOLLHUP) {
+        /* Nobody reads now, and without interest the entry would not be reported for ever. Reading finds the end. */
         interest_set(s, 0);
-        if (!s->read_stopped) {
-            sock_received_end(s, 0);
-        }
     }
 }
 
@@ -265,8 +273,9 @@ int sock_open_epoll(struct network **network, const struct sock_settings *settin
     sock_network_init(&self->base, &epoll_backend, settings);
     self->fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->fd < 0) {
+        int status = -errno;
         free(self);
-        return -errno;
+        return status;
     }
     *network = &self->base.network;
     return 0;
