@@ -84,6 +84,9 @@ unsigned sock_network_deliver(struct sock_network *network)
         uint32_t events = stream->pending;
         stream->pending = 0;
         count++;
+        if (stream_of(stream)->read_stopped) {
+            events &= ~(uint32_t)STREAM_READABLE; /* read_start says it again */
+        }
         if (events != 0 && !stream_of(stream)->released && stream->notify != NULL) {
             stream->notify(stream, events, stream->session);
         }
