@@ -713,13 +713,13 @@ static int unix_path_clear(const struct endpoint *at)
         return -errno;
     }
     socklen_t length = endpoint_to_sockaddr(at, &address);
-    int status =
-        connect(fd, (struct sockaddr *)&address, length) == 0 || errno == EAGAIN ? -EADDRINUSE : 0;
+    /* Only this answer says that nobody is there: another type of socket answers -EPROTOTYPE, a full backlog -EAGAIN. */
+    bool gone = connect(fd, (struct sockaddr *)&address, length) < 0 && errno == ECONNREFUSED;
     close(fd);
-    if (status == 0 && unlink(at->path) < 0) {
-        status = -errno;
+    if (!gone) {
+        return -EADDRINUSE;
     }
-    return status;
+    return unlink(at->path) < 0 ? -errno : 0;
 }
 
 static int listener_bind(int fd, const struct listen_request *request)
