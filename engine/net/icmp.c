@@ -45,17 +45,31 @@ static void send_to(struct stack *stack, const struct ip_address *to, struct rte
     neighbour_send(stack, neighbour_of(stack, &way.next_hop), frame);
 }
 
-/* The request becomes the answer; it is copied unless its memory is ours alone. Given. */
+static bool is_ours_alone(const struct rte_mbuf *frame)
+{
+    while (frame != NULL && RTE_MBUF_DIRECT(frame) && rte_mbuf_refcnt_read(frame) == 1) {
+        frame = frame->next;
+    }
+    return frame == NULL;
+}
+
+/* The request becomes the answer, so that it needs no buffer; it is copied unless its memory is ours
+ * alone. Given. */
 static void echo(struct stack *stack, struct rte_mbuf *frame, uint32_t icmp_offset)
 {
+    struct rte_mbuf *answer = NULL;
     stack->counters.icmp_in_echoes++;
-    struct rte_mbuf *answer =
-        may_send(stack) ? rte_pktmbuf_copy(frame, stack->pool, 0, UINT32_MAX) : NULL;
+    if (may_send(stack)) {
+        bool copied = !is_ours_alone(frame);
+        answer = copied ? rte_pktmbuf_copy(frame, stack->pool, 0, UINT32_MAX) : frame;
+        frame = copied ? frame : NULL;
+    }
     rte_pktmbuf_free(frame);
     if (answer == NULL || answer->data_len < icmp_offset + ICMP_BYTES) {
         rte_pktmbuf_free(answer);
         return;
     }
+    answer->ol_flags = 0; /* of its way in */
     struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(answer, struct rte_ipv4_hdr *, ETH_BYTES);
     struct rte_icmp_hdr *icmp = rte_pktmbuf_mtod_offset(answer, struct rte_icmp_hdr *, icmp_offset);
     struct ip_address to = ip_address_of_ipv4(ip->src_addr);

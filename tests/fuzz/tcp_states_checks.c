@@ -35,7 +35,10 @@ static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
     check(checksum_finish(checksum_add(sum, tcp, size - ETH_BYTES - IPV4_BYTES)) == 0);
     struct flow *flow = flow_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
     struct tcp_conn *conn = conn_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
-    if (conn != NULL && (tcp->tcp_flags & TCP_SYN) == 0) {
+    /* A frame of the connection before, with the same ports, may have waited for the device. */
+    bool own = conn != NULL && conn->state > TCP_SYN_RECEIVED && seq_before(conn->iss, seq) &&
+               seq_at_or_before(seq, conn->snd_max);
+    if (own && (tcp->tcp_flags & TCP_SYN) == 0) {
         for (uint32_t i = header; i < size; i++) {
             check(frame[i] == pattern(seq - (conn->iss + 1) + (i - header)));
         }
