@@ -1,5 +1,6 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/core/check.h"
+#include "engine/net/memif_gate.h"
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <rte_epoll.h>
@@ -30,6 +31,7 @@ struct port_dpdk {
     uint64_t rx_offloads, tx_offloads;
     bool interrupts;
     struct rte_eth_dev_info info;
+    struct memif_gate *gate; /* of net_memif; NULL: another driver */
     struct dpdk_queue queues[PORT_DPDK_QUEUES_MAX];
 };
 
@@ -73,6 +75,33 @@ static uint16_t dpdk_transmit_whole(struct port *port, uint16_t queue, struct rt
     return sent;
 }
 
+static uint16_t memif_receive(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                              uint16_t count)
+{
+    struct memif_gate *gate = dpdk_of(port)->gate;
+    uint16_t received = 0;
+    if (queue == 0) {
+        memif_gate_tend(gate);
+    }
+    if (memif_gate_enter(gate, queue)) {
+        received = dpdk_receive(port, queue, frames, count);
+        memif_gate_exit(gate, queue);
+    }
+    return received;
+}
+
+static uint16_t memif_transmit(struct port *port, uint16_t queue, struct rte_mbuf **frames,
+                               uint16_t count)
+{
+    struct memif_gate *gate = dpdk_of(port)->gate;
+    uint16_t sent = 0;
+    if (memif_gate_enter(gate, queue)) {
+        sent = dpdk_transmit(port, queue, frames, count);
+        memif_gate_exit(gate, queue);
+    }
+    return sent;
+}
+
 /* Between the last empty burst and the enabling a frame may have come without an interrupt: look
  * again after it. */
 static int dpdk_arm(struct port *port, uint16_t queue)
@@ -106,7 +135,11 @@ static void dpdk_close(struct port *port)
             close(self->queues[i].epoll_fd);
         }
     }
-    rte_eth_dev_stop(self->id);
+    if (self->gate != NULL) {
+        memif_gate_leave(self->gate);
+    } else {
+        rte_eth_dev_stop(self->id);
+    }
     rte_eth_dev_close(self->id);
     free(self);
 }
@@ -121,6 +154,13 @@ static const struct port_ops dpdk_ops = {
 static const struct port_ops dpdk_whole_ops = {
     .receive = dpdk_receive,
     .transmit = dpdk_transmit_whole,
+    .arm = dpdk_arm,
+    .close = dpdk_close,
+};
+
+static const struct port_ops memif_ops = {
+    .receive = memif_receive,
+    .transmit = memif_transmit,
     .arm = dpdk_arm,
     .close = dpdk_close,
 };
@@ -315,6 +355,18 @@ static uint16_t queue_count_of(const struct port_dpdk *self, uint16_t wanted)
     return count;
 }
 
+/* A client of net_memif whose server is not yet there is a link that is down, which is no error. */
+static int device_start(struct port_dpdk *self, uint16_t queue_count)
+{
+    int rc = rte_eth_dev_start(self->id);
+    if (strcmp(self->info.driver_name, "net_memif") != 0) {
+        return rc;
+    }
+    self->gate = memif_gate_join(self->id, queue_count, rc == 0);
+    self->port.ops = &memif_ops;
+    return self->gate == NULL ? -ENOMEM : 0;
+}
+
 static int dpdk_start(struct port_dpdk *self, const struct port_dpdk_settings *settings)
 {
     uint16_t queue_count = queue_count_of(self, settings->queues_wanted);
@@ -331,7 +383,7 @@ static int dpdk_start(struct port_dpdk *self, const struct port_dpdk_settings *s
         rc = queues_set_up(self, settings, queue_count);
     }
     if (rc == 0) {
-        rc = rte_eth_dev_start(self->id);
+        rc = device_start(self, queue_count);
     }
     if (rc < 0) {
         return rc;

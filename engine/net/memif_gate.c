@@ -1,0 +1,203 @@
+#include "engine/net/memif_gate.h"
+#include "engine/core/check.h"
+#include "engine/core/list.h"
+#include "engine/net/port_dpdk.h"
+#include <pthread.h>
+#include <rte_alarm.h>
+#include <rte_cycles.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
+#include <rte_ethdev.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPEN_PER_SECOND 10u
+#define OPEN_PER_SECOND_DOWN 1000u
+#define MOMENT_US 1 /* after it the alarm stops the interrupt thread again */
+
+struct memif_gate {
+    struct list_node in_members;
+    uint16_t port_id, queue_count;
+    bool client;                  /* it is its part to connect */
+    bool running;                 /* under every lock of `queues` */
+    uint64_t open_at, restart_at; /* in cycles; the thread of queue 0's */
+    pthread_mutex_t queues[PORT_DPDK_QUEUES_MAX];
+};
+
+static struct {
+    pthread_mutex_t mutex; /* taken before the locks of queues */
+    struct list_node members;
+    sem_t still, go; /* the interrupt thread says that it stands; it is told to run */
+    /* Handed over by the semaphores: */
+    bool leaving;
+    bool stands; /* false: the EAL has no alarm, so nothing can be held */
+} process = {.mutex = PTHREAD_MUTEX_INITIALIZER, .members = {&process.members, &process.members}};
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) < 0) {
+        /* interrupted by a signal */
+    }
+}
+
+/* On the interrupt thread. */
+static void stand_still(void *unused)
+{
+    (void)unused;
+    sem_post(&process.still);
+    wait_for(&process.go);
+    if (process.leaving || rte_eal_alarm_set(MOMENT_US, stand_still, NULL) < 0) {
+        process.stands = false;
+        sem_post(&process.still);
+    }
+}
+
+static void queues_lock(void)
+{
+    for (struct list_node *n = process.members.next; n != &process.members; n = n->next) {
+        struct memif_gate *member = list_entry(n, struct memif_gate, in_members);
+        for (unsigned i = 0; i < member->queue_count; i++) {
+            pthread_mutex_lock(&member->queues[i]);
+        }
+    }
+}
+
+static void queues_unlock(void)
+{
+    for (struct list_node *n = process.members.next; n != &process.members; n = n->next) {
+        struct memif_gate *member = list_entry(n, struct memif_gate, in_members);
+        for (unsigned i = 0; i < member->queue_count; i++) {
+            pthread_mutex_unlock(&member->queues[i]);
+        }
+    }
+}
+
+static bool is_up(const struct memif_gate *member)
+{
+    struct rte_eth_link link = {0};
+    return rte_eth_link_get_nowait(member->port_id, &link) == 0 &&
+           link.link_status == RTE_ETH_LINK_UP;
+}
+
+/* The driver knows no other way to ask its server once more. Without a server the start fails. */
+static void restart(struct memif_gate *member)
+{
+    if (member->running) {
+        rte_eth_dev_stop(member->port_id);
+    }
+    member->running = rte_eth_dev_start(member->port_id) == 0;
+}
+
+void memif_gate_tend(struct memif_gate *member)
+{
+    uint64_t now = rte_get_tsc_cycles();
+    if (now < member->open_at || pthread_mutex_trylock(&process.mutex) != 0) {
+        return;
+    }
+    queues_lock();
+    if (process.stands) {
+        sem_post(&process.go);
+        wait_for(&process.still);
+    }
+    bool up = member->running && is_up(member);
+    if (up) {
+        member->restart_at = now + rte_get_tsc_hz();
+    } else if (member->client && now >= member->restart_at) {
+        restart(member);
+        member->restart_at = now + rte_get_tsc_hz();
+    }
+    queues_unlock();
+    pthread_mutex_unlock(&process.mutex);
+    member->open_at =
+        rte_get_tsc_cycles() + rte_get_tsc_hz() / (up ? OPEN_PER_SECOND : OPEN_PER_SECOND_DOWN);
+}
+
+bool memif_gate_enter(struct memif_gate *member, uint16_t queue)
+{
+    pthread_mutex_lock(&member->queues[queue]);
+    bool running = member->running;
+    if (!running) {
+        pthread_mutex_unlock(&member->queues[queue]);
+    }
+    return running;
+}
+
+void memif_gate_exit(struct memif_gate *member, uint16_t queue)
+{
+    pthread_mutex_unlock(&member->queues[queue]);
+}
+
+static void first_joins(void)
+{
+    sem_init(&process.still, 0, 0);
+    sem_init(&process.go, 0, 0);
+    process.leaving = false;
+    process.stands = rte_eal_alarm_set(MOMENT_US, stand_still, NULL) == 0;
+    if (process.stands) {
+        wait_for(&process.still);
+    }
+}
+
+static void last_left(void)
+{
+    if (process.stands) {
+        process.leaving = true;
+        sem_post(&process.go);
+        wait_for(&process.still);
+    }
+}
+
+/* The driver's arguments are all that tells; without a role a device is the server. */
+static bool is_client(uint16_t port_id)
+{
+    struct rte_eth_dev_info info;
+    if (rte_eth_dev_info_get(port_id, &info) < 0 || info.device == NULL) {
+        return false;
+    }
+    const struct rte_devargs *arguments = rte_dev_devargs(info.device);
+    return arguments != NULL && arguments->args != NULL &&
+           (strstr(arguments->args, "role=client") != NULL ||
+            strstr(arguments->args, "role=slave") != NULL);
+}
+
+struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool running)
+{
+    check(queue_count <= PORT_DPDK_QUEUES_MAX);
+    struct memif_gate *member = calloc(1, sizeof(*member));
+    if (member == NULL) {
+        return NULL;
+    }
+    *member = (struct memif_gate){.port_id = port_id,
+                                  .queue_count = queue_count,
+                                  .client = is_client(port_id),
+                                  .running = running,
+                                  .restart_at = rte_get_tsc_cycles() + rte_get_tsc_hz()};
+    for (unsigned i = 0; i < queue_count; i++) {
+        pthread_mutex_init(&member->queues[i], NULL);
+    }
+    pthread_mutex_lock(&process.mutex);
+    if (list_empty(&process.members)) {
+        first_joins();
+    }
+    list_append(&process.members, &member->in_members);
+    pthread_mutex_unlock(&process.mutex);
+    return member;
+}
+
+void memif_gate_leave(struct memif_gate *member)
+{
+    pthread_mutex_lock(&process.mutex);
+    if (member->running) {
+        rte_eth_dev_stop(member->port_id);
+    }
+    list_remove(&member->in_members);
+    if (list_empty(&process.members)) {
+        last_left();
+    }
+    pthread_mutex_unlock(&process.mutex);
+    for (unsigned i = 0; i < member->queue_count; i++) {
+        pthread_mutex_destroy(&member->queues[i]);
+    }
+    free(member);
+}

@@ -1,0 +1,194 @@
+/* Two net_memif devices of one process, facing each other, of which one comes and goes while the other is polled. */
+#include "engine/net/port_dpdk.h"
+#include "engine/shard/memory.h"
+#include <pthread.h>
+#include <rte_cycles.h>
+#include <rte_dev.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define ROUNDS 60
+#define FRAME_BYTES 60
+#define PATIENCE_S 20
+
+static struct rte_mempool *pool;
+static char folder[64] = "/tmp/memif-gate-XXXXXX";
+static const char *program;
+
+static struct port *open_end(const char *role)
+{
+    char arguments[128], name[32];
+    struct port_dpdk_settings settings = {.name = name, .queues_wanted = 1, .pools = &pool};
+    struct port *port = NULL;
+    snprintf(name, sizeof(name), "net_memif_%s", role);
+    snprintf(arguments, sizeof(arguments), "role=%s,socket-abstract=no,socket=%s/socket", role,
+             folder);
+    assert_int_equal(rte_eal_hotplug_add("vdev", name, arguments), 0);
+    assert_int_equal(port_dpdk_open(&port, &settings), 0);
+    return port;
+}
+
+static void close_end(struct port *port, const char *role)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "net_memif_%s", role);
+    port->ops->close(port);
+    (void)rte_eal_hotplug_remove("vdev", name); /* some versions remove it when it is closed */
+}
+
+static bool put(struct port *port)
+{
+    struct rte_mbuf *frame = rte_pktmbuf_alloc(pool);
+    assert_non_null(frame);
+    memset(rte_pktmbuf_append(frame, FRAME_BYTES), 0x5a, FRAME_BYTES);
+    if (port->ops->transmit(port, 0, &frame, 1) == 1) {
+        return true;
+    }
+    rte_pktmbuf_free(frame);
+    return false;
+}
+
+static unsigned take(struct port *port)
+{
+    struct rte_mbuf *frames[32];
+    unsigned count = port->ops->receive(port, 0, frames, 32);
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(frames[i]->pkt_len, FRAME_BYTES);
+        assert_int_equal(*rte_pktmbuf_mtod(frames[i], uint8_t *), 0x5a);
+    }
+    rte_pktmbuf_free_bulk(frames, count);
+    return count;
+}
+
+struct echo {
+    struct port *port;
+    atomic_bool stop;
+};
+
+static void *echo_run(void *argument)
+{
+    struct echo *echo = argument;
+    while (!atomic_load(&echo->stop)) {
+        for (unsigned count = take(echo->port); count > 0; count--) {
+            put(echo->port);
+        }
+    }
+    return NULL;
+}
+
+static void expect_an_echo(struct port *port)
+{
+    uint64_t end = rte_get_tsc_cycles() + PATIENCE_S * rte_get_tsc_hz();
+    unsigned came = 0;
+    while (came == 0) {
+        assert_true(rte_get_tsc_cycles() < end);
+        put(port);
+        came = take(port);
+    }
+}
+
+static void polls_outlive_peers_that_come_and_go(void **state)
+{
+    (void)state;
+    struct echo echo = {.port = open_end("server")};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, echo_run, &echo), 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct port *client = open_end("client");
+        expect_an_echo(client);
+        close_end(client, "client");
+    }
+    atomic_store(&echo.stop, true);
+    pthread_join(thread, NULL);
+    close_end(echo.port, "server");
+}
+
+/* The driver shares sockets between the devices of a process, so this server is another one. */
+static pid_t server_spawn(void)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execl(program, program, folder, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void server_kill(pid_t pid)
+{
+    char path[sizeof(folder) + 16];
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    snprintf(path, sizeof(path), "%s/socket", folder);
+    assert_int_equal(unlink(path), 0);
+}
+
+static int server_run(void)
+{
+    static struct echo echo;
+    alarm(2 * PATIENCE_S);
+    echo.port = open_end("server");
+    echo_run(&echo);
+    return 0;
+}
+
+static void client_waits_for_a_server_that_comes_later(void **state)
+{
+    (void)state;
+    struct port *client = open_end("client");
+    struct rte_mbuf *frame;
+    assert_int_equal(client->ops->receive(client, 0, &frame, 1), 0);
+    pid_t server = server_spawn();
+    expect_an_echo(client);
+    server_kill(server);
+    close_end(client, "client");
+}
+
+static int memory_and_pool(void)
+{
+    static const char *const eal[] = {"--no-huge", "--no-pci", NULL};
+    struct memory_settings settings = {.program = "test_memif_gate", .megabytes = 64, .eal = eal};
+    if (memory_start(&settings) < 0) {
+        return -1;
+    }
+    pool = memory_pool_open("gate", 8191, MEMORY_MBUF_BYTES);
+    return pool == NULL ? -1 : 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) == NULL ? -1 : memory_and_pool();
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    memory_pool_close(pool);
+    memory_stop();
+    return rmdir(folder);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(polls_outlive_peers_that_come_and_go),
+        cmocka_unit_test(client_waits_for_a_server_that_comes_later),
+    };
+    program = argv[0];
+    if (argc == 2) {
+        snprintf(folder, sizeof(folder), "%s", argv[1]);
+        return memory_and_pool() < 0 ? 1 : server_run();
+    }
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
