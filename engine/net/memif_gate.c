@@ -2,6 +2,7 @@
 #include "engine/core/check.h"
 #include "engine/core/list.h"
 #include "engine/net/port_dpdk.h"
+#include <errno.h>
 #include <pthread.h>
 #include <rte_alarm.h>
 #include <rte_cycles.h>
@@ -11,10 +12,15 @@
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define OPEN_PER_SECOND 10u
 #define OPEN_PER_SECOND_DOWN 1000u
-#define MOMENT_US 1 /* after it the alarm stops the interrupt thread again */
+#define MOMENT_WAIT_MS 10
+#define LEAVE_WAIT_MS 1000
+/* After it the alarm stops the interrupt thread again. An alarm that is due at once would be called
+ * before the EAL looks at anything else. */
+#define MOMENT_US 100
 
 struct memif_gate {
     struct list_node in_members;
@@ -31,6 +37,7 @@ static struct {
     sem_t still, go; /* the interrupt thread says that it stands; it is told to run */
     /* Handed over by the semaphores: */
     bool leaving;
+    bool busy;   /* it was let run, and has not yet come to stand; under mutex */
     bool stands; /* false: the EAL has no alarm, so nothing can be held */
 } process = {.mutex = PTHREAD_MUTEX_INITIALIZER, .members = {&process.members, &process.members}};
 
@@ -39,6 +46,32 @@ static void wait_for(sem_t *semaphore)
     while (sem_wait(semaphore) < 0) {
         /* interrupted by a signal */
     }
+}
+
+/* The driver's own work may block, on a peer that says nothing: whoever polls must not wait for it.
+ * As long as it lasts, nothing is held. */
+static bool stands_within(unsigned milliseconds)
+{
+    struct timespec end;
+    int rc;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_nsec += (long)milliseconds * 1000000;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    do {
+        rc = sem_timedwait(&process.still, &end);
+    } while (rc < 0 && errno == EINTR);
+    process.busy = rc < 0;
+    return !process.busy;
+}
+
+/* Lets the interrupt thread run until it stands again. */
+static bool moment(unsigned milliseconds)
+{
+    if (!process.busy) {
+        sem_post(&process.go);
+    }
+    return stands_within(milliseconds);
 }
 
 /* On the interrupt thread. */
@@ -96,14 +129,11 @@ void memif_gate_tend(struct memif_gate *member)
         return;
     }
     queues_lock();
-    if (process.stands) {
-        sem_post(&process.go);
-        wait_for(&process.still);
-    }
+    bool held = !process.stands || moment(MOMENT_WAIT_MS);
     bool up = member->running && is_up(member);
     if (up) {
         member->restart_at = now + rte_get_tsc_hz();
-    } else if (member->client && now >= member->restart_at) {
+    } else if (held && member->client && now >= member->restart_at) {
         restart(member);
         member->restart_at = now + rte_get_tsc_hz();
     }
@@ -130,21 +160,23 @@ void memif_gate_exit(struct memif_gate *member, uint16_t queue)
 
 static void first_joins(void)
 {
+    if (process.busy) {
+        return; /* it never came back from its last moment */
+    }
     sem_init(&process.still, 0, 0);
     sem_init(&process.go, 0, 0);
     process.leaving = false;
     process.stands = rte_eal_alarm_set(MOMENT_US, stand_still, NULL) == 0;
     if (process.stands) {
-        wait_for(&process.still);
+        stands_within(LEAVE_WAIT_MS);
     }
 }
 
 static void last_left(void)
 {
-    if (process.stands) {
+    if (process.stands && (!process.busy || stands_within(LEAVE_WAIT_MS))) {
         process.leaving = true;
-        sem_post(&process.go);
-        wait_for(&process.still);
+        moment(LEAVE_WAIT_MS);
     }
 }
 

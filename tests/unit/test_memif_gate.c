@@ -1,4 +1,4 @@
-/* Two net_memif devices of one process, facing each other, of which one comes and goes while the other is polled. */
+/* net_memif devices of two processes, of which one comes and goes while the other is polled. */
 #include "engine/net/port_dpdk.h"
 #include "engine/shard/memory.h"
 #include <pthread.h>
@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define ROUNDS 60
+#define ROUNDS 12
 #define FRAME_BYTES 60
 #define PATIENCE_S 20
 
@@ -96,6 +96,31 @@ static void expect_an_echo(struct port *port)
     }
 }
 
+/* The driver shares sockets and its thread between the devices of a process: peers are others. */
+static pid_t peer_spawn(const char *role)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execl(program, program, role, folder, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static int peer_run(const char *role)
+{
+    static struct echo echo;
+    alarm(2 * PATIENCE_S);
+    echo.port = open_end(role);
+    if (strcmp(role, "client") == 0) {
+        expect_an_echo(echo.port);
+        raise(SIGKILL);
+    }
+    echo_run(&echo);
+    return 0;
+}
+
 static void polls_outlive_peers_that_come_and_go(void **state)
 {
     (void)state;
@@ -103,54 +128,29 @@ static void polls_outlive_peers_that_come_and_go(void **state)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, echo_run, &echo), 0);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct port *client = open_end("client");
-        expect_an_echo(client);
-        close_end(client, "client");
+        pid_t client = peer_spawn("client");
+        int status = 0;
+        assert_int_equal(waitpid(client, &status, 0), client);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* it had its echo */
     }
     atomic_store(&echo.stop, true);
     pthread_join(thread, NULL);
     close_end(echo.port, "server");
 }
 
-/* The driver shares sockets between the devices of a process, so this server is another one. */
-static pid_t server_spawn(void)
-{
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        execl(program, program, folder, (char *)NULL);
-        _exit(127);
-    }
-    return pid;
-}
-
-static void server_kill(pid_t pid)
-{
-    char path[sizeof(folder) + 16];
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, NULL, 0), pid);
-    snprintf(path, sizeof(path), "%s/socket", folder);
-    assert_int_equal(unlink(path), 0);
-}
-
-static int server_run(void)
-{
-    static struct echo echo;
-    alarm(2 * PATIENCE_S);
-    echo.port = open_end("server");
-    echo_run(&echo);
-    return 0;
-}
-
 static void client_waits_for_a_server_that_comes_later(void **state)
 {
+    char path[sizeof(folder) + 16];
     (void)state;
     struct port *client = open_end("client");
     struct rte_mbuf *frame;
     assert_int_equal(client->ops->receive(client, 0, &frame, 1), 0);
-    pid_t server = server_spawn();
+    pid_t server = peer_spawn("server");
     expect_an_echo(client);
-    server_kill(server);
+    assert_int_equal(kill(server, SIGKILL), 0);
+    assert_int_equal(waitpid(server, NULL, 0), server);
+    snprintf(path, sizeof(path), "%s/socket", folder);
+    assert_int_equal(unlink(path), 0);
     close_end(client, "client");
 }
 
@@ -186,9 +186,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(client_waits_for_a_server_that_comes_later),
     };
     program = argv[0];
-    if (argc == 2) {
-        snprintf(folder, sizeof(folder), "%s", argv[1]);
-        return memory_and_pool() < 0 ? 1 : server_run();
+    if (argc == 3) {
+        snprintf(folder, sizeof(folder), "%s", argv[2]);
+        return memory_and_pool() < 0 ? 1 : peer_run(argv[1]);
     }
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
