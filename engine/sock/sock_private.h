@@ -91,6 +91,12 @@ void sock_network_finish(
     struct sock_network *network); /* frees what the freelists hold; every stream is gone */
 unsigned sock_network_deliver(struct sock_network *network);
 
+/* Between the streams and their network. NULL: no memory. */
+struct sock_stream *sock_stream_new(struct sock_network *network, int fd);
+void sock_stream_over(struct sock_stream *stream, int error); /* nothing more comes or goes */
+void sock_tcp_options(int fd, int family);
+void sock_network_flush(struct network *network, uint64_t now_ns);
+
 /* From the backend. */
 void sock_accepted(struct listener *listener, int fd);
 void sock_connected(struct sock_stream *stream, int status);
