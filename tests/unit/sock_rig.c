@@ -110,6 +110,8 @@ void rig_close(struct rig *rig)
     memory_pool_close(rig->pool);
     rig->pool = NULL;
     assert_int_equal(rmdir(rig->directory), 0);
+    free(rig->conns);
+    *rig = (struct rig){.engine = rig->engine};
 }
 
 uint64_t rig_limit(void)
@@ -175,7 +177,8 @@ static void conn_notify(struct stream *stream, uint32_t events, void *session)
     assert_ptr_equal(conn->stream, stream);
     conn->events |= events;
     conn->notified++;
-    assert_int_equal(conn->closed_count, 0); /* nothing comes after the end */
+    /* Nothing comes after the end, but that kept bytes can be read, which read_start says. */
+    assert_true(conn->closed_count == 0 || events == STREAM_READABLE);
     if (events & STREAM_CLOSED) {
         conn->closed_count++;
         conn->error = stream->error;

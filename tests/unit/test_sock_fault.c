@@ -93,6 +93,29 @@ static void a_peer_that_shuts_both_ways_ends_a_send_that_waits_for_it(void **sta
     rig_close(rig);
 }
 
+static void the_last_words_of_a_peer_that_resets_are_read_although_a_send_fails(void **state)
+{
+    struct rig *rig = rig_open(state, NULL);
+    struct endpoint at;
+    rig_listen(rig, ENDPOINT_IPV4, &at);
+    struct rig_conn *in;
+    int fd = rig_raw_pair(rig, &at, &in);
+    static struct rig_memory memory;
+    rig_memory_open(&memory, in, 16 * MEBIBYTE);
+    assert_int_equal(stream_write_ref(in->stream, slice_of(memory.bytes, memory.size), &memory.ref),
+                     0);
+    ref_drop(&memory.ref);
+    rig_rounds(rig, 20);
+    assert_int_equal(memory.released_count, 0);
+    assert_int_equal(raw_write(fd, 0, 1000), 1000);
+    close(fd); /* with bytes unread: a reset */
+    RIG_UNTIL(rig, in->closed_count == 1);
+    assert_int_equal(in->taken, 1000);
+    assert_true(in->error == -ECONNRESET || in->error == -EPIPE);
+    RIG_UNTIL(rig, memory.released_count == 1);
+    rig_close(rig);
+}
+
 /* ---- Writes under way ---- */
 
 enum { BEFORE_FLUSH, AFTER_FLUSH, SENDING, PARTLY_SENT, MOMENTS };
@@ -512,6 +535,7 @@ static void a_unix_listener_whose_backlog_is_full_refuses_at_once(void **state)
     X(a_fin_behind_a_burst_is_seen)                                                                \
     X(a_reset_behind_a_burst_is_seen)                                                              \
     X(a_peer_that_shuts_both_ways_ends_a_send_that_waits_for_it)                                   \
+    X(the_last_words_of_a_peer_that_resets_are_read_although_a_send_fails)                         \
     X(writes_in_flight_are_let_go_once_when_the_stream_is_aborted)                                 \
     X(a_peer_of_an_aborted_stream_is_reset)                                                        \
     X(writes_in_flight_are_let_go_once_when_the_peer_resets)                                       \
