@@ -220,9 +220,13 @@ struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool 
 void memif_gate_leave(struct memif_gate *member)
 {
     pthread_mutex_lock(&process.mutex);
+    if (process.busy) {
+        stands_within(LEAVE_WAIT_MS);
+    }
     if (member->running) {
         rte_eth_dev_stop(member->port_id);
     }
+    rte_eth_dev_close(member->port_id);
     list_remove(&member->in_members);
     if (list_empty(&process.members)) {
         last_left();

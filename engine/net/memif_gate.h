@@ -20,7 +20,8 @@ struct memif_gate;
 /* For a configured device that was started, or (running: false) could not be because its server is
  * not there. NULL: no memory. Owned until memif_gate_leave. */
 struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool running);
-/* Stops the device too, while the interrupt thread is held. */
+/* Stops and closes the device too, while the interrupt thread is held: it may have the peer's last
+ * word in hand, and the driver frees what it is read into. */
 void memif_gate_leave(struct memif_gate *);
 
 /* Around each burst. False: the device is stopped at present, and must not be touched. */

@@ -139,8 +139,8 @@ static void dpdk_close(struct port *port)
         memif_gate_leave(self->gate);
     } else {
         rte_eth_dev_stop(self->id);
+        rte_eth_dev_close(self->id);
     }
-    rte_eth_dev_close(self->id);
     free(self);
 }
 

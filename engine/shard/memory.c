@@ -201,6 +201,8 @@ static void runtime_folder_return(const char *folder)
     rmdir(folder);
 }
 
+static bool has_devices; /* the EAL is the process's, and so is this */
+
 int memory_start(const struct memory_settings *settings)
 {
     struct arguments arguments = {.count = 0};
@@ -220,12 +222,18 @@ int memory_start(const struct memory_settings *settings)
         runtime_folder_return(folder);
     }
     sched_setaffinity(0, sizeof(allowed), &allowed);
+    has_devices = settings->eal != NULL;
     return error;
 }
 
+/* The clean-up wakes the EAL's interrupt thread and takes away the memory that it then reads, when a
+ * driver has left something for it to watch (net_memif does): a crash after a clean end. Ports are
+ * closed by now, and what else there is the kernel takes back. */
 void memory_stop(void)
 {
-    rte_eal_cleanup();
+    if (!has_devices) {
+        rte_eal_cleanup();
+    }
 }
 
 int memory_thread_enter(void)
