@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#define OPEN_PER_SECOND 10u
+#define OPEN_PER_SECOND 2u
 #define OPEN_PER_SECOND_DOWN 1000u
 #define MOMENT_WAIT_MS 10
 #define LEAVE_WAIT_MS 1000

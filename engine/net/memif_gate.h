@@ -9,7 +9,7 @@
  *
  * A process has one interrupt thread, hence one gate for all its devices; this is the only state
  * here that is the process's. Other work of the interrupt thread waits for the next moment: at most
- * 100 ms, or 1 ms while a link is down, as long as queue 0 of some device is being polled.
+ * 500 ms, or 1 ms while a link is down, as long as queue 0 of some device is being polled.
  */
 #pragma once
 #include <stdbool.h>
