@@ -103,6 +103,7 @@ test: all $(UNIT_TESTS)
 bench: all
 	@scripts/setup bench
 	@bench/compare
+	@bench/recovery
 
 lint:
 	@scripts/setup lint
