@@ -1,4 +1,4 @@
-# Tubepost. `make`, `make run`, `make test`, `make bench`, `make lint`, `make fuzz`, `make install`.
+# Tubepost. `make`, `make run`, `make test`, `make bench`, `make bench-net`, `make lint`, `make fuzz`, `make install`.
 # Variants, each in its own folder below build/: SAN=1 (ASan, UBSan), TSAN=1, COVERAGE=1. CC=clang works too.
 
 SHELL := /bin/bash
@@ -56,7 +56,7 @@ PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
   $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
 
-.PHONY: all run test unit bench lint fuzz install print-flags clean help
+.PHONY: all run test unit bench bench-net lint fuzz install print-flags clean help
 .SECONDARY:
 all: $(PROGRAMS)
 
@@ -104,6 +104,10 @@ bench: all
 	@scripts/setup bench
 	@bench/compare
 	@bench/recovery
+
+bench-net: all
+	@scripts/setup bench
+	@bench/compare-net
 
 lint:
 	@scripts/setup lint

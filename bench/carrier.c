@@ -3,6 +3,8 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/net/stack.h"
 #include "engine/shard/memory.h"
+#include "engine/sock/sock.h"
+#include <rte_cycles.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,11 +13,12 @@
 #define MBUFS 65535u
 #define DESCRIPTORS 2048
 #define IDLE_ROUNDS 4096
+#define URING_ENTRIES 1024
 
-static int port_set_up(struct carrier *carrier, const struct dpdk_options *dpdk)
+static int port_set_up(struct carrier *carrier, const struct carrier_options *options)
 {
     struct memory_settings memory = {
-        .program = "tubepost-bench", .megabytes = MEGABYTES, .eal = dpdk->eal};
+        .program = "tubepost-bench", .megabytes = MEGABYTES, .eal = options->eal};
     int rc = memory_start(&memory);
     if (rc < 0) {
         fprintf(stderr, "tubepost-bench: the EAL does not start\n");
@@ -26,18 +29,18 @@ static int port_set_up(struct carrier *carrier, const struct dpdk_options *dpdk)
         fprintf(stderr, "tubepost-bench: no memory for %u buffers\n", MBUFS);
         return -ENOMEM;
     }
-    struct port_dpdk_settings port = {.name = dpdk->port,
+    struct port_dpdk_settings port = {.name = options->port,
                                       .queues_wanted = 1,
                                       .descriptors = DESCRIPTORS,
                                       .pools = &carrier->pool};
     rc = port_dpdk_open(&carrier->port, &port);
     if (rc < 0) {
-        fprintf(stderr, "tubepost-bench: port %s does not open\n", dpdk->port);
+        fprintf(stderr, "tubepost-bench: port %s does not open\n", options->port);
     }
     return rc;
 }
 
-static int stack_set_up(struct carrier *carrier, const struct dpdk_options *dpdk,
+static int stack_set_up(struct carrier *carrier, const struct carrier_options *options,
                         const struct world *world)
 {
     carrier->wheel = wheel_open(world_now_ns(world));
@@ -50,34 +53,77 @@ static int stack_set_up(struct carrier *carrier, const struct dpdk_options *dpdk
         .world = world,
         .wheel = carrier->wheel,
         .pool = carrier->pool,
-        .addresses = &dpdk->address,
+        .addresses = &options->address,
         .address_count = 1,
-        .gateway = dpdk->gateway,
+        .gateway = options->gateway,
     };
     return stack_open(&carrier->network, &settings);
 }
 
-int carrier_open(struct carrier *carrier, const struct dpdk_options *dpdk,
+static int uring_set_up(struct carrier *carrier, const struct world *world)
+{
+    const struct memory_settings memory = {.program = "tubepost-bench", .megabytes = MEGABYTES};
+    const struct shard_settings settings = {.count = 1, .cpu = -1, .world = world};
+    int rc = memory_start(&memory);
+    carrier->pool = rc < 0 ? NULL : memory_pool_open("bench", MBUFS, MEMORY_MBUF_BYTES);
+    if (carrier->pool == NULL) {
+        fprintf(stderr, "tubepost-bench: no memory for %u buffers\n", MBUFS);
+        return -ENOMEM;
+    }
+    rc = shard_open(&carrier->shard, &settings);
+    rc = rc < 0 ? rc : uring_open(&carrier->uring, URING_ENTRIES, URING_SLEEPS);
+    if (rc < 0) {
+        return rc;
+    }
+    carrier->shard.uring = &carrier->uring;
+    const struct sock_settings sock = {.shard = &carrier->shard, .pool = carrier->pool};
+    return sock_open_uring(&carrier->network, &sock);
+}
+
+int carrier_open(struct carrier *carrier, const struct carrier_options *options,
                  const struct world *world)
 {
-    *carrier = (struct carrier){.dpdk = dpdk->wanted};
-    if (!dpdk->wanted) {
-        return network_epoll_open(&carrier->network);
+    *carrier = (struct carrier){.dpdk = options->dpdk, .with_uring = options->uring};
+    if (options->dpdk) {
+        int rc = port_set_up(carrier, options);
+        return rc < 0 ? rc : stack_set_up(carrier, options, world);
     }
-    int rc = port_set_up(carrier, dpdk);
-    return rc < 0 ? rc : stack_set_up(carrier, dpdk, world);
+    return options->uring ? uring_set_up(carrier, world) : network_epoll_open(&carrier->network);
+}
+
+/* As the relay's shard does it: a round without work ends in a wait for the next completion. */
+static void uring_poll(struct carrier *carrier, uint64_t now_ns, int patience_ms)
+{
+    struct shard *shard = &carrier->shard;
+    shard->now_ns = now_ns;
+    unsigned did = carrier->network->ops->poll(carrier->network, now_ns);
+    did += uring_reap(shard->uring);
+    did += wheel_run(shard->wheel, now_ns);
+    carrier->network->ops->flush(carrier->network, now_ns);
+    if (did > 0 || carrier->network->ops->arm(carrier->network) == -EAGAIN) {
+        uring_submit(shard->uring);
+    } else {
+        uring_wait(shard->uring, (uint64_t)patience_ms * 1000000u);
+    }
 }
 
 void carrier_poll(struct carrier *carrier, uint64_t now_ns, int patience_ms)
 {
-    if (!carrier->dpdk) {
-        network_epoll_patience(carrier->network, patience_ms);
-    }
-    unsigned did = carrier->network->ops->poll(carrier->network, now_ns);
-    if (!carrier->dpdk) {
+    if (carrier->with_uring) {
+        uring_poll(carrier, now_ns, patience_ms);
         return;
     }
+    if (!carrier->dpdk) {
+        network_epoll_patience(carrier->network, patience_ms);
+        carrier->network->ops->poll(carrier->network, now_ns);
+        return;
+    }
+    uint64_t now_cycles = rte_get_tsc_cycles();
+    carrier->busy_cycles += carrier->busy ? now_cycles - carrier->round_cycles : 0;
+    carrier->round_cycles = now_cycles;
+    unsigned did = carrier->network->ops->poll(carrier->network, now_ns);
     did += wheel_run(carrier->wheel, now_ns);
+    carrier->busy = did > 0;
     carrier->idle_count = did > 0 ? 0 : carrier->idle_count + 1;
     if (carrier->idle_count >= IDLE_ROUNDS) {
         carrier->idle_count = 0;
@@ -98,6 +144,9 @@ void carrier_tell(const struct carrier *carrier, struct report *report)
         report_text(report, "driver", port_dpdk_driver(carrier->port));
         report_count(report, "frames_in", counters->frames_in);
         report_count(report, "frames_out", counters->frames_out);
+        uint64_t frames = counters->frames_in + counters->frames_out;
+        report_number(report, "busy_cycles_per_frame",
+                      frames == 0 ? 0 : (double)carrier->busy_cycles / (double)frames);
         report_count(report, "frames_out_lost", counters->frames_out_lost);
         report_count(report, "tcp_retransmitted_segments", counters->tcp_retransmitted_segments);
         report_count(report, "tcp_tx_copied_bytes", counters->tcp_tx_copied_bytes);
@@ -116,10 +165,13 @@ void carrier_close(struct carrier *carrier)
     if (carrier->port != NULL) {
         carrier->port->ops->close(carrier->port);
     }
+    if (carrier->with_uring) {
+        shard_close(&carrier->shard);
+    }
     if (carrier->pool != NULL) {
         memory_pool_close(carrier->pool);
     }
-    if (carrier->dpdk) {
+    if (carrier->dpdk || carrier->with_uring) {
         memory_stop();
     }
 }

@@ -21,6 +21,8 @@ struct bench {
     struct carrier carrier;
     struct source *source; /* NULL: only the sink */
     struct sink *sink;     /* NULL: only the source */
+    struct asker *asker;
+    struct answerer *answerer;
     uint64_t begun_ns, now_ns;
     uint64_t sink_first_ns, sink_last_ns; /* of the first and the last message */
     uint64_t sink_seen;
@@ -81,12 +83,18 @@ static void cpu_choose(int cpu)
 static int bench_open(struct bench *bench)
 {
     struct options *options = &bench->options;
-    int rc = carrier_open(&bench->carrier, &options->dpdk, &bench->world);
+    int rc = carrier_open(&bench->carrier, &options->carrier, &bench->world);
     if (rc < 0) {
         return rc;
     }
     cpu_choose(options->cpu); /* after the EAL, which sets its own mind on one */
-    options->source.memory = carrier_memory(&bench->carrier);
+    options->source.memory = options->exchange.memory = carrier_memory(&bench->carrier);
+    if (options->part == BENCH_ASK) {
+        return asker_open(&bench->asker, bench->carrier.network, &bench->world, &options->exchange);
+    }
+    if (options->part == BENCH_ANSWER) {
+        return answerer_open(&bench->answerer, bench->carrier.network, &options->exchange);
+    }
     if (options->part & BENCH_SINK) {
         rc = sink_open(&bench->sink, bench->carrier.network, &bench->world, &options->sink);
     }
@@ -98,6 +106,12 @@ static int bench_open(struct bench *bench)
 
 static void bench_close(struct bench *bench)
 {
+    if (bench->asker != NULL) {
+        asker_close(bench->asker);
+    }
+    if (bench->answerer != NULL) {
+        answerer_close(bench->answerer);
+    }
     if (bench->source != NULL) {
         source_close(bench->source);
     }
@@ -146,8 +160,23 @@ static bool loop_wants_more(const struct bench *bench)
            (double)(bench->now_ns - last_ns) / 1e9 < idle_limit_s;
 }
 
+static bool exchange_wants_more(const struct bench *bench)
+{
+    if (stop_asked) {
+        return false;
+    }
+    if (bench->asker != NULL) {
+        return asker_round(bench->asker, bench->now_ns);
+    }
+    double limit_s = bench->options.sink_seconds;
+    return limit_s <= 0 || (double)(bench->now_ns - bench->begun_ns) / 1e9 < limit_s;
+}
+
 static bool bench_wants_more(struct bench *bench)
 {
+    if (bench->asker != NULL || bench->answerer != NULL) {
+        return exchange_wants_more(bench);
+    }
     bool source_busy = bench->source != NULL && source_round(bench->source, bench->now_ns);
     if (bench->sink != NULL) {
         sink_round(bench->sink);
@@ -232,11 +261,33 @@ static bool sink_tell(const struct bench *bench, struct report *report)
     return counters->damaged == 0 && repeated == 0 && missing == 0 && all_back;
 }
 
+static bool exchange_tell(const struct bench *bench, struct report *report)
+{
+    const struct exchange_counters *counters = bench->asker != NULL
+                                                   ? asker_counters(bench->asker)
+                                                   : answerer_counters(bench->answerer);
+    report_count(report, "connections", counters->connections);
+    report_count(report, "exchanges", counters->exchanges);
+    report_count(report, "failed", counters->failed);
+    report_count(report, "bytes", counters->bytes);
+    if (bench->asker != NULL) {
+        double measured_s = asker_measured_s(bench->asker);
+        report_number(report, "exchanges_per_s", (double)counters->measured / measured_s);
+        report_number(report, "gbit_per_s",
+                      (double)counters->measured_bytes * 8 / 1e9 / measured_s);
+        report_latency(report, "exchange_us", asker_latency(bench->asker));
+    }
+    return counters->failed == 0 && counters->connections > 0;
+}
+
 static bool bench_tell(const struct bench *bench)
 {
     struct rusage usage;
     struct report *report = report_open();
     bool good = true;
+    if (bench->asker != NULL || bench->answerer != NULL) {
+        good = exchange_tell(bench, report);
+    }
     if (bench->source != NULL) {
         good = source_tell(bench, report) && good;
     }

@@ -11,6 +11,9 @@ static const char usage[] =
     "tubepost-bench sink --listen ADDRESS [option...]   takes them and proves each\n"
     "tubepost-bench loop --to A --listen B [option...]  both in one thread: what A relays must "
     "come back to B\n"
+    "tubepost-bench answer --listen ADDRESS [option...] answers requests without any mail, to "
+    "measure a transport\n"
+    "tubepost-bench ask --to ADDRESS [option...]        asks\n"
     "\n"
     "ADDRESS is 192.0.2.1:25, [2001:db8::1]:25 or unix:/path; both options may be repeated.\n"
     "\n"
@@ -24,7 +27,11 @@ static const char usage[] =
     "sink    --count N  --seconds S  --idle S: stop when nothing has come for so long  --lmtp "
     "(--sink-lmtp in loop)\n"
     "        --received FILE: what came, a line each\n"
-    "both    --json: one object instead of a table  --cpu N\n"
+    "ask     --kind chat|brief|bulk (chat)  --request BYTES (64)  --reply BYTES (64)  "
+    "--connections N  --seconds S  --warmup S\n"
+    "answer  --kind, --request, --reply as the asker has them  --seconds S\n"
+    "all     --json: one object instead of a table  --cpu N\n"
+    "        --io-uring: kernel sockets as the relay drives them, instead of epoll\n"
     "dpdk    --eal ARGUMENT (repeat)  --port NAME  --address A.B.C.D/LEN  --gateway A.B.C.D\n"
     "\n"
     "pace    command: one command a write; group: MAIL, RCPT, DATA in one; deep: the next group "
@@ -54,6 +61,10 @@ enum option_code {
     OPTION_ACKED,
     OPTION_IDLE,
     OPTION_RECEIVED,
+    OPTION_KIND,
+    OPTION_REQUEST,
+    OPTION_REPLY,
+    OPTION_IO_URING,
     OPTION_JSON,
     OPTION_CPU,
     OPTION_EAL,
@@ -83,6 +94,10 @@ static const struct option table[] = {
     {"acked", required_argument, NULL, OPTION_ACKED},
     {"idle", required_argument, NULL, OPTION_IDLE},
     {"received", required_argument, NULL, OPTION_RECEIVED},
+    {"kind", required_argument, NULL, OPTION_KIND},
+    {"request", required_argument, NULL, OPTION_REQUEST},
+    {"reply", required_argument, NULL, OPTION_REPLY},
+    {"io-uring", no_argument, NULL, OPTION_IO_URING},
     {"json", no_argument, NULL, OPTION_JSON},
     {"cpu", required_argument, NULL, OPTION_CPU},
     {"eal", required_argument, NULL, OPTION_EAL},
@@ -210,30 +225,62 @@ static bool parse_source(struct source_settings *source, int code, const char *v
     }
 }
 
-static bool parse_dpdk(struct dpdk_options *dpdk, int code, const char *value)
+static enum exchange_kind kind(const char *text)
+{
+    static const char *const names[] = {
+        [EXCHANGE_CHAT] = "chat", [EXCHANGE_BRIEF] = "brief", [EXCHANGE_BULK] = "bulk"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (enum exchange_kind)i;
+        }
+    }
+    wrong("chat, brief or bulk is wanted", text);
+}
+
+static bool parse_exchange(struct exchange_settings *exchange, int code, const char *value)
 {
     switch (code) {
+    case OPTION_KIND:
+        exchange->kind = kind(value);
+        return true;
+    case OPTION_REQUEST:
+        exchange->request_bytes = (uint32_t)number(value, 1, EXCHANGE_BYTES_MAX);
+        return true;
+    case OPTION_REPLY:
+        exchange->reply_bytes = (uint32_t)number(value, 1, EXCHANGE_BYTES_MAX);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse_carrier(struct carrier_options *carrier, int code, const char *value)
+{
+    switch (code) {
+    case OPTION_IO_URING:
+        carrier->uring = true;
+        return true;
     case OPTION_EAL:
-        if (dpdk->eal_count == EAL_ARGUMENTS_MAX) {
+        if (carrier->eal_count == EAL_ARGUMENTS_MAX) {
             wrong("too many", "--eal");
         }
-        dpdk->eal[dpdk->eal_count++] = value;
+        carrier->eal[carrier->eal_count++] = value;
         break;
     case OPTION_PORT:
-        dpdk->port = value;
+        carrier->port = value;
         break;
     case OPTION_ADDRESS:
-        if (network_prefix_parse(&dpdk->address, slice_text(value)) < 0) {
+        if (network_prefix_parse(&carrier->address, slice_text(value)) < 0) {
             wrong("an address with its prefix length is wanted, such as 192.0.2.1/24", value);
         }
         break;
     case OPTION_GATEWAY:
-        dpdk->gateway = address(value);
+        carrier->gateway = address(value);
         break;
     default:
         return false;
     }
-    dpdk->wanted = true;
+    carrier->dpdk = true;
     return true;
 }
 
@@ -291,6 +338,12 @@ static enum bench_part part_of(const char *name)
     if (name != NULL && strcmp(name, "loop") == 0) {
         return BENCH_LOOP;
     }
+    if (name != NULL && strcmp(name, "ask") == 0) {
+        return BENCH_ASK;
+    }
+    if (name != NULL && strcmp(name, "answer") == 0) {
+        return BENCH_ANSWER;
+    }
     bool help = name != NULL && strcmp(name, "--help") == 0;
     fputs(usage, help ? stdout : stderr);
     exit(help ? 0 : 2);
@@ -298,15 +351,29 @@ static enum bench_part part_of(const char *name)
 
 static void judge(const struct options *options)
 {
-    if ((options->part & BENCH_SOURCE) && options->source.to_count == 0) {
+    if ((options->part & (BENCH_SOURCE | BENCH_ASK)) && options->source.to_count == 0) {
         wrong("missing", "--to");
     }
-    if ((options->part & BENCH_SINK) && options->sink.listen_count == 0) {
+    if ((options->part & (BENCH_SINK | BENCH_ANSWER)) && options->sink.listen_count == 0) {
         wrong("missing", "--listen");
     }
-    if (options->dpdk.wanted && (options->dpdk.port == NULL || options->dpdk.address.length == 0)) {
+    const struct carrier_options *carrier = &options->carrier;
+    if (carrier->dpdk && (carrier->port == NULL || carrier->address.length == 0)) {
         wrong("dpdk needs both", "--port and --address");
     }
+    if (carrier->dpdk && carrier->uring) {
+        wrong("one of two", "--io-uring and --port");
+    }
+}
+
+/* What an exchange has in common with mail has the same option. */
+static void exchange_fill(struct options *options)
+{
+    struct exchange_settings *exchange = &options->exchange;
+    exchange->at = options->part == BENCH_ANSWER ? options->sink.listen[0] : options->source.to[0];
+    exchange->connections = options->source.connections;
+    exchange->seconds = options->source.seconds;
+    exchange->warmup_s = options->source.warmup_s;
 }
 
 void options_parse(struct options *options, int argc, char **argv)
@@ -320,6 +387,7 @@ void options_parse(struct options *options, int argc, char **argv)
                    .stall_s = 60,
                    .acked_fd = -1},
         .sink = {.received_fd = -1},
+        .exchange = {.request_bytes = 64, .reply_bytes = 64},
         .cpu = -1,
     };
     options->part = part_of(argc > 1 ? argv[1] : NULL);
@@ -327,7 +395,8 @@ void options_parse(struct options *options, int argc, char **argv)
     argv++;
     for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (!parse_source(&options->source, code, optarg) &&
-            !parse_dpdk(&options->dpdk, code, optarg)) {
+            !parse_exchange(&options->exchange, code, optarg) &&
+            !parse_carrier(&options->carrier, code, optarg)) {
             parse_sink_or_both(options, code, optarg);
         }
     }
@@ -338,4 +407,5 @@ void options_parse(struct options *options, int argc, char **argv)
         options->source.seconds = 10;
     }
     judge(options);
+    exchange_fill(options);
 }

@@ -2,16 +2,24 @@
  * options: the command line of tubepost-bench.
  */
 #pragma once
+#include "bench/exchange.h"
 #include "bench/sink.h"
 #include "bench/source.h"
 #include <stdbool.h>
 
 #define EAL_ARGUMENTS_MAX 32
 
-enum bench_part { BENCH_SOURCE = 1, BENCH_SINK = 2, BENCH_LOOP = 3 };
+enum bench_part {
+    BENCH_SOURCE = 1,
+    BENCH_SINK = 2,
+    BENCH_LOOP = 3,
+    BENCH_ASK = 4,
+    BENCH_ANSWER = 8,
+};
 
-struct dpdk_options {
-    bool wanted;
+struct carrier_options {
+    bool uring; /* kernel sockets over io_uring instead of epoll */
+    bool dpdk;
     const char *eal[EAL_ARGUMENTS_MAX + 1];
     unsigned eal_count;
     const char *port;
@@ -23,7 +31,8 @@ struct options {
     enum bench_part part;
     struct source_settings source;
     struct sink_settings sink;
-    struct dpdk_options dpdk;
+    struct exchange_settings exchange;
+    struct carrier_options carrier;
     uint64_t sink_count; /* stop after so many messages; 0: no bound */
     double sink_seconds; /* stop after; 0: no bound */
     double
