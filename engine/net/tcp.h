@@ -94,10 +94,11 @@ static inline uint32_t tcp_segment_length(const struct tcp_segment *segment)
 struct tcp_receive_queue {
     struct rte_mbuf *head, *tail; /* in order, not yet consumed */
     struct rte_mbuf *early_head, *early_tail;
-    uint32_t bytes;       /* in order */
-    uint32_t mbuf_count;  /* in order */
-    uint32_t early_count; /* mbufs */
-    uint32_t early_last;  /* sequence number of the newest early segment: first in SACK */
+    uint32_t bytes;             /* in order */
+    uint32_t mbuf_count;        /* in order */
+    uint32_t early_count;       /* mbufs */
+    uint32_t early_last;        /* sequence number of the newest early segment: first in SACK */
+    struct tcp_range duplicate; /* came again; told in the next acknowledgement. Empty: nothing */
 };
 
 enum tcp_recovery {
@@ -286,7 +287,9 @@ void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns);
 /* tcp_receive.c */
 /* The part of the payload that lies in the window is kept. segment->frame becomes NULL when it is. */
 void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment);
-/* Early bytes as SACK tells them, the newest first. Returns how many ranges. */
+/* Bytes that came again, for the peer to learn what it has sent needlessly (RFC 2883). */
+void tcp_receive_duplicate(struct tcp_conn *conn, uint32_t begin, uint32_t end);
+/* What SACK tells: a duplicate, then early bytes, the newest first. Returns how many ranges. */
 size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, size_t max);
 size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count);
 void tcp_receive_consume(struct tcp_conn *conn, size_t bytes);

@@ -5,7 +5,6 @@
 #define PIECES_MAX 8u   /* that one frame points to; a device takes a few more */
 #define SMALL_BYTES 64u /* copying them costs less than pointing to them */
 #define SACK_OPTION_BYTES(count) ((count) == 0 ? 0u : 4u + 8u * (count))
-#define SACK_MAX 3u
 
 void tcp_output_template(struct tcp_conn *conn)
 {
@@ -31,9 +30,18 @@ void tcp_output_template(struct tcp_conn *conn)
     }
 }
 
+/* Of 40 bytes of options a timestamp leaves room for one less. */
+static uint32_t sacks_max(const struct tcp_conn *conn)
+{
+    return conn->timestamps ? TCP_SACKS_MAX - 1 : TCP_SACKS_MAX;
+}
+
 uint32_t tcp_frame_options(const struct tcp_conn *conn)
 {
-    return conn->sack && conn->received.early_head != NULL ? SACK_OPTION_BYTES(SACK_MAX) : 0;
+    const struct tcp_receive_queue *received = &conn->received;
+    bool any = conn->sack && (received->early_head != NULL ||
+                              received->duplicate.begin != received->duplicate.end);
+    return any ? SACK_OPTION_BYTES(sacks_max(conn)) : 0;
 }
 
 /* Returns the sum of what the checksum covers besides the payload. */
@@ -218,9 +226,9 @@ struct rte_mbuf *tcp_frame_build(struct tcp_conn *conn, const struct tcp_departu
                                  uint32_t offset)
 {
     struct stack *stack = conn->stack;
-    struct tcp_range ranges[SACK_MAX];
+    struct tcp_range ranges[TCP_SACKS_MAX];
     size_t range_count =
-        tcp_frame_options(conn) == 0 ? 0 : tcp_receive_sack(conn, ranges, SACK_MAX);
+        tcp_frame_options(conn) == 0 ? 0 : tcp_receive_sack(conn, ranges, sacks_max(conn));
     uint32_t header_bytes = conn->header_bytes + SACK_OPTION_BYTES((uint32_t)range_count);
     struct rte_mbuf *head = head_take(stack, header_bytes, departure->bytes);
     if (head == NULL) {

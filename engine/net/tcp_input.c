@@ -141,6 +141,15 @@ static bool ts_recent_valid(const struct tcp_conn *conn)
     return stack_now_ms(conn->stack) - conn->ts_recent_ms < TS_RECENT_VALID_MS;
 }
 
+/* Bytes that we have had before. */
+static void duplicate_told(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    uint32_t end = segment->seq + segment->payload_bytes;
+    if (segment->payload_bytes > 0 && seq_before(segment->seq, conn->rcv_nxt)) {
+        tcp_receive_duplicate(conn, segment->seq, seq_min(end, conn->rcv_nxt));
+    }
+}
+
 /* RFC 7323 §5.3 R1. False: an old duplicate, or one without the option that both have agreed on. */
 static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
@@ -155,6 +164,7 @@ static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *seg
     if (seq_before(segment->ts_value, conn->ts_recent) && ts_recent_valid(conn)) {
         stack->counters.tcp_paws_refused++;
         if (segment->payload_bytes > 0) {
+            duplicate_told(conn, segment);
             conn->ack_now = true; /* its sender may have lost the acknowledgement */
             tcp_output_wanted(conn);
         } else {
@@ -189,6 +199,7 @@ static void sequence_wrong(struct tcp_conn *conn, const struct tcp_segment *segm
         return;
     }
     if (tcp_segment_length(segment) > 0) {
+        duplicate_told(conn, segment);
         conn->ack_now = true;
         tcp_output_wanted(conn);
     } else {

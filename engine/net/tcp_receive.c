@@ -4,7 +4,6 @@
 #define MERGE_BYTES 512u /* segments up to this are copied to the end of the one before */
 #define QUICK_ACKS 16u   /* while the peer's window is still small, it grows by acknowledgements */
 #define ACK_DELAY_NS (10 * MS_NS) /* RFC 9293 §3.8.6.3: below 500 ms; a reply takes less */
-#define SACK_MAX 3u               /* ranges beside a timestamp */
 
 static uint32_t *early_seq(struct rte_mbuf *mbuf)
 {
@@ -109,6 +108,7 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     queue->early_last = seq; /* also of a duplicate: RFC 2018 §4 */
     if (before != NULL && seq_before(seq, early_end(before))) {
         uint32_t known = early_end(before) - seq;
+        tcp_receive_duplicate(conn, seq, seq_min(seq + mbuf->data_len, early_end(before)));
         if (known >= mbuf->data_len) {
             mbuf_drop(conn, mbuf);
             return;
@@ -118,12 +118,19 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     }
     struct rte_mbuf **link = before == NULL ? &queue->early_head : &before->next;
     struct rte_mbuf *after = *link;
+    if (after != NULL && seq_before(*early_seq(after), seq + mbuf->data_len)) {
+        tcp_receive_duplicate(conn, *early_seq(after),
+                              seq_min(seq + mbuf->data_len, early_end(after)));
+    }
     if (after != NULL && *early_seq(after) == seq &&
         seq_before(seq + mbuf->data_len, early_end(after))) {
         mbuf_drop(conn, mbuf);
         return;
     }
     while (after != NULL && seq_at_or_before(early_end(after), seq + mbuf->data_len)) {
+        if (*early_seq(after) == queue->duplicate.end && conn->sack) {
+            queue->duplicate.end = early_end(after);
+        }
         *link = after->next;
         queue->early_count--;
         mbuf_drop(conn, after);
@@ -208,6 +215,7 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     if (seq_before(segment->seq, conn->rcv_nxt)) {
         skip = conn->rcv_nxt - segment->seq;
         skip = skip < bytes ? skip : bytes;
+        tcp_receive_duplicate(conn, segment->seq, segment->seq + skip);
     }
     uint32_t room = conn->rcv_edge - (segment->seq + skip);
     bytes = bytes - skip < room ? bytes - skip : room;
@@ -225,7 +233,8 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     if (conn->rcv_nxt != before) {
         tcp_event(conn, STREAM_READABLE);
     }
-    if (early || gaps) { /* RFC 5681 §4.2: at once, when there is a gap or one is filled */
+    if (early || gaps || skip > 0) {
+        /* RFC 5681 §4.2: at once, when there is a gap or one is filled, or a duplicate to tell. */
         conn->ack_now = true;
         tcp_output_wanted(conn);
         if (!conn->sack && early) {
@@ -234,6 +243,24 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     } else {
         acknowledge_later(conn, segment);
     }
+}
+
+void tcp_receive_duplicate(struct tcp_conn *conn, uint32_t begin, uint32_t end)
+{
+    struct tcp_range *told = &conn->received.duplicate;
+    if (!conn->sack) {
+        return;
+    }
+    if (told->begin != told->end && told->end == begin) {
+        told->end = end;
+        return;
+    }
+    if (told->begin != told->end) {
+        tcp_output_ack(conn); /* RFC 2883 §4: each is reported, and only one at a time */
+    }
+    *told = (struct tcp_range){begin, end};
+    conn->ack_now = true;
+    tcp_output_wanted(conn);
 }
 
 static void sack_add(struct tcp_range *ranges, size_t *count, size_t max, struct tcp_range range,
@@ -251,17 +278,18 @@ static void sack_add(struct tcp_range *ranges, size_t *count, size_t max, struct
 
 size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, size_t max)
 {
-    size_t count = 0;
+    const struct tcp_range *duplicate = &conn->received.duplicate;
+    size_t count = 0, first = duplicate->begin != duplicate->end;
     struct rte_mbuf *at = conn->received.early_head;
-    max = max < SACK_MAX ? max : SACK_MAX;
+    ranges[0] = *duplicate;
     while (at != NULL) {
         struct tcp_range range = {*early_seq(at), early_end(at)};
         for (at = at->next; at != NULL && *early_seq(at) == range.end; at = at->next) {
             range.end = early_end(at);
         }
-        sack_add(ranges, &count, max, range, conn->received.early_last);
+        sack_add(ranges + first, &count, max - first, range, conn->received.early_last);
     }
-    return count;
+    return first + count;
 }
 
 size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count)
@@ -368,5 +396,6 @@ void tcp_receive_acked(struct tcp_conn *conn)
 {
     conn->last_ack_sent = conn->rcv_nxt;
     conn->ack_now = false;
+    conn->received.duplicate = (struct tcp_range){0, 0};
     tcp_timer_clear(conn, TCP_TIMER_ACK);
 }

@@ -154,6 +154,7 @@ static void early_segments_are_reported_the_newest_first(void **state)
     data_arrive(seq + 1000, 100); /* again: the one that has caused the acknowledgement */
     ack = net_peer_expect(&peer, TCP_ACK);
     assert_int_equal(ack.ranges[0].begin, seq + 1000);
+    assert_int_equal(ack.ranges[1].begin, seq + 1000);
     data_arrive(seq, 1000);
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).ack, seq + 1100);
     net_peer_close(&peer);
