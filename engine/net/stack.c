@@ -7,6 +7,8 @@
 #define SEGMENT_MBUFS_MIN 2048u
 #define MTU_MIN 576u /* RFC 791: what every host must take */
 #define ROUND_BURSTS 4u
+#define WINDOW_BYTES_MAX (4u << 20)
+#define WINDOW_MBUF_BYTES 1448u /* of payload that a buffer holds */
 
 static void default_count(uint32_t *limit, uint32_t value)
 {
@@ -18,6 +20,14 @@ static void default_ns(uint64_t *limit, uint64_t value)
     *limit = *limit == 0 ? value : *limit;
 }
 
+/* Enough for 350 Mbit/s over 100 ms, and never so much that one connection holds all buffers. */
+static uint32_t window_default(const struct stack_limits *limits)
+{
+    uint64_t quarter = (uint64_t)limits->held_mbuf_max / 4 * WINDOW_MBUF_BYTES;
+    quarter = quarter > UINT16_MAX ? quarter : UINT16_MAX;
+    return quarter < WINDOW_BYTES_MAX ? (uint32_t)quarter : WINDOW_BYTES_MAX;
+}
+
 static void limits_fill(struct stack_limits *limits, const struct rte_mempool *pool)
 {
     default_count(&limits->connection_max, 65536);
@@ -25,8 +35,8 @@ static void limits_fill(struct stack_limits *limits, const struct rte_mempool *p
     default_count(&limits->time_wait_max, 65536);
     default_count(&limits->orphan_max, 4096);
     default_count(&limits->listener_max, 64);
-    default_count(&limits->receive_window_bytes, 262144);
     default_count(&limits->held_mbuf_max, pool->size / 2);
+    default_count(&limits->receive_window_bytes, window_default(limits));
     default_count(&limits->keepalive_probes, 4);
     default_ns(&limits->user_timeout_ns, 300 * SECOND_NS);
     default_ns(&limits->linger_ns, 60 * SECOND_NS);

@@ -22,12 +22,14 @@
 
 /* Zero: the default beside it. Counts are of this shard. */
 struct stack_limits {
-    uint32_t connection_max;       /* 65536; above: SYNs are not answered, connect says -ENOBUFS */
-    uint32_t half_open_max;        /* 8192; above: SYN cookies */
-    uint32_t time_wait_max;        /* 65536; above: the oldest is forgotten */
-    uint32_t orphan_max;           /* 4096 released but lingering; above: the oldest is reset */
-    uint32_t listener_max;         /* 64; above: listen says -ENOSPC */
-    uint32_t receive_window_bytes; /* 262144 a connection */
+    uint32_t connection_max; /* 65536; above: SYNs are not answered, connect says -ENOBUFS */
+    uint32_t half_open_max;  /* 8192; above: SYN cookies */
+    uint32_t time_wait_max;  /* 65536; above: the oldest is forgotten */
+    uint32_t orphan_max;     /* 4096 released but lingering; above: the oldest is reset */
+    uint32_t listener_max;   /* 64; above: listen says -ENOSPC */
+    /* 4 MiB, or what a quarter of the buffers holds: what the window of a connection may grow to
+     * when its session reads as fast as that. */
+    uint32_t receive_window_bytes;
     uint32_t held_mbuf_max;     /* half of the pool: received but unread; above: data is dropped */
     uint64_t user_timeout_ns;   /* 300 s without an answer while data waits: -ETIMEDOUT */
     uint64_t linger_ns;         /* 60 s that a released stream may take to send what it has */

@@ -3,7 +3,8 @@
  *
  *   tcp_input       a segment arrives: which connection, which state, what of it is new
  *   tcp_ack         what an acknowledgement tells: what is done, what is lost, how fast we may go
- *   tcp_receive     bytes that arrived: in order for the session, early ones, the window
+ *   tcp_receive     bytes that arrived: in order for the session, early ones
+ *   tcp_window      how much the peer may send, sized by what the session consumes
  *   tcp_output      which segment next, and its frame
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
  *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
@@ -101,6 +102,18 @@ struct tcp_receive_queue {
     struct tcp_range duplicate; /* came again; told in the next acknowledgement. Empty: nothing */
 };
 
+/* Right-sizing of the receive window: tcp_window. Times are the low bits of the clock. */
+struct tcp_window {
+    uint32_t bytes;     /* that may lie unread */
+    uint32_t rtt_us;    /* as seen by the receiver; 0: unknown */
+    uint32_t round_seq; /* consumed up to here when the round began */
+    uint32_t round_us;
+    uint32_t turn_seq; /* a whole window from when the turn began */
+    uint32_t turn_us;
+    uint32_t ts_echo; /* already taken for a sample */
+    bool measuring, turning;
+};
+
 enum tcp_recovery {
     TCP_OPEN,
     TCP_FAST_RECOVERY, /* after duplicate acknowledgements, until `recover` is acknowledged */
@@ -157,6 +170,7 @@ struct tcp_conn {
     uint8_t backoff;    /* retransmissions or probes in a row */
     uint8_t duplicate_acks;
     struct tcp_receive_queue received;
+    struct tcp_window window;
 
     /* Sending. */
     uint32_t snd_una, snd_nxt;
@@ -247,6 +261,7 @@ struct tcp {
     struct list_node doomed;
     uint32_t orphan_count;
     uint32_t held_mbufs; /* received, not consumed */
+    uint32_t wide_count; /* connections whose receive window has grown */
     struct tcp_queue half_open_queues[TCP_HALF_OPEN_SENDS];
     struct tcp_queue time_wait_queue;
     struct timer half_open_timer, time_wait_timer;
@@ -294,10 +309,17 @@ size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, s
 size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count);
 void tcp_receive_consume(struct tcp_conn *conn, size_t bytes);
 void tcp_receive_clear(struct tcp_conn *conn);
+void tcp_receive_acked(struct tcp_conn *conn); /* an acknowledgement has left */
+
+/* tcp_window.c */
+uint16_t tcp_window_syn(const struct stack *stack); /* in a SYN it is never scaled */
+void tcp_window_open(struct tcp_conn *conn);
+void tcp_window_close(struct tcp_conn *conn);
 /* The window to tell, as it stands in the header; moves rcv_edge. */
-uint16_t tcp_receive_window(struct tcp_conn *conn);
-uint16_t tcp_syn_window(const struct stack *stack); /* in a SYN it is never scaled */
-void tcp_receive_acked(struct tcp_conn *conn);      /* an acknowledgement has left */
+uint16_t tcp_window_tell(struct tcp_conn *conn);
+/* Payload has come in order. */
+void tcp_window_payload(struct tcp_conn *conn, const struct tcp_segment *segment);
+void tcp_window_consumed(struct tcp_conn *conn); /* the session has read */
 
 /* tcp_output.c */
 void tcp_output_wanted(struct tcp_conn *conn); /* joins the round's output */

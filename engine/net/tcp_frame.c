@@ -60,7 +60,7 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
     tcp->recv_ack = htonl(conn->rcv_nxt);
     tcp->data_off = (uint8_t)(tcp_bytes / 4 << 4);
     tcp->tcp_flags = departure->flags;
-    tcp->rx_win = htons(tcp_receive_window(conn));
+    tcp->rx_win = htons(tcp_window_tell(conn));
     if (conn->timestamps) {
         uint32_t stamps[2] = {htonl(tcp_timestamp_now(stack, conn->ts_offset)),
                               htonl(conn->ts_recent)};

@@ -58,7 +58,7 @@ static void syn_ack_send(struct stack *stack, const struct tcp_half_open *entry,
     const uint32_t stamps[2] = {ts_value, entry->ts_recent};
     struct tcp_reply reply = {.seq = entry->iss,
                               .ack = entry->irs + 1,
-                              .window = tcp_syn_window(stack),
+                              .window = tcp_window_syn(stack),
                               .flags = TCP_SYN | TCP_ACK};
     uint8_t scale = entry->window_scale == TCP_SCALE_NONE ? TCP_SCALE_NONE : stack->tcp.rcv_scale;
     reply.options_bytes = (uint8_t)tcp_options_write_syn(
@@ -78,7 +78,7 @@ static void entry_ack_send(struct stack *stack, const struct tcp_half_open *entr
     struct tcp_reply reply = {
         .seq = entry->iss + 1,
         .ack = entry->irs + 1,
-        .window = (uint16_t)(tcp_syn_window(stack) >> (scaled ? stack->tcp.rcv_scale : 0)),
+        .window = (uint16_t)(tcp_window_syn(stack) >> (scaled ? stack->tcp.rcv_scale : 0)),
         .flags = TCP_ACK};
     if (entry->timestamps) {
         reply.options_bytes = (uint8_t)tcp_options_write_timestamp(
@@ -204,7 +204,7 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
     conn->iss = entry->iss;
     conn->irs = entry->irs;
     conn->rcv_nxt = entry->irs + 1;
-    conn->rcv_edge = conn->rcv_nxt + tcp_syn_window(stack);
+    conn->rcv_edge = conn->rcv_nxt + tcp_window_syn(stack);
     conn->last_ack_sent = conn->rcv_nxt;
     conn->ts_recent = entry->ts_recent;
     conn->ts_recent_ms = stack_now_ms(stack);
@@ -226,7 +226,7 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
 static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_segment *segment)
 {
     const struct tcp_half_open *entry = entry_at(stack, index);
-    bool in_window = segment->seq - (entry->irs + 1) < tcp_syn_window(stack);
+    bool in_window = segment->seq - (entry->irs + 1) < tcp_window_syn(stack);
     if ((segment->flags & TCP_RST) != 0) { /* RFC 5961 §3.2 */
         if (segment->seq == entry->irs + 1) {
             stack->counters.tcp_attempt_fails++;

@@ -105,7 +105,7 @@ static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
                                       .sack = segment->sack_permitted};
     conn->irs = segment->seq;
     conn->rcv_nxt = segment->seq + 1;
-    conn->rcv_edge = conn->rcv_nxt + tcp_syn_window(stack);
+    conn->rcv_edge = conn->rcv_nxt + tcp_window_syn(stack);
     conn->last_ack_sent = conn->rcv_nxt;
     conn->ts_recent = segment->ts_value;
     conn->ts_recent_ms = stack_now_ms(stack);

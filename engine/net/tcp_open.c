@@ -228,6 +228,7 @@ struct tcp_conn *tcp_conn_make(struct stack *stack, const struct tcp_tuple *tupl
     conn->unanswered_ns = stack->now_ns;
     conn->rcv_mss = TCP_MSS_DEFAULT;
     conn->quick_acks = QUICK_ACKS;
+    tcp_window_open(conn);
     tcp_timers_open(conn);
     return conn;
 }

@@ -310,7 +310,7 @@ void tcp_output_syn(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
     bool answer = conn->state == TCP_SYN_RECEIVED;
-    struct tcp_reply reply = {.seq = conn->iss, .flags = TCP_SYN, .window = tcp_syn_window(stack)};
+    struct tcp_reply reply = {.seq = conn->iss, .flags = TCP_SYN, .window = tcp_window_syn(stack)};
     const uint32_t stamps[2] = {tcp_timestamp_now(stack, conn->ts_offset),
                                 answer ? conn->ts_recent : 0};
     if (answer) {

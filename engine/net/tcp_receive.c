@@ -231,6 +231,7 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     payload_take(conn, segment, skip, bytes);
     early_join(conn);
     if (conn->rcv_nxt != before) {
+        tcp_window_payload(conn, segment);
         tcp_event(conn, STREAM_READABLE);
     }
     if (early || gaps || skip > 0) {
@@ -301,63 +302,13 @@ size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t coun
     return filled;
 }
 
-/* How far the right edge may go: room for what is not read, less when buffers are short. */
-static uint32_t room_now(const struct tcp_conn *conn)
-{
-    const struct stack *stack = conn->stack;
-    uint32_t room = stack->limits.receive_window_bytes;
-    room = room > conn->received.bytes ? room - conn->received.bytes : 0;
-    if (stack->tcp.held_mbufs > stack->limits.held_mbuf_max / 2 && room > 4u * conn->rcv_mss) {
-        room = 4u * conn->rcv_mss;
-    }
-    return room;
-}
-
-uint16_t tcp_syn_window(const struct stack *stack)
-{
-    uint32_t window = stack->limits.receive_window_bytes;
-    return (uint16_t)(window < UINT16_MAX ? window : UINT16_MAX);
-}
-
-/* By how much the edge moves at least. */
-static uint32_t edge_step(const struct tcp_conn *conn)
-{
-    uint32_t half = conn->stack->limits.receive_window_bytes / 2;
-    return half < conn->mss ? half : conn->mss;
-}
-
-/* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. */
-uint16_t tcp_receive_window(struct tcp_conn *conn)
-{
-    uint32_t told = conn->rcv_edge - conn->rcv_nxt;
-    uint32_t room = room_now(conn), max = (uint32_t)UINT16_MAX << conn->rcv_scale;
-    uint32_t window =
-        room >= told + edge_step(conn) ? room >> conn->rcv_scale << conn->rcv_scale : told;
-    window = window < told ? told : window;
-    window = window < max ? window : max;
-    uint32_t shown = (window + (1u << conn->rcv_scale) - 1) >> conn->rcv_scale;
-    shown = shown < UINT16_MAX ? shown : UINT16_MAX;
-    conn->rcv_edge = seq_max(conn->rcv_edge, conn->rcv_nxt + (shown << conn->rcv_scale));
-    return (uint16_t)shown;
-}
-
-/* The peer is told without being asked when it stands still or a quarter of the window is free. */
-static void window_update(struct tcp_conn *conn)
-{
-    uint32_t told = conn->rcv_edge - conn->rcv_nxt, room = room_now(conn);
-    uint32_t quarter = conn->stack->limits.receive_window_bytes / 4;
-    uint32_t news = room > told ? room - told : 0;
-    uint32_t step = edge_step(conn);
-    if ((told < step && news >= step) || (news >= quarter && news >= 2u * step)) {
-        conn->ack_now = true;
-        tcp_output_wanted(conn);
-    }
-}
-
 void tcp_receive_consume(struct tcp_conn *conn, size_t bytes)
 {
     struct tcp_receive_queue *queue = &conn->received;
     check(bytes <= queue->bytes);
+    if (bytes == 0) {
+        return;
+    }
     queue->bytes -= (uint32_t)bytes;
     while (bytes > 0) {
         struct rte_mbuf *mbuf = queue->head;
@@ -374,7 +325,7 @@ void tcp_receive_consume(struct tcp_conn *conn, size_t bytes)
         queue->tail = NULL;
     }
     if (!conn->fin_received && conn->state != TCP_CLOSED) {
-        window_update(conn);
+        tcp_window_consumed(conn);
     }
 }
 

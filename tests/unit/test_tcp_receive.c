@@ -125,6 +125,147 @@ static void without_timestamps_there_is_room_for_four_ranges(void **state)
     net_peer_close(&peer);
 }
 
+/* ---- right-sizing of the window ---- */
+
+#define PATH_NS (50 * MS_NS)
+
+static const struct stack_limits wide = {.receive_window_bytes = 2u << 20, .held_mbuf_max = 4000};
+
+static struct tcp_conn *open_wide(const struct stack_limits *limits, bool timestamp)
+{
+    struct net_segment syn = {
+        .scale = 8, .sack_permitted = true, .timestamp = timestamp, .ts_value = 7};
+    net_peer_open(&peer, limits);
+    assert_int_equal(net_peer_shake_hands(&peer, &syn).window, 65535);
+    return net_peer_conn(&peer);
+}
+
+/* The peer sends as much as `cwnd` and the window let it, all of it echoing what our last
+ * acknowledgement before it said; it arrives a round trip later. */
+static void fill_window(struct tcp_conn *conn, uint32_t cwnd)
+{
+    struct net_segment data = {.port = conn->tuple.remote_port,
+                               .seq = conn->rcv_nxt,
+                               .ack = conn->snd_max,
+                               .flags = TCP_ACK,
+                               .window = 65535,
+                               .timestamp = conn->timestamps,
+                               .ts_value = conn->ts_recent,
+                               .ts_echo = tcp_timestamp_now(peer.stack, conn->ts_offset)};
+    uint32_t end = seq_min(conn->rcv_edge, conn->rcv_nxt + cwnd);
+    net_peer_wait(&peer, PATH_NS);
+    while (seq_before(data.seq, end)) {
+        data.size = end - data.seq < 1400 ? end - data.seq : 1400;
+        net_peer_put(&peer, &data);
+        data.seq += data.size;
+    }
+    net_peer_round(&peer);
+    net_peer_forget(&peer);
+}
+
+static void consume(struct tcp_conn *conn, uint32_t bytes)
+{
+    uint32_t there = conn->received.bytes, edge = conn->rcv_edge;
+    stream_consume(&conn->stream, bytes < there ? bytes : there);
+    net_peer_round(&peer);
+    assert_true(seq_at_or_before(edge, conn->rcv_edge));
+    net_peer_forget(&peer);
+}
+
+static void a_fast_session_on_a_long_path_gets_a_large_window(void **state)
+{
+    (void)state;
+    for (unsigned timestamp = 0; timestamp < 2; timestamp++) {
+        struct tcp_conn *conn = open_wide(&wide, timestamp);
+        uint32_t cwnd = 14600;
+        for (unsigned i = 0; i < 20; i++) { /* slow start: it must never be the window that holds */
+            uint32_t room = conn->rcv_edge - conn->rcv_nxt;
+            assert_true(!timestamp || room >= (cwnd < 1u << 20 ? cwnd : 1u << 20));
+            fill_window(conn, cwnd);
+            consume(conn, UINT32_MAX);
+            cwnd += cwnd < 1u << 20 ? cwnd : 0;
+        }
+        assert_true(conn->rcv_edge - conn->rcv_nxt >= (2u << 20) - 65536);
+        assert_int_equal(peer.stack->tcp.wide_count, 1);
+        net_peer_close(&peer);
+    }
+}
+
+static void a_slow_or_seldom_session_keeps_a_small_one(void **state)
+{
+    (void)state;
+    for (unsigned every = 1; every <= 40; every *= 5) {
+        struct tcp_conn *conn = open_wide(&wide, true);
+        for (unsigned i = 1; i <= 80; i++) {
+            fill_window(conn, 1u << 20);
+            consume(conn, i % every == 0 ? 1000 * every : 0);
+        }
+        assert_true(conn->window.bytes <= 65535);
+        assert_int_equal(peer.stack->tcp.wide_count, 0);
+        net_peer_close(&peer);
+    }
+}
+
+static void what_the_peer_is_short_of_does_not_widen_the_window(void **state)
+{
+    (void)state;
+    struct tcp_conn *conn = open_wide(&wide, true);
+    for (unsigned i = 0; i < 50; i++) {
+        fill_window(conn, 10000);
+        consume(conn, UINT32_MAX);
+    }
+    assert_true(conn->window.bytes <= 65535);
+    net_peer_close(&peer);
+}
+
+static void while_buffers_are_short_no_window_grows(void **state)
+{
+    (void)state;
+    const struct stack_limits limits = {.receive_window_bytes = 2u << 20, .held_mbuf_max = 1000};
+    struct net_segment syn = {.port = 4001, .scale = 8, .timestamp = true, .ts_value = 7};
+    struct tcp_conn *conn = open_wide(&limits, true);
+    peer.stack->tcp.held_mbufs += 300; /* by others */
+    for (unsigned i = 0; i < 10; i++) {
+        fill_window(conn, 1u << 20);
+        consume(conn, UINT32_MAX);
+    }
+    assert_int_equal(conn->window.bytes, 65535);
+    assert_true(peer.stack->counters.tcp_window_growth_refused > 0);
+    peer.stack->tcp.held_mbufs -= 300;
+    for (unsigned i = 0; i < 20; i++) {
+        fill_window(conn, 1u << 20);
+        consume(conn, UINT32_MAX);
+    }
+    assert_int_equal(conn->window.bytes, 500 * 1400); /* half of the buffers */
+    net_peer_shake_hands(&peer, &syn);
+    struct tcp_conn *other = net_peer_conn(&peer);
+    for (unsigned i = 0; i < 20; i++) {
+        fill_window(other, 1u << 20);
+        consume(other, UINT32_MAX);
+    }
+    assert_int_equal(other->window.bytes, 250 * 1400); /* its share */
+    assert_int_equal(peer.stack->tcp.wide_count, 2);
+    stream_abort(&other->stream);
+    assert_int_equal(peer.stack->tcp.wide_count, 1);
+    net_peer_close(&peer);
+}
+
+static void without_scaling_the_window_stays_what_can_be_said(void **state)
+{
+    (void)state;
+    struct net_segment syn = {.timestamp = true, .ts_value = 7};
+    net_peer_open(&peer, &wide);
+    net_peer_shake_hands(&peer, &syn);
+    struct tcp_conn *conn = net_peer_conn(&peer);
+    for (unsigned i = 0; i < 10; i++) {
+        fill_window(conn, 1u << 20);
+        consume(conn, UINT32_MAX);
+        assert_true(conn->rcv_edge - conn->rcv_nxt <= 65535);
+    }
+    assert_int_equal(peer.stack->tcp.wide_count, 0);
+    net_peer_close(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +273,11 @@ int main(void)
         cmocka_unit_test(each_duplicate_of_a_burst_is_told_and_neighbours_as_one),
         cmocka_unit_test(a_duplicate_that_its_timestamp_gives_away_is_told_too),
         cmocka_unit_test(without_timestamps_there_is_room_for_four_ranges),
+        cmocka_unit_test(a_fast_session_on_a_long_path_gets_a_large_window),
+        cmocka_unit_test(a_slow_or_seldom_session_keeps_a_small_one),
+        cmocka_unit_test(what_the_peer_is_short_of_does_not_widen_the_window),
+        cmocka_unit_test(while_buffers_are_short_no_window_grows),
+        cmocka_unit_test(without_scaling_the_window_stays_what_can_be_said),
     };
     return cmocka_run_group_tests(tests, net_peer_set_up, net_peer_tear_down);
 }

@@ -8,6 +8,8 @@ static struct net_peer peer;
 
 /* ---- opening ---- */
 
+static const struct stack_limits quarter_mib = {.receive_window_bytes = 262144};
+
 static void a_syn_with_all_options_is_answered_with_all_and_without_with_none(void **state)
 {
     (void)state;
@@ -15,7 +17,7 @@ static void a_syn_with_all_options_is_answered_with_all_and_without_with_none(vo
     struct net_segment bare = {.port = 4001};
     full.timestamp = true;
     full.ts_value = 99;
-    net_peer_open(&peer, NULL);
+    net_peer_open(&peer, &quarter_mib);
     struct net_segment answer = net_peer_shake_hands(&peer, &full);
     assert_int_equal(answer.mss, 1460);
     assert_int_equal(answer.scale, 3 + 1); /* 262144 in 65535s */
@@ -52,7 +54,7 @@ static void a_half_open_connection_answers_a_strange_syn_with_a_whole_acknowledg
 {
     (void)state;
     struct net_segment syn = {.seq = 1000, .flags = TCP_SYN, .scale = 8, .timestamp = true};
-    net_peer_open(&peer, NULL);
+    net_peer_open(&peer, &quarter_mib);
     net_peer_send(&peer, &syn);
     struct net_segment answer = net_peer_expect(&peer, TCP_SYN | TCP_ACK);
     syn.seq = 777000;
