@@ -90,13 +90,17 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtube
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 
+$(B)/tests/system/lossy_wire: $(B)/tests/system/lossy_wire.o
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ -o $@
+
 unit: $(UNIT_TESTS)
 	@tests/run --build $(B) unit
 
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS)
+test: all $(UNIT_TESTS) $(B)/tests/system/lossy_wire
 	@scripts/setup test
 	@tests/run --build $(B) all
 
@@ -105,7 +109,7 @@ bench: all
 	@bench/compare
 	@bench/recovery
 
-bench-net: all
+bench-net: all $(B)/tests/system/lossy_wire
 	@scripts/setup bench
 	@bench/compare-net
 

@@ -17,7 +17,8 @@ struct carrier {
     struct port *port;
     unsigned idle_count;
     uint64_t round_cycles; /* when the round began, by the TSC */
-    uint64_t busy_cycles;  /* of rounds that did something, from poll to flush and the work between */
+    uint64_t
+        busy_cycles; /* of rounds that did something, from poll to flush and the work between */
     bool busy;
     bool with_uring; /* io_uring only, as all below */
     struct shard shard;

@@ -112,8 +112,7 @@ void answerer_close(struct answerer *answerer)
 {
     answerer->network->ops->unlisten(answerer->network, answerer->listener);
     while (!list_empty(&answerer->answerings)) {
-        struct answering *answering =
-            list_entry(answerer->answerings.next, struct answering, node);
+        struct answering *answering = list_entry(answerer->answerings.next, struct answering, node);
         stream_abort(answering->stream);
         forget(answering);
     }

@@ -3,9 +3,9 @@
 #include "engine/core/limits.h"
 #include <stdlib.h>
 
-#define BULK_BYTES (1u << 20)       /* that all bulk connections send from, again and again */
+#define BULK_BYTES (1u << 20)        /* that all bulk connections send from, again and again */
 #define BULK_PIECE_BYTES (64u << 10) /* one write_ref */
-#define OPENING_MAX 64u             /* handshakes under way at once */
+#define OPENING_MAX 64u              /* handshakes under way at once */
 
 struct asking {
     struct asker *asker;
@@ -41,8 +41,7 @@ static void request_send(struct asking *asking)
     struct asker *asker = asking->asker;
     asking->begun_ns = asker->now_ns;
     asking->received_bytes = 0;
-    int rc = stream_write(asking->stream,
-                          slice_of(asker->request, asker->settings.request_bytes));
+    int rc = stream_write(asking->stream, slice_of(asker->request, asker->settings.request_bytes));
     check(rc == 0 || rc == -EPIPE || rc == -EAGAIN || rc == -ENOMEM);
     asker->counters.failed += rc < 0;
 }
@@ -125,8 +124,7 @@ static void notified(struct stream *stream, uint32_t events, void *session)
 
 static void connect_next(struct asker *asker, struct asking *asking)
 {
-    const struct connect_request request = {.to = asker->settings.at,
-                                            .timeout_ns = 10000000000ull};
+    const struct connect_request request = {.to = asker->settings.at, .timeout_ns = 10000000000ull};
     if (asker->network->ops->connect(asker->network, &request, &asking->stream) < 0) {
         asking->stream = NULL;
         asker->counters.failed++;
@@ -145,7 +143,8 @@ bool asker_round(struct asker *asker, uint64_t now_ns)
     if ((double)(now_ns - asker->begun_ns) / 1e9 >= asker->settings.seconds) {
         return false;
     }
-    for (uint32_t i = 0; i < asker->settings.connections && asker->opening_count < OPENING_MAX; i++) {
+    for (uint32_t i = 0; i < asker->settings.connections && asker->opening_count < OPENING_MAX;
+         i++) {
         struct asking *asking = &asker->askings[asker->next];
         asker->next = (asker->next + 1) % asker->settings.connections;
         if (asking->stream == NULL) {

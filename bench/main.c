@@ -263,9 +263,8 @@ static bool sink_tell(const struct bench *bench, struct report *report)
 
 static bool exchange_tell(const struct bench *bench, struct report *report)
 {
-    const struct exchange_counters *counters = bench->asker != NULL
-                                                   ? asker_counters(bench->asker)
-                                                   : answerer_counters(bench->answerer);
+    const struct exchange_counters *counters =
+        bench->asker != NULL ? asker_counters(bench->asker) : answerer_counters(bench->answerer);
     report_count(report, "connections", counters->connections);
     report_count(report, "exchanges", counters->exchanges);
     report_count(report, "failed", counters->failed);
