@@ -124,6 +124,7 @@ static void stack_close(struct network *network)
 {
     struct stack *stack = stack_of(network);
     tcp_close_all(stack);
+    trace_close(&stack->trace);
     neighbours_close(stack);
     while (stack->leaving_count > 0) {
         rte_pktmbuf_free(stack->leaving[--stack->leaving_count]);
@@ -194,6 +195,7 @@ int stack_open(struct network **network, const struct stack_settings *settings)
         return status;
     }
     status = tcp_setup(stack);
+    status = status < 0 ? status : trace_open(&stack->trace);
     status = status < 0 ? status : pools_open(stack);
     status = status < 0 ? status : neighbours_open(stack);
     if (status < 0) {

@@ -75,7 +75,11 @@
     X(tcp_taken_over)          /* frames of ours that another shard received */                    \
     X(tcp_tx_copied_bytes)     /* payload that could not be sent by reference */                   \
     X(tcp_tx_referenced_bytes) /* payload sent from where it lies */                               \
-    X(tcp_rx_merged)           /* small segments copied together to save buffers */
+    X(tcp_rx_merged)           /* small segments copied together to save buffers */                \
+    X(trace_kept)              /* copied into the archive */                                       \
+    X(trace_not_kept)          /* too many in one second */                                        \
+    X(trace_rings_moved)       /* from a silent connection to another */                           \
+    X(trace_missed)            /* events of connections for which there was no ring */
 
 #define STACK_COUNTER_FIELD(name) uint64_t name;
 struct stack_counters {

@@ -64,6 +64,7 @@ struct stack {
     void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
     void *owner;
     struct tcp tcp;
+    struct trace trace; /* of TCP's connections */
 };
 
 static inline struct stack *stack_of(const struct network *network)

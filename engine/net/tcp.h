@@ -29,6 +29,7 @@
 #include "engine/net/tcp_scoreboard.h"
 #include "engine/net/tcp_send_queue.h"
 #include "engine/net/tcp_table.h"
+#include "engine/net/trace.h"
 #include "engine/stream.h"
 
 struct stack;
@@ -208,6 +209,11 @@ struct tcp_conn {
     uint8_t header[96]; /* Ethernet, IP, TCP and its timestamp option as they begin each frame */
 
     struct tcp_scoreboard sacked;
+
+    /* What is seen of it. */
+    struct trace_ring *trace; /* NULL: none yet */
+    uint64_t bytes_received, bytes_acked;
+    uint32_t segments_in, segments_out, segments_again;
 };
 
 static_assert(sizeof(struct tcp_conn) <= 1024, "100,000 idle connections must fit in 100 MiB");

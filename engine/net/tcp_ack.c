@@ -178,6 +178,7 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
     conn->fin_acked |= acked > bytes; /* what is acknowledged beyond the bytes is the FIN */
     tcp_send_queue_acked(&conn->queue, bytes);
     stack->counters.tcp_out_bytes += bytes;
+    conn->bytes_acked += bytes;
     conn->snd_una = segment->ack;
     conn->snd_nxt = seq_max(conn->snd_nxt, conn->snd_una);
     conn->retransmitted_to = seq_max(conn->retransmitted_to, conn->snd_una);
@@ -224,6 +225,7 @@ bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
     /* RFC 5961 §5.2. */
     if (seq_before(conn->snd_max, segment->ack) ||
         seq_before(segment->ack, conn->snd_una - conn->snd_wnd_max)) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_ACK);
         tcp_challenge(conn);
         return false;
     }

@@ -248,5 +248,6 @@ struct rte_mbuf *tcp_frame_build(struct tcp_conn *conn, const struct tcp_departu
         return NULL;
     }
     checksum_fill(stack, head, sum, header_bytes);
+    trace_segment_out(conn, departure);
     return head;
 }

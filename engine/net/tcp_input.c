@@ -158,10 +158,12 @@ static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *seg
         return true;
     }
     if (!segment->has_timestamp) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_PAWS);
         stack->counters.tcp_paws_refused++;
         return false;
     }
     if (seq_before(segment->ts_value, conn->ts_recent) && ts_recent_valid(conn)) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_PAWS);
         stack->counters.tcp_paws_refused++;
         if (segment->payload_bytes > 0) {
             duplicate_told(conn, segment);
@@ -195,6 +197,7 @@ static bool sequence_right(const struct tcp_conn *conn, const struct tcp_segment
 static void sequence_wrong(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     conn->stack->counters.tcp_out_of_window++;
+    trace_event(conn, TRACE_DROP, TRACE_DROP_WINDOW);
     if ((segment->flags & TCP_RST) != 0) {
         return;
     }
@@ -211,6 +214,7 @@ static void sequence_wrong(struct tcp_conn *conn, const struct tcp_segment *segm
 static void reset_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     if (segment->seq != conn->rcv_nxt) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_RESET);
         tcp_challenge(conn);
         return;
     }
@@ -354,6 +358,7 @@ static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segm
         return;
     }
     if ((segment->flags & TCP_SYN) != 0) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_SYN);
         tcp_challenge(conn); /* RFC 5961 §4 */
         return;
     }
@@ -383,6 +388,7 @@ static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segm
 
 void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment)
 {
+    trace_segment_in(conn, segment);
     if (conn->state == TCP_SYN_SENT) {
         if (!syn_sent_segment(conn, segment)) {
             return;

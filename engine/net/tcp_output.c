@@ -331,6 +331,7 @@ void tcp_output_syn(struct tcp_conn *conn)
         conn->rtt_timing = false;
         stack->counters.tcp_retransmitted_segments += conn->backoff > 0;
     }
+    trace_segment_out(conn, &(struct tcp_departure){.seq = conn->iss, .flags = reply.flags});
     tcp_reply(stack, &conn->tuple, &reply);
     tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
 }
@@ -340,5 +341,6 @@ void tcp_output_reset(struct tcp_conn *conn)
     const struct tcp_reply reply = {
         .seq = empty_seq(conn), .ack = conn->rcv_nxt, .flags = TCP_RST | TCP_ACK};
     conn->stack->counters.tcp_out_resets++;
+    trace_event(conn, TRACE_RESET_OUT, reply.seq - conn->iss);
     tcp_reply(conn->stack, &conn->tuple, &reply);
 }

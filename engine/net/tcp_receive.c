@@ -44,6 +44,7 @@ static void in_order(struct tcp_conn *conn, struct rte_mbuf *mbuf)
     uint32_t bytes = mbuf->data_len;
     conn->rcv_nxt += bytes;
     conn->stack->counters.tcp_in_bytes += bytes;
+    conn->bytes_received += bytes;
     if (conn->released) {
         mbuf_drop(conn, mbuf);
         return;
@@ -222,6 +223,9 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     bool early = segment->seq + skip != conn->rcv_nxt;
     bool gaps = conn->received.early_head != NULL;
     if (bytes == 0 || !may_hold(conn, early)) {
+        if (bytes > 0) {
+            trace_event(conn, TRACE_DROP, early ? TRACE_DROP_EARLY : TRACE_DROP_NO_BUFFERS);
+        }
         stack->counters.tcp_out_of_order_lost += bytes > 0 && early;
         stack->counters.tcp_receive_pruned += bytes > 0 && !early;
         conn->ack_now = true; /* a duplicate or a probe: its sender needs to know where we are */

@@ -95,6 +95,7 @@ void tcp_conn_end(struct tcp_conn *conn, int error)
 {
     struct stack *stack = conn->stack;
     check(conn->state != TCP_CLOSED);
+    trace_end(conn, error);
     if (conn->state != TCP_SYN_SENT && conn->state != TCP_SYN_RECEIVED) {
         stack->counters.tcp_current_established--;
     }
