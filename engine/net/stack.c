@@ -79,6 +79,7 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     stack->queue = settings->queue;
     stack->shard_count = settings->shard_count == 0 ? 1 : settings->shard_count;
     stack->mtu = settings->mtu == 0 || settings->mtu > facts->mtu ? facts->mtu : settings->mtu;
+    stack->ecn = settings->ecn;
     stack->world = settings->world;
     stack->wheel = settings->wheel;
     stack->logger = settings->logger;

@@ -41,6 +41,12 @@ struct stack_limits {
     uint16_t port_first, port_last; /* 32768..60999: source ports of outgoing connections */
 };
 
+enum stack_ecn {                   /* RFC 3168 */
+                 STACK_ECN_ACCEPT, /* for peers that ask; as Linux does it by default */
+                 STACK_ECN_ASK,    /* outgoing connections ask too */
+                 STACK_ECN_OFF,
+};
+
 struct stack_settings {
     struct port *port;    /* borrowed, as long as the stack; facts.rss is copied */
     uint16_t queue;       /* the shard's queue of it, and the shard's index */
@@ -55,6 +61,7 @@ struct stack_settings {
     uint32_t address_count;                 /* 1..STACK_ADDRESSES_MAX */
     struct endpoint gateway;                /* ENDPOINT_NONE: only our networks are reached */
     uint16_t mtu;                           /* 0: the port's */
+    enum stack_ecn ecn;
     struct stack_limits limits;
 
     /* A TCP frame that belongs to no connection of this shard, when there are more shards: the

@@ -52,6 +52,10 @@
     X(tcp_duplicate_acks_in)                                                                       \
     X(tcp_zero_window_probes)                                                                      \
     X(tcp_keepalives)                                                                              \
+    X(tcp_ecn_agreed)     /* connections */                                                        \
+    X(tcp_ce_in)          /* data segments that were marked */                                     \
+    X(tcp_ecn_reductions) /* the peer told of marks */                                             \
+    X(tcp_ecn_given_up)   /* all was marked: the path is not to be believed */                     \
     X(tcp_challenge_acks)                                                                          \
     X(tcp_acks_rate_limited)                                                                       \
     X(tcp_paws_refused)                                                                            \

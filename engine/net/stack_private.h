@@ -37,6 +37,7 @@ struct stack {
     struct port *port;
     uint16_t queue, shard_count;
     uint16_t mtu;
+    enum stack_ecn ecn;
     uint64_t now_ns;
     const struct world *world;
     struct wheel *wheel;

@@ -5,6 +5,7 @@
  *   tcp_ack         what an acknowledgement tells: what is done, what is lost, how fast we may go
  *   tcp_receive     bytes that arrived: in order for the session, early ones
  *   tcp_window      how much the peer may send, sized by what the session consumes
+ *   tcp_ecn         marks of congestion, both ways
  *   tcp_output      which segment next, and its frame
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
  *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
@@ -52,6 +53,15 @@ enum tcp_flag {
     TCP_RST = 0x04,
     TCP_PSH = 0x08,
     TCP_ACK = 0x10,
+    TCP_ECE = 0x40,
+    TCP_CWR = 0x80,
+};
+
+enum tcp_ecn { /* the last two bits of the IP traffic class: RFC 3168 §5 */
+               TCP_NOT_ECT,
+               TCP_ECT_1,
+               TCP_ECT_0,
+               TCP_CE,
 };
 
 #define TCP_SACKS_MAX 4u
@@ -72,6 +82,7 @@ struct tcp_segment {
     uint16_t payload_offset; /* in the frame */
     uint16_t window;         /* as it stands, not scaled */
     uint8_t flags;           /* enum tcp_flag */
+    uint8_t ecn;             /* enum tcp_ecn, of the IP header */
     uint8_t window_scale;    /* TCP_SCALE_NONE: no option */
     uint16_t mss;            /* 0: no option */
     bool has_timestamp;
@@ -156,6 +167,14 @@ struct tcp_conn {
     bool fin_acked : 1;
     bool doomed : 1; /* freed at the end of the round */
 
+    bool ecn : 1;         /* agreed: marks are told and obeyed */
+    bool ect : 1;         /* our data may be marked */
+    bool ecn_asked : 1;   /* by our SYN */
+    bool ece : 1;         /* a mark has come: said until CWR comes */
+    bool cwr : 1;         /* we have slowed down: said with the next new data */
+    uint8_t ecn_marked;   /* windows in a row that were */
+    uint32_t ecn_recover; /* marks of what was sent before are obeyed already */
+
     /* Receiving. */
     uint32_t rcv_nxt;
     uint32_t rcv_edge; /* right edge of the window that the peer was told */
@@ -230,9 +249,10 @@ struct tcp_half_open {
     uint32_t iss, irs;
     uint32_t ts_recent;
     uint16_t mss;
-    uint8_t window_scale;                        /* TCP_SCALE_NONE */
-    uint8_t timestamps : 1, sack : 1, sends : 4; /* sends: of the SYN,ACK */
-    uint32_t next, prev;                         /* those with as many sends, oldest first */
+    uint8_t window_scale; /* TCP_SCALE_NONE */
+    uint8_t timestamps : 1, sack : 1, ecn : 1, ect : 1;
+    uint8_t sends : 4;   /* of the SYN,ACK */
+    uint32_t next, prev; /* those with as many sends, oldest first */
     uint32_t due_ms;
 };
 static_assert(sizeof(struct tcp_half_open) <= 64, "a SYN must cost an attacker more than us");
@@ -327,6 +347,20 @@ uint16_t tcp_window_tell(struct tcp_conn *conn);
 void tcp_window_payload(struct tcp_conn *conn, const struct tcp_segment *segment);
 void tcp_window_consumed(struct tcp_conn *conn); /* the session has read */
 
+/* tcp_ecn.c */
+bool tcp_ecn_syn_asks(const struct stack *stack, const struct tcp_segment *syn);
+uint8_t tcp_ecn_syn_flags(struct tcp_conn *conn); /* of our SYN, or SYN,ACK in SYN_RECEIVED */
+struct tcp_agreed;
+/* Of an outgoing connection: what the peer's SYN,ACK or SYN settles. */
+void tcp_ecn_syn_answered(const struct tcp_conn *conn, const struct tcp_segment *answer,
+                          struct tcp_agreed *agreed);
+void tcp_ecn_open(struct tcp_conn *conn, const struct tcp_agreed *agreed);
+void tcp_ecn_payload(struct tcp_conn *conn, const struct tcp_segment *segment);
+/* An acknowledgement that is not older than snd_una; before it is read. */
+void tcp_ecn_ack(struct tcp_conn *conn, const struct tcp_segment *segment);
+struct tcp_departure;
+void tcp_ecn_departs(struct tcp_conn *conn, struct tcp_departure *departure);
+
 /* tcp_output.c */
 void tcp_output_wanted(struct tcp_conn *conn); /* joins the round's output */
 void tcp_output(struct tcp_conn *conn);
@@ -408,6 +442,7 @@ struct tcp_agreed {
     uint16_t mss;         /* the peer's option; 0: none */
     uint8_t window_scale; /* TCP_SCALE_NONE */
     bool timestamps, sack;
+    bool ecn, ect;
 };
 void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed);
 void tcp_conn_established(struct tcp_conn *conn);

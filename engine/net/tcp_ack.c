@@ -234,6 +234,7 @@ bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
         return true; /* overtaken; its payload may still be of use */
     }
     bool in_flight = conn->snd_nxt != conn->snd_una;
+    tcp_ecn_ack(conn, segment);
     bool window_changed = window_read(conn, segment);
     uint32_t news = sack_read(conn, segment);
     if (segment->ack != conn->snd_una) {

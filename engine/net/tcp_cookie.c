@@ -4,7 +4,7 @@
  *
  * Sequence number: 24 bits of a keyed hash over tuple, client's number, minute and size class | 5
  * bits of the minute | 3 bits of the size class. Timestamp (its low 6 bits): window scale | SACK |
- * one spare. Without timestamps there is no scaling and no SACK, as RFC 4987 §3.6 has it.
+ * ECN. Without timestamps there is none of these, as RFC 4987 §3.6 has it.
  */
 #include "engine/net/stack_private.h"
 
@@ -15,6 +15,7 @@
 #define LOW_BITS (CLASS_BITS + MINUTE_BITS)
 #define TS_BITS 6u
 #define TS_SACK 0x10u
+#define TS_ECN 0x20u
 #define TS_SCALE 0x0fu /* 15: no option */
 
 static const uint16_t classes[1u << CLASS_BITS] = {64, 512, 536, 1024, 1220, 1380, 1440, 1460};
@@ -44,6 +45,7 @@ uint32_t tcp_cookie_timestamp(struct stack *stack, const struct tcp_segment *syn
     uint32_t now = tcp_timestamp_now(stack, tcp_timestamp_offset(stack, &syn->tuple));
     uint32_t low = syn->window_scale == TCP_SCALE_NONE ? TS_SCALE : syn->window_scale;
     low |= syn->sack_permitted ? TS_SACK : 0;
+    low |= tcp_ecn_syn_asks(stack, syn) ? TS_ECN : 0;
     uint32_t value = (now & ~((1u << TS_BITS) - 1)) | low;
     /* Never in the future, or the next real one would look old. */
     return seq_before(now, value) ? value - (1u << TS_BITS) : value;
@@ -67,6 +69,8 @@ bool tcp_cookie_check(struct stack *stack, const struct tcp_segment *ack,
                 uint32_t scale = ack->ts_echo & TS_SCALE;
                 entry->window_scale = scale == TS_SCALE ? TCP_SCALE_NONE : (uint8_t)scale;
                 entry->sack = (ack->ts_echo & TS_SACK) != 0;
+                entry->ecn = (ack->ts_echo & TS_ECN) != 0;
+                entry->ect = entry->ecn;
             }
             return true;
         }

@@ -54,12 +54,14 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
     struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
     uint32_t tcp_bytes = header_bytes - ETH_BYTES - IPV4_BYTES;
     uint16_t length = htons((uint16_t)(IPV4_BYTES + tcp_bytes + payload_bytes));
-    ip->hdr_checksum = checksum_finish((uint64_t)ip->hdr_checksum + length);
+    uint8_t ecn = departure->ect ? TCP_ECT_0 : TCP_NOT_ECT;
+    ip->type_of_service |= ecn;
+    ip->hdr_checksum = checksum_finish((uint64_t)ip->hdr_checksum + length + htons(ecn));
     ip->total_length = length;
     tcp->sent_seq = htonl(departure->seq);
     tcp->recv_ack = htonl(conn->rcv_nxt);
     tcp->data_off = (uint8_t)(tcp_bytes / 4 << 4);
-    tcp->tcp_flags = departure->flags;
+    tcp->tcp_flags = (uint8_t)(departure->flags | (conn->ece ? TCP_ECE : 0));
     tcp->rx_win = htons(tcp_window_tell(conn));
     if (conn->timestamps) {
         uint32_t stamps[2] = {htonl(tcp_timestamp_now(stack, conn->ts_offset)),

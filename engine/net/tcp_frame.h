@@ -9,6 +9,7 @@ struct tcp_departure { /* what is to be sent */
     uint32_t seq;
     uint32_t bytes; /* of payload; may come out fewer, when it lies in too many pieces */
     uint8_t flags;
+    bool ect; /* a router may mark it: RFC 3168 */
 };
 
 /* How much of the payload one frame can hold: pieces are bounded. */

@@ -60,6 +60,7 @@ static void syn_ack_send(struct stack *stack, const struct tcp_half_open *entry,
                               .ack = entry->irs + 1,
                               .window = tcp_window_syn(stack),
                               .flags = TCP_SYN | TCP_ACK};
+    reply.flags |= entry->ecn ? TCP_ECE : 0;
     uint8_t scale = entry->window_scale == TCP_SCALE_NONE ? TCP_SCALE_NONE : stack->tcp.rcv_scale;
     reply.options_bytes = (uint8_t)tcp_options_write_syn(
         reply.options, (uint16_t)(stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES), scale, entry->sack,
@@ -143,6 +144,7 @@ static void cookie_send(struct stack *stack, const struct tcp_segment *segment, 
     if (segment->has_timestamp) { /* only there is room to remember these */
         entry.window_scale = segment->window_scale;
         entry.sack = segment->sack_permitted;
+        entry.ecn = tcp_ecn_syn_asks(stack, segment);
     }
     stack->tcp.cookie_sent_ns = stack->now_ns;
     stack->counters.tcp_syn_cookies_sent++;
@@ -181,7 +183,9 @@ void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
                                     .window_scale = segment->window_scale,
                                     .timestamps = segment->has_timestamp,
                                     .sack = segment->sack_permitted,
+                                    .ecn = tcp_ecn_syn_asks(stack, segment),
                                     .sends = 1};
+    entry->ect = entry->ecn;
     tcp_table_add(&stack->tcp.table, segment->hash, TCP_HALF_OPEN, index);
     queue_join(stack, index);
     syn_ack_send(stack, entry, entry_timestamp(stack, entry));
@@ -196,7 +200,9 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
     const struct tcp_agreed agreed = {.mss = entry->mss,
                                       .window_scale = entry->window_scale,
                                       .timestamps = entry->timestamps,
-                                      .sack = entry->sack};
+                                      .sack = entry->sack,
+                                      .ecn = entry->ecn,
+                                      .ect = entry->ect};
     if (conn == NULL) {
         stack->counters.tcp_accept_overflows++;
         return NULL;
@@ -225,7 +231,7 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
 /* Segments that are no ACK of the SYN,ACK. True: it was one. */
 static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_segment *segment)
 {
-    const struct tcp_half_open *entry = entry_at(stack, index);
+    struct tcp_half_open *entry = entry_at(stack, index);
     bool in_window = segment->seq - (entry->irs + 1) < tcp_window_syn(stack);
     if ((segment->flags & TCP_RST) != 0) { /* RFC 5961 §3.2 */
         if (segment->seq == entry->irs + 1) {
@@ -237,6 +243,7 @@ static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_se
         return true;
     }
     if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && segment->seq == entry->irs) {
+        entry->ect &= tcp_ecn_syn_asks(stack, segment); /* RFC 3168 §6.1.1: it has given up */
         syn_ack_send(stack, entry, entry_timestamp(stack, entry)); /* ours was lost */
         return true;
     }

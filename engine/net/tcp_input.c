@@ -48,7 +48,9 @@ bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct r
         .payload_bytes = bytes - header_bytes,
         .payload_offset = (uint16_t)(offset + header_bytes),
         .window = ntohs(tcp->rx_win),
-        .flags = tcp->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK),
+        .flags =
+            tcp->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_ECE | TCP_CWR),
+        .ecn = ip->type_of_service & 3u,
         .window_scale = TCP_SCALE_NONE,
     };
     segment->hash = tcp_table_hash(&stack->tcp.table, &segment->tuple);
@@ -76,7 +78,7 @@ void tcp_challenge(struct tcp_conn *conn)
 static void syn_strip(struct tcp_segment *segment)
 {
     segment->seq++;
-    segment->flags &= (uint8_t)~TCP_SYN;
+    segment->flags &= (uint8_t) ~(TCP_SYN | TCP_ECE | TCP_CWR); /* which mean other things in it */
     segment->window_plain = true;
 }
 
@@ -99,10 +101,11 @@ static bool syn_sent_segment(struct tcp_conn *conn, struct tcp_segment *segment)
     if ((segment->flags & TCP_SYN) == 0) {
         return false;
     }
-    const struct tcp_agreed agreed = {.mss = segment->mss,
-                                      .window_scale = segment->window_scale,
-                                      .timestamps = segment->has_timestamp,
-                                      .sack = segment->sack_permitted};
+    struct tcp_agreed agreed = {.mss = segment->mss,
+                                .window_scale = segment->window_scale,
+                                .timestamps = segment->has_timestamp,
+                                .sack = segment->sack_permitted};
+    tcp_ecn_syn_answered(conn, segment, &agreed);
     conn->irs = segment->seq;
     conn->rcv_nxt = segment->seq + 1;
     conn->rcv_edge = conn->rcv_nxt + tcp_window_syn(stack);
@@ -330,6 +333,7 @@ static void payload_arrives(struct tcp_conn *conn, struct tcp_segment *segment)
         return;
     }
     if (segment->payload_bytes > 0) {
+        tcp_ecn_payload(conn, segment);
         tcp_receive_payload(conn, segment);
     }
     if (fin && !seq_before(end, conn->rcv_nxt) && seq_at_or_before(end, conn->rcv_edge)) {

@@ -254,6 +254,7 @@ void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed)
         conn->rcv_scale = stack->tcp.rcv_scale;
     }
     conn->recover = conn->iss;
+    tcp_ecn_open(conn, agreed);
     tcp_congestion_open(&conn->congestion, &tcp_congestion_newreno, conn->mss);
     tcp_output_template(conn);
 }

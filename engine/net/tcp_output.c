@@ -93,10 +93,12 @@ static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
         departure->flags |= departure->bytes > 0 ? TCP_PSH : 0;
         departure->flags |= fin_pending(conn) ? TCP_FIN : 0;
     }
+    tcp_ecn_departs(conn, departure);
     struct rte_mbuf *frame = tcp_frame_build(conn, departure, offset);
     if (frame == NULL) {
         return false;
     }
+    conn->cwr &= (departure->flags & TCP_CWR) == 0;
     departed(conn, departure);
     hand_to_neighbour(conn, frame);
     return true;
@@ -317,6 +319,7 @@ void tcp_output_syn(struct tcp_conn *conn)
         reply.ack = conn->rcv_nxt;
         reply.flags |= TCP_ACK;
     }
+    reply.flags |= tcp_ecn_syn_flags(conn);
     bool scaled = !answer || conn->rcv_scale > 0;
     reply.options_bytes = (uint8_t)tcp_options_write_syn(
         reply.options, (uint16_t)(stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES),

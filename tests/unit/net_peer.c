@@ -108,6 +108,11 @@ static void accepted(void *owner, struct listener *listener, struct stream *stre
 
 void net_peer_open(struct net_peer *peer, const struct stack_limits *limits)
 {
+    net_peer_open_ecn(peer, limits, STACK_ECN_ACCEPT);
+}
+
+void net_peer_open_ecn(struct net_peer *peer, const struct stack_limits *limits, enum stack_ecn ecn)
+{
     struct network_prefix address;
     struct listen_request request = {.accepted = accepted, .owner = peer};
     memset(peer, 0, sizeof(*peer));
@@ -127,7 +132,8 @@ void net_peer_open(struct net_peer *peer, const struct stack_limits *limits)
                                       .wheel = peer->wheel,
                                       .pool = peer->pool,
                                       .addresses = &address,
-                                      .address_count = 1};
+                                      .address_count = 1,
+                                      .ecn = ecn};
     if (limits != NULL) {
         settings.limits = *limits;
     }
@@ -233,6 +239,9 @@ void net_peer_put(struct net_peer *peer, const struct net_segment *segment)
     tcp->tcp_flags = segment->flags;
     tcp->rx_win = htons(segment->window);
     net_peer_ipv4(frame, IPPROTO_TCP, bytes);
+    ip->type_of_service = segment->ecn;
+    ip->hdr_checksum = 0;
+    ip->hdr_checksum = checksum_finish(checksum_add(0, ip, IPV4_BYTES));
     uint64_t sum =
         (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) + htons((uint16_t)bytes);
     tcp->cksum = checksum_finish(checksum_add(sum, tcp, bytes));
@@ -316,6 +325,7 @@ bool net_peer_take(struct net_peer *peer, struct net_segment *segment)
     segment->to = ntohs(tcp->src_port);
     segment->window = ntohs(tcp->rx_win);
     segment->flags = tcp->tcp_flags;
+    segment->ecn = ip->type_of_service & 3;
     segment->size = bytes - header;
     memcpy(segment->bytes, (const uint8_t *)tcp + header, segment->size);
     options_parse(segment, (const uint8_t *)(tcp + 1), (const uint8_t *)tcp + header);

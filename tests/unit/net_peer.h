@@ -18,6 +18,7 @@ struct net_segment {
     uint16_t to;   /* the stack's; 0: 25 */
     uint16_t window;
     uint8_t flags;
+    uint8_t ecn; /* of the IP header */
     uint16_t mss;
     uint8_t scale; /* 0: none; else one more than the option says */
     bool sack_permitted, timestamp;
@@ -60,6 +61,8 @@ int net_peer_tear_down(void **state);
 
 /* Listens at 25. `limits` may be NULL. */
 void net_peer_open(struct net_peer *peer, const struct stack_limits *limits);
+void net_peer_open_ecn(struct net_peer *peer, const struct stack_limits *limits,
+                       enum stack_ecn ecn);
 /* Checks that no buffer is left behind. */
 void net_peer_close(struct net_peer *peer);
 
