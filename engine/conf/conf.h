@@ -14,6 +14,7 @@
 #include "engine/core/endpoint.h"
 
 enum conf_transport { CONF_TRANSPORT_KERNEL, CONF_TRANSPORT_DPDK };
+enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
 enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
@@ -67,6 +68,7 @@ struct relay_conf {
         uint32_t eal_count;
         struct conf_port *ports;
         uint32_t ports_count;
+        uint8_t congestion; /* enum conf_congestion */
     } dpdk;
     struct {
         uint64_t

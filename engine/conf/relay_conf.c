@@ -25,6 +25,8 @@ typedef struct relay_conf R; /* in the tables only */
 
 static const struct reader_word transports[] = {
     {"kernel", CONF_TRANSPORT_KERNEL}, {"dpdk", CONF_TRANSPORT_DPDK}, {NULL, 0}};
+static const struct reader_word congestions[] = {
+    {"cubic", CONF_CONGESTION_CUBIC}, {"newreno", CONF_CONGESTION_NEWRENO}, {NULL, 0}};
 static const struct reader_word newlines[] = {
     {"refuse", CONF_BARE_NEWLINE_REFUSE}, {"normalize", CONF_BARE_NEWLINE_NORMALIZE}, {NULL, 0}};
 
@@ -49,6 +51,7 @@ static const struct reader_key port_keys[] = {
 static const struct reader_key dpdk_keys[] = {
     KEY_LIST("eal", R, dpdk.eal, READER_TEXT, .max = 64, .expected = "an argument of the EAL"),
     KEY_ROWS("ports", R, dpdk.ports, port_keys, NULL),
+    KEY_WORD("congestion", R, dpdk.congestion, "cubic", congestions),
     KEY_END,
 };
 static const struct reader_key memory_keys[] = {

@@ -20,6 +20,8 @@
 
 #define STACK_ADDRESSES_MAX 16
 
+enum stack_congestion { STACK_CUBIC, STACK_NEWRENO };
+
 /* Zero: the default beside it. Counts are of this shard. */
 struct stack_limits {
     uint32_t connection_max; /* 65536; above: SYNs are not answered, connect says -ENOBUFS */
@@ -39,6 +41,7 @@ struct stack_limits {
     uint64_t keepalive_interval_ns; /* 30 s between probes */
     uint32_t keepalive_probes;      /* 4 without an answer: -ETIMEDOUT */
     uint16_t port_first, port_last; /* 32768..60999: source ports of outgoing connections */
+    uint8_t congestion;             /* enum stack_congestion: how much may be under way */
 };
 
 enum stack_ecn {                   /* RFC 3168 */

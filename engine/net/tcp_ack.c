@@ -25,16 +25,17 @@ void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
 
 /* Karn: bytes that were sent twice tell nothing, but by their timestamp. And until something tells,
  * the timer stays as long as it has become (RFC 6298 §5.5): on a path that is slower than the timer
- * nothing would ever be sent just once. */
-static void rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
+ * nothing would ever be sent just once. Returns the time that was measured; 0: none. */
+static uint32_t rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     struct stack *stack = conn->stack;
     if (conn->rtt_timing) {
         if (seq_at_or_before(conn->rtt_seq, segment->ack)) {
             conn->rtt_timing = false;
             tcp_rtt_sample(conn, stack->now_ns - conn->rtt_start_ns);
+            return (uint32_t)((stack->now_ns - conn->rtt_start_ns) / 1000);
         }
-        return;
+        return 0;
     }
     if (conn->recovery == TCP_LOSS_RECOVERY) {
         conn->rto_ms = (uint32_t)(tcp_rto_ns(conn) / MS_NS);
@@ -45,6 +46,7 @@ static void rtt_read(struct tcp_conn *conn, const struct tcp_segment *segment)
             tcp_rtt_sample(conn, (uint64_t)passed_ms * MS_NS);
         }
     }
+    return 0;
 }
 
 /* Returns bytes that are news. Ranges at or below the cumulative acknowledgement are reports of
@@ -125,17 +127,22 @@ static void recovery_end(struct tcp_conn *conn)
     conn->recovery = TCP_OPEN;
 }
 
-static void window_grow(struct tcp_conn *conn, uint32_t acked)
+static void window_grow(struct tcp_conn *conn, uint32_t acked, uint32_t rtt_us)
 {
     struct tcp_congestion *congestion = &conn->congestion;
-    uint64_t now_ns = conn->stack->now_ns, srtt_ns = conn->srtt_us * 1000ull;
+    const struct tcp_congestion_ack ack = {.bytes = acked,
+                                           .now_ns = conn->stack->now_ns,
+                                           .srtt_us = conn->srtt_us,
+                                           .rtt_us = rtt_us,
+                                           .snd_una = conn->snd_una,
+                                           .snd_nxt = conn->snd_nxt};
     switch ((enum tcp_recovery)conn->recovery) {
     case TCP_OPEN:
         if (seq_before(conn->recover, conn->snd_una)) {
             conn->recover = conn->snd_una - 1; /* or it would lie ahead again after 2 GiB */
         }
         if (conn->window_limited) {
-            congestion->ops->acked(congestion, acked, now_ns, srtt_ns);
+            congestion->ops->acked(congestion, &ack);
         }
         break;
     case TCP_FAST_RECOVERY:
@@ -150,7 +157,7 @@ static void window_grow(struct tcp_conn *conn, uint32_t acked)
         }
         break;
     case TCP_LOSS_RECOVERY:
-        congestion->ops->acked(congestion, acked, now_ns, srtt_ns);
+        congestion->ops->acked(congestion, &ack);
         if (!seq_before(conn->snd_una, conn->recover)) {
             recovery_end(conn);
         }
@@ -174,7 +181,7 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
     struct stack *stack = conn->stack;
     uint32_t acked = segment->ack - conn->snd_una;
     uint32_t bytes = acked < conn->queue.bytes ? acked : conn->queue.bytes;
-    rtt_read(conn, segment);
+    uint32_t rtt_us = rtt_read(conn, segment);
     conn->fin_acked |= acked > bytes; /* what is acknowledged beyond the bytes is the FIN */
     tcp_send_queue_acked(&conn->queue, bytes);
     stack->counters.tcp_out_bytes += bytes;
@@ -188,7 +195,7 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
     conn->duplicate_acks = 0;
     conn->backoff = 0;
     conn->unanswered_ns = stack->now_ns;
-    window_grow(conn, acked);
+    window_grow(conn, acked, rtt_us);
     if (conn->snd_una == conn->snd_max) {
         tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);
     } else if (conn->due_ns[TCP_TIMER_RETRANSMIT] != WHEEL_NEVER) {

@@ -1,7 +1,5 @@
 #include "engine/net/tcp_congestion.h"
 
-#define CWND_MAX (64u << 20)
-
 static uint32_t larger(uint32_t a, uint32_t b)
 {
     return a > b ? a : b;
@@ -26,27 +24,35 @@ void tcp_congestion_restart(struct tcp_congestion *congestion)
     congestion->cwnd = smaller(congestion->cwnd, congestion->cwnd_start); /* RFC 5681 §4.1 */
 }
 
+void tcp_congestion_undo(struct tcp_congestion *congestion, const struct tcp_congestion *before)
+{
+    uint32_t cwnd = larger(congestion->cwnd, before->cwnd);
+    uint32_t mss = congestion->mss, cwnd_start = congestion->cwnd_start;
+    *congestion = *before;
+    congestion->cwnd = cwnd;
+    congestion->mss = mss; /* the path may have become narrower meanwhile */
+    congestion->cwnd_start = cwnd_start;
+}
+
 /* private[0]: bytes acknowledged since the last growth in congestion avoidance. */
 static void newreno_open(struct tcp_congestion *congestion)
 {
     congestion->private[0] = 0;
 }
 
-static void newreno_acked(struct tcp_congestion *congestion, uint32_t bytes, uint64_t now_ns,
-                          uint64_t srtt_ns)
+static void newreno_acked(struct tcp_congestion *congestion, const struct tcp_congestion_ack *ack)
 {
-    (void)now_ns;
-    (void)srtt_ns;
+    uint32_t bytes = ack->bytes;
     if (congestion->cwnd < congestion->ssthresh) {
         /* All bytes count, not two segments a time as RFC 3465 says: receivers that merge segments
          * acknowledge dozens at once. */
-        congestion->cwnd = smaller(congestion->cwnd + bytes, CWND_MAX);
+        congestion->cwnd = smaller(congestion->cwnd + bytes, TCP_CWND_MAX);
         return;
     }
     congestion->private[0] += bytes;
     if (congestion->private[0] >= congestion->cwnd) {
         congestion->private[0] -= congestion->cwnd;
-        congestion->cwnd = smaller(congestion->cwnd + congestion->mss, CWND_MAX);
+        congestion->cwnd = smaller(congestion->cwnd + congestion->mss, TCP_CWND_MAX);
     }
 }
 

@@ -255,7 +255,10 @@ void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed)
     }
     conn->recover = conn->iss;
     tcp_ecn_open(conn, agreed);
-    tcp_congestion_open(&conn->congestion, &tcp_congestion_newreno, conn->mss);
+    tcp_congestion_open(&conn->congestion,
+                        stack->limits.congestion == STACK_NEWRENO ? &tcp_congestion_newreno
+                                                                  : &tcp_congestion_cubic,
+                        conn->mss);
     tcp_output_template(conn);
 }
 

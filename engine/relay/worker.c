@@ -207,6 +207,8 @@ static int bypass_open(struct worker *worker)
         .address_count = port->addresses_count,
         .gateway = port->gateway,
         .mtu = (uint16_t)port->mtu,
+        .limits = {.congestion = conf->dpdk.congestion == CONF_CONGESTION_NEWRENO ? STACK_NEWRENO
+                                                                                  : STACK_CUBIC},
         .hand_over = conf->shards > 1 ? worker_net_hand_over : NULL,
         .share_neighbour = conf->shards > 1 ? worker_net_share_neighbour : NULL,
         .owner = worker,

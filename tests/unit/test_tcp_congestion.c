@@ -13,7 +13,8 @@ static struct tcp_congestion open_with(uint32_t mss)
 
 static void acked(struct tcp_congestion *congestion, uint32_t bytes)
 {
-    congestion->ops->acked(congestion, bytes, 0, 0);
+    const struct tcp_congestion_ack ack = {.bytes = bytes};
+    congestion->ops->acked(congestion, &ack);
 }
 
 static void the_first_window_is_that_of_rfc_6928(void **state)
