@@ -129,7 +129,9 @@ static unsigned epoll_poll(struct network *base, uint64_t now_ns)
 {
     struct epoll_network *network = network_of(base);
     network->now_ns = now_ns;
-    int count = epoll_wait(network->epoll_fd, network->events, EVENTS_MAX, network->patience_ms);
+    /* A session that was told of room in flush has written since: that is no time to sleep. */
+    int patience_ms = list_empty(&network->dirty) ? network->patience_ms : 0;
+    int count = epoll_wait(network->epoll_fd, network->events, EVENTS_MAX, patience_ms);
     for (int i = 0; i < count; i++) {
         enum carrier_kind *kind = network->events[i].data.ptr;
         if (*kind == CARRIER_LISTENER) {
