@@ -25,6 +25,45 @@ static inline bool ip_address_is_ipv4(const struct ip_address *address)
     return address->words[0] == 0 && address->words[1] == 0 && address->words[2] == htonl(0xffff);
 }
 
+static inline struct ip_address ip_address_of_ipv6(const uint8_t bytes[16])
+{
+    struct ip_address address;
+    memcpy(address.words, bytes, sizeof(address.words));
+    return address;
+}
+
+static inline bool ip_address_is_any(const struct ip_address *address)
+{
+    return (address->words[0] | address->words[1] | address->words[2] | address->words[3]) == 0;
+}
+
+static inline bool ip_address_is_link_local(const struct ip_address *address)
+{
+    return (address->words[0] & htonl(0xffc00000)) == htonl(0xfe800000);
+}
+
+static inline bool ip_address_is_multicast(const struct ip_address *address)
+{
+    return ip_address_is_ipv4(address) ? (ntohl(address->words[3]) >> 28) == 0xe
+                                       : (ntohl(address->words[0]) >> 24) == 0xff;
+}
+
+/* Bits of a prefix are counted from the first of the 16 bytes: 96 more than IPv4 has them. */
+#define IP_ADDRESS_IPV4_BITS 96u
+
+static inline bool ip_address_in(const struct ip_address *address, const struct ip_address *prefix,
+                                 unsigned bits)
+{
+    for (unsigned i = 0; i < 4 && bits > 0; i++) {
+        uint32_t mask = bits >= 32 ? UINT32_MAX : htonl(UINT32_MAX << (32 - bits));
+        if (((address->words[i] ^ prefix->words[i]) & mask) != 0) {
+            return false;
+        }
+        bits -= bits < 32 ? bits : 32;
+    }
+    return true;
+}
+
 /* False: not an IP address. */
 static inline bool ip_address_of_endpoint(struct ip_address *address,
                                           const struct endpoint *endpoint)

@@ -53,6 +53,25 @@ void eth_send(struct stack *stack, struct rte_mbuf *frame)
     stack->leaving[stack->leaving_count++] = frame;
 }
 
+bool eth_is_ours_alone(const struct rte_mbuf *frame)
+{
+    while (frame != NULL && RTE_MBUF_DIRECT(frame) && rte_mbuf_refcnt_read(frame) == 1) {
+        frame = frame->next;
+    }
+    return frame == NULL;
+}
+
+struct rte_mbuf *eth_writable(struct stack *stack, struct rte_mbuf *frame)
+{
+    if (eth_is_ours_alone(frame)) {
+        return frame;
+    }
+    struct rte_mbuf *copy = rte_pktmbuf_copy(frame, stack->pool, 0, UINT32_MAX);
+    rte_pktmbuf_free(frame);
+    stack->counters.frames_in_no_buffer += copy == NULL;
+    return copy;
+}
+
 /* A port may receive into chains; headers are read where they begin, so they must lie in one. */
 static bool headers_in_one(struct rte_mbuf *frame)
 {
@@ -88,16 +107,8 @@ static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_s
 static void observe_hash(struct stack *stack, const struct rte_mbuf *frame,
                          const struct tcp_tuple *tuple)
 {
-    struct rss_tuple arriving = {.source_port = tuple->remote_port,
-                                 .target_port = tuple->local_port,
-                                 .ipv6 = !ip_address_is_ipv4(&tuple->remote)};
-    if (arriving.ipv6) {
-        memcpy(arriving.source, tuple->remote.words, 16);
-        memcpy(arriving.target, tuple->local.words, 16);
-    } else {
-        memcpy(arriving.source, &tuple->remote.words[3], 4);
-        memcpy(arriving.target, &tuple->local.words[3], 4);
-    }
+    struct rss_tuple arriving;
+    tcp_tuple_arriving(tuple, &arriving);
     rss_observe(&stack->rss, &arriving, frame->hash.rss, stack->queue);
 }
 

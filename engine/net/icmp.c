@@ -15,7 +15,7 @@ enum icmp_unreachable_code {
     UNREACHABLE_TOO_BIG = 4,
 };
 
-static bool may_send(struct stack *stack)
+bool icmp_may_send(struct stack *stack)
 {
     if (stack->now_ns - stack->icmp_budget_ns >= SECOND_NS) {
         stack->icmp_budget_ns = stack->now_ns;
@@ -31,40 +31,22 @@ static bool may_send(struct stack *stack)
 
 static void send_to(struct stack *stack, const struct ip_address *to, struct rte_mbuf *frame)
 {
-    struct ipv4_way way;
-    if (ipv4_route(stack, to, &way) < 0) {
-        stack->counters.ip_out_no_routes++;
-        rte_pktmbuf_free(frame);
-        return;
-    }
     struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, struct rte_ether_hdr *);
     memcpy(eth->src_addr.addr_bytes, stack->port->facts.mac, 6);
     eth->ether_type = htons(RTE_ETHER_TYPE_IPV4);
-    stack->counters.icmp_out++;
-    stack->counters.ip_out_requests++;
-    neighbour_send(stack, neighbour_of(stack, &way.next_hop), frame);
-}
-
-static bool is_ours_alone(const struct rte_mbuf *frame)
-{
-    while (frame != NULL && RTE_MBUF_DIRECT(frame) && rte_mbuf_refcnt_read(frame) == 1) {
-        frame = frame->next;
-    }
-    return frame == NULL;
+    stack->counters.icmp_out += ip_send(stack, to, frame);
 }
 
 /* The request becomes the answer, so that it needs no buffer; it is copied unless its memory is ours
  * alone. Given. */
 static void echo(struct stack *stack, struct rte_mbuf *frame, uint32_t icmp_offset)
 {
-    struct rte_mbuf *answer = NULL;
     stack->counters.icmp_in_echoes++;
-    if (may_send(stack)) {
-        bool copied = !is_ours_alone(frame);
-        answer = copied ? rte_pktmbuf_copy(frame, stack->pool, 0, UINT32_MAX) : frame;
-        frame = copied ? frame : NULL;
+    if (!icmp_may_send(stack)) {
+        rte_pktmbuf_free(frame);
+        return;
     }
-    rte_pktmbuf_free(frame);
+    struct rte_mbuf *answer = eth_writable(stack, frame);
     if (answer == NULL || answer->data_len < icmp_offset + ICMP_BYTES) {
         rte_pktmbuf_free(answer);
         return;
@@ -162,7 +144,7 @@ void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame)
     const struct rte_ipv4_hdr *got =
         rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES);
     uint32_t quoted = (got->version_ihl & 15u) * 4u + 8u;
-    if (frame->data_len < ETH_BYTES + quoted || !may_send(stack)) {
+    if (frame->data_len < ETH_BYTES + quoted || !icmp_may_send(stack)) {
         return;
     }
     struct rte_mbuf *answer =

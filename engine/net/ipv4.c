@@ -5,70 +5,6 @@
 #define FRAGMENT_MASK 0x3fff /* more fragments, offset */
 #define DO_NOT_FRAGMENT 0x4000
 
-bool ipv4_is_ours(const struct stack *stack, const struct ip_address *address)
-{
-    for (uint32_t i = 0; i < stack->address_count; i++) {
-        if (ip_address_equal(&stack->addresses[i].address, address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static const struct stack_address *network_of(const struct stack *stack,
-                                              const struct ip_address *address)
-{
-    const struct stack_address *best = NULL;
-    for (uint32_t i = 0; i < stack->address_count; i++) {
-        const struct stack_address *own = &stack->addresses[i];
-        uint32_t differing = (own->address.words[3] ^ address->words[3]) & own->mask;
-        if (differing == 0 && (best == NULL || ntohl(own->mask) > ntohl(best->mask))) {
-            best = own;
-        }
-    }
-    return best;
-}
-
-/* 0.0.0.0/8, 127.0.0.0/8, multicast, reserved, limited broadcast: never a peer. */
-static bool is_martian(uint32_t network_order)
-{
-    uint8_t first = (uint8_t)(ntohl(network_order) >> 24);
-    return first == 0 || first == 127 || first >= 224;
-}
-
-/* The network's own address and its broadcast, in networks that have them (RFC 3021). */
-static bool is_network_or_broadcast(const struct stack_address *own, uint32_t network_order)
-{
-    uint32_t host_mask = ~ntohl(own->mask), host = ntohl(network_order) & host_mask;
-    return host_mask > 1 && (host == 0 || host == host_mask);
-}
-
-bool ipv4_is_on_link(const struct stack *stack, const struct ip_address *address)
-{
-    const struct stack_address *own = network_of(stack, address);
-    return own != NULL && !is_martian(address->words[3]) &&
-           !is_network_or_broadcast(own, address->words[3]);
-}
-
-int ipv4_route(const struct stack *stack, const struct ip_address *to, struct ipv4_way *way)
-{
-    if (!ip_address_is_ipv4(to) || is_martian(to->words[3]) || ipv4_is_ours(stack, to)) {
-        return -ENETUNREACH;
-    }
-    const struct stack_address *own = network_of(stack, to);
-    if (own != NULL) {
-        way->source = own->address;
-        way->next_hop = *to;
-        return is_network_or_broadcast(own, to->words[3]) ? -ENETUNREACH : 0;
-    }
-    if (!stack->has_gateway) {
-        return -ENETUNREACH;
-    }
-    way->source = network_of(stack, &stack->gateway)->address;
-    way->next_hop = stack->gateway;
-    return 0;
-}
-
 void ipv4_header_fill(struct rte_ipv4_hdr *ip, const struct ip_address *from,
                       const struct ip_address *to, uint8_t protocol, uint16_t payload_bytes)
 {
@@ -120,9 +56,7 @@ static bool addresses_right(const struct stack *stack, const struct rte_ipv4_hdr
 {
     struct ip_address from = ip_address_of_ipv4(ip->src_addr);
     struct ip_address to = ip_address_of_ipv4(ip->dst_addr);
-    const struct stack_address *own = network_of(stack, &from);
-    return ipv4_is_ours(stack, &to) && !is_martian(ip->src_addr) && !ipv4_is_ours(stack, &from) &&
-           (own == NULL || !is_network_or_broadcast(own, ip->src_addr));
+    return ip_is_ours(stack, &to) && ip_may_come_from(stack, &from);
 }
 
 /* True: a TCP segment. */

@@ -76,9 +76,11 @@ static void arp_send(struct stack *stack, uint16_t operation, const struct ip_ad
 
 void neighbours_announce(struct stack *stack)
 {
-    for (uint32_t i = 0; i < stack->address_count; i++) {
-        const struct ip_address *own = &stack->addresses[i].address;
-        arp_send(stack, RTE_ARP_OP_REQUEST, own, broadcast, own);
+    for (uint32_t i = 0; i < stack->own.count; i++) {
+        const struct ip_address *own = &stack->own.list[i].address;
+        if (ip_address_is_ipv4(own)) {
+            arp_send(stack, RTE_ARP_OP_REQUEST, own, broadcast, own);
+        }
     }
 }
 
@@ -130,9 +132,9 @@ struct neighbour *neighbour_of(struct stack *stack, const struct ip_address *add
 /* At most once a second for each. */
 static void ask(struct stack *stack, struct neighbour *entry)
 {
-    struct ipv4_way way;
+    struct ip_way way;
     if ((entry->asked_ns != 0 && stack->now_ns - entry->asked_ns < ASK_EVERY_NS) ||
-        ipv4_route(stack, &entry->address, &way) < 0) {
+        ip_route(stack, &entry->address, &way) < 0) {
         return;
     }
     entry->asked_ns = stack->now_ns;
@@ -225,7 +227,7 @@ static void heard(struct stack *stack, struct neighbour *entry, const uint8_t ma
 
 void neighbour_learn(struct stack *stack, const struct ip_address *address, const uint8_t mac[6])
 {
-    if (ipv4_is_on_link(stack, address) && !ipv4_is_ours(stack, address)) {
+    if (ip_is_on_link(stack, address) && !ip_is_ours(stack, address)) {
         heard(stack, neighbour_of(stack, address), mac);
     }
 }
@@ -254,16 +256,16 @@ static void arp_read(struct stack *stack, const struct rte_arp_hdr *arp)
     struct ip_address sender = ip_address_of_ipv4(arp->arp_data.arp_sip);
     struct ip_address target = ip_address_of_ipv4(arp->arp_data.arp_tip);
     const uint8_t *mac = arp->arp_data.arp_sha.addr_bytes;
-    bool to_us = ipv4_is_ours(stack, &target);
+    bool to_us = ip_is_ours(stack, &target);
     bool request = arp->arp_opcode == htons(RTE_ARP_OP_REQUEST);
     struct neighbour *set, *entry;
 
-    if (ipv4_is_ours(stack, &sender)) {
+    if (ip_is_ours(stack, &sender)) {
         stack->counters.arp_conflicts++;
         return;
     }
     /* A probe (RFC 5227) has no sender address: it is answered, and teaches nothing. */
-    if (sender.words[3] != 0 && !ipv4_is_on_link(stack, &sender)) {
+    if (sender.words[3] != 0 && !ip_is_on_link(stack, &sender)) {
         stack->counters.arp_refused++;
         return;
     }

@@ -48,30 +48,6 @@ static void limits_fill(struct stack_limits *limits, const struct rte_mempool *p
     limits->port_last = limits->port_last == 0 ? 60999 : limits->port_last;
 }
 
-static int addresses_fill(struct stack *stack, const struct stack_settings *settings)
-{
-    if (settings->address_count == 0 || settings->address_count > STACK_ADDRESSES_MAX) {
-        return -EINVAL;
-    }
-    for (uint32_t i = 0; i < settings->address_count; i++) {
-        const struct network_prefix *given = &settings->addresses[i];
-        struct stack_address *own = &stack->addresses[i];
-        if (!ip_address_of_endpoint(&own->address, &given->address) || given->length > 32 ||
-            !ip_address_is_ipv4(&own->address)) {
-            return -EINVAL;
-        }
-        own->mask = given->length == 0 ? 0 : htonl(UINT32_MAX << (32 - given->length));
-    }
-    stack->address_count = settings->address_count;
-    if (settings->gateway.family != ENDPOINT_NONE) {
-        stack->has_gateway = ip_address_of_endpoint(&stack->gateway, &settings->gateway);
-        if (!stack->has_gateway || !ipv4_is_on_link(stack, &stack->gateway)) {
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
 static int settings_fill(struct stack *stack, const struct stack_settings *settings)
 {
     const struct port_facts *facts = &settings->port->facts;
@@ -89,6 +65,8 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     stack->share_neighbour = settings->share_neighbour;
     stack->owner = settings->owner;
     stack->rss = facts->rss;
+    stack->skips_dad = settings->skips_dad;
+    world_random(settings->world, &stack->flow_key, sizeof(stack->flow_key));
     stack->now_ns = world_now_ns(settings->world);
     stack->iova_is_address = rte_eal_iova_mode() == RTE_IOVA_VA;
     limits_fill(&stack->limits, settings->pool);
@@ -96,7 +74,7 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
         stack->limits.receive_window_bytes > (uint32_t)UINT16_MAX << 14) {
         return -EINVAL;
     }
-    return addresses_fill(stack, settings);
+    return ip_setup(stack, settings);
 }
 
 static int pools_open(struct stack *stack)
@@ -236,7 +214,7 @@ void stack_neighbour_learn(struct network *network, const struct endpoint *addre
 {
     struct stack *stack = stack_of(network);
     struct ip_address ip;
-    if (ip_address_of_endpoint(&ip, address) && ip_address_is_ipv4(&ip)) {
+    if (ip_address_of_endpoint(&ip, address)) {
         neighbour_learn(stack, &ip, mac);
     }
 }

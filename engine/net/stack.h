@@ -5,8 +5,8 @@
  * Where a frame or a neighbour concerns another shard, the hooks of the settings say so; what they
  * do with it (a message between shards) is the owner's business.
  *
- * Behind it: eth (frames in and out), neighbour (ARP), ipv4, icmp, tcp_* (a file for each part).
- * Each IPv4 address that is configured is answered for; there is no forwarding.
+ * Behind it: eth (frames in and out), neighbour (ARP), ip, ipv4, icmp, tcp_* (a file for each
+ * part). Each address that is configured is answered for; there is no forwarding.
  */
 #pragma once
 #include "engine/core/endpoint.h"
@@ -18,7 +18,7 @@
 #include "engine/stream.h"
 #include <rte_mempool.h>
 
-#define STACK_ADDRESSES_MAX 16
+#define STACK_ADDRESSES_MAX 1024
 
 enum stack_congestion { STACK_CUBIC, STACK_NEWRENO };
 
@@ -50,6 +50,11 @@ enum stack_ecn {                   /* RFC 3168 */
                  STACK_ECN_OFF,
 };
 
+struct stack_route {
+    struct network_prefix to;
+    struct endpoint via; /* a neighbour */
+};
+
 struct stack_settings {
     struct port *port;    /* borrowed, as long as the stack; facts.rss is copied */
     uint16_t queue;       /* the shard's queue of it, and the shard's index */
@@ -62,8 +67,13 @@ struct stack_settings {
                                   the stack's own */
     const struct network_prefix *addresses; /* ours, each with its network's length; copied */
     uint32_t address_count;                 /* 1..STACK_ADDRESSES_MAX */
-    struct endpoint gateway;                /* ENDPOINT_NONE: only our networks are reached */
-    uint16_t mtu;                           /* 0: the port's */
+    /* The next hops for all other networks, of either family; ENDPOINT_NONE: only our networks are
+     * reached, and those that routes name. */
+    struct endpoint gateway, gateway6;
+    const struct stack_route *routes; /* copied */
+    uint32_t route_count;
+    bool skips_dad; /* IPv6 addresses are used at once: nobody else can have them */
+    uint16_t mtu;   /* 0: the port's */
     enum stack_ecn ecn;
     struct stack_limits limits;
 

@@ -14,6 +14,7 @@
     X(frames_out)                                                                                  \
     X(frames_not_ours)      /* another Ethernet address or ethertype */                            \
     X(frames_out_lost)      /* the port's ring and ours were full */                               \
+    X(frames_in_no_buffer)  /* no mbuf to copy it to */                                            \
     X(frames_out_no_buffer) /* no mbuf to build it in */                                           \
     X(arp_in)                                                                                      \
     X(arp_out)                                                                                     \
@@ -27,6 +28,7 @@
     X(ip_in_fragments) /* dropped: reassembly is not offered */                                    \
     X(ip_out_requests)                                                                             \
     X(ip_out_no_routes)                                                                            \
+    X(ip_out_tentative) /* not sent: is our address ours alone? */                                 \
     X(icmp_in)                                                                                     \
     X(icmp_in_errors) /* malformed, or no segment of ours is quoted */                             \
     X(icmp_in_echoes)                                                                              \

@@ -4,12 +4,18 @@
  *   stack     opening, the round
  *   eth       frames to and from the port
  *   neighbour Ethernet addresses of neighbours
- *   ipv4      which packets are for us, and the way out
+ *   own       our addresses
+ *   route     networks and gateways
+ *   ip        the way out, for both families
+ *   ipv4      which packets are for us
  *   icmp      echo, and errors in both directions
  */
 #pragma once
 #include "engine/core/check.h"
 #include "engine/core/limits.h"
+#include "engine/net/ip.h"
+#include "engine/net/own.h"
+#include "engine/net/route.h"
 #include "engine/net/stack.h"
 #include "engine/net/tcp.h"
 #include <rte_arp.h>
@@ -23,20 +29,15 @@
 #define STACK_CONTROL_RESERVE 64u /* places in the transmit queue that data never takes */
 #define STACK_CONTROL_BYTES 256u  /* of a control mbuf: headers, options, and small replies */
 #define ETH_BYTES 14u
-#define IPV4_BYTES 20u
 #define MS_NS 1000000ull
 #define SECOND_NS 1000000000ull
-
-struct stack_address {
-    struct ip_address address;
-    uint32_t mask; /* IPv4, network order */
-};
 
 struct stack {
     struct network network; /* first: a stack is a network */
     struct port *port;
     uint16_t queue, shard_count;
     uint16_t mtu;
+    uint16_t mtu6; /* of IPv6 packets; a router may make it smaller */
     enum stack_ecn ecn;
     uint64_t now_ns;
     const struct world *world;
@@ -51,10 +52,11 @@ struct stack {
     struct rte_mbuf *leaving[STACK_TX_MAX];
     uint32_t leaving_count;
 
-    struct stack_address addresses[STACK_ADDRESSES_MAX];
-    uint32_t address_count;
-    struct ip_address gateway;
-    bool has_gateway;
+    struct own own;
+    bool ipv6; /* one of them is */
+    bool skips_dad;
+    struct routes routes;
+    struct siphash_key flow_key; /* of flow labels: RFC 6437 */
     struct neighbours neighbours;
     struct rss rss;
     uint32_t icmp_budget; /* ICMP messages that may still be sent in this second */
@@ -67,6 +69,12 @@ struct stack {
     struct tcp tcp;
     struct trace trace; /* of TCP's connections */
 };
+
+/* ip_setup.c */
+int ip_setup(struct stack *stack, const struct stack_settings *settings); /* 0, -EINVAL */
+/* What packets by way of a gateway come from. False: it is no neighbour. */
+bool ip_source_for_gateway(const struct stack *stack, const struct ip_address *via,
+                           struct ip_address *source);
 
 static inline struct stack *stack_of(const struct network *network)
 {
@@ -85,18 +93,14 @@ void eth_send(struct stack *stack, struct rte_mbuf *frame);
 /* Is there room for a frame with data? Otherwise what was to be sent waits for the next flush. */
 bool eth_has_room(struct stack *stack);
 void eth_flush(struct stack *stack);
+/* Nobody else refers to its memory. */
+bool eth_is_ours_alone(const struct rte_mbuf *frame);
+/* The frame itself, or a copy where it is not ours alone. Given. NULL: no buffer, counted. */
+struct rte_mbuf *eth_writable(struct stack *stack, struct rte_mbuf *frame);
 /* An mbuf with `bytes` of uninitialised frame. NULL: counted. */
 struct rte_mbuf *eth_control_frame(struct stack *stack, uint16_t bytes);
 
 /* ipv4.c */
-struct ipv4_way {
-    struct ip_address source;   /* ours in that network */
-    struct ip_address next_hop; /* the target itself, or the gateway */
-};
-/* 0 or -ENETUNREACH. */
-int ipv4_route(const struct stack *stack, const struct ip_address *to, struct ipv4_way *way);
-bool ipv4_is_ours(const struct stack *stack, const struct ip_address *address);
-bool ipv4_is_on_link(const struct stack *stack, const struct ip_address *address);
 /* Reads a packet. True: a TCP segment for us, which the caller passes on; else the frame is dealt
  * with. */
 bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment);
@@ -105,6 +109,8 @@ void ipv4_header_fill(struct rte_ipv4_hdr *ip, const struct ip_address *from,
                       const struct ip_address *to, uint8_t protocol, uint16_t payload_bytes);
 
 /* icmp.c */
+/* The budget of this second, for both families. */
+bool icmp_may_send(struct stack *stack);
 void icmp_input(struct stack *stack, struct rte_mbuf *frame);
 /* Tells the sender of a UDP packet that nobody is there. The frame stays the caller's. */
 void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame);

@@ -26,6 +26,7 @@
 #pragma once
 #include "engine/core/wheel.h"
 #include "engine/net/neighbour.h"
+#include "engine/net/rss.h"
 #include "engine/net/tcp_congestion.h"
 #include "engine/net/tcp_scoreboard.h"
 #include "engine/net/tcp_send_queue.h"
@@ -238,7 +239,7 @@ struct tcp_conn {
 static_assert(sizeof(struct tcp_conn) <= 1024, "100,000 idle connections must fit in 100 MiB");
 
 struct tcp_listener {
-    struct ip_address at; /* any: all zero */
+    struct ip_address at; /* any of a family: 0.0.0.0, :: */
     uint16_t port;        /* 0: not in use */
     struct listen_request request;
 };
@@ -421,6 +422,8 @@ struct tcp_reply {
     uint8_t options[40];
 };
 void tcp_reply(struct stack *stack, const struct tcp_tuple *tuple, const struct tcp_reply *reply);
+/* Of a tuple's hash: one for each connection, RFC 6437 §3. */
+uint32_t tcp_flow_label(const struct stack *stack, uint32_t hash);
 void tcp_reply_reset(struct stack *stack, const struct tcp_segment *segment);
 
 /* tcp_open.c */
@@ -432,6 +435,10 @@ void tcp_unlisten(struct network *network, struct listener *listener);
 int tcp_connect(struct network *network, const struct connect_request *request,
                 struct stream **stream);
 struct tcp_listener *tcp_listener_find(struct stack *stack, const struct tcp_tuple *tuple);
+/* The largest payload that fits the link to a peer; what we say in a SYN. */
+uint16_t tcp_mss_of_link(const struct stack *stack, const struct ip_address *peer);
+/* The tuple as it stands in what arrives. */
+void tcp_tuple_arriving(const struct tcp_tuple *tuple, struct rss_tuple *arriving);
 uint32_t tcp_initial_sequence(struct stack *stack, const struct tcp_tuple *tuple);
 uint32_t tcp_timestamp_offset(struct stack *stack, const struct tcp_tuple *tuple);
 uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t offset);

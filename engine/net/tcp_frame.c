@@ -9,21 +9,24 @@
 void tcp_output_template(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
-    struct rte_ether_hdr *eth = (struct rte_ether_hdr *)conn->header;
-    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(eth + 1);
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
+    const struct ip_header header = {.from = &conn->tuple.local,
+                                     .to = &conn->tuple.remote,
+                                     .protocol = IPPROTO_TCP,
+                                     .flow_label = tcp_flow_label(stack, conn->hash)};
     static const uint8_t timestamp[4] = {1, 1, 8, 10};
     memset(conn->header, 0, sizeof(conn->header));
-    memcpy(eth->src_addr.addr_bytes, stack->port->facts.mac, 6);
-    eth->ether_type = htons(RTE_ETHER_TYPE_IPV4);
-    ipv4_header_fill(ip, &conn->tuple.local, &conn->tuple.remote, IPPROTO_TCP, 0);
-    /* As if the length were 0, so that it only needs to be added. */
-    ip->total_length = 0;
-    ip->hdr_checksum = 0;
-    ip->hdr_checksum = checksum_fold(checksum_add(0, ip, sizeof(*ip)));
+    struct rte_tcp_hdr *tcp = ip_header_fill(stack, conn->header, &header);
+    if (ip_address_is_ipv4(&conn->tuple.remote)) {
+        /* As if the length were 0, so that it only needs to be added. */
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(conn->header + ETH_BYTES);
+        ip->total_length = 0;
+        ip->hdr_checksum = 0;
+        ip->hdr_checksum = checksum_fold(checksum_add(0, ip, sizeof(*ip)));
+    }
     tcp->src_port = htons(conn->tuple.local_port);
     tcp->dst_port = htons(conn->tuple.remote_port);
-    conn->header_bytes = ETH_BYTES + IPV4_BYTES + TCP_HEADER_BYTES;
+    conn->header_bytes =
+        (uint8_t)(ETH_BYTES + ip_header_bytes(&conn->tuple.remote) + TCP_HEADER_BYTES);
     if (conn->timestamps) {
         memcpy(tcp + 1, timestamp, sizeof(timestamp));
         conn->header_bytes += TCP_TIMESTAMP_BYTES;
@@ -50,14 +53,21 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
                             uint32_t header_bytes)
 {
     struct stack *stack = conn->stack;
-    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(header + ETH_BYTES);
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-    uint32_t tcp_bytes = header_bytes - ETH_BYTES - IPV4_BYTES;
-    uint16_t length = htons((uint16_t)(IPV4_BYTES + tcp_bytes + payload_bytes));
+    uint32_t ip_bytes = ip_header_bytes(&conn->tuple.remote);
+    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(header + ETH_BYTES + ip_bytes);
+    uint32_t tcp_bytes = header_bytes - ETH_BYTES - ip_bytes;
     uint8_t ecn = departure->ect ? TCP_ECT_0 : TCP_NOT_ECT;
-    ip->type_of_service |= ecn;
-    ip->hdr_checksum = checksum_finish((uint64_t)ip->hdr_checksum + length + htons(ecn));
-    ip->total_length = length;
+    if (ip_bytes == IPV4_BYTES) {
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(header + ETH_BYTES);
+        uint16_t length = htons((uint16_t)(IPV4_BYTES + tcp_bytes + payload_bytes));
+        ip->type_of_service |= ecn;
+        ip->hdr_checksum = checksum_finish((uint64_t)ip->hdr_checksum + length + htons(ecn));
+        ip->total_length = length;
+    } else {
+        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(header + ETH_BYTES);
+        ip->vtc_flow |= htonl((uint32_t)ecn << 20);
+        ip->payload_len = htons((uint16_t)(tcp_bytes + payload_bytes));
+    }
     tcp->sent_seq = htonl(departure->seq);
     tcp->recv_ack = htonl(conn->rcv_nxt);
     tcp->data_off = (uint8_t)(tcp_bytes / 4 << 4);
@@ -68,8 +78,8 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
                               htonl(conn->ts_recent)};
         memcpy((uint8_t *)(tcp + 1) + 4, stamps, sizeof(stamps));
     }
-    return (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) +
-           htons((uint16_t)(tcp_bytes + payload_bytes));
+    return ip_pseudo_sum(&conn->tuple.local, &conn->tuple.remote, IPPROTO_TCP,
+                         tcp_bytes + payload_bytes);
 }
 
 static bool by_reference(const struct tcp_conn *conn, const struct tcp_piece *piece, uint32_t bytes)
@@ -207,15 +217,17 @@ static struct rte_mbuf *head_take(struct stack *stack, uint32_t header_bytes, ui
     return rte_pktmbuf_alloc(pool);
 }
 
-static void checksum_fill(struct stack *stack, struct rte_mbuf *frame, uint64_t sum,
+static void checksum_fill(struct tcp_conn *conn, struct rte_mbuf *frame, uint64_t sum,
                           uint32_t header_bytes)
 {
-    uint32_t offset = ETH_BYTES + IPV4_BYTES;
+    struct stack *stack = conn->stack;
+    uint32_t ip_bytes = ip_header_bytes(&conn->tuple.remote), offset = ETH_BYTES + ip_bytes;
     struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(frame, struct rte_tcp_hdr *, offset);
     if (stack->port->facts.tx_checksum_tcp) {
-        frame->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+        frame->ol_flags |= ip_bytes == IPV4_BYTES ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
+        frame->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
         frame->l2_len = ETH_BYTES;
-        frame->l3_len = IPV4_BYTES;
+        frame->l3_len = (uint16_t)(ip_bytes & 0x1ff);
         frame->l4_len = (uint8_t)(header_bytes - offset);
         tcp->cksum = checksum_fold(sum);
         return;
@@ -249,7 +261,7 @@ struct rte_mbuf *tcp_frame_build(struct tcp_conn *conn, const struct tcp_departu
         rte_pktmbuf_free(head);
         return NULL;
     }
-    checksum_fill(stack, head, sum, header_bytes);
+    checksum_fill(conn, head, sum, header_bytes);
     trace_segment_out(conn, departure);
     return head;
 }

@@ -62,9 +62,9 @@ static void syn_ack_send(struct stack *stack, const struct tcp_half_open *entry,
                               .flags = TCP_SYN | TCP_ACK};
     reply.flags |= entry->ecn ? TCP_ECE : 0;
     uint8_t scale = entry->window_scale == TCP_SCALE_NONE ? TCP_SCALE_NONE : stack->tcp.rcv_scale;
-    reply.options_bytes = (uint8_t)tcp_options_write_syn(
-        reply.options, (uint16_t)(stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES), scale, entry->sack,
-        entry->timestamps ? stamps : NULL);
+    reply.options_bytes =
+        (uint8_t)tcp_options_write_syn(reply.options, tcp_mss_of_link(stack, &entry->tuple.remote),
+                                       scale, entry->sack, entry->timestamps ? stamps : NULL);
     tcp_reply(stack, &entry->tuple, &reply);
 }
 
@@ -162,10 +162,10 @@ static uint32_t first_number(struct stack *stack, const struct tcp_segment *segm
 
 void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
 {
-    struct ipv4_way way;
+    struct ip_way way;
     uint16_t mss = segment->mss == 0 ? TCP_MSS_DEFAULT : segment->mss;
     if (stack->tcp.conns.used >= stack->limits.connection_max ||
-        ipv4_route(stack, &segment->tuple.remote, &way) < 0) {
+        ip_route(stack, &segment->tuple.remote, &way) < 0) {
         stack->counters.tcp_half_open_drops++;
         return;
     }

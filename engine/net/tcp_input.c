@@ -4,7 +4,7 @@
 #define CHALLENGE_EVERY_NS (200 * MS_NS)
 #define TS_RECENT_VALID_MS (24u * 24 * 3600 * 1000) /* RFC 7323 §5.5 */
 
-static bool checksum_right(const struct rte_mbuf *frame, const struct rte_ipv4_hdr *ip,
+static bool checksum_right(const struct rte_mbuf *frame, const struct tcp_tuple *tuple,
                            uint32_t tcp_offset, uint32_t tcp_bytes)
 {
     switch (frame->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
@@ -15,34 +15,52 @@ static bool checksum_right(const struct rte_mbuf *frame, const struct rte_ipv4_h
     default:
         break;
     }
-    uint64_t sum =
-        (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) + htons((uint16_t)tcp_bytes);
+    uint64_t sum = ip_pseudo_sum(&tuple->remote, &tuple->local, IPPROTO_TCP, tcp_bytes);
     return checksum_finish(checksum_add_frame(sum, frame, tcp_offset, tcp_bytes)) == 0;
+}
+
+/* The packet's IP header has been looked at; of IPv6 there are no extension headers any more.
+ * Returns its length. */
+static uint32_t ip_header_read(const struct rte_mbuf *frame, uint16_t ip_offset,
+                               struct tcp_tuple *tuple, uint8_t *ecn)
+{
+    const uint8_t *at = rte_pktmbuf_mtod_offset(frame, const uint8_t *, ip_offset);
+    if (at[0] >> 4 == 4) {
+        const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)at;
+        tuple->local = ip_address_of_ipv4(ip->dst_addr);
+        tuple->remote = ip_address_of_ipv4(ip->src_addr);
+        *ecn = ip->type_of_service & 3u;
+        return (ip->version_ihl & 15u) * 4u;
+    }
+    const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)at;
+    tuple->local = ip_address_of_ipv6(ip->dst_addr);
+    tuple->remote = ip_address_of_ipv6(ip->src_addr);
+    *ecn = ntohl(ip->vtc_flow) >> 20 & 3u;
+    return IPV6_BYTES;
 }
 
 bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
                       uint16_t ip_offset)
 {
-    const struct rte_ipv4_hdr *ip =
-        rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ip_offset);
-    uint32_t offset = ip_offset + (ip->version_ihl & 15u) * 4u;
+    struct tcp_tuple tuple;
+    uint8_t ecn;
+    uint32_t offset = ip_offset + ip_header_read(frame, ip_offset, &tuple, &ecn);
     uint32_t bytes = frame->pkt_len - offset;
     const struct rte_tcp_hdr *tcp =
         rte_pktmbuf_mtod_offset(frame, const struct rte_tcp_hdr *, offset);
     uint32_t header_bytes =
         frame->data_len >= offset + TCP_HEADER_BYTES ? tcp->data_off / 16u * 4u : 0;
     if (header_bytes < TCP_HEADER_BYTES || header_bytes > bytes ||
-        frame->data_len < offset + header_bytes || !checksum_right(frame, ip, offset, bytes) ||
+        frame->data_len < offset + header_bytes || !checksum_right(frame, &tuple, offset, bytes) ||
         tcp->src_port == 0 || tcp->dst_port == 0) {
         stack->counters.tcp_in_errors++;
         return false;
     }
+    tuple.local_port = ntohs(tcp->dst_port);
+    tuple.remote_port = ntohs(tcp->src_port);
     *segment = (struct tcp_segment){
         .frame = frame,
-        .tuple = {.local = ip_address_of_ipv4(ip->dst_addr),
-                  .remote = ip_address_of_ipv4(ip->src_addr),
-                  .local_port = ntohs(tcp->dst_port),
-                  .remote_port = ntohs(tcp->src_port)},
+        .tuple = tuple,
         .seq = ntohl(tcp->sent_seq),
         .ack = ntohl(tcp->recv_ack),
         .payload_bytes = bytes - header_bytes,
@@ -50,7 +68,7 @@ bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct r
         .window = ntohs(tcp->rx_win),
         .flags =
             tcp->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_ECE | TCP_CWR),
-        .ecn = ip->type_of_service & 3u,
+        .ecn = ecn,
         .window_scale = TCP_SCALE_NONE,
     };
     segment->hash = tcp_table_hash(&stack->tcp.table, &segment->tuple);
@@ -482,8 +500,8 @@ void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, u
         return;
     }
     if (error == -EMSGSIZE) {
-        uint32_t headers =
-            IPV4_BYTES + TCP_HEADER_BYTES + (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
+        uint32_t headers = ip_header_bytes(&tuple->remote) + TCP_HEADER_BYTES +
+                           (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
         uint32_t mss = mtu > headers + TCP_MSS_DEFAULT - 40 ? mtu - headers : TCP_MSS_DEFAULT - 40;
         if (mss < conn->mss) {
             conn->mss = (uint16_t)mss;

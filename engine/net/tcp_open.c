@@ -93,10 +93,10 @@ void tcp_close_all(struct stack *stack)
     free(tcp->listeners);
 }
 
+/* Of its family: 0.0.0.0 listens for IPv4 alone, :: for IPv6, as the kernel sockets do. */
 static bool is_any(const struct ip_address *address)
 {
-    return address->words[0] == 0 && address->words[1] == 0 && address->words[2] == 0 &&
-           address->words[3] == 0;
+    return address->words[3] == 0 && (ip_address_is_ipv4(address) || ip_address_is_any(address));
 }
 
 int tcp_listen(struct network *network, const struct listen_request *request,
@@ -108,13 +108,10 @@ int tcp_listen(struct network *network, const struct listen_request *request,
     if (!ip_address_of_endpoint(&at, &request->at)) {
         return -EAFNOSUPPORT;
     }
-    if (ip_address_is_ipv4(&at) && at.words[3] == 0) {
-        at = (struct ip_address){{0}};
-    }
     if (request->at.port == 0) {
         return -EINVAL;
     }
-    if (!is_any(&at) && !ipv4_is_ours(stack, &at)) {
+    if (!is_any(&at) && own_find(&stack->own, &at) == OWN_NONE) {
         return -EADDRNOTAVAIL;
     }
     for (uint32_t i = stack->limits.listener_max; i > 0; i--) {
@@ -159,7 +156,8 @@ struct tcp_listener *tcp_listener_find(struct stack *stack, const struct tcp_tup
             if (ip_address_equal(&listener->at, &tuple->local)) {
                 return listener;
             }
-            any = is_any(&listener->at) ? listener : any;
+            bool same = ip_address_is_ipv4(&listener->at) == ip_address_is_ipv4(&tuple->local);
+            any = same && is_any(&listener->at) ? listener : any;
         }
     }
     return any;
@@ -202,8 +200,8 @@ uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t offset)
 
 struct tcp_conn *tcp_conn_make(struct stack *stack, const struct tcp_tuple *tuple, uint32_t hash)
 {
-    struct ipv4_way way;
-    if (ipv4_route(stack, &tuple->remote, &way) < 0) {
+    struct ip_way way;
+    if (ip_route(stack, &tuple->remote, &way) < 0) {
         return NULL;
     }
     uint32_t index = slab_take(&stack->tcp.conns);
@@ -233,9 +231,14 @@ struct tcp_conn *tcp_conn_make(struct stack *stack, const struct tcp_tuple *tupl
     return conn;
 }
 
-static uint32_t payload_max(const struct stack *stack)
+uint16_t tcp_mss_of_link(const struct stack *stack, const struct ip_address *peer)
 {
-    uint32_t max = stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES;
+    return (uint16_t)(ip_mtu(stack, peer) - ip_header_bytes(peer) - TCP_HEADER_BYTES);
+}
+
+static uint32_t payload_max(const struct stack *stack, const struct ip_address *peer)
+{
+    uint32_t max = tcp_mss_of_link(stack, peer);
     uint32_t room = rte_pktmbuf_data_room_size(stack->pool) - RTE_PKTMBUF_HEADROOM - 128u;
     return stack->port->facts.tx_segments || max < room ? max : room; /* copied into one mbuf */
 }
@@ -245,7 +248,8 @@ void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed)
     struct stack *stack = conn->stack;
     uint32_t mss = agreed->mss == 0 ? TCP_MSS_DEFAULT : agreed->mss;
     mss = mss > TCP_MSS_MIN ? mss : TCP_MSS_MIN;
-    mss = mss < payload_max(stack) ? mss : payload_max(stack);
+    uint32_t max = payload_max(stack, &conn->tuple.remote);
+    mss = mss < max ? mss : max;
     conn->timestamps = agreed->timestamps;
     conn->sack = agreed->sack;
     conn->mss = (uint16_t)(mss - (agreed->timestamps ? TCP_TIMESTAMP_BYTES : 0));
@@ -277,11 +281,20 @@ void tcp_conn_established(struct tcp_conn *conn)
     tcp_output_wanted(conn);
 }
 
+void tcp_tuple_arriving(const struct tcp_tuple *tuple, struct rss_tuple *arriving)
+{
+    *arriving = (struct rss_tuple){.source_port = tuple->remote_port,
+                                   .target_port = tuple->local_port,
+                                   .ipv6 = !ip_address_is_ipv4(&tuple->remote)};
+    unsigned first = arriving->ipv6 ? 0 : 3; /* word */
+    memcpy(arriving->source, &tuple->remote.words[first], (4 - first) * 4);
+    memcpy(arriving->target, &tuple->local.words[first], (4 - first) * 4);
+}
+
 /* Will the answers to this tuple come to this shard? */
 static bool comes_home(const struct stack *stack, const struct tcp_tuple *tuple)
 {
-    struct rss_tuple arriving = {.source_port = tuple->remote_port,
-                                 .target_port = tuple->local_port};
+    struct rss_tuple arriving;
     if (stack->shard_count == 1) {
         return true;
     }
@@ -289,8 +302,7 @@ static bool comes_home(const struct stack *stack, const struct tcp_tuple *tuple)
         /* Then they are handed over; at least no two shards choose the same. */
         return tuple->local_port % stack->shard_count == stack->queue;
     }
-    memcpy(arriving.source, &tuple->remote.words[3], 4);
-    memcpy(arriving.target, &tuple->local.words[3], 4);
+    tcp_tuple_arriving(tuple, &arriving);
     return rss_queue_of(&stack->rss, &arriving) == stack->queue;
 }
 
@@ -326,23 +338,27 @@ static int port_choose(struct stack *stack, struct tcp_tuple *tuple)
 static int tuple_make(struct stack *stack, const struct connect_request *request,
                       struct tcp_tuple *tuple)
 {
-    struct ipv4_way way;
+    struct ip_way way;
     *tuple = (struct tcp_tuple){.remote_port = request->to.port};
-    if (!ip_address_of_endpoint(&tuple->remote, &request->to) ||
-        !ip_address_is_ipv4(&tuple->remote)) {
+    if (!ip_address_of_endpoint(&tuple->remote, &request->to)) {
         return -EAFNOSUPPORT;
     }
     if (request->to.port == 0) {
         return -EINVAL;
     }
-    int status = ipv4_route(stack, &tuple->remote, &way);
+    int status = ip_route(stack, &tuple->remote, &way);
     if (status < 0) {
         return status;
     }
     tuple->local = way.source;
     if (request->from.family != ENDPOINT_NONE &&
-        (!ip_address_of_endpoint(&tuple->local, &request->from) ||
-         !ipv4_is_ours(stack, &tuple->local))) {
+        !ip_address_of_endpoint(&tuple->local, &request->from)) {
+        return -EADDRNOTAVAIL;
+    }
+    /* A tentative one will do: the SYN is repeated until it may leave. */
+    uint32_t own = own_find(&stack->own, &tuple->local);
+    if (own == OWN_NONE || stack->own.list[own].state == OWN_DUPLICATE ||
+        ip_address_is_ipv4(&tuple->local) != ip_address_is_ipv4(&tuple->remote)) {
         return -EADDRNOTAVAIL;
     }
     if (request->from.family != ENDPOINT_NONE && request->from.port != 0) {

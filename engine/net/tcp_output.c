@@ -322,7 +322,7 @@ void tcp_output_syn(struct tcp_conn *conn)
     reply.flags |= tcp_ecn_syn_flags(conn);
     bool scaled = !answer || conn->rcv_scale > 0;
     reply.options_bytes = (uint8_t)tcp_options_write_syn(
-        reply.options, (uint16_t)(stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES),
+        reply.options, tcp_mss_of_link(stack, &conn->tuple.remote),
         scaled ? stack->tcp.rcv_scale : TCP_SCALE_NONE, !answer || conn->sack,
         !answer || conn->timestamps ? stamps : NULL);
     if (conn->backoff == 0 && !answer) {

@@ -2,25 +2,32 @@
 #include "engine/net/stack_private.h"
 
 /* Segments that carry no payload and belong to no connection with a template: built whole. */
+uint32_t tcp_flow_label(const struct stack *stack, uint32_t hash)
+{
+    const uint64_t word = hash; /* which must stay secret itself */
+    return (uint32_t)siphash(&stack->flow_key, &word, 1) & 0xfffff;
+}
+
 void tcp_reply(struct stack *stack, const struct tcp_tuple *tuple, const struct tcp_reply *reply)
 {
-    struct ipv4_way way;
-    if (ipv4_route(stack, &tuple->remote, &way) < 0) {
-        stack->counters.ip_out_no_routes++;
+    uint16_t tcp_bytes = (uint16_t)(TCP_HEADER_BYTES + reply->options_bytes);
+    if (stack->own.tentative_count > 0 && !ip_is_ours(stack, &tuple->local)) {
+        stack->counters.ip_out_tentative++;
         return;
     }
-    uint16_t tcp_bytes = (uint16_t)(TCP_HEADER_BYTES + reply->options_bytes);
-    struct rte_mbuf *frame =
-        eth_control_frame(stack, (uint16_t)(ETH_BYTES + IPV4_BYTES + tcp_bytes));
+    struct rte_mbuf *frame = eth_control_frame(
+        stack, (uint16_t)(ETH_BYTES + ip_header_bytes(&tuple->remote) + tcp_bytes));
     if (frame == NULL) {
         return;
     }
-    struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, struct rte_ether_hdr *);
-    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(eth + 1);
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-    memcpy(eth->src_addr.addr_bytes, stack->port->facts.mac, 6);
-    eth->ether_type = htons(RTE_ETHER_TYPE_IPV4);
-    ipv4_header_fill(ip, &tuple->local, &tuple->remote, IPPROTO_TCP, tcp_bytes);
+    struct ip_header header = {.from = &tuple->local,
+                               .to = &tuple->remote,
+                               .protocol = IPPROTO_TCP,
+                               .payload_bytes = tcp_bytes};
+    if (!ip_address_is_ipv4(&tuple->remote)) {
+        header.flow_label = tcp_flow_label(stack, tcp_table_hash(&stack->tcp.table, tuple));
+    }
+    struct rte_tcp_hdr *tcp = ip_header_fill(stack, rte_pktmbuf_mtod(frame, uint8_t *), &header);
     *tcp = (struct rte_tcp_hdr){.src_port = htons(tuple->local_port),
                                 .dst_port = htons(tuple->remote_port),
                                 .sent_seq = htonl(reply->seq),
@@ -29,11 +36,9 @@ void tcp_reply(struct stack *stack, const struct tcp_tuple *tuple, const struct 
                                 .tcp_flags = reply->flags,
                                 .rx_win = htons(reply->window)};
     memcpy(tcp + 1, reply->options, reply->options_bytes);
-    uint64_t sum = (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) + htons(tcp_bytes);
+    uint64_t sum = ip_pseudo_sum(&tuple->local, &tuple->remote, IPPROTO_TCP, tcp_bytes);
     tcp->cksum = checksum_finish(checksum_add(sum, tcp, tcp_bytes));
-    stack->counters.tcp_out_segments++;
-    stack->counters.ip_out_requests++;
-    neighbour_send(stack, neighbour_of(stack, &way.next_hop), frame);
+    stack->counters.tcp_out_segments += ip_send(stack, &tuple->remote, frame);
 }
 
 /* RFC 9293 §3.10.7.1. */
