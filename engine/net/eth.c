@@ -137,6 +137,7 @@ unsigned eth_receive(struct stack *stack)
         }
     }
     stack->counters.frames_in += count;
+    segment_count = tcp_coalesce(stack, segments, segment_count);
     for (unsigned i = 0; i < segment_count; i++) {
         tcp_input(stack, &segments[i]);
     }

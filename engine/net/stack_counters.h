@@ -81,6 +81,7 @@
     X(tcp_taken_over)          /* frames of ours that another shard received */                    \
     X(tcp_tx_copied_bytes)     /* payload that could not be sent by reference */                   \
     X(tcp_tx_referenced_bytes) /* payload sent from where it lies */                               \
+    X(tcp_rx_coalesced)        /* segments that were joined to the one before in their burst */    \
     X(tcp_rx_merged)           /* small segments copied together to save buffers */                \
     X(trace_kept)              /* copied into the archive */                                       \
     X(trace_not_kept)          /* too many in one second */                                        \

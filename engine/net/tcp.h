@@ -2,6 +2,7 @@
  * tcp: what the files of TCP share: the connection, the segment, and who does what.
  *
  *   tcp_input       a segment arrives: which connection, which state, what of it is new
+ *   tcp_coalesce    segments of a burst that continue each other become one
  *   tcp_ack         what an acknowledgement tells: what is done, what is lost, how fast we may go
  *   tcp_receive     bytes that arrived: in order for the session, early ones
  *   tcp_window      how much the peer may send, sized by what the session consumes
@@ -80,6 +81,8 @@ struct tcp_segment {
     uint32_t hash; /* of the tuple, for the table */
     uint32_t seq, ack;
     uint32_t payload_bytes;
+    uint16_t count;          /* as it was sent: more than one when they were joined on the way */
+    uint16_t segment_bytes;  /* payload of the largest of them */
     uint16_t payload_offset; /* in the frame */
     uint16_t window;         /* as it stands, not scaled */
     uint8_t flags;           /* enum tcp_flag */
@@ -311,6 +314,10 @@ void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, u
 /* RFC 5961: a hint that our view is newer than the peer's, at a bounded rate. */
 void tcp_challenge(struct tcp_conn *conn);
 void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment); /* synchronized states */
+
+/* tcp_coalesce.c */
+/* Joins what it can; returns how many segments are left, in their order. */
+unsigned tcp_coalesce(struct stack *stack, struct tcp_segment *segments, unsigned count);
 
 /* tcp_options.c */
 bool tcp_options_read(struct tcp_segment *segment, const uint8_t *options, size_t size);

@@ -39,6 +39,23 @@ static uint32_t ip_header_read(const struct rte_mbuf *frame, uint16_t ip_offset,
     return IPV6_BYTES;
 }
 
+/* A port that coalesces (LRO) says what each had, or at least that no link takes more. */
+static void segments_count(const struct stack *stack, struct tcp_segment *segment)
+{
+    const struct rte_mbuf *frame = segment->frame;
+    uint32_t largest = stack->mtu - IPV4_BYTES - TCP_HEADER_BYTES;
+    segment->count = 1;
+    if (segment->payload_bytes <= largest) {
+        segment->segment_bytes = (uint16_t)segment->payload_bytes;
+        return;
+    }
+    if ((frame->ol_flags & RTE_MBUF_F_RX_LRO) != 0 && frame->tso_segsz != 0) {
+        largest = frame->tso_segsz < largest ? frame->tso_segsz : largest;
+    }
+    segment->segment_bytes = (uint16_t)largest;
+    segment->count = (uint16_t)((segment->payload_bytes + largest - 1) / largest);
+}
+
 bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
                       uint16_t ip_offset)
 {
@@ -72,6 +89,7 @@ bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct r
         .window_scale = TCP_SCALE_NONE,
     };
     segment->hash = tcp_table_hash(&stack->tcp.table, &segment->tuple);
+    segments_count(stack, segment);
     if (header_bytes > TCP_HEADER_BYTES &&
         !tcp_options_read(segment, (const uint8_t *)(tcp + 1), header_bytes - TCP_HEADER_BYTES)) {
         stack->counters.tcp_in_errors++;
@@ -455,7 +473,7 @@ static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
 
 void tcp_input(struct stack *stack, struct tcp_segment *segment)
 {
-    stack->counters.tcp_in_segments++;
+    stack->counters.tcp_in_segments += segment->count;
     struct tcp_found found = tcp_table_find(&stack->tcp.table, &segment->tuple, segment->hash);
     struct tcp_conn *conn;
     switch (found.kind) {

@@ -150,6 +150,27 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     conn->stack->counters.tcp_out_of_order++;
 }
 
+/* Buffers are bounded for all connections together; early bytes give way first. The one in question
+ * is counted already. */
+static bool may_hold(const struct tcp_conn *conn, bool early)
+{
+    const struct stack *stack = conn->stack;
+    uint32_t max = stack->limits.held_mbuf_max;
+    if (early) {
+        return stack->tcp.held_mbufs <= max - max / 4 && conn->received.early_count < EARLY_MAX;
+    }
+    return stack->tcp.held_mbufs <= max;
+}
+
+static void refused(struct tcp_conn *conn, bool early)
+{
+    conn->stack->counters.tcp_out_of_order_lost += early;
+    conn->stack->counters.tcp_receive_pruned += !early;
+    trace_event(conn, TRACE_DROP, early ? TRACE_DROP_EARLY : TRACE_DROP_NO_BUFFERS);
+    conn->ack_now = true; /* its sender needs to know where we are */
+    tcp_output_wanted(conn);
+}
+
 /* Takes the frame apart into mbufs of one segment each, without headers, `skip` bytes of payload
  * and what lies behind `bytes` of them. */
 static void payload_take(struct tcp_conn *conn, struct tcp_segment *segment, uint32_t skip,
@@ -173,6 +194,9 @@ static void payload_take(struct tcp_conn *conn, struct tcp_segment *segment, uin
         conn->stack->tcp.held_mbufs++;
         if (here == 0) {
             mbuf_drop(conn, mbuf);
+        } else if (!may_hold(conn, seq != conn->rcv_nxt)) {
+            refused(conn, seq != conn->rcv_nxt);
+            mbuf_drop(conn, mbuf);
         } else if (seq == conn->rcv_nxt) {
             in_order(conn, mbuf);
         } else {
@@ -183,25 +207,14 @@ static void payload_take(struct tcp_conn *conn, struct tcp_segment *segment, uin
     }
 }
 
-/* Buffers are bounded for all connections together; early bytes give way first. */
-static bool may_hold(const struct tcp_conn *conn, bool early)
-{
-    const struct stack *stack = conn->stack;
-    uint32_t max = stack->limits.held_mbuf_max;
-    if (early) {
-        return stack->tcp.held_mbufs < max - max / 4 && conn->received.early_count < EARLY_MAX;
-    }
-    return stack->tcp.held_mbufs < max;
-}
-
 /* RFC 5681 §4.2: two full segments, at once while the peer's window is young, or after a while. */
 static void acknowledge_later(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
-    bool full = segment->payload_bytes >= conn->rcv_mss;
+    bool full = segment->segment_bytes >= conn->rcv_mss;
     uint32_t waiting = conn->rcv_nxt - conn->last_ack_sent;
-    conn->rcv_mss = full ? (uint16_t)segment->payload_bytes : conn->rcv_mss;
+    conn->rcv_mss = full ? segment->segment_bytes : conn->rcv_mss;
     if (waiting >= 2u * conn->rcv_mss || (full && conn->quick_acks > 0)) {
-        conn->quick_acks -= conn->quick_acks > 0;
+        conn->quick_acks -= segment->count < conn->quick_acks ? segment->count : conn->quick_acks;
         conn->ack_now = true;
         tcp_output_wanted(conn);
     } else if (conn->due_ns[TCP_TIMER_ACK] == WHEEL_NEVER) {
@@ -211,7 +224,6 @@ static void acknowledge_later(struct tcp_conn *conn, const struct tcp_segment *s
 
 void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
 {
-    struct stack *stack = conn->stack;
     uint32_t before = conn->rcv_nxt, skip = 0, bytes = segment->payload_bytes;
     if (seq_before(segment->seq, conn->rcv_nxt)) {
         skip = conn->rcv_nxt - segment->seq;
@@ -222,12 +234,7 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
     bytes = bytes - skip < room ? bytes - skip : room;
     bool early = segment->seq + skip != conn->rcv_nxt;
     bool gaps = conn->received.early_head != NULL;
-    if (bytes == 0 || !may_hold(conn, early)) {
-        if (bytes > 0) {
-            trace_event(conn, TRACE_DROP, early ? TRACE_DROP_EARLY : TRACE_DROP_NO_BUFFERS);
-        }
-        stack->counters.tcp_out_of_order_lost += bytes > 0 && early;
-        stack->counters.tcp_receive_pruned += bytes > 0 && !early;
+    if (bytes == 0) {
         conn->ack_now = true; /* a duplicate or a probe: its sender needs to know where we are */
         tcp_output_wanted(conn);
         return;
@@ -242,7 +249,7 @@ void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment)
         /* RFC 5681 §4.2: at once, when there is a gap or one is filled, or a duplicate to tell. */
         conn->ack_now = true;
         tcp_output_wanted(conn);
-        if (!conn->sack && early) {
+        for (unsigned i = 0; i < segment->count && !conn->sack && early; i++) {
             tcp_output_ack(conn); /* without SACK the peer counts them one by one */
         }
     } else {
