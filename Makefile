@@ -51,6 +51,12 @@ UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
 
+WIRE_PLUGIN_SOURCES := $(filter-out tests/wire/wire_script%.c tests/wire/wire_run%.c,$(wildcard tests/wire/wire_*.c))
+WIRE_RUN_SOURCES := $(filter-out tests/wire/wire_plugin%.c,$(wildcard tests/wire/*.c))
+# The stack and what it stands on, for packetdrill to load: a variant's runtime cannot be loaded late.
+PLUGIN := $(if $(VARIANT),,$(B)/tubepost-packetdrill.so)
+PLUGIN_SOURCES := $(wildcard engine/core/*.c engine/net/*.c) engine/shard/memory.c $(WIRE_PLUGIN_SOURCES)
+
 PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/mailboxd.c),$(B)/tubepost-mailboxd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
@@ -94,13 +100,24 @@ $(B)/tests/system/lossy_wire: $(B)/tests/system/lossy_wire.o
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ -o $@
 
+$(B)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (shared)"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c $< -o $@
+$(B)/tubepost-packetdrill.so: $(PLUGIN_SOURCES:%.c=$(B)/pic/%.o)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -shared -Wl,-z,defs $^ $(shell pkg-config --libs libdpdk) -o $@
+$(B)/tests/wire/run: $(WIRE_RUN_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 unit: $(UNIT_TESTS)
 	@tests/run --build $(B) unit
 
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS) $(B)/tests/system/lossy_wire
+test: all $(UNIT_TESTS) $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
 	@tests/run --build $(B) all
 
