@@ -24,14 +24,18 @@ static int port_set_up(struct carrier *carrier, const struct carrier_options *op
         fprintf(stderr, "tubepost-bench: the EAL does not start\n");
         return rc;
     }
-    carrier->pool = memory_pool_open("bench", MBUFS, MEMORY_MBUF_BYTES);
+    uint32_t bytes = port_dpdk_buffer_bytes(options->port, options->mtu);
+    bytes = bytes > MEMORY_MBUF_BYTES ? bytes : MEMORY_MBUF_BYTES;
+    uint32_t count = (uint32_t)((uint64_t)MBUFS * MEMORY_MBUF_BYTES / bytes);
+    carrier->pool = memory_pool_open("bench", count, bytes);
     if (carrier->pool == NULL) {
-        fprintf(stderr, "tubepost-bench: no memory for %u buffers\n", MBUFS);
+        fprintf(stderr, "tubepost-bench: no memory for %u buffers\n", count);
         return -ENOMEM;
     }
     struct port_dpdk_settings port = {.name = options->port,
                                       .queues_wanted = 1,
                                       .descriptors = DESCRIPTORS,
+                                      .mtu = options->mtu,
                                       .pools = &carrier->pool};
     rc = port_dpdk_open(&carrier->port, &port);
     if (rc < 0) {

@@ -32,7 +32,8 @@ static const char usage[] =
     "answer  --kind, --request, --reply as the asker has them  --seconds S\n"
     "all     --json: one object instead of a table  --cpu N\n"
     "        --io-uring: kernel sockets as the relay drives them, instead of epoll\n"
-    "dpdk    --eal ARGUMENT (repeat)  --port NAME  --address A.B.C.D/LEN  --gateway A.B.C.D\n"
+    "dpdk    --eal ARGUMENT (repeat)  --port NAME  --address A.B.C.D/LEN  --gateway A.B.C.D  --mtu "
+    "BYTES\n"
     "\n"
     "pace    command: one command a write; group: MAIL, RCPT, DATA in one; deep: the next group "
     "behind the body;\n"
@@ -71,6 +72,7 @@ enum option_code {
     OPTION_PORT,
     OPTION_ADDRESS,
     OPTION_GATEWAY,
+    OPTION_MTU,
     OPTION_HELP,
 };
 
@@ -104,6 +106,7 @@ static const struct option table[] = {
     {"port", required_argument, NULL, OPTION_PORT},
     {"address", required_argument, NULL, OPTION_ADDRESS},
     {"gateway", required_argument, NULL, OPTION_GATEWAY},
+    {"mtu", required_argument, NULL, OPTION_MTU},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -276,6 +279,9 @@ static bool parse_carrier(struct carrier_options *carrier, int code, const char 
         break;
     case OPTION_GATEWAY:
         carrier->gateway = address(value);
+        break;
+    case OPTION_MTU:
+        carrier->mtu = (uint16_t)number(value, 576, 9216);
         break;
     default:
         return false;

@@ -24,6 +24,7 @@ struct carrier_options {
     unsigned eal_count;
     const char *port;
     struct network_prefix address;
+    uint16_t mtu;            /* 0: as the device has it */
     struct endpoint gateway; /* family ENDPOINT_NONE: none */
 };
 

@@ -116,6 +116,18 @@ static int claim_spool(struct daemon *daemon)
     return status;
 }
 
+/* Large enough for every port. */
+static uint32_t buffer_bytes(const struct relay_conf *conf)
+{
+    uint32_t bytes = MEMORY_MBUF_BYTES;
+    for (uint32_t i = 0; i < conf->dpdk.ports_count; i++) {
+        const struct conf_port *port = &conf->dpdk.ports[i];
+        uint32_t wanted = port_dpdk_buffer_bytes(port->name, (uint16_t)port->mtu);
+        bytes = wanted > bytes ? wanted : bytes;
+    }
+    return bytes;
+}
+
 /* Buffers of each shard. On the kernel transport fewer and larger ones, since a receive fills what it is given. */
 static int open_pools(struct daemon *daemon)
 {
@@ -128,7 +140,7 @@ static int open_pools(struct daemon *daemon)
         daemon->pools[i] =
             kernel ? memory_pool_open(name, conf->memory.mbuf_count / KERNEL_BUFFER_FACTOR,
                                       MEMORY_MBUF_BYTES * KERNEL_BUFFER_FACTOR)
-                   : memory_pool_open(name, conf->memory.mbuf_count, MEMORY_MBUF_BYTES);
+                   : memory_pool_open(name, conf->memory.mbuf_count, buffer_bytes(conf));
         if (daemon->pools[i] == NULL) {
             logger_line(&daemon->logger, LOGGER_ERROR, "no memory for the mbufs of shard %u", i);
             return -ENOMEM;

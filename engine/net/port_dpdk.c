@@ -3,6 +3,8 @@
 #include "engine/net/memif_gate.h"
 #include <errno.h>
 #include <linux/if_packet.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_epoll.h>
 #include <rte_ethdev.h>
 #include <rte_interrupts.h>
@@ -16,7 +18,11 @@
 
 #define DESCRIPTORS_DEFAULT 1024u
 #define DESCRIPTORS_SEARCHED 1024 /* the EAL opens its devices first, so theirs are low */
+#define VLAN_BYTES 4u
 #define WHOLE_BURST 32u
+#define AF_PACKET_PLACE_BYTES 2048u /* the default of the driver */
+#define AF_PACKET_OFFSET_BYTES                                                                     \
+    66u /* where the kernel puts an Ethernet frame in its place in the ring */
 #define RX_CHECKSUMS (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
 
@@ -347,6 +353,45 @@ static void facts_read(struct port_dpdk *self, uint16_t queue_count)
     rss_read(self, &facts->rss);
 }
 
+/* Of a frame's place in the ring of net_af_packet, which copies whole frames into one mbuf each. 0: another driver. */
+static uint32_t af_packet_place_bytes(const struct rte_eth_dev_info *info)
+{
+    const struct rte_devargs *arguments =
+        info->device == NULL ? NULL : rte_dev_devargs(info->device);
+    const char *given =
+        arguments == NULL || arguments->args == NULL ? NULL : strstr(arguments->args, "framesz=");
+    if (strcmp(info->driver_name, "net_af_packet") != 0) {
+        return 0;
+    }
+    uint32_t place = given == NULL ? 0 : (uint32_t)strtoul(given + strlen("framesz="), NULL, 10);
+    return place == 0 ? AF_PACKET_PLACE_BYTES : place;
+}
+
+uint32_t port_dpdk_buffer_bytes(const char *name, uint16_t mtu)
+{
+    struct rte_eth_dev_info info;
+    uint16_t id;
+    uint32_t bytes = mtu + (uint32_t)RTE_ETHER_HDR_LEN + VLAN_BYTES;
+    if (rte_eth_dev_get_port_by_name(name, &id) == 0 && rte_eth_dev_info_get(id, &info) == 0) {
+        uint32_t place = af_packet_place_bytes(&info); /* the driver asks for nearly all of it */
+        bytes = place > bytes ? place : bytes;
+    }
+    return bytes;
+}
+
+/* Large frames: what the library believes of net_af_packet is 1500 whatever the interface carries. */
+static void mtu_settle(struct port_dpdk *self, uint16_t wanted)
+{
+    struct port_facts *facts = &self->port.facts;
+    uint32_t place = af_packet_place_bytes(&self->info);
+    if (place >= wanted + AF_PACKET_OFFSET_BYTES + RTE_ETHER_HDR_LEN && wanted > facts->mtu) {
+        facts->mtu = wanted;
+    }
+    if (wanted != 0 && wanted < facts->mtu) {
+        facts->mtu = wanted;
+    }
+}
+
 static uint16_t queue_count_of(const struct port_dpdk *self, uint16_t wanted)
 {
     uint16_t count = wanted;
@@ -374,7 +419,7 @@ static int dpdk_start(struct port_dpdk *self, const struct port_dpdk_settings *s
         return -ENODEV;
     }
     int rc = dpdk_configure(self, queue_count);
-    if (rc == 0 && settings->mtu != 0) {
+    if (rc == 0 && settings->mtu != 0 && af_packet_place_bytes(&self->info) == 0) {
         rc = rte_eth_dev_set_mtu(self->id, settings->mtu);
         rc = rc == -ENOTSUP ? 0 : rc; /* many virtual devices have none to set; the stack keeps to
                                          what the facts say */
@@ -393,9 +438,7 @@ static int dpdk_start(struct port_dpdk *self, const struct port_dpdk_settings *s
     interrupts_set_up(self, queue_count);
     sockets_find(self, queue_count);
     facts_read(self, queue_count);
-    if (settings->mtu != 0 && settings->mtu < self->port.facts.mtu) {
-        self->port.facts.mtu = settings->mtu;
-    }
+    mtu_settle(self, settings->mtu);
     return 0;
 }
 

@@ -19,6 +19,8 @@ struct port_dpdk_settings {
     struct rte_mempool *const *pools; /* queues_wanted of them: where queue i receives into */
 };
 
+/* Room for data that the pools of a port must have at least, so that any frame of this MTU lies in one mbuf. */
+uint32_t port_dpdk_buffer_bytes(const char *name, uint16_t mtu);
 /* Owned until port->ops->close. -ENODEV: no port of that name; else what the device answered. */
 int port_dpdk_open(struct port **port, const struct port_dpdk_settings *settings);
 

@@ -28,7 +28,7 @@ class Wire:
     def __init__(self, test, mtu=1500, sysctls=(), faults=None, congestion=None):
         name = f"interop-{os.getpid()}"
         self.ours, self.middle, self.linux = (f"{name}-{part}" for part in ("ours", "wire", "linux"))
-        self.test = test
+        self.test, self.mtu = test, mtu
         spaces = [self.ours, self.linux] + ([self.middle] if faults is not None else [])
         for space in spaces:
             run("ip", "netns", "add", space)
@@ -93,7 +93,7 @@ class Interop(unittest.TestCase):
         return words
 
     def wait_for_listener(self, space, host, port):
-        knock = (f"import socket, time\nfor _ in range(300):\n try: socket.create_connection(({host!r}, {port}), 1).close(); break\n"
+        knock = (f"import socket, time\nfor _ in range(40):\n try: socket.create_connection(({host!r}, {port}), 1).close(); break\n"
                  " except OSError: time.sleep(0.1)\nelse: raise SystemExit(1)")
         run("ip", "netns", "exec", space, sys.executable, "-c", knock)
 
@@ -107,7 +107,7 @@ class Interop(unittest.TestCase):
         count = max(BYTES // size, 4)
         sends = ["--count", str(count), "--connections", "8", "--size", str(size), "--pace", "deep", "--stall", "100"]
         takes = ["--count", str(count), "--seconds", "200"]
-        port = self.port(driver)
+        port = [*self.port(driver), "--mtu", str(wire.mtu)]
         if ours_sends:
             sink = self.bench(wire.linux, "sink", "--listen", f"{LINUX}:2525", *takes)
             self.wait_for_listener(wire.linux, LINUX, 2525)
@@ -126,7 +126,9 @@ class Interop(unittest.TestCase):
         for ours_sends in (True, False):
             with self.subTest(ours_sends=ours_sends):
                 try:
-                    self.transfer(Wire(self, **wire), ours_sends, driver)
+                    report = self.transfer(Wire(self, **wire), ours_sends, driver)
+                    if wire.get("mtu", 1500) > 1500:  # the frames are large indeed
+                        self.assertLess(report["frames_out" if ours_sends else "frames_in"], BYTES / 4000)
                 finally:
                     self.doCleanups()
 
@@ -149,6 +151,9 @@ class Interop(unittest.TestCase):
 
     def test_mtu_1280(self):
         self.both_ways(mtu=1280)
+
+    def test_mtu_9000(self):
+        self.both_ways(driver="net_af_packet,blocksz=16384,framesz=16384,framecnt=256", mtu=9000)
 
     def test_over_af_xdp(self):
         self.both_ways(driver="net_af_xdp,force_copy=1")
