@@ -158,6 +158,27 @@ class Interop(unittest.TestCase):
     def test_over_af_xdp(self):
         self.both_ways(driver="net_af_xdp,force_copy=1")
 
+    def test_who_was_killed_leaves_no_peer_hanging(self):
+        """kill -9, then a new start on the same address: what the peer sends on its old connection is answered by RST."""
+        wire = Wire(self)
+        answer = ["answer", "--listen", f"{OURS}:2525", "--seconds", "100", *self.port("net_af_packet")]
+        first = self.bench(wire.ours, *answer)
+        self.wait_for_listener(wire.linux, OURS, 2525)
+        talk = (f"import socket, sys\ns = socket.create_connection(({OURS!r}, 2525), 5); s.settimeout(30)\n"
+                "s.sendall(b'q' * 64); assert len(s.recv(64)) == 64\nprint('up', flush=True); sys.stdin.readline()\n"
+                "try:\n s.sendall(b'q' * 64); s.recv(64); print('no reset')\nexcept ConnectionResetError: print('reset')\n")
+        peer = subprocess.Popen(["ip", "netns", "exec", wire.linux, sys.executable, "-c", talk], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True)
+        self.addCleanup(peer.wait)
+        self.addCleanup(peer.kill)
+        self.assertEqual(peer.stdout.readline(), "up\n")
+        first.kill()
+        first.wait()
+        self.bench(wire.ours, *answer)
+        self.wait_for_listener(wire.linux, OURS, 2525)
+        out, _ = peer.communicate("\n", timeout=60)
+        self.assertEqual(out, "reset\n")
+
     def test_over_a_wire_that_loses_reorders_and_repeats(self):
         faults = {"loss": 100, "reorder": 100, "repeat": 50, "delay-us": 2000}
         for ours_sends in (True, False):
