@@ -49,6 +49,10 @@
     X(tcp_out_bytes) /* acknowledged */                                                            \
     X(tcp_timeouts)  /* retransmission timer fired */                                              \
     X(tcp_fast_retransmits)                                                                        \
+    X(tcp_loss_probes) /* of the tail, RFC 8985 */                                                 \
+    X(tcp_dsacks_in)   /* duplicates that peers report */                                          \
+    X(tcp_undos)       /* losses that were none */                                                 \
+    X(tcp_rack_none)   /* flights without records: all were in use */                              \
     X(tcp_recoveries)                                                                              \
     X(tcp_delayed_acks)                                                                            \
     X(tcp_duplicate_acks_in)                                                                       \

@@ -7,6 +7,7 @@
  *   tcp_receive     bytes that arrived: in order for the session, early ones
  *   tcp_window      how much the peer may send, sized by what the session consumes
  *   tcp_ecn         marks of congestion, both ways
+ *   tcp_recovery    losses: seen by time, probed for, repaired, and taken back when there were none
  *   tcp_output      which segment next, and its frame
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
  *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
@@ -29,6 +30,8 @@
 #include "engine/net/neighbour.h"
 #include "engine/net/rss.h"
 #include "engine/net/tcp_congestion.h"
+#include "engine/net/tcp_prr.h"
+#include "engine/net/tcp_rack.h"
 #include "engine/net/tcp_scoreboard.h"
 #include "engine/net/tcp_send_queue.h"
 #include "engine/net/tcp_table.h"
@@ -137,6 +140,8 @@ enum tcp_recovery {
 };
 
 enum tcp_timer {
+    TCP_TIMER_TAIL,       /* a probe for what was sent last; before RETRANSMIT, which it puts off */
+    TCP_TIMER_REORDER,    /* what is only late becomes lost */
     TCP_TIMER_RETRANSMIT, /* of data, SYN, FIN */
     TCP_TIMER_PROBE,      /* a closed window */
     TCP_TIMER_ACK,        /* a delayed acknowledgement */
@@ -169,7 +174,9 @@ struct tcp_conn {
     bool retransmit_head : 1; /* recovery: the first segment goes out, window or not */
     bool rtt_timing : 1;
     bool fin_acked : 1;
-    bool doomed : 1; /* freed at the end of the round */
+    bool doomed : 1;             /* freed at the end of the round */
+    bool tail_probed : 1;        /* a tail loss probe is under way */
+    bool tail_retransmitted : 1; /* and was no new data */
 
     bool ecn : 1;         /* agreed: marks are told and obeyed */
     bool ect : 1;         /* our data may be marked */
@@ -237,6 +244,12 @@ struct tcp_conn {
     struct trace_ring *trace; /* NULL: none yet */
     uint64_t bytes_received, bytes_acked;
     uint32_t segments_in, segments_out, segments_again;
+
+    /* Losses, and what is done about them. */
+    struct tcp_rack *rack; /* NULL: nothing is under way, no SACK, or there was none left */
+    struct tcp_rack_memory rack_memory;
+    struct tcp_prr prr;
+    uint32_t tail_end; /* snd_nxt after the tail loss probe */
 };
 
 static_assert(sizeof(struct tcp_conn) <= 1024, "100,000 idle connections must fit in 100 MiB");
@@ -282,6 +295,7 @@ struct tcp_queue { /* of entries by number */
 struct tcp {
     struct tcp_table table;
     struct slab conns, half_opens, time_waits;
+    struct slab racks;
     struct tcp_pieces *pieces;
     struct tcp_listener *listeners;
     struct list_node ready;   /* streams with events, stream.ready */
@@ -333,6 +347,24 @@ bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment);
 void tcp_window_arrives(struct tcp_conn *conn, const struct tcp_segment *segment);
 void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns);
 
+/* tcp_recovery.c */
+void tcp_rack_take(struct tcp_conn *conn);
+void tcp_rack_give(struct tcp_conn *conn);
+void tcp_recovery_sent(struct tcp_conn *conn, struct tcp_range range, bool again);
+void tcp_recovery_begin(struct tcp_conn *conn, uint32_t delivered);
+void tcp_recovery_end(struct tcp_conn *conn);
+/* With SACK, after all that an acknowledgement tells has been noted. advanced: snd_una has. */
+void tcp_recovery_acked(struct tcp_conn *conn, const struct tcp_segment *segment,
+                        uint32_t delivered, bool advanced);
+void tcp_recovery_reordered(struct tcp_conn *conn); /* the reordering window is over */
+void tcp_recovery_timed_out(struct tcp_conn *conn, bool everything);
+void tcp_duplicate_reported(struct tcp_conn *conn, struct tcp_range duplicate); /* D-SACK */
+uint32_t tcp_flight_size(const struct tcp_conn *conn); /* what a loss is measured by */
+void tcp_undo_keep(struct tcp_conn *conn);
+void tcp_undo_by_timestamp(struct tcp_conn *conn, const struct tcp_segment *segment);
+void tcp_tail_watch(struct tcp_conn *conn); /* (re)starts the timer of the tail loss probe */
+void tcp_tail_due(struct tcp_conn *conn);
+
 /* tcp_receive.c */
 /* The part of the payload that lies in the window is kept. segment->frame becomes NULL when it is. */
 void tcp_receive_payload(struct tcp_conn *conn, struct tcp_segment *segment);
@@ -377,7 +409,9 @@ void tcp_output_syn(struct tcp_conn *conn); /* SYN, or SYN,ACK in SYN_RECEIVED *
 void tcp_output_reset(struct tcp_conn *conn);
 void tcp_output_probe(struct tcp_conn *conn); /* one byte into a closed window */
 void tcp_output_keepalive(struct tcp_conn *conn);
-void tcp_output_template(struct tcp_conn *conn);  /* the header that frames begin with */
+void tcp_output_template(struct tcp_conn *conn); /* the header that frames begin with */
+/* The tail loss probe: new data, or what was sent last. False: there was nothing, or no buffers. */
+bool tcp_output_tail(struct tcp_conn *conn);
 uint32_t tcp_flight(const struct tcp_conn *conn); /* bytes under way, as far as we know */
 
 /* tcp_timer.c */

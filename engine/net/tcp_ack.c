@@ -49,36 +49,56 @@ static uint32_t rtt_read(struct tcp_conn *conn, const struct tcp_segment *segmen
     return 0;
 }
 
-/* Returns bytes that are news. Ranges at or below the cumulative acknowledgement are reports of
- * duplicates (RFC 2883). */
-static uint32_t sack_read(struct tcp_conn *conn, const struct tcp_segment *segment)
+/* The peer holds the range. *rtt_us: the shortest time that any of it took. */
+static void delivered_note(struct tcp_conn *conn, const struct tcp_segment *segment,
+                           struct tcp_range range, uint32_t *rtt_us)
+{
+    if (conn->rack == NULL) {
+        return;
+    }
+    const struct tcp_rack_now now = {.now_us = conn->stack->now_ns / 1000,
+                                     .has_echo = conn->timestamps && segment->has_timestamp,
+                                     .ts_offset = conn->ts_offset,
+                                     .ts_echo = segment->ts_echo};
+    uint32_t us = tcp_rack_delivered(conn->rack, &conn->rack_memory, &conn->sacked, range, &now);
+    *rtt_us = *rtt_us == 0 || (us != 0 && us < *rtt_us) ? us : *rtt_us;
+}
+
+/* RFC 2883 §4: the first range, when it is acknowledged already or lies in the second. */
+static bool duplicate_is_reported(const struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    const struct tcp_range *first = &segment->sacks[0], *second = first + 1;
+    if (segment->sack_count == 0 || !seq_before(first->begin, first->end) ||
+        seq_before(first->begin, conn->snd_una - conn->snd_wnd_max) ||
+        seq_before(conn->snd_max, first->end)) {
+        return false;
+    }
+    return seq_at_or_before(first->end, segment->ack) ||
+           (segment->sack_count > 1 && seq_at_or_before(second->begin, first->begin) &&
+            seq_at_or_before(first->end, second->end));
+}
+
+/* Returns bytes that are news. */
+static uint32_t sack_read(struct tcp_conn *conn, const struct tcp_segment *segment,
+                          uint32_t *rtt_us)
 {
     uint32_t news = 0;
-    for (unsigned i = 0; conn->sack && i < segment->sack_count; i++) {
+    if (!conn->sack) {
+        return 0;
+    }
+    bool duplicate = duplicate_is_reported(conn, segment);
+    for (unsigned i = duplicate ? 1 : 0; i < segment->sack_count; i++) {
         struct tcp_range range = segment->sacks[i];
         if (seq_before(segment->ack, range.begin) && seq_before(range.begin, range.end) &&
             seq_at_or_before(range.end, conn->snd_max)) {
+            delivered_note(conn, segment, range, rtt_us);
             news += tcp_scoreboard_add(&conn->sacked, range);
         }
     }
-    return news;
-}
-
-static void recovery_begin(struct tcp_conn *conn)
-{
-    struct tcp_congestion *congestion = &conn->congestion;
-    conn->stack->counters.tcp_fast_retransmits++;
-    congestion->ops->lost(congestion, conn->snd_max - conn->snd_una, conn->stack->now_ns);
-    conn->recovery = TCP_FAST_RECOVERY;
-    conn->recover = conn->snd_max;
-    conn->retransmitted_to = conn->snd_una;
-    conn->rescued_to = conn->snd_una;
-    conn->rtt_timing = false;
-    conn->retransmit_head = true;
-    congestion->cwnd = congestion->ssthresh;
-    if (!conn->sack) {
-        congestion->cwnd += TCP_DUPLICATE_THRESHOLD * conn->mss; /* RFC 5681 §3.2 step 3 */
+    if (duplicate) {
+        tcp_duplicate_reported(conn, segment->sacks[0]);
     }
+    return news;
 }
 
 /* After a timeout, duplicates of what was sent needlessly must not look like a loss: until all that
@@ -89,16 +109,18 @@ static bool may_recover(const struct tcp_conn *conn)
                       : seq_before(conn->recover, conn->snd_una);
 }
 
-static void duplicate_arrives(struct tcp_conn *conn)
+/* `delivered`: bytes that SACK tells anew. */
+static void duplicate_arrives(struct tcp_conn *conn, uint32_t delivered)
 {
     conn->stack->counters.tcp_duplicate_acks_in++;
     conn->duplicate_acks += conn->duplicate_acks < UINT8_MAX;
     switch ((enum tcp_recovery)conn->recovery) {
     case TCP_OPEN:
-        if (may_recover(conn) && (conn->duplicate_acks >= TCP_DUPLICATE_THRESHOLD ||
-                                  tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una,
-                                                             conn->mss) != conn->snd_una)) {
-            recovery_begin(conn);
+        if (conn->rack == NULL && may_recover(conn) &&
+            (conn->duplicate_acks >= TCP_DUPLICATE_THRESHOLD ||
+             tcp_scoreboard_lost_before(&conn->sacked, conn->snd_una, conn->mss) !=
+                 conn->snd_una)) {
+            tcp_recovery_begin(conn, delivered);
         }
         break;
     case TCP_FAST_RECOVERY:
@@ -110,21 +132,6 @@ static void duplicate_arrives(struct tcp_conn *conn)
         break;
     }
     tcp_output_wanted(conn);
-}
-
-static void recovery_end(struct tcp_conn *conn)
-{
-    struct tcp_congestion *congestion = &conn->congestion;
-    if (conn->recovery == TCP_FAST_RECOVERY) {
-        uint32_t flight = tcp_flight(conn);
-        uint32_t floor = (flight > conn->mss ? flight : conn->mss) + conn->mss;
-        congestion->cwnd = congestion->ssthresh;
-        if (!conn->sack && floor < congestion->cwnd) {
-            congestion->cwnd = floor; /* RFC 6582 §3.2 step 3: no burst */
-        }
-    }
-    conn->stack->counters.tcp_recoveries++;
-    conn->recovery = TCP_OPEN;
 }
 
 static void window_grow(struct tcp_conn *conn, uint32_t acked, uint32_t rtt_us)
@@ -147,7 +154,7 @@ static void window_grow(struct tcp_conn *conn, uint32_t acked, uint32_t rtt_us)
         break;
     case TCP_FAST_RECOVERY:
         if (!seq_before(conn->snd_una, conn->recover)) {
-            recovery_end(conn);
+            tcp_recovery_end(conn);
         } else if (!conn->sack) {
             /* A partial acknowledgement: the next hole is known. Deflate by what has left. */
             conn->retransmit_head = true;
@@ -159,7 +166,7 @@ static void window_grow(struct tcp_conn *conn, uint32_t acked, uint32_t rtt_us)
     case TCP_LOSS_RECOVERY:
         congestion->ops->acked(congestion, &ack);
         if (!seq_before(conn->snd_una, conn->recover)) {
-            recovery_end(conn);
+            tcp_recovery_end(conn);
         }
         break;
     }
@@ -176,12 +183,16 @@ static void tell_session(struct tcp_conn *conn, uint32_t bytes)
     }
 }
 
-static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
+/* rtt_us: the shortest time that anything took which this acknowledgement is the first to tell of;
+ * 0: none is known. */
+static void advance(struct tcp_conn *conn, const struct tcp_segment *segment, uint32_t rtt_us)
 {
     struct stack *stack = conn->stack;
     uint32_t acked = segment->ack - conn->snd_una;
     uint32_t bytes = acked < conn->queue.bytes ? acked : conn->queue.bytes;
-    uint32_t rtt_us = rtt_read(conn, segment);
+    uint32_t timed_us = rtt_read(conn, segment);
+    delivered_note(conn, segment, (struct tcp_range){conn->snd_una, segment->ack}, &rtt_us);
+    tcp_undo_by_timestamp(conn, segment);
     conn->fin_acked |= acked > bytes; /* what is acknowledged beyond the bytes is the FIN */
     tcp_send_queue_acked(&conn->queue, bytes);
     stack->counters.tcp_out_bytes += bytes;
@@ -192,10 +203,13 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment)
     if (conn->sacked.count > 0) {
         tcp_scoreboard_advance(&conn->sacked, conn->snd_una);
     }
+    if (conn->rack != NULL) {
+        tcp_rack_advance(conn->rack, conn->snd_una);
+    }
     conn->duplicate_acks = 0;
     conn->backoff = 0;
     conn->unanswered_ns = stack->now_ns;
-    window_grow(conn, acked, rtt_us);
+    window_grow(conn, acked, rtt_us == 0 ? timed_us : rtt_us);
     if (conn->snd_una == conn->snd_max) {
         tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);
     } else if (conn->due_ns[TCP_TIMER_RETRANSMIT] != WHEEL_NEVER) {
@@ -243,14 +257,22 @@ bool tcp_ack_arrives(struct tcp_conn *conn, const struct tcp_segment *segment)
     bool in_flight = conn->snd_nxt != conn->snd_una;
     tcp_ecn_ack(conn, segment);
     bool window_changed = window_read(conn, segment);
-    uint32_t news = sack_read(conn, segment);
-    if (segment->ack != conn->snd_una) {
-        advance(conn, segment);
-        return true;
+    uint32_t una = conn->snd_una, sacked = conn->sacked.sacked_bytes, rtt_us = 0;
+    uint32_t news = sack_read(conn, segment, &rtt_us);
+    bool advances = segment->ack != una;
+    if (advances) {
+        advance(conn, segment, rtt_us);
+    } else if (in_flight &&
+               (news > 0 || (!conn->sack && !window_changed && segment->payload_bytes == 0 &&
+                             (segment->flags & TCP_FIN) == 0))) {
+        duplicate_arrives(conn, news);
     }
-    if (in_flight && (news > 0 || (!conn->sack && !window_changed && segment->payload_bytes == 0 &&
-                                   (segment->flags & TCP_FIN) == 0))) {
-        duplicate_arrives(conn);
+    if (conn->sack) {
+        uint32_t delivered = conn->snd_una - una + conn->sacked.sacked_bytes - sacked;
+        tcp_recovery_acked(conn, segment, (int32_t)delivered > 0 ? delivered : 0, advances);
+    }
+    if (conn->rack != NULL && conn->snd_una == conn->snd_nxt) {
+        tcp_rack_give(conn); /* nothing is under way */
     }
     if (conn->snd_wnd == 0) {
         conn->unanswered_ns = conn->stack->now_ns; /* alive, only not reading */

@@ -72,7 +72,7 @@ static void reduce(struct tcp_conn *conn)
     conn->cwr = true;
     conn->ecn_recover = conn->snd_max;
     if (conn->recovery == TCP_OPEN) { /* else it has been done */
-        congestion->ops->lost(congestion, conn->snd_max - conn->snd_una, conn->stack->now_ns);
+        congestion->ops->lost(congestion, tcp_flight_size(conn), conn->stack->now_ns);
         congestion->cwnd = congestion->ssthresh;
     }
     if (++conn->ecn_marked >= MARKED_WINDOWS_MAX) {

@@ -59,6 +59,8 @@ int tcp_setup(struct stack *stack)
                                                    limits->time_wait_max);
     status = status < 0 ? status
                         : slab_open(&tcp->conns, sizeof(struct tcp_conn), limits->connection_max);
+    status = status < 0 ? status
+                        : slab_open(&tcp->racks, sizeof(struct tcp_rack), limits->connection_max);
     status = status < 0
                  ? status
                  : slab_open(&tcp->half_opens, sizeof(struct tcp_half_open), limits->half_open_max);
@@ -87,6 +89,7 @@ void tcp_close_all(struct stack *stack)
     eth_flush(stack);
     tcp_table_close(&tcp->table);
     slab_close(&tcp->conns);
+    slab_close(&tcp->racks);
     slab_close(&tcp->half_opens);
     slab_close(&tcp->time_waits);
     tcp_pieces_close(tcp->pieces);

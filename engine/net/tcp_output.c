@@ -22,10 +22,13 @@ static bool fin_pending(const struct tcp_conn *conn)
 uint32_t tcp_flight(const struct tcp_conn *conn)
 {
     uint32_t flight = conn->snd_nxt - conn->snd_una;
+    if (conn->rack != NULL && conn->rack->lost_count > 0) {
+        flight -= tcp_rack_lost_bytes(conn->rack, &conn->sacked);
+    }
     if (conn->sacked.count == 0) {
         return flight;
     }
-    if (conn->recovery == TCP_FAST_RECOVERY) {
+    if (conn->rack == NULL && conn->recovery == TCP_FAST_RECOVERY) {
         return tcp_scoreboard_pipe(&conn->sacked, conn->snd_una, conn->snd_max,
                                    conn->retransmitted_to, conn->mss);
     }
@@ -56,7 +59,12 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
     struct stack *stack = conn->stack;
     uint32_t end = departure->seq + departure->bytes + ((departure->flags & TCP_FIN) != 0);
     bool idle = conn->snd_nxt == conn->snd_una && conn->snd_max == conn->snd_una;
-    if (seq_before(departure->seq, conn->snd_max)) {
+    bool again = seq_before(departure->seq, conn->snd_max);
+    if (conn->sack && conn->rack == NULL && conn->recovery == TCP_OPEN &&
+        conn->snd_nxt == conn->snd_una) {
+        tcp_rack_take(conn);
+    }
+    if (again) {
         stack->counters.tcp_retransmitted_segments++;
         conn->rtt_timing = false; /* Karn */
     } else if (!conn->rtt_timing) {
@@ -64,8 +72,8 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
         conn->rtt_seq = end;
         conn->rtt_start_ns = stack->now_ns;
     }
-    if (departure->seq == conn->snd_nxt) {
-        conn->snd_nxt = end;
+    if (seq_at_or_before(departure->seq, conn->snd_nxt)) {
+        conn->snd_nxt = seq_max(conn->snd_nxt, end);
     }
     conn->snd_max = seq_max(conn->snd_max, end);
     conn->fin_sent |= (departure->flags & TCP_FIN) != 0;
@@ -76,6 +84,10 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
     tcp_timer_clear(conn, TCP_TIMER_PROBE);
     if (conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER) {
         tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
+    }
+    tcp_recovery_sent(conn, (struct tcp_range){departure->seq, end}, again);
+    if (!again) {
+        tcp_tail_watch(conn);
     }
 }
 
@@ -183,6 +195,24 @@ static bool departure_of_recovery(struct tcp_conn *conn, struct tcp_departure *d
     return false;
 }
 
+/* What has its time behind it, as soon as the congestion window has room. */
+static bool departure_of_lost(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    struct tcp_range lost;
+    if (!tcp_rack_first_lost(conn->rack, &conn->sacked, &lost)) {
+        return departure_of_next(conn, departure);
+    }
+    uint32_t max = segment_max(conn), end = seq_min(lost.end, data_end(conn));
+    uint32_t left = seq_before(lost.begin, end) ? end - lost.begin : 0;
+    *departure = (struct tcp_departure){.seq = lost.begin, .bytes = left < max ? left : max};
+    uint32_t flight = tcp_flight(conn);
+    if (flight > 0 && flight + departure->bytes > conn->congestion.cwnd) {
+        conn->window_limited = true;
+        return false;
+    }
+    return true;
+}
+
 static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departure)
 {
     if (conn->fin_acked) {
@@ -197,7 +227,10 @@ static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departur
         return true;
     }
     conn->retransmit_head = false;
-    if (conn->recovery == TCP_FAST_RECOVERY && conn->sack) {
+    if (conn->rack != NULL && conn->rack->lost_count > 0) {
+        return departure_of_lost(conn, departure);
+    }
+    if (conn->rack == NULL && conn->recovery == TCP_FAST_RECOVERY && conn->sack) {
         return departure_of_recovery(conn, departure);
     }
     return departure_of_next(conn, departure);
@@ -258,6 +291,26 @@ void tcp_output(struct tcp_conn *conn)
     if (conn->ack_now) {
         tcp_output_ack(conn);
     }
+}
+
+bool tcp_output_tail(struct tcp_conn *conn)
+{
+    uint32_t data = conn->queue.bytes, max = segment_max(conn);
+    uint32_t sent = conn->snd_nxt - conn->snd_una;
+    struct tcp_departure departure = {.seq = conn->snd_nxt};
+    if (!eth_has_room(conn->stack) || conn->fin_acked) {
+        return false;
+    }
+    if (sent < data && sent < conn->snd_wnd) {
+        uint32_t left = data - sent, usable = conn->snd_wnd - sent;
+        departure.bytes = left < max ? left : max;
+        departure.bytes = departure.bytes < usable ? departure.bytes : usable;
+    } else {
+        uint32_t end = sent < data ? sent : data; /* without the FIN, which goes with it */
+        departure.bytes = end < max ? end : max;
+        departure.seq = conn->snd_una + end - departure.bytes;
+    }
+    return depart(conn, &departure);
 }
 
 static void send_empty(struct tcp_conn *conn, uint32_t seq)

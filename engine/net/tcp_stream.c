@@ -107,6 +107,7 @@ void tcp_conn_end(struct tcp_conn *conn, int error)
     wheel_disarm(stack->wheel, &conn->timer);
     list_remove(&conn->output);
     tcp_send_queue_clear(&conn->queue);
+    tcp_rack_give(conn);
     tcp_window_close(conn);
     conn->stream.error = error;
     if (conn->released) {

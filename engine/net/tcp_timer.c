@@ -55,7 +55,8 @@ static void syn_again(struct tcp_conn *conn)
     tcp_output_syn(conn);
 }
 
-/* RFC 6298 §5, RFC 5681 §3.1: everything after snd_una is sent again, from one segment on. */
+/* RFC 6298 §5, RFC 5681 §3.1: everything after snd_una is sent again, from one segment on; with
+ * records, what they say is lost. */
 static void retransmit(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
@@ -68,18 +69,24 @@ static void retransmit(struct tcp_conn *conn)
     }
     stack->counters.tcp_timeouts++;
     if (conn->backoff == 0) {
-        uint32_t flight = conn->snd_max - conn->snd_una; /* FlightSize of RFC 5681, sacked or not */
-        conn->congestion.ops->timed_out(&conn->congestion, flight, stack->now_ns);
+        tcp_undo_keep(conn);
+        conn->congestion.ops->timed_out(&conn->congestion, tcp_flight_size(conn), stack->now_ns);
     }
     if (conn->backoff == BLACK_HOLE_BACKOFF && conn->mss > TCP_MSS_DEFAULT) {
         conn->mss = TCP_MSS_DEFAULT; /* RFC 2923 §2.1: where ICMP is filtered */
     }
-    if (tcp_scoreboard_hole(&conn->sacked, conn->snd_una) != conn->snd_una || conn->backoff > 0) {
+    bool everything =
+        tcp_scoreboard_hole(&conn->sacked, conn->snd_una) != conn->snd_una || conn->backoff > 0;
+    if (everything) {
         tcp_scoreboard_clear(&conn->sacked); /* RFC 2018 §8: the peer may have dropped them */
     }
     conn->recovery = TCP_LOSS_RECOVERY;
     conn->recover = conn->snd_max;
-    conn->snd_nxt = conn->snd_una;
+    if (conn->rack != NULL) {
+        tcp_recovery_timed_out(conn, everything);
+    } else {
+        conn->snd_nxt = conn->snd_una;
+    }
     conn->duplicate_acks = 0;
     conn->rtt_timing = false;
     conn->backoff += conn->backoff < UINT8_MAX;
@@ -166,6 +173,12 @@ static void state_over(struct tcp_conn *conn)
 static void due(struct tcp_conn *conn, enum tcp_timer timer)
 {
     switch (timer) {
+    case TCP_TIMER_TAIL:
+        tcp_tail_due(conn);
+        break;
+    case TCP_TIMER_REORDER:
+        tcp_recovery_reordered(conn);
+        break;
     case TCP_TIMER_RETRANSMIT:
         retransmit(conn);
         break;

@@ -402,9 +402,12 @@ static void a_timeout_sends_all_again_from_one_segment_on(void **state)
     uint32_t una = conn->snd_una;
     write_bytes(5 * conn->mss);
     assert_int_equal(count_segments(), 5);
-    net_peer_wait(&peer, 1100 * MS_NS);
+    net_peer_wait(&peer, 1100 * MS_NS); /* a probe of the tail */
+    assert_int_equal(net_peer_expect(&peer, TCP_ACK | TCP_PSH).seq, una + 4u * conn->mss);
+    net_peer_wait(&peer, 1000 * MS_NS);
     assert_int_equal(count_segments(), 1);
     assert_int_equal(conn->congestion.cwnd, conn->mss);
+    net_peer_wait(&peer, 50 * MS_NS);
     acknowledge(una + conn->mss, 65535, 0, 0);
     assert_int_equal(count_segments(), 2);
     acknowledge(una + 5u * conn->mss, 65535, 0, 0); /* it had them all */
