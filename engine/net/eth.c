@@ -1,3 +1,4 @@
+#include "engine/net/ipv6.h"
 #include "engine/net/stack_private.h"
 
 #define PREFETCH_AHEAD 4u
@@ -93,7 +94,10 @@ static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_s
     if (to_us && eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
         return ipv4_input(stack, frame, segment);
     }
-    /* IPv6 and VLAN tags will be told apart here. */
+    bool to_group = eth->dst_addr.addr_bytes[0] == 0x33 && eth->dst_addr.addr_bytes[1] == 0x33;
+    if (stack->ipv6 && (to_us || to_group) && eth->ether_type == htons(RTE_ETHER_TYPE_IPV6)) {
+        return ipv6_input(stack, frame, to_group, segment);
+    }
     if (eth->ether_type == htons(RTE_ETHER_TYPE_ARP) &&
         (to_us || rte_is_broadcast_ether_addr(&eth->dst_addr))) {
         neighbour_arp_input(stack, frame);
@@ -130,8 +134,8 @@ unsigned eth_receive(struct stack *stack)
         if (frame_read(stack, frames[i], segment)) {
             tcp_table_prefetch(&stack->tcp.table, segment->hash);
             if (stack->rss.mode == RSS_CLAIMED &&
-                (frames[i]->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0) {
-                observe_hash(stack, frames[i], &segment->tuple);
+                (segment->frame->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0) {
+                observe_hash(stack, segment->frame, &segment->tuple);
             }
             segment_count++;
         }

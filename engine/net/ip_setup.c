@@ -59,6 +59,7 @@ static int addresses_add(struct stack *stack, const struct stack_settings *setti
             return -EINVAL;
         }
         bool local = ip_address_is_link_local(&address);
+        stack->link_local = local ? stack->own.count - 1 : stack->link_local;
         ipv6 |= !ip_address_is_ipv4(&address);
         link_local |= local;
         if (connected_add(stack, &address, local ? LINK_LOCAL_BITS : length) < 0) {
@@ -70,6 +71,7 @@ static int addresses_add(struct stack *stack, const struct stack_settings *setti
         return 0;
     }
     struct ip_address local = link_local_of(stack->port->facts.mac);
+    stack->link_local = stack->own.count;
     int status = own_address_add(stack, &local, 64);
     return status < 0 ? status : connected_add(stack, &local, LINK_LOCAL_BITS);
 }
@@ -124,5 +126,16 @@ int ip_setup(struct stack *stack, const struct stack_settings *settings)
         return -EINVAL;
     }
     stack->mtu6 = stack->mtu;
+    const struct route default_of_ipv6 = {.origin = ROUTE_STATIC};
+    switch (settings->routers) {
+    case STACK_ROUTERS_FOR_WANT:
+        stack->router.listens = routes_same(&stack->routes, &default_of_ipv6) == NULL;
+        break;
+    case STACK_ROUTERS_HEARD:
+        stack->router.listens = true;
+        break;
+    case STACK_ROUTERS_IGNORED:
+        break;
+    }
     return status;
 }

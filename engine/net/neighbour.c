@@ -5,6 +5,7 @@
 #define ASK_TRIES 3u              /* unanswered, for one that was never known */
 #define AGE_NS (60 * SECOND_NS)   /* then it is asked again, and used meanwhile */
 #define AGED_TRIES 5u             /* unanswered: forgotten */
+#define UNICAST_TRIES 3u          /* the first of these: RFC 4861 §7.3.3, RFC 1122 §2.3.2.1 */
 #define FAILED_NS (3 * SECOND_NS) /* then the next packet asks again */
 
 static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
@@ -74,21 +75,17 @@ static void arp_send(struct stack *stack, uint16_t operation, const struct ip_ad
     eth_send(stack, frame);
 }
 
-void neighbours_announce(struct stack *stack)
+void neighbour_announce(struct stack *stack, const struct ip_address *own)
 {
-    for (uint32_t i = 0; i < stack->own.count; i++) {
-        const struct ip_address *own = &stack->own.list[i].address;
-        if (ip_address_is_ipv4(own)) {
-            arp_send(stack, RTE_ARP_OP_REQUEST, own, broadcast, own);
-        }
-    }
+    arp_send(stack, RTE_ARP_OP_REQUEST, own, broadcast, own);
 }
 
 static struct neighbour *find(struct stack *stack, const struct ip_address *address,
                               struct neighbour **set)
 {
-    const uint64_t word = address->words[3];
-    uint64_t hash = siphash(&stack->tcp.table.key, &word, 1);
+    const uint64_t words[2] = {(uint64_t)address->words[0] << 32 | address->words[1],
+                               (uint64_t)address->words[2] << 32 | address->words[3]};
+    uint64_t hash = siphash(&stack->tcp.table.key, words, 2);
     *set = stack->neighbours.sets[hash % NEIGHBOUR_SETS];
     for (unsigned i = 0; i < NEIGHBOUR_WAYS; i++) {
         struct neighbour *entry = &(*set)[i];
@@ -107,6 +104,7 @@ static void forget(struct stack *stack, struct neighbour *entry)
     entry->tries = 0;
     entry->confirmed_ns = 0;
     entry->asked_ns = 0;
+    entry->unproven = false;
 }
 
 struct neighbour *neighbour_of(struct stack *stack, const struct ip_address *address)
@@ -137,9 +135,15 @@ static void ask(struct stack *stack, struct neighbour *entry)
         ip_route(stack, &entry->address, &way) < 0) {
         return;
     }
+    bool where_it_was = entry->state == NEIGHBOUR_KNOWN && entry->tries < UNICAST_TRIES;
     entry->asked_ns = stack->now_ns;
     entry->tries++;
-    arp_send(stack, RTE_ARP_OP_REQUEST, &way.source, broadcast, &entry->address);
+    if (ip_address_is_ipv4(&entry->address)) {
+        arp_send(stack, RTE_ARP_OP_REQUEST, &way.source, where_it_was ? entry->mac : broadcast,
+                 &entry->address);
+    } else {
+        nd_solicit(stack, &entry->address, where_it_was ? entry->mac : NULL);
+    }
 }
 
 static void ask_until_answered(struct stack *stack, struct neighbour *entry)
@@ -184,7 +188,7 @@ static void send_known(struct stack *stack, const struct neighbour *entry, struc
 void neighbour_send(struct stack *stack, struct neighbour *entry, struct rte_mbuf *frame)
 {
     if (entry->state == NEIGHBOUR_KNOWN) {
-        if (stack->now_ns - entry->confirmed_ns > AGE_NS) {
+        if (entry->unproven || stack->now_ns - entry->confirmed_ns > AGE_NS) {
             if (entry->tries >= AGED_TRIES) {
                 ask_until_answered(stack, entry);
             } else {
@@ -213,11 +217,12 @@ void neighbour_send(struct stack *stack, struct neighbour *entry, struct rte_mbu
 
 static void heard(struct stack *stack, struct neighbour *entry, const uint8_t mac[6])
 {
-    memcpy(entry->mac, mac, 6);
+    memmove(entry->mac, mac, 6); /* it may be its own */
     list_remove(&entry->node);
     entry->state = NEIGHBOUR_KNOWN;
     entry->confirmed_ns = stack->now_ns;
     entry->tries = 0;
+    entry->unproven = false;
     for (unsigned i = 0; i < entry->waiting_count; i++) {
         send_known(stack, entry, entry->waiting[i]);
     }
@@ -230,6 +235,64 @@ void neighbour_learn(struct stack *stack, const struct ip_address *address, cons
     if (ip_is_on_link(stack, address) && !ip_is_ours(stack, address)) {
         heard(stack, neighbour_of(stack, address), mac);
     }
+}
+
+static void share(struct stack *stack, const struct ip_address *ip, const uint8_t mac[6])
+{
+    struct endpoint address;
+    if (stack->share_neighbour != NULL) {
+        endpoint_of_ip_address(&address, ip, 0);
+        stack->share_neighbour(stack->owner, &address, mac);
+    }
+}
+
+void neighbour_solicited(struct stack *stack, const struct ip_address *address,
+                         const uint8_t mac[6])
+{
+    struct neighbour *set, *entry = find(stack, address, &set);
+    if (entry != NULL && entry->state == NEIGHBOUR_KNOWN && memcmp(entry->mac, mac, 6) == 0) {
+        return;
+    }
+    entry = entry != NULL ? entry : neighbour_of(stack, address);
+    heard(stack, entry, mac);
+    entry->unproven = true;
+    share(stack, address, mac);
+}
+
+void neighbour_advertised(struct stack *stack, const struct ip_address *address, const uint8_t *mac,
+                          unsigned flags)
+{
+    struct neighbour *set, *entry = find(stack, address, &set);
+    if (entry == NULL) {
+        return;
+    }
+    if (entry->state != NEIGHBOUR_KNOWN) {
+        if (mac != NULL) {
+            heard(stack, entry, mac);
+            entry->unproven = (flags & NEIGHBOUR_CONFIRMS) == 0;
+            share(stack, address, mac);
+        }
+        return;
+    }
+    bool moved = mac != NULL && memcmp(entry->mac, mac, 6) != 0;
+    if (moved && (flags & NEIGHBOUR_OVERRIDES) == 0) {
+        entry->unproven = true; /* is it still where we think? */
+        return;
+    }
+    if (moved) {
+        memcpy(entry->mac, mac, 6);
+        entry->unproven = true;
+        share(stack, address, mac);
+    }
+    if ((flags & NEIGHBOUR_CONFIRMS) != 0) {
+        heard(stack, entry, entry->mac);
+    }
+}
+
+bool neighbour_has_failed(struct stack *stack, const struct ip_address *address)
+{
+    struct neighbour *set, *entry = find(stack, address, &set);
+    return entry != NULL && entry->state == NEIGHBOUR_FAILED && entry->asked_ns != 0;
 }
 
 static bool is_host_mac(const uint8_t mac[6])
@@ -273,10 +336,8 @@ static void arp_read(struct stack *stack, const struct rte_arp_hdr *arp)
     if (sender.words[3] != 0 && (entry != NULL || (request && to_us))) {
         bool news = entry == NULL || entry->state != NEIGHBOUR_KNOWN;
         heard(stack, entry != NULL ? entry : neighbour_of(stack, &sender), mac);
-        if (news && stack->share_neighbour != NULL) {
-            struct endpoint address;
-            endpoint_of_ip_address(&address, &sender, 0);
-            stack->share_neighbour(stack->owner, &address, mac);
+        if (news) {
+            share(stack, &sender, mac);
         }
     }
     if (request && to_us) {

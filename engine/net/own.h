@@ -22,8 +22,9 @@ enum own_state { OWN_TENTATIVE, OWN_PREFERRED, OWN_DUPLICATE };
 
 struct own_address {
     struct ip_address address;
-    uint8_t length; /* of its network's prefix, in 128 bits */
-    uint8_t state;  /* enum own_state */
+    uint64_t asked_ns; /* whether anybody has it */
+    uint8_t length;    /* of its network's prefix, in 128 bits */
+    uint8_t state;     /* enum own_state */
 };
 
 struct own {

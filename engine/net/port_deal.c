@@ -6,6 +6,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -52,7 +53,8 @@ static void wake(struct deal_shard *to)
     }
 }
 
-/* ARP reply, or ICMPv6 neighbour advertisement: answers that any shard may be waiting for. */
+/* ARP replies and neighbour advertisements are answers that any shard may be waiting for; what all
+ * nodes are told (routers, listener queries) and who else wants an address concerns each. */
 static bool concerns_all(const uint8_t *frame, uint32_t bytes)
 {
     uint32_t at = 12;
@@ -68,8 +70,13 @@ static bool concerns_all(const uint8_t *frame, uint32_t bytes)
     if (type == ETHERTYPE_ARP) {
         return bytes >= at + 8 && frame[at + 6] == 0 && frame[at + 7] == 2;
     }
-    return type == ETHERTYPE_IPV6 && bytes > at + 40 && frame[at + 6] == 58 &&
-           frame[at + 40] == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+    static const uint8_t all_nodes[6] = {0x33, 0x33, 0, 0, 0, 1}, unspecified[16];
+    if (type != ETHERTYPE_IPV6 || bytes <= at + 40) {
+        return false;
+    }
+    return memcmp(frame, all_nodes, sizeof(all_nodes)) == 0 ||
+           (frame[at + 6] == 58 && (frame[at + 40] == ICMPV6_NEIGHBOUR_ADVERTISEMENT ||
+                                    memcmp(frame + at + 8, unspecified, 16) == 0));
 }
 
 static void hand_to(struct port_deal *self, uint16_t from, uint16_t to, struct rte_mbuf *frame)

@@ -105,6 +105,9 @@ static void stack_close(struct network *network)
     tcp_close_all(stack);
     trace_close(&stack->trace);
     neighbours_close(stack);
+    nd_claim_close(stack);
+    nd_router_close(stack);
+    mld_close(stack);
     while (stack->leaving_count > 0) {
         rte_pktmbuf_free(stack->leaving[--stack->leaving_count]);
     }
@@ -181,7 +184,9 @@ int stack_open(struct network **network, const struct stack_settings *settings)
         stack_close(&stack->network);
         return status;
     }
-    neighbours_announce(stack);
+    nd_router_open(stack);
+    mld_open(stack);
+    nd_claim_open(stack);
     eth_flush(stack);
     *network = &stack->network;
     return 0;

@@ -5,8 +5,8 @@
  * Where a frame or a neighbour concerns another shard, the hooks of the settings say so; what they
  * do with it (a message between shards) is the owner's business.
  *
- * Behind it: eth (frames in and out), neighbour (ARP), ip, ipv4, icmp, tcp_* (a file for each
- * part). Each address that is configured is answered for; there is no forwarding.
+ * Behind it: eth (frames in and out), neighbour (ARP), nd, mld, ip, ipv4, ipv6, icmp, icmp6,
+ * tcp_* (a file for each part). Each address that is configured is answered for; there is no forwarding.
  */
 #pragma once
 #include "engine/core/endpoint.h"
@@ -50,6 +50,12 @@ enum stack_ecn {                   /* RFC 3168 */
                  STACK_ECN_OFF,
 };
 
+enum stack_routers { /* whose advertisements tell of gateways, prefixes and the MTU */
+                     STACK_ROUTERS_FOR_WANT, /* when no gateway of IPv6 is given */
+                     STACK_ROUTERS_HEARD,
+                     STACK_ROUTERS_IGNORED,
+};
+
 struct stack_route {
     struct network_prefix to;
     struct endpoint via; /* a neighbour */
@@ -72,6 +78,7 @@ struct stack_settings {
     struct endpoint gateway, gateway6;
     const struct stack_route *routes; /* copied */
     uint32_t route_count;
+    enum stack_routers routers;
     bool skips_dad; /* IPv6 addresses are used at once: nobody else can have them */
     uint16_t mtu;   /* 0: the port's */
     enum stack_ecn ecn;

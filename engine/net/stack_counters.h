@@ -18,8 +18,15 @@
     X(frames_out_no_buffer) /* no mbuf to build it in */                                           \
     X(arp_in)                                                                                      \
     X(arp_out)                                                                                     \
-    X(arp_refused)         /* malformed, or nothing that a sane host says */                       \
-    X(arp_conflicts)       /* another host claims our address */                                   \
+    X(arp_refused)   /* malformed, or nothing that a sane host says */                             \
+    X(arp_conflicts) /* another host claims our address */                                         \
+    X(nd_in)                                                                                       \
+    X(nd_refused)   /* malformed, from beyond the link, or a redirect */                           \
+    X(nd_conflicts) /* another host has or wants our IPv6 address */                               \
+    X(nd_out_solicitations)                                                                        \
+    X(nd_out_advertisements)                                                                       \
+    X(nd_router_advertisements)                                                                    \
+    X(mld_out_reports)                                                                             \
     X(arp_unresolved_lost) /* packets for hosts that do not answer */                              \
     X(ip_in_receives)                                                                              \
     X(ip_in_header_errors)                                                                         \

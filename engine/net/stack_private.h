@@ -4,16 +4,19 @@
  *   stack     opening, the round
  *   eth       frames to and from the port
  *   neighbour Ethernet addresses of neighbours
+ *   nd, mld   what IPv6 hosts, routers and switches tell each other
  *   own       our addresses
  *   route     networks and gateways
  *   ip        the way out, for both families
- *   ipv4      which packets are for us
- *   icmp      echo, and errors in both directions
+ *   ipv4, ipv6     which packets are for us
+ *   icmp, icmp6    echo, and errors in both directions
  */
 #pragma once
 #include "engine/core/check.h"
 #include "engine/core/limits.h"
 #include "engine/net/ip.h"
+#include "engine/net/mld.h"
+#include "engine/net/nd.h"
 #include "engine/net/own.h"
 #include "engine/net/route.h"
 #include "engine/net/stack.h"
@@ -55,6 +58,10 @@ struct stack {
     struct own own;
     bool ipv6; /* one of them is */
     bool skips_dad;
+    uint32_t link_local; /* index of its address; any when there is no IPv6 */
+    struct nd_claim claim;
+    struct nd_router router;
+    struct mld mld;
     struct routes routes;
     struct siphash_key flow_key; /* of flow labels: RFC 6437 */
     struct neighbours neighbours;

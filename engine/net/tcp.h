@@ -71,8 +71,9 @@ enum tcp_ecn { /* the last two bits of the IP traffic class: RFC 3168 §5 */
 
 #define TCP_SACKS_MAX 4u
 #define TCP_HEADER_BYTES 20u
-#define TCP_TIMESTAMP_BYTES 12u   /* of options, with padding */
-#define TCP_MSS_DEFAULT 536u      /* RFC 9293 §3.7.1 */
+#define TCP_TIMESTAMP_BYTES 12u /* of options, with padding */
+#define TCP_MSS_DEFAULT 536u    /* of a peer that names none: RFC 9293 §3.7.1 */
+#define TCP_MSS_DEFAULT_IPV6 1220u
 #define TCP_RTO_LOST_SYN_MS 3000u /* RFC 6298 §5.7: for what follows a handshake that lost a SYN */
 #define TCP_MSS_MIN 64u /* a peer's smaller wish is not granted: one byte a frame is an attack */
 #define TCP_SCALE_NONE 0xffu
@@ -476,6 +477,10 @@ void tcp_unlisten(struct network *network, struct listener *listener);
 int tcp_connect(struct network *network, const struct connect_request *request,
                 struct stream **stream);
 struct tcp_listener *tcp_listener_find(struct stack *stack, const struct tcp_tuple *tuple);
+static inline uint16_t tcp_mss_default(const struct ip_address *peer)
+{
+    return ip_address_is_ipv4(peer) ? TCP_MSS_DEFAULT : TCP_MSS_DEFAULT_IPV6;
+}
 /* The largest payload that fits the link to a peer; what we say in a SYN. */
 uint16_t tcp_mss_of_link(const struct stack *stack, const struct ip_address *peer);
 /* The tuple as it stands in what arrives. */

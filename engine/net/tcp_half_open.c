@@ -163,7 +163,7 @@ static uint32_t first_number(struct stack *stack, const struct tcp_segment *segm
 void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
 {
     struct ip_way way;
-    uint16_t mss = segment->mss == 0 ? TCP_MSS_DEFAULT : segment->mss;
+    uint16_t mss = segment->mss == 0 ? tcp_mss_default(&segment->tuple.remote) : segment->mss;
     if (stack->tcp.conns.used >= stack->limits.connection_max ||
         ip_route(stack, &segment->tuple.remote, &way) < 0) {
         stack->counters.tcp_half_open_drops++;

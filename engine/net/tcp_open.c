@@ -249,7 +249,7 @@ static uint32_t payload_max(const struct stack *stack, const struct ip_address *
 void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed)
 {
     struct stack *stack = conn->stack;
-    uint32_t mss = agreed->mss == 0 ? TCP_MSS_DEFAULT : agreed->mss;
+    uint32_t mss = agreed->mss == 0 ? tcp_mss_default(&conn->tuple.remote) : agreed->mss;
     mss = mss > TCP_MSS_MIN ? mss : TCP_MSS_MIN;
     uint32_t max = payload_max(stack, &conn->tuple.remote);
     mss = mss < max ? mss : max;

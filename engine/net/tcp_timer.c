@@ -45,8 +45,7 @@ static bool gave_up(struct tcp_conn *conn)
 
 static void syn_again(struct tcp_conn *conn)
 {
-    if (conn->neighbour->state == NEIGHBOUR_FAILED &&
-        ip_address_equal(&conn->neighbour->address, &conn->next_hop)) {
+    if (neighbour_has_failed(conn->stack, &conn->next_hop)) {
         conn->stack->counters.tcp_attempt_fails++;
         tcp_conn_end(conn, -EHOSTUNREACH);
         return;

@@ -26,24 +26,28 @@ struct endpoint net_endpoint(const char *text)
 void net_pair_open(struct net_pair *pair, const struct net_pair_settings *settings,
                    struct rte_mempool *const pools[2])
 {
-    static const char *const own[2] = {"10.0.0.1/24", "10.0.0.2/24"};
+    static const char *const own[2][2] = {{"10.0.0.1/24", "fd00::1/64"},
+                                          {"10.0.0.2/24", "fd00::2/64"}};
     net_world_open(&pair->world, settings->seed);
     net_link_open(&pair->link, &pair->world, settings->seed, pools[0], pools[1]);
     pair->link.faults = settings->faults;
     for (unsigned side = 0; side < 2; side++) {
         struct net_host *host = &pair->hosts[side];
-        struct network_prefix address;
+        struct network_prefix addresses[2];
         pair->link.ports[side].port.facts.tx_segments = settings->tx_segments[side];
         pair->link.ports[side].port.facts.mtu = settings->mtu == 0 ? 1500 : settings->mtu;
         host->pool = pools[side];
         host->wheel = wheel_open(pair->world.now_ns);
-        check(network_prefix_parse(&address, slice_text(own[side])) == 0);
+        for (unsigned i = 0; i < 2; i++) {
+            check(network_prefix_parse(&addresses[i], slice_text(own[side][i])) == 0);
+        }
         const struct stack_settings stack = {.port = &pair->link.ports[side].port,
                                              .world = &pair->world.world,
                                              .wheel = host->wheel,
                                              .pool = host->pool,
-                                             .addresses = &address,
-                                             .address_count = 1,
+                                             .addresses = addresses,
+                                             .address_count = settings->ipv6 ? 2 : 1,
+                                             .skips_dad = true,
                                              .limits = settings->limits[side]};
         check(stack_open(&host->network, &stack) == 0);
     }

@@ -27,6 +27,7 @@ struct net_pair_settings {
     struct net_faults faults;
     bool tx_segments[2];
     uint16_t mtu; /* 0: 1500 */
+    bool ipv6;    /* fd00::1/64 and fd00::2/64 too */
     struct stack_limits limits[2];
 };
 

@@ -1,0 +1,284 @@
+#include "engine/net/ipv6.h"
+#include "engine/net/icmp6.h"
+#include "engine/net/nd.h"
+#include "engine/net/stack_private.h"
+
+#define EXTENSIONS_MAX 6u /* headers of one packet */
+#define EXTENSION_BYTES_MAX 256u
+#define OPTIONS_MAX 8u /* of one header, padding not counted: RFC 8504 §5.3 */
+#define OPTION_PAD1 0
+#define OPTION_PADN 1
+
+/* A walk along the headers of a frame in one piece. */
+struct walk {
+    struct stack *stack;
+    struct rte_mbuf *frame;
+    uint32_t at;      /* of the header that is looked at */
+    uint32_t next_at; /* of the byte that names it */
+    uint8_t next;     /* its name */
+};
+
+enum verdict {
+    WALK_ON,
+    WALK_END, /* at something that is no extension header */
+    WALK_DROP,
+};
+
+static const uint8_t *bytes_at(const struct walk *walk, uint32_t at)
+{
+    return rte_pktmbuf_mtod_offset(walk->frame, const uint8_t *, at);
+}
+
+static enum verdict refuse(struct walk *walk, uint8_t code, uint32_t pointer)
+{
+    walk->stack->counters.ip_in_header_errors++;
+    icmp6_send_parameter_problem(walk->stack, walk->frame, code, pointer - ETH_BYTES);
+    return WALK_DROP;
+}
+
+static enum verdict drop(struct walk *walk)
+{
+    walk->stack->counters.ip_in_header_errors++;
+    return WALK_DROP;
+}
+
+static bool sent_to_group(const struct walk *walk)
+{
+    return ((const struct rte_ipv6_hdr *)bytes_at(walk, ETH_BYTES))->dst_addr[0] == 0xff;
+}
+
+/* RFC 8200 §4.2: what to do with an option that we do not know, which is each. */
+static enum verdict option_refuse(struct walk *walk, uint32_t at)
+{
+    switch (*bytes_at(walk, at) >> 6) {
+    case 0:
+        return WALK_ON;
+    case 1:
+        return drop(walk);
+    case 2:
+        return refuse(walk, ICMP6_UNKNOWN_OPTION, at);
+    default:
+        return sent_to_group(walk) ? drop(walk) : refuse(walk, ICMP6_UNKNOWN_OPTION, at);
+    }
+}
+
+static enum verdict options_read(struct walk *walk, uint32_t bytes)
+{
+    uint32_t at = walk->at + 2, end = walk->at + bytes, count = 0;
+    while (at < end) {
+        const uint8_t *option = bytes_at(walk, at);
+        if (option[0] == OPTION_PAD1) {
+            at++;
+            continue;
+        }
+        if (at + 2 > end || at + 2 + option[1] > end) {
+            return refuse(walk, ICMP6_WRONG_FIELD, at);
+        }
+        enum verdict verdict = WALK_ON;
+        if (option[0] != OPTION_PADN) {
+            verdict = ++count > OPTIONS_MAX ? drop(walk) : option_refuse(walk, at);
+        }
+        if (verdict != WALK_ON) {
+            return verdict;
+        }
+        at += 2u + option[1];
+    }
+    return WALK_ON;
+}
+
+/* Of a packet that is no fragment any more. */
+static enum verdict fragment_read(struct walk *walk)
+{
+    const struct rte_ipv6_fragment_ext *fragment =
+        (const struct rte_ipv6_fragment_ext *)bytes_at(walk, walk->at);
+    if ((fragment->frag_data & htons(0xfff9)) == 0) {
+        return WALK_ON; /* atomic: RFC 6946 */
+    }
+    walk->stack->counters.ip_in_fragments++;
+    return WALK_DROP;
+}
+
+/* One header. */
+static enum verdict extension_read(struct walk *walk)
+{
+    if (walk->next != IPPROTO_HOPOPTS && walk->next != IPPROTO_DSTOPTS &&
+        walk->next != IPPROTO_ROUTING && walk->next != IPPROTO_FRAGMENT) {
+        return WALK_END;
+    }
+    if (walk->at + 8 > walk->frame->data_len) {
+        return drop(walk);
+    }
+    const uint8_t *header = bytes_at(walk, walk->at);
+    bool fragment = walk->next == IPPROTO_FRAGMENT;
+    uint32_t bytes = fragment ? 8 : 8u + header[1] * 8u;
+    if (walk->at + bytes > walk->frame->data_len ||
+        walk->at + bytes > ETH_BYTES + IPV6_BYTES + EXTENSION_BYTES_MAX) {
+        return drop(walk);
+    }
+    enum verdict verdict = WALK_ON;
+    switch (walk->next) {
+    case IPPROTO_HOPOPTS:
+        verdict = walk->at == ETH_BYTES + IPV6_BYTES
+                      ? options_read(walk, bytes)
+                      : refuse(walk, ICMP6_UNKNOWN_HEADER, walk->next_at);
+        break;
+    case IPPROTO_DSTOPTS:
+        verdict = options_read(walk, bytes);
+        break;
+    case IPPROTO_ROUTING: /* used up, or a way that nobody shall send us: RFC 5095 */
+        verdict = header[3] == 0 ? WALK_ON : refuse(walk, ICMP6_WRONG_FIELD, walk->at + 2);
+        break;
+    default:
+        verdict = fragment_read(walk);
+        break;
+    }
+    if (verdict == WALK_ON) {
+        walk->next = header[0];
+        walk->next_at = walk->at;
+        walk->at += bytes;
+    }
+    return verdict;
+}
+
+/* Cuts out what lies between fixed header and payload. */
+static void extensions_cut(struct walk *walk)
+{
+    uint32_t bytes = walk->at - ETH_BYTES - IPV6_BYTES;
+    uint8_t *begin = rte_pktmbuf_mtod(walk->frame, uint8_t *);
+    memmove(begin + bytes, begin, ETH_BYTES + IPV6_BYTES);
+    rte_pktmbuf_adj(walk->frame, (uint16_t)bytes);
+    struct rte_ipv6_hdr *ip =
+        rte_pktmbuf_mtod_offset(walk->frame, struct rte_ipv6_hdr *, ETH_BYTES);
+    ip->proto = walk->next;
+    ip->payload_len = htons((uint16_t)(walk->frame->pkt_len - ETH_BYTES - IPV6_BYTES));
+}
+
+/* True: the payload's protocol is *protocol. False: nothing more to do with it. */
+static bool extensions_read(struct stack *stack, struct rte_mbuf **frame, uint8_t *protocol)
+{
+    struct walk walk = {.stack = stack,
+                        .frame = *frame,
+                        .at = ETH_BYTES + IPV6_BYTES,
+                        .next_at = ETH_BYTES + offsetof(struct rte_ipv6_hdr, proto),
+                        .next = *protocol};
+    if (rte_pktmbuf_linearize(*frame) != 0) {
+        drop(&walk);
+        return false;
+    }
+    enum verdict verdict = extension_read(&walk);
+    for (unsigned count = 1; verdict == WALK_ON; count++) {
+        verdict = count == EXTENSIONS_MAX ? drop(&walk) : extension_read(&walk);
+    }
+    if (verdict == WALK_END && walk.at > ETH_BYTES + IPV6_BYTES) {
+        walk.frame = *frame = eth_writable(stack, *frame);
+        if (walk.frame == NULL) {
+            return false;
+        }
+        extensions_cut(&walk);
+    }
+    *protocol = walk.next;
+    return verdict == WALK_END;
+}
+
+/* Length and version; cuts off what the Ethernet frame was padded with. */
+static bool header_right(struct rte_mbuf *frame)
+{
+    if (frame->data_len < ETH_BYTES + IPV6_BYTES) {
+        return false;
+    }
+    const struct rte_ipv6_hdr *ip =
+        rte_pktmbuf_mtod_offset(frame, const struct rte_ipv6_hdr *, ETH_BYTES);
+    uint32_t total = ETH_BYTES + IPV6_BYTES + ntohs(ip->payload_len);
+    if (ntohl(ip->vtc_flow) >> 28 != 6 || frame->pkt_len < total) {
+        return false;
+    }
+    uint32_t padding = frame->pkt_len - total;
+    return padding == 0 || rte_pktmbuf_trim(frame, (uint16_t)padding) == 0;
+}
+
+/* Mapped addresses never stand in a packet (RFC 4291 §2.5.5.2), and would be taken for IPv4. */
+static bool addresses_right(const struct stack *stack, const struct rte_ipv6_hdr *ip, bool to_group)
+{
+    struct ip_address from = ip_address_of_ipv6(ip->src_addr);
+    struct ip_address to = ip_address_of_ipv6(ip->dst_addr);
+    if (ip_address_is_ipv4(&from) || ip_address_is_ipv4(&to) || ip_address_is_multicast(&from)) {
+        return false;
+    }
+    return ip_address_is_multicast(&to) ? to_group && nd_is_member(stack, &to)
+                                        : !to_group && ip_is_ours(stack, &to);
+}
+
+/* ICMPv6 judges by itself where a message may come from: an address that is being claimed, for
+ * one, by its other owner. */
+static bool source_right(const struct stack *stack, const struct rte_ipv6_hdr *ip, uint8_t protocol)
+{
+    struct ip_address from = ip_address_of_ipv6(ip->src_addr);
+    return protocol == IPPROTO_ICMPV6 ||
+           (ip_may_come_from(stack, &from) && ip->dst_addr[0] != 0xff);
+}
+
+/* True: a TCP segment. The frame is given. */
+static bool dispatch(struct stack *stack, struct rte_mbuf *frame, uint8_t protocol,
+                     struct tcp_segment *segment)
+{
+    switch (protocol) {
+    case IPPROTO_TCP:
+        if (tcp_segment_read(stack, segment, frame, ETH_BYTES)) {
+            return true;
+        }
+        break;
+    case IPPROTO_ICMPV6:
+        icmp6_input(stack, frame);
+        return false;
+    case IPPROTO_UDP:
+        stack->counters.udp_no_ports++;
+        icmp6_send_port_unreachable(stack, frame);
+        break;
+    case IPPROTO_NONE:
+        break;
+    default:
+        stack->counters.ip_in_unknown_protocols++;
+        icmp6_send_parameter_problem(stack, frame, ICMP6_UNKNOWN_HEADER,
+                                     offsetof(struct rte_ipv6_hdr, proto));
+        break;
+    }
+    rte_pktmbuf_free(frame);
+    return false;
+}
+
+static const struct rte_ipv6_hdr *header_of(const struct rte_mbuf *frame)
+{
+    return rte_pktmbuf_mtod_offset(frame, const struct rte_ipv6_hdr *, ETH_BYTES);
+}
+
+static bool has_extensions(uint8_t protocol)
+{
+    return protocol != IPPROTO_TCP && protocol != IPPROTO_ICMPV6 && protocol != IPPROTO_UDP;
+}
+
+bool ipv6_input(struct stack *stack, struct rte_mbuf *frame, bool to_group,
+                struct tcp_segment *segment)
+{
+    stack->counters.ip_in_receives++;
+    if (!header_right(frame)) {
+        stack->counters.ip_in_header_errors++;
+        rte_pktmbuf_free(frame);
+        return false;
+    }
+    uint8_t protocol = header_of(frame)->proto;
+    if (!addresses_right(stack, header_of(frame), to_group)) {
+        stack->counters.ip_in_address_errors++;
+        rte_pktmbuf_free(frame);
+        return false;
+    }
+    if (has_extensions(protocol) && !extensions_read(stack, &frame, &protocol)) {
+        rte_pktmbuf_free(frame);
+        return false;
+    }
+    if (!source_right(stack, header_of(frame), protocol)) {
+        stack->counters.ip_in_address_errors++;
+        rte_pktmbuf_free(frame);
+        return false;
+    }
+    return dispatch(stack, frame, protocol, segment);
+}
