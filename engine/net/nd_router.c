@@ -84,7 +84,7 @@ void nd_router_close(struct stack *stack)
 
 void nd_router_begin(struct stack *stack)
 {
-    if (stack->router.listens && stack->queue == 0) {
+    if (stack->ipv6 && stack->router.listens && stack->queue == 0) {
         solicit(stack);
     }
 }

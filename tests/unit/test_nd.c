@@ -634,6 +634,19 @@ static void static_routes_lead_to_their_gateways(void **state)
     assert_int_equal(net_lone_try(&lone, both, &settings), -EINVAL);
 }
 
+static void a_stack_without_ipv6_says_nothing_of_it(void **state)
+{
+    (void)state;
+    static const char *const ipv4[] = {"10.0.0.1/24", NULL};
+    net_lone_open(&lone, ipv4, NULL);
+    net_lone_wait(&lone, 20 * SECOND_NS);
+    assert_int_equal(net_lone_take(&lone, frame), 42); /* its announcement by ARP */
+    assert_int_equal(lone.count, 0);
+    ping("ff02::1");
+    assert_int_equal(lone.stack->counters.frames_not_ours, 2);
+    net_lone_close(&lone);
+}
+
 static void senseless_addresses_are_refused(void **state)
 {
     (void)state;
@@ -669,6 +682,7 @@ int main(void)
         cmocka_unit_test(only_routers_of_the_link_are_heard_and_only_when_wanted),
         cmocka_unit_test(a_router_floods_nothing),
         cmocka_unit_test(static_routes_lead_to_their_gateways),
+        cmocka_unit_test(a_stack_without_ipv6_says_nothing_of_it),
         cmocka_unit_test(senseless_addresses_are_refused),
     };
     return cmocka_run_group_tests(tests, net_lone_set_up, net_lone_tear_down);
