@@ -22,6 +22,7 @@ struct bench {
     struct source *source; /* NULL: only the sink */
     struct sink *sink;     /* NULL: only the source */
     struct asker *asker;
+    struct flood flood;
     struct answerer *answerer;
     uint64_t begun_ns, now_ns;
     uint64_t sink_first_ns, sink_last_ns; /* of the first and the last message */
@@ -89,6 +90,13 @@ static int bench_open(struct bench *bench)
     }
     cpu_choose(options->cpu); /* after the EAL, which sets its own mind on one */
     options->source.memory = options->exchange.memory = carrier_memory(&bench->carrier);
+    if (options->flood.kind != FLOOD_NONE) {
+        options->flood.to = options->exchange.at;
+        options->flood.port = bench->carrier.port;
+        options->flood.pool = bench->carrier.pool;
+        options->flood.world = &bench->world;
+        flood_open(&bench->flood, &options->flood);
+    }
     if (options->part == BENCH_ASK) {
         return asker_open(&bench->asker, bench->carrier.network, &bench->world, &options->exchange);
     }
@@ -160,12 +168,15 @@ static bool loop_wants_more(const struct bench *bench)
            (double)(bench->now_ns - last_ns) / 1e9 < idle_limit_s;
 }
 
-static bool exchange_wants_more(const struct bench *bench)
+static bool exchange_wants_more(struct bench *bench)
 {
     if (stop_asked) {
         return false;
     }
     if (bench->asker != NULL) {
+        if (bench->options.flood.kind != FLOOD_NONE) {
+            flood_round(&bench->flood, bench->now_ns);
+        }
         return asker_round(bench->asker, bench->now_ns);
     }
     double limit_s = bench->options.sink_seconds;
@@ -275,6 +286,10 @@ static bool exchange_tell(const struct bench *bench, struct report *report)
         report_number(report, "gbit_per_s",
                       (double)counters->measured_bytes * 8 / 1e9 / measured_s);
         report_latency(report, "exchange_us", asker_latency(bench->asker));
+    }
+    if (bench->options.flood.kind != FLOOD_NONE) {
+        report_count(report, "flooded", bench->flood.sent);
+        report_count(report, "flood_lost", bench->flood.lost);
     }
     return counters->failed == 0 && counters->connections > 0;
 }

@@ -1,6 +1,7 @@
 #include "bench/options.h"
 #include <fcntl.h>
 #include <getopt.h>
+#include <rte_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,6 +30,10 @@ static const char usage[] =
     "        --received FILE: what came, a line each\n"
     "ask     --kind chat|brief|bulk (chat)  --request BYTES (64)  --reply BYTES (64)  "
     "--connections N  --seconds S  --warmup S\n"
+    "        --flood syn|ack|rst|fin  --flood-rate N (1000000 a second)  --flood-mac MAC: beside "
+    "it, "
+    "over a port, to the\n"
+    "        target with this MAC\n"
     "answer  --kind, --request, --reply as the asker has them  --seconds S\n"
     "all     --json: one object instead of a table  --cpu N\n"
     "        --io-uring: kernel sockets as the relay drives them, instead of epoll\n"
@@ -65,6 +70,9 @@ enum option_code {
     OPTION_KIND,
     OPTION_REQUEST,
     OPTION_REPLY,
+    OPTION_FLOOD,
+    OPTION_FLOOD_RATE,
+    OPTION_FLOOD_MAC,
     OPTION_IO_URING,
     OPTION_JSON,
     OPTION_CPU,
@@ -99,6 +107,9 @@ static const struct option table[] = {
     {"kind", required_argument, NULL, OPTION_KIND},
     {"request", required_argument, NULL, OPTION_REQUEST},
     {"reply", required_argument, NULL, OPTION_REPLY},
+    {"flood", required_argument, NULL, OPTION_FLOOD},
+    {"flood-rate", required_argument, NULL, OPTION_FLOOD_RATE},
+    {"flood-mac", required_argument, NULL, OPTION_FLOOD_MAC},
     {"io-uring", no_argument, NULL, OPTION_IO_URING},
     {"json", no_argument, NULL, OPTION_JSON},
     {"cpu", required_argument, NULL, OPTION_CPU},
@@ -240,6 +251,39 @@ static enum exchange_kind kind(const char *text)
     wrong("chat, brief or bulk is wanted", text);
 }
 
+static enum flood_kind flood_kind(const char *text)
+{
+    static const char *const names[] = {
+        [FLOOD_SYN] = "syn", [FLOOD_ACK] = "ack", [FLOOD_RST] = "rst", [FLOOD_FIN] = "fin"};
+    for (unsigned i = FLOOD_SYN; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (enum flood_kind)i;
+        }
+    }
+    wrong("syn, ack, rst or fin is wanted", text);
+}
+
+static bool parse_flood(struct flood_settings *flood, int code, const char *value)
+{
+    struct rte_ether_addr mac;
+    switch (code) {
+    case OPTION_FLOOD:
+        flood->kind = flood_kind(value);
+        return true;
+    case OPTION_FLOOD_RATE:
+        flood->per_s = (uint32_t)number(value, 1, 100000000);
+        return true;
+    case OPTION_FLOOD_MAC:
+        if (rte_ether_unformat_addr(value, &mac) < 0) {
+            wrong("an Ethernet address is wanted, such as 02:00:00:00:00:01", value);
+        }
+        memcpy(flood->mac, mac.addr_bytes, sizeof(flood->mac));
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool parse_exchange(struct exchange_settings *exchange, int code, const char *value)
 {
     switch (code) {
@@ -367,6 +411,9 @@ static void judge(const struct options *options)
     if (carrier->dpdk && (carrier->port == NULL || carrier->address.length == 0)) {
         wrong("dpdk needs both", "--port and --address");
     }
+    if (options->flood.kind != FLOOD_NONE && (!carrier->dpdk || options->part != BENCH_ASK)) {
+        wrong("only of ask over dpdk", "--flood");
+    }
     if (carrier->dpdk && carrier->uring) {
         wrong("one of two", "--io-uring and --port");
     }
@@ -393,6 +440,7 @@ void options_parse(struct options *options, int argc, char **argv)
                    .stall_s = 60,
                    .acked_fd = -1},
         .sink = {.received_fd = -1},
+        .flood = {.per_s = 1000000},
         .exchange = {.request_bytes = 64, .reply_bytes = 64},
         .cpu = -1,
     };
@@ -402,6 +450,7 @@ void options_parse(struct options *options, int argc, char **argv)
     for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (!parse_source(&options->source, code, optarg) &&
             !parse_exchange(&options->exchange, code, optarg) &&
+            !parse_flood(&options->flood, code, optarg) &&
             !parse_carrier(&options->carrier, code, optarg)) {
             parse_sink_or_both(options, code, optarg);
         }

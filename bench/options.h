@@ -3,6 +3,7 @@
  */
 #pragma once
 #include "bench/exchange.h"
+#include "bench/flood.h"
 #include "bench/sink.h"
 #include "bench/source.h"
 #include <stdbool.h>
@@ -33,6 +34,7 @@ struct options {
     struct source_settings source;
     struct sink_settings sink;
     struct exchange_settings exchange;
+    struct flood_settings flood; /* of an asker over dpdk */
     struct carrier_options carrier;
     uint64_t sink_count; /* stop after so many messages; 0: no bound */
     double sink_seconds; /* stop after; 0: no bound */
