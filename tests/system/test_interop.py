@@ -15,7 +15,8 @@ from harness import BUILD, sanitizer_environment
 
 BENCH = os.path.join(BUILD, "tubepost-bench")
 BYTES = int(os.environ.get("TUBEPOST_INTEROP_BYTES", str(8 << 20)))
-OURS, LINUX = "198.51.100.1", "198.51.100.2"
+ADDRESSES = {"ipv4": ("198.51.100.1", "198.51.100.2", 24), "ipv6": ("2001:db8::1", "2001:db8::2", 64)}
+OURS = ADDRESSES["ipv4"][0]
 
 
 def run(*words, **more):
@@ -25,10 +26,11 @@ def run(*words, **more):
 class Wire:
     """ours:a0 ═ a1:middle:b1 ═ b0:linux, joined by lossy_wire; direct: ours:a0 ═ b0:linux."""
 
-    def __init__(self, test, mtu=1500, sysctls=(), faults=None, congestion=None):
+    def __init__(self, test, mtu=1500, sysctls=(), faults=None, congestion=None, family="ipv4"):
         name = f"interop-{os.getpid()}"
         self.ours, self.middle, self.linux = (f"{name}-{part}" for part in ("ours", "wire", "linux"))
         self.test, self.mtu = test, mtu
+        self.our_address, self.linux_address, self.prefix = ADDRESSES[family]
         spaces = [self.ours, self.linux] + ([self.middle] if faults is not None else [])
         for space in spaces:
             run("ip", "netns", "add", space)
@@ -41,9 +43,9 @@ class Wire:
             self.pair(self.ours, "a0", self.middle, "a1", mtu)
             self.pair(self.middle, "b1", self.linux, "b0", mtu)
         self.inside(self.ours, "sysctl", "-qw", "net.ipv6.conf.a0.disable_ipv6=1")
-        run("ip", "-n", self.linux, "address", "add", f"{LINUX}/24", "dev", "b0")
+        run("ip", "-n", self.linux, "address", "add", f"{self.linux_address}/{self.prefix}", "dev", "b0")
         if congestion is not None:  # by the route: the setting of a namespace takes only what the machine allows to everybody
-            run("ip", "-n", self.linux, "route", "replace", "198.51.100.0/24", "dev", "b0", "src", LINUX, "congctl", congestion)
+            run("ip", "-n", self.linux, "route", "replace", "198.51.100.0/24", "dev", "b0", "src", self.linux_address, "congctl", congestion)
         for setting in sysctls:
             self.inside(self.linux, "sysctl", "-qw", setting)
         if faults is not None:
@@ -85,8 +87,8 @@ class Interop(unittest.TestCase):
     def bench(self, space, *words):
         return self.start(["ip", "netns", "exec", space, BENCH, *words, "--json"])
 
-    def port(self, driver):
-        words = ["--port", f"{driver.split(',')[0]}0", "--address", f"{OURS}/24"]
+    def port(self, driver, wire):
+        words = ["--port", f"{driver.split(',')[0]}0", "--address", f"{wire.our_address}/{wire.prefix}"]
         vdev = f"--vdev={driver.split(',')[0]}0,iface=a0" + "".join(f",{word}" for word in driver.split(",")[1:])
         for word in ("--no-huge", "-m512", "--no-pci", f"--file-prefix=interop{os.getpid()}", vdev):
             words += ["--eal", word]
@@ -107,15 +109,16 @@ class Interop(unittest.TestCase):
         count = max(BYTES // size, 4)
         sends = ["--count", str(count), "--connections", "8", "--size", str(size), "--pace", "deep", "--stall", "100"]
         takes = ["--count", str(count), "--seconds", "200"]
-        port = [*self.port(driver), "--mtu", str(wire.mtu)]
+        port = [*self.port(driver, wire), "--mtu", str(wire.mtu)]
+        ours, linux = (f"[{address}]" if ":" in address else address for address in (wire.our_address, wire.linux_address))
         if ours_sends:
-            sink = self.bench(wire.linux, "sink", "--listen", f"{LINUX}:2525", *takes)
-            self.wait_for_listener(wire.linux, LINUX, 2525)
-            source = self.bench(wire.ours, "source", "--to", f"{LINUX}:2525", *sends, *port)
+            sink = self.bench(wire.linux, "sink", "--listen", f"{linux}:2525", *takes)
+            self.wait_for_listener(wire.linux, wire.linux_address, 2525)
+            source = self.bench(wire.ours, "source", "--to", f"{linux}:2525", *sends, *port)
         else:
-            sink = self.bench(wire.ours, "sink", "--listen", f"{OURS}:2525", *takes, *port)
-            self.wait_for_listener(wire.linux, OURS, 2525)
-            source = self.bench(wire.linux, "source", "--to", f"{OURS}:2525", *sends)
+            sink = self.bench(wire.ours, "sink", "--listen", f"{ours}:2525", *takes, *port)
+            self.wait_for_listener(wire.linux, wire.our_address, 2525)
+            source = self.bench(wire.linux, "source", "--to", f"{ours}:2525", *sends)
         sent, taken = self.report(source), self.report(sink)
         self.assertEqual((sent["acknowledged"], sent["connections_lost"]), (count, 0), sent)
         self.assertEqual((taken["proven"], taken["damaged"], taken["deliveries_missing"], taken["deliveries_repeated"]),
@@ -150,7 +153,12 @@ class Interop(unittest.TestCase):
                 self.both_ways(congestion=name)
 
     def test_mtu_1280(self):
-        self.both_ways(mtu=1280)
+        for family in ADDRESSES:
+            with self.subTest(family=family):
+                self.both_ways(mtu=1280, family=family)
+
+    def test_over_ipv6(self):
+        self.both_ways(family="ipv6")
 
     def test_mtu_9000(self):
         self.both_ways(driver="net_af_packet,blocksz=16384,framesz=16384,framecnt=256", mtu=9000)
@@ -161,7 +169,7 @@ class Interop(unittest.TestCase):
     def test_who_was_killed_leaves_no_peer_hanging(self):
         """kill -9, then a new start on the same address: what the peer sends on its old connection is answered by RST."""
         wire = Wire(self)
-        answer = ["answer", "--listen", f"{OURS}:2525", "--seconds", "100", *self.port("net_af_packet")]
+        answer = ["answer", "--listen", f"{OURS}:2525", "--seconds", "100", *self.port("net_af_packet", wire)]
         first = self.bench(wire.ours, *answer)
         self.wait_for_listener(wire.linux, OURS, 2525)
         talk = (f"import socket, sys\ns = socket.create_connection(({OURS!r}, 2525), 5); s.settimeout(30)\n"
