@@ -222,13 +222,16 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment, ui
     }
 }
 
-/* RFC 9293 §3.10.7.4: only newer segments change the window. Returns true when it has changed. */
+/* RFC 9293 §3.10.7.4: only newer segments change the window. What acknowledges news is newer too,
+ * though its bytes are sent again: the window counts from there, and the one before would reach
+ * further than the peer has offered. Returns true when it has changed. */
 static bool window_read(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
     uint32_t window = (uint32_t)segment->window << (segment->window_plain ? 0 : conn->snd_scale);
     uint32_t before = conn->snd_wnd;
-    if (seq_before(segment->seq, conn->snd_wl1) ||
-        (segment->seq == conn->snd_wl1 && seq_before(segment->ack, conn->snd_wl2))) {
+    if (!seq_before(conn->snd_una, segment->ack) &&
+        (seq_before(segment->seq, conn->snd_wl1) ||
+         (segment->seq == conn->snd_wl1 && seq_before(segment->ack, conn->snd_wl2)))) {
         return false;
     }
     conn->snd_wl1 = segment->seq;

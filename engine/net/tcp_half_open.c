@@ -245,6 +245,8 @@ static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_se
     if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && segment->seq == entry->irs) {
         entry->ect &= tcp_ecn_syn_asks(stack, segment); /* RFC 3168 §6.1.1: it has given up */
         syn_ack_send(stack, entry, entry_timestamp(stack, entry)); /* ours was lost */
+        queue_leave(stack, index); /* the client must have the time to answer this one too */
+        queue_join(stack, index);
         return true;
     }
     if ((segment->flags & TCP_SYN) != 0 || !in_window) {
@@ -254,10 +256,35 @@ static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_se
     return (segment->flags & TCP_ACK) == 0;
 }
 
+/* Does it answer a cookie that was sent lately? */
+static bool cookie_read(struct stack *stack, const struct tcp_segment *segment,
+                        struct tcp_half_open *entry)
+{
+    if (stack->tcp.cookie_sent_ns == 0 ||
+        stack->now_ns - stack->tcp.cookie_sent_ns > COOKIES_FOR_NS) {
+        return false;
+    }
+    bool right = tcp_cookie_check(stack, segment, entry);
+    stack->counters.tcp_syn_cookies_failed += !right;
+    return right;
+}
+
+static struct tcp_conn *cookie_promote(struct stack *stack, const struct tcp_half_open *entry,
+                                       const struct tcp_segment *segment)
+{
+    stack->counters.tcp_syn_cookies_received++;
+    struct tcp_conn *conn = promote(stack, entry, segment);
+    if (conn != NULL) {
+        tcp_table_add(&stack->tcp.table, conn->hash, TCP_CONN, conn->index);
+        conn->in_table = true;
+    }
+    return conn;
+}
+
 struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
                                        const struct tcp_segment *segment)
 {
-    struct tcp_half_open *entry = entry_at(stack, index);
+    struct tcp_half_open *entry = entry_at(stack, index), cookie;
     if (not_the_ack(stack, index, segment)) {
         return NULL;
     }
@@ -266,12 +293,17 @@ struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
         stack->counters.tcp_paws_refused++;
         return NULL;
     }
-    if (segment->ack != entry->iss + 1) {
+    if (tcp_listener_find(stack, &entry->tuple) == NULL) { /* it has stopped listening */
+        entry_forget(stack, index);
         tcp_reply_reset(stack, segment);
         return NULL;
     }
-    if (tcp_listener_find(stack, &entry->tuple) == NULL) { /* it has stopped listening */
-        entry_forget(stack, index);
+    if (segment->ack != entry->iss + 1) {
+        /* A SYN of it may have come before there was room for the entry. */
+        if (cookie_read(stack, segment, &cookie)) {
+            entry_forget(stack, index);
+            return cookie_promote(stack, &cookie, segment);
+        }
         tcp_reply_reset(stack, segment);
         return NULL;
     }
@@ -290,19 +322,5 @@ struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
 struct tcp_conn *tcp_cookie_arrives(struct stack *stack, const struct tcp_segment *segment)
 {
     struct tcp_half_open entry;
-    if (stack->tcp.cookie_sent_ns == 0 ||
-        stack->now_ns - stack->tcp.cookie_sent_ns > COOKIES_FOR_NS) {
-        return NULL;
-    }
-    if (!tcp_cookie_check(stack, segment, &entry)) {
-        stack->counters.tcp_syn_cookies_failed++;
-        return NULL;
-    }
-    stack->counters.tcp_syn_cookies_received++;
-    struct tcp_conn *conn = promote(stack, &entry, segment);
-    if (conn != NULL) {
-        tcp_table_add(&stack->tcp.table, conn->hash, TCP_CONN, conn->index);
-        conn->in_table = true;
-    }
-    return conn;
+    return cookie_read(stack, segment, &entry) ? cookie_promote(stack, &entry, segment) : NULL;
 }

@@ -455,7 +455,8 @@ static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
         tcp_half_open_syn(stack, segment);
         return;
     }
-    if (kind == TCP_ACK && listener != NULL) {
+    /* The answer to a cookie may bring all that the client has to say, its FIN too. */
+    if ((kind & (TCP_SYN | TCP_ACK)) == TCP_ACK && listener != NULL) {
         struct tcp_conn *conn = tcp_cookie_arrives(stack, segment);
         if (conn != NULL) {
             tcp_conn_segment(conn, segment);

@@ -186,10 +186,13 @@ static bool departure_of_recovery(struct tcp_conn *conn, struct tcp_departure *d
         departure_of_hole(conn, hole, departure);
         return true;
     }
+    /* Only what was sent before: the hole may lie behind all of it, where the window has its say. */
     if (seq_before(conn->rescued_to, conn->snd_una) && conn->queue.bytes > 0 &&
-        seq_before(from, conn->recover)) {
+        seq_before(from, conn->recover) && seq_before(hole, conn->snd_max)) {
+        uint32_t sent = conn->snd_max - hole;
         conn->rescued_to = conn->recover;
-        departure_of_hole(conn, tcp_scoreboard_hole(&conn->sacked, from), departure);
+        departure_of_hole(conn, hole, departure);
+        departure->bytes = departure->bytes < sent ? departure->bytes : sent;
         return departure->bytes > 0;
     }
     return false;
