@@ -50,6 +50,7 @@ BENCH_SOURCES := $(wildcard bench/*.c)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
+SIM_SOURCES := $(wildcard tests/sim/*.c) tests/unit/net_link.c tests/unit/net_pair.c
 
 WIRE_PLUGIN_SOURCES := $(filter-out tests/wire/wire_script%.c tests/wire/wire_run%.c,$(wildcard tests/wire/wire_*.c))
 WIRE_RUN_SOURCES := $(filter-out tests/wire/wire_plugin%.c,$(wildcard tests/wire/*.c))
@@ -62,7 +63,7 @@ PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
   $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
 
-.PHONY: all run test unit bench bench-net lint fuzz install print-flags clean help
+.PHONY: all run test unit sim bench bench-net lint fuzz install print-flags clean help
 .SECONDARY:
 all: $(PROGRAMS)
 
@@ -111,13 +112,24 @@ $(B)/tests/wire/run: $(WIRE_RUN_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+$(B)/tests/sim/sim: $(SIM_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 unit: $(UNIT_TESTS)
 	@tests/run --build $(B) unit
+
+# SCENARIO: streams. SEED: the first of them; SEEDS: how many.
+SCENARIO ?= streams
+SEED ?= 1
+SEEDS ?= 1000
+sim: $(B)/tests/sim/sim
+	@$(B)/tests/sim/sim --scenario $(SCENARIO) --seed $(SEED) --seeds $(SEEDS)
 
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS) $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
+test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
 	@tests/run --build $(B) all
 
