@@ -130,7 +130,8 @@ static void numbers_check(struct sim_host *host, const struct tcp_conn *conn)
     judge(seq_at_or_before(conn->snd_nxt, conn->snd_max));
     judge(conn->snd_max - conn->snd_una <= conn->queue.bytes + 1);
     judge(seq_at_or_before(conn->rcv_nxt, conn->rcv_edge) || conn->state == TCP_SYN_SENT);
-    judge(conn->congestion.cwnd > 0 || conn->state == TCP_SYN_SENT);
+    /* In recovery it is what may be sent now, and that may be nothing (RFC 6937 §3). */
+    judge(conn->congestion.cwnd > 0 || conn->state == TCP_SYN_SENT || conn->recovery != TCP_OPEN);
     judge(conn->queue.bytes <= STREAM_QUEUED_BYTES_MAX + (1u << 20));
 }
 

@@ -23,6 +23,14 @@ static unsigned count_segments(void)
     return count;
 }
 
+static void nothing_ends_behind(uint32_t edge)
+{
+    struct net_segment segment;
+    while (net_peer_take(&peer, &segment)) {
+        assert_true(seq_at_or_before(segment.seq + segment.size, edge));
+    }
+}
+
 /* The window of the newest segment was kept while an older one moved its left edge: what it let go
  * then reached further than the peer had ever said. */
 static void the_window_is_that_of_the_segment_which_acknowledges_news(void **state)
@@ -64,15 +72,16 @@ static void nothing_new_is_sent_in_the_place_of_a_rescue(void **state)
     ack.ack = una;
     ack.ranges[0] = (struct tcp_range){una + 2 * mss, una + 5 * mss};
     ack.range_count = 1;
-    net_peer_send(&peer, &ack);
-    assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una);
-    net_peer_send(&peer, &ack);
-    assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una + mss);
+    for (unsigned i = 0; i < 3; i++) { /* both holes are filled */
+        net_peer_send(&peer, &ack);
+        nothing_ends_behind(una + 5 * mss);
+    }
     ack.ack = una + mss; /* the window still ends where it did */
     ack.window = (uint16_t)((4 * mss >> conn->snd_scale) + 1);
     net_peer_send(&peer, &ack);
-    net_peer_expect_none(&peer);
-    net_peer_forget(&peer);
+    nothing_ends_behind(una + 5 * mss);
+    net_peer_wait(&peer, 2000 * MS_NS);
+    nothing_ends_behind(una + 5 * mss);
     net_peer_close(&peer);
 }
 
