@@ -10,6 +10,7 @@
 #define LOOKS 4u /* for a silent ring, at a time */
 #define STARVED_NS (10 * MS_NS)
 #define KEPT_A_SECOND 8u
+#define COLD __attribute__((cold, noinline)) /* so that the usual way saves no registers */
 
 int trace_open(struct trace *trace)
 {
@@ -33,33 +34,57 @@ static uint64_t tick_of(const struct stack *stack)
 
 /* ---- writing ---- */
 
-static inline void store(struct trace_ring *ring, enum trace_kind kind, uint32_t middle,
-                         uint32_t value)
+static inline void store(struct trace_ring *ring, uint32_t head, uint32_t value)
 {
-    ring->records[ring->next] = (uint64_t)value << 32 | middle << 8 | kind;
-    ring->next = ring->next + 1 == TRACE_RECORDS ? 0 : ring->next + 1;
+    struct trace_record *next = ring->next;
+    *next = (struct trace_record){head, value};
+    ring->next = next + 1 == ring->records + TRACE_RECORDS ? ring->records : next + 1;
+}
+
+/* More time than a record can say: returns what is left of it. */
+static COLD uint32_t put_gap(struct trace_ring *ring, uint64_t delta)
+{
+    uint64_t gap = delta >> GAP_SHIFT;
+    store(ring, TRACE_GAP, gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX);
+    return delta & ((1u << GAP_SHIFT) - 1);
+}
+
+static inline uint32_t time_passed(struct trace_ring *ring, const struct stack *stack)
+{
+    uint64_t tick = tick_of(stack), delta = tick - ring->tick;
+    ring->tick = tick;
+    return __builtin_expect(delta > DELTA_MAX, 0) ? put_gap(ring, delta) : (uint32_t)delta;
 }
 
 static inline void put(struct trace_ring *ring, const struct stack *stack, enum trace_kind kind,
                        uint32_t value)
 {
-    uint64_t tick = tick_of(stack), delta = tick - ring->tick;
-    if (__builtin_expect(delta > DELTA_MAX, 0)) {
-        uint64_t gap = delta >> GAP_SHIFT;
-        store(ring, TRACE_GAP, 0, gap < UINT32_MAX ? (uint32_t)gap : UINT32_MAX);
-        delta &= (1u << GAP_SHIFT) - 1;
-    }
-    ring->tick = tick;
-    store(ring, kind, (uint32_t)delta, value);
+    store(ring, time_passed(ring, stack) << 8 | kind, value);
 }
 
-static void put_more(struct trace_ring *ring, uint32_t length, uint8_t flags, uint32_t ack)
+struct half { /* of a segment: what its second record says */
+    uint32_t length, ack;
+    uint8_t flags;
+};
+
+/* Two records, which mostly lie side by side. */
+static inline void put_segment(struct trace_ring *ring, const struct stack *stack,
+                               enum trace_kind kind, uint32_t seq, struct half half)
 {
-    length = length < UINT16_MAX ? length : UINT16_MAX;
-    store(ring, TRACE_MORE, length | (uint32_t)flags << 16, ack);
+    uint32_t head = time_passed(ring, stack) << 8 | kind;
+    uint32_t more = (uint32_t)half.flags << 24 | (half.length & 0xffff) << 8 | TRACE_MORE;
+    struct trace_record *next = ring->next;
+    if (__builtin_expect(next < ring->records + TRACE_RECORDS - 2, 1)) {
+        next[0] = (struct trace_record){head, seq};
+        next[1] = (struct trace_record){more, half.ack};
+        ring->next = next + 2;
+    } else {
+        store(ring, head, seq);
+        store(ring, more, half.ack);
+    }
 }
 
-static uint32_t condition_of(const struct tcp_conn *conn)
+static inline uint32_t condition_of(const struct tcp_conn *conn)
 {
     return conn->state | (uint32_t)conn->recovery << 8 | (uint32_t)conn->backoff << 16 |
            (uint32_t)(conn->snd_wnd == 0) << 24 | (uint32_t)(conn->rcv_edge == conn->rcv_nxt) << 25;
@@ -70,6 +95,7 @@ static void ring_begin(struct trace_ring *ring, struct tcp_conn *conn)
     uint32_t index = ring->index;
     memset(ring, 0, sizeof(*ring));
     ring->index = index;
+    ring->next = ring->records;
     ring->conn = conn;
     ring->tick = tick_of(conn->stack);
     ring->condition = ~condition_of(conn);
@@ -90,7 +116,7 @@ static struct trace_ring *silent_ring(struct stack *stack)
     return NULL;
 }
 
-static struct trace_ring *ring_take(struct tcp_conn *conn)
+static COLD struct trace_ring *ring_take(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
     struct trace *trace = &stack->trace;
@@ -133,7 +159,7 @@ static void copy_fill(const struct tcp_conn *conn, struct trace_kept *copy)
     copy->reason = TRACE_ASKED;
     copy->error = 0;
     copy->tick = ring->tick;
-    copy->next = ring->next;
+    copy->next = (uint32_t)(ring->next - ring->records);
     memcpy(copy->records, ring->records, sizeof(copy->records));
 }
 
@@ -158,7 +184,7 @@ static void keep(struct tcp_conn *conn, enum trace_reason reason, int error)
     stack->counters.trace_kept++;
 }
 
-static void put_condition(struct tcp_conn *conn, struct trace_ring *ring, uint32_t now)
+static COLD void put_condition(struct tcp_conn *conn, struct trace_ring *ring, uint32_t now)
 {
     const struct stack *stack = conn->stack;
     uint32_t before = ring->condition, changed = before ^ now;
@@ -186,43 +212,89 @@ static void put_condition(struct tcp_conn *conn, struct trace_ring *ring, uint32
     }
 }
 
-/* What has changed since the last record of it. */
-static inline void put_changes(struct tcp_conn *conn, struct trace_ring *ring)
+static COLD void put_congestion(struct tcp_conn *conn, struct trace_ring *ring)
 {
-    uint32_t condition = condition_of(conn);
-    if (__builtin_expect(condition != ring->condition, 0)) {
-        put_condition(conn, ring, condition);
-    }
-    if (__builtin_expect(conn->congestion.cwnd != ring->cwnd, 0)) {
+    if (conn->congestion.cwnd != ring->cwnd) {
         ring->cwnd = conn->congestion.cwnd;
         put(ring, conn->stack, TRACE_CWND, ring->cwnd);
     }
-    if (__builtin_expect(conn->congestion.ssthresh != ring->ssthresh, 0)) {
+    if (conn->congestion.ssthresh != ring->ssthresh) {
         ring->ssthresh = conn->congestion.ssthresh;
         put(ring, conn->stack, TRACE_SSTHRESH, ring->ssthresh);
     }
 }
 
+static inline bool changed(const struct tcp_conn *conn, const struct trace_ring *ring)
+{
+    return ((condition_of(conn) ^ ring->condition) | (conn->congestion.cwnd ^ ring->cwnd) |
+            (conn->congestion.ssthresh ^ ring->ssthresh)) != 0;
+}
+
+/* What has changed since the last record of it. */
+static COLD void put_changes(struct tcp_conn *conn, struct trace_ring *ring)
+{
+    uint32_t condition = condition_of(conn);
+    if (condition != ring->condition) {
+        put_condition(conn, ring, condition);
+    }
+    put_congestion(conn, ring);
+}
+
+static inline void put_in(struct trace_ring *ring, const struct tcp_conn *conn,
+                          const struct tcp_segment *segment)
+{
+    put_segment(ring, conn->stack, TRACE_IN, segment->seq - conn->irs,
+                (struct half){segment->payload_bytes, segment->ack - conn->iss, segment->flags});
+}
+
+static COLD void first_in(struct tcp_conn *conn, const struct tcp_segment *segment)
+{
+    struct trace_ring *ring = ring_take(conn);
+    if (ring != NULL) {
+        put_in(ring, conn, segment);
+    }
+}
+
 void trace_segment_in(struct tcp_conn *conn, const struct tcp_segment *segment)
 {
-    struct trace_ring *ring = ring_of(conn);
     conn->segments_in++;
+    if (__builtin_expect(conn->trace != NULL, 1)) {
+        put_in(conn->trace, conn, segment);
+    } else {
+        first_in(conn, segment);
+    }
+}
+
+static inline void put_out(struct trace_ring *ring, const struct tcp_conn *conn,
+                           const struct tcp_departure *departure, enum trace_kind kind)
+{
+    put_segment(ring, conn->stack, kind, departure->seq - conn->iss,
+                (struct half){departure->bytes, conn->rcv_nxt - conn->irs, departure->flags});
+}
+
+static COLD void changed_out(struct tcp_conn *conn, const struct tcp_departure *departure,
+                             enum trace_kind kind)
+{
+    struct trace_ring *ring = ring_of(conn);
     if (ring != NULL) {
-        put(ring, conn->stack, TRACE_IN, segment->seq - conn->irs);
-        put_more(ring, segment->payload_bytes, segment->flags, segment->ack - conn->iss);
+        put_changes(conn, ring);
+        put_out(ring, conn, departure, kind);
     }
 }
 
 void trace_segment_out(struct tcp_conn *conn, const struct tcp_departure *departure)
 {
-    struct trace_ring *ring = ring_of(conn);
-    bool again = seq_before(departure->seq, conn->snd_max) && departure->bytes > 0;
+    struct trace_ring *ring = conn->trace;
+    enum trace_kind kind = TRACE_OUT;
     conn->segments_out++;
-    conn->segments_again += again;
-    if (ring != NULL) {
-        put_changes(conn, ring);
-        put(ring, conn->stack, again ? TRACE_AGAIN : TRACE_OUT, departure->seq - conn->iss);
-        put_more(ring, departure->bytes, departure->flags, conn->rcv_nxt - conn->irs);
+    if (departure->bytes > 0 && seq_before(departure->seq, conn->snd_max)) {
+        conn->segments_again++;
+        kind = TRACE_AGAIN;
+    }
+    if (__builtin_expect(ring != NULL && !changed(conn, ring), 1)) {
+        put_out(ring, conn, departure, kind);
+    } else {
+        changed_out(conn, departure, kind);
     }
 }
 

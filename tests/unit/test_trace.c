@@ -240,8 +240,9 @@ static void any_bits_can_be_read(void **state)
     uint64_t random = 7;
     for (unsigned round = 0; round < 200; round++) {
         for (unsigned i = 0; i < TRACE_RECORDS; i++) {
-            copy.records[i] = net_random(&random);
-            copy.records[i] &= round % 2 == 0 ? UINT64_MAX : ~0xf0ull;
+            copy.records[i].head = (uint32_t)net_random(&random);
+            copy.records[i].head &= round % 2 == 0 ? UINT32_MAX : ~0xf0u;
+            copy.records[i].value = (uint32_t)net_random(&random);
         }
         copy.next = net_random_below(&random, TRACE_RECORDS);
         read_copy(&copy);
