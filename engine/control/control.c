@@ -139,7 +139,7 @@ static void session_ask(struct session *session)
         control_finish_error(
             &session->request, "bad-request",
             "expected queue list [LIMIT [CURSOR]], queue show ID, queue flush [ID], "
-            "queue delete ID or status");
+            "queue delete ID, status or net connections|neighbors|routes|trace|counters");
     } else {
         control->settings.ask(control->settings.owner, &session->request);
     }

@@ -5,11 +5,15 @@
  * has asked its other shards; the session waits meanwhile. A connection may ask again after an
  * answer, one at a time.
  *
- *   queue list [LIMIT [CURSOR]]   a line for each message; "next" in the last line is the cursor of
- * the rest queue show ID                 one line: the message with its recipients queue flush [ID]
- * everything that waits is tried now; or one message queue delete ID               forgotten,
- * without a bounce status                        one line: counters and gauges, nested objects of
- * numbers
+ *   queue list [LIMIT [CURSOR]]   a line for each message; "next" in the last line is where to go on
+ *   queue show ID                 one line: the message with its recipients
+ *   queue flush [ID]              everything that waits is tried now; or one message
+ *   queue delete ID               forgotten, without a bounce
+ *   status                        one line: counters and gauges, nested objects of numbers
+ *   net connections|neighbors|routes|trace [LIMIT [CURSOR [WORD...]]]
+ *                                 of our own stack, a line each; "next" as above. Words narrow a list:
+ *                                 state NAME, local ADDRESS, remote ADDRESS; trace: live
+ *   net counters                  a line for each shard, then one with the sums
  *
  * A message is {"id","bytes","arrival" (seconds of the
  * epoch),"sender","attempts","recipient_count","waiting_count", "due_s" (seconds until the next
@@ -29,6 +33,7 @@
 
 #define CONTROL_LIMIT_MAX 1000 /* messages of one page */
 #define CONTROL_LIMIT_DEFAULT 200
+#define CONTROL_WORDS_MAX 12  /* of a request's end that the answerer reads */
 #define CONTROL_LINE_MAX 1024 /* of a request; longer: an error, then closed */
 #define CONTROL_CONNECTIONS_MAX                                                                    \
     16 /* one more: the one that is idle longest is closed, or the new one */
@@ -39,6 +44,11 @@ enum control_verb {
     CONTROL_QUEUE_FLUSH,
     CONTROL_QUEUE_DELETE,
     CONTROL_STATUS,
+    CONTROL_NET_CONNECTIONS,
+    CONTROL_NET_NEIGHBORS,
+    CONTROL_NET_ROUTES,
+    CONTROL_NET_TRACE,
+    CONTROL_NET_COUNTERS,
 };
 
 /* Lives until control_finish, also when the operator has gone. */
@@ -47,7 +57,9 @@ struct control_request {
     struct slice id; /* show, delete; flush: empty means all */
     struct slice
         cursor; /* list: where to go on, as a former answer's `next` said; empty: from the start */
-    uint32_t limit;  /* list */
+    uint32_t limit;                        /* list */
+    struct slice words[CONTROL_WORDS_MAX]; /* net: what narrows it */
+    unsigned word_count;
     void *gathering; /* the answerer's own */
 };
 

@@ -1,6 +1,6 @@
 #include "engine/control/request.h"
 
-#define WORDS_MAX 5
+#define WORDS_MAX (4 + CONTROL_WORDS_MAX)
 
 /* Splits at blanks. Returns how many words, or -EINVAL: too many. */
 static int split(struct slice line, struct slice words[WORDS_MAX])
@@ -41,6 +41,39 @@ static bool word_is(struct slice word, const char *text)
     return slice_equal(word, slice_text(text));
 }
 
+static const struct {
+    const char *word;
+    enum control_verb verb;
+} net_words[] = {
+    {"connections", CONTROL_NET_CONNECTIONS}, {"neighbors", CONTROL_NET_NEIGHBORS},
+    {"routes", CONTROL_NET_ROUTES},           {"trace", CONTROL_NET_TRACE},
+    {"counters", CONTROL_NET_COUNTERS},
+};
+
+/* net WHAT [LIMIT [CURSOR [WORD...]]] */
+static int parse_net(struct control_request *request, const struct slice *words, int count)
+{
+    const size_t all = sizeof net_words / sizeof net_words[0];
+    size_t which = 0;
+    while (which < all && !word_is(words[1], net_words[which].word)) {
+        which++;
+    }
+    if (which == all) {
+        return -EINVAL;
+    }
+    request->verb = net_words[which].verb;
+    if (count >= 3 && parse_limit(words[2], &request->limit) < 0) {
+        return -EINVAL;
+    }
+    request->cursor = slice_of(words[0].bytes, 0);
+    if (count >= 4) {
+        request->cursor = words[3];
+        request->word_count = (unsigned)count - 4;
+        memcpy(request->words, words + 4, request->word_count * sizeof words[0]);
+    }
+    return request->verb == CONTROL_NET_COUNTERS && count > 2 ? -EINVAL : 0;
+}
+
 int control_request_parse(struct control_request *request, struct slice line)
 {
     struct slice words[WORDS_MAX];
@@ -51,7 +84,10 @@ int control_request_parse(struct control_request *request, struct slice line)
         request->verb = CONTROL_STATUS;
         return 0;
     }
-    if (count < 2 || !word_is(words[0], "queue")) {
+    if (count >= 2 && word_is(words[0], "net")) {
+        return parse_net(request, words, count);
+    }
+    if (count < 2 || count > 5 || !word_is(words[0], "queue")) {
         return -EINVAL;
     }
     if (word_is(words[1], "list") && count <= 4) {

@@ -7,6 +7,7 @@
  */
 #include "engine/conf/conf.h"
 #include "engine/control/report.h"
+#include "engine/control/report_net.h"
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -22,6 +23,7 @@
 
 #define PAGE 500 /* messages asked for at once */
 #define ANSWER_TIMEOUT_S 30
+#define REQUEST_MAX 1024
 
 static const char usage[] =
     "Usage: tubepost [-c FILE] [-s SOCKET] [--json] COMMAND\n"
@@ -31,6 +33,18 @@ static const char usage[] =
     "  queue delete ID...     forget messages; no bounce is sent\n"
     "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
+    "  net connections [state STATE] [local ADDRESS] [remote ADDRESS]\n"
+    "                         of our own TCP, as ss -ti shows the kernel's; an ADDRESS is\n"
+    "                         192.0.2.1:25, 192.0.2.0/24, [fd00::1]:25, fd00::1 or :25\n"
+    "  net neighbors          as ip neigh\n"
+    "  net routes             as ip route\n"
+    "  net counters [all]     as nstat, those that are 0 too with all; and the longest gap "
+    "between\n"
+    "                         polls of each shard\n"
+    "  net trace [live] [local ADDRESS] [remote ADDRESS]\n"
+    "                         what happened on connections that recovered or failed; live: on "
+    "those\n"
+    "                         that are there\n"
     "  config check           is the file of -c good?\n"
     "  -c FILE                the configuration of tubepostd, which names its socket\n"
     "  -s SOCKET              its socket\n"
@@ -120,6 +134,7 @@ static int refusal(const json_t *last)
     int exit_code = strcmp(code, "not-found") == 0     ? EX_DATAERR
                     : strcmp(code, "busy") == 0        ? EX_TEMPFAIL
                     : strcmp(code, "bad-request") == 0 ? EX_USAGE
+                    : strcmp(code, "unavailable") == 0 ? EX_UNAVAILABLE
                                                        : EX_SOFTWARE;
     return fail(exit_code, "%s", text != NULL ? text : "tubepostd refused");
 }
@@ -207,28 +222,37 @@ static void ignore_line(void *owner, const json_t *line)
 
 /* ---- commands ---- */
 
-static int queue_list(struct tool *tool)
+/* A list, page by page; `words` narrow it and come behind the cursor. */
+static int ask_pages(struct tool *tool, const char *what, const char *words,
+                     void (*line)(void *owner, const json_t *line), void *owner)
 {
-    struct listing listing = {.tool = tool, .report = {.out = stdout}};
-    char request[512];
-    snprintf(request, sizeof request, "queue list %d", PAGE);
+    char request[REQUEST_MAX];
+    snprintf(request, sizeof request, "%s %d%s%s", what, PAGE, words[0] != '\0' ? " 0.0" : "",
+             words);
     for (bool more = true; more;) {
         json_t *last = NULL;
-        int code = ask(tool, request, print_queued, &listing, &last);
+        int code = ask(tool, request, line, owner, &last);
         if (code != EX_OK) {
             return code;
         }
         const char *next = json_string_value(json_object_get(last, "next"));
         more = next != NULL;
         if (more) {
-            snprintf(request, sizeof request, "queue list %d %.400s", PAGE, next);
+            snprintf(request, sizeof request, "%s %d %.100s%s", what, PAGE, next, words);
         }
         json_decref(last);
     }
-    if (!tool->as_json) {
+    return EX_OK;
+}
+
+static int queue_list(struct tool *tool)
+{
+    struct listing listing = {.tool = tool, .report = {.out = stdout}};
+    int code = ask_pages(tool, "queue list", "", print_queued, &listing);
+    if (code == EX_OK && !tool->as_json) {
         queue_report_end(&listing.report);
     }
-    return EX_OK;
+    return code;
 }
 
 static int queue_show(struct tool *tool, const char *id)
@@ -326,6 +350,71 @@ static int queue_delete(struct tool *tool, char *const *ids, int count)
     return code;
 }
 
+/* ---- the stack ---- */
+
+static const struct net_command {
+    const char *name, *request;
+    void (*report)(struct net_report *report, const json_t *line);
+    bool in_pages;
+} net_commands[] = {
+    {"connections", "net connections", net_report_connection, true},
+    {"neighbors", "net neighbors", net_report_neighbor, true},
+    {"routes", "net routes", net_report_route, true},
+    {"trace", "net trace", net_report_trace, true},
+    {"counters", "net counters", net_report_counters, false},
+};
+
+struct net_listing {
+    struct tool *tool;
+    const struct net_command *command;
+    struct net_report report;
+};
+
+static void print_net(void *owner, const json_t *line)
+{
+    struct net_listing *listing = (struct net_listing *)owner;
+    if (listing->tool->as_json) {
+        print_json(line);
+    } else {
+        listing->command->report(&listing->report, line);
+    }
+}
+
+static int net(struct tool *tool, char *const *words, int count)
+{
+    struct net_listing listing = {.tool = tool, .report = {.out = stdout}};
+    char narrowed[REQUEST_MAX / 2] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof net_commands / sizeof net_commands[0]; i++) {
+        if (count > 0 && strcmp(words[0], net_commands[i].name) == 0) {
+            listing.command = &net_commands[i];
+        }
+    }
+    if (listing.command == NULL) {
+        fputs(usage, stderr);
+        return EX_USAGE;
+    }
+    for (int i = 1; i < count; i++) {
+        size_t room = sizeof narrowed - used;
+        int length = snprintf(narrowed + used, room, " %s", words[i]);
+        if (length >= (int)room) {
+            return fail(EX_USAGE, "net: these are too many words");
+        }
+        used += (size_t)length;
+    }
+    if (listing.command->in_pages) {
+        return ask_pages(tool, listing.command->request, narrowed, print_net, &listing);
+    }
+    listing.report.zeros = strcmp(narrowed, " all") == 0;
+    if (count > 1 && !listing.report.zeros) {
+        return fail(EX_USAGE, "net counters: '%s' is not known, expected all", words[1]);
+    }
+    json_t *last = NULL;
+    int code = ask(tool, listing.command->request, print_net, &listing, &last);
+    json_decref(last);
+    return code;
+}
+
 static int run_command(struct tool *tool, char *const *words, int count)
 {
     const char *first = count > 0 ? words[0] : "", *second = count > 1 ? words[1] : "";
@@ -334,6 +423,9 @@ static int run_command(struct tool *tool, char *const *words, int count)
     }
     if (strcmp(first, "config") == 0 && strcmp(second, "check") == 0 && count == 2) {
         return config_check(tool);
+    }
+    if (strcmp(first, "net") == 0) {
+        return net(tool, words + 1, count - 1);
     }
     if (strcmp(first, "queue") == 0) {
         if (strcmp(second, "list") == 0 && count == 2) {

@@ -1,6 +1,7 @@
 #include "engine/relay/relay_control.h"
 #include "engine/core/check.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_control_net.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct question {
     struct control_request *request;
     uint64_t id; /* show, delete, flush of one; list: what lies behind it */
     uint32_t limit;
+    struct net_question net;
     unsigned pending;
     unsigned share_count;
     struct share shares[];
@@ -204,6 +206,7 @@ static void answer_status(struct share *share, struct relay *relay)
     set_number(rounds, "sleeps", shard->counters.sleeps);
     set_number(rounds, "system_calls", shard->uring != NULL ? shard->uring->enter_count : 0);
     json_object_set_new(counted, "shard", rounds);
+    set_number(gauges, "poll_gap_us_max", shard->counters.poll_gap_ns_max / 1000);
     set_number(gauges, "sessions_in", counters->sessions_in);
     set_number(gauges, "sessions_out", counters->sessions_out);
     set_number(gauges, "messages_queued", spool->live_messages);
@@ -245,6 +248,17 @@ static void share_answer(struct share *share)
         return;
     case CONTROL_STATUS:
         answer_status(share, relay);
+        return;
+    case CONTROL_NET_CONNECTIONS:
+    case CONTROL_NET_NEIGHBORS:
+    case CONTROL_NET_ROUTES:
+    case CONTROL_NET_TRACE:
+        share->answer = net_question_answer(&share->question->net, share->worker);
+        share->status = share->answer == NULL ? -ENOMEM : 0;
+        return;
+    case CONTROL_NET_COUNTERS:
+        share->answer = net_counters_answer(share->worker);
+        share->status = share->answer == NULL ? -ENOMEM : 0;
         return;
     }
 }
@@ -288,6 +302,13 @@ static void finish_list(struct question *question)
     }
 }
 
+/* What is the largest of a shard is no sum of all. */
+static bool ends_in_max(const char *key)
+{
+    size_t length = strlen(key);
+    return length > 4 && strcmp(key + length - 4, "_max") == 0;
+}
+
 static void add_numbers(json_t *into, const json_t *from)
 {
     const char *key;
@@ -297,6 +318,10 @@ static void add_numbers(json_t *into, const json_t *from)
         json_t *sum = json_object_get(into, key);
         if (json_is_object(value)) {
             add_numbers(sum, value);
+        } else if (ends_in_max(key)) {
+            json_integer_set(sum, json_integer_value(sum) > json_integer_value(value)
+                                      ? json_integer_value(sum)
+                                      : json_integer_value(value));
         } else {
             json_integer_set(sum, json_integer_value(sum) + json_integer_value(value));
         }
@@ -357,6 +382,38 @@ static void finish_flush(struct question *question)
     control_finish_with(question->request, "count", json_integer((json_int_t)count));
 }
 
+static void finish_net(struct question *question)
+{
+    const struct relay_control_settings *settings = &question->control->settings;
+    size_t index;
+    json_t *line;
+    char next[NET_CURSOR_MAX];
+    json_array_foreach(question->shares[0].answer, index, line)
+    {
+        control_line(question->request, json_incref(line));
+    }
+    if (net_question_next(&question->net, settings->worker_count, next)) {
+        control_finish_with(question->request, "next", json_string(next));
+    } else {
+        control_finish(question->request);
+    }
+}
+
+/* A line for each shard, then the sums. */
+static void finish_counters(struct question *question)
+{
+    json_t *sum = json_object_get(question->shares[0].answer, "counters");
+    for (unsigned i = 0; i < question->share_count; i++) {
+        json_t *shard = json_object_get(question->shares[i].answer, "shard");
+        control_line(question->request, json_incref(shard));
+        if (i > 0) {
+            add_numbers(sum, json_object_get(question->shares[i].answer, "counters"));
+        }
+    }
+    control_line(question->request, json_pack("{s:O}", "counters", sum));
+    control_finish(question->request);
+}
+
 static void question_finish(struct question *question)
 {
     for (unsigned i = 0; i < question->share_count; i++) {
@@ -380,6 +437,15 @@ static void question_finish(struct question *question)
         case CONTROL_QUEUE_SHOW:
         case CONTROL_QUEUE_DELETE:
             finish_one(question);
+            break;
+        case CONTROL_NET_CONNECTIONS:
+        case CONTROL_NET_NEIGHBORS:
+        case CONTROL_NET_ROUTES:
+        case CONTROL_NET_TRACE:
+            finish_net(question);
+            break;
+        case CONTROL_NET_COUNTERS:
+            finish_counters(question);
             break;
         }
     }
@@ -409,31 +475,57 @@ static void share_arrived(struct shard_message *message, struct shard *receiver)
     }
 }
 
+/* Reads what the request names. NULL, or the code and, in *text, the words of a refusal. */
+static const char *question_read(struct question *question, const char **text)
+{
+    const struct control_request *request = question->request;
+    const struct relay_control_settings *settings = &question->control->settings;
+    if (request->verb >= CONTROL_NET_CONNECTIONS) {
+        *text = "the relay has no stack of its own: its transport is kernel, so ask ss and nstat";
+        if (worker_bypass(settings->workers[0]) == NULL) {
+            return "unavailable";
+        }
+        *text = "expected state NAME, local ADDRESS, remote ADDRESS or live";
+        return net_question_read(&question->net, request, settings->worker_count) < 0
+                   ? "bad-request"
+                   : NULL;
+    }
+    struct slice id = request->verb == CONTROL_QUEUE_LIST ? request->cursor : request->id;
+    *text = "this is not the id of a message";
+    return id.size > 0 && message_id_parse(id, &question->id) < 0 ? "not-found" : NULL;
+}
+
+/* Lists of the stack are read shard by shard; everything else is asked of all at once. */
+static bool concerns_one_shard(const struct control_request *request)
+{
+    return request->verb >= CONTROL_NET_CONNECTIONS && request->verb != CONTROL_NET_COUNTERS;
+}
+
 static void ask(void *owner, struct control_request *request)
 {
     struct relay_control *control = owner;
     unsigned count = control->settings.worker_count;
     struct question *question = calloc(1, sizeof(*question) + count * sizeof(struct share));
+    const char *text = NULL;
     if (question == NULL) {
         control_finish_error(request, "failed", "out of memory");
         return;
     }
-    *question = (struct question){.control = control,
-                                  .request = request,
-                                  .limit = request->limit,
-                                  .pending = count,
-                                  .share_count = count};
-    struct slice id = request->verb == CONTROL_QUEUE_LIST ? request->cursor : request->id;
-    if (id.size > 0 && message_id_parse(id, &question->id) < 0) {
-        control_finish_error(request, "not-found", "this is not the id of a message");
+    *question = (struct question){.control = control, .request = request, .limit = request->limit};
+    const char *refusal = question_read(question, &text);
+    if (refusal != NULL) {
         free(question);
+        control_finish_error(request, refusal, text);
         return;
     }
+    unsigned first = concerns_one_shard(request) ? question->net.shard : 0;
+    count = concerns_one_shard(request) ? 1 : count;
+    question->pending = question->share_count = count;
     struct shard *home = worker_shard(control->settings.workers[0]);
     for (unsigned i = 0; i < count; i++) {
         struct share *share = &question->shares[i];
         share->question = question;
-        share->worker = control->settings.workers[i];
+        share->worker = control->settings.workers[first + i];
         share->message.run = share_arrived;
         if (shard_send(home, worker_shard(share->worker), &share->message) < 0) {
             check(shard_post(worker_shard(share->worker), &share->message) == 0);

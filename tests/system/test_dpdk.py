@@ -40,6 +40,9 @@ class OverOurTcp(unittest.TestCase):
         self.run_in_lab("net_af_packet", "test_crash.Crash.test_nothing_acknowledged_is_lost_by_kill_9",
                         TUBEPOST_CRASH_ROUNDS="20")
 
+    def test_the_tool_shows_the_stack(self):
+        self.run_in_lab("net_af_packet", "net_tool_cases")
+
     def test_deliveries_over_af_xdp(self):
         self.run_in_lab("net_af_xdp", "test_delivery")
 

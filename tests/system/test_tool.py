@@ -88,6 +88,19 @@ class Tool(unittest.TestCase):
         self.assertEqual(self.ask(["queue", "flush"], [{"end": "ok", "count": 7}]).stdout, "7 messages are tried now\n")
         self.assertEqual(self.requests[0].strip(), "queue flush")
 
+    def test_a_list_of_the_stack_is_narrowed_and_followed_through_the_shards(self):
+        first = {"state": "LISTEN", "local": "192.0.2.1:25", "shard": 0}
+        second = dict(first, shard=1)
+        result = self.ask(["net", "connections", "local", ":25"], [first, {"end": "ok", "next": "1.0"}], [second, {"end": "ok"}])
+        self.assertEqual(self.requests, ["net connections 500 0.0 local :25", "net connections 500 1.0 local :25"])
+        self.assertEqual([line.split() for line in result.stdout.splitlines()[1:]],
+                         [["LISTEN", "0", "0", "192.0.2.1:25", "*", "0"], ["LISTEN", "0", "0", "192.0.2.1:25", "*", "1"]])
+
+    def test_a_relay_without_a_stack_of_its_own_says_so(self):
+        answer = {"end": "error", "code": "unavailable", "text": "its transport is kernel"}
+        result = self.ask(["net", "counters"], [answer])
+        self.assertEqual((result.returncode, result.stderr), (69, "tubepost: its transport is kernel\n"))
+
     def test_delete_goes_on_after_one_that_is_not_there(self):
         result = self.ask(["queue", "delete", "A", "B"],
                           [{"end": "error", "code": "not-found", "text": "no message A"}], [{"end": "ok"}])

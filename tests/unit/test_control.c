@@ -114,6 +114,16 @@ static const struct {
     {"queue flush", CONTROL_QUEUE_FLUSH, "", "", CONTROL_LIMIT_DEFAULT},
     {"queue flush ABC", CONTROL_QUEUE_FLUSH, "ABC", "", CONTROL_LIMIT_DEFAULT},
     {"queue delete ABC", CONTROL_QUEUE_DELETE, "ABC", "", CONTROL_LIMIT_DEFAULT},
+    {"net connections", CONTROL_NET_CONNECTIONS, "", "", CONTROL_LIMIT_DEFAULT},
+    {"net neighbors 7", CONTROL_NET_NEIGHBORS, "", "", 7},
+    {"net routes 7 0.0", CONTROL_NET_ROUTES, "", "0.0", 7},
+    {"net trace 7 1.5 live local 192.0.2.1:25", CONTROL_NET_TRACE, "", "1.5", 7},
+    {"net counters", CONTROL_NET_COUNTERS, "", "", CONTROL_LIMIT_DEFAULT},
+    {"net counters 7", -1, "", "", 0},
+    {"net", -1, "", "", 0},
+    {"net weather", -1, "", "", 0},
+    {"net connections many", -1, "", "", 0},
+    {"net trace 7 1.5 a b c d e f g h i j k l m", -1, "", "", 0},
     {"", -1, "", "", 0},
     {"statusx", -1, "", "", 0},
     {"status now", -1, "", "", 0},
@@ -198,7 +208,8 @@ static void requests_that_come_together_are_answered_one_after_the_other(void **
                         "{\"connections\":3}\n{\"end\":\"ok\"}\n"
                         "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected queue "
                         "list [LIMIT [CURSOR]], "
-                        "queue show ID, queue flush [ID], queue delete ID or status\"}\n"
+                        "queue show ID, queue flush [ID], queue delete ID, status or net "
+                        "connections|neighbors|routes|trace|counters\"}\n"
                         "{\"connections\":3}\n{\"end\":\"ok\"}\n");
 }
 
