@@ -32,12 +32,15 @@ struct stack_limits {
     /* 4 MiB, or what a quarter of the buffers holds: what the window of a connection may grow to
      * when its session reads as fast as that. */
     uint32_t receive_window_bytes;
-    uint32_t held_mbuf_max;     /* half of the pool: received but unread; above: data is dropped */
-    uint64_t user_timeout_ns;   /* 300 s without an answer while data waits: -ETIMEDOUT */
-    uint64_t linger_ns;         /* 60 s that a released stream may take to send what it has */
-    uint64_t fin_wait_2_ns;     /* 60 s that the peer may take to close after us */
-    uint64_t time_wait_ns;      /* 60 s */
-    uint64_t keepalive_idle_ns; /* 120 s of silence before the first probe; UINT64_MAX: none */
+    /* half of the pool: received but unread. Above the half of it windows open by four segments only,
+     * above three quarters nothing early is kept, above seven eighths SYNs are not answered; all of
+     * it: data is dropped, once nothing early is left to be dropped for it. */
+    uint32_t held_mbuf_max;
+    uint64_t user_timeout_ns;       /* 300 s without an answer while data waits: -ETIMEDOUT */
+    uint64_t linger_ns;             /* 60 s that a released stream may take to send what it has */
+    uint64_t fin_wait_2_ns;         /* 60 s that the peer may take to close after us */
+    uint64_t time_wait_ns;          /* 60 s */
+    uint64_t keepalive_idle_ns;     /* 120 s of silence before the first probe; UINT64_MAX: none */
     uint64_t keepalive_interval_ns; /* 30 s between probes */
     uint32_t keepalive_probes;      /* 4 without an answer: -ETIMEDOUT */
     uint16_t port_first, port_last; /* 32768..60999: source ports of outgoing connections */

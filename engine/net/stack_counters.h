@@ -75,9 +75,11 @@
     X(tcp_out_of_window)                                                                           \
     X(tcp_out_of_order)          /* kept */                                                        \
     X(tcp_out_of_order_lost)     /* dropped for want of room */                                    \
+    X(tcp_out_of_order_pruned)   /* kept, and dropped again for bytes in order: RFC 2018 §8 */    \
     X(tcp_receive_pruned)        /* in-order data dropped: buffers are out */                      \
     X(tcp_window_growth_refused) /* buffers are short */                                           \
     X(tcp_half_open_drops)       /* SYN dropped: table full, no cookies possible */                \
+    X(tcp_syns_refused)          /* buffers are out */                                             \
     X(tcp_syn_cookies_sent)                                                                        \
     X(tcp_syn_cookies_received)                                                                    \
     X(tcp_syn_cookies_failed)                                                                      \

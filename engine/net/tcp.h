@@ -233,6 +233,7 @@ struct tcp_conn {
     struct timer timer;               /* at or before the earliest of due_ns */
 
     struct list_node output;       /* has something to send this round */
+    struct list_node early;        /* among those that hold early bytes */
     struct list_node member;       /* among orphans, those that wait for memory, or doomed */
     struct tcp_listener *listener; /* while accept_pending */
     struct neighbour *neighbour;
@@ -305,8 +306,10 @@ struct tcp {
     struct list_node hungry;  /* -ENOMEM was answered */
     struct list_node doomed;
     uint32_t orphan_count;
-    uint32_t held_mbufs; /* received, not consumed */
-    uint32_t wide_count; /* connections whose receive window has grown */
+    uint32_t held_mbufs;    /* received, not consumed */
+    uint32_t early_mbufs;   /* of these: not in order, so that they may be dropped */
+    struct list_node early; /* connections that hold them, the longest first */
+    uint32_t wide_count;    /* connections whose receive window has grown */
     struct tcp_queue half_open_queues[TCP_HALF_OPEN_SENDS];
     struct tcp_queue time_wait_queue;
     struct timer half_open_timer, time_wait_timer;
@@ -376,6 +379,8 @@ size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, s
 size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count);
 void tcp_receive_consume(struct tcp_conn *conn, size_t bytes);
 void tcp_receive_clear(struct tcp_conn *conn);
+/* Are nearly all buffers held by bytes in order? Then there is no room for more connections. */
+bool tcp_receive_is_short(const struct stack *stack);
 void tcp_receive_acked(struct tcp_conn *conn); /* an acknowledgement has left */
 
 /* tcp_window.c */

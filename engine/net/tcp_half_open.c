@@ -169,6 +169,10 @@ void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)
         stack->counters.tcp_half_open_drops++;
         return;
     }
+    if (tcp_receive_is_short(stack)) { /* those that are there need what is left */
+        stack->counters.tcp_syns_refused++;
+        return;
+    }
     uint32_t index = slab_take(&stack->tcp.half_opens);
     if (index == SLAB_NONE) {
         cookie_send(stack, segment, mss);

@@ -41,6 +41,7 @@ int tcp_setup(struct stack *stack)
     list_init(&tcp->orphans);
     list_init(&tcp->hungry);
     list_init(&tcp->doomed);
+    list_init(&tcp->early);
     keys_draw(stack);
     tcp_half_open_setup(stack);
     tcp_time_wait_setup(stack);
@@ -216,6 +217,7 @@ struct tcp_conn *tcp_conn_make(struct stack *stack, const struct tcp_tuple *tupl
     conn->stream.ops = &tcp_stream_ops;
     list_init(&conn->stream.ready);
     list_init(&conn->output);
+    list_init(&conn->early);
     list_init(&conn->member);
     conn->stack = stack;
     conn->tuple = *tuple;

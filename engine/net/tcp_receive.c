@@ -65,18 +65,37 @@ static void in_order(struct tcp_conn *conn, struct rte_mbuf *mbuf)
     queue->mbuf_count++;
 }
 
+/* The link's mbuf leaves the early ones. */
+static struct rte_mbuf *early_unlink(struct tcp_conn *conn, struct rte_mbuf **link)
+{
+    struct rte_mbuf *mbuf = *link;
+    *link = mbuf->next;
+    conn->stack->tcp.early_mbufs--;
+    if (--conn->received.early_count == 0) {
+        list_remove(&conn->early);
+    }
+    return mbuf;
+}
+
+static void early_clear(struct tcp_conn *conn)
+{
+    struct tcp_receive_queue *queue = &conn->received;
+    while (queue->early_head != NULL) {
+        mbuf_drop(conn, early_unlink(conn, &queue->early_head));
+    }
+    queue->early_tail = NULL;
+}
+
 /* Early ones whose time has come. */
 static void early_join(struct tcp_conn *conn)
 {
     struct tcp_receive_queue *queue = &conn->received;
     while (queue->early_head != NULL &&
            seq_at_or_before(*early_seq(queue->early_head), conn->rcv_nxt)) {
-        struct rte_mbuf *mbuf = queue->early_head;
-        queue->early_head = mbuf->next;
+        struct rte_mbuf *mbuf = early_unlink(conn, &queue->early_head);
         if (queue->early_head == NULL) {
             queue->early_tail = NULL;
         }
-        queue->early_count--;
         if (seq_at_or_before(early_end(mbuf), conn->rcv_nxt)) {
             mbuf_drop(conn, mbuf);
             continue;
@@ -132,9 +151,7 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
         if (*early_seq(after) == queue->duplicate.end && conn->sack) {
             queue->duplicate.end = early_end(after);
         }
-        *link = after->next;
-        queue->early_count--;
-        mbuf_drop(conn, after);
+        mbuf_drop(conn, early_unlink(conn, link));
         after = *link;
     }
     if (after != NULL && seq_before(*early_seq(after), seq + mbuf->data_len)) {
@@ -146,20 +163,43 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     if (after == NULL) {
         queue->early_tail = mbuf;
     }
-    queue->early_count++;
+    if (queue->early_count++ == 0) {
+        list_append(&conn->stack->tcp.early, &conn->early);
+    }
+    conn->stack->tcp.early_mbufs++;
     conn->stack->counters.tcp_out_of_order++;
+}
+
+bool tcp_receive_is_short(const struct stack *stack)
+{
+    uint32_t max = stack->limits.held_mbuf_max;
+    return stack->tcp.held_mbufs - stack->tcp.early_mbufs > max - max / 8;
+}
+
+/* Who holds early bytes for longest loses them: it may be that the gap is never filled. */
+static bool early_prune(struct stack *stack, const struct tcp_conn *for_conn)
+{
+    struct tcp_conn *oldest = list_entry(stack->tcp.early.next, struct tcp_conn, early);
+    if (list_empty(&stack->tcp.early) || oldest == for_conn) {
+        return false;
+    }
+    stack->counters.tcp_out_of_order_pruned += oldest->received.early_count;
+    trace_event(oldest, TRACE_DROP, TRACE_DROP_EARLY);
+    early_clear(oldest);
+    return true;
 }
 
 /* Buffers are bounded for all connections together; early bytes give way first. The one in question
  * is counted already. */
-static bool may_hold(const struct tcp_conn *conn, bool early)
+static bool may_hold(struct tcp_conn *conn, bool early)
 {
-    const struct stack *stack = conn->stack;
+    struct stack *stack = conn->stack;
     uint32_t max = stack->limits.held_mbuf_max;
-    if (early) {
-        return stack->tcp.held_mbufs <= max - max / 4 && conn->received.early_count < EARLY_MAX;
+    if (!early) {
+        return stack->tcp.held_mbufs <= max || early_prune(stack, NULL);
     }
-    return stack->tcp.held_mbufs <= max;
+    return conn->received.early_count < EARLY_MAX &&
+           (stack->tcp.held_mbufs <= max - max / 4 || early_prune(stack, conn));
 }
 
 static void refused(struct tcp_conn *conn, bool early)
@@ -343,13 +383,11 @@ void tcp_receive_consume(struct tcp_conn *conn, size_t bytes)
 void tcp_receive_clear(struct tcp_conn *conn)
 {
     struct tcp_receive_queue *queue = &conn->received;
-    struct rte_mbuf *lists[2] = {queue->head, queue->early_head};
-    for (unsigned i = 0; i < 2; i++) {
-        while (lists[i] != NULL) {
-            struct rte_mbuf *mbuf = lists[i];
-            lists[i] = mbuf->next;
-            mbuf_drop(conn, mbuf);
-        }
+    early_clear(conn);
+    while (queue->head != NULL) {
+        struct rte_mbuf *mbuf = queue->head;
+        queue->head = mbuf->next;
+        mbuf_drop(conn, mbuf);
     }
     *queue = (struct tcp_receive_queue){0};
 }

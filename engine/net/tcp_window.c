@@ -104,7 +104,7 @@ static void grow(struct tcp_conn *conn, uint64_t wanted)
     if (wanted <= window->bytes) {
         return;
     }
-    if (stack->tcp.held_mbufs > stack->limits.held_mbuf_max / 4) {
+    if (stack->tcp.held_mbufs - stack->tcp.early_mbufs > stack->limits.held_mbuf_max / 4) {
         stack->counters.tcp_window_growth_refused++;
         return;
     }
@@ -144,7 +144,9 @@ static uint32_t room_now(const struct tcp_conn *conn)
     const struct stack *stack = conn->stack;
     uint32_t room = conn->window.bytes;
     room = room > conn->received.bytes ? room - conn->received.bytes : 0;
-    if (stack->tcp.held_mbufs > stack->limits.held_mbuf_max / 2 && room > 4u * conn->rcv_mss) {
+    /* Early bytes do not count: they give way. Or a few peers that leave gaps would slow down all. */
+    uint32_t unread = stack->tcp.held_mbufs - stack->tcp.early_mbufs;
+    if (unread > stack->limits.held_mbuf_max / 2 && room > 4u * conn->rcv_mss) {
         room = 4u * conn->rcv_mss;
     }
     return room;
