@@ -270,7 +270,9 @@ static void reset_arrives(struct tcp_conn *conn, const struct tcp_segment *segme
 
 static void time_wait(struct tcp_conn *conn)
 {
-    tcp_output_ack(conn);
+    if (conn->ack_now) { /* of the peer's FIN; an acknowledgement alone is not answered */
+        tcp_output_ack(conn);
+    }
     tcp_time_wait_enter(conn);
     tcp_conn_end(conn, 0);
 }

@@ -68,6 +68,21 @@ static void both_may_close_at_once(void **state)
     net_peer_close(&peer);
 }
 
+static void the_ack_that_ends_closing_is_not_answered(void **state)
+{
+    (void)state;
+    net_peer_open_plain(&peer);
+    struct net_segment fin = net_peer_next(&peer, TCP_ACK | TCP_FIN);
+    stream_shut(net_peer_last(&peer)->stream);
+    net_peer_round(&peer);
+    net_peer_expect(&peer, TCP_ACK | TCP_FIN);
+    net_peer_send(&peer, &fin);
+    net_peer_expect(&peer, TCP_ACK);
+    net_peer_send_next(&peer, TCP_ACK);
+    net_peer_expect_none(&peer);
+    net_peer_close(&peer);
+}
+
 static void a_fin_that_overtakes_its_data_is_answered_at_once(void **state)
 {
     (void)state;
@@ -251,6 +266,7 @@ int main(void)
         cmocka_unit_test(the_peer_may_close_first_and_still_be_sent_to),
         cmocka_unit_test(we_may_close_first_and_still_read),
         cmocka_unit_test(both_may_close_at_once),
+        cmocka_unit_test(the_ack_that_ends_closing_is_not_answered),
         cmocka_unit_test(a_fin_that_overtakes_its_data_is_answered_at_once),
         cmocka_unit_test(data_after_the_session_has_gone_are_reset),
         cmocka_unit_test(a_released_stream_does_not_linger_for_ever),
