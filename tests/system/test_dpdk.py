@@ -92,5 +92,47 @@ class ThroughSharedMemory(SystemTest):
         self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
 
 
+@unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
+class SeveralShards(SystemTest):
+    """Linux deals the frames of net_af_packet out by a hash that nobody can predict: connections in and out must find their shard."""
+
+    def loop(self, shards, queues):
+        lab = f"shards-{os.getpid()}"
+        subprocess.run([os.path.join(TOP, "scripts/lab"), "up", lab], check=True)
+        self.addCleanup(subprocess.run, [os.path.join(TOP, "scripts/lab"), "down", lab], check=True)
+        inside = ["nsenter", f"--net=/run/netns/tubepost-{lab}"]  # becomes the program, which is then what a signal reaches
+        config = os.path.join(self.folder, "relay.yaml")
+        words = ["--no-huge", "-m1024", "--no-pci", f"--file-prefix=shards{os.getpid()}",
+                 f"--vdev=net_af_packet0,iface=relay0,qpairs={queues}"]
+        with open(config, "w") as f:
+            json.dump({"hostname": "relay.test", "transport": "dpdk", "shards": shards,
+                       "routes": [{"match": "*", "via": "smtp", "to": ["192.0.2.2:2601"]}],
+                       "dpdk": {"eal": words, "ports": [{"name": "net_af_packet0", "addresses": ["192.0.2.1/24"]}]},
+                       "listen": [{"name": "mx", "address": ["192.0.2.1:25"]}], "relay_networks": ["192.0.2.0/24"],
+                       "memory": {"mbuf_count": 8192}, "cpu": {"pin": False},
+                       "control": {"path": f"{self.folder}/control"},
+                       "spool": {"path": f"{self.folder}/spool", "segment_bytes": "16M", "memory_bytes": "16M"}}, f)
+        relay = Process([*inside, os.path.join(BUILD, "tubepostd"), "-c", config], os.path.join(self.folder, "relay.log"),
+                        env=sanitizer_environment())
+        self.addCleanup(self.end, relay)
+        wait_until(lambda: "is ready" in relay.output(), "the relay's start")
+        result = subprocess.run([*inside, os.path.join(BUILD, "tubepost-bench"), "loop", "--to", "192.0.2.1:25", "--listen", "192.0.2.2:2601",
+                                 "--count", "1500", "--connections", "40", "--per-connection", "20", "--size", "3000", "--idle", "30", "--json"],
+                                capture_output=True, text=True, timeout=150, check=False, env=sanitizer_environment())
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr + relay.output()[-3000:])
+        report = json.loads(result.stdout)
+        self.assertEqual([report[key] for key in ("acknowledged", "proven", "damaged", "deliveries_missing", "deliveries_repeated",
+                                                  "connections_lost")], [1500, 1500, 0, 0, 0, 0], report)
+
+    def test_two_shards_with_a_queue_each(self):
+        self.loop(2, 2)
+
+    def test_four_shards_with_a_queue_each(self):
+        self.loop(4, 4)
+
+    def test_three_shards_share_one_queue(self):
+        self.loop(3, 1)
+
+
 if __name__ == "__main__":
     unittest.main()
