@@ -28,11 +28,24 @@ enum conf_log_level {
 
 #define CONF_SHARDS_MAX 64
 
+enum conf_routers { CONF_ROUTERS_AUTO, CONF_ROUTERS_ON, CONF_ROUTERS_OFF };
+
+struct conf_gateway {
+    struct network_prefix to;
+    struct endpoint via;
+};
+
 struct conf_port {
     const char *name;                 /* as the EAL knows it */
     struct network_prefix *addresses; /* the host's address in its network */
     uint32_t addresses_count;
-    struct endpoint gateway; /* ENDPOINT_NONE: only the port's own networks are reached */
+    struct endpoint gateway;     /* of IPv4; ENDPOINT_NONE: only networks known otherwise */
+    struct endpoint gateway6;    /* of IPv6 */
+    struct conf_gateway *routes; /* further networks, and who leads to them */
+    uint32_t routes_count;
+    uint8_t router_advertisements;    /* enum conf_routers */
+    bool duplicate_address_detection; /* of IPv6 */
+    uint32_t vlan;                    /* 0: untagged */
     uint32_t mtu;
 };
 

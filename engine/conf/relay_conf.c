@@ -19,6 +19,8 @@
 #define EAL_BYTES (32 * MB)   /* rings, pools' tables, and what fragmentation costs */
 #define FETCH_BYTES (16 * MB) /* of a shard: bodies that are read back */
 #define MBUF_BYTES 2560       /* one with its header, and its place in a ring */
+#define ROUTES_MAX 128        /* of one port */
+#define IPV6_MTU_MIN 1280     /* RFC 8200 §5 */
 #define SEGMENTS_MIN 4        /* a shard needs one to write, one ready, and room to copy forward */
 
 typedef struct relay_conf R; /* in the tables only */
@@ -39,12 +41,25 @@ static bool is_route_match(const char *text)
     return strcmp(text, "*") == 0 || name_is_domain(text[0] == '.' ? text + 1 : text);
 }
 
+static const struct reader_word routers[] = {
+    {"auto", CONF_ROUTERS_AUTO}, {"on", CONF_ROUTERS_ON}, {"off", CONF_ROUTERS_OFF}, {NULL, 0}};
+static const struct reader_key gateway_keys[] = {
+    {.name = "to", .kind = READER_NETWORK, READER_AT(struct conf_gateway, to), .required = true},
+    {.name = "via", .kind = READER_ADDRESS, READER_AT(struct conf_gateway, via), .required = true},
+    KEY_END,
+};
 static const struct reader_key port_keys[] = {
     KEY_TEXT("name", struct conf_port, name, name_is_printable,
              "the name that the EAL gives the port, such as net_af_xdp0", .required = true),
     KEY_LIST("addresses", struct conf_port, addresses, READER_NETWORK, .required = true, .min = 1,
-             .max = 64),
+             .max = 1024),
     KEY_ADDRESS("gateway", struct conf_port, gateway),
+    KEY_ADDRESS("gateway6", struct conf_port, gateway6),
+    KEY_ROWS("routes", struct conf_port, routes, gateway_keys, NULL),
+    KEY_WORD("router_advertisements", struct conf_port, router_advertisements, "auto", routers),
+    KEY_WORD("duplicate_address_detection", struct conf_port, duplicate_address_detection, "on",
+             word_switches),
+    KEY_NUMBER("vlan", struct conf_port, vlan, "0", 0, 4094),
     KEY_NUMBER("mtu", struct conf_port, mtu, "1500", 576, 9216),
     KEY_END,
 };
@@ -242,6 +257,105 @@ static void check_routes(struct reader *reader, const struct relay_conf *conf)
     }
 }
 
+static bool is_multicast(const struct endpoint *address)
+{
+    return address->family == ENDPOINT_IPV4 ? address->address[0] >= 224
+                                            : address->address[0] == 0xff;
+}
+
+static bool is_link_local(const struct endpoint *address)
+{
+    return address->family == ENDPOINT_IPV6 && address->address[0] == 0xfe &&
+           (address->address[1] & 0xc0) == 0x80;
+}
+
+/* A port with an address of IPv6 has a link-local one besides. */
+static bool is_neighbour(const struct conf_port *port, const struct endpoint *address)
+{
+    for (uint32_t a = 0; a < port->addresses_count; a++) {
+        const struct network_prefix *own = &port->addresses[a];
+        if (endpoint_same_address(&own->address, address)) {
+            return false;
+        }
+        if (network_prefix_holds(own, address) ||
+            (own->address.family == ENDPOINT_IPV6 && is_link_local(address))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_gateway(struct reader *reader, const struct conf_port *port, const char *key,
+                          const struct endpoint *gateway, uint8_t family)
+{
+    if (gateway->family != ENDPOINT_NONE && gateway->family != family) {
+        reader_problem(reader, key, "of another family, expected an address of %s",
+                       family == ENDPOINT_IPV4 ? "IPv4" : "IPv6");
+    } else if (gateway->family != ENDPOINT_NONE && !is_neighbour(port, gateway)) {
+        reader_problem(reader, key, "in none of the port's networks, expected a neighbour");
+    }
+}
+
+static bool same_network(const struct network_prefix *a, const struct network_prefix *b)
+{
+    return a->length == b->length && a->address.family == b->address.family &&
+           network_prefix_holds(a, &b->address);
+}
+
+static void check_port_addresses(struct reader *reader, const struct conf_port *port,
+                                 uint32_t index)
+{
+    static const uint8_t any[16] = {0};
+    char key[64];
+    bool ipv6 = false;
+    for (uint32_t a = 0; a < port->addresses_count; a++) {
+        const struct endpoint *address = &port->addresses[a].address;
+        snprintf(key, sizeof key, "dpdk.ports[%u].addresses[%u]", index, a);
+        ipv6 = ipv6 || address->family == ENDPOINT_IPV6;
+        if (is_multicast(address) || endpoint_is_loopback(address) ||
+            memcmp(address->address, any, sizeof any) == 0) {
+            reader_problem(reader, key, "no host has this address, expected one for the port");
+        }
+        for (uint32_t b = 0; b < a; b++) {
+            if (endpoint_same_address(address, &port->addresses[b].address)) {
+                reader_problem(reader, key, "the same as addresses[%u], expected each once", b);
+                break;
+            }
+        }
+    }
+    if (ipv6 && port->mtu < IPV6_MTU_MIN) {
+        snprintf(key, sizeof key, "dpdk.ports[%u].mtu", index);
+        reader_problem(reader, key, "too little for IPv6, expected at least %u", IPV6_MTU_MIN);
+    }
+}
+
+static void check_port(struct reader *reader, const struct conf_port *port, uint32_t index)
+{
+    char key[64];
+    check_port_addresses(reader, port, index);
+    snprintf(key, sizeof key, "dpdk.ports[%u].gateway", index);
+    check_gateway(reader, port, key, &port->gateway, ENDPOINT_IPV4);
+    snprintf(key, sizeof key, "dpdk.ports[%u].gateway6", index);
+    check_gateway(reader, port, key, &port->gateway6, ENDPOINT_IPV6);
+    if (port->routes_count > ROUTES_MAX) {
+        snprintf(key, sizeof key, "dpdk.ports[%u].routes", index);
+        reader_problem(reader, key, "%u routes, expected at most %u", port->routes_count,
+                       ROUTES_MAX);
+    }
+    for (uint32_t r = 0; r < port->routes_count; r++) {
+        const struct conf_gateway *route = &port->routes[r];
+        snprintf(key, sizeof key, "dpdk.ports[%u].routes[%u].via", index, r);
+        check_gateway(reader, port, key, &route->via, route->to.address.family);
+        for (uint32_t other = 0; other < r; other++) {
+            if (same_network(&route->to, &port->routes[other].to)) {
+                snprintf(key, sizeof key, "dpdk.ports[%u].routes[%u].to", index, r);
+                reader_problem(reader, key, "the same as routes[%u].to, expected each once", other);
+                break;
+            }
+        }
+    }
+}
+
 static void check_ports(struct reader *reader, const struct relay_conf *conf)
 {
     char key[64];
@@ -258,14 +372,7 @@ static void check_ports(struct reader *reader, const struct relay_conf *conf)
                                "the same as dpdk.ports[%u].name, expected each port once", j);
             }
         }
-        bool reached = port->gateway.family == ENDPOINT_NONE;
-        for (uint32_t a = 0; a < port->addresses_count; a++) {
-            reached = reached || network_prefix_holds(&port->addresses[a], &port->gateway);
-        }
-        if (!reached) {
-            snprintf(key, sizeof key, "dpdk.ports[%u].gateway", i);
-            reader_problem(reader, key, "in none of the port's networks, expected a neighbour");
-        }
+        check_port(reader, port, i);
     }
 }
 

@@ -1,8 +1,9 @@
 #include "engine/net/ipv6.h"
 #include "engine/net/stack_private.h"
+#include "engine/net/vlan.h"
 
 #define PREFETCH_AHEAD 4u
-#define HEADERS_MAX (ETH_BYTES + 60u + 60u)
+#define HEADERS_MAX (ETH_BYTES + 4u + 60u + 60u)
 
 struct rte_mbuf *eth_control_frame(struct stack *stack, uint16_t bytes)
 {
@@ -51,6 +52,11 @@ void eth_send(struct stack *stack, struct rte_mbuf *frame)
         rte_pktmbuf_free(frame);
         return;
     }
+    if (stack->vlan != 0 && !vlan_put_on(stack, frame)) {
+        stack->counters.frames_out_lost++;
+        rte_pktmbuf_free(frame);
+        return;
+    }
     stack->leaving[stack->leaving_count++] = frame;
 }
 
@@ -83,13 +89,16 @@ static bool headers_in_one(struct rte_mbuf *frame)
 /* True: a TCP segment to pass on; else the frame is dealt with. */
 static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment)
 {
-    const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
     if (frame->data_len < ETH_BYTES || !headers_in_one(frame)) {
         stack->counters.frames_not_ours++;
         rte_pktmbuf_free(frame);
         return false;
     }
-    eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
+    frame = vlan_take_off(stack, frame);
+    if (frame == NULL) {
+        return false;
+    }
+    const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
     bool to_us = memcmp(eth->dst_addr.addr_bytes, stack->port->facts.mac, 6) == 0;
     if (to_us && eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
         return ipv4_input(stack, frame, segment);

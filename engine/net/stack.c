@@ -1,4 +1,5 @@
 #include "engine/net/stack_private.h"
+#include "engine/net/vlan.h"
 #include "engine/shard/memory.h"
 #include <rte_eal.h>
 #include <stdatomic.h>
@@ -65,12 +66,14 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     stack->share_neighbour = settings->share_neighbour;
     stack->owner = settings->owner;
     stack->rss = facts->rss;
+    stack->vlan = settings->vlan;
     stack->skips_dad = settings->skips_dad;
     world_random(settings->world, &stack->flow_key, sizeof(stack->flow_key));
     stack->now_ns = world_now_ns(settings->world);
     stack->iova_is_address = rte_eal_iova_mode() == RTE_IOVA_VA;
     limits_fill(&stack->limits, settings->pool);
-    if (stack->mtu < MTU_MIN || stack->limits.port_first > stack->limits.port_last ||
+    if (stack->mtu < MTU_MIN || stack->vlan > VLAN_MAX ||
+        stack->limits.port_first > stack->limits.port_last ||
         stack->limits.receive_window_bytes > (uint32_t)UINT16_MAX << 14) {
         return -EINVAL;
     }

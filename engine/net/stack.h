@@ -82,6 +82,7 @@ struct stack_settings {
     const struct stack_route *routes; /* copied */
     uint32_t route_count;
     enum stack_routers routers;
+    uint16_t vlan;  /* 1..4094: the tag of all that leaves and may enter; 0: none */
     bool skips_dad; /* IPv6 addresses are used at once: nobody else can have them */
     uint16_t mtu;   /* 0: the port's */
     enum stack_ecn ecn;

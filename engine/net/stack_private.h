@@ -40,6 +40,7 @@ struct stack {
     struct port *port;
     uint16_t queue, shard_count;
     uint16_t mtu;
+    uint16_t vlan; /* 0: untagged */
     uint16_t mtu6; /* of IPv6 packets; a router may make it smaller */
     enum stack_ecn ecn;
     uint64_t now_ns;

@@ -187,6 +187,21 @@ static int kernel_open(struct worker *worker)
     return status;
 }
 
+#define PORT_ROUTES_MAX 128
+
+static enum stack_routers routers_of(const struct conf_port *port)
+{
+    switch ((enum conf_routers)port->router_advertisements) {
+    case CONF_ROUTERS_AUTO:
+        return STACK_ROUTERS_FOR_WANT;
+    case CONF_ROUTERS_ON:
+        return STACK_ROUTERS_HEARD;
+    case CONF_ROUTERS_OFF:
+        break;
+    }
+    return STACK_ROUTERS_IGNORED;
+}
+
 static int bypass_open(struct worker *worker)
 {
     struct shard *shard = &worker->shard;
@@ -195,6 +210,10 @@ static int bypass_open(struct worker *worker)
         return 0;
     }
     const struct conf_port *port = &conf->dpdk.ports[0];
+    struct stack_route routes[PORT_ROUTES_MAX];
+    for (uint32_t i = 0; i < port->routes_count && i < PORT_ROUTES_MAX; i++) {
+        routes[i] = (struct stack_route){port->routes[i].to, port->routes[i].via};
+    }
     const struct stack_settings settings = {
         .port = worker->settings.ports[0],
         .queue = (uint16_t)worker->settings.index,
@@ -206,6 +225,12 @@ static int bypass_open(struct worker *worker)
         .addresses = port->addresses,
         .address_count = port->addresses_count,
         .gateway = port->gateway,
+        .gateway6 = port->gateway6,
+        .routes = routes,
+        .route_count = port->routes_count,
+        .routers = routers_of(port),
+        .skips_dad = !port->duplicate_address_detection,
+        .vlan = (uint16_t)port->vlan,
         .mtu = (uint16_t)port->mtu,
         .limits = {.congestion = conf->dpdk.congestion == CONF_CONGESTION_NEWRENO ? STACK_NEWRENO
                                                                                   : STACK_CUBIC},
