@@ -57,10 +57,14 @@
     X(tcp_out_bytes) /* acknowledged */                                                            \
     X(tcp_timeouts)  /* retransmission timer fired */                                              \
     X(tcp_fast_retransmits)                                                                        \
-    X(tcp_loss_probes) /* of the tail, RFC 8985 */                                                 \
-    X(tcp_dsacks_in)   /* duplicates that peers report */                                          \
-    X(tcp_undos)       /* losses that were none */                                                 \
-    X(tcp_rack_none)   /* flights without records: all were in use */                              \
+    X(tcp_loss_probes)     /* of the tail, RFC 8985 */                                             \
+    X(tcp_dsacks_in)       /* duplicates that peers report */                                      \
+    X(tcp_undos)           /* losses that were none */                                             \
+    X(tcp_rack_none)       /* flights without records: all were in use */                          \
+    X(tcp_mtu_told)        /* by routers, and believed */                                          \
+    X(tcp_mtu_black_holes) /* full segments that vanished without a word */                        \
+    X(tcp_mtu_probes)                                                                              \
+    X(tcp_mtu_probes_lost)                                                                         \
     X(tcp_recoveries)                                                                              \
     X(tcp_delayed_acks)                                                                            \
     X(tcp_duplicate_acks_in)                                                                       \

@@ -8,6 +8,7 @@
  *   tcp_window      how much the peer may send, sized by what the session consumes
  *   tcp_ecn         marks of congestion, both ways
  *   tcp_recovery    losses: seen by time, probed for, repaired, and taken back when there were none
+ *   tcp_probe       the path's MTU: told, searched, remembered
  *   tcp_output      which segment next, and its frame
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
  *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
@@ -30,6 +31,7 @@
 #include "engine/net/neighbour.h"
 #include "engine/net/rss.h"
 #include "engine/net/tcp_congestion.h"
+#include "engine/net/tcp_mtu.h"
 #include "engine/net/tcp_prr.h"
 #include "engine/net/tcp_rack.h"
 #include "engine/net/tcp_scoreboard.h"
@@ -251,7 +253,8 @@ struct tcp_conn {
     struct tcp_rack *rack; /* NULL: nothing is under way, no SACK, or there was none left */
     struct tcp_rack_memory rack_memory;
     struct tcp_prr prr;
-    uint32_t tail_end; /* snd_nxt after the tail loss probe */
+    uint32_t tail_end;  /* snd_nxt after the tail loss probe */
+    struct tcp_mtu_search mtu;
 };
 
 static_assert(sizeof(struct tcp_conn) <= 1024, "100,000 idle connections must fit in 100 MiB");
@@ -298,6 +301,7 @@ struct tcp {
     struct tcp_table table;
     struct slab conns, half_opens, time_waits;
     struct slab racks;
+    struct tcp_mtu_cache mtu_cache;
     struct tcp_pieces *pieces;
     struct tcp_listener *listeners;
     struct list_node ready;   /* streams with events, stream.ready */
@@ -368,6 +372,15 @@ void tcp_undo_keep(struct tcp_conn *conn);
 void tcp_undo_by_timestamp(struct tcp_conn *conn, const struct tcp_segment *segment);
 void tcp_tail_watch(struct tcp_conn *conn); /* (re)starts the timer of the tail loss probe */
 void tcp_tail_due(struct tcp_conn *conn);
+
+/* tcp_probe.c */
+void tcp_mtu_open(struct tcp_conn *conn); /* conn->mss is what the link and the peer take */
+void tcp_mtu_told(struct tcp_conn *conn, uint16_t mtu); /* by a router; 0: it does not say */
+void tcp_mtu_timed_out(struct tcp_conn *conn);
+uint32_t tcp_mtu_probe(struct tcp_conn *conn);
+void tcp_mtu_sent(struct tcp_conn *conn, struct tcp_range range, bool again);
+void tcp_mtu_acked(struct tcp_conn *conn);
+bool tcp_mtu_lost(struct tcp_conn *conn);
 
 /* tcp_receive.c */
 /* The part of the payload that lies in the window is kept. segment->frame becomes NULL when it is. */

@@ -206,6 +206,9 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment, ui
     if (conn->rack != NULL) {
         tcp_rack_advance(conn->rack, conn->snd_una);
     }
+    if (conn->mtu.probe != 0) {
+        tcp_mtu_acked(conn);
+    }
     conn->duplicate_acks = 0;
     conn->backoff = 0;
     conn->unanswered_ns = stack->now_ns;

@@ -521,13 +521,8 @@ void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, u
         return;
     }
     if (error == -EMSGSIZE) {
-        uint32_t headers = ip_header_bytes(&tuple->remote) + TCP_HEADER_BYTES +
-                           (conn->timestamps ? TCP_TIMESTAMP_BYTES : 0);
-        uint32_t mss = mtu > headers + TCP_MSS_DEFAULT - 40 ? mtu - headers : TCP_MSS_DEFAULT - 40;
-        if (mss < conn->mss) {
-            conn->mss = (uint16_t)mss;
-            conn->retransmit_head = true;
-            tcp_output_wanted(conn);
+        if (conn->mss > 0) { /* agreed on */
+            tcp_mtu_told(conn, mtu);
         }
     } else if (conn->state == TCP_SYN_SENT) {
         stack->counters.tcp_attempt_fails++;

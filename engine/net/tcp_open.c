@@ -258,6 +258,7 @@ void tcp_conn_agree(struct tcp_conn *conn, const struct tcp_agreed *agreed)
     conn->timestamps = agreed->timestamps;
     conn->sack = agreed->sack;
     conn->mss = (uint16_t)(mss - (agreed->timestamps ? TCP_TIMESTAMP_BYTES : 0));
+    tcp_mtu_open(conn);
     if (agreed->window_scale != TCP_SCALE_NONE) {
         conn->snd_scale = agreed->window_scale;
         conn->rcv_scale = stack->tcp.rcv_scale;

@@ -53,6 +53,11 @@ static void hand_to_neighbour(struct tcp_conn *conn, struct rte_mbuf *frame)
     tcp_receive_acked(conn);
 }
 
+static uint32_t segment_max(const struct tcp_conn *conn)
+{
+    return conn->mss - tcp_frame_options(conn);
+}
+
 /* What has left: numbers, times, timers. */
 static void departed(struct tcp_conn *conn, const struct tcp_departure *departure)
 {
@@ -116,11 +121,6 @@ static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
     return true;
 }
 
-static uint32_t segment_max(const struct tcp_conn *conn)
-{
-    return conn->mss - tcp_frame_options(conn);
-}
-
 /* A retransmission from `seq` on, at most to the end of its hole. */
 static void departure_of_hole(const struct tcp_conn *conn, uint32_t seq,
                               struct tcp_departure *departure)
@@ -145,6 +145,8 @@ static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *depar
         return false;
     }
     departure_of_hole(conn, seq, departure);
+    uint32_t probe = tcp_mtu_probe(conn);
+    departure->bytes = probe > 0 ? probe : departure->bytes;
     uint32_t usable = seq_before(seq, window_end) ? window_end - seq : 0;
     if (departure->bytes > usable) {
         /* RFC 9293 §3.8.6.2.1: no crumbs, unless they are half of what there ever was. */

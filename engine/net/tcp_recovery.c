@@ -37,6 +37,7 @@ void tcp_recovery_sent(struct tcp_conn *conn, struct tcp_range range, bool again
     if (conn->recovery == TCP_FAST_RECOVERY) {
         tcp_prr_sent(&conn->prr, range.end - range.begin);
     }
+    tcp_mtu_sent(conn, range, again);
     if (rack == NULL) {
         return;
     }
@@ -182,7 +183,7 @@ static bool losses_look(struct tcp_conn *conn, uint32_t delivered)
         tcp_timer_clear(conn, TCP_TIMER_REORDER);
     }
     if (lost) {
-        if (conn->recovery == TCP_OPEN) {
+        if (conn->recovery == TCP_OPEN && !tcp_mtu_lost(conn)) {
             tcp_recovery_begin(conn, delivered);
         }
         tcp_output_wanted(conn);

@@ -2,7 +2,6 @@
 
 #define RTO_MAX_NS (60 * SECOND_NS) /* RFC 6298 §2.5, RFC 1122 §4.2.2.17 for probes */
 #define RTO_FIRST_MS 1000u          /* RFC 6298 §2.1 */
-#define BLACK_HOLE_BACKOFF 3u /* full segments that vanish as often: perhaps the path is narrower */
 
 static void fire(struct timer *timer, uint64_t now_ns);
 
@@ -71,9 +70,7 @@ static void retransmit(struct tcp_conn *conn)
         tcp_undo_keep(conn);
         conn->congestion.ops->timed_out(&conn->congestion, tcp_flight_size(conn), stack->now_ns);
     }
-    if (conn->backoff == BLACK_HOLE_BACKOFF && conn->mss > TCP_MSS_DEFAULT) {
-        conn->mss = TCP_MSS_DEFAULT; /* RFC 2923 §2.1: where ICMP is filtered */
-    }
+    tcp_mtu_timed_out(conn);
     bool everything =
         tcp_scoreboard_hole(&conn->sacked, conn->snd_una) != conn->snd_una || conn->backoff > 0;
     if (everything) {

@@ -121,6 +121,28 @@ static void queues_add_up(struct tcp_conn *conn, uint32_t *held)
     check(queued == conn->queue.bytes + conn->queue.head_skip && pieces == conn->queue.piece_count);
 }
 
+/* Records of what is under way: in order, counted, from snd_una to snd_nxt. */
+static void records_are_sane(const struct tcp_conn *conn)
+{
+    const struct tcp_rack *rack = conn->rack;
+    uint32_t lost = 0, again = 0, end = conn->snd_una;
+    if (rack == NULL) {
+        check(conn->due_ns[TCP_TIMER_TAIL] == WHEEL_NEVER);
+        check(conn->due_ns[TCP_TIMER_REORDER] == WHEEL_NEVER);
+        return;
+    }
+    check(conn->sack && rack->begin == conn->snd_una && rack->count > 0);
+    for (uint32_t i = 0; i < rack->count; i++) {
+        check(seq_before(end, rack->sent[i].end));
+        end = rack->sent[i].end;
+        lost += rack->sent[i].lost;
+        again += rack->sent[i].retransmitted && !rack->sent[i].lost;
+    }
+    check(end == conn->snd_nxt && conn->snd_nxt == conn->snd_max);
+    check(lost == rack->lost_count && again == rack->again_count);
+    check(conn->recovery != TCP_FAST_RECOVERY || conn->prr.recover_fs > 0);
+}
+
 static void conn_is_sane(struct rig *rig, struct tcp_conn *conn)
 {
     const struct tcp_scoreboard *board = &conn->sacked;
@@ -136,6 +158,8 @@ static void conn_is_sane(struct rig *rig, struct tcp_conn *conn)
         sum += end - board->ranges[i].begin;
     }
     check(seq_at_or_before(end, conn->snd_max) && sum == board->sacked_bytes);
+    records_are_sane(conn);
+    check(conn->rack == NULL || tcp_flight(conn) <= conn->snd_max - conn->snd_una);
     check(tcp_flight(conn) <= 2 * (conn->snd_max - conn->snd_una));
     check(conn->congestion.cwnd > 0 || conn->state == TCP_SYN_SENT);
     /* What waits has a timer, or goes out in the next round. */
@@ -155,7 +179,7 @@ static void conn_is_sane(struct rig *rig, struct tcp_conn *conn)
 void everything_is_sane(struct rig *rig)
 {
     struct tcp *tcp = &rig->stack->tcp;
-    uint32_t held = 0, live = 0;
+    uint32_t held = 0, live = 0, racks = 0;
     uint64_t established = 0;
     for (uint32_t i = 0; i < rig->shadow_count; i++) {
         struct shadow *shadow = &rig->shadows[i];
@@ -167,6 +191,7 @@ void everything_is_sane(struct rig *rig)
         }
         queues_add_up(conn, &held);
         live += conn->in_table;
+        racks += conn->rack != NULL;
         check(conn->in_table == (conn->state != TCP_CLOSED));
         if (conn->state == TCP_CLOSED) {
             shadow->live = false;
@@ -188,7 +213,7 @@ void everything_is_sane(struct rig *rig)
                                   .snd_max = conn->snd_max,
                                   .live = true};
     }
-    check(held == tcp->held_mbufs);
+    check(held == tcp->held_mbufs && racks == tcp->racks.used);
     check(established == rig->stack->counters.tcp_current_established);
     check(tcp->table.used == live + tcp->half_opens.used + tcp->time_waits.used);
 }
