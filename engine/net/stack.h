@@ -45,6 +45,8 @@ struct stack_limits {
     uint32_t keepalive_probes;      /* 4 without an answer: -ETIMEDOUT */
     uint16_t port_first, port_last; /* 32768..60999: source ports of outgoing connections */
     uint8_t congestion;             /* enum stack_congestion: how much may be under way */
+    bool nagle; /* small segments wait for the acknowledgement of those before; sessions that write
+                   whole replies gain nothing by it */
 };
 
 enum stack_ecn {                   /* RFC 3168 */

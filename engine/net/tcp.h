@@ -254,6 +254,7 @@ struct tcp_conn {
     struct tcp_rack_memory rack_memory;
     struct tcp_prr prr;
     uint32_t tail_end;  /* snd_nxt after the tail loss probe */
+    uint32_t small_end; /* of the last segment sent that was not full */
     struct tcp_mtu_search mtu;
 };
 

@@ -81,6 +81,9 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
         conn->snd_nxt = seq_max(conn->snd_nxt, end);
     }
     conn->snd_max = seq_max(conn->snd_max, end);
+    if (!again && departure->bytes > 0 && departure->bytes < segment_max(conn)) {
+        conn->small_end = end;
+    }
     conn->fin_sent |= (departure->flags & TCP_FIN) != 0;
     conn->last_sent_ns = stack->now_ns;
     if (idle) {
@@ -131,6 +134,15 @@ static void departure_of_hole(const struct tcp_conn *conn, uint32_t seq,
     *departure = (struct tcp_departure){.seq = seq, .bytes = left < max ? left : max};
 }
 
+/* RFC 9293 §3.7.4, as Minshall has changed it: one segment that is not full may be under way, so that
+ * a long write does not wait for the peer's delayed acknowledgement with its last. */
+static bool nagle_waits(const struct tcp_conn *conn, const struct tcp_departure *departure)
+{
+    return conn->stack->limits.nagle && departure->bytes < segment_max(conn) &&
+           !fin_pending(conn) && seq_before(conn->snd_una, conn->small_end) &&
+           seq_at_or_before(conn->small_end, conn->snd_nxt);
+}
+
 /* Bytes that the windows let go now from snd_nxt on; *limited: the congestion window said no. */
 static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *departure)
 {
@@ -154,6 +166,9 @@ static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *depar
             return false;
         }
         departure->bytes = usable;
+    }
+    if (nagle_waits(conn, departure)) {
+        return false;
     }
     uint32_t flight = tcp_flight(conn), cwnd = conn->congestion.cwnd;
     if (conn->recovery == TCP_OPEN && !conn->sack) { /* RFC 3042 */
