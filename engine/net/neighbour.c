@@ -105,6 +105,7 @@ static void forget(struct stack *stack, struct neighbour *entry)
     entry->confirmed_ns = 0;
     entry->asked_ns = 0;
     entry->unproven = false;
+    entry->wanted_elsewhere = false;
 }
 
 struct neighbour *neighbour_of(struct stack *stack, const struct ip_address *address)
@@ -127,6 +128,17 @@ struct neighbour *neighbour_of(struct stack *stack, const struct ip_address *add
     return entry;
 }
 
+/* The answers come to one queue: its shard asks for all. False: ask here. */
+static bool ask_owner(struct stack *stack, const struct neighbour *entry)
+{
+    struct endpoint address;
+    if (stack->ask_neighbour == NULL) {
+        return false;
+    }
+    endpoint_of_ip_address(&address, &entry->address, 0);
+    return stack->ask_neighbour(stack->owner, &address) == 0;
+}
+
 /* At most once a second for each. */
 static void ask(struct stack *stack, struct neighbour *entry)
 {
@@ -138,6 +150,9 @@ static void ask(struct stack *stack, struct neighbour *entry)
     bool where_it_was = entry->state == NEIGHBOUR_KNOWN && entry->tries < UNICAST_TRIES;
     entry->asked_ns = stack->now_ns;
     entry->tries++;
+    if (ask_owner(stack, entry)) {
+        return;
+    }
     if (ip_address_is_ipv4(&entry->address)) {
         arp_send(stack, RTE_ARP_OP_REQUEST, &way.source, where_it_was ? entry->mac : broadcast,
                  &entry->address);
@@ -215,6 +230,15 @@ void neighbour_send(struct stack *stack, struct neighbour *entry, struct rte_mbu
     rte_pktmbuf_free(frame);
 }
 
+static void share(struct stack *stack, const struct ip_address *ip, const uint8_t mac[6])
+{
+    struct endpoint address;
+    if (stack->share_neighbour != NULL) {
+        endpoint_of_ip_address(&address, ip, 0);
+        stack->share_neighbour(stack->owner, &address, mac);
+    }
+}
+
 static void heard(struct stack *stack, struct neighbour *entry, const uint8_t mac[6])
 {
     memmove(entry->mac, mac, 6); /* it may be its own */
@@ -228,21 +252,34 @@ static void heard(struct stack *stack, struct neighbour *entry, const uint8_t ma
     }
     stack->neighbours.waiting_count -= entry->waiting_count;
     entry->waiting_count = 0;
+    if (entry->wanted_elsewhere) {
+        entry->wanted_elsewhere = false;
+        share(stack, &entry->address, entry->mac);
+    }
+}
+
+void neighbour_wanted(struct stack *stack, const struct ip_address *address)
+{
+    if (!ip_is_on_link(stack, address) || ip_is_ours(stack, address)) {
+        return;
+    }
+    struct neighbour *entry = neighbour_of(stack, address);
+    bool fresh = !entry->unproven && stack->now_ns - entry->confirmed_ns <= AGE_NS;
+    entry->wanted_elsewhere = true;
+    if (entry->state == NEIGHBOUR_KNOWN && fresh) {
+        entry->wanted_elsewhere = false;
+        share(stack, address, entry->mac);
+    } else if (entry->state == NEIGHBOUR_KNOWN && entry->tries < AGED_TRIES) {
+        ask(stack, entry);
+    } else if (entry->state != NEIGHBOUR_ASKED) {
+        ask_until_answered(stack, entry);
+    }
 }
 
 void neighbour_learn(struct stack *stack, const struct ip_address *address, const uint8_t mac[6])
 {
     if (ip_is_on_link(stack, address) && !ip_is_ours(stack, address)) {
         heard(stack, neighbour_of(stack, address), mac);
-    }
-}
-
-static void share(struct stack *stack, const struct ip_address *ip, const uint8_t mac[6])
-{
-    struct endpoint address;
-    if (stack->share_neighbour != NULL) {
-        endpoint_of_ip_address(&address, ip, 0);
-        stack->share_neighbour(stack->owner, &address, mac);
     }
 }
 
@@ -254,9 +291,9 @@ void neighbour_solicited(struct stack *stack, const struct ip_address *address,
         return;
     }
     entry = entry != NULL ? entry : neighbour_of(stack, address);
+    entry->wanted_elsewhere = true;
     heard(stack, entry, mac);
     entry->unproven = true;
-    share(stack, address, mac);
 }
 
 void neighbour_advertised(struct stack *stack, const struct ip_address *address, const uint8_t *mac,
@@ -268,9 +305,9 @@ void neighbour_advertised(struct stack *stack, const struct ip_address *address,
     }
     if (entry->state != NEIGHBOUR_KNOWN) {
         if (mac != NULL) {
+            entry->wanted_elsewhere = true;
             heard(stack, entry, mac);
             entry->unproven = (flags & NEIGHBOUR_CONFIRMS) == 0;
-            share(stack, address, mac);
         }
         return;
     }
@@ -334,11 +371,9 @@ static void arp_read(struct stack *stack, const struct rte_arp_hdr *arp)
     }
     entry = sender.words[3] == 0 ? NULL : find(stack, &sender, &set);
     if (sender.words[3] != 0 && (entry != NULL || (request && to_us))) {
-        bool news = entry == NULL || entry->state != NEIGHBOUR_KNOWN;
-        heard(stack, entry != NULL ? entry : neighbour_of(stack, &sender), mac);
-        if (news) {
-            share(stack, &sender, mac);
-        }
+        entry = entry != NULL ? entry : neighbour_of(stack, &sender);
+        entry->wanted_elsewhere |= entry->state != NEIGHBOUR_KNOWN;
+        heard(stack, entry, mac);
     }
     if (request && to_us) {
         arp_send(stack, RTE_ARP_OP_REPLY, &target, mac, &sender);

@@ -34,9 +34,10 @@ enum neighbour_state { NEIGHBOUR_FREE, NEIGHBOUR_ASKED, NEIGHBOUR_KNOWN, NEIGHBO
 struct neighbour {
     struct ip_address address;
     uint8_t mac[6];
-    uint8_t state; /* enum neighbour_state */
-    uint8_t tries; /* questions since the last answer */
-    bool unproven; /* KNOWN, but it has not answered yet: as if it had aged */
+    uint8_t state;         /* enum neighbour_state */
+    uint8_t tries;         /* questions since the last answer */
+    bool unproven;         /* KNOWN, but it has not answered yet: as if it had aged */
+    bool wanted_elsewhere; /* the other shards are told when it is heard */
     uint8_t waiting_count;
     uint64_t confirmed_ns; /* the last answer */
     uint64_t asked_ns;     /* the last question */
@@ -71,5 +72,7 @@ enum neighbour_flag { NEIGHBOUR_CONFIRMS = 1, NEIGHBOUR_OVERRIDES = 2 };
 void neighbour_advertised(struct stack *stack, const struct ip_address *address, const uint8_t *mac,
                           unsigned flags);
 bool neighbour_has_failed(struct stack *stack, const struct ip_address *address);
+/* Another shard, which does not ask by itself, wants to know it: told by share_neighbour, now or when it answers. */
+void neighbour_wanted(struct stack *stack, const struct ip_address *address);
 /* Another shard heard it. */
 void neighbour_learn(struct stack *stack, const struct ip_address *address, const uint8_t mac[6]);

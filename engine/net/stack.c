@@ -63,6 +63,7 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     stack->pool = settings->pool;
     stack->limits = settings->limits;
     stack->hand_over = settings->hand_over;
+    stack->ask_neighbour = settings->ask_neighbour;
     stack->share_neighbour = settings->share_neighbour;
     stack->owner = settings->owner;
     stack->rss = facts->rss;
@@ -215,6 +216,15 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
         tcp_reply_reset(stack, &segment);
     }
     rte_pktmbuf_free(frame);
+}
+
+void stack_neighbour_wanted(struct network *network, const struct endpoint *address)
+{
+    struct stack *stack = stack_of(network);
+    struct ip_address ip;
+    if (ip_address_of_endpoint(&ip, address)) {
+        neighbour_wanted(stack, &ip);
+    }
 }
 
 void stack_neighbour_learn(struct network *network, const struct endpoint *address,

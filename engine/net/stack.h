@@ -94,6 +94,10 @@ struct stack_settings {
      * hook may take it (0) and have the other shards try stack_frame_take in turn, or refuse
      * (-errno): then the stack answers it itself with RST. NULL: refused. */
     int (*hand_over)(void *owner, struct rte_mbuf *frame);
+    /* Asks the one shard that resolves neighbours for all, by stack_neighbour_wanted; it answers by
+     * its share_neighbour. 0; -errno: asked here after all. NULL: this shard resolves by itself. The
+     * owner must be the shard whose queue gets what has no hash: ARP and Neighbor Discovery. */
+    int (*ask_neighbour)(void *owner, const struct endpoint *address);
     /* A neighbour was learned here; the others may be told by stack_neighbour_learn. May be NULL. */
     void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
     void *owner;
@@ -109,6 +113,7 @@ int stack_open(struct network **network, const struct stack_settings *settings);
 bool stack_frame_take(struct network *network, struct rte_mbuf *frame);
 /* No shard knew it: answered with RST where TCP wants one, and freed. */
 void stack_frame_refuse(struct network *network, struct rte_mbuf *frame);
+void stack_neighbour_wanted(struct network *network, const struct endpoint *address);
 void stack_neighbour_learn(struct network *network, const struct endpoint *address,
                            const uint8_t mac[6]);
 

@@ -72,6 +72,7 @@ struct stack {
 
     struct stack_limits limits;
     int (*hand_over)(void *owner, struct rte_mbuf *frame);
+    int (*ask_neighbour)(void *owner, const struct endpoint *address);
     void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
     void *owner;
     struct tcp tcp;

@@ -99,6 +99,11 @@ struct network *worker_bypass(struct worker *worker)
     return worker->bypass;
 }
 
+struct worker *worker_first(struct worker *worker)
+{
+    return worker->settings.all[0];
+}
+
 struct worker *worker_next(struct worker *worker)
 {
     return worker->settings.all[(worker->settings.index + 1) % worker->settings.conf->shards];
@@ -235,6 +240,7 @@ static int bypass_open(struct worker *worker)
         .limits = {.congestion = conf->dpdk.congestion == CONF_CONGESTION_NEWRENO ? STACK_NEWRENO
                                                                                   : STACK_CUBIC},
         .hand_over = conf->shards > 1 ? worker_net_hand_over : NULL,
+        .ask_neighbour = worker->settings.index > 0 ? worker_net_ask_neighbour : NULL,
         .share_neighbour = conf->shards > 1 ? worker_net_share_neighbour : NULL,
         .owner = worker,
     };

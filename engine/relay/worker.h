@@ -34,6 +34,7 @@ struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
 struct network *worker_bypass(struct worker *worker); /* our own stack, or NULL */
+struct worker *worker_first(struct worker *worker);   /* of shard 0 */
 struct worker *
 worker_next(struct worker *worker); /* of the next shard; after the last comes the first */
 

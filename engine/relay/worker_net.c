@@ -48,6 +48,39 @@ int worker_net_hand_over(void *owner, struct rte_mbuf *frame)
     return status;
 }
 
+struct neighbour_question {
+    struct shard_message message;
+    struct worker *to;
+    struct endpoint address;
+};
+
+static void question_arrived(struct shard_message *message, struct shard *shard)
+{
+    struct neighbour_question *question = list_entry(message, struct neighbour_question, message);
+    (void)shard;
+    if (worker_bypass(question->to) != NULL) {
+        stack_neighbour_wanted(worker_bypass(question->to), &question->address);
+    }
+    free(question);
+}
+
+/* The first shard's: what has no hash arrives at the first queue. */
+int worker_net_ask_neighbour(void *owner, const struct endpoint *address)
+{
+    struct worker *worker = owner;
+    struct neighbour_question *question = malloc(sizeof(*question));
+    if (question == NULL) {
+        return -ENOMEM;
+    }
+    *question = (struct neighbour_question){
+        .message = {question_arrived}, .to = worker_first(worker), .address = *address};
+    int status = shard_send(worker_shard(worker), worker_shard(question->to), &question->message);
+    if (status < 0) {
+        free(question);
+    }
+    return status;
+}
+
 struct neighbour_news {
     struct shard_message message;
     struct worker *to;

@@ -13,4 +13,5 @@ struct worker;
 
 /* For struct stack_settings; owner is the worker. */
 int worker_net_hand_over(void *owner, struct rte_mbuf *frame);
+int worker_net_ask_neighbour(void *owner, const struct endpoint *address);
 void worker_net_share_neighbour(void *owner, const struct endpoint *address, const uint8_t mac[6]);
