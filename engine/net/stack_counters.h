@@ -65,6 +65,7 @@
     X(tcp_mtu_black_holes) /* full segments that vanished without a word */                        \
     X(tcp_mtu_probes)                                                                              \
     X(tcp_mtu_probes_lost)                                                                         \
+    X(tcp_out_supers) /* frames that the port cut into segments */                                 \
     X(tcp_recoveries)                                                                              \
     X(tcp_delayed_acks)                                                                            \
     X(tcp_duplicate_acks_in)                                                                       \

@@ -379,7 +379,8 @@ void tcp_mtu_open(struct tcp_conn *conn); /* conn->mss is what the link and the 
 void tcp_mtu_told(struct tcp_conn *conn, uint16_t mtu); /* by a router; 0: it does not say */
 void tcp_mtu_timed_out(struct tcp_conn *conn);
 uint32_t tcp_mtu_probe(struct tcp_conn *conn);
-void tcp_mtu_sent(struct tcp_conn *conn, struct tcp_range range, bool again);
+struct tcp_departure;
+void tcp_mtu_sent(struct tcp_conn *conn, const struct tcp_departure *departure, bool again);
 void tcp_mtu_acked(struct tcp_conn *conn);
 bool tcp_mtu_lost(struct tcp_conn *conn);
 

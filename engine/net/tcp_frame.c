@@ -2,7 +2,9 @@
 #include "engine/net/checksum.h"
 #include "engine/net/stack_private.h"
 
-#define PIECES_MAX 8u   /* that one frame points to; a device takes a few more */
+#define PIECES_MAX 8u        /* that one frame points to; a device takes a few more */
+#define SUPER_PIECES_MAX 40u /* of one that the port cuts into segments: 64 KiB in chunks */
+#define SUPER_BYTES (UINT16_MAX - IPV6_BYTES - 60u) /* what the IP header can count */
 #define SMALL_BYTES 64u /* copying them costs less than pointing to them */
 #define SACK_OPTION_BYTES(count) ((count) == 0 ? 0u : 4u + 8u * (count))
 
@@ -78,8 +80,9 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
                               htonl(conn->ts_recent)};
         memcpy((uint8_t *)(tcp + 1) + 4, stamps, sizeof(stamps));
     }
+    /* Of what is cut into segments, the device adds each one's length. */
     return ip_pseudo_sum(&conn->tuple.local, &conn->tuple.remote, IPPROTO_TCP,
-                         tcp_bytes + payload_bytes);
+                         departure->segment_bytes > 0 ? 0 : tcp_bytes + payload_bytes);
 }
 
 static bool by_reference(const struct tcp_conn *conn, const struct tcp_piece *piece, uint32_t bytes)
@@ -87,10 +90,22 @@ static bool by_reference(const struct tcp_conn *conn, const struct tcp_piece *pi
     return bytes > SMALL_BYTES && piece->readable_by_port && conn->stack->port->facts.tx_segments;
 }
 
-uint32_t tcp_frame_fit(struct tcp_conn *conn, uint32_t offset, uint32_t bytes)
+uint32_t tcp_frame_super(const struct tcp_conn *conn)
 {
+    const struct stack *stack = conn->stack;
+    const struct port_facts *facts = &stack->port->facts;
+    bool able = facts->tso && facts->tx_checksum_tcp && facts->tx_checksum_ipv4 &&
+                facts->tx_segments && stack->vlan == 0;
+    return able ? SUPER_BYTES : 0;
+}
+
+uint32_t tcp_frame_fit(struct tcp_conn *conn, uint32_t offset,
+                       const struct tcp_departure *departure)
+{
+    uint32_t bytes = departure->bytes,
+             most = departure->segment_bytes > 0 ? SUPER_PIECES_MAX : PIECES_MAX;
     uint32_t fit = 0, pieces = 0, max = conn->stack->port->facts.tx_segment_max;
-    max = max == 0 || max > PIECES_MAX ? PIECES_MAX : max;
+    max = max == 0 || max > most ? most : max;
     while (fit < bytes) {
         uint32_t skip;
         const struct tcp_piece *piece = tcp_send_queue_at(&conn->queue, offset + fit, &skip);
@@ -218,7 +233,7 @@ static struct rte_mbuf *head_take(struct stack *stack, uint32_t header_bytes, ui
 }
 
 static void checksum_fill(struct tcp_conn *conn, struct rte_mbuf *frame, uint64_t sum,
-                          uint32_t header_bytes)
+                          uint32_t header_bytes, uint16_t segment_bytes)
 {
     struct stack *stack = conn->stack;
     uint32_t ip_bytes = ip_header_bytes(&conn->tuple.remote), offset = ETH_BYTES + ip_bytes;
@@ -230,6 +245,16 @@ static void checksum_fill(struct tcp_conn *conn, struct rte_mbuf *frame, uint64_
         frame->l3_len = (uint16_t)(ip_bytes & 0x1ff);
         frame->l4_len = (uint8_t)(header_bytes - offset);
         tcp->cksum = checksum_fold(sum);
+        if (segment_bytes > 0) {
+            frame->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+            frame->tso_segsz = segment_bytes;
+            if (ip_bytes == IPV4_BYTES) { /* each segment has a length, so a checksum, of its own */
+                struct rte_ipv4_hdr *ip =
+                    rte_pktmbuf_mtod_offset(frame, struct rte_ipv4_hdr *, ETH_BYTES);
+                frame->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+                ip->hdr_checksum = 0;
+            }
+        }
         return;
     }
     tcp->cksum = 0;
@@ -261,7 +286,7 @@ struct rte_mbuf *tcp_frame_build(struct tcp_conn *conn, const struct tcp_departu
         rte_pktmbuf_free(head);
         return NULL;
     }
-    checksum_fill(conn, head, sum, header_bytes);
+    checksum_fill(conn, head, sum, header_bytes, departure->segment_bytes);
     trace_segment_out(conn, departure);
     return head;
 }

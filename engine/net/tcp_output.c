@@ -81,7 +81,7 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
         conn->snd_nxt = seq_max(conn->snd_nxt, end);
     }
     conn->snd_max = seq_max(conn->snd_max, end);
-    if (!again && departure->bytes > 0 && departure->bytes < segment_max(conn)) {
+    if (!again && departure->bytes % segment_max(conn) != 0) {
         conn->small_end = end;
     }
     conn->fin_sent |= (departure->flags & TCP_FIN) != 0;
@@ -93,9 +93,22 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
     if (conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER) {
         tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
     }
+    tcp_mtu_sent(conn, departure, again);
     tcp_recovery_sent(conn, (struct tcp_range){departure->seq, end}, again);
     if (!again) {
         tcp_tail_watch(conn);
+    }
+}
+
+/* Where a frame cannot hold all of them, segments stay full. */
+static void whole_segments(struct tcp_departure *departure, uint32_t wanted)
+{
+    uint32_t size = departure->segment_bytes;
+    if (size > 0 && departure->bytes < wanted && departure->bytes > size) {
+        departure->bytes -= departure->bytes % size;
+    }
+    if (departure->bytes <= size) {
+        departure->segment_bytes = 0;
     }
 }
 
@@ -105,7 +118,8 @@ static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
     uint32_t offset = departure->seq - conn->snd_una;
     uint32_t wanted = departure->bytes;
     if (wanted > 0) {
-        departure->bytes = tcp_frame_fit(conn, offset, wanted);
+        departure->bytes = tcp_frame_fit(conn, offset, departure);
+        whole_segments(departure, wanted);
     }
     uint32_t end = departure->seq + departure->bytes;
     departure->flags = TCP_ACK;
@@ -119,6 +133,10 @@ static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
         return false;
     }
     conn->cwr &= (departure->flags & TCP_CWR) == 0;
+    if (departure->segment_bytes > 0) {
+        conn->stack->counters.tcp_out_segments += (departure->bytes - 1) / departure->segment_bytes;
+        conn->stack->counters.tcp_out_supers++;
+    }
     departed(conn, departure);
     hand_to_neighbour(conn, frame);
     return true;
@@ -141,6 +159,22 @@ static bool nagle_waits(const struct tcp_conn *conn, const struct tcp_departure 
     return conn->stack->limits.nagle && departure->bytes < segment_max(conn) &&
            !fin_pending(conn) && seq_before(conn->snd_una, conn->small_end) &&
            seq_at_or_before(conn->small_end, conn->snd_nxt);
+}
+
+/* As many full segments as may leave at once, for a port that cuts them itself; with the end of all
+ * that is queued, when it fits. */
+static void enlarge(const struct tcp_conn *conn, struct tcp_departure *departure, uint32_t usable)
+{
+    uint32_t size = segment_max(conn), most = tcp_frame_super(conn);
+    uint32_t left = data_end(conn) - departure->seq;
+    most = most < usable ? most : usable;
+    if (departure->bytes < size || most < 2 * size) {
+        return;
+    }
+    bool all = left <= most && !conn->stack->limits.nagle;
+    uint32_t bytes = left < most ? left : most;
+    departure->bytes = all ? bytes : bytes - bytes % size;
+    departure->segment_bytes = departure->bytes > size ? (uint16_t)size : 0;
 }
 
 /* Bytes that the windows let go now from snd_nxt on; *limited: the congestion window said no. */
@@ -177,6 +211,10 @@ static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *depar
     if (flight > 0 && flight + departure->bytes > cwnd) {
         conn->window_limited = true;
         return false;
+    }
+    if (probe == 0 && seq == conn->snd_max) {
+        usable = usable < cwnd - flight ? usable : cwnd - flight;
+        enlarge(conn, departure, usable);
     }
     return true;
 }

@@ -117,13 +117,13 @@ uint32_t tcp_mtu_probe(struct tcp_conn *conn)
     return size > conn->mss && room ? size : 0;
 }
 
-void tcp_mtu_sent(struct tcp_conn *conn, struct tcp_range range, bool again)
+void tcp_mtu_sent(struct tcp_conn *conn, const struct tcp_departure *departure, bool again)
 {
     struct tcp_mtu_search *search = &conn->mtu;
-    uint32_t size = range.end - range.begin;
-    if (!again && size > conn->mss) {
+    struct tcp_range range = {departure->seq, departure->seq + departure->bytes};
+    if (!again && departure->segment_bytes == 0 && departure->bytes > conn->mss) {
         conn->stack->counters.tcp_mtu_probes++;
-        tcp_mtu_search_sent(search, range.begin, (uint16_t)size);
+        tcp_mtu_search_sent(search, range.begin, (uint16_t)departure->bytes);
     } else if (again && search->probe != 0 &&
                seq_before(range.begin, search->probe_seq + search->probe) &&
                seq_before(search->probe_seq, range.end)) {

@@ -37,7 +37,6 @@ void tcp_recovery_sent(struct tcp_conn *conn, struct tcp_range range, bool again
     if (conn->recovery == TCP_FAST_RECOVERY) {
         tcp_prr_sent(&conn->prr, range.end - range.begin);
     }
-    tcp_mtu_sent(conn, range, again);
     if (rack == NULL) {
         return;
     }

@@ -34,7 +34,11 @@ void net_pair_open(struct net_pair *pair, const struct net_pair_settings *settin
     for (unsigned side = 0; side < 2; side++) {
         struct net_host *host = &pair->hosts[side];
         struct network_prefix addresses[2];
-        pair->link.ports[side].port.facts.tx_segments = settings->tx_segments[side];
+        struct port_facts *facts = &pair->link.ports[side].port.facts;
+        facts->tx_segments = settings->tx_segments[side];
+        facts->tso = settings->tso[side];
+        facts->tx_checksum_tcp = settings->tso[side];
+        facts->tx_checksum_ipv4 = settings->tso[side];
         pair->link.ports[side].port.facts.mtu = settings->mtu == 0 ? 1500 : settings->mtu;
         host->pool = pools[side];
         host->wheel = wheel_open(pair->world.now_ns);

@@ -323,6 +323,19 @@ static void a_path_that_has_become_wider_is_used_after_ten_minutes(void **state)
     path_close();
 }
 
+/* Its sequence is one longer than a segment's payload. */
+static void a_full_segment_with_a_fin_is_no_probe(void **state)
+{
+    (void)state;
+    path_open(1400, true);
+    path_connect(100000);
+    assert_true(path_run(10 * SECOND));
+    path_connect(1348);
+    assert_true(path_run(10 * SECOND));
+    assert_int_equal(counters()->tcp_mtu_probes, 0);
+    path_close();
+}
+
 static int set_up(void **state)
 {
     const struct memory_settings settings = {.program = "test", .megabytes = 256};
@@ -355,6 +368,7 @@ int main(void)
         cmocka_unit_test(a_path_narrower_than_any_guess_still_carries),
         cmocka_unit_test(probes_that_are_lost_do_not_slow_down),
         cmocka_unit_test(a_path_that_has_become_wider_is_used_after_ten_minutes),
+        cmocka_unit_test(a_full_segment_with_a_fin_is_no_probe),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -194,6 +194,7 @@ static void run_seed(uint64_t seed)
     faults->ring_frames = net_random_below(&random, 3) == 0 ? 4 + net_random_below(&random, 64) : 0;
     for (unsigned side = 0; side < 2; side++) {
         settings.tx_segments[side] = net_random_below(&random, 2) == 0;
+        settings.tso[side] = settings.tx_segments[side] && seed % 2 == 0;
         settings.limits[side].receive_window_bytes =
             net_random_below(&random, 2) == 0 ? 1000 + net_random_below(&random, 300000) : 0;
     }
