@@ -213,7 +213,7 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
     struct stack *stack = stack_of(network);
     struct tcp_segment segment;
     if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
-        tcp_reply_reset(stack, &segment);
+        tcp_refuse(stack, &segment);
     }
     rte_pktmbuf_free(frame);
 }

@@ -89,7 +89,8 @@
     X(tcp_syn_cookies_sent)                                                                        \
     X(tcp_syn_cookies_received)                                                                    \
     X(tcp_syn_cookies_failed)                                                                      \
-    X(tcp_accept_overflows) /* handshake done, but no room for the connection */                   \
+    X(tcp_data_before_cookie) /* dropped: what brings the cookie will come again */                \
+    X(tcp_accept_overflows)   /* handshake done, but no room for the connection */                 \
     X(tcp_time_waits)                                                                              \
     X(tcp_time_wait_reused)                                                                        \
     X(tcp_time_wait_overflows)                                                                     \

@@ -322,6 +322,8 @@ struct tcp {
     uint16_t port_steps[64]; /* RFC 6056 algorithm 4: a counter for each class of destinations */
     uint8_t rcv_scale;
     uint64_t cookie_sent_ns; /* the last; 0: never */
+    uint64_t challenge_since_ns;
+    uint32_t challenge_budget; /* that may still be sent in the second that began then */
 };
 
 /* tcp_input.c */
@@ -330,12 +332,15 @@ struct tcp {
 bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
                       uint16_t ip_offset);
 void tcp_input(struct stack *stack, struct tcp_segment *segment); /* the frame is given */
+/* No shard has a connection for it: RST, where one is due. */
+void tcp_refuse(struct stack *stack, const struct tcp_segment *segment);
 /* False: no connection, half-open or TIME-WAIT entry has this tuple. */
 bool tcp_knows(struct stack *stack, const struct tcp_segment *segment);
 void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, uint32_t seq,
                            int error, uint16_t mtu);
 /* RFC 5961: a hint that our view is newer than the peer's, at a bounded rate. */
 void tcp_challenge(struct tcp_conn *conn);
+bool tcp_challenge_allowed(struct stack *stack); /* of all connections together */
 void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment); /* synchronized states */
 
 /* tcp_coalesce.c */
@@ -454,6 +459,7 @@ void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment);
 /* A segment for an entry. NULL: done with; else the connection that the segment now belongs to. */
 struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
                                        const struct tcp_segment *segment);
+bool tcp_cookies_are_about(const struct stack *stack);
 /* An ACK to a listener: perhaps a cookie comes back. NULL: it does not. */
 struct tcp_conn *tcp_cookie_arrives(struct stack *stack, const struct tcp_segment *segment);
 

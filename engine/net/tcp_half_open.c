@@ -76,6 +76,9 @@ static uint32_t entry_timestamp(struct stack *stack, const struct tcp_half_open 
 static void entry_ack_send(struct stack *stack, const struct tcp_half_open *entry)
 {
     bool scaled = entry->window_scale != TCP_SCALE_NONE;
+    if (!tcp_challenge_allowed(stack)) {
+        return;
+    }
     struct tcp_reply reply = {
         .seq = entry->iss + 1,
         .ack = entry->irs + 1,
@@ -260,12 +263,17 @@ static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_se
     return (segment->flags & TCP_ACK) == 0;
 }
 
+bool tcp_cookies_are_about(const struct stack *stack)
+{
+    return stack->tcp.cookie_sent_ns != 0 &&
+           stack->now_ns - stack->tcp.cookie_sent_ns <= COOKIES_FOR_NS;
+}
+
 /* Does it answer a cookie that was sent lately? */
 static bool cookie_read(struct stack *stack, const struct tcp_segment *segment,
                         struct tcp_half_open *entry)
 {
-    if (stack->tcp.cookie_sent_ns == 0 ||
-        stack->now_ns - stack->tcp.cookie_sent_ns > COOKIES_FOR_NS) {
+    if (!tcp_cookies_are_about(stack)) {
         return false;
     }
     bool right = tcp_cookie_check(stack, segment, entry);

@@ -2,6 +2,7 @@
 #include "engine/net/stack_private.h"
 
 #define CHALLENGE_EVERY_NS (200 * MS_NS)
+#define CHALLENGES_A_SECOND 1000u                   /* in the mean */
 #define TS_RECENT_VALID_MS (24u * 24 * 3600 * 1000) /* RFC 7323 §5.5 */
 
 static bool checksum_right(const struct rte_mbuf *frame, const struct tcp_tuple *tuple,
@@ -98,7 +99,28 @@ bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct r
     return true;
 }
 
-void tcp_challenge(struct tcp_conn *conn)
+/* A bound for all connections together keeps us from being used to flood others. One that is known
+ * tells an off-path attacker by its exhaustion whether a guess was right (CVE-2016-5696), so each
+ * second has another. */
+bool tcp_challenge_allowed(struct stack *stack)
+{
+    struct tcp *tcp = &stack->tcp;
+    if (tcp->challenge_since_ns == 0 || stack->now_ns - tcp->challenge_since_ns >= SECOND_NS) {
+        uint32_t random;
+        world_random(stack->world, &random, sizeof(random));
+        tcp->challenge_since_ns = stack->now_ns;
+        tcp->challenge_budget = CHALLENGES_A_SECOND / 2 + random % CHALLENGES_A_SECOND;
+    }
+    if (tcp->challenge_budget == 0) {
+        stack->counters.tcp_acks_rate_limited++;
+        return false;
+    }
+    tcp->challenge_budget--;
+    return true;
+}
+
+/* Bounded for each connection, or two ends could answer each other for ever. */
+static void answer(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
     if (conn->challenge_ns != 0 && stack->now_ns - conn->challenge_ns < CHALLENGE_EVERY_NS) {
@@ -108,6 +130,13 @@ void tcp_challenge(struct tcp_conn *conn)
     conn->challenge_ns = stack->now_ns;
     stack->counters.tcp_challenge_acks++;
     tcp_output_ack(conn);
+}
+
+void tcp_challenge(struct tcp_conn *conn)
+{
+    if (tcp_challenge_allowed(conn->stack)) {
+        answer(conn);
+    }
 }
 
 /* What is left of a segment when its SYN has been dealt with. */
@@ -209,7 +238,7 @@ static bool timestamp_right(struct tcp_conn *conn, const struct tcp_segment *seg
             conn->ack_now = true; /* its sender may have lost the acknowledgement */
             tcp_output_wanted(conn);
         } else {
-            tcp_challenge(conn);
+            answer(conn);
         }
         return false;
     }
@@ -245,7 +274,7 @@ static void sequence_wrong(struct tcp_conn *conn, const struct tcp_segment *segm
         conn->ack_now = true;
         tcp_output_wanted(conn);
     } else {
-        tcp_challenge(conn); /* keepalives and probes; bounded, or two ends could answer for ever */
+        answer(conn); /* keepalives and probes: whatever is said to others, or they would give up */
     }
 }
 
@@ -407,7 +436,6 @@ static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segm
     if ((segment->flags & TCP_ACK) == 0) {
         return;
     }
-    timestamp_keep(conn, segment);
     if (conn->state == TCP_SYN_RECEIVED && !syn_received_ack(conn, segment)) {
         return;
     }
@@ -415,6 +443,8 @@ static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segm
     if (!tcp_ack_arrives(conn, segment)) {
         return;
     }
+    /* Not before: one from elsewhere could make all others look old. */
+    timestamp_keep(conn, segment);
     if (conn->fin_acked && !was_acked) {
         fin_acked(conn);
     }
@@ -445,6 +475,18 @@ void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment)
     synchronized_segment(conn, segment);
 }
 
+/* While cookies are about, data for a listener may be those of a client whose first segments, which
+ * bring the cookie back, were lost: they will come again, unless it is reset now. */
+void tcp_refuse(struct stack *stack, const struct tcp_segment *segment)
+{
+    bool data = (segment->flags & (TCP_SYN | TCP_ACK)) == TCP_ACK && segment->payload_bytes > 0;
+    if (data && tcp_cookies_are_about(stack) && tcp_listener_find(stack, &segment->tuple) != NULL) {
+        stack->counters.tcp_data_before_cookie++;
+        return;
+    }
+    tcp_reply_reset(stack, segment);
+}
+
 /* A segment that no connection claims. */
 static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
 {
@@ -471,7 +513,7 @@ static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
         stack->counters.tcp_handed_over++;
         return;
     }
-    tcp_reply_reset(stack, segment);
+    tcp_refuse(stack, segment);
 }
 
 void tcp_input(struct stack *stack, struct tcp_segment *segment)

@@ -45,14 +45,17 @@ void net_pair_open(struct net_pair *pair, const struct net_pair_settings *settin
         for (unsigned i = 0; i < 2; i++) {
             check(network_prefix_parse(&addresses[i], slice_text(own[side][i])) == 0);
         }
-        const struct stack_settings stack = {.port = &pair->link.ports[side].port,
-                                             .world = &pair->world.world,
-                                             .wheel = host->wheel,
-                                             .pool = host->pool,
-                                             .addresses = addresses,
-                                             .address_count = settings->ipv6 ? 2 : 1,
-                                             .skips_dad = true,
-                                             .limits = settings->limits[side]};
+        struct stack_settings stack = {.port = &pair->link.ports[side].port,
+                                       .world = &pair->world.world,
+                                       .wheel = host->wheel,
+                                       .pool = host->pool,
+                                       .addresses = addresses,
+                                       .address_count = settings->ipv6 ? 2 : 1,
+                                       .skips_dad = true,
+                                       .limits = settings->limits[side]};
+        if (settings->routed) {
+            stack.gateway = net_endpoint(side == 0 ? "10.0.0.2:1" : "10.0.0.1:1");
+        }
         check(stack_open(&host->network, &stack) == 0);
     }
 }

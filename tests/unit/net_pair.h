@@ -28,6 +28,7 @@ struct net_pair_settings {
     bool tx_segments[2];
     bool tso[2];  /* with checksums; for ports with tx_segments */
     uint16_t mtu; /* 0: 1500 */
+    bool routed;  /* each is the other's gateway: what comes from anywhere is answered */
     bool ipv6;    /* fd00::1/64 and fd00::2/64 too */
     struct stack_limits limits[2];
 };
