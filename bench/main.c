@@ -2,6 +2,7 @@
  * tubepost-bench: load generator and receiver. See options.c for what it takes.
  */
 #include "bench/carrier.h"
+#include "bench/cost.h"
 #include "bench/report.h"
 #include <sched.h>
 #include <signal.h>
@@ -325,6 +326,10 @@ int main(int argc, char **argv)
     bench.world =
         (struct world){.now_ns = clock_now_ns, .wall_s = clock_wall_s, .random = random_fill};
     process_prepare();
+    if (bench.options.part == BENCH_COST) {
+        cpu_choose(bench.options.cpu);
+        return cost_run(bench.options.json) < 0;
+    }
     int rc = bench_open(&bench);
     if (rc < 0) {
         fprintf(stderr, "tubepost-bench: %s\n", strerror(-rc));

@@ -15,6 +15,8 @@ static const char usage[] =
     "tubepost-bench answer --listen ADDRESS [option...] answers requests without any mail, to "
     "measure a transport\n"
     "tubepost-bench ask --to ADDRESS [option...]        asks\n"
+    "tubepost-bench cost [--json] [--cpu N]             cycles of the stack alone, without a "
+    "driver\n"
     "\n"
     "ADDRESS is 192.0.2.1:25, [2001:db8::1]:25 or unix:/path; both options may be repeated.\n"
     "\n"
@@ -393,6 +395,9 @@ static enum bench_part part_of(const char *name)
     }
     if (name != NULL && strcmp(name, "answer") == 0) {
         return BENCH_ANSWER;
+    }
+    if (name != NULL && strcmp(name, "cost") == 0) {
+        return BENCH_COST;
     }
     bool help = name != NULL && strcmp(name, "--help") == 0;
     fputs(usage, help ? stdout : stderr);

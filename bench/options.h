@@ -16,6 +16,7 @@ enum bench_part {
     BENCH_LOOP = 3,
     BENCH_ASK = 4,
     BENCH_ANSWER = 8,
+    BENCH_COST = 16,
 };
 
 struct carrier_options {

@@ -79,22 +79,53 @@ struct rte_mbuf *eth_writable(struct stack *stack, struct rte_mbuf *frame)
     return copy;
 }
 
-/* A port may receive into chains; headers are read where they begin, so they must lie in one. */
-static bool headers_in_one(struct rte_mbuf *frame)
+/* Does the first piece hold Ethernet, IP and TCP headers whole, with nothing between them? */
+static bool holds_headers(const struct rte_mbuf *frame)
+{
+    const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
+    const struct rte_ipv4_hdr *ipv4 = (const struct rte_ipv4_hdr *)(eth + 1);
+    const struct rte_ipv6_hdr *ipv6 = (const struct rte_ipv6_hdr *)(eth + 1);
+    uint32_t offset = ETH_BYTES + IPV6_BYTES;
+    if (frame->data_len < ETH_BYTES + IPV4_BYTES) {
+        return false;
+    }
+    if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV4) && ipv4->next_proto_id == IPPROTO_TCP) {
+        offset = ETH_BYTES + rte_ipv4_hdr_len(ipv4);
+    } else if (eth->ether_type != htons(RTE_ETHER_TYPE_IPV6) || ipv6->proto != IPPROTO_TCP) {
+        return false;
+    }
+    if (frame->data_len < offset + TCP_HEADER_BYTES) {
+        return false;
+    }
+    const struct rte_tcp_hdr *tcp =
+        rte_pktmbuf_mtod_offset(frame, const struct rte_tcp_hdr *, offset);
+    return frame->data_len >= offset + (tcp->data_off >> 4) * 4u;
+}
+
+/* A port may receive into chains (net_ring passes on what another stack has sent); headers are read
+ * where they begin, so they must lie in one. NULL: no memory for it, counted and freed. */
+static struct rte_mbuf *headers_in_one(struct stack *stack, struct rte_mbuf *frame)
 {
     uint32_t wanted = frame->pkt_len < HEADERS_MAX ? frame->pkt_len : HEADERS_MAX;
-    return frame->data_len >= wanted || rte_pktmbuf_linearize(frame) == 0;
+    if (frame->data_len >= wanted || (frame->data_len >= ETH_BYTES && holds_headers(frame))) {
+        return frame;
+    }
+    struct rte_mbuf *copy = rte_pktmbuf_copy(frame, stack->pool, 0, UINT32_MAX);
+    rte_pktmbuf_free(frame);
+    stack->counters.frames_in_no_buffer += copy == NULL;
+    return copy;
 }
 
 /* True: a TCP segment to pass on; else the frame is dealt with. */
 static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment)
 {
-    if (frame->data_len < ETH_BYTES || !headers_in_one(frame)) {
+    if (frame->pkt_len < ETH_BYTES) {
         stack->counters.frames_not_ours++;
         rte_pktmbuf_free(frame);
         return false;
     }
-    frame = vlan_take_off(stack, frame);
+    frame = headers_in_one(stack, frame);
+    frame = frame == NULL ? NULL : vlan_take_off(stack, frame);
     if (frame == NULL) {
         return false;
     }
