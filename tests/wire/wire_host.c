@@ -51,6 +51,10 @@ static int setting_put(struct wire_settings *settings, struct slice name, uint64
         settings->mtu = (uint32_t)value;
         return 0;
     }
+    if (slice_equal(name, slice_text("ecn"))) {
+        settings->ecn = (enum stack_ecn)value;
+        return 0;
+    }
     if (slice_equal(name, slice_text("seed"))) {
         settings->seed = value;
         return 0;
@@ -322,9 +326,12 @@ int wire_host_address(struct wire_host *host, const struct endpoint *address)
                                       .pool = host->pool,
                                       .addresses = &prefix,
                                       .address_count = 1,
+                                      .routers = STACK_ROUTERS_IGNORED,
+                                      .skips_dad = true,
+                                      .ecn = host->settings.ecn,
                                       .limits = host->settings.limits};
-    int status = endpoint_parse(&settings.gateway,
-                                slice_text(ipv4 ? "192.168.0.1:0" : "[fd3d:fa7b:d17d:8888::]:0"));
+    int status = ipv4 ? endpoint_parse(&settings.gateway, slice_text("192.168.0.1:0"))
+                      : endpoint_parse(&settings.gateway6, slice_text("[fd3d:fa7b:d17d::1]:0"));
     status = status < 0 ? status : stack_open(&host->network, &settings);
     if (status < 0) {
         host->network = NULL;

@@ -17,6 +17,7 @@
 
 struct wire_settings {
     struct stack_limits limits;
+    enum stack_ecn ecn;
     uint32_t mtu;  /* of the port */
     uint64_t seed; /* of the world's random source */
 };
@@ -24,7 +25,7 @@ struct wire_settings {
 /* The defaults: those of the stack, and an MTU of 1500. */
 void wire_settings_default(struct wire_settings *settings);
 /* "mtu=1400,keepalive_idle_ms=2000": names as in struct stack_limits, times in milliseconds with
- * _ms for _ns. NULL and "" change nothing. -EINVAL: *culprit is where it went wrong. */
+ * _ms for _ns; ecn is a number of enum stack_ecn. NULL and "" change nothing. -EINVAL: *culprit is where it went wrong. */
 int wire_settings_parse(struct wire_settings *settings, const char *text, const char **culprit);
 
 struct wire_departure { /* a packet that the stack has sent */
