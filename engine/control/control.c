@@ -139,7 +139,7 @@ static void session_ask(struct session *session)
         control_finish_error(
             &session->request, "bad-request",
             "expected queue list [LIMIT [CURSOR]], queue show ID, queue flush [ID], "
-            "queue delete ID, status or net connections|neighbors|routes|trace|counters");
+            "queue delete ID, status or net connections|neighbors|routes|trace|counters|capture");
     } else {
         control->settings.ask(control->settings.owner, &session->request);
     }
@@ -268,6 +268,12 @@ void control_close(struct control *control)
         session_leave(session);
     }
     free(control);
+}
+
+bool control_abandoned(const struct control_request *request)
+{
+    const struct session *session = (const struct session *)(const void *)request;
+    return session->state == SESSION_ABANDONED || session->peer_done;
 }
 
 unsigned control_pending(const struct control *control)

@@ -14,6 +14,9 @@
  *                                 of our own stack, a line each; "next" as above. Words narrow a list:
  *                                 state NAME, local ADDRESS, remote ADDRESS; trace: live
  *   net counters                  a line for each shard, then one with the sums
+ *   net capture file PATH [count N] [seconds N] [snap BYTES] [between ADDRESS:PORT ADDRESS:PORT]
+ *                                 frames into a file that is made; answered when it is over, with
+ *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *
  * A message is {"id","bytes","arrival" (seconds of the
  * epoch),"sender","attempts","recipient_count","waiting_count", "due_s" (seconds until the next
@@ -49,6 +52,7 @@ enum control_verb {
     CONTROL_NET_ROUTES,
     CONTROL_NET_TRACE,
     CONTROL_NET_COUNTERS,
+    CONTROL_NET_CAPTURE,
 };
 
 /* Lives until control_finish, also when the operator has gone. */
@@ -79,6 +83,8 @@ struct control;
 int control_open(struct control **control, const struct control_settings *settings);
 /* Closes the listener and the connections. Requests still asked must be finished before. */
 void control_close(struct control *control);
+/* The operator has gone, or at least asks nothing more: what goes on for long should end. */
+bool control_abandoned(const struct control_request *request);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);
 

@@ -47,7 +47,7 @@ static const struct {
 } net_words[] = {
     {"connections", CONTROL_NET_CONNECTIONS}, {"neighbors", CONTROL_NET_NEIGHBORS},
     {"routes", CONTROL_NET_ROUTES},           {"trace", CONTROL_NET_TRACE},
-    {"counters", CONTROL_NET_COUNTERS},
+    {"counters", CONTROL_NET_COUNTERS},       {"capture", CONTROL_NET_CAPTURE},
 };
 
 /* net WHAT [LIMIT [CURSOR [WORD...]]] */
@@ -62,6 +62,14 @@ static int parse_net(struct control_request *request, const struct slice *words,
         return -EINVAL;
     }
     request->verb = net_words[which].verb;
+    if (request->verb == CONTROL_NET_CAPTURE) {
+        if (count - 2 > CONTROL_WORDS_MAX) {
+            return -EINVAL;
+        }
+        request->word_count = (unsigned)count - 2;
+        memcpy(request->words, words + 2, request->word_count * sizeof words[0]);
+        return 0;
+    }
     if (count >= 3 && parse_limit(words[2], &request->limit) < 0) {
         return -EINVAL;
     }

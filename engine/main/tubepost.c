@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 
 #define PAGE 500 /* messages asked for at once */
 #define ANSWER_TIMEOUT_S 30
+#define CAPTURE_SECONDS_DEFAULT 60 /* as the relay has it */
 #define REQUEST_MAX 1024
 
 static const char usage[] =
@@ -45,6 +47,8 @@ static const char usage[] =
     "                         what happened on connections that recovered or failed; live: on "
     "those\n"
     "                         that are there\n"
+    "  net capture -w FILE [--count N] [--seconds N] [--snap BYTES] [--connection A:p-B:p]\n"
+    "                         frames into a new file (pcapng), 60 seconds unless said otherwise\n"
     "  config check           is the file of -c good?\n"
     "  -c FILE                the configuration of tubepostd, which names its socket\n"
     "  -s SOCKET              its socket\n"
@@ -55,6 +59,10 @@ struct tool {
     char socket_path[ENDPOINT_PATH_MAX + 1];
     bool as_json;
     FILE *to, *from; /* the socket */
+    long patience_s; /* more than an answer usually takes */
+    /* net capture */
+    const char *file, *connection;
+    unsigned long count, seconds, snap;
 };
 
 static int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -117,7 +125,7 @@ static int reach(struct tool *tool)
         }
         return code;
     }
-    struct timeval patience = {.tv_sec = ANSWER_TIMEOUT_S};
+    struct timeval patience = {.tv_sec = ANSWER_TIMEOUT_S + tool->patience_s};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     int copy = dup(fd);
     tool->from = fdopen(fd, "r");
@@ -415,6 +423,58 @@ static int net(struct tool *tool, char *const *words, int count)
     return code;
 }
 
+/* Where the relay shall write: it has another working directory. */
+static int absolute_path(const char *file, char path[PATH_MAX])
+{
+    char folder[PATH_MAX] = "";
+    if (file[0] != '/' && getcwd(folder, sizeof folder) == NULL) {
+        return -errno;
+    }
+    int length = snprintf(path, PATH_MAX, "%s%s%s", folder, file[0] != '/' ? "/" : "", file);
+    return length >= PATH_MAX || strpbrk(path, " \r\n") != NULL ? -EINVAL : 0;
+}
+
+static int capture(struct tool *tool)
+{
+    char path[PATH_MAX], request[PATH_MAX + REQUEST_MAX];
+    if (tool->file == NULL || absolute_path(tool->file, path) < 0) {
+        return fail(EX_USAGE, "net capture: expected -w FILE, a path without blanks");
+    }
+    size_t used = (size_t)snprintf(request, sizeof request, "net capture file %s", path);
+    const struct {
+        const char *word;
+        unsigned long number;
+    } bounds[] = {{"count", tool->count}, {"seconds", tool->seconds}, {"snap", tool->snap}};
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        if (bounds[i].number > 0) {
+            used += (size_t)snprintf(request + used, sizeof request - used, " %s %lu",
+                                     bounds[i].word, bounds[i].number);
+        }
+    }
+    if (tool->connection != NULL) {
+        const char *hyphen = strchr(tool->connection, '-');
+        if (hyphen == NULL || strlen(tool->connection) > REQUEST_MAX / 2) {
+            return fail(EX_USAGE, "net capture: '%s' is no connection, expected A:port-B:port",
+                        tool->connection);
+        }
+        snprintf(request + used, sizeof request - used, " between %.*s %s",
+                 (int)(hyphen - tool->connection), tool->connection, hyphen + 1);
+    }
+    json_t *last = NULL;
+    tool->patience_s = tool->seconds > 0 ? (long)tool->seconds : CAPTURE_SECONDS_DEFAULT;
+    int code = ask(tool, request, ignore_line, NULL, &last);
+    const json_t *captured = json_object_get(last, "capture");
+    if (code == EX_OK && tool->as_json) {
+        print_json(captured);
+    } else if (code == EX_OK) {
+        printf("%" JSON_INTEGER_FORMAT " frames in %s, %" JSON_INTEGER_FORMAT " lost\n",
+               json_integer_value(json_object_get(captured, "frames")), path,
+               json_integer_value(json_object_get(captured, "lost")));
+    }
+    json_decref(last);
+    return code;
+}
+
 static int run_command(struct tool *tool, char *const *words, int count)
 {
     const char *first = count > 0 ? words[0] : "", *second = count > 1 ? words[1] : "";
@@ -423,6 +483,9 @@ static int run_command(struct tool *tool, char *const *words, int count)
     }
     if (strcmp(first, "config") == 0 && strcmp(second, "check") == 0 && count == 2) {
         return config_check(tool);
+    }
+    if (strcmp(first, "net") == 0 && strcmp(second, "capture") == 0 && count == 2) {
+        return capture(tool);
     }
     if (strcmp(first, "net") == 0) {
         return net(tool, words + 1, count - 1);
@@ -445,6 +508,21 @@ static int run_command(struct tool *tool, char *const *words, int count)
     return EX_USAGE;
 }
 
+/* An option of net capture that takes a number. */
+static bool is_bound(struct tool *tool, int option)
+{
+    unsigned long *bound = option == 'C'   ? &tool->count
+                           : option == 'S' ? &tool->seconds
+                           : option == 'B' ? &tool->snap
+                                           : NULL;
+    char *end = NULL;
+    if (bound == NULL) {
+        return false;
+    }
+    *bound = strtoul(optarg, &end, 10);
+    return *bound > 0 && *end == '\0';
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -452,17 +530,25 @@ int main(int argc, char **argv)
         {"socket", required_argument, NULL, 's'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
+        {"count", required_argument, NULL, 'C'},
+        {"seconds", required_argument, NULL, 'S'},
+        {"snap", required_argument, NULL, 'B'},
+        {"connection", required_argument, NULL, 'N'},
         {NULL, 0, NULL, 0},
     };
     struct tool tool = {0};
-    for (int option; (option = getopt_long(argc, argv, "c:s:jh", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "c:s:jhw:", options, NULL)) != -1;) {
         if (option == 'c') {
             tool.conf_path = optarg;
         } else if (option == 's' && strlen(optarg) < sizeof tool.socket_path) {
             strcpy(tool.socket_path, optarg);
         } else if (option == 'j') {
             tool.as_json = true;
-        } else {
+        } else if (option == 'w') {
+            tool.file = optarg;
+        } else if (option == 'N') {
+            tool.connection = optarg;
+        } else if (!is_bound(&tool, option)) {
             fputs(usage, option == 'h' ? stdout : stderr);
             return option == 'h' ? EX_OK : EX_USAGE;
         }

@@ -1,6 +1,7 @@
 #include "engine/relay/relay_control.h"
 #include "engine/core/check.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_capture.h"
 #include "engine/relay/relay_control_net.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
@@ -10,6 +11,7 @@
 struct relay_control {
     struct relay_control_settings settings;
     struct control *control;
+    struct relay_capture *capture; /* under way, or NULL */
     uint64_t opened_ns;
 };
 
@@ -260,6 +262,8 @@ static void share_answer(struct share *share)
         share->answer = net_counters_answer(share->worker);
         share->status = share->answer == NULL ? -ENOMEM : 0;
         return;
+    case CONTROL_NET_CAPTURE: /* answered by relay_capture */
+        return;
     }
 }
 
@@ -447,6 +451,8 @@ static void question_finish(struct question *question)
         case CONTROL_NET_COUNTERS:
             finish_counters(question);
             break;
+        case CONTROL_NET_CAPTURE:
+            break;
         }
     }
     for (unsigned i = 0; i < question->share_count; i++) {
@@ -501,12 +507,50 @@ static bool concerns_one_shard(const struct control_request *request)
     return request->verb >= CONTROL_NET_CONNECTIONS && request->verb != CONTROL_NET_COUNTERS;
 }
 
+static void capture_over(void *owner)
+{
+    struct relay_control *control = owner;
+    control->capture = NULL;
+}
+
+static void ask_capture(struct relay_control *control, struct control_request *request)
+{
+    const struct relay_capture_settings settings = {.workers = control->settings.workers,
+                                                    .worker_count = control->settings.worker_count,
+                                                    .port_name = control->settings.port_name,
+                                                    .request = request,
+                                                    .over = capture_over,
+                                                    .owner = control};
+    if (worker_bypass(control->settings.workers[0]) == NULL) {
+        control_finish_error(request, "unavailable",
+                             "the relay has no stack of its own: its transport is kernel");
+        return;
+    }
+    if (control->capture != NULL) {
+        control_finish_error(request, "busy", "another capture is under way");
+        return;
+    }
+    int status = relay_capture_start(&control->capture, &settings);
+    if (status == -EINVAL) {
+        control_finish_error(request, "bad-request",
+                             "expected file PATH [count N] [seconds N] [snap BYTES] "
+                             "[between ADDRESS:PORT ADDRESS:PORT]");
+    } else if (status < 0) {
+        control_finish_error(request, "failed", strerror(-status));
+    }
+}
+
 static void ask(void *owner, struct control_request *request)
 {
     struct relay_control *control = owner;
     unsigned count = control->settings.worker_count;
     struct question *question = calloc(1, sizeof(*question) + count * sizeof(struct share));
     const char *text = NULL;
+    if (request->verb == CONTROL_NET_CAPTURE) {
+        free(question);
+        ask_capture(control, request);
+        return;
+    }
     if (question == NULL) {
         control_finish_error(request, "failed", "out of memory");
         return;

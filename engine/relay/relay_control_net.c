@@ -319,6 +319,7 @@ json_t *net_question_answer(struct net_question *question, struct worker *worker
         list_traces(question, worker, lines);
         break;
     case CONTROL_NET_COUNTERS:
+    case CONTROL_NET_CAPTURE:
     case CONTROL_QUEUE_LIST:
     case CONTROL_QUEUE_SHOW:
     case CONTROL_QUEUE_FLUSH:

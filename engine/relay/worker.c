@@ -1,5 +1,6 @@
 #include "engine/relay/worker.h"
 #include "engine/disk/disk.h"
+#include "engine/net/capture.h"
 #include "engine/net/stack.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
@@ -28,6 +29,7 @@ struct worker {
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
+    char port_name[64]; /* the same */
     bool draining;
     bool serving; /* relay_round may be called */
     struct shard_message drain_message;
@@ -86,6 +88,7 @@ static unsigned drain_poll(void *self, uint64_t now_ns)
     struct worker *worker = self;
     (void)now_ns;
     if (worker->draining && relay_drained(worker->relay) && log_is_quiet(worker->log) &&
+        (worker->bypass == NULL || !capture_is_on(worker->bypass)) &&
         (worker->control == NULL || relay_control_quiet(worker->control))) {
         shard_stop(&worker->shard);
     }
@@ -384,11 +387,14 @@ static int control_start(struct worker *worker)
         .workers = worker->settings.all,
         .worker_count = conf->shards,
         .hostname = worker->hostname,
+        .port_name = worker->port_name,
         .network = worker->kernel,
         .unix_mode = conf->control.unix_mode,
         .at = {.family = ENDPOINT_UNIX},
     };
     snprintf(worker->hostname, sizeof(worker->hostname), "%s", conf->hostname);
+    snprintf(worker->port_name, sizeof(worker->port_name), "%s",
+             conf->dpdk.ports_count > 0 ? conf->dpdk.ports[0].name : "");
     snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);
     int status = relay_control_open(&worker->control, &settings);
     if (status < 0) { /* mail goes on without the operator's tool */
@@ -466,6 +472,9 @@ static void drain_arrived(struct shard_message *message, struct shard *shard)
 {
     struct worker *worker = list_entry(message, struct worker, drain_message);
     worker->draining = true;
+    if (worker->bypass != NULL) {
+        capture_hurry(worker->bypass);
+    }
     relay_drain(worker->relay, shard->now_ns + worker->settings.conf->shutdown.grace);
 }
 

@@ -1,14 +1,30 @@
 """`tubepost net ...` of a relay on our own TCP; run in a lab by test_dpdk.py."""
 import json
-import re
+import os
 import socket
 import struct
 import subprocess
-import unittest
 
-from harness import PEER, RELAY, Client, SystemTest, wait_until
+from harness import BUILD, PEER, RELAY, Client, SystemTest, wait_until
 
 ROUTE = "  - {match: \"*\", via: smtp, to: [\"192.0.2.3:2525\"]}"
+
+
+def pcapng_frames(path):
+    """The frames of a capture, each with its time; every block is checked against the format."""
+    with open(path, "rb") as f:
+        data = f.read()
+    at, frames = 0, []
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        assert length % 4 == 0 and struct.unpack_from("<I", data, at + length - 4)[0] == length
+        if kind == 6:
+            _, high, low, captured, original = struct.unpack_from("<IIIII", data, at + 8)
+            assert captured == original
+            frames.append(((high << 32 | low) / 1e9, data[at + 28:at + 28 + captured]))
+        at += length
+    assert data[:4] == b"\x0a\x0d\x0d\x0a" and at == len(data)
+    return frames
 
 
 class NetTool(SystemTest):
@@ -80,8 +96,52 @@ class NetTool(SystemTest):
         self.assertRegex(kept, r"-\d+\.\d{6} in +\[R.*\n")
         self.assertEqual(self.net("trace", "remote", "198.51.100.1"), "")
 
+    def capture(self, *words):
+        tool = subprocess.Popen([os.path.join(BUILD, "tubepost"), "-c", self.started.config, "net", "capture", *words],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(tool.communicate)
+        self.addCleanup(tool.kill)
+        return tool
+
+    def test_a_connection_is_captured_whole_while_others_talk(self):
+        path = os.path.join(self.folder, "one.pcapng")
+        with Client(self.started.port) as client, Client(self.started.port) as other:
+            own = "%s:%d" % client.socket.getsockname()
+            tool = self.capture("-w", path, "--seconds", "2", "--connection", f"{own}-{RELAY}:{self.started.port}")
+            wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > 0, "the capture's begin")
+            for i in range(20):
+                client.command(f"NOOP {i}")
+                other.command("NOOP")
+            out, err = tool.communicate(timeout=60)
+        self.assertEqual((tool.returncode, err), (0, ""))
+        frames = pcapng_frames(path)
+        self.assertEqual(out, f"{len(frames)} frames in {path}, 0 lost\n")
+        self.assertTrue(all(frame[12:14] == b"\x08\x00" for _, frame in frames))
+        ports = {(int.from_bytes(f[34:36], "big"), int.from_bytes(f[36:38], "big")) for _, f in frames}
+        here = client.socket.fileno() < 0 and int(own.rsplit(":", 1)[1])
+        self.assertEqual(ports, {(here, self.started.port), (self.started.port, here)})
+        self.assertIn(b"NOOP 19\r\n", b"".join(frame for _, frame in frames))
+        self.assertEqual([t for t, _ in frames], sorted(t for t, _ in frames))
+
+    def test_a_capture_never_overwrites_and_ends_with_its_operator_and_the_relay(self):
+        there, path = os.path.join(self.folder, "there"), os.path.join(self.folder, "new.pcapng")
+        with open(there, "w"):
+            pass
+        result = self.started.ctl("net", "capture", "-w", there)
+        self.assertEqual((result.returncode, result.stderr), (70, "tubepost: File exists\n"))
+        first = self.capture("-w", path, "--seconds", "3000")
+        wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > 0, "the capture's begin")
+        self.assertEqual(self.started.ctl("net", "capture", "-w", path + "2").returncode, 75)
+        first.kill()
+        wait_until(lambda: self.started.ctl("net", "capture", "-w", path + "3", "--count", "1", "--seconds", "1").returncode == 0,
+                   "the end of the first capture")
+        self.capture("-w", path + "4", "--seconds", "3000")
+        wait_until(lambda: os.path.exists(path + "4") and os.path.getsize(path + "4") > 0, "the capture's begin")
+        self.assertEqual(self.started.stop(patience_s=30), 0, self.started.output()[-3000:])
+
     def test_what_makes_no_sense_is_refused(self):
         for words in (("connections", "state", "happy"), ("connections", "local"), ("connections", "remote", "nowhere"),
-                      ("counters", "some"), ("weather",), ("connections", "live")):
+                      ("counters", "some"), ("weather",), ("connections", "live"), ("capture",), ("capture", "-w", "a b"),
+                      ("capture", "-w", "x", "--connection", "nowhere")):
             with self.subTest(words=words):
                 self.assertEqual(self.started.ctl("net", *words).returncode, 64)

@@ -209,8 +209,23 @@ static void requests_that_come_together_are_answered_one_after_the_other(void **
                         "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected queue "
                         "list [LIMIT [CURSOR]], "
                         "queue show ID, queue flush [ID], queue delete ID, status or net "
-                        "connections|neighbors|routes|trace|counters\"}\n"
+                        "connections|neighbors|routes|trace|counters|capture\"}\n"
                         "{\"connections\":3}\n{\"end\":\"ok\"}\n");
+}
+
+static void an_operator_who_goes_is_known_to_have_gone(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "net capture file /x\n");
+    assert_int_equal(fixture->asked_count, 1);
+    assert_int_equal(fixture->asked[0]->word_count, 2);
+    assert_false(control_abandoned(fixture->asked[0]));
+    stream_shut(fixture->client);
+    fake_network_run(fixture->network);
+    assert_true(control_abandoned(fixture->asked[0]));
+    control_finish(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    assert_string_equal(fixture->heard, "{\"end\":\"ok\"}\n");
 }
 
 static void a_second_request_waits_for_the_first_answer(void **state)
@@ -326,6 +341,7 @@ int main(void)
         cmocka_unit_test(bytes_of_peers_become_valid_text),
         SOCKET_TEST(a_request_is_answered_later),
         SOCKET_TEST(requests_that_come_together_are_answered_one_after_the_other),
+        SOCKET_TEST(an_operator_who_goes_is_known_to_have_gone),
         SOCKET_TEST(a_second_request_waits_for_the_first_answer),
         SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
         SOCKET_TEST(an_operator_who_is_done_hears_the_answer_then_the_end),
