@@ -168,7 +168,7 @@ static void enlarge(const struct tcp_conn *conn, struct tcp_departure *departure
     uint32_t size = segment_max(conn), most = tcp_frame_super(conn);
     uint32_t left = data_end(conn) - departure->seq;
     most = most < usable ? most : usable;
-    if (departure->bytes < size || most < 2 * size) {
+    if (size == 0 || departure->bytes < size || most < 2 * size) {
         return;
     }
     bool all = left <= most && !conn->stack->limits.nagle;
