@@ -99,7 +99,7 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame, uint32
     uint32_t quoted = frame->data_len - icmp_offset - ICMP_BYTES;
     uint32_t header_bytes = quoted > 0 ? (ip->version_ihl & 15u) * 4u : 0;
     if (header_bytes < IPV4_BYTES || quoted < header_bytes + 8 || ip->version_ihl >> 4 != 4 ||
-        ip->next_proto_id != IPPROTO_TCP) {
+        (ip->next_proto_id != IPPROTO_TCP && ip->next_proto_id != IPPROTO_UDP)) {
         stack->counters.icmp_in_errors++;
         return;
     }
@@ -109,6 +109,10 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame, uint32
                               .remote = ip_address_of_ipv4(ip->dst_addr),
                               .local_port = ntohs(tcp->src_port),
                               .remote_port = ntohs(tcp->dst_port)};
+    if (ip->next_proto_id == IPPROTO_UDP) { /* its ports lie where TCP's do */
+        udp_input_unreachable(stack, &tuple, error_of(icmp->icmp_type, icmp->icmp_code));
+        return;
+    }
     tcp_input_unreachable(stack, &tuple, ntohl(tcp->sent_seq),
                           error_of(icmp->icmp_type, icmp->icmp_code), ntohs(icmp->icmp_seq_nb));
 }

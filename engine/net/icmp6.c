@@ -120,7 +120,7 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame)
     memcpy(&mtu, message + 4, sizeof(mtu));
     mtu = ntohl(mtu);
     if (frame->data_len < AT + ICMP6_BYTES + IPV6_BYTES + 8 || ntohl(ip->vtc_flow) >> 28 != 6 ||
-        ip->proto != IPPROTO_TCP ||
+        (ip->proto != IPPROTO_TCP && ip->proto != IPPROTO_UDP) ||
         /* RFC 8201 §4: every link carries the least, so whoever says less is wrong. */
         (message[0] == ICMP6_TOO_BIG && mtu < IPV6_MTU_MIN)) {
         stack->counters.icmp_in_errors++;
@@ -130,6 +130,10 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame)
                               .remote = ip_address_of_ipv6(ip->dst_addr),
                               .local_port = ntohs(tcp->src_port),
                               .remote_port = ntohs(tcp->dst_port)};
+    if (ip->proto == IPPROTO_UDP) { /* its ports lie where TCP's do */
+        udp_input_unreachable(stack, &tuple, error_of(message[0], message[1]));
+        return;
+    }
     tcp_input_unreachable(stack, &tuple, ntohl(tcp->sent_seq), error_of(message[0], message[1]),
                           (uint16_t)(mtu < UINT16_MAX ? mtu : UINT16_MAX));
 }

@@ -78,7 +78,9 @@ static bool dispatch(struct stack *stack, struct rte_mbuf *frame, const struct r
         icmp_input(stack, frame);
         return false;
     case IPPROTO_UDP:
-        stack->counters.udp_no_ports++;
+        if (udp_input(stack, frame, true)) {
+            return false;
+        }
         icmp_send_port_unreachable(stack, frame);
         break;
     default:

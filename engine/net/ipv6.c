@@ -231,7 +231,9 @@ static bool dispatch(struct stack *stack, struct rte_mbuf *frame, uint8_t protoc
         icmp6_input(stack, frame);
         return false;
     case IPPROTO_UDP:
-        stack->counters.udp_no_ports++;
+        if (udp_input(stack, frame, true)) {
+            return false;
+        }
         icmp6_send_port_unreachable(stack, frame);
         break;
     case IPPROTO_NONE:

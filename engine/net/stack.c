@@ -106,6 +106,7 @@ static void pool_close(struct rte_mempool *pool)
 static void stack_close(struct network *network)
 {
     struct stack *stack = stack_of(network);
+    udp_close_all(stack);
     tcp_close_all(stack);
     trace_close(&stack->trace);
     neighbours_close(stack);
@@ -133,7 +134,7 @@ static unsigned stack_poll(struct network *network, uint64_t now_ns)
         }
     }
     tcp_hungry_feed(stack);
-    return work + tcp_deliver(stack);
+    return work + tcp_deliver(stack) + udp_deliver(stack);
 }
 
 static void stack_flush(struct network *network, uint64_t now_ns)
@@ -153,8 +154,8 @@ static void stack_flush(struct network *network, uint64_t now_ns)
 static int stack_arm(struct network *network)
 {
     struct stack *stack = stack_of(network);
-    if (!list_empty(&stack->tcp.ready) || !list_empty(&stack->tcp.output) ||
-        stack->leaving_count > 0) {
+    if (!list_empty(&stack->tcp.ready) || !list_empty(&stack->udp.ready) ||
+        !list_empty(&stack->tcp.output) || stack->leaving_count > 0) {
         return -EAGAIN;
     }
     return stack->port->ops->arm(stack->port, stack->queue);
@@ -180,6 +181,7 @@ int stack_open(struct network **network, const struct stack_settings *settings)
         free(stack);
         return status;
     }
+    udp_setup(stack);
     status = tcp_setup(stack);
     status = status < 0 ? status : trace_open(&stack->trace);
     status = status < 0 ? status : pools_open(stack);
@@ -200,6 +202,9 @@ bool stack_frame_take(struct network *network, struct rte_mbuf *frame)
 {
     struct stack *stack = stack_of(network);
     struct tcp_segment segment;
+    if (udp_is_datagram(frame)) {
+        return udp_input(stack, frame, false);
+    }
     if (!tcp_segment_read(stack, &segment, frame, ETH_BYTES) || !tcp_knows(stack, &segment)) {
         return false;
     }
@@ -212,7 +217,9 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
 {
     struct stack *stack = stack_of(network);
     struct tcp_segment segment;
-    if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
+    if (udp_is_datagram(frame)) {
+        udp_refuse(stack, frame);
+    } else if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
         tcp_refuse(stack, &segment);
     }
     rte_pktmbuf_free(frame);

@@ -103,10 +103,16 @@
     X(tcp_tx_referenced_bytes) /* payload sent from where it lies */                               \
     X(tcp_rx_coalesced)        /* segments that were joined to the one before in their burst */    \
     X(tcp_rx_merged)           /* small segments copied together to save buffers */                \
-    X(trace_kept)              /* copied into the archive */                                       \
-    X(trace_not_kept)          /* too many in one second */                                        \
-    X(trace_rings_moved)       /* from a silent connection to another */                           \
-    X(trace_missed)            /* events of connections for which there was no ring */
+    X(udp_in_datagrams)                                                                            \
+    X(udp_in_errors) /* those below, and malformed ones */                                         \
+    X(udp_in_checksum_errors)                                                                      \
+    X(udp_receive_buffer_errors) /* nobody took them in time */                                    \
+    X(udp_out_datagrams)                                                                           \
+    X(udp_handed_over)   /* to another shard */                                                    \
+    X(trace_kept)        /* copied into the archive */                                             \
+    X(trace_not_kept)    /* too many in one second */                                              \
+    X(trace_rings_moved) /* from a silent connection to another */                                 \
+    X(trace_missed)      /* events of connections for which there was no ring */
 
 #define STACK_COUNTER_FIELD(name) uint64_t name;
 struct stack_counters {

@@ -21,6 +21,7 @@
 #include "engine/net/route.h"
 #include "engine/net/stack.h"
 #include "engine/net/tcp.h"
+#include "engine/net/udp.h"
 #include <rte_arp.h>
 #include <rte_ether.h>
 #include <rte_icmp.h>
@@ -76,6 +77,7 @@ struct stack {
     void (*share_neighbour)(void *owner, const struct endpoint *address, const uint8_t mac[6]);
     void *owner;
     struct tcp tcp;
+    struct udp udp;
     struct trace trace; /* of TCP's connections */
 };
 

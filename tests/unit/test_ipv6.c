@@ -1,4 +1,5 @@
 /* IPv6: TCP over it, extension headers, ICMPv6. */
+#include "engine/net/checksum.h"
 #include "engine/net/icmp6.h"
 #include "tests/unit/net_lone.h"
 #include "tests/unit/net_pair.h"
@@ -459,7 +460,14 @@ static void echoes_of_both_families_are_bounded_in_time(void **state)
 static void udp_over_ipv6_is_told_that_nobody_listens(void **state)
 {
     (void)state;
-    uint8_t frame[NET_LONE_BYTES], payload[1400] = {0x11, 0x22};
+    /* Ports 4386 and 53, 1400 bytes. */
+    uint8_t frame[NET_LONE_BYTES], payload[1400] = {0x11, 0x22, 0, 53, 5, 0x78};
+    const struct endpoint ends[2] = {net_endpoint("[" PEER "]:1"), net_endpoint("[" OURS "]:1")};
+    struct ip_address from, to;
+    assert_true(ip_address_of_endpoint(&from, &ends[0]) && ip_address_of_endpoint(&to, &ends[1]));
+    uint16_t sum = checksum_finish(checksum_add(
+        ip_pseudo_sum(&from, &to, IPPROTO_UDP, sizeof(payload)), payload, sizeof(payload)));
+    memcpy(payload + 6, &sum, sizeof(sum));
     open_stack();
     const struct net_six packet = {.from = PEER,
                                    .to = OURS,

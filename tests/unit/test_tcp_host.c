@@ -185,6 +185,7 @@ static void udp_is_told_that_nobody_listens(void **state)
     peer.keep_frames = true;
     net_peer_ipv4(frame, IPPROTO_UDP, 30);
     memset(frame + ETH_BYTES + IPV4_BYTES, 0x11, 30);
+    memcpy(frame + ETH_BYTES + IPV4_BYTES + 4, "\0\36\0\0", 4); /* its length; no checksum */
     net_peer_inject(&peer, frame, ETH_BYTES + IPV4_BYTES + 30);
     net_peer_round(&peer);
     assert_int_equal(net_peer_frame(&peer, answer), ETH_BYTES + IPV4_BYTES + 8 + IPV4_BYTES + 8);
