@@ -83,16 +83,16 @@ static void tuple_fill(struct tcp_facts *facts, const struct tcp_tuple *tuple)
 
 static void timer_fill(struct tcp_facts *facts, const struct tcp_conn *conn)
 {
-    static const char *const names[TCP_TIMER_COUNT] = {[TCP_TIMER_RETRANSMIT] = "on",
-                                                       [TCP_TIMER_PROBE] = "probe",
-                                                       [TCP_TIMER_ACK] = "delack",
-                                                       [TCP_TIMER_KEEPALIVE] = "keepalive",
-                                                       [TCP_TIMER_STATE] = "state"};
+    static const char *const names[TCP_TIMER_COUNT] = {
+        [TCP_TIMER_TAIL] = "tail",     [TCP_TIMER_REORDER] = "reorder",
+        [TCP_TIMER_RETRANSMIT] = "on", [TCP_TIMER_PROBE] = "probe",
+        [TCP_TIMER_ACK] = "delack",    [TCP_TIMER_KEEPALIVE] = "keepalive",
+        [TCP_TIMER_STATE] = "state"};
     uint64_t due_ns = WHEEL_NEVER;
     for (unsigned i = 0; i < TCP_TIMER_COUNT; i++) {
         if (conn->due_ns[i] < due_ns) {
             due_ns = conn->due_ns[i];
-            facts->timer = names[i] != NULL ? names[i] : "other";
+            facts->timer = names[i];
             facts->timer_ms = ms_until(conn->stack, due_ns);
         }
     }

@@ -34,10 +34,11 @@ const char *tcp_facts_state_name(enum tcp_facts_state state); /* "ESTABLISHED" *
 struct tcp_facts {
     enum tcp_facts_state state;
     struct endpoint local, remote;
-    bool whole;        /* what follows timer_ms is there */
-    bool orphan;       /* the session is gone */
-    const char *timer; /* "on" (retransmission), "probe", "delack", "keepalive", "state",
-                          "timewait"; NULL: none runs */
+    bool whole;  /* what follows timer_ms is there */
+    bool orphan; /* the session is gone */
+    /* "on" (retransmission), "tail", "reorder", "probe", "delack", "keepalive", "state", "timewait";
+     * NULL: none runs. */
+    const char *timer;
     uint64_t timer_ms; /* until it is due */
 
     const char *congestion;

@@ -9,8 +9,8 @@
  * A record: 8 bits kind, 24 bits of time since the record before (ticks of 1.024 us), 32 bits value.
  * A segment is two of them: its sequence number, then length, flags and acknowledgement. Windows,
  * states and recovery are compared when a segment leaves, and recorded where they have changed.
- * Measured with callgrind: 45 instructions for a segment received, 80 for one sent; 2.9 % of what two
- * stacks spend on a bulk transfer.
+ * Measured with callgrind: 45 instructions for a segment received, 80 for one sent; 2.7 % of what two
+ * stacks spend on a bulk transfer, 2.0 % of questions and answers of 64 bytes.
  *
  * Owned by a stack, used by its shard alone; tcp calls the functions of the first half. Whoever wants
  * to read a trace takes a copy of it (struct trace_kept), which decodes anywhere.
