@@ -93,6 +93,8 @@ bool tcp_options_read(struct tcp_segment *segment, const uint8_t *options, size_
     return true;
 }
 
+/* No padding but what keeps the words of four bytes: MSS, then SACK-permitted and the timestamp in
+ * one run of 12, or either alone behind two that say nothing, then the scale. */
 size_t tcp_options_write_syn(uint8_t *options, uint16_t mss, uint8_t scale, bool sack,
                              const uint32_t *ts_value_and_echo)
 {
@@ -101,17 +103,20 @@ size_t tcp_options_write_syn(uint8_t *options, uint16_t mss, uint8_t scale, bool
     *at++ = 4;
     *at++ = (uint8_t)(mss >> 8);
     *at++ = (uint8_t)mss;
-    *at++ = sack ? OPTION_SACK_PERMITTED : OPTION_NOTHING;
-    *at++ = sack ? 2 : OPTION_NOTHING;
+    if (sack != (ts_value_and_echo != NULL)) {
+        *at++ = OPTION_NOTHING;
+        *at++ = OPTION_NOTHING;
+    }
+    if (sack) {
+        *at++ = OPTION_SACK_PERMITTED;
+        *at++ = 2;
+    }
     if (ts_value_and_echo != NULL) {
         *at++ = OPTION_TIMESTAMP;
         *at++ = 10;
         word_put(at, ts_value_and_echo[0]);
         word_put(at + 4, ts_value_and_echo[1]);
         at += 8;
-    } else {
-        *at++ = OPTION_NOTHING;
-        *at++ = OPTION_NOTHING;
     }
     if (scale != TCP_SCALE_NONE) {
         *at++ = OPTION_NOTHING;

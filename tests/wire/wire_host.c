@@ -51,6 +51,10 @@ static int setting_put(struct wire_settings *settings, struct slice name, uint64
         settings->mtu = (uint32_t)value;
         return 0;
     }
+    if (slice_equal(name, slice_text("nagle"))) {
+        settings->limits.nagle = value != 0;
+        return 0;
+    }
     if (slice_equal(name, slice_text("ecn"))) {
         settings->ecn = (enum stack_ecn)value;
         return 0;

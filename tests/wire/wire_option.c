@@ -68,6 +68,7 @@ static int tcp_level_set(struct wire_sockets *sockets, struct wire_socket *socke
     }
     switch (name) {
     case TCP_NODELAY:
+        limits->nagle = number == 0;
         return 0;
     case TCP_USER_TIMEOUT:
         limits->user_timeout_ns = (uint64_t)number * MS_NS;
@@ -178,7 +179,10 @@ static int tcp_level_get(struct wire_sockets *sockets, struct wire_socket *socke
     case TCP_MAXSEG:
         return number_put(value, bytes, conn != NULL ? conn->mss : (int)TCP_MSS_DEFAULT);
     case TCP_NODELAY:
-        return number_put(value, bytes, 1);
+        return number_put(value, bytes, !limits->nagle);
+    case TCP_CC_INFO: /* nothing to tell of the method */
+        *bytes = 0;
+        return 0;
     case TCP_USER_TIMEOUT:
         return number_put(value, bytes, (int)(limits->user_timeout_ns / MS_NS));
     case TCP_KEEPIDLE:
@@ -209,6 +213,10 @@ int wire_socket_get(struct wire_sockets *sockets, int fd, int level, int name, v
         int error = -socket->error;
         socket->error = 0;
         return number_put(value, bytes, error);
+    }
+    if (level == SOL_SOCKET && name == SO_MEMINFO) { /* of the kernel's memory there is none */
+        memset(value, 0, *bytes);
+        return 0;
     }
     if (level == SOL_SOCKET && name == SO_RCVBUF) {
         return number_put(value, bytes, (int)limits_of(sockets)->receive_window_bytes);
