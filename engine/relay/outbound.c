@@ -401,6 +401,11 @@ static void outbound_end(struct outbound *out)
     wheel_disarm(relay->shard->wheel, &out->timer);
     list_remove(&out->idle);
     list_remove(&out->node);
+    if (failure != NULL) {
+        /* We have given up on it. What is still queued may be the rest of a message that will now be
+         * sent again: the server must not get it after all, an hour later, and deliver it twice. */
+        stream_abort(out->stream);
+    }
     stream_release(out->stream);
     relay->counters.sessions_out--;
     memory_free(out);
