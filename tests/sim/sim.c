@@ -10,10 +10,9 @@
 #define ROUND_NS_MAX 20000u /* between two rounds of a host that has work */
 
 const char *const sim_plant_names[SIM_PLANTS] = {
-    [SIM_PLANT_NONE] = "none",   [SIM_PLANT_BYTE] = "byte",     [SIM_PLANT_TIMERS] = "timers",
-    [SIM_PLANT_LEAK] = "leak",   [SIM_PLANT_WINDOW] = "window", [SIM_PLANT_LOST] = "lost",
-    [SIM_PLANT_TWICE] = "twice", [SIM_PLANT_ASTRAY] = "astray", [SIM_PLANT_TORN] = "torn",
-    [SIM_PLANT_EARLY] = "early",
+    [SIM_PLANT_NONE] = "none",     [SIM_PLANT_BYTE] = "byte", [SIM_PLANT_TIMERS] = "timers",
+    [SIM_PLANT_LEAK] = "leak",     [SIM_PLANT_LOST] = "lost", [SIM_PLANT_TWICE] = "twice",
+    [SIM_PLANT_ASTRAY] = "astray", [SIM_PLANT_TORN] = "torn", [SIM_PLANT_EARLY] = "early",
 };
 
 static struct rte_mempool *pools[SIM_HOSTS_MAX];
@@ -218,6 +217,7 @@ void sim_open(struct sim *sim, const struct sim_options *options, unsigned host_
     sim->random = options->seed * 0x9e3779b97f4a7c15ull + 1;
     net_world_open(&sim->world, options->seed);
     sim->started_ns = sim->world.now_ns;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* the logger writes beside it */
     logger_open(&sim->logger, options->verbose ? STDOUT_FILENO : -1,
                 options->verbose ? LOGGER_DEBUG : LOGGER_ERROR);
     sim->host_count = host_count;
@@ -310,6 +310,10 @@ void sim_heal(struct sim *sim)
             struct sim_way *way = &port->ways[j];
             way->lost = way->burst_begins = way->reordered = way->repeated = way->corrupted = 0;
             way->bad = false;
+            if (way->queue_bytes > 0) { /* nor is it to take hours */
+                way->queue_bytes = way->queue_bytes > 100000 ? way->queue_bytes : 100000;
+                way->bits_per_s = way->bits_per_s > 10000000 ? way->bits_per_s : 10000000;
+            }
             way->mtu = narrow && way->mtu >= 600 ? way->mtu : 0;
         }
     }

@@ -25,7 +25,6 @@ enum sim_plant {
     SIM_PLANT_BYTE,   /* the network changes a byte, and makes the checksum right again */
     SIM_PLANT_TIMERS, /* the timers of a host never run */
     SIM_PLANT_LEAK,   /* a host keeps a buffer */
-    SIM_PLANT_WINDOW, /* a peer takes back the window it has told */
     SIM_PLANT_LOST,   /* a sink forgets a message that it has acknowledged */
     SIM_PLANT_TWICE,  /* a sink counts a message twice */
     SIM_PLANT_ASTRAY, /* a sink takes a message for somebody else's */
@@ -125,4 +124,4 @@ struct sim_scenario {
     const char *name;
     void (*run)(const struct sim_options *options);
 };
-extern const struct sim_scenario sim_scenarios[];
+extern const struct sim_scenario streams_scenario, mail_scenario;

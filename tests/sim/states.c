@@ -147,7 +147,9 @@ static void changes_check(struct sim_host *host, const struct tcp_conn *conn,
     judge(seq_at_or_before(shadow->rcv_edge, conn->rcv_edge));
     judge(seq_at_or_before(shadow->snd_una, conn->snd_una));
     judge(seq_at_or_before(shadow->snd_max, conn->snd_max));
-    if (conn->snd_max != shadow->snd_max) { /* news were sent: the congestion window let them go */
+    /* News were sent: the congestion window let them go. One segment may go beyond it, as a probe for
+     * the tail (RFC 8985 §7.3). */
+    if (conn->snd_max - shadow->snd_max > conn->mss + 1u) {
         judge(tcp_flight(conn) <= conn->congestion.cwnd + FLIGHT_EXTRA * conn->mss);
     }
 }

@@ -348,7 +348,7 @@ static bool never(struct sim *sim, void *owner)
     return false;
 }
 
-/* Plants: a byte of a large segment, or the window of an acknowledgement, with right checksums. */
+/* A byte is another one, and the checksum fits it. */
 static bool tamper(void *owner, unsigned from, uint8_t *frame, uint32_t size)
 {
     struct sim *sim = owner;
@@ -358,10 +358,8 @@ static bool tamper(void *owner, unsigned from, uint8_t *frame, uint32_t size)
         return true;
     }
     uint8_t *tcp = frame + 34;
-    if (sim->options.plant == SIM_PLANT_BYTE && segment.payload_bytes > 1) {
+    if (segment.payload_bytes > 1) {
         frame[size - 1 - net_random_below(&sim->net.random, segment.payload_bytes)] ^= 0x10;
-    } else if (sim->options.plant == SIM_PLANT_WINDOW && segment.payload_bytes == 0) {
-        tcp[14] = tcp[15] = 0;
     }
     memset(tcp + 16, 0, 2);
     uint64_t sum = checksum_add(0, frame + 26, 8) + htons(6) + htons((uint16_t)(size - 34));
@@ -378,7 +376,7 @@ static void streams_run(const struct sim_options *options)
     sim_open(&sim, options, 2 + net_random_below(&draw, 4));
     memset(&streams, 0, sizeof(streams));
     streams.sim = &sim;
-    if (options->plant == SIM_PLANT_BYTE || options->plant == SIM_PLANT_WINDOW) {
+    if (options->plant == SIM_PLANT_BYTE) {
         sim.net.filter = tamper;
         sim.net.filter_owner = &sim;
     }

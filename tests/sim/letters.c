@@ -1,0 +1,225 @@
+#include "tests/sim/letters.h"
+#include "engine/core/check.h"
+#include <ctype.h>
+
+void letters_open(struct letters *letters, struct sim *sim)
+{
+    memset(letters, 0, sizeof(*letters));
+    letters->sim = sim;
+    letters->text = malloc(LETTER_BYTES_MAX + 2048);
+    check(letters->text != NULL);
+}
+
+void letters_close(struct letters *letters)
+{
+    free(letters->text);
+}
+
+struct letter *letter_write(struct letters *letters, uint32_t site_count)
+{
+    struct sim *sim = letters->sim;
+    if (letters->count == LETTERS_MAX) {
+        return NULL;
+    }
+    struct letter *letter = &letters->all[letters->count];
+    *letter = (struct letter){.id = letters->count++, .seed = net_random(&sim->random)};
+    letter->bytes = (uint32_t)(sim_chance(sim, 10) ? sim_spread(sim, 1, LETTER_BYTES_MAX)
+                                                   : sim_spread(sim, 1, 20000));
+    letter->null_sender = sim_chance(sim, 5);
+    letter->recipient_count = (uint32_t)sim_spread(sim, 1, LETTER_RECIPIENTS_MAX);
+    for (uint32_t i = 0; i < letter->recipient_count; i++) {
+        letter->recipients[i].site = (uint8_t)sim_below(sim, site_count);
+        letter->recipients[i].rejected = sim_chance(sim, 5);
+    }
+    return letter;
+}
+
+/* Lines of any length, some of which begin with a dot. */
+struct slice letter_body(struct letters *letters, const struct letter *letter)
+{
+    uint64_t random = letter->seed;
+    uint8_t *at = letters->text;
+    at +=
+        sprintf((char *)at, "X-Sim: %u\r\nSubject: of %u bytes\r\n\r\n", letter->id, letter->bytes);
+    uint8_t *end = at + letter->bytes;
+    while (at < end) {
+        uint32_t size = net_random_below(&random, net_random_below(&random, 8) == 0 ? 900 : 80);
+        if (net_random_below(&random, 6) == 0) {
+            *at++ = '.';
+            *at++ = '.';
+        }
+        for (uint32_t i = 0; i < size && at < end; i += 8) {
+            uint64_t bytes = net_random(&random);
+            for (uint32_t j = 0; j < 8 && i + j < size && at < end; j++) {
+                *at++ = (uint8_t)('A' + (bytes >> 8 * j) % 58);
+            }
+        }
+        *at++ = '\r';
+        *at++ = '\n';
+    }
+    return slice_of(letters->text, (size_t)(at - letters->text));
+}
+
+void letter_path(const struct letter *letter, uint32_t recipient, char path[static 64])
+{
+    snprintf(path, 64, "m%ur%u@s%u.example", letter->id, recipient,
+             letter->recipients[recipient].site);
+}
+
+void letter_sender(const struct letter *letter, char path[static 64])
+{
+    snprintf(path, 64, letter->null_sender ? "" : "m%u@back.example", letter->id);
+}
+
+bool letter_find(struct letters *letters, struct slice path, struct letter **letter,
+                 uint32_t *recipient)
+{
+    char text[64], again[64];
+    unsigned id, number;
+    snprintf(text, sizeof(text), "%.*s", (int)path.size, (const char *)path.bytes);
+    if (sscanf(text, "m%ur%u@", &id, &number) != 2 || id >= letters->count ||
+        number >= letters->all[id].recipient_count) {
+        return false;
+    }
+    *letter = &letters->all[id];
+    *recipient = number;
+    letter_path(*letter, number, again);
+    return strcmp(text, again) == 0;
+}
+
+struct letter *letter_find_sender(struct letters *letters, struct slice path)
+{
+    char text[64], again[64];
+    unsigned id;
+    snprintf(text, sizeof(text), "%.*s", (int)path.size, (const char *)path.bytes);
+    if (sscanf(text, "m%u@", &id) != 1 || id >= letters->count) {
+        return NULL;
+    }
+    letter_sender(&letters->all[id], again);
+    return strcmp(text, again) == 0 ? &letters->all[id] : NULL;
+}
+
+static const char *fate_name(const struct letter *letter)
+{
+    static const char *const names[] = {"never sent", "sent but not answered", "accepted",
+                                        "refused"};
+    return names[letter->fate];
+}
+
+void letter_delivered(struct letters *letters, struct letter *letter, uint32_t recipient,
+                      uint64_t come_ns)
+{
+    struct letter_recipient *to = &letter->recipients[recipient];
+    letters->deliveries++;
+    if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED || to->left_out) {
+        sim_fail(letters->sim, "letter %u is delivered to recipient %u, though it was %s",
+                 letter->id, recipient, to->left_out ? "not taken for it" : fate_name(letter));
+    }
+    if (to->rejected) {
+        sim_fail(letters->sim, "letter %u is taken for recipient %u, whom nobody takes", letter->id,
+                 recipient);
+    }
+    if (to->delivered > 0) {
+        letters->repeats++;
+    }
+    if (to->confirmed > 0 && come_ns > to->confirmed_ns &&
+        !letters->may_repeat(letters->owner, letter, recipient)) {
+        sim_fail(letters->sim,
+                 "letter %u comes to recipient %u again, though the relay has had the "
+                 "answer to the first",
+                 letter->id, recipient);
+    }
+    to->first_ns = to->delivered == 0 ? letters->sim->world.now_ns : to->first_ns;
+    to->delivered++;
+}
+
+void letter_confirmed(struct letters *letters, struct letter *letter, uint32_t recipient)
+{
+    struct letter_recipient *to = &letter->recipients[recipient];
+    to->confirmed_ns = to->confirmed == 0 ? letters->sim->world.now_ns : to->confirmed_ns;
+    to->confirmed++;
+}
+
+void letter_reported(struct letters *letters, struct letter *letter, struct slice report)
+{
+    static const char field[] = "Final-Recipient: rfc822; ";
+    const uint8_t *at = report.bytes, *end = report.bytes + report.size;
+    unsigned named = 0;
+    letters->reports++;
+    if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED) {
+        sim_fail(letters->sim, "there is a report on letter %u, which was %s", letter->id,
+                 fate_name(letter));
+    }
+    while ((at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
+        struct letter *about;
+        uint32_t recipient;
+        at += sizeof(field) - 1;
+        const uint8_t *line_end = memchr(at, '\r', (size_t)(end - at));
+        struct slice path = slice_of(at, line_end == NULL ? 0 : (size_t)(line_end - at));
+        if (!letter_find(letters, path, &about, &recipient) || about != letter) {
+            sim_fail(letters->sim, "a report on letter %u is about %.*s", letter->id,
+                     (int)path.size, (const char *)path.bytes);
+        }
+        if (!letters->may_fail(letters->owner, letter, recipient)) {
+            sim_fail(letters->sim, "letter %u is returned for recipient %u, without a reason",
+                     letter->id, recipient);
+        }
+        letter->recipients[recipient].bounced++;
+        named++;
+    }
+    if (named == 0) {
+        sim_fail(letters->sim, "a report on letter %u names nobody", letter->id);
+    }
+}
+
+void letter_compare(struct letters *letters, const struct letter *letter, struct slice body)
+{
+    struct slice sent = letter_body(letters, letter);
+    if (body.size < sent.size ||
+        memcmp(body.bytes + body.size - sent.size, sent.bytes, sent.size) != 0) {
+        sim_fail(letters->sim,
+                 "letter %u has changed on its way: %zu bytes were sent, %zu have come", letter->id,
+                 sent.size, body.size);
+    }
+    size_t before = body.size - sent.size;
+    for (size_t at = 0; at < before;) {
+        const uint8_t *line = body.bytes + at;
+        const uint8_t *line_end = memchr(line, '\n', before - at);
+        if (line_end == NULL ||
+            (strncmp((const char *)line, "Received: ", 10) != 0 && !(at > 0 && isblank(line[0])))) {
+            sim_fail(letters->sim, "letter %u has come with something else before it", letter->id);
+        }
+        at += (size_t)(line_end - line) + 1;
+    }
+    if (before == 0) {
+        sim_fail(letters->sim, "letter %u has come without a Received: field", letter->id);
+    }
+}
+
+void letter_check_kept(struct letters *letters, const struct letter *letter, uint32_t recipient)
+{
+    if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED ||
+        letter->recipients[recipient].left_out) {
+        sim_fail(letters->sim, "letter %u for recipient %u is on the disk, though it was %s",
+                 letter->id, recipient, fate_name(letter));
+    }
+}
+
+void letters_check_all(struct letters *letters)
+{
+    for (uint32_t i = 0; i < letters->count; i++) {
+        const struct letter *letter = &letters->all[i];
+        for (uint32_t j = 0; letter->fate == LETTER_ACCEPTED && j < letter->recipient_count; j++) {
+            const struct letter_recipient *to = &letter->recipients[j];
+            /* A report for nobody is not made, and one that grows too old itself is dropped. */
+            bool dropped = (letter->null_sender || letters->reports_expire) &&
+                           letters->may_fail(letters->owner, letter, j);
+            if (to->delivered == 0 && to->bounced == 0 && !to->left_out && !dropped) {
+                sim_fail(letters->sim,
+                         "letter %u was accepted at %.3f s, but recipient %u has nothing, "
+                         "and its sender no report",
+                         i, (double)(letter->sent_ns - letters->sim->started_ns) / 1e9, j);
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+/*
+ * mail: clients send letters to a relay, which passes them on to sinks, or to a second relay that does;
+ * over networks with faults and on disks that lie. Any host may lose its power at any moment, and starts
+ * again on what its disk holds. Then the faults end, the queues drain, and the letters are counted.
+ */
+#include "engine/core/check.h"
+#include "engine/net/stack_private.h"
+#include "queue/log/log.h"
+#include "queue/spool/spool.h"
+#include "tests/sim/mail_client.h"
+#include "tests/sim/mail_sink.h"
+#include "tests/sim/relay_host.h"
+
+#define RELAYS_MAX 2u
+#define SINKS_MAX 2u
+#define CLIENTS_MAX 2u
+#define DRAIN_NS (4 * 3600 * SIM_S)
+#define REST_NS (600 * SIM_S)
+#define SETTLE_NS (70 * SIM_S)
+
+struct mail_host { /* what may lose its power */
+    struct timer crash, boot;
+    struct mail *mail;
+    unsigned index;
+};
+
+struct mail {
+    struct sim *sim;
+    struct letters letters;
+    struct sim_relay relays[RELAYS_MAX];
+    struct mail_sink sinks[SINKS_MAX];
+    struct mail_client clients[CLIENTS_MAX];
+    unsigned relay_count, sink_count, client_count; /* and in this order on the hosts */
+    struct mail_host hosts[SIM_HOSTS_MAX];
+    bool expires;
+    uint64_t until_ns; /* no power is lost after */
+};
+
+/* ---- What excuses what ---- */
+
+static bool may_repeat(void *owner, const struct letter *letter, uint32_t recipient)
+{
+    struct mail *mail = owner;
+    const struct letter_recipient *to = &letter->recipients[recipient];
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        const struct sim_relay *relay = &mail->relays[i];
+        /* That it was delivered is written down later than it is known. */
+        if (relay->crashed_ns >= to->first_ns) {
+            return true;
+        }
+    }
+    /* The first relay may have given it to the second one twice, before anybody else had it. */
+    return mail->relay_count > 1 && (mail->relays[0].crashed_ns >= letter->sent_ns ||
+                                     sim_relay_deferred(&mail->relays[0]) > 0);
+}
+
+static bool may_fail(void *owner, const struct letter *letter, uint32_t recipient)
+{
+    struct mail *mail = owner;
+    return letter->recipients[recipient].rejected || mail->expires;
+}
+
+/* ---- Power ---- */
+
+static unsigned role_of(const struct mail *mail, unsigned index, char *role)
+{
+    if (index < mail->relay_count) {
+        *role = 'r';
+        return index;
+    }
+    index -= mail->relay_count;
+    *role = index < mail->sink_count ? 's' : 'c';
+    return index < mail->sink_count ? index : index - mail->sink_count;
+}
+
+static void kept_check(void *owner, struct message *message)
+{
+    struct mail *mail = owner;
+    struct letter *letter;
+    uint32_t recipient;
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        struct slice path = message->recipients[i].forward_path;
+        if ((message->envelope.flags & SPOOL_BOUNCE) != 0) {
+            if (letter_find_sender(&mail->letters, path) == NULL) {
+                sim_fail(mail->sim, "a report is kept for %.*s", (int)path.size,
+                         (const char *)path.bytes);
+            }
+        } else if (!letter_find(&mail->letters, path, &letter, &recipient)) {
+            sim_fail(mail->sim, "mail is kept for %.*s, to whom nobody wrote", (int)path.size,
+                     (const char *)path.bytes);
+        } else {
+            letter_check_kept(&mail->letters, letter, recipient);
+        }
+    }
+}
+
+/* At a crash: the last of what was written is not there. */
+static void disk_forget(struct sim_relay *relay)
+{
+    const char *name;
+    for (uint32_t i = 0; (name = disk_fault_name(relay->fault, i)) != NULL; i++) {
+        uint64_t bytes;
+        uint8_t *content = disk_fault_bytes(relay->fault, name, &bytes);
+        uint64_t end = bytes;
+        while (end > 0 && content[end - 1] == 0) {
+            end--;
+        }
+        if (end > 2 * DISK_BLOCK_BYTES) {
+            memset(content + DISK_BLOCK_BYTES, 0, end - DISK_BLOCK_BYTES);
+        }
+    }
+}
+
+static void boot(struct timer *timer, uint64_t now_ns)
+{
+    struct mail_host *power = list_entry(timer, struct mail_host, boot);
+    struct mail *mail = power->mail;
+    struct sim *sim = mail->sim;
+    char role;
+    unsigned number = role_of(mail, power->index, &role);
+    sim_host_open(&sim->hosts[power->index]);
+    if (role == 's') {
+        mail_sink_start(&mail->sinks[number]);
+    } else if (role == 'c') {
+        mail_client_start(&mail->clients[number]);
+    } else {
+        int status = sim_relay_start(&mail->relays[number]);
+        if (status < 0) {
+            sim_fail(sim, "host %u: the relay does not start: %d", power->index, status);
+        }
+        spool_each(relay_spool(mail->relays[number].relay), kept_check, mail);
+        sim_say(sim, "host %u is back, with %llu messages", power->index,
+                (unsigned long long)spool_counters(relay_spool(mail->relays[number].relay))
+                    ->live_messages);
+    }
+    if (now_ns < mail->until_ns) {
+        wheel_arm(sim->script, &power->crash, now_ns + sim_spread(sim, SIM_MS, 30 * SIM_S));
+    }
+}
+
+static void crash(struct timer *timer, uint64_t now_ns)
+{
+    struct mail_host *power = list_entry(timer, struct mail_host, crash);
+    struct mail *mail = power->mail;
+    struct sim *sim = mail->sim;
+    char role;
+    unsigned number = role_of(mail, power->index, &role);
+    if (now_ns > mail->until_ns) {
+        return;
+    }
+    sim_say(sim, "host %u loses its power", power->index);
+    if (role == 'r') {
+        sim_relay_crash(&mail->relays[number]);
+        if (sim->options.plant == SIM_PLANT_TORN) {
+            disk_forget(&mail->relays[number]);
+        }
+    } else {
+        if (role == 's') {
+            mail_sink_crash(&mail->sinks[number]);
+        } else {
+            mail_client_crash(&mail->clients[number]);
+        }
+        sim_host_unplug(&sim->hosts[power->index]);
+    }
+    wheel_arm(sim->script, &power->boot, now_ns + sim_spread(sim, SIM_MS, 20 * SIM_S));
+}
+
+/* ---- Setting up ---- */
+
+static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
+{
+    struct sim *sim = mail->sim;
+    struct sim_relay *relay = &mail->relays[number];
+    bool passes_on = number == 0 && mail->relay_count > 1;
+    for (unsigned i = 0; i < SIM_ROUTES; i++) {
+        struct conf_route *route = &relay->routes[i];
+        if (i == SIM_BACK) {
+            snprintf(relay->matches[i], sizeof(relay->matches[i]), "back.example");
+        } else {
+            snprintf(relay->matches[i], sizeof(relay->matches[i]), "s%u.example", i);
+        }
+        route->to = relay->next_hops[i];
+        route->to_count = 0;
+        if (passes_on && i != SIM_BACK && sim_chance(sim, 60)) {
+            struct endpoint to = sim->hosts[1].prefix.address;
+            to.port = SIM_SMTP_PORT;
+            relay->next_hops[i][route->to_count++] = to;
+            route->via = CONF_PROTOCOL_SMTP;
+            continue;
+        }
+        bool both = mail->sink_count > 1 && sim_chance(sim, 40);
+        unsigned first = sim_below(sim, mail->sink_count);
+        for (unsigned j = 0; j <= (both ? 1u : 0u); j++) {
+            unsigned sink = (first + j) % mail->sink_count;
+            struct endpoint to = sim->hosts[mail->relay_count + sink].prefix.address;
+            to.port = SIM_SINK_PORT;
+            relay->next_hops[i][route->to_count++] = to;
+            mail->sinks[sink].sites |= 1u << i;
+        }
+        route->via = lmtp ? CONF_PROTOCOL_LMTP : CONF_PROTOCOL_SMTP;
+    }
+}
+
+static void set_up(struct mail *mail)
+{
+    struct sim *sim = mail->sim;
+    bool lmtp = sim_chance(sim, 40);
+    unsigned at = 0;
+    letters_open(&mail->letters, sim);
+    mail->letters.may_repeat = may_repeat;
+    mail->letters.may_fail = may_fail;
+    mail->letters.owner = mail;
+    for (unsigned i = 0; i < sim->host_count; i++) {
+        /* Mail that is lost by a stack with tables of a few entries is no news. */
+        sim->hosts[i].limits.held_mbuf_max = 0;
+        sim_host_open(&sim->hosts[i]);
+    }
+    for (unsigned i = 0; i < mail->sink_count; i++) {
+        mail_sink_setup(&mail->sinks[i], &sim->hosts[mail->relay_count + i], &mail->letters, lmtp);
+        mail_sink_start(&mail->sinks[i]);
+    }
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        routes_fill(mail, i, lmtp);
+        sim_relay_setup(&mail->relays[i], &sim->hosts[at++]);
+        mail->expires |= mail->relays[i].conf->retry.expire < 3600 * SIM_S;
+        int status = sim_relay_start(&mail->relays[i]);
+        if (status < 0) {
+            sim_fail(sim, "the relay does not start: %d", status);
+        }
+    }
+    mail->letters.reports_expire = mail->expires;
+    at += mail->sink_count;
+    for (unsigned i = 0; i < mail->client_count; i++) {
+        struct endpoint relay = sim->hosts[0].prefix.address;
+        relay.port = SIM_SMTP_PORT;
+        mail_client_setup(&mail->clients[i], &sim->hosts[at++], &mail->letters, &relay);
+        mail->clients[i].site_count = SIM_SITES;
+        mail_client_start(&mail->clients[i]);
+    }
+    for (unsigned i = 0; i < sim->host_count; i++) {
+        struct mail_host *power = &mail->hosts[i];
+        power->mail = mail;
+        power->index = i;
+        timer_init(&power->crash, crash);
+        timer_init(&power->boot, boot);
+        uint64_t when_ns = sim_spread(sim, SIM_MS, 30 * SIM_S);
+        bool loses = sim_chance(sim, i == 0 ? 90 : 30);
+        if (loses && sim_fault_on(&sim->faults, SIM_FAULT_CRASH)) {
+            wheel_arm(sim->script, &power->crash, sim->world.now_ns + when_ns);
+        }
+    }
+}
+
+/* ---- The end ---- */
+
+static bool all_drained(struct sim *sim, void *owner)
+{
+    struct mail *mail = owner;
+    for (unsigned i = 0; i < sim->host_count; i++) {
+        if (!sim->hosts[i].up) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < mail->client_count; i++) {
+        if (!mail_client_done(&mail->clients[i])) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        const struct spool_counters *spool = spool_counters(relay_spool(mail->relays[i].relay));
+        const struct relay_counters *counts = relay_counters(mail->relays[i].relay);
+        if (spool->live_messages > 0 || spool->drafts > 0 || counts->sessions_in > 0 ||
+            counts->sessions_out > 0 || !log_is_quiet(mail->relays[i].log)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void not_drained(struct mail *mail)
+{
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        const struct sim_relay *relay = &mail->relays[i];
+        if (relay->relay == NULL) {
+            continue;
+        }
+        const struct spool_counters *spool = spool_counters(relay_spool(relay->relay));
+        const struct relay_counters *counts = relay_counters(relay->relay);
+        sim_say(mail->sim,
+                "host %u: %llu messages, %llu drafts, %u sessions in, %u out, log quiet %d", i,
+                (unsigned long long)spool->live_messages, (unsigned long long)spool->drafts,
+                counts->sessions_in, counts->sessions_out, log_is_quiet(relay->log));
+    }
+    sim_fail(mail->sim,
+             "the queues do not drain while the network works; first relay: %llu messages, "
+             "%u sessions in, %u out; %u sessions of the first client",
+             (unsigned long long)spool_counters(relay_spool(mail->relays[0].relay))->live_messages,
+             relay_counters(mail->relays[0].relay)->sessions_in,
+             relay_counters(mail->relays[0].relay)->sessions_out, mail->clients[0].session_count);
+}
+
+static bool all_ended(struct sim *sim, void *owner)
+{
+    struct mail *mail = owner;
+    (void)sim;
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        if (!relay_drained(mail->relays[i].relay) || !log_is_quiet(mail->relays[i].log) ||
+            disk_fault_pending(mail->relays[i].fault) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool all_quiet(struct sim *sim, void *owner)
+{
+    (void)owner;
+    for (unsigned i = 0; i < sim->host_count; i++) {
+        const struct stack *stack = stack_of(sim->hosts[i].network);
+        if (stack->tcp.table.used != 0 || stack->tcp.conns.used != 0) {
+            return false;
+        }
+    }
+    return sim_net_flying(&sim->net) == 0;
+}
+
+static bool never(struct sim *sim, void *owner)
+{
+    (void)sim;
+    (void)owner;
+    return false;
+}
+
+static void finish(struct mail *mail)
+{
+    struct sim *sim = mail->sim;
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        relay_drain(mail->relays[i].relay, sim->world.now_ns + 60 * SIM_S);
+        sim_host_touch(&sim->hosts[i]);
+    }
+    if (!sim_run_until(sim, all_ended, mail, 200 * SIM_S)) {
+        sim_fail(sim, "a relay does not come to its end");
+    }
+    sim_run_until(sim, all_quiet, mail, REST_NS);
+    sim_run(sim, SETTLE_NS);
+    for (unsigned i = 0; i < sim->host_count; i++) {
+        sim_host_check_quiet(&sim->hosts[i]);
+    }
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        if (mail->relays[i].relay != NULL) {
+            sim_relay_stop(&mail->relays[i]);
+        }
+        sim_relay_teardown(&mail->relays[i]);
+    }
+}
+
+static void mail_run(const struct sim_options *options)
+{
+    static struct sim sim;
+    static struct mail mail;
+    uint64_t draw = options->seed ^ 0x3a11;
+    memset(&mail, 0, sizeof(mail));
+    mail.relay_count = 1 + (net_random_below(&draw, 3) == 0);
+    mail.sink_count = 1 + net_random_below(&draw, SINKS_MAX);
+    mail.client_count = 1 + net_random_below(&draw, CLIENTS_MAX);
+    sim_open(&sim, options, mail.relay_count + mail.sink_count + mail.client_count);
+    mail.sim = &sim;
+    set_up(&mail);
+    uint64_t fault_ns = sim_spread(&sim, SIM_S, 90 * SIM_S);
+    mail.until_ns = sim.world.now_ns + fault_ns;
+    sim_run_until(&sim, never, &mail, fault_ns);
+    sim_heal(&sim);
+    for (unsigned i = 0; i < mail.relay_count; i++) {
+        sim_relay_heal(&mail.relays[i]);
+    }
+    for (unsigned i = 0; i < mail.sink_count; i++) {
+        mail_sink_heal(&mail.sinks[i]);
+    }
+    if (!sim_run_until(&sim, all_drained, &mail, DRAIN_NS)) {
+        not_drained(&mail);
+    }
+    letters_check_all(&mail.letters);
+    sim_say(
+        &sim,
+        "clean: %u letters, %llu deliveries, %llu of them again, %llu reports; %llu steps, %llu "
+        "frames, %llu lost",
+        mail.letters.count, (unsigned long long)mail.letters.deliveries,
+        (unsigned long long)mail.letters.repeats, (unsigned long long)mail.letters.reports,
+        (unsigned long long)sim.steps, (unsigned long long)sim.net.frames,
+        (unsigned long long)sim.net.lost);
+    finish(&mail);
+    for (unsigned i = 0; i < mail.client_count; i++) {
+        mail_client_crash(&mail.clients[i]);
+    }
+    for (unsigned i = 0; i < mail.sink_count; i++) {
+        mail_sink_crash(&mail.sinks[i]);
+    }
+    letters_close(&mail.letters);
+    sim_close(&sim);
+}
+
+const struct sim_scenario mail_scenario = {.name = "mail", .run = mail_run};

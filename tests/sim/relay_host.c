@@ -1,0 +1,305 @@
+#include "tests/sim/relay_host.h"
+#include "engine/core/check.h"
+#include "engine/relay/bounce.h"
+#include "engine/relay/inbound.h"
+#include "engine/relay/outbound.h"
+#include "engine/shard/memory.h"
+#include "queue/log/log_private.h"
+#include "queue/spool/spool_private.h"
+
+#define FETCH_MEMORY_BYTES (2u << 20)
+#define HEARTBEAT_NS (100 * SIM_MS) /* as a shard that polls wakes up */
+
+bool sim_relay_has_crashed;
+
+/* ---- The parts of its rounds, as engine/relay/worker adds them ---- */
+
+static unsigned queue_poll(void *self, uint64_t now_ns)
+{
+    struct sim_relay *relay = self;
+    relay->disk_due_ns = UINT64_MAX;
+    unsigned work = relay->disk->ops->reap(relay->disk);
+    work += log_round(relay->log, now_ns);
+    if (relay->serving) {
+        work += relay_round(relay->relay, now_ns);
+    }
+    return work;
+}
+
+static void queue_flush(void *self, uint64_t now_ns)
+{
+    struct sim_relay *relay = self;
+    (void)now_ns;
+    log_flush(relay->log);
+    relay->disk->ops->submit(relay->disk);
+}
+
+static uint64_t relay_next_ns(struct sim_host *host)
+{
+    struct sim_relay *relay = host->owner;
+    if (relay->relay != NULL && relay->disk_due_ns == UINT64_MAX &&
+        disk_fault_pending(relay->fault) > 0) {
+        relay->disk_due_ns =
+            host->sim->world.now_ns + sim_spread(host->sim, 20 * SIM_US, relay->disk_slow_ns);
+    }
+    return relay->relay == NULL ? UINT64_MAX : relay->disk_due_ns;
+}
+
+/* ---- Configuration ---- */
+
+static void conf_make(struct sim_relay *relay)
+{
+    struct sim *sim = relay->host->sim;
+    static struct conf_report report;
+    char name[32];
+    snprintf(name, sizeof(name), "relay%u.example", relay->host->index);
+    check(relay_conf_load(&relay->conf, NULL, name, &report) == 0);
+    struct relay_conf *conf = relay->conf;
+    relay->listener = (struct conf_listener){
+        .name = "smtp", .addresses = &relay->host->address, .addresses_count = 1};
+    relay->host->address.port = SIM_SMTP_PORT;
+    conf->listen = &relay->listener;
+    conf->listen_count = 1;
+    conf->routes = relay->routes;
+    conf->routes_count = SIM_ROUTES;
+    check(network_prefix_parse(&relay->clients, slice_text("10.0.0.0/24")) == 0);
+    conf->relay_networks = &relay->clients;
+    conf->relay_networks_count = 1;
+    conf->timeouts.command = conf->timeouts.data = 60 * SIM_S;
+    conf->timeouts.greeting = conf->timeouts.reply = conf->timeouts.data_start = 40 * SIM_S;
+    conf->timeouts.data_block = conf->timeouts.data_end = 60 * SIM_S;
+    conf->timeouts.connect = 20 * SIM_S;
+    conf->timeouts.idle = sim_spread(sim, 10 * SIM_MS, 10 * SIM_S);
+    conf->retry.first = sim_spread(sim, 100 * SIM_MS, 5 * SIM_S);
+    conf->retry.limit = conf->retry.first + sim_spread(sim, SIM_S, 40 * SIM_S);
+    conf->retry.expire =
+        sim_chance(sim, 15) ? sim_spread(sim, 20 * SIM_S, 300 * SIM_S) : 5 * 86400 * SIM_S;
+    conf->smtp.pipelining = sim_chance(sim, 80);
+    conf->smtp.chunking = sim_chance(sim, 80);
+    for (unsigned i = 0; i < SIM_ROUTES; i++) {
+        struct conf_route *route = &relay->routes[i];
+        route->match = relay->matches[i];
+        route->connections = (uint32_t)sim_spread(sim, 1, 8);
+        route->messages_per_connection = sim_chance(sim, 50) ? 0 : (uint32_t)sim_spread(sim, 1, 10);
+        route->recipients_per_message = (uint32_t)sim_spread(sim, 1, 10);
+        route->pipelining = sim_chance(sim, 80);
+    }
+}
+
+static void disk_draw(struct sim_relay *relay)
+{
+    struct sim *sim = relay->host->sim;
+    struct disk_fault_settings *settings = &relay->disk_settings;
+    relay->segment_bytes = (uint32_t)(8 + sim_below(sim, 3)) * LOG_FRAME_BYTES;
+    relay->disk_slow_ns = sim_spread(sim, 50 * SIM_US, 20 * SIM_MS);
+    *settings = (struct disk_fault_settings){.seed = net_random(&sim->random)};
+    uint32_t late = (uint32_t)sim_spread(sim, 0, 95);
+    uint32_t errors[DISK_FAULT_KINDS];
+    for (unsigned i = 0; i < DISK_FAULT_KINDS; i++) {
+        errors[i] = (uint32_t)sim_spread(sim, 0, i == DISK_FAULT_READ ? 500 : 2000);
+    }
+    uint64_t capacity = sim_spread(sim, 4, 40) * relay->segment_bytes;
+    bool fails = sim_chance(sim, 50), fills = sim_chance(sim, 40);
+    if (!sim_fault_on(&sim->faults, SIM_FAULT_DISK)) {
+        return;
+    }
+    settings->late_percent = late;
+    if (fails) {
+        memcpy(settings->error_permyriad, errors, sizeof(errors));
+    }
+    settings->capacity_bytes = fills ? capacity : 0;
+}
+
+/* The disk answers nothing for a while. */
+static void disk_stall(struct timer *timer, uint64_t now_ns)
+{
+    struct sim_relay *relay = list_entry(timer, struct sim_relay, stall);
+    struct sim *sim = relay->host->sim;
+    bool held = !sim->healed && sim_chance(sim, 50);
+    disk_fault_hold(relay->fault, held);
+    sim_say(sim, "host %u: its disk %s", relay->host->index, held ? "answers no more" : "answers");
+    if (!sim->healed) {
+        wheel_arm(sim->script, timer, now_ns + sim_spread(sim, SIM_MS, 10 * SIM_S));
+    }
+}
+
+static void *memory_make(const char *name, size_t bytes)
+{
+    void *memory = memory_take(name, bytes, DISK_BLOCK_BYTES);
+    check(memory != NULL);
+    return memory;
+}
+
+void sim_relay_setup(struct sim_relay *relay, struct sim_host *host)
+{
+    struct sim *sim = host->sim;
+    relay->host = host;
+    conf_make(relay);
+    disk_draw(relay);
+    relay->fault = disk_fault_open(&relay->disk_settings);
+    check(relay->fault != NULL);
+    relay->disk = disk_fault_disk(relay->fault);
+    relay->log_memory = memory_make("log", LOG_MEMORY_BYTES_MIN);
+    relay->fetch_memory = memory_make("fetch", FETCH_MEMORY_BYTES);
+    relay->disk_due_ns = UINT64_MAX;
+    host->owner = relay;
+    host->next_ns = relay_next_ns;
+    host->heartbeat_ns = HEARTBEAT_NS;
+    timer_init(&relay->stall, disk_stall);
+    uint64_t stall_ns = sim_spread(sim, SIM_MS, 20 * SIM_S);
+    if (sim_fault_on(&sim->faults, SIM_FAULT_DISK) && sim_chance(sim, 30)) {
+        wheel_arm(sim->script, &relay->stall, sim->world.now_ns + stall_ns);
+    }
+}
+
+void sim_relay_teardown(struct sim_relay *relay)
+{
+    wheel_disarm(relay->host->sim->script, &relay->stall);
+    disk_fault_close(relay->fault);
+    memory_give(relay->log_memory);
+    memory_give(relay->fetch_memory);
+    relay_conf_free(relay->conf);
+    relay->host->address.port = 0;
+}
+
+/* ---- Life and death ---- */
+
+static int log_make(struct sim_relay *relay)
+{
+    struct log_settings settings = {.disk = relay->disk,
+                                    .segment_bytes = relay->segment_bytes,
+                                    .memory = relay->log_memory,
+                                    .memory_bytes = LOG_MEMORY_BYTES_MIN,
+                                    .durability = LOG_DURABLE};
+    if (relay->host->sim->options.plant == SIM_PLANT_EARLY) {
+        settings.durability = LOG_RELAXED;
+    }
+    world_random(&relay->host->sim->world.world, &settings.new_id, sizeof(settings.new_id));
+    return log_open(&relay->log, &settings);
+}
+
+int sim_relay_start(struct sim_relay *relay)
+{
+    struct sim_host *host = relay->host;
+    struct disk_fault_settings whole = relay->disk_settings;
+    memset(whole.error_permyriad, 0,
+           sizeof(whole.error_permyriad)); /* it starts, or an operator comes */
+    whole.capacity_bytes = 0;
+    disk_fault_set(relay->fault, &whole);
+    disk_fault_hold(relay->fault, false);
+    int status = log_make(relay);
+    if (status == 0) {
+        const struct relay_settings settings = {.conf = relay->conf,
+                                                .shard = &host->shard,
+                                                .bypass = host->network,
+                                                .log = relay->log,
+                                                .fetch_memory = relay->fetch_memory,
+                                                .fetch_memory_bytes = FETCH_MEMORY_BYTES};
+        status = relay_open(&relay->relay, &settings);
+    }
+    disk_fault_set(relay->fault, &relay->disk_settings);
+    if (status < 0) {
+        return status;
+    }
+    const struct shard_part part = {
+        .name = "queue", .self = relay, .poll = queue_poll, .flush = queue_flush};
+    shard_add(&host->shard, &part);
+    check(relay_listen(relay->relay) == 0);
+    relay->serving = true;
+    relay->disk_due_ns = UINT64_MAX;
+    relay->lives++;
+    sim_host_touch(host);
+    return 0;
+}
+
+static void copy_stop(void *owner, struct spool_message *message)
+{
+    (void)owner;
+    if (message->copy != NULL) {
+        message->copy->in_flight = false;
+    }
+}
+
+/* What waits for a disk that will never answer. What those who wait for a commit hold is left to lie. */
+static void spool_cut_off(struct spool *spool)
+{
+    while (spool->pending_first != NULL) {
+        struct spool_message *message = spool->pending_first;
+        spool->pending_first = message->next;
+        if (message->draft != NULL) {
+            spool_abort(message->draft);
+        }
+        spool_message_free(spool, message);
+    }
+    spool->pending_last = &spool->pending_first;
+    spool->forward.in_flight = 0;
+    message_table_each(&spool->table, copy_stop, NULL);
+}
+
+static void sessions_drop(struct relay *relay)
+{
+    struct list_node all;
+    list_init(&all);
+    list_splice(&all, &relay->inbounds);
+    for (struct list_node *node; (node = list_pop(&all)) != NULL;) {
+        inbound_abort(inbound_of_node(node));
+    }
+    outbound_abort_all(relay);
+    bounce_abandon_all(relay);
+}
+
+static void log_drop(struct log *log)
+{
+    log->write_count = 0;
+    if (log->maker.state != MAKER_IDLE) {
+        free(log->maker.segment);
+        log->maker.state = MAKER_IDLE;
+    }
+    log_close(log);
+}
+
+void sim_relay_crash(struct sim_relay *relay)
+{
+    struct sim_host *host = relay->host;
+    sim_relay_has_crashed = true;
+    sim_net_unplug(&host->sim->net,
+                   host->index); /* nobody hears what it says while it is taken apart */
+    relay->serving = false;
+    if (relay->relay != NULL) {
+        relay->deferred += relay_counters(relay->relay)->deferred;
+        sessions_drop(relay->relay);
+        disk_fault_crash(relay->fault);
+        spool_cut_off(relay_spool(relay->relay));
+        relay_close(relay->relay);
+        relay->relay = NULL;
+        log_drop(relay->log);
+        relay->log = NULL;
+    }
+    relay->crashed_ns = host->sim->world.now_ns;
+    sim_host_unplug(host);
+}
+
+void sim_relay_stop(struct sim_relay *relay)
+{
+    relay->serving = false;
+    relay_close(relay->relay);
+    relay->relay = NULL;
+    log_close(relay->log);
+    relay->log = NULL;
+}
+
+void sim_relay_heal(struct sim_relay *relay)
+{
+    struct disk_fault_settings *settings = &relay->disk_settings;
+    memset(settings->error_permyriad, 0, sizeof(settings->error_permyriad));
+    settings->capacity_bytes = 0;
+    disk_fault_set(relay->fault, settings);
+    disk_fault_hold(relay->fault, false);
+    wheel_disarm(relay->host->sim->script, &relay->stall);
+    sim_host_touch(relay->host);
+}
+
+uint64_t sim_relay_deferred(const struct sim_relay *relay)
+{
+    return relay->deferred + (relay->relay == NULL ? 0 : relay_counters(relay->relay)->deferred);
+}

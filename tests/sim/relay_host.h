@@ -1,0 +1,55 @@
+/*
+ * relay_host: a whole relay on a host: the real one, with its log on a disk that lies and its streams on
+ * the host's stack. Its power may be lost at any moment; it then starts on what its disk holds.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/disk/disk_fault.h"
+#include "engine/relay/relay.h"
+#include "tests/sim/sim.h"
+
+#define SIM_SITES 3u
+#define SIM_BACK SIM_SITES /* where reports go: the site of back.example */
+#define SIM_ROUTES (SIM_SITES + 1)
+#define SIM_SMTP_PORT 25u
+#define SIM_SINK_PORT 2525u
+
+struct sim_relay {
+    struct sim_host *host;
+    struct relay_conf *conf;
+    struct conf_listener listener;
+    struct conf_route routes[SIM_ROUTES];
+    struct endpoint next_hops[SIM_ROUTES][2];
+    char matches[SIM_ROUTES][32];
+    struct network_prefix clients;
+    struct disk_fault_settings disk_settings;
+    struct disk_fault *fault;
+    struct disk *disk;
+    uint64_t disk_slow_ns; /* an operation takes up to this */
+    uint64_t disk_due_ns;
+    uint32_t segment_bytes;
+    void *log_memory, *fetch_memory;
+    struct log *log;
+    struct relay *relay; /* NULL: it does not run */
+    bool serving;
+    uint64_t crashed_ns;      /* the last time; 0: never */
+    uint64_t deferred, lives; /* of the lives before */
+    struct timer crash, boot, stall;
+};
+
+/* routes and next_hops are the scenario's to fill before; the host is open. */
+void sim_relay_setup(struct sim_relay *relay, struct sim_host *host);
+void sim_relay_teardown(struct sim_relay *relay);
+/* On a host that is open. 0, or what relay_open said. */
+int sim_relay_start(struct sim_relay *relay);
+/* Power is lost, on the host too. */
+void sim_relay_crash(struct sim_relay *relay);
+/* It has been drained: everything is given back. */
+void sim_relay_stop(struct sim_relay *relay);
+/* The disk works, and there is room on it. */
+void sim_relay_heal(struct sim_relay *relay);
+/* Recipients that were put off so far, in all its lives. */
+uint64_t sim_relay_deferred(const struct sim_relay *relay);
+
+/* Memory of sessions that died with their relay is not given back: LeakSanitizer is told so. */
+extern bool sim_relay_has_crashed;
