@@ -50,7 +50,7 @@ BENCH_SOURCES := $(wildcard bench/*.c)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
-SIM_SOURCES := $(wildcard tests/sim/*.c) tests/unit/net_link.c tests/unit/net_pair.c
+SIM_SOURCES := $(wildcard tests/sim/*.c) $(addprefix tests/unit/,net_link.c net_offload.c net_pair.c)
 
 WIRE_PLUGIN_SOURCES := $(filter-out tests/wire/wire_script%.c tests/wire/wire_run%.c,$(wildcard tests/wire/wire_*.c))
 WIRE_RUN_SOURCES := $(filter-out tests/wire/wire_plugin%.c,$(wildcard tests/wire/*.c))
