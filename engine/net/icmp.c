@@ -91,8 +91,10 @@ static int error_of(uint8_t type, uint8_t code)
 }
 
 /* What it quotes must be a segment that we have sent; TCP looks at the sequence number. */
-static void error_read(struct stack *stack, const struct rte_mbuf *frame, uint32_t icmp_offset)
+bool icmp_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote)
 {
+    uint32_t icmp_offset =
+        ETH_BYTES + (*rte_pktmbuf_mtod_offset(frame, const uint8_t *, ETH_BYTES) & 15u) * 4u;
     const struct rte_icmp_hdr *icmp =
         rte_pktmbuf_mtod_offset(frame, const struct rte_icmp_hdr *, icmp_offset);
     const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(icmp + 1);
@@ -100,25 +102,24 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame, uint32
     uint32_t header_bytes = quoted > 0 ? (ip->version_ihl & 15u) * 4u : 0;
     if (header_bytes < IPV4_BYTES || quoted < header_bytes + 8 || ip->version_ihl >> 4 != 4 ||
         (ip->next_proto_id != IPPROTO_TCP && ip->next_proto_id != IPPROTO_UDP)) {
-        stack->counters.icmp_in_errors++;
-        return;
+        return false;
     }
     const struct rte_tcp_hdr *tcp =
         (const struct rte_tcp_hdr *)((const uint8_t *)ip + header_bytes);
-    struct tcp_tuple tuple = {.local = ip_address_of_ipv4(ip->src_addr),
-                              .remote = ip_address_of_ipv4(ip->dst_addr),
-                              .local_port = ntohs(tcp->src_port),
-                              .remote_port = ntohs(tcp->dst_port)};
-    if (ip->next_proto_id == IPPROTO_UDP) { /* its ports lie where TCP's do */
-        udp_input_unreachable(stack, &tuple, error_of(icmp->icmp_type, icmp->icmp_code));
-        return;
-    }
-    tcp_input_unreachable(stack, &tuple, ntohl(tcp->sent_seq),
-                          error_of(icmp->icmp_type, icmp->icmp_code), ntohs(icmp->icmp_seq_nb));
+    *quote = (struct tcp_quote){.tuple = {.local = ip_address_of_ipv4(ip->src_addr),
+                                          .remote = ip_address_of_ipv4(ip->dst_addr),
+                                          .local_port = ntohs(tcp->src_port),
+                                          .remote_port = ntohs(tcp->dst_port)},
+                                .udp = ip->next_proto_id == IPPROTO_UDP,
+                                .seq = ntohl(tcp->sent_seq),
+                                .error = error_of(icmp->icmp_type, icmp->icmp_code),
+                                .mtu = ntohs(icmp->icmp_seq_nb)};
+    return true;
 }
 
 void icmp_input(struct stack *stack, struct rte_mbuf *frame)
 {
+    struct tcp_quote quote;
     const struct rte_ipv4_hdr *ip =
         rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES);
     uint32_t offset = ETH_BYTES + (ip->version_ihl & 15u) * 4u;
@@ -135,7 +136,11 @@ void icmp_input(struct stack *stack, struct rte_mbuf *frame)
         return;
     case ICMP_UNREACHABLE:
     case ICMP_TIME_EXCEEDED:
-        error_read(stack, frame, offset);
+        if (!icmp_quote_read(frame, &quote)) {
+            stack->counters.icmp_in_errors++;
+        } else if (tcp_quote_arrives(stack, &quote, frame)) {
+            return;
+        }
         break;
     default:
         break;

@@ -111,7 +111,7 @@ static int error_of(uint8_t type, uint8_t code)
 }
 
 /* What it quotes must be a segment that we have sent, without extension headers as all of ours. */
-static void error_read(struct stack *stack, const struct rte_mbuf *frame)
+bool icmp6_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote)
 {
     const uint8_t *message = rte_pktmbuf_mtod_offset(frame, const uint8_t *, AT);
     const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)(message + ICMP6_BYTES);
@@ -123,19 +123,17 @@ static void error_read(struct stack *stack, const struct rte_mbuf *frame)
         (ip->proto != IPPROTO_TCP && ip->proto != IPPROTO_UDP) ||
         /* RFC 8201 §4: every link carries the least, so whoever says less is wrong. */
         (message[0] == ICMP6_TOO_BIG && mtu < IPV6_MTU_MIN)) {
-        stack->counters.icmp_in_errors++;
-        return;
+        return false;
     }
-    struct tcp_tuple tuple = {.local = ip_address_of_ipv6(ip->src_addr),
-                              .remote = ip_address_of_ipv6(ip->dst_addr),
-                              .local_port = ntohs(tcp->src_port),
-                              .remote_port = ntohs(tcp->dst_port)};
-    if (ip->proto == IPPROTO_UDP) { /* its ports lie where TCP's do */
-        udp_input_unreachable(stack, &tuple, error_of(message[0], message[1]));
-        return;
-    }
-    tcp_input_unreachable(stack, &tuple, ntohl(tcp->sent_seq), error_of(message[0], message[1]),
-                          (uint16_t)(mtu < UINT16_MAX ? mtu : UINT16_MAX));
+    *quote = (struct tcp_quote){.tuple = {.local = ip_address_of_ipv6(ip->src_addr),
+                                          .remote = ip_address_of_ipv6(ip->dst_addr),
+                                          .local_port = ntohs(tcp->src_port),
+                                          .remote_port = ntohs(tcp->dst_port)},
+                                .udp = ip->proto == IPPROTO_UDP,
+                                .seq = ntohl(tcp->sent_seq),
+                                .error = error_of(message[0], message[1]),
+                                .mtu = (uint16_t)(mtu < UINT16_MAX ? mtu : UINT16_MAX)};
+    return true;
 }
 
 /* Neighbor discovery and multicast listeners speak from addresses that others may not use. */
@@ -148,6 +146,7 @@ static bool source_right(const struct stack *stack, const struct rte_mbuf *frame
 
 void icmp6_input(struct stack *stack, struct rte_mbuf *frame)
 {
+    struct tcp_quote quote;
     stack->counters.icmp_in++;
     const uint8_t *message = rte_pktmbuf_mtod_offset(frame, const uint8_t *, AT);
     if (frame->data_len < AT + ICMP6_BYTES || !checksum_right(frame) ||
@@ -164,7 +163,11 @@ void icmp6_input(struct stack *stack, struct rte_mbuf *frame)
     case ICMP6_TOO_BIG:
     case ICMP6_TIME_EXCEEDED:
     case ICMP6_PARAMETER_PROBLEM:
-        error_read(stack, frame);
+        if (!icmp6_quote_read(frame, &quote)) {
+            stack->counters.icmp_in_errors++;
+        } else if (tcp_quote_arrives(stack, &quote, frame)) {
+            return;
+        }
         break;
     case ICMP6_LISTENER_QUERY:
         mld_query_arrives(stack, frame);

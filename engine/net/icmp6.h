@@ -9,6 +9,8 @@
 #pragma once
 #include "engine/net/ip.h"
 
+struct tcp_quote;
+
 #define ICMP6_BYTES 8u
 
 enum icmp6_type {
@@ -35,6 +37,8 @@ enum icmp6_parameter_problem {
 
 /* A packet for us, its fixed header right before the message. Given. */
 void icmp6_input(struct stack *stack, struct rte_mbuf *frame);
+/* Of an error, whose checksum is right. False: it quotes no segment. */
+bool icmp6_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote);
 
 /* Both quote the frame, which stays the caller's. `pointer`: from the IPv6 header's begin. */
 void icmp6_send_parameter_problem(struct stack *stack, const struct rte_mbuf *frame, uint8_t code,

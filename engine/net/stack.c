@@ -1,3 +1,4 @@
+#include "engine/net/icmp6.h"
 #include "engine/net/stack_private.h"
 #include "engine/net/vlan.h"
 #include "engine/shard/memory.h"
@@ -198,12 +199,29 @@ int stack_open(struct network **network, const struct stack_settings *settings)
     return 0;
 }
 
+/* An ICMP error, which another shard has looked at before. */
+static bool quote_of(const struct rte_mbuf *frame, struct tcp_quote *quote)
+{
+    const uint8_t *ip = rte_pktmbuf_mtod_offset(frame, const uint8_t *, ETH_BYTES);
+    if (ip[0] >> 4 == 4) {
+        return ip[9] == IPPROTO_ICMP && icmp_quote_read(frame, quote);
+    }
+    return ip[6] == IPPROTO_ICMPV6 && icmp6_quote_read(frame, quote);
+}
+
 bool stack_frame_take(struct network *network, struct rte_mbuf *frame)
 {
     struct stack *stack = stack_of(network);
     struct tcp_segment segment;
+    struct tcp_quote quote;
     if (udp_is_datagram(frame)) {
         return udp_input(stack, frame, false);
+    }
+    if (quote_of(frame, &quote)) {
+        bool taken = tcp_quote_take(stack, &quote);
+        stack->counters.tcp_taken_over += taken;
+        rte_pktmbuf_free(taken ? frame : NULL);
+        return taken;
     }
     if (!tcp_segment_read(stack, &segment, frame, ETH_BYTES) || !tcp_knows(stack, &segment)) {
         return false;
@@ -217,8 +235,15 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
 {
     struct stack *stack = stack_of(network);
     struct tcp_segment segment;
-    if (udp_is_datagram(frame)) {
+    struct tcp_quote quote;
+    if (udp_is_datagram(frame)) { /* with a bound of its own */
         udp_refuse(stack, frame);
+        rte_pktmbuf_free(frame);
+        return;
+    }
+    tcp_elsewhere_refused(stack);
+    if (quote_of(frame, &quote)) {
+        stack->counters.icmp_in_errors++;
     } else if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
         tcp_refuse(stack, &segment);
     }

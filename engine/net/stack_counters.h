@@ -98,6 +98,7 @@
     X(tcp_aborts_on_timeout)                                                                       \
     X(tcp_aborts_on_linger)                                                                        \
     X(tcp_handed_over)         /* frames given to another shard */                                 \
+    X(tcp_hand_overs_lost)     /* too many were nobody's, or there was no way */                   \
     X(tcp_taken_over)          /* frames of ours that another shard received */                    \
     X(tcp_tx_copied_bytes)     /* payload that could not be sent by reference */                   \
     X(tcp_tx_referenced_bytes) /* payload sent from where it lies */                               \

@@ -123,5 +123,7 @@ void ipv4_header_fill(struct rte_ipv4_hdr *ip, const struct ip_address *from,
 /* The budget of this second, for both families. */
 bool icmp_may_send(struct stack *stack);
 void icmp_input(struct stack *stack, struct rte_mbuf *frame);
+/* Of an error, whose checksum is right. False: it quotes no segment. */
+bool icmp_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote);
 /* Tells the sender of a UDP packet that nobody is there. The frame stays the caller's. */
 void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame);

@@ -13,6 +13,7 @@
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
  *   tcp_half_open   SYN-RECEIVED in 64 bytes, SYN cookies
  *   tcp_time_wait   TIME-WAIT in 64 bytes
+ *   tcp_elsewhere   frames that may be another shard's
  *   tcp_reply       segments of no connection: RST, acknowledgements of the two above
  *   tcp_open        listeners, outgoing connections and their ports, initial sequence numbers
  *   tcp_stream      what the session calls, and what it is told
@@ -323,7 +324,8 @@ struct tcp {
     uint8_t rcv_scale;
     uint64_t cookie_sent_ns; /* the last; 0: never */
     uint64_t challenge_since_ns;
-    uint32_t challenge_budget; /* that may still be sent in the second that began then */
+    uint32_t refused_ms, refused_count; /* frames given to other shards that were nobody's */
+    uint32_t challenge_budget;          /* that may still be sent in the second that began then */
 };
 
 /* tcp_input.c */
@@ -338,6 +340,21 @@ void tcp_refuse(struct stack *stack, const struct tcp_segment *segment);
 bool tcp_knows(struct stack *stack, const struct tcp_segment *segment);
 void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, uint32_t seq,
                            int error, uint16_t mtu);
+/* tcp_elsewhere.c */
+/* A segment that nothing here knows. True: another shard may have it, and the frame is gone. */
+bool tcp_elsewhere(struct stack *stack, const struct tcp_segment *segment);
+void tcp_elsewhere_refused(struct stack *stack); /* no shard had one that was given away */
+struct tcp_quote {                               /* of an ICMP error */
+    struct tcp_tuple tuple;
+    uint32_t seq;
+    int error;
+    uint16_t mtu;
+    bool udp; /* a datagram is quoted: it is told to its socket here, if there is one */
+};
+/* True: the frame, which it came with, is gone to another shard. */
+bool tcp_quote_arrives(struct stack *stack, const struct tcp_quote *quote, struct rte_mbuf *frame);
+bool tcp_quote_take(struct stack *stack, const struct tcp_quote *quote); /* false: not of ours */
+
 /* RFC 5961: a hint that our view is newer than the peer's, at a bounded rate. */
 void tcp_challenge(struct tcp_conn *conn);
 bool tcp_challenge_allowed(struct stack *stack); /* of all connections together */

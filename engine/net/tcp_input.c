@@ -507,10 +507,8 @@ static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
             return;
         }
     }
-    if (kind != TCP_SYN && stack->shard_count > 1 && stack->hand_over != NULL &&
-        stack->hand_over(stack->owner, segment->frame) == 0) {
+    if (kind != TCP_SYN && tcp_elsewhere(stack, segment)) {
         segment->frame = NULL;
-        stack->counters.tcp_handed_over++;
         return;
     }
     tcp_refuse(stack, segment);
