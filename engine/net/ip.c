@@ -42,7 +42,7 @@ bool ip_is_on_link(const struct stack *stack, const struct ip_address *address)
 bool ip_may_come_from(const struct stack *stack, const struct ip_address *address)
 {
     const struct route *route = routes_find(&stack->routes, address);
-    return !ip_is_martian(address) && own_find(&stack->own, address) == OWN_NONE &&
+    return !ip_is_martian(address) && own_find_claimed(&stack->own, address) == OWN_NONE &&
            (route == NULL || !is_network_or_broadcast(route, address));
 }
 
@@ -50,7 +50,7 @@ int ip_route(const struct stack *stack, const struct ip_address *to, struct ip_w
 {
     const struct route *route = routes_find(&stack->routes, to);
     if (route == NULL || ip_is_martian(to) || is_network_or_broadcast(route, to) ||
-        own_find(&stack->own, to) != OWN_NONE) {
+        own_find_claimed(&stack->own, to) != OWN_NONE) {
         return -ENETUNREACH;
     }
     way->source = route->source;

@@ -79,7 +79,7 @@ static int addresses_add(struct stack *stack, const struct stack_settings *setti
 bool ip_source_for_gateway(const struct stack *stack, const struct ip_address *via,
                            struct ip_address *source)
 {
-    if (!ip_is_on_link(stack, via) || own_find(&stack->own, via) != OWN_NONE) {
+    if (!ip_is_on_link(stack, via) || own_find_claimed(&stack->own, via) != OWN_NONE) {
         return false;
     }
     *source = routes_find(&stack->routes, via)->source;

@@ -166,11 +166,11 @@ static bool solicited(struct stack *stack, const struct arrived *arrived)
         (!probe && !ip_is_on_link(stack, &arrived->from))) {
         return false;
     }
-    uint32_t own = own_find(&stack->own, &target);
+    uint32_t own = own_find_claimed(&stack->own, &target);
     if (own == OWN_NONE) {
         return true;
     }
-    if (!probe && own_find(&stack->own, &arrived->from) != OWN_NONE) {
+    if (!probe && own_find_claimed(&stack->own, &arrived->from) != OWN_NONE) {
         nd_claim_contested(stack, own, arrived->eth + 6);
         return true;
     }
@@ -206,7 +206,7 @@ static bool advertised(struct stack *stack, const struct arrived *arrived)
         (ip_address_is_multicast(&arrived->to) && (flags & FLAG_SOLICITED) != 0)) {
         return false;
     }
-    uint32_t own = own_find(&stack->own, &target);
+    uint32_t own = own_find_claimed(&stack->own, &target);
     if (own != OWN_NONE) {
         nd_claim_contested(stack, own, arrived->eth + 6);
         return true;
@@ -221,7 +221,7 @@ static bool advertised(struct stack *stack, const struct arrived *arrived)
 static bool router_advertised(struct stack *stack, const struct arrived *arrived)
 {
     if (!ip_address_is_link_local(&arrived->from) ||
-        own_find(&stack->own, &arrived->from) != OWN_NONE) {
+        own_find_claimed(&stack->own, &arrived->from) != OWN_NONE) {
         return false;
     }
     const struct nd_advertisement told = {

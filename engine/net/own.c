@@ -27,6 +27,12 @@ uint32_t own_find(const struct own *own, const struct ip_address *address)
     return OWN_NONE;
 }
 
+uint32_t own_find_claimed(const struct own *own, const struct ip_address *address)
+{
+    uint32_t index = own_find(own, address);
+    return index != OWN_NONE && own->list[index].state == OWN_DUPLICATE ? OWN_NONE : index;
+}
+
 int own_add(struct own *own, const struct ip_address *address, uint8_t length, enum own_state state)
 {
     if (own_find(own, address) != OWN_NONE) {

@@ -38,6 +38,8 @@ struct own {
 int own_add(struct own *own, const struct ip_address *address, uint8_t length,
             enum own_state state);
 uint32_t own_find(const struct own *own, const struct ip_address *address); /* index, OWN_NONE */
+/* The same, but one that another host has is not ours. */
+uint32_t own_find_claimed(const struct own *own, const struct ip_address *address);
 void own_set_state(struct own *own, uint32_t index, enum own_state state);
 /* Ours, and known to be nobody else's. */
 bool own_has(const struct own *own, const struct ip_address *address);

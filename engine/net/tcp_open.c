@@ -362,8 +362,7 @@ static int tuple_make(struct stack *stack, const struct connect_request *request
         return -EADDRNOTAVAIL;
     }
     /* A tentative one will do: the SYN is repeated until it may leave. */
-    uint32_t own = own_find(&stack->own, &tuple->local);
-    if (own == OWN_NONE || stack->own.list[own].state == OWN_DUPLICATE ||
+    if (own_find_claimed(&stack->own, &tuple->local) == OWN_NONE ||
         ip_address_is_ipv4(&tuple->local) != ip_address_is_ipv4(&tuple->remote)) {
         return -EADDRNOTAVAIL;
     }

@@ -21,8 +21,14 @@ PATIENCE_S = 60
 # Over our own TCP (test_dpdk.py, inside a lab): the relay has an address of its own, and we are its peer.
 PORT = os.environ.get("TUBEPOST_TEST_PORT")          # "net_af_packet0"; None: kernel sockets
 PORT_EAL = os.environ.get("TUBEPOST_TEST_EAL", "")   # EAL arguments that make it
-RELAY = "192.0.2.1" if PORT else "127.0.0.1"         # where clients find the relay
-PEER = "192.0.2.2" if PORT else "127.0.0.1"          # where the relay finds a sink
+PORT_MORE = os.environ.get("TUBEPOST_TEST_PORT_MORE", "")  # further keys of the port: ", vlan: 7"
+IPV6 = PORT is not None and os.environ.get("TUBEPOST_TEST_IPV6") == "1"
+RELAY = ("fd00::1" if IPV6 else "192.0.2.1") if PORT else "127.0.0.1"   # where clients find the relay
+PEER = ("fd00::2" if IPV6 else "192.0.2.2") if PORT else "127.0.0.1"    # where the relay finds a sink
+
+
+def at(address, port):
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def free_port():
@@ -79,7 +85,8 @@ class Process:
 class Relay(Process):
     """tubepostd with a configuration made here. `port` is its listener on RELAY."""
 
-    def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), log_name="relay.log"):
+    def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), log_name="relay.log",
+                 addresses=("192.0.2.1/24", "fd00::1/64")):
         self.folder = folder
         self.port = port or free_port()
         self.spool = spool or os.path.join(folder, "spool")
@@ -88,14 +95,14 @@ class Relay(Process):
         self.config = os.path.join(folder, "relay.yaml")
         with open(self.config, "w") as f:
             f.write(f"hostname: relay.test\n"
-                    f"listen:\n  - {{name: mx, address: [\"{RELAY}:{self.port}\"]}}\n"
+                    f"listen:\n  - {{name: mx, address: [\"{at(RELAY, self.port)}\"]}}\n"
                     f"control: {{path: {self.control}}}\n"
                     f"routes:\n{routes}\n{settings}\n")
             if PORT:
                 f.write(f"transport: dpdk\ndpdk:\n  eal: [{PORT_EAL}]\n  ports:\n"
-                        f"    - {{name: {PORT}, addresses: [{RELAY}/24]}}\n")
+                        f"    - {{name: {PORT}, addresses: {list(addresses)}{PORT_MORE}}}\n")
                 if "relay_networks:" not in settings:
-                    f.write("relay_networks: [192.0.2.0/24, 127.0.0.0/8]\n")
+                    f.write("relay_networks: [192.0.2.0/24, 127.0.0.0/8, \"fd00::/64\"]\n")
             if "spool:" not in settings:
                 f.write(f"spool: {{path: {self.spool}, segment_bytes: 16M, memory_bytes: 32M}}\n")
         super().__init__([*prefix, os.path.join(BUILD, "tubepostd"), "-c", self.config],
@@ -151,10 +158,10 @@ class Sink:
             self.socket.bind(path)
             self.to = f"unix:{path}"
         else:
-            self.socket = socket.socket()
+            self.socket = socket.socket(socket.AF_INET6 if IPV6 else socket.AF_INET)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((PEER, port or 0))
-            self.to = "%s:%d" % self.socket.getsockname()
+            self.to = at(*self.socket.getsockname()[:2])
         self.socket.listen(64)
         self.open = set()
         threading.Thread(target=self.accept, daemon=True).start()

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import PEER, RELAY, Client, SystemTest, wait_until
+from harness import PEER, RELAY, Client, SystemTest, at, wait_until
 
 MESSAGE = b"From: a@test\r\nSubject: hello\r\n\r\n.\r\n..\r\nline\r\n.dot\r\n\r\n"
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 30s, jitter_pct: 0}"
@@ -214,7 +214,7 @@ class RealClients(SystemTest):
     def test_swaks_delivers(self):
         sink = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
         relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{sink.to}\"]}}")
-        result = subprocess.run(["swaks", "--server", f"{RELAY}:{relay.port}", "--from", "a@test", "--to", "b@example.org"],
+        result = subprocess.run(["swaks", "--server", at(RELAY, relay.port), "--from", "a@test", "--to", "b@example.org"],
                                 capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 0, result.stdout)
         wait_until(lambda: sink.messages, "the message")

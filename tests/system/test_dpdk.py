@@ -33,6 +33,16 @@ class OverOurTcp(unittest.TestCase):
     def test_deliveries_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_delivery")
 
+    def test_deliveries_over_ipv6(self):
+        self.run_in_lab("net_af_packet", "test_delivery", TUBEPOST_TEST_IPV6="1")
+
+    def test_deliveries_over_ipv6_and_af_xdp(self):
+        self.run_in_lab("net_af_xdp", "test_delivery.Delivery.test_a_message_arrives_by_smtp_over_tcp_and_the_connection_is_used_again",
+                        TUBEPOST_TEST_IPV6="1")
+
+    def test_what_the_kernel_asks_of_an_ipv6_neighbour_is_answered(self):
+        self.run_in_lab("net_af_packet", "neighbours", TUBEPOST_TEST_IPV6="1")
+
     def test_hostile_inputs_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_cases")
 

@@ -379,6 +379,21 @@ static void an_address_that_another_host_has_is_never_used(void **state)
         if (status == 0) {
             end(stream);
         }
+        if (way == 0) { /* and who has it is a host like others */
+            struct message other = question;
+            other.from = OURS;
+            other.to = "ff02::1:ff00:1";
+            other.target = LOCAL;
+            other.mac_last = other.eth_last = 9;
+            put(&other);
+            assert_true(net_lone_icmp6(&lone, ICMP6_NEIGHBOR_ADVERTISEMENT, frame) > 0);
+            assert_true(address_at(frame + 38, OURS));
+            const uint8_t message[8] = {ICMP6_ECHO_REQUEST};
+            const struct net_six packet = {
+                .from = OURS, .to = LOCAL, .next = IPPROTO_ICMPV6, .payload = message, .bytes = 8};
+            net_lone_six(&lone, &packet);
+            assert_true(net_lone_icmp6(&lone, ICMP6_ECHO_REPLY, frame) > 0);
+        }
         net_lone_close(&lone);
     }
 }
