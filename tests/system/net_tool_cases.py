@@ -73,7 +73,10 @@ class NetTool(SystemTest):
     def test_neighbours_routes_and_counters_are_shown(self):
         with Client(self.started.port):
             self.assertRegex(self.net("neighbors"), rf"{PEER} shard \d lladdr ([0-9a-f]{{2}}:){{5}}[0-9a-f]{{2}} used \d+s REACHABLE\n")
-            self.assertEqual(self.net("routes"), f"192.0.2.0/24 proto connected src {RELAY}\n")
+            routes = self.net("routes").splitlines()
+            self.assertEqual(routes[:2], [f"192.0.2.0/24 proto connected src {RELAY}", "fd00::/64 proto connected src fd00::1"])
+            self.assertRegex(routes[2], r"^fe80::/10 proto connected src fe80::")
+            self.assertEqual(len(routes), 3)
             counters = self.net("counters")
         self.assertRegex(counters, r"shard 0: longest gap between polls \d+\.\d+ ms, \d+ rounds\nshard 1: ")
         self.assertRegex(counters, r"\nTcpInSegs +[1-9]\d*\n")
