@@ -239,7 +239,9 @@ static struct tcp_conn *promote(struct stack *stack, const struct tcp_half_open 
 static bool not_the_ack(struct stack *stack, uint32_t index, const struct tcp_segment *segment)
 {
     struct tcp_half_open *entry = entry_at(stack, index);
-    bool in_window = segment->seq - (entry->irs + 1) < tcp_window_syn(stack);
+    uint32_t within = segment->seq - (entry->irs + 1), window = tcp_window_syn(stack);
+    /* Empty ones may stand at its edge, as in a connection: there a client is that has filled it. */
+    bool in_window = within < window || (within == window && tcp_segment_length(segment) == 0);
     if ((segment->flags & TCP_RST) != 0) { /* RFC 5961 §3.2 */
         if (segment->seq == entry->irs + 1) {
             stack->counters.tcp_attempt_fails++;

@@ -112,6 +112,21 @@ static struct net_segment answer_to(const struct net_segment *syn, const struct 
     return ack;
 }
 
+/* Its ACK and all of its data were lost; what comes again is an empty segment behind the data. */
+static void a_client_that_has_filled_the_window_ends_its_handshake(void **state)
+{
+    (void)state;
+    net_peer_open(&peer, NULL);
+    struct net_segment syn = client_syn(2000);
+    net_peer_send(&peer, &syn);
+    struct net_segment ours = net_peer_expect(&peer, TCP_SYN | TCP_ACK);
+    struct net_segment ack = answer_to(&syn, &ours);
+    ack.seq += ours.window;
+    net_peer_send(&peer, &ack);
+    assert_int_equal(peer.stream_count, 1);
+    net_peer_close(&peer);
+}
+
 static void a_fin_may_come_with_the_answer_to_a_cookie(void **state)
 {
     (void)state;
@@ -183,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_window_is_that_of_the_segment_which_acknowledges_news),
         cmocka_unit_test(nothing_new_is_sent_in_the_place_of_a_rescue),
+        cmocka_unit_test(a_client_that_has_filled_the_window_ends_its_handshake),
         cmocka_unit_test(a_fin_may_come_with_the_answer_to_a_cookie),
         cmocka_unit_test(a_cookie_counts_though_a_later_syn_has_got_an_entry),
         cmocka_unit_test(a_client_that_asks_again_late_is_waited_for),
