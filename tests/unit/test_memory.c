@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
@@ -35,6 +36,36 @@ static void a_pool_gives_what_it_has_and_no_more(void **state)
     assert_null(rte_pktmbuf_alloc(pool));
     rte_pktmbuf_free_bulk(mbufs, COUNT);
     assert_int_equal(rte_mempool_avail_count(pool), COUNT);
+    memory_pool_close(pool);
+}
+
+struct extent {
+    uintptr_t first, last;
+};
+
+static void extent_note(struct rte_mempool *pool, void *owner, void *object, unsigned index)
+{
+    struct extent *extent = owner;
+    uintptr_t at = (uintptr_t)object;
+    (void)pool;
+    extent->first = index == 0 || at < extent->first ? at : extent->first;
+    extent->last = at > extent->last ? at : extent->last;
+}
+
+/* net_af_xdp takes a pool for so many objects one behind the other: what lies further is lost for
+ * ever when its turn comes, and the port falls silent. */
+static void without_huge_pages_nothing_lies_between_the_objects_of_a_pool(void **state)
+{
+    (void)state;
+    enum { COUNT = 4096 };
+    struct extent extent = {0};
+    struct rte_mempool *pool = memory_pool_open("dense", COUNT, MEMORY_MBUF_BYTES);
+    assert_non_null(pool);
+    assert_int_equal(rte_eal_has_hugepages(), 0);
+    assert_int_equal(pool->nb_mem_chunks, 1);
+    rte_mempool_obj_iter(pool, extent_note, &extent);
+    assert_int_equal(extent.last - extent.first,
+                     (COUNT - 1) * rte_mempool_calc_obj_size(pool->elt_size, pool->flags, NULL));
     memory_pool_close(pool);
 }
 
@@ -182,6 +213,7 @@ int main(void)
     };
     const struct CMUnitTest after[] = {
         cmocka_unit_test(a_pool_gives_what_it_has_and_no_more),
+        cmocka_unit_test(without_huge_pages_nothing_lies_between_the_objects_of_a_pool),
         cmocka_unit_test(a_pool_larger_than_memory_is_refused),
         cmocka_unit_test(memory_is_aligned_and_a_port_may_read_it),
         cmocka_unit_test(a_thread_gets_a_number_and_gives_it_back),
