@@ -15,6 +15,8 @@
 #define WARM_ROUNDS 20000u
 #define ROUNDS 100000u
 #define IDLE_CONNECTIONS 10000u
+#define IDLE_WARM_ROUNDS 40000u
+#define IDLE_WARM_STEP_NS 50000u
 #define IDLE_TICKS 2000u /* of a millisecond */
 #define SMALL_CONNECTIONS 64u
 
@@ -124,9 +126,11 @@ static void *letter_take(size_t bytes)
     return memory_take("bulk", bytes, 64);
 }
 
-static int cost_open(struct cost *cost, const struct exchange_settings *given)
+/* `answers`: how the answerer takes what is asked. */
+static int cost_open(struct cost *cost, const struct exchange_settings *asked,
+                     enum exchange_kind answers)
 {
-    struct exchange_settings settings = *given;
+    struct exchange_settings settings = *asked;
     cost->world = (struct world){clock_now_ns, clock_wall_s, random_fill, cost};
     cost->now_ns = 1000000000u;
     int rc = end_open(cost, 0);
@@ -134,8 +138,9 @@ static int cost_open(struct cost *cost, const struct exchange_settings *given)
     check(endpoint_parse(&settings.at, slice_text("198.51.100.2:25")) == 0);
     settings.seconds = 1e9;
     settings.memory = (struct letter_memory){letter_take, memory_give};
-    rc = rc < 0 ? rc : answerer_open(&cost->answerer, cost->ends[1].network, &settings);
-    return rc < 0 ? rc : asker_open(&cost->asker, cost->ends[0].network, &cost->world, &settings);
+    rc = rc < 0 ? rc : asker_open(&cost->asker, cost->ends[0].network, &cost->world, &settings);
+    settings.kind = answers;
+    return rc < 0 ? rc : answerer_open(&cost->answerer, cost->ends[1].network, &settings);
 }
 
 static void cost_close(struct cost *cost)
@@ -186,77 +191,74 @@ static double share(uint64_t cycles, uint64_t count)
     return count == 0 ? 0 : (double)cycles / (double)count;
 }
 
-static int bulk(struct report *report, struct rte_mempool *pool)
+static void begin(struct cost *cost)
 {
-    const struct exchange_settings settings = {.kind = EXCHANGE_BULK, .connections = 1};
-    struct cost *cost = calloc(1, sizeof(*cost));
-    check(cost != NULL);
-    cost->pool = pool;
-    int rc = cost_open(cost, &settings);
-    if (rc == 0) {
-        rounds(cost, WARM_ROUNDS, STEP_NS);
-        uint64_t before = stack_counters(cost->ends[0].network)->tcp_out_segments;
-        cost->ends[0].cycles = cost->ends[1].cycles = 0;
-        rounds(cost, ROUNDS, STEP_NS);
-        uint64_t sent = stack_counters(cost->ends[0].network)->tcp_out_segments - before;
-        report_count(report, "bulk_segments", sent);
-        report_number(report, "cycles_per_received_segment", share(cost->ends[1].cycles, sent));
-        report_number(report, "cycles_per_sent_segment", share(cost->ends[0].cycles, sent));
-    }
-    cost_close(cost);
-    free(cost);
-    return rc;
+    rounds(cost, WARM_ROUNDS, STEP_NS);
+    cost->ends[0].cycles = cost->ends[1].cycles = 0;
 }
 
-static int chat(struct report *report, struct rte_mempool *pool)
+static void bulk(struct cost *cost, struct report *report)
 {
-    const struct exchange_settings settings = {.kind = EXCHANGE_CHAT,
-                                               .connections = SMALL_CONNECTIONS,
-                                               .request_bytes = 64,
-                                               .reply_bytes = 64};
-    struct cost *cost = calloc(1, sizeof(*cost));
-    check(cost != NULL);
-    cost->pool = pool;
-    int rc = cost_open(cost, &settings);
-    if (rc == 0) {
-        rounds(cost, WARM_ROUNDS, STEP_NS);
-        uint64_t before = answerer_counters(cost->answerer)->exchanges;
-        cost->ends[0].cycles = cost->ends[1].cycles = 0;
-        rounds(cost, ROUNDS, STEP_NS);
-        uint64_t count = answerer_counters(cost->answerer)->exchanges - before;
-        report_count(report, "exchanges", count);
-        report_number(report, "cycles_per_exchange_answered", share(cost->ends[1].cycles, count));
-    }
-    cost_close(cost);
-    free(cost);
-    return rc;
+    begin(cost);
+    uint64_t before = stack_counters(cost->ends[0].network)->tcp_out_segments;
+    rounds(cost, ROUNDS, STEP_NS);
+    uint64_t sent = stack_counters(cost->ends[0].network)->tcp_out_segments - before;
+    report_count(report, "bulk_segments", sent);
+    report_number(report, "cycles_per_received_segment", share(cost->ends[1].cycles, sent));
+    report_number(report, "cycles_per_sent_segment", share(cost->ends[0].cycles, sent));
 }
 
-static int idle(struct report *report, struct rte_mempool *pool)
+static void chat(struct cost *cost, struct report *report)
 {
-    /* They connect, exchange once, and are silent: a brief exchange whose answerer never closes. */
-    const struct exchange_settings settings = {.kind = EXCHANGE_BRIEF,
-                                               .connections = IDLE_CONNECTIONS,
-                                               .request_bytes = 64,
-                                               .reply_bytes = 64};
+    begin(cost);
+    uint64_t before = answerer_counters(cost->answerer)->exchanges;
+    rounds(cost, ROUNDS, STEP_NS);
+    uint64_t count = answerer_counters(cost->answerer)->exchanges - before;
+    report_count(report, "exchanges", count);
+    report_number(report, "cycles_per_exchange_answered", share(cost->ends[1].cycles, count));
+}
+
+/* All have connected and exchanged once, and are silent. */
+static void idle(struct cost *cost, struct report *report)
+{
+    rounds(cost, IDLE_WARM_ROUNDS, IDLE_WARM_STEP_NS);
+    cost->ends[1].cycles = 0;
+    rounds(cost, IDLE_TICKS, 1000000);
+    report_count(report, "idle_connections", answerer_counters(cost->answerer)->connections);
+    report_number(report, "cycles_per_idle_tick", share(cost->ends[1].cycles, IDLE_TICKS));
+}
+
+static const struct {
+    struct exchange_settings asked;
+    enum exchange_kind answers;
+    void (*measure)(struct cost *, struct report *);
+} measurements[] = {
+    {{.kind = EXCHANGE_BULK, .connections = 1}, EXCHANGE_BULK, bulk},
+    {{.kind = EXCHANGE_CHAT,
+      .connections = SMALL_CONNECTIONS,
+      .request_bytes = 64,
+      .reply_bytes = 64},
+     EXCHANGE_CHAT,
+     chat},
+    /* A brief exchange whose answerer never closes. */
+    {{.kind = EXCHANGE_BRIEF,
+      .connections = IDLE_CONNECTIONS,
+      .request_bytes = 64,
+      .reply_bytes = 64},
+     EXCHANGE_CHAT,
+     idle},
+};
+
+static int measure(unsigned index, struct rte_mempool *pool, struct report *report)
+{
     struct cost *cost = calloc(1, sizeof(*cost));
-    check(cost != NULL);
-    cost->pool = pool;
-    struct exchange_settings answers = settings;
-    answers.kind = EXCHANGE_CHAT;
-    int rc = cost_open(cost, &settings);
-    if (rc == 0) {
-        answerer_close(cost->answerer);
-        cost->answerer = NULL;
-        check(endpoint_parse(&answers.at, slice_text("198.51.100.2:25")) == 0);
-        rc = answerer_open(&cost->answerer, cost->ends[1].network, &answers);
+    if (cost == NULL) {
+        return -ENOMEM;
     }
+    cost->pool = pool;
+    int rc = cost_open(cost, &measurements[index].asked, measurements[index].answers);
     if (rc == 0) {
-        rounds(cost, 40000, 50000);
-        cost->ends[1].cycles = 0;
-        rounds(cost, IDLE_TICKS, 1000000);
-        report_count(report, "idle_connections", answerer_counters(cost->answerer)->connections);
-        report_number(report, "cycles_per_idle_tick", share(cost->ends[1].cycles, IDLE_TICKS));
+        measurements[index].measure(cost, report);
     }
     cost_close(cost);
     free(cost);
@@ -272,9 +274,10 @@ int cost_run(bool as_json)
     }
     struct rte_mempool *pool = memory_pool_open("cost", MBUFS, MEMORY_MBUF_BYTES);
     struct report *report = report_open();
-    rc = pool == NULL ? -ENOMEM : bulk(report, pool);
-    rc = rc < 0 ? rc : chat(report, pool);
-    rc = rc < 0 ? rc : idle(report, pool);
+    rc = pool == NULL ? -ENOMEM : 0;
+    for (unsigned i = 0; rc == 0 && i < sizeof(measurements) / sizeof(measurements[0]); i++) {
+        rc = measure(i, pool, report);
+    }
     report_number(report, "cycles_per_us", (double)rte_get_tsc_hz() / 1e6);
     report_print(report, as_json);
     if (pool != NULL) {
