@@ -5,7 +5,7 @@
  * input, or makes one that gets further: right checksums, an existing connection's tuple, sequence numbers near
  * those that the stack has sent last. At the end time runs until nothing is left, and nothing may be.
  *
- * with: tests/unit/net_link.c tests/unit/net_pair.c
+ * with: tests/unit/net_link.c tests/unit/net_offload.c tests/unit/net_pair.c
  */
 #include "engine/core/check.h"
 #include "engine/net/checksum.h"

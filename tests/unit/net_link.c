@@ -1,4 +1,5 @@
 #include "tests/unit/net_link.h"
+#include "engine/shard/memory.h"
 #include "engine/core/check.h"
 #include "tests/unit/net_offload.h"
 #include <errno.h>
@@ -279,4 +280,22 @@ void net_link_close(struct net_link *link)
         free(port->heap);
         port->heap = NULL;
     }
+}
+
+int net_memory_open(struct rte_mempool *pools[2])
+{
+    const struct memory_settings settings = {.program = "test", .megabytes = 256};
+    if (memory_start(&settings) < 0) {
+        return -1;
+    }
+    pools[0] = memory_pool_open("data", 1023, MEMORY_MBUF_BYTES);
+    pools[1] = memory_pool_open("receive", 4095, MEMORY_MBUF_BYTES);
+    return pools[0] == NULL || pools[1] == NULL ? -1 : 0;
+}
+
+void net_memory_close(struct rte_mempool *pools[2])
+{
+    memory_pool_close(pools[0]);
+    memory_pool_close(pools[1]);
+    memory_stop();
 }

@@ -62,3 +62,7 @@ void net_link_run(struct net_link *link);
 uint64_t net_link_next_ns(const struct net_link *link);
 /* Puts a frame on the wire towards port `side`, to arrive now. */
 void net_link_inject(struct net_link *link, unsigned side, const void *frame, uint32_t size);
+
+/* The EAL, and a pool for a stack's data and one that its port receives into. 0 or -1, as cmocka wants it. */
+int net_memory_open(struct rte_mempool *pools[2]);
+void net_memory_close(struct rte_mempool *pools[2]);

@@ -1,7 +1,6 @@
 #include "tests/unit/net_lone.h"
 #include "engine/net/checksum.h"
 #include "engine/net/icmp6.h"
-#include "engine/shard/memory.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,22 +12,14 @@ static struct rte_mempool *pools[2]; /* the stack's data; what the port receives
 
 int net_lone_set_up(void **state)
 {
-    const struct memory_settings settings = {.program = "test", .megabytes = 256};
     (void)state;
-    if (memory_start(&settings) < 0) {
-        return -1;
-    }
-    pools[0] = memory_pool_open("data", 1023, MEMORY_MBUF_BYTES);
-    pools[1] = memory_pool_open("receive", 4095, MEMORY_MBUF_BYTES);
-    return pools[0] == NULL || pools[1] == NULL ? -1 : 0;
+    return net_memory_open(pools);
 }
 
 int net_lone_tear_down(void **state)
 {
     (void)state;
-    memory_pool_close(pools[0]);
-    memory_pool_close(pools[1]);
-    memory_stop();
+    net_memory_close(pools);
     return 0;
 }
 
