@@ -119,3 +119,14 @@
 struct stack_counters {
     STACK_COUNTERS(STACK_COUNTER_FIELD)
 };
+
+/* Their names in the order of the struct, which holds nothing else: field i is word i. */
+#define STACK_COUNTER_NAME(name) #name,
+#define STACK_COUNTER_NAMES                                                                        \
+    {                                                                                              \
+        STACK_COUNTERS(STACK_COUNTER_NAME)                                                         \
+    }
+static inline uint64_t stack_counter_at(const struct stack_counters *counters, unsigned index)
+{
+    return ((const uint64_t *)counters)[index];
+}

@@ -335,11 +335,12 @@ json_t *net_counters_answer(struct worker *worker)
     const struct stack_counters *stack = stack_counters(worker_bypass(worker));
     const struct shard *shard = worker_shard(worker);
     json_t *counters = json_object(), *of_shard = json_object();
+    static const char *const names[] = STACK_COUNTER_NAMES;
     char name[COUNTER_NAME_MAX];
-#define SET_COUNTER(field)                                                                         \
-    counter_name(#field, name);                                                                    \
-    set_number(counters, name, stack->field);
-    STACK_COUNTERS(SET_COUNTER)
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        counter_name(names[i], name);
+        set_number(counters, name, stack_counter_at(stack, i));
+    }
     set_number(of_shard, "shard", shard->settings.index);
     set_number(of_shard, "rounds", shard->counters.rounds);
     set_number(of_shard, "poll_gap_us_max", shard->counters.poll_gap_ns_max / 1000);

@@ -32,8 +32,7 @@ static void what_none_has_bears_ours(void **state)
 static void no_two_counters_share_a_name(void **state)
 {
     (void)state;
-#define NAME_OF(field) #field,
-    static const char *const ours[] = {STACK_COUNTERS(NAME_OF)};
+    static const char *const ours[] = STACK_COUNTER_NAMES;
     static char names[sizeof(ours) / sizeof(ours[0])][COUNTER_NAME_MAX];
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
         counter_name(ours[i], names[i]);

@@ -163,6 +163,10 @@ static void answer_arrives(void)
 {
     struct rte_mbuf *frame = rte_pktmbuf_alloc(pool);
     struct rte_ether_hdr *eth = (void *)rte_pktmbuf_append(frame, 42);
+    if (eth == NULL) {
+        fail_msg("no room in a buffer");
+        return;
+    }
     struct rte_arp_hdr *arp = (struct rte_arp_hdr *)(eth + 1);
     memcpy(eth->dst_addr.addr_bytes, office.port.facts.mac, 6);
     memcpy(eth->src_addr.addr_bytes, peer_mac, 6);

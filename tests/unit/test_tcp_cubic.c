@@ -245,8 +245,9 @@ static void the_window_has_an_end(void **state)
     (void)state;
     open_in_avoidance(1000 * MSS);
     for (unsigned i = 0; i < 2000; i++) {
+        now_ns += SECOND;
         const struct tcp_congestion_ack ack = {
-            .bytes = 1u << 30, .now_ns = now_ns += SECOND, .srtt_us = 1000000};
+            .bytes = 1u << 30, .now_ns = now_ns, .srtt_us = 1000000};
         congestion.ops->acked(&congestion, &ack);
         assert_in_range(congestion.cwnd, 1000 * MSS, 64u << 20);
     }

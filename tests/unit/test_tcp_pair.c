@@ -91,11 +91,12 @@ static void conversation_close(struct conversation *conversation)
 
 static void dump_counters(const struct stack_counters *counters)
 {
-#define PRINT_COUNTER(name)                                                                        \
-    if (counters->name != 0) {                                                                     \
-        printf("    " #name " %lu\n", (unsigned long)counters->name);                              \
+    static const char *const names[] = STACK_COUNTER_NAMES;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (stack_counter_at(counters, i) != 0) {
+            printf("    %s %lu\n", names[i], (unsigned long)stack_counter_at(counters, i));
+        }
     }
-    STACK_COUNTERS(PRINT_COUNTER)
 }
 
 static void dump(struct conversation *conversation, uint64_t seed)
