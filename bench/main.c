@@ -212,6 +212,8 @@ static bool bench_wants_more(struct bench *bench)
 static void bench_run(struct bench *bench)
 {
     bench->begun_ns = bench->now_ns = world_now_ns(&bench->world);
+    carrier_flush(&bench->carrier,
+                  bench->now_ns); /* tells it the time, or the first connections were late */
     while (bench_wants_more(bench)) {
         carrier_flush(&bench->carrier, bench->now_ns);
         carrier_poll(&bench->carrier, bench->now_ns, PATIENCE_MS);
