@@ -292,7 +292,9 @@ struct tcp_time_wait {
 };
 static_assert(sizeof(struct tcp_time_wait) <= 64, "a relay has thousands of these");
 
-#define TCP_HALF_OPEN_SENDS 5u
+/* At 0, 1, 3, 7, 15 and 31 s, and forgotten at 63 s, as Linux does it: an outage that the client bears
+ * after its handshake must not find the connection gone. */
+#define TCP_HALF_OPEN_SENDS 6u
 
 struct tcp_queue { /* of entries by number */
     uint32_t first, last;

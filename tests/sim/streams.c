@@ -22,7 +22,7 @@ struct streams;
 struct stream_pair {
     struct streams *streams;
     unsigned from, to;
-    struct endpoint local; /* of the opener; family ENDPOINT_NONE: not open */
+    struct endpoint local, remote; /* of the opener */
     struct net_talker opener, listener;
     struct timer open, nudge, abort;
     unsigned tries;
@@ -100,6 +100,7 @@ static void pair_open(struct timer *timer, uint64_t now_ns)
     struct stream_facts facts;
     stream_facts(stream, &facts);
     pair->local = facts.local;
+    pair->remote = request.to;
     pair->begun = true;
     pair->tries++;
     net_talker_attach(&pair->opener, stream);
@@ -191,9 +192,18 @@ static bool cookie_failed(const struct stream_pair *pair)
     return host->up && stack_counters(host->network)->tcp_syn_cookies_failed > 0;
 }
 
+/* The opener counts it as open, but nothing that it sent has reached the other in time. */
+static bool given_up(const struct stream_pair *pair)
+{
+    const struct sim *sim = pair->streams->sim;
+    return pair->opener.closed && pair->opener.error == -ECONNRESET && !pair->accepted &&
+           sim_wire_given_up(&sim->wire, &pair->local, &pair->remote);
+}
+
 static bool is_excused(const struct stream_pair *pair)
 {
-    return pair->excused || pair->streams->sim->faults.harsh || cookie_failed(pair);
+    return pair->excused || pair->streams->sim->faults.harsh || cookie_failed(pair) ||
+           given_up(pair);
 }
 
 static void talker_look(struct stream_pair *pair, struct net_talker *talker, const char *who)

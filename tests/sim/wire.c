@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define ARRIVED_MAX 512u
+#define HALF_OPEN_NS (63 * SIM_S) /* tcp.h, TCP_HALF_OPEN_SENDS */
 
 /* What one end of a connection sends, and what of the other's has reached it. */
 struct sim_end {
@@ -41,7 +42,10 @@ struct sim_end {
 struct sim_flow {
     struct sim_end ends[2]; /* the first one has opened it */
     uint64_t generation;
-    bool over; /* nothing more is said of it: reset, or a host has crashed */
+    uint64_t asked_ns; /* when the first SYN,ACK was sent; 0: not yet */
+    bool answered;     /* an acknowledgement of it has arrived */
+    bool given_up;     /* not in time */
+    bool over;         /* nothing more is said of it: reset, or a host has crashed */
 };
 
 void sim_wire_open(struct sim_wire *wire, struct sim *sim)
@@ -147,7 +151,8 @@ static void segment_wrong(struct sim_wire *wire, const struct sim_end *end,
 
 /* ---- As it leaves ---- */
 
-static void syn_sent(struct sim_flow *flow, unsigned side, const struct segment *segment)
+static void syn_sent(struct sim_flow *flow, unsigned side, const struct segment *segment,
+                     uint64_t now_ns)
 {
     struct sim_end *end = &flow->ends[side], *other = &flow->ends[1 - side];
     if (end->known) {
@@ -162,6 +167,7 @@ static void syn_sent(struct sim_flow *flow, unsigned side, const struct segment 
     end->timestamps = segment->has_timestamp;
     end->known = side == 0;
     if (side == 1) {
+        flow->asked_ns = flow->asked_ns == 0 ? now_ns : flow->asked_ns;
         end->acked = segment->ack;
         end->has_acked = true;
         end->next = other->iss + 1;
@@ -330,7 +336,7 @@ uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *fram
         return flow->generation;
     }
     if ((segment.flags & SEGMENT_SYN) != 0) {
-        syn_sent(flow, side, &segment);
+        syn_sent(flow, side, &segment, wire->sim->world.now_ns);
         return flow->generation;
     }
     number_learn(flow, side, &segment);
@@ -416,6 +422,11 @@ void sim_wire_delivered(struct sim_wire *wire, unsigned host, const uint8_t *fra
         return;
     }
     struct sim_end *from = &flow->ends[side], *to = &flow->ends[1 - side];
+    if (side == 0 && !flow->answered && flow->asked_ns != 0 &&
+        (segment.flags & (SEGMENT_SYN | SEGMENT_ACK)) == SEGMENT_ACK) {
+        flow->answered = true;
+        flow->given_up = wire->sim->world.now_ns - flow->asked_ns > HALF_OPEN_NS;
+    }
     bool syn = (segment.flags & SEGMENT_SYN) != 0;
     if ((segment.flags & SEGMENT_ACK) != 0 && (syn || (from->known && to->known))) {
         bool scaled = !syn && from->scale != SEGMENT_NO_SCALE && to->scale != SEGMENT_NO_SCALE;
@@ -433,4 +444,27 @@ void sim_wire_delivered(struct sim_wire *wire, unsigned host, const uint8_t *fra
     if (end != segment.seq) {
         arrived_add(to, (struct tcp_range){segment.seq, end});
     }
+}
+
+static bool end_is_at(const struct sim_end *end, const struct endpoint *at)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    if (at->family == ENDPOINT_IPV4) {
+        return end->port == at->port && memcmp(end->address, mapped, 12) == 0 &&
+               memcmp(end->address + 12, at->address, 4) == 0;
+    }
+    return end_is(end, at->address, at->port);
+}
+
+bool sim_wire_given_up(const struct sim_wire *wire, const struct endpoint *opener,
+                       const struct endpoint *asked)
+{
+    for (uint32_t i = 0; i < wire->flow_count; i++) {
+        const struct sim_flow *flow = &wire->flows[i];
+        if (flow->given_up && end_is_at(&flow->ends[0], opener) &&
+            end_is_at(&flow->ends[1], asked)) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -11,6 +11,7 @@
  * Sources: RFC 9293 §3.4, §3.8.6; RFC 2018; RFC 2883; RFC 7323 §3.2, §4.
  */
 #pragma once
+#include "engine/core/endpoint.h"
 #include "engine/net/tcp_scoreboard.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,5 +37,9 @@ void sim_wire_close(struct sim_wire *wire);
 uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *frame, uint32_t size);
 void sim_wire_delivered(struct sim_wire *wire, unsigned host, const uint8_t *frame, uint32_t size,
                         uint64_t tag);
+/* The one who was asked has forgotten the handshake, since no acknowledgement of its SYN,ACK reached it
+ * in the 63 s that it waits: a reset is the answer to all that comes later (RFC 9293 §3.10.7.1). */
+bool sim_wire_given_up(const struct sim_wire *wire, const struct endpoint *opener,
+                       const struct endpoint *asked);
 /* The host has lost its memory: nothing is known of its connections any more. */
 void sim_wire_forget(struct sim_wire *wire, unsigned host);

@@ -33,19 +33,29 @@ static void a_syn_with_all_options_is_answered_with_all_and_without_with_none(vo
     net_peer_close(&peer);
 }
 
-static void a_syn_ack_is_sent_again_until_it_is_given_up(void **state)
+static void a_syn_ack_is_sent_again_at_1_3_7_15_and_31_s_and_given_up_after_63(void **state)
 {
     (void)state;
+    static const uint64_t waits_s[] = {1, 2, 4, 8, 16};
     const struct net_segment syn = {.seq = 1000, .flags = TCP_SYN, .window = 1000};
     struct net_segment answer;
-    unsigned count = 0;
     net_peer_open(&peer, NULL);
     net_peer_send(&peer, &syn);
-    net_peer_wait(&peer, 40 * SECOND_NS);
-    for (; net_peer_take(&peer, &answer); count++) {
+    net_peer_expect(&peer, TCP_SYN | TCP_ACK);
+    for (unsigned i = 0; i < RTE_DIM(waits_s); i++) {
+        uint64_t last_ns = peer.world.now_ns;
+        net_peer_wait(&peer, waits_s[i] * SECOND_NS - 20 * MS_NS);
+        net_peer_expect_none(&peer);
+        while (!net_peer_take(&peer, &answer)) { /* the timer looks every 250 ms */
+            assert_true(peer.world.now_ns < last_ns + waits_s[i] * SECOND_NS + 300 * MS_NS);
+            net_peer_wait(&peer, 10 * MS_NS);
+        }
         assert_int_equal(answer.flags, TCP_SYN | TCP_ACK);
     }
-    assert_int_equal(count, TCP_HALF_OPEN_SENDS);
+    net_peer_wait(&peer, 31 * SECOND_NS);
+    assert_int_equal(peer.stack->tcp.half_opens.used, 1);
+    net_peer_wait(&peer, 2 * SECOND_NS);
+    net_peer_expect_none(&peer);
     assert_int_equal(peer.stack->tcp.half_opens.used, 0);
     net_peer_close(&peer);
 }
@@ -442,7 +452,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_syn_with_all_options_is_answered_with_all_and_without_with_none),
-        cmocka_unit_test(a_syn_ack_is_sent_again_until_it_is_given_up),
+        cmocka_unit_test(a_syn_ack_is_sent_again_at_1_3_7_15_and_31_s_and_given_up_after_63),
         cmocka_unit_test(a_half_open_connection_answers_a_strange_syn_with_a_whole_acknowledgement),
         cmocka_unit_test(a_wrong_acknowledgement_of_a_syn_ack_is_reset),
         cmocka_unit_test(the_window_of_a_syn_ack_is_never_scaled),
