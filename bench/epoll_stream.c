@@ -137,6 +137,16 @@ static int epoll_write_ref(struct stream *stream, struct slice bytes, struct ref
     return 0;
 }
 
+static size_t epoll_queued(const struct stream *stream)
+{
+    const struct epoll_stream *s = self_of(stream);
+    size_t bytes = 0;
+    for (uint32_t i = s->piece_at; i < s->piece_count; i++) {
+        bytes += s->pieces[i].size;
+    }
+    return bytes;
+}
+
 static void epoll_read_stop(struct stream *stream)
 {
     struct epoll_stream *s = self_of(stream);
@@ -202,6 +212,7 @@ static const struct stream_ops epoll_stream_ops = {
     .consume = epoll_consume,
     .write = epoll_write,
     .write_ref = epoll_write_ref,
+    .queued = epoll_queued,
     .read_stop = epoll_read_stop,
     .read_start = epoll_read_start,
     .shut = epoll_shut,

@@ -48,6 +48,8 @@ struct stream_ops {
     /* Not copied: takes a ref of its own on owner and drops it when the bytes are acknowledged (TCP) or
      * taken by the kernel. Bytes must not change until then. Any size; answers as write. */
     int (*write_ref)(struct stream *, struct slice bytes, struct ref *owner);
+    /* Bytes written that are not yet acknowledged (TCP) or taken by the kernel; 0 after STREAM_CLOSED. */
+    size_t (*queued)(const struct stream *);
     void (*read_stop)(
         struct stream *); /* no STREAM_READABLE until read_start; the peer's window closes */
     void (*read_start)(struct stream *);
@@ -83,6 +85,10 @@ static inline int stream_write(struct stream *s, struct slice bytes)
 static inline int stream_write_ref(struct stream *s, struct slice bytes, struct ref *owner)
 {
     return s->ops->write_ref(s, bytes, owner);
+}
+static inline size_t stream_queued(const struct stream *s)
+{
+    return s->ops->queued(s);
 }
 static inline void stream_read_stop(struct stream *s)
 {

@@ -197,6 +197,11 @@ static int stream_op_write_ref(struct stream *stream, struct slice bytes, struct
     return written(conn, tcp_send_queue_refer(conn->stack->tcp.pieces, &conn->queue, bytes, owner));
 }
 
+static size_t stream_op_queued(const struct stream *stream)
+{
+    return conn_of(stream)->queue.bytes;
+}
+
 static void stream_op_read_stop(struct stream *stream)
 {
     conn_of(stream)->read_stopped = true;
@@ -294,6 +299,7 @@ const struct stream_ops tcp_stream_ops = {.peek = stream_op_peek,
                                           .consume = stream_op_consume,
                                           .write = stream_op_write,
                                           .write_ref = stream_op_write_ref,
+                                          .queued = stream_op_queued,
                                           .read_stop = stream_op_read_stop,
                                           .read_start = stream_op_read_start,
                                           .shut = stream_op_shut,

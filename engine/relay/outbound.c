@@ -472,9 +472,16 @@ static void timer_set(struct outbound *out)
     }
 }
 
+/* What the stream has got rid of counts, not what it was given. */
+static void progress_note(struct outbound *out)
+{
+    smtp_client_queued(&out->client, stream_queued(out->stream), out->relay->shard->now_ns);
+}
+
 static void timer_fired(struct timer *timer, uint64_t now_ns)
 {
     struct outbound *out = list_entry(timer, struct outbound, timer);
+    progress_note(out);
     if (deadline(out) <= now_ns) {
         if (!list_empty(&out->idle)) {
             list_remove(&out->idle);
@@ -542,10 +549,12 @@ static enum outbound_step outbound_step(struct outbound *out)
 static enum outbound_step outbound_run(struct outbound *out)
 {
     enum outbound_step step;
+    progress_note(out);
     do {
         step = outbound_step(out);
     } while (step == STEP_AGAIN);
     if (step == STEP_WAIT) {
+        progress_note(out); /* what was written just now is new, not left from before */
         timer_set(out);
     }
     return step;

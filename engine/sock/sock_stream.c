@@ -479,6 +479,11 @@ void sock_network_flush(struct network *network, uint64_t now_ns)
 
 /* ---- The other calls of a session ---- */
 
+static size_t sock_queued(const struct stream *stream)
+{
+    return list_entry(stream, struct sock_stream, stream)->out_bytes;
+}
+
 static void sock_read_stop(struct stream *stream)
 {
     struct sock_stream *s = stream_of(stream);
@@ -569,6 +574,7 @@ static const struct stream_ops sock_stream_ops = {
     .consume = sock_consume,
     .write = sock_write,
     .write_ref = sock_write_ref,
+    .queued = sock_queued,
     .read_stop = sock_read_stop,
     .read_start = sock_read_start,
     .shut = sock_shut,

@@ -299,6 +299,15 @@ void smtp_client_body_sent(struct smtp_client *client, enum smtp_client_body whi
     }
 }
 
+void smtp_client_queued(struct smtp_client *client, uint64_t bytes, uint64_t now_ns)
+{
+    bool sending = client->state == SMTP_CLIENT_BODY || client->state == SMTP_CLIENT_DOT;
+    if (sending && bytes < client->queued_bytes) {
+        client->progress_ns = now_ns;
+    }
+    client->queued_bytes = bytes;
+}
+
 void smtp_client_quit(struct smtp_client *client, uint64_t now_ns)
 {
     check(client->state != SMTP_CLIENT_ENVELOPE && client->state != SMTP_CLIENT_BODY &&
@@ -337,7 +346,7 @@ uint64_t smtp_client_deadline(const struct smtp_client *client)
         wait = settings->data_block_ns;
         break;
     case SMTP_CLIENT_DOT:
-        wait = settings->data_end_ns;
+        wait = client->queued_bytes > 0 ? settings->data_block_ns : settings->data_end_ns;
         break;
     case SMTP_CLIENT_QUIT:
         wait = settings->quit_ns;

@@ -102,8 +102,8 @@ struct smtp_client_settings {
     uint64_t greeting_ns;   /* for the greeting */
     uint64_t reply_ns;      /* for EHLO, MAIL, RCPT, RSET */
     uint64_t data_start_ns; /* for 354 */
-    uint64_t data_block_ns; /* between two calls of smtp_client_body_sent */
-    uint64_t data_end_ns;   /* for the answer to the dot */
+    uint64_t data_block_ns; /* until some more of a message is on its way */
+    uint64_t data_end_ns;   /* for the answer to the dot, once all is */
     uint64_t quit_ns;
 };
 
@@ -149,9 +149,10 @@ struct smtp_client {
     uint32_t extensions; /* enum smtp_extension */
     uint64_t size_limit; /* as announced with SIZE; 0: none */
     uint64_t progress_ns;
-    uint32_t unwritten;   /* replies that the commands in the output will bring */
-    uint32_t awaited;     /* replies that the commands written so far still owe */
-    uint32_t taken_count; /* recipients whose RCPT was accepted */
+    uint64_t queued_bytes; /* that the carrier still has of what was written */
+    uint32_t unwritten;    /* replies that the commands in the output will bring */
+    uint32_t awaited;      /* replies that the commands written so far still owe */
+    uint32_t taken_count;  /* recipients whose RCPT was accepted */
     struct smtp_client_message message;
     struct smtp_client_position next_sent;
     struct smtp_client_position next_reply;
@@ -194,6 +195,12 @@ void smtp_client_begin(struct smtp_client *client, const struct smtp_client_mess
 enum smtp_client_body { SMTP_CLIENT_PART, SMTP_CLIENT_LAST };
 void smtp_client_body_sent(struct smtp_client *client, enum smtp_client_body which,
                            uint64_t now_ns);
+
+/* So much of what was written is still with the carrier. A message is on its way when the server has
+ * it, not when it is written: each time there is less than before, the deadline moves, and the server
+ * has the time for its answer from the moment when nothing is left (RFC 5321 §4.5.3.2.5 and .6). To be
+ * called whenever the carrier tells something, and before smtp_client_expire. */
+void smtp_client_queued(struct smtp_client *client, uint64_t bytes, uint64_t now_ns);
 
 /* Only between transactions: ends the session in an orderly way. Call smtp_client_input then, as
  * ever. */

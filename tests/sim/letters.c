@@ -196,8 +196,23 @@ void letter_compare(struct letters *letters, const struct letter *letter, struct
     }
 }
 
-void letter_check_kept(struct letters *letters, const struct letter *letter, uint32_t recipient)
+void letter_refused(struct letters *letters, struct letter *letter)
 {
+    letter->refused_ns = letters->sim->world.now_ns;
+    letter->fate = letter->revived ? LETTER_SENT : LETTER_REFUSED;
+}
+
+void letter_check_kept(struct letters *letters, struct letter *letter, uint32_t recipient,
+                       uint64_t void_since_ns)
+{
+    /* A write that has failed may have landed. When the disk fails again, so that the log cannot say in
+     * another segment what is void, those who wait are told at once (log.h): a crash in that time may
+     * bring back what was refused. The answer may even still be on its way. */
+    if (void_since_ns != 0 && letter->fate == LETTER_REFUSED &&
+        letter->refused_ns >= void_since_ns) {
+        letter->fate = LETTER_SENT;
+    }
+    letter->revived |= void_since_ns != 0 && letter->fate == LETTER_SENT;
     if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED ||
         letter->recipients[recipient].left_out) {
         sim_fail(letters->sim, "letter %u for recipient %u is on the disk, though it was %s",

@@ -35,7 +35,8 @@ struct letter {
     uint32_t bytes; /* of its body, about */
     bool null_sender;
     enum letter_fate fate;
-    uint64_t sent_ns;
+    bool revived; /* refused, but a crash has brought it back */
+    uint64_t sent_ns, refused_ns;
     uint32_t recipient_count;
     struct letter_recipient recipients[LETTER_RECIPIENTS_MAX];
 };
@@ -76,7 +77,11 @@ void letter_confirmed(struct letters *letters, struct letter *letter, uint32_t r
 void letter_reported(struct letters *letters, struct letter *letter, struct slice report);
 /* Is it the body that was sent, after Received: fields? */
 void letter_compare(struct letters *letters, const struct letter *letter, struct slice body);
-/* May it be on a relay's disk? */
-void letter_check_kept(struct letters *letters, const struct letter *letter, uint32_t recipient);
+/* What the one who sent it was told is no. */
+void letter_refused(struct letters *letters, struct letter *letter);
+/* May it be on a relay's disk, after a crash? void_since_ns: since then the log could not write down which
+ * of its records are void; 0: it could. */
+void letter_check_kept(struct letters *letters, struct letter *letter, uint32_t recipient,
+                       uint64_t void_since_ns);
 /* At the end: nothing that was promised is missing. */
 void letters_check_all(struct letters *letters);

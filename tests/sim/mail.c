@@ -33,7 +33,8 @@ struct mail {
     unsigned relay_count, sink_count, client_count; /* and in this order on the hosts */
     struct mail_host hosts[SIM_HOSTS_MAX];
     bool expires;
-    uint64_t until_ns; /* no power is lost after */
+    uint64_t until_ns;      /* no power is lost after */
+    uint64_t void_since_ns; /* of the relay that comes back */
 };
 
 /* ---- What excuses what ---- */
@@ -89,7 +90,7 @@ static void kept_check(void *owner, struct message *message)
             sim_fail(mail->sim, "mail is kept for %.*s, to whom nobody wrote", (int)path.size,
                      (const char *)path.bytes);
         } else {
-            letter_check_kept(&mail->letters, letter, recipient);
+            letter_check_kept(&mail->letters, letter, recipient, mail->void_since_ns);
         }
     }
 }
@@ -124,6 +125,7 @@ static void boot(struct timer *timer, uint64_t now_ns)
     } else if (role == 'c') {
         mail_client_start(&mail->clients[number]);
     } else {
+        mail->void_since_ns = mail->relays[number].void_since_ns;
         int status = sim_relay_start(&mail->relays[number]);
         if (status < 0) {
             sim_fail(sim, "host %u: the relay does not start: %d", power->index, status);

@@ -74,7 +74,7 @@ static void result_take(struct client_session *session, const struct smtp_client
     } else if (answered && result->stage <= SMTP_CLIENT_AT_RCPT) {
         letter->recipients[result->index].left_out = true;
     } else if (answered && letter->fate == LETTER_SENT) {
-        letter->fate = LETTER_REFUSED;
+        letter_refused(session->owner->letters, letter);
     }
 }
 
@@ -160,16 +160,24 @@ static enum step session_step(struct client_session *session)
     return STEP_WAIT;
 }
 
+static void progress_note(struct client_session *session)
+{
+    smtp_client_queued(&session->client, stream_queued(session->stream),
+                       session->owner->host->shard.now_ns);
+}
+
 static void session_run(struct client_session *session)
 {
     struct mail_client *owner = session->owner;
     enum step step;
+    progress_note(session);
     do {
         step = session_step(session);
     } while (step == STEP_AGAIN);
     if (step == STEP_ENDED) {
         return;
     }
+    progress_note(session);
     if (sim_below(owner->host->sim, 1000) < owner->drops && !owner->host->sim->healed) {
         if (sim_chance(owner->host->sim, 50)) {
             stream_abort(session->stream);
@@ -186,6 +194,7 @@ static void session_run(struct client_session *session)
 static void session_timer(struct timer *timer, uint64_t now_ns)
 {
     struct client_session *session = list_entry(timer, struct client_session, timer);
+    progress_note(session);
     if (smtp_client_deadline(&session->client) <= now_ns) {
         smtp_client_expire(&session->client, now_ns);
     }

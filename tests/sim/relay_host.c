@@ -20,6 +20,11 @@ static unsigned queue_poll(void *self, uint64_t now_ns)
     relay->disk_due_ns = UINT64_MAX;
     unsigned work = relay->disk->ops->reap(relay->disk);
     work += log_round(relay->log, now_ns);
+    if (relay->log->void_from == 0) {
+        relay->void_since_ns = 0;
+    } else if (relay->void_since_ns == 0) {
+        relay->void_since_ns = now_ns;
+    }
     if (relay->serving) {
         work += relay_round(relay->relay, now_ns);
     }
@@ -206,6 +211,7 @@ int sim_relay_start(struct sim_relay *relay)
     shard_add(&host->shard, &part);
     check(relay_listen(relay->relay) == 0);
     relay->serving = true;
+    relay->void_since_ns = 0;
     relay->disk_due_ns = UINT64_MAX;
     relay->lives++;
     sim_host_touch(host);

@@ -32,6 +32,7 @@ struct sim_relay {
     struct log *log;
     struct relay *relay; /* NULL: it does not run */
     bool serving;
+    uint64_t void_since_ns;   /* what of the log is void is not on the disk since then; 0: it is */
     uint64_t crashed_ns;      /* the last time; 0: never */
     uint64_t deferred, lives; /* of the lives before */
     struct timer crash, boot, stall;

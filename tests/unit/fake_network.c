@@ -130,6 +130,12 @@ static int fake_write_ref(struct stream *stream, struct slice bytes, struct ref 
     return fake_write(stream, bytes);
 }
 
+static size_t fake_queued(const struct stream *stream)
+{
+    (void)stream; /* the peer has it at once */
+    return 0;
+}
+
 static void fake_read_stop(struct stream *stream)
 {
     of(stream)->stopped = true;
@@ -198,7 +204,7 @@ static void fake_facts(const struct stream *stream, struct stream_facts *facts)
 }
 
 static const struct stream_ops stream_operations = {
-    fake_peek,       fake_consume, fake_write, fake_write_ref, fake_read_stop,
+    fake_peek,       fake_consume, fake_write, fake_write_ref, fake_queued, fake_read_stop,
     fake_read_start, fake_shut,    fake_abort, fake_release,   fake_facts,
 };
 

@@ -359,6 +359,35 @@ static void silence_ends_with_the_time_limit_of_its_stage(void **state)
     }
 }
 
+static void the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_message(void **state)
+{
+    (void)state;
+    static struct transcript_run run;
+    const struct transcript transcript = {.name = "slow window"};
+    const struct smtp_client *client = &run.client;
+    transcript_open(&run, &transcript);
+    transcript_drive(&run, slice_text("220 b\r\n"));
+    transcript_drive(&run, slice_text("250-b\r\n250 PIPELINING\r\n"));
+    transcript_act(&run, slice_text("begin"));
+    transcript_drive(&run, slice_text("250 ok\r\n250 ok\r\n354 go\r\n"));
+    transcript_act(&run, slice_text("body"));
+    assert_int_equal(client->state, SMTP_CLIENT_DOT);
+    smtp_client_queued(&run.client, 100000, run.now_ns);
+    uint64_t written_ns = run.now_ns;
+    assert_int_equal(smtp_client_deadline(client), written_ns + 180 * SECOND);
+    for (uint64_t left = 90000; left > 0; left -= 10000) { /* an hour in all */
+        run.now_ns += 170 * SECOND;
+        smtp_client_queued(&run.client, left, run.now_ns);
+        assert_int_equal(smtp_client_deadline(client), run.now_ns + 180 * SECOND);
+    }
+    uint64_t last_ns = run.now_ns;
+    run.now_ns += 100 * SECOND;
+    smtp_client_queued(&run.client, 10000, run.now_ns); /* nothing has gone meanwhile */
+    assert_int_equal(smtp_client_deadline(client), last_ns + 180 * SECOND);
+    smtp_client_queued(&run.client, 0, run.now_ns);
+    assert_int_equal(smtp_client_deadline(client), run.now_ns + 600 * SECOND);
+}
+
 static void a_line_now_and_then_does_not_move_the_deadline(void **state)
 {
     (void)state;
@@ -521,6 +550,7 @@ int main(void)
         cmocka_unit_test(addresses_cannot_carry_commands),
         cmocka_unit_test(loss_of_the_connection_is_temporary_at_every_stage),
         cmocka_unit_test(silence_ends_with_the_time_limit_of_its_stage),
+        cmocka_unit_test(the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_message),
         cmocka_unit_test(a_line_now_and_then_does_not_move_the_deadline),
         cmocka_unit_test(broken_dialogue_is_temporary_and_closes),
         cmocka_unit_test(many_recipients_go_out_as_room_allows_and_none_twice),

@@ -152,6 +152,7 @@ static void large_streams_arrive_exactly_in_both_directions(void **state)
         struct listener *listener = rig_listen(rig, kinds[kind], &at);
         struct rig_conn *out, *in;
         static struct rig_memory memory[2];
+        bool queued = false;
         assert_int_equal(rig_connect_to(rig, &at, &out), 0);
         RIG_UNTIL(rig, rig->accepted_count == kind + 1 && (out->events & STREAM_CONNECTED));
         in = rig_last(rig);
@@ -161,11 +162,14 @@ static void large_streams_arrive_exactly_in_both_directions(void **state)
             uint64_t before = out->taken + in->taken;
             conn_write(out, &memory[0], total);
             conn_write(in, &memory[1], total);
+            queued |= stream_queued(out->stream) > 0;
             RIG_UNTIL(rig, out->taken + in->taken > before);
         }
         assert_true(out->events & STREAM_WRITABLE);
         RIG_UNTIL(rig, (out->events & STREAM_DRAINED) && (in->events & STREAM_DRAINED) &&
                            memory[0].ref.count == 1 && memory[1].ref.count == 1);
+        assert_true(queued);
+        assert_int_equal(stream_queued(out->stream), 0);
         for (size_t i = 0; i < 2; i++) {
             ref_drop(&memory[i].ref);
             rig_memory_close(&memory[i]);

@@ -263,6 +263,28 @@ static void a_segment_with_a_wrong_checksum_is_not_looked_at(void **state)
     net_peer_close(&peer);
 }
 
+static void what_is_written_is_queued_until_it_is_acknowledged(void **state)
+{
+    (void)state;
+    net_peer_open_plain(&peer);
+    const struct stream *stream = net_peer_last(&peer)->stream;
+    assert_int_equal(stream_queued(stream), 0);
+    net_peer_write(&peer, "hello");
+    net_peer_round(&peer);
+    struct net_segment ack = net_peer_next(&peer, TCP_ACK);
+    assert_int_equal(stream_queued(stream), 5);
+    ack.ack -= 2;
+    net_peer_send(&peer, &ack);
+    assert_int_equal(stream_queued(stream), 2);
+    assert_false(net_peer_last(&peer)->events & STREAM_DRAINED);
+    ack.ack += 2;
+    net_peer_send(&peer, &ack);
+    assert_int_equal(stream_queued(stream), 0);
+    assert_true(net_peer_last(&peer)->events & STREAM_DRAINED);
+    net_peer_forget(&peer);
+    net_peer_close(&peer);
+}
+
 /* RFC 5961 §3.2. */
 static void only_the_exact_number_resets(void **state)
 {
@@ -464,6 +486,7 @@ int main(void)
         cmocka_unit_test(a_session_that_stops_listening_is_offered_no_more),
         cmocka_unit_test(a_segment_for_nobody_is_reset),
         cmocka_unit_test(a_segment_with_a_wrong_checksum_is_not_looked_at),
+        cmocka_unit_test(what_is_written_is_queued_until_it_is_acknowledged),
         cmocka_unit_test(only_the_exact_number_resets),
         cmocka_unit_test(a_syn_in_a_connection_is_challenged_whatever_its_number),
         cmocka_unit_test(an_acknowledgement_from_elsewhere_is_challenged_and_its_data_dropped),
