@@ -20,7 +20,8 @@ struct datagram_ops {
     /* 0; -EMSGSIZE: does not fit the link; -ENETUNREACH, -EDESTADDRREQ; -ENOBUFS: try again. */
     int (*send)(struct datagram_socket *, const struct endpoint *to, struct slice bytes);
     /* 1: a datagram; 0: none is there; -ECONNREFUSED, -EHOSTUNREACH...: what a router or the host has told
-     * of a datagram that was sent to from. */
+     * of a datagram that was sent to from; -ENOBUFS: one that came from there
+     * is lost, memory is out. */
     int (*receive)(struct datagram_socket *, struct datagram *);
     void (*local)(const struct datagram_socket *, struct endpoint *);
     void (*close)(struct datagram_socket *);

@@ -14,6 +14,7 @@ enum icmp_unreachable_code {
     UNREACHABLE_PORT = 3,
     UNREACHABLE_TOO_BIG = 4,
 };
+#define TIME_EXCEEDED_REASSEMBLY 1u /* RFC 792 */
 
 bool icmp_may_send(struct stack *stack)
 {
@@ -34,7 +35,7 @@ static void send_to(struct stack *stack, const struct ip_address *to, struct rte
     struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, struct rte_ether_hdr *);
     memcpy(eth->src_addr.addr_bytes, stack->port->facts.mac, 6);
     eth->ether_type = htons(RTE_ETHER_TYPE_IPV4);
-    stack->counters.icmp_out += ip_send(stack, to, frame);
+    stack->counters.icmp_out += ip_send_any_size(stack, to, frame);
 }
 
 /* The request becomes the answer, so that it needs no buffer; it is copied unless its memory is ours
@@ -148,7 +149,8 @@ void icmp_input(struct stack *stack, struct rte_mbuf *frame)
     rte_pktmbuf_free(frame);
 }
 
-void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame)
+static void error_send(struct stack *stack, const struct rte_mbuf *frame, uint8_t type,
+                       uint8_t code)
 {
     const struct rte_ipv4_hdr *got =
         rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES);
@@ -168,8 +170,18 @@ void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame)
     struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(answer, struct rte_ipv4_hdr *, ETH_BYTES);
     struct rte_icmp_hdr *icmp = (struct rte_icmp_hdr *)(ip + 1);
     ipv4_header_fill(ip, &from, &to, IPPROTO_ICMP, (uint16_t)(ICMP_BYTES + quoted));
-    *icmp = (struct rte_icmp_hdr){.icmp_type = ICMP_UNREACHABLE, .icmp_code = UNREACHABLE_PORT};
+    *icmp = (struct rte_icmp_hdr){.icmp_type = type, .icmp_code = code};
     memcpy(icmp + 1, got, quoted);
     icmp->icmp_cksum = checksum_finish(checksum_add(0, icmp, ICMP_BYTES + quoted));
     send_to(stack, &to, answer);
+}
+
+void icmp_send_port_unreachable(struct stack *stack, const struct rte_mbuf *frame)
+{
+    error_send(stack, frame, ICMP_UNREACHABLE, UNREACHABLE_PORT);
+}
+
+void icmp_send_reassembly_time_exceeded(struct stack *stack, const struct rte_mbuf *frame)
+{
+    error_send(stack, frame, ICMP_TIME_EXCEEDED, TIME_EXCEEDED_REASSEMBLY);
 }

@@ -6,6 +6,7 @@
 
 #define AT (ETH_BYTES + IPV6_BYTES) /* of the message */
 #define CODE_PORT_UNREACHABLE 4u
+#define CODE_REASSEMBLY_TIME 1u
 
 static const struct rte_ipv6_hdr *header_of(const struct rte_mbuf *frame)
 {
@@ -86,7 +87,7 @@ static void echo(struct stack *stack, struct rte_mbuf *frame)
     uint8_t *message = ip_header_fill(stack, rte_pktmbuf_mtod(answer, uint8_t *), &header);
     message[0] = ICMP6_ECHO_REPLY;
     icmp6_checksum_fill(answer);
-    stack->counters.icmp_out += ip_send(stack, &to, answer);
+    stack->counters.icmp_out += ip_send_any_size(stack, &to, answer);
 }
 
 /* RFC 4443 §3.1: no route, prohibited, beyond scope, address, port, policy, reject route. */
@@ -254,6 +255,14 @@ void icmp6_send_parameter_problem(struct stack *stack, const struct rte_mbuf *fr
 void icmp6_send_port_unreachable(struct stack *stack, const struct rte_mbuf *frame)
 {
     const uint8_t begin[ICMP6_BYTES] = {ICMP6_UNREACHABLE, CODE_PORT_UNREACHABLE};
+    if (may_be_told(stack, frame, false)) {
+        error_send(stack, frame, begin);
+    }
+}
+
+void icmp6_send_reassembly_time_exceeded(struct stack *stack, const struct rte_mbuf *frame)
+{
+    const uint8_t begin[ICMP6_BYTES] = {ICMP6_TIME_EXCEEDED, CODE_REASSEMBLY_TIME};
     if (may_be_told(stack, frame, false)) {
         error_send(stack, frame, begin);
     }

@@ -33,6 +33,7 @@ enum icmp6_parameter_problem {
     ICMP6_WRONG_FIELD = 0,
     ICMP6_UNKNOWN_HEADER = 1,
     ICMP6_UNKNOWN_OPTION = 2,
+    ICMP6_INCOMPLETE_CHAIN = 3, /* RFC 7112 */
 };
 
 /* A packet for us, its fixed header right before the message. Given. */
@@ -44,6 +45,8 @@ bool icmp6_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote);
 void icmp6_send_parameter_problem(struct stack *stack, const struct rte_mbuf *frame, uint8_t code,
                                   uint32_t pointer);
 void icmp6_send_port_unreachable(struct stack *stack, const struct rte_mbuf *frame);
+/* A first fragment, which is of no error. */
+void icmp6_send_reassembly_time_exceeded(struct stack *stack, const struct rte_mbuf *frame);
 
 /* A message of header->payload_bytes, zero but for its type. NULL: no buffer, counted. */
 struct rte_mbuf *icmp6_message(struct stack *stack, struct ip_header *header, uint8_t type);

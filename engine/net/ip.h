@@ -48,3 +48,8 @@ uint64_t ip_pseudo_sum(const struct ip_address *from, const struct ip_address *t
                        uint32_t payload_bytes);
 /* To a peer, by its route. The frame is given. False: no route, counted. */
 bool ip_send(struct stack *stack, const struct ip_address *to, struct rte_mbuf *frame);
+
+/* ip_fragment.c */
+/* The same of a packet without options or extension headers that may be larger than the MTU: then it
+ * leaves in fragments. Only echoes do, whose size the asker has chosen. */
+bool ip_send_any_size(struct stack *stack, const struct ip_address *to, struct rte_mbuf *frame);

@@ -3,6 +3,9 @@
 
 #define TTL 64
 #define FRAGMENT_MASK 0x3fff /* more fragments, offset */
+#define MORE_FRAGMENTS 0x2000
+#define OFFSET_MASK 0x1fff
+#define PACKET_BYTES_MAX 65535u
 #define DO_NOT_FRAGMENT 0x4000
 
 void ipv4_header_fill(struct rte_ipv4_hdr *ip, const struct ip_address *from,
@@ -59,16 +62,64 @@ static bool addresses_right(const struct stack *stack, const struct rte_ipv4_hdr
     return ip_is_ours(stack, &to) && ip_may_come_from(stack, &from);
 }
 
-/* True: a TCP segment. */
-static bool dispatch(struct stack *stack, struct rte_mbuf *frame, const struct rte_ipv4_hdr *ip,
-                     struct tcp_segment *segment)
+/* Whole eights but for the last, within what a packet can be (the "ping of death" was not), and the
+ * next protocol's header in the first. */
+static bool fragment_right(const struct rte_mbuf *frame, struct reassembly_fragment *fragment)
 {
-    if ((ip->fragment_offset & htons(FRAGMENT_MASK)) != 0) {
-        stack->counters.ip_in_fragments++;
-        rte_pktmbuf_free(frame);
-        return false;
+    uint32_t header_bytes = fragment->header_bytes - ETH_BYTES;
+    return fragment->bytes > 0 && !(fragment->more && fragment->bytes % 8 != 0) &&
+           header_bytes + fragment->offset + fragment->bytes <= PACKET_BYTES_MAX &&
+           (fragment->offset > 0 || reassembly_first_holds(frame, fragment->header_bytes,
+                                                           fragment->protocol, &fragment->untold));
+}
+
+/* The first fragment's header becomes the datagram's. NULL: no buffer. */
+static struct rte_mbuf *header_mend(struct stack *stack, struct rte_mbuf *frame,
+                                    const struct reassembly_fragment *fragment)
+{
+    frame = eth_writable(stack, frame);
+    if (frame != NULL) {
+        struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(frame, struct rte_ipv4_hdr *, ETH_BYTES);
+        ip->total_length = htons((uint16_t)(frame->pkt_len - ETH_BYTES));
+        ip->fragment_offset = 0;
+        ip->type_of_service = (uint8_t)((ip->type_of_service & ~3u) | fragment->ecn);
+        ip->hdr_checksum = 0;
+        ip->hdr_checksum = checksum_finish(checksum_add(0, ip, fragment->header_bytes - ETH_BYTES));
     }
-    switch (ip->next_proto_id) {
+    return frame;
+}
+
+/* The frame is given. Returns the datagram that it was the last part of, or NULL. */
+static struct rte_mbuf *fragment_arrives(struct stack *stack, struct rte_mbuf *frame)
+{
+    const struct rte_ipv4_hdr *ip =
+        rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES);
+    uint32_t field = ntohs(ip->fragment_offset), header_bytes = (ip->version_ihl & 15u) * 4u;
+    struct reassembly_fragment fragment = {
+        .from = ip_address_of_ipv4(ip->src_addr),
+        .to = ip_address_of_ipv4(ip->dst_addr),
+        .id = ip->packet_id,
+        .offset = (field & OFFSET_MASK) * 8,
+        .bytes = ntohs(ip->total_length) - header_bytes,
+        .header_bytes = ETH_BYTES + header_bytes,
+        .protocol = ip->next_proto_id,
+        .ecn = ip->type_of_service & 3u,
+        .more = (field & MORE_FRAGMENTS) != 0,
+    };
+    stack->counters.ip_reassembly_requests++;
+    if (!fragment_right(frame, &fragment)) {
+        stack->counters.ip_in_header_errors++;
+        rte_pktmbuf_free(frame);
+        return NULL;
+    }
+    frame = reassembly_add(stack, frame, &fragment);
+    return frame == NULL ? NULL : header_mend(stack, frame, &fragment);
+}
+
+/* True: a TCP segment. */
+static bool dispatch(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment)
+{
+    switch (rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES)->next_proto_id) {
     case IPPROTO_TCP:
         if (tcp_segment_read(stack, segment, frame, ETH_BYTES)) {
             return true;
@@ -106,5 +157,8 @@ bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment 
         rte_pktmbuf_free(frame);
         return false;
     }
-    return dispatch(stack, frame, ip, segment);
+    if ((ip->fragment_offset & htons(FRAGMENT_MASK)) != 0) {
+        frame = fragment_arrives(stack, frame);
+    }
+    return frame != NULL && dispatch(stack, frame, segment);
 }

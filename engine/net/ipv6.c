@@ -9,19 +9,25 @@
 #define OPTION_PAD1 0
 #define OPTION_PADN 1
 
-/* A walk along the headers of a frame in one piece. */
+#define FRAGMENT_HEADER_BYTES 8u
+#define PAYLOAD_BYTES_MAX 65535u
+#define FRAGMENT_OFFSET_MASK 0xfff8u /* and the last bit says that there are more */
+
+/* A walk along the headers of a frame, which lie in its first buffer. */
 struct walk {
     struct stack *stack;
     struct rte_mbuf *frame;
     uint32_t at;      /* of the header that is looked at */
     uint32_t next_at; /* of the byte that names it */
     uint8_t next;     /* its name */
+    bool fragmented;  /* a fragment header was there */
 };
 
 enum verdict {
     WALK_ON,
     WALK_END, /* at something that is no extension header */
     WALK_DROP,
+    WALK_KEPT, /* a fragment whose datagram is not whole: the frame is given away */
 };
 
 static const uint8_t *bytes_at(const struct walk *walk, uint32_t at)
@@ -86,16 +92,85 @@ static enum verdict options_read(struct walk *walk, uint32_t bytes)
     return WALK_ON;
 }
 
-/* Of a packet that is no fragment any more. */
+/* RFC 7112: the first fragment holds all headers, the upper layer's among them. */
+static bool first_holds_headers(const struct walk *walk, bool *untold)
+{
+    uint32_t at = walk->at + FRAGMENT_HEADER_BYTES;
+    uint8_t next = *bytes_at(walk, walk->at);
+    while (next == IPPROTO_HOPOPTS || next == IPPROTO_DSTOPTS || next == IPPROTO_ROUTING) {
+        if (at + 8 > walk->frame->data_len) {
+            return false;
+        }
+        next = bytes_at(walk, at)[0];
+        at += 8u + bytes_at(walk, at)[1] * 8u;
+    }
+    return at <= walk->frame->data_len && reassembly_first_holds(walk->frame, at, next, untold);
+}
+
+/* RFC 8200 §4.5: what makes a fragment wrong. */
+static enum verdict fragment_right(struct walk *walk, struct reassembly_fragment *fragment)
+{
+    if (!ip_may_come_from(walk->stack, &fragment->from)) {
+        walk->stack->counters.ip_in_address_errors++;
+        return WALK_DROP;
+    }
+    if (fragment->bytes == 0) {
+        return drop(walk);
+    }
+    if (fragment->more && fragment->bytes % 8 != 0) {
+        return refuse(walk, ICMP6_WRONG_FIELD,
+                      ETH_BYTES + offsetof(struct rte_ipv6_hdr, payload_len));
+    }
+    if (fragment->header_bytes - ETH_BYTES - IPV6_BYTES + fragment->offset + fragment->bytes >
+        PAYLOAD_BYTES_MAX) {
+        return refuse(walk, ICMP6_WRONG_FIELD,
+                      walk->at + offsetof(struct rte_ipv6_fragment_ext, frag_data));
+    }
+    if (fragment->offset == 0 && !first_holds_headers(walk, &fragment->untold)) {
+        return refuse(walk, ICMP6_INCOMPLETE_CHAIN, ETH_BYTES);
+    }
+    return WALK_ON;
+}
+
+/* The walk goes on at the fragment header of the datagram that the frame has made whole. */
 static enum verdict fragment_read(struct walk *walk)
 {
-    const struct rte_ipv6_fragment_ext *fragment =
+    const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)bytes_at(walk, ETH_BYTES);
+    const struct rte_ipv6_fragment_ext *header =
         (const struct rte_ipv6_fragment_ext *)bytes_at(walk, walk->at);
-    if ((fragment->frag_data & htons(0xfff9)) == 0) {
+    uint32_t field = ntohs(header->frag_data);
+    if (walk->fragmented) { /* fragments of fragments: nobody makes them */
+        return drop(walk);
+    }
+    walk->fragmented = true;
+    if ((field & (FRAGMENT_OFFSET_MASK | 1u)) == 0) {
         return WALK_ON; /* atomic: RFC 6946 */
     }
-    walk->stack->counters.ip_in_fragments++;
-    return WALK_DROP;
+    struct reassembly_fragment fragment = {
+        .from = ip_address_of_ipv6(ip->src_addr),
+        .to = ip_address_of_ipv6(ip->dst_addr),
+        .id = header->id,
+        .offset = field & FRAGMENT_OFFSET_MASK,
+        .bytes = walk->frame->pkt_len - walk->at - FRAGMENT_HEADER_BYTES,
+        .header_bytes = walk->at + FRAGMENT_HEADER_BYTES,
+        .ecn = ntohl(ip->vtc_flow) >> 20 & 3u,
+        .more = (field & 1u) != 0,
+    };
+    walk->stack->counters.ip_reassembly_requests++;
+    enum verdict verdict = fragment_right(walk, &fragment);
+    if (verdict != WALK_ON) {
+        return verdict;
+    }
+    walk->frame = reassembly_add(walk->stack, walk->frame, &fragment);
+    walk->frame = walk->frame == NULL ? NULL : eth_writable(walk->stack, walk->frame);
+    if (walk->frame == NULL) {
+        return WALK_KEPT;
+    }
+    struct rte_ipv6_hdr *whole =
+        rte_pktmbuf_mtod_offset(walk->frame, struct rte_ipv6_hdr *, ETH_BYTES);
+    whole->vtc_flow = (whole->vtc_flow & ~htonl(3u << 20)) | htonl((uint32_t)fragment.ecn << 20);
+    walk->at = fragment.header_bytes - FRAGMENT_HEADER_BYTES;
+    return WALK_ON;
 }
 
 /* One header. */
@@ -133,7 +208,7 @@ static enum verdict extension_read(struct walk *walk)
         break;
     }
     if (verdict == WALK_ON) {
-        walk->next = header[0];
+        walk->next = *bytes_at(walk, walk->at); /* of a whole datagram: its first fragment's */
         walk->next_at = walk->at;
         walk->at += bytes;
     }
@@ -144,6 +219,7 @@ static enum verdict extension_read(struct walk *walk)
 static void extensions_cut(struct walk *walk)
 {
     uint32_t bytes = walk->at - ETH_BYTES - IPV6_BYTES;
+    walk->frame->ol_flags &= ~RTE_MBUF_F_RX_RSS_HASH; /* who knows of what? */
     uint8_t *begin = rte_pktmbuf_mtod(walk->frame, uint8_t *);
     memmove(begin + bytes, begin, ETH_BYTES + IPV6_BYTES);
     rte_pktmbuf_adj(walk->frame, (uint16_t)bytes);
@@ -153,7 +229,20 @@ static void extensions_cut(struct walk *walk)
     ip->payload_len = htons((uint16_t)(walk->frame->pkt_len - ETH_BYTES - IPV6_BYTES));
 }
 
-/* True: the payload's protocol is *protocol. False: nothing more to do with it. */
+/* RFC 6980: its messages never come in fragments, not even in atomic ones. */
+static bool is_neighbour_discovery(const struct walk *walk)
+{
+    uint8_t type = ICMP6_ECHO_REQUEST;
+    if (walk->fragmented && walk->next == IPPROTO_ICMPV6 && walk->at < walk->frame->data_len) {
+        type = *bytes_at(walk, walk->at);
+    }
+    bool found = type >= ICMP6_ROUTER_SOLICITATION && type <= ICMP6_REDIRECT;
+    walk->stack->counters.nd_refused += found;
+    return found;
+}
+
+/* True: the payload's protocol is *protocol. False: nothing more to do with it; *frame, which may be
+ * NULL, is still to be freed. */
 static bool extensions_read(struct stack *stack, struct rte_mbuf **frame, uint8_t *protocol)
 {
     struct walk walk = {.stack = stack,
@@ -169,13 +258,15 @@ static bool extensions_read(struct stack *stack, struct rte_mbuf **frame, uint8_
     for (unsigned count = 1; verdict == WALK_ON; count++) {
         verdict = count == EXTENSIONS_MAX ? drop(&walk) : extension_read(&walk);
     }
+    verdict = verdict == WALK_END && is_neighbour_discovery(&walk) ? WALK_DROP : verdict;
     if (verdict == WALK_END && walk.at > ETH_BYTES + IPV6_BYTES) {
-        walk.frame = *frame = eth_writable(stack, *frame);
-        if (walk.frame == NULL) {
-            return false;
-        }
+        walk.frame = eth_writable(stack, walk.frame);
+        verdict = walk.frame == NULL ? WALK_DROP : WALK_END;
+    }
+    if (verdict == WALK_END && walk.at > ETH_BYTES + IPV6_BYTES) {
         extensions_cut(&walk);
     }
+    *frame = walk.frame;
     *protocol = walk.next;
     return verdict == WALK_END;
 }

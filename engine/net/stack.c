@@ -111,6 +111,7 @@ static void stack_close(struct network *network)
     tcp_close_all(stack);
     trace_close(&stack->trace);
     neighbours_close(stack);
+    reassembly_close(stack);
     nd_claim_close(stack);
     nd_router_close(stack);
     mld_close(stack);
@@ -187,6 +188,7 @@ int stack_open(struct network **network, const struct stack_settings *settings)
     status = status < 0 ? status : trace_open(&stack->trace);
     status = status < 0 ? status : pools_open(stack);
     status = status < 0 ? status : neighbours_open(stack);
+    status = status < 0 ? status : reassembly_open(stack);
     if (status < 0) {
         stack_close(&stack->network);
         return status;

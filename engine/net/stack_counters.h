@@ -33,7 +33,15 @@
     X(ip_in_header_errors)                                                                         \
     X(ip_in_address_errors) /* not for us, or martian */                                           \
     X(ip_in_unknown_protocols)                                                                     \
-    X(ip_in_fragments) /* dropped: reassembly is not offered */                                    \
+    X(ip_reassembly_requests) /* fragments */                                                      \
+    X(ip_reassembly_done)     /* datagrams that became whole */                                    \
+    X(ip_reassembly_failed)   /* that did not, for any of the reasons below or another */          \
+    X(ip_reassembly_timeouts)                                                                      \
+    X(ip_reassembly_overlaps)   /* fragments that contradict others */                             \
+    X(ip_reassembly_pushed_out) /* a bound was reached */                                          \
+    X(ip_fragments_ok)          /* packets that left in fragments */                               \
+    X(ip_fragments_failed)      /* that should have, but for want of buffers */                    \
+    X(ip_fragments_made)                                                                           \
     X(ip_out_requests)                                                                             \
     X(ip_out_no_routes)                                                                            \
     X(ip_out_tentative) /* not sent: is our address ours alone? */                                 \

@@ -8,6 +8,7 @@
  *   own       our addresses
  *   route     networks and gateways
  *   ip        the way out, for both families
+ *   reassembly, ip_fragment     datagrams larger than a frame
  *   ipv4, ipv6     which packets are for us
  *   icmp, icmp6    echo, and errors in both directions
  */
@@ -18,6 +19,7 @@
 #include "engine/net/mld.h"
 #include "engine/net/nd.h"
 #include "engine/net/own.h"
+#include "engine/net/reassembly.h"
 #include "engine/net/route.h"
 #include "engine/net/stack.h"
 #include "engine/net/tcp.h"
@@ -70,6 +72,7 @@ struct stack {
     struct rss rss;
     uint32_t icmp_budget; /* ICMP messages that may still be sent in this second */
     uint64_t icmp_budget_ns;
+    struct reassembly reassembly;
 
     struct stack_limits limits;
     int (*hand_over)(void *owner, struct rte_mbuf *frame);
@@ -126,4 +129,6 @@ void icmp_input(struct stack *stack, struct rte_mbuf *frame);
 /* Of an error, whose checksum is right. False: it quotes no segment. */
 bool icmp_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote);
 /* Tells the sender of a UDP packet that nobody is there. The frame stays the caller's. */
-void icmp_send_port_unreachable(struct stack *stack, struct rte_mbuf *frame);
+void icmp_send_port_unreachable(struct stack *stack, const struct rte_mbuf *frame);
+/* The same of a first fragment whose others did not come. */
+void icmp_send_reassembly_time_exceeded(struct stack *stack, const struct rte_mbuf *frame);

@@ -19,6 +19,7 @@ struct udp_socket {
     struct tcp_tuple tuple; /* addresses may be any, remote_port 0 */
     struct rte_mbuf *waiting[UDP_WAITING_MAX];
     struct rte_mbuf *lent; /* what receive has shown */
+    uint8_t *lent_copy;    /* of one that came in fragments, in one piece */
     uint32_t first, count;
     struct udp_error errors[UDP_ERRORS_MAX];
     uint32_t error_count;
@@ -235,11 +236,39 @@ static void tuple_read(const struct rte_mbuf *frame, struct tcp_tuple *tuple)
     tuple->remote_port = ntohs(udp->src_port);
 }
 
+static void lent_free(struct udp_socket *self)
+{
+    rte_pktmbuf_free(self->lent);
+    free(self->lent_copy);
+    self->lent = NULL;
+    self->lent_copy = NULL;
+}
+
+/* The oldest that waits; the caller's. */
+static struct rte_mbuf *take_out(struct udp_socket *self)
+{
+    struct rte_mbuf *frame = self->waiting[self->first];
+    self->first = (self->first + 1) % UDP_WAITING_MAX;
+    self->count--;
+    self->stack->udp.waiting_count -= frame->nb_segs;
+    return frame;
+}
+
+/* What the session sees of self->lent, in one piece. NULL: no memory for it. */
+static const uint8_t *payload_show(struct udp_socket *self, uint32_t offset, uint32_t bytes)
+{
+    if (self->lent->nb_segs == 1) {
+        return rte_pktmbuf_mtod_offset(self->lent, const uint8_t *, offset);
+    }
+    self->lent_copy = malloc(bytes + 1);
+    return self->lent_copy == NULL ? NULL
+                                   : rte_pktmbuf_read(self->lent, offset, bytes, self->lent_copy);
+}
+
 static int op_receive(struct datagram_socket *datagram_socket, struct datagram *datagram)
 {
     struct udp_socket *self = socket_of(datagram_socket);
-    rte_pktmbuf_free(self->lent);
-    self->lent = NULL;
+    lent_free(self);
     *datagram = (struct datagram){0};
     if (self->error_count > 0) {
         const struct udp_error *error = &self->errors[--self->error_count];
@@ -249,17 +278,18 @@ static int op_receive(struct datagram_socket *datagram_socket, struct datagram *
     if (self->count == 0) {
         return 0;
     }
-    struct rte_mbuf *frame = self->waiting[self->first];
-    self->first = (self->first + 1) % UDP_WAITING_MAX;
-    self->count--;
-    self->stack->udp.waiting_count--;
-    self->lent = frame;
+    self->lent = take_out(self);
     struct tcp_tuple tuple;
-    tuple_read(frame, &tuple);
+    tuple_read(self->lent, &tuple);
     endpoint_of_ip_address(&datagram->from, &tuple.remote, tuple.remote_port);
-    uint32_t offset = header_offset(frame) + UDP_HEADER_BYTES;
-    datagram->bytes =
-        slice_of(rte_pktmbuf_mtod_offset(frame, const uint8_t *, offset), frame->data_len - offset);
+    uint32_t offset = header_offset(self->lent) + UDP_HEADER_BYTES;
+    uint32_t bytes = self->lent->pkt_len - offset;
+    const uint8_t *payload = payload_show(self, offset, bytes);
+    if (payload == NULL) {
+        self->stack->counters.udp_receive_buffer_errors++;
+        return -ENOBUFS;
+    }
+    datagram->bytes = slice_of(payload, bytes);
     return 1;
 }
 
@@ -280,11 +310,9 @@ static void op_close(struct datagram_socket *datagram_socket)
     *link = self->next;
     list_remove(&self->ready);
     stack->udp.socket_count--;
-    stack->udp.waiting_count -= self->count;
-    rte_pktmbuf_free(self->lent);
-    for (; self->count > 0; self->count--) {
-        rte_pktmbuf_free(self->waiting[self->first]);
-        self->first = (self->first + 1) % UDP_WAITING_MAX;
+    lent_free(self);
+    while (self->count > 0) {
+        rte_pktmbuf_free(take_out(self));
     }
     free(self);
 }
@@ -374,12 +402,11 @@ static bool checksum_right(const struct rte_mbuf *frame, uint32_t offset, uint32
     return checksum_finish(checksum_add_frame(sum, frame, offset, bytes)) == 0;
 }
 
-/* Header and checksum; cuts off what lies behind its length, and makes one piece of it. */
+/* Header and checksum; cuts off what lies behind its length. */
 static bool datagram_right(struct stack *stack, struct rte_mbuf *frame)
 {
     uint32_t offset = header_offset(frame);
-    if (frame->pkt_len < offset + UDP_HEADER_BYTES ||
-        (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) < 0)) {
+    if (frame->data_len < offset + UDP_HEADER_BYTES) {
         return false;
     }
     const struct rte_udp_hdr *udp =
@@ -418,14 +445,14 @@ static void keep(struct udp_socket *self, struct rte_mbuf *frame)
     struct stack *stack = self->stack;
     uint32_t all = stack->pool->size / 8;
     all = all < UDP_WAITING_ALL_MAX ? all : UDP_WAITING_ALL_MAX;
-    if (self->count == UDP_WAITING_MAX || stack->udp.waiting_count >= all) {
+    if (self->count == UDP_WAITING_MAX || stack->udp.waiting_count + frame->nb_segs > all) {
         stack->counters.udp_receive_buffer_errors++;
         stack->counters.udp_in_errors++;
         rte_pktmbuf_free(frame);
         return;
     }
     self->waiting[(self->first + self->count++) % UDP_WAITING_MAX] = frame;
-    stack->udp.waiting_count++;
+    stack->udp.waiting_count += frame->nb_segs;
     stack->counters.udp_in_datagrams++;
     ready(self);
 }

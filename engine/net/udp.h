@@ -5,7 +5,8 @@
  * (RFC 6056 §3.3.1, RFC 5452 §9.2: a forger must guess it), for a socket with a peer among those whose
  * answers come to this shard. What comes to another shard all the same is handed over as TCP's frames
  * are, at a bounded rate.
- * Datagrams are never fragmented: DNS says in EDNS how much fits (RFC 9715).
+ * Datagrams are never sent in fragments: DNS says in EDNS how much fits (RFC 9715). Those that came in
+ * fragments are copied together when they are received.
  * Source: RFC 768, RFC 8200 §8.1, RFC 1122 §4.1, RFC 4113 (counters).
  */
 #pragma once
@@ -17,7 +18,7 @@
 
 #define UDP_SOCKETS_MAX 4096u     /* of one stack; more: -ENFILE */
 #define UDP_WAITING_MAX 64u       /* datagrams in one socket; more are dropped and counted */
-#define UDP_WAITING_ALL_MAX 1024u /* in all of them */
+#define UDP_WAITING_ALL_MAX 1024u /* buffers in all of them */
 #define UDP_ERRORS_MAX 4u         /* reports that wait in one; more are dropped */
 #define UDP_HANDED_OVER_MAX 4096u /* in one second */
 #define UDP_CHAINS 1024u
@@ -30,8 +31,8 @@ struct udp {
     struct udp_socket *chains[UDP_CHAINS]; /* by local port */
     struct list_node ready;                /* those with something to receive */
     uint32_t socket_count;
-    uint32_t waiting_count;
-    uint32_t handed_over; /* in this second */
+    uint32_t waiting_count; /* buffers */
+    uint32_t handed_over;   /* in this second */
     uint64_t handed_over_ns;
 };
 

@@ -15,6 +15,7 @@ static struct {
     struct wheel *wheel;
     struct network *network;
     struct rte_mbuf *arriving;
+    uint64_t flags;      /* of what arrives */
     uint8_t answer[256]; /* the last frame that left */
     uint32_t answer_bytes;
     unsigned answers;
@@ -73,6 +74,7 @@ static void arrives_cut(const uint8_t *bytes, uint32_t size, uint32_t cut)
     memcpy(rte_pktmbuf_append(first, (uint16_t)cut), bytes, cut);
     memcpy(rte_pktmbuf_append(second, (uint16_t)(size - cut)), bytes + cut, size - cut);
     assert_int_equal(rte_pktmbuf_chain(first, second), 0);
+    first->ol_flags |= host.flags;
     host.arriving = first;
     pass();
 }
@@ -193,6 +195,40 @@ static void headers_in_the_first_piece_are_not_copied(void **state)
     }
 }
 
+static void fragments_are_joined_wherever_they_are_cut_and_checked_by_ourselves(void **state)
+{
+    static const uint32_t offsets[2] = {0, 40}, sizes[2] = {40, 33};
+    uint8_t datagram[73] = {0, 9, 0, 53, 0, 73}; /* to a port where nobody is */
+    const uint32_t offset = 14 + 20;
+    (void)state;
+    memset(datagram + 8, 'x', sizeof(datagram) - 8);
+    uint64_t sum = (uint64_t)htonl(0x0a000009) + htonl(0x0a000001) + htons(IPPROTO_UDP) +
+                   htons(sizeof(datagram));
+    uint16_t right = checksum_finish(checksum_add(sum, datagram, sizeof(datagram)));
+    for (uint32_t i = 0; i < 4 * (offset + 40); i++) {
+        uint16_t checksum = i % 2 == 0 ? right : (uint16_t)(right ^ 1);
+        memcpy(datagram + 6, &checksum, sizeof(checksum));
+        neighbour_known(); /* again: minutes pass */
+        for (unsigned part = 0; part < 2; part++) {
+            uint8_t frame[14 + 20 + 40];
+            struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + 14);
+            ip_begin(frame, IPPROTO_UDP, (uint16_t)sizes[part]);
+            ip->packet_id = (uint16_t)i;
+            ip->fragment_offset = htons((uint16_t)(offsets[part] / 8 | (part == 0 ? 0x2000 : 0)));
+            ip->hdr_checksum = 0;
+            ip->hdr_checksum = checksum_finish(checksum_add(0, ip, sizeof(*ip)));
+            memcpy(frame + offset, datagram + offsets[part], sizes[part]);
+            /* What a port says of a fragment is of no datagram. */
+            host.flags = i % 2 == 0 ? RTE_MBUF_F_RX_L4_CKSUM_BAD : RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+            uint32_t size = offset + sizes[part];
+            arrives_cut(frame, size, 1 + (part == i / 2 % 2 ? i / 4 % (size - 1) : offset - 1));
+            host.flags = 0;
+        }
+        assert_int_equal(host.answers, i % 2 == 0);
+        assert_true(i % 2 != 0 || host.answer[offset] == 3); /* port unreachable */
+    }
+}
+
 static int set_up(void **state)
 {
     const struct memory_settings memory = {.program = "test_frame_pieces", .megabytes = 128};
@@ -239,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_ping_is_answered_wherever_it_is_cut),
         cmocka_unit_test(a_segment_is_read_wherever_it_is_cut),
         cmocka_unit_test(headers_in_the_first_piece_are_not_copied),
+        cmocka_unit_test(fragments_are_joined_wherever_they_are_cut_and_checked_by_ourselves),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
