@@ -204,10 +204,10 @@ void neighbour_send(struct stack *stack, struct neighbour *entry, struct rte_mbu
 {
     if (entry->state == NEIGHBOUR_KNOWN) {
         if (entry->unproven || stack->now_ns - entry->confirmed_ns > AGE_NS) {
-            if (entry->tries >= AGED_TRIES) {
-                ask_until_answered(stack, entry);
-            } else {
+            if (entry->tries < AGED_TRIES) {
                 ask(stack, entry);
+            } else if (stack->now_ns - entry->asked_ns >= ASK_EVERY_NS) {
+                ask_until_answered(stack, entry);
             }
         }
         if (entry->state == NEIGHBOUR_KNOWN) {

@@ -32,6 +32,7 @@ struct mail {
     struct mail_client clients[CLIENTS_MAX];
     unsigned relay_count, sink_count, client_count; /* and in this order on the hosts */
     struct mail_host hosts[SIM_HOSTS_MAX];
+    enum sim_family family; /* that they speak */
     bool expires;
     uint64_t until_ns;      /* no power is lost after */
     uint64_t void_since_ns; /* of the relay that comes back */
@@ -184,9 +185,8 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
         route->to = relay->next_hops[i];
         route->to_count = 0;
         if (passes_on && i != SIM_BACK && sim_chance(sim, 60)) {
-            struct endpoint to = sim->hosts[1].prefix.address;
-            to.port = SIM_SMTP_PORT;
-            relay->next_hops[i][route->to_count++] = to;
+            relay->next_hops[i][route->to_count++] =
+                sim_host_at(&sim->hosts[1], mail->family, SIM_SMTP_PORT);
             route->via = CONF_PROTOCOL_SMTP;
             continue;
         }
@@ -194,9 +194,8 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
         unsigned first = sim_below(sim, mail->sink_count);
         for (unsigned j = 0; j <= (both ? 1u : 0u); j++) {
             unsigned sink = (first + j) % mail->sink_count;
-            struct endpoint to = sim->hosts[mail->relay_count + sink].prefix.address;
-            to.port = SIM_SINK_PORT;
-            relay->next_hops[i][route->to_count++] = to;
+            relay->next_hops[i][route->to_count++] =
+                sim_host_at(&sim->hosts[mail->relay_count + sink], mail->family, SIM_SINK_PORT);
             mail->sinks[sink].sites |= 1u << i;
         }
         route->via = lmtp ? CONF_PROTOCOL_LMTP : CONF_PROTOCOL_SMTP;
@@ -207,6 +206,8 @@ static void set_up(struct mail *mail)
 {
     struct sim *sim = mail->sim;
     bool lmtp = sim_chance(sim, 40);
+    mail->family = sim_chance(sim, 50) ? SIM_IPV6 : SIM_IPV4;
+    sim_say(sim, "they speak IPv%d", mail->family == SIM_IPV6 ? 6 : 4);
     unsigned at = 0;
     letters_open(&mail->letters, sim);
     mail->letters.may_repeat = may_repeat;
@@ -219,11 +220,12 @@ static void set_up(struct mail *mail)
     }
     for (unsigned i = 0; i < mail->sink_count; i++) {
         mail_sink_setup(&mail->sinks[i], &sim->hosts[mail->relay_count + i], &mail->letters, lmtp);
+        mail->sinks[i].family = mail->family;
         mail_sink_start(&mail->sinks[i]);
     }
     for (unsigned i = 0; i < mail->relay_count; i++) {
         routes_fill(mail, i, lmtp);
-        sim_relay_setup(&mail->relays[i], &sim->hosts[at++]);
+        sim_relay_setup(&mail->relays[i], &sim->hosts[at++], mail->family);
         mail->expires |= mail->relays[i].conf->retry.expire < 3600 * SIM_S;
         int status = sim_relay_start(&mail->relays[i]);
         if (status < 0) {
@@ -233,8 +235,7 @@ static void set_up(struct mail *mail)
     mail->letters.reports_expire = mail->expires;
     at += mail->sink_count;
     for (unsigned i = 0; i < mail->client_count; i++) {
-        struct endpoint relay = sim->hosts[0].prefix.address;
-        relay.port = SIM_SMTP_PORT;
+        struct endpoint relay = sim_host_at(&sim->hosts[0], mail->family, SIM_SMTP_PORT);
         mail_client_setup(&mail->clients[i], &sim->hosts[at++], &mail->letters, &relay);
         mail->clients[i].site_count = SIM_SITES;
         mail_client_start(&mail->clients[i]);

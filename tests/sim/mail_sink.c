@@ -383,9 +383,8 @@ void mail_sink_setup(struct mail_sink *sink, struct sim_host *host, struct lette
 
 void mail_sink_start(struct mail_sink *sink)
 {
-    const struct listen_request request = {.at = {.family = ENDPOINT_IPV4, .port = SIM_SINK_PORT},
-                                           .accepted = accepted,
-                                           .owner = sink};
+    const struct listen_request request = {
+        .at = sim_any(sink->family, SIM_SINK_PORT), .accepted = accepted, .owner = sink};
     check(sink->host->network->ops->listen(sink->host->network, &request, &sink->listener) == 0);
 }
 

@@ -8,6 +8,7 @@
 
 struct mail_sink {
     struct sim_host *host;
+    enum sim_family family; /* that it listens to */
     struct letters *letters;
     struct listener *listener;
     struct list_node sessions;

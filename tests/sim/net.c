@@ -11,7 +11,9 @@
 
 #define ETH_BYTES 14u
 #define IPV4_BYTES 20u
+#define IPV6_BYTES 40u
 #define ICMP_BYTES 8u
+#define IPV6_MTU_MIN 1280u
 #define CHAIN_FIRST_BYTES 134u /* the headers lie in one piece */
 #define ETH_OVERHEAD_BYTES 24u /* preamble, checksum, gap */
 
@@ -87,14 +89,27 @@ static bool happens(struct sim_net *net, uint32_t chance)
     return chance > 0 && net_random_below(&net->random, SIM_PER_FRAMES) < chance;
 }
 
-/* One bit, beyond the Ethernet header of an IP packet: what a frame check would have missed. */
+static bool is_ipv4(const struct sim_flight *flight)
+{
+    return flight->size > ETH_BYTES + IPV4_BYTES && flight->bytes[12] == 0x08 &&
+           flight->bytes[13] == 0;
+}
+
+static bool is_ipv6(const struct sim_flight *flight)
+{
+    return flight->size > ETH_BYTES + IPV6_BYTES && flight->bytes[12] == 0x86 &&
+           flight->bytes[13] == 0xdd;
+}
+
+/* One bit, beyond the Ethernet header of an IP packet: what a frame check would have missed. IPv6 has
+ * no checksum over the first bytes of its header: what nobody can find there is left as it is. */
 static bool corrupt(struct sim_net *net, struct sim_flight *flight)
 {
-    if (flight->size <= ETH_BYTES || (flight->bytes[12] != 0x08 && flight->bytes[12] != 0x86) ||
-        flight->bytes[13] == 0x06) {
+    if (!is_ipv4(flight) && !is_ipv6(flight)) {
         return false;
     }
-    uint32_t at = ETH_BYTES + net_random_below(&net->random, flight->size - ETH_BYTES);
+    uint32_t first = ETH_BYTES + (is_ipv6(flight) ? 8 : 0);
+    uint32_t at = first + net_random_below(&net->random, flight->size - first);
     flight->bytes[at] ^= (uint8_t)(1u << net_random_below(&net->random, 8));
     return true;
 }
@@ -160,38 +175,26 @@ static void way_send(struct sim_net *net, struct sim_way *way, struct sim_heap *
 
 /* ---- Packets that are too long ---- */
 
-static void header_fill(struct rte_ipv4_hdr *ip, const struct rte_ipv4_hdr *about, uint16_t size)
+/* RFC 8200 §5: who carries IPv6 over less than that puts it into pieces below. */
+static bool is_too_long(const struct sim_way *way, const struct sim_flight *flight)
 {
-    memset(ip, 0, sizeof(*ip));
-    ip->version_ihl = 0x45;
-    ip->total_length = rte_cpu_to_be_16(size);
-    ip->time_to_live = 63;
-    ip->next_proto_id = IPPROTO_ICMP;
-    ip->src_addr = about->dst_addr; /* some router there */
-    ip->dst_addr = about->src_addr;
-    ip->hdr_checksum = checksum_finish(checksum_add(0, ip, sizeof(*ip)));
+    uint32_t mtu = is_ipv6(flight) && way->mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : way->mtu;
+    return way->mtu > 0 && flight->size > mtu + ETH_BYTES;
 }
 
-/* RFC 1191: fragmentation needed. */
-static void too_long(struct sim_net *net, const struct sim_flight *flight, uint16_t mtu)
+/* RFC 1191: fragmentation needed. Returns its size. */
+static uint32_t told_ipv4(uint8_t *ip, const uint8_t *about, uint16_t mtu)
 {
-    struct sim_port *back = &net->ports[flight->from];
-    const struct rte_ipv4_hdr *about = (const struct rte_ipv4_hdr *)(flight->bytes + ETH_BYTES);
-    enum { QUOTED = IPV4_BYTES + 8, SIZE = ETH_BYTES + IPV4_BYTES + ICMP_BYTES + QUOTED };
-    if (!back->ways[SIM_UP].mtu_told || flight->bytes[12] != 0x08 || flight->bytes[13] != 0 ||
-        flight->corrupted) {
-        return;
-    }
-    struct sim_flight *told = calloc(1, sizeof(*told) + SIZE);
-    check(told != NULL);
-    *told = (struct sim_flight){
-        .due_ns = net->world->now_ns, .serial = net->serial++, .from = flight->from, .size = SIZE};
-    told->life = back->life;
-    memcpy(told->bytes, flight->bytes + 6, 6);
-    memcpy(told->bytes + 6, flight->bytes, 6);
-    told->bytes[12] = 0x08;
-    header_fill((struct rte_ipv4_hdr *)(told->bytes + ETH_BYTES), about, SIZE - ETH_BYTES);
-    uint8_t *icmp = told->bytes + ETH_BYTES + IPV4_BYTES;
+    enum { QUOTED = IPV4_BYTES + 8, SIZE = IPV4_BYTES + ICMP_BYTES + QUOTED };
+    struct rte_ipv4_hdr header = {.version_ihl = 0x45,
+                                  .total_length = rte_cpu_to_be_16(SIZE),
+                                  .time_to_live = 63,
+                                  .next_proto_id = IPPROTO_ICMP};
+    memcpy(&header.src_addr, about + 16, 4); /* some router there */
+    memcpy(&header.dst_addr, about + 12, 4);
+    header.hdr_checksum = checksum_finish(checksum_add(0, &header, sizeof(header)));
+    memcpy(ip, &header, sizeof(header));
+    uint8_t *icmp = ip + IPV4_BYTES;
     icmp[0] = 3;
     icmp[1] = 4;
     icmp[6] = (uint8_t)(mtu >> 8);
@@ -199,7 +202,52 @@ static void too_long(struct sim_net *net, const struct sim_flight *flight, uint1
     memcpy(icmp + ICMP_BYTES, about, QUOTED);
     uint16_t sum = checksum_finish(checksum_add(0, icmp, ICMP_BYTES + QUOTED));
     memcpy(icmp + 2, &sum, sizeof(sum));
-    heap_push(&back->arriving, told);
+    return SIZE;
+}
+
+/* RFC 4443 §3.2: packet too big. */
+static uint32_t told_ipv6(uint8_t *ip, const uint8_t *about, uint16_t mtu)
+{
+    enum { QUOTED = IPV6_BYTES + 20, BYTES = ICMP_BYTES + QUOTED };
+    ip[0] = 0x60;
+    ip[5] = BYTES;
+    ip[6] = IPPROTO_ICMPV6;
+    ip[7] = 63;
+    memcpy(ip + 8, about + 24, 16);
+    memcpy(ip + 24, about + 8, 16);
+    uint8_t *icmp = ip + IPV6_BYTES;
+    icmp[0] = 2;
+    icmp[6] = (uint8_t)(mtu >> 8);
+    icmp[7] = (uint8_t)mtu;
+    memcpy(icmp + ICMP_BYTES, about, QUOTED);
+    uint64_t pseudo =
+        checksum_add(0, ip + 8, 32) + rte_cpu_to_be_16(BYTES) + rte_cpu_to_be_16(IPPROTO_ICMPV6);
+    uint16_t sum = checksum_finish(checksum_add(pseudo, icmp, BYTES));
+    memcpy(icmp + 2, &sum, sizeof(sum));
+    return IPV6_BYTES + BYTES;
+}
+
+/* The one who sent it is told, by a frame that can be lost as any other. */
+static void too_long(struct sim_net *net, const struct sim_flight *flight, uint16_t mtu)
+{
+    enum { ROOM = 128 };
+    struct sim_port *back = &net->ports[flight->from];
+    bool ipv6 = is_ipv6(flight);
+    if (!back->ways[SIM_UP].mtu_told || (!ipv6 && !is_ipv4(flight)) || flight->corrupted) {
+        return;
+    }
+    struct sim_flight *told = calloc(1, sizeof(*told) + ETH_BYTES + ROOM);
+    check(told != NULL);
+    told->from = flight->from;
+    told->life = back->life;
+    memcpy(told->bytes, flight->bytes + 6, 6);
+    memcpy(told->bytes + 6, flight->bytes, 6);
+    memcpy(told->bytes + 12, flight->bytes + 12, 2);
+    uint8_t *ip = told->bytes + ETH_BYTES;
+    const uint8_t *about = flight->bytes + ETH_BYTES;
+    mtu = ipv6 && mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : mtu;
+    told->size = ETH_BYTES + (ipv6 ? told_ipv6(ip, about, mtu) : told_ipv4(ip, about, mtu));
+    way_send(net, &back->ways[SIM_DOWN], &back->arriving, told);
 }
 
 /* ---- The switch ---- */
@@ -218,7 +266,7 @@ static void switch_pass(struct sim_net *net, struct sim_flight *flight)
             net->lost++;
             continue;
         }
-        if (way->mtu > 0 && flight->size > way->mtu + ETH_BYTES) {
+        if (is_too_long(way, flight)) {
             net->lost++;
             too_long(net, flight, way->mtu);
             continue;
@@ -273,7 +321,7 @@ static void depart(struct sim_port *port, struct sim_given *given)
         return;
     }
     struct sim_way *way = &port->ways[SIM_UP];
-    if (way->mtu > 0 && size > way->mtu + ETH_BYTES) {
+    if (is_too_long(way, flight)) {
         net->lost++;
         too_long(net, flight, way->mtu);
         free(flight);

@@ -60,16 +60,16 @@ static void conf_make(struct sim_relay *relay)
     snprintf(name, sizeof(name), "relay%u.example", relay->host->index);
     check(relay_conf_load(&relay->conf, NULL, name, &report) == 0);
     struct relay_conf *conf = relay->conf;
-    relay->listener = (struct conf_listener){
-        .name = "smtp", .addresses = &relay->host->address, .addresses_count = 1};
-    relay->host->address.port = SIM_SMTP_PORT;
+    relay->listener =
+        (struct conf_listener){.name = "smtp", .addresses = &relay->address, .addresses_count = 1};
     conf->listen = &relay->listener;
     conf->listen_count = 1;
     conf->routes = relay->routes;
     conf->routes_count = SIM_ROUTES;
-    check(network_prefix_parse(&relay->clients, slice_text("10.0.0.0/24")) == 0);
-    conf->relay_networks = &relay->clients;
-    conf->relay_networks_count = 1;
+    check(network_prefix_parse(&relay->clients[SIM_IPV4], slice_text("10.0.0.0/24")) == 0);
+    check(network_prefix_parse(&relay->clients[SIM_IPV6], slice_text("fd00::/64")) == 0);
+    conf->relay_networks = relay->clients;
+    conf->relay_networks_count = SIM_FAMILIES;
     conf->timeouts.command = conf->timeouts.data = 60 * SIM_S;
     conf->timeouts.greeting = conf->timeouts.reply = conf->timeouts.data_start = 40 * SIM_S;
     conf->timeouts.data_block = conf->timeouts.data_end = 60 * SIM_S;
@@ -135,10 +135,11 @@ static void *memory_make(const char *name, size_t bytes)
     return memory;
 }
 
-void sim_relay_setup(struct sim_relay *relay, struct sim_host *host)
+void sim_relay_setup(struct sim_relay *relay, struct sim_host *host, enum sim_family family)
 {
     struct sim *sim = host->sim;
     relay->host = host;
+    relay->address = sim_host_at(host, family, SIM_SMTP_PORT);
     conf_make(relay);
     disk_draw(relay);
     relay->fault = disk_fault_open(&relay->disk_settings);
@@ -164,7 +165,6 @@ void sim_relay_teardown(struct sim_relay *relay)
     memory_give(relay->log_memory);
     memory_give(relay->fetch_memory);
     relay_conf_free(relay->conf);
-    relay->host->address.port = 0;
 }
 
 /* ---- Life and death ---- */

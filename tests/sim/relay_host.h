@@ -21,7 +21,8 @@ struct sim_relay {
     struct conf_route routes[SIM_ROUTES];
     struct endpoint next_hops[SIM_ROUTES][2];
     char matches[SIM_ROUTES][32];
-    struct network_prefix clients;
+    struct endpoint address; /* that it listens at */
+    struct network_prefix clients[SIM_FAMILIES];
     struct disk_fault_settings disk_settings;
     struct disk_fault *fault;
     struct disk *disk;
@@ -39,7 +40,7 @@ struct sim_relay {
 };
 
 /* routes and next_hops are the scenario's to fill before; the host is open. */
-void sim_relay_setup(struct sim_relay *relay, struct sim_host *host);
+void sim_relay_setup(struct sim_relay *relay, struct sim_host *host, enum sim_family family);
 void sim_relay_teardown(struct sim_relay *relay);
 /* On a host that is open. 0, or what relay_open said. */
 int sim_relay_start(struct sim_relay *relay);

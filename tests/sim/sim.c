@@ -97,6 +97,19 @@ static void network_flush(void *self, uint64_t now_ns)
     network->ops->flush(network, now_ns);
 }
 
+struct endpoint sim_host_at(const struct sim_host *host, enum sim_family family, uint16_t port)
+{
+    struct endpoint at = host->prefixes[family].address;
+    at.port = port;
+    return at;
+}
+
+struct endpoint sim_any(enum sim_family family, uint16_t port)
+{
+    return (struct endpoint){.family = family == SIM_IPV4 ? ENDPOINT_IPV4 : ENDPOINT_IPV6,
+                             .port = port};
+}
+
 void sim_host_open(struct sim_host *host)
 {
     struct sim *sim = host->sim;
@@ -108,8 +121,9 @@ void sim_host_open(struct sim_host *host)
                                          .world = &sim->world.world,
                                          .wheel = host->shard.wheel,
                                          .pool = host->pool,
-                                         .addresses = &host->prefix,
-                                         .address_count = 1,
+                                         .addresses = host->prefixes,
+                                         .address_count = SIM_FAMILIES,
+                                         .skips_dad = host->skips_dad,
                                          .limits = host->limits};
     check(stack_open(&host->network, &stack) == 0);
     const struct shard_part part = {
@@ -231,8 +245,10 @@ void sim_open(struct sim *sim, const struct sim_options *options, unsigned host_
         char text[32];
         *host = (struct sim_host){.sim = sim, .index = i, .pool = pools[i], .again_ns = UINT64_MAX};
         snprintf(text, sizeof(text), "10.0.0.%u/24", i + 1);
-        check(network_prefix_parse(&host->prefix, slice_text(text)) == 0);
-        host->address = host->prefix.address;
+        check(network_prefix_parse(&host->prefixes[SIM_IPV4], slice_text(text)) == 0);
+        snprintf(text, sizeof(text), "fd00::%x/64", i + 1);
+        check(network_prefix_parse(&host->prefixes[SIM_IPV6], slice_text(text)) == 0);
+        host->skips_dad = sim_chance(sim, 50);
     }
     sim_faults_open(&sim->faults, sim);
 }

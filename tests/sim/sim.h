@@ -42,6 +42,8 @@ struct sim_options {
     const char *pcap;
 };
 
+enum sim_family { SIM_IPV4, SIM_IPV6, SIM_FAMILIES };
+
 struct sim_relay;
 
 /* One host: a shard, with a stack and what else the scenario puts on it. */
@@ -52,8 +54,8 @@ struct sim_host {
     struct shard shard;
     struct network *network; /* its stack */
     struct rte_mempool *pool;
-    struct endpoint address;
-    struct network_prefix prefix;
+    struct network_prefix prefixes[SIM_FAMILIES]; /* 10.0.0.N/24 and fd00::N/64 */
+    bool skips_dad;
     struct stack_limits limits;
     struct sim_states states;
     uint64_t again_ns;     /* its last round did something, so another follows */
@@ -103,6 +105,10 @@ __attribute__((noreturn, format(printf, 2, 3))) void sim_fail(struct sim *sim, c
                                                               ...);
 __attribute__((format(printf, 2, 3))) void sim_say(struct sim *sim, const char *format, ...);
 
+/* Where a host is reached. */
+struct endpoint sim_host_at(const struct sim_host *host, enum sim_family family, uint16_t port);
+/* Any address of its own of that family. */
+struct endpoint sim_any(enum sim_family family, uint16_t port);
 /* A host whose power is switched on; `owner` may add parts to its shard afterwards. */
 void sim_host_open(struct sim_host *host);
 /* Orderly: everything that it has must be given back. */

@@ -22,6 +22,7 @@ struct streams;
 struct stream_pair {
     struct streams *streams;
     unsigned from, to;
+    enum sim_family family;
     struct endpoint local, remote; /* of the opener */
     struct net_talker opener, listener;
     struct timer open, nudge, abort;
@@ -73,10 +74,12 @@ static void accepted(void *owner, struct listener *listener, struct stream *stre
 
 static void host_listen(struct sim_host *host)
 {
-    struct listener *listener;
-    const struct listen_request request = {
-        .at = {.family = ENDPOINT_IPV4, .port = PORT}, .accepted = accepted, .owner = host};
-    check(host->network->ops->listen(host->network, &request, &listener) == 0);
+    for (unsigned i = 0; i < SIM_FAMILIES; i++) {
+        struct listener *listener;
+        const struct listen_request request = {
+            .at = sim_any((enum sim_family)i, PORT), .accepted = accepted, .owner = host};
+        check(host->network->ops->listen(host->network, &request, &listener) == 0);
+    }
 }
 
 static void pair_open(struct timer *timer, uint64_t now_ns)
@@ -89,8 +92,7 @@ static void pair_open(struct timer *timer, uint64_t now_ns)
         wheel_arm(sim->script, timer, now_ns + SIM_S);
         return;
     }
-    struct connect_request request = {.to = to->address};
-    request.to.port = PORT;
+    const struct connect_request request = {.to = sim_host_at(to, pair->family, PORT)};
     int status = from->network->ops->connect(from->network, &request, &stream);
     if (status < 0) {
         check(status == -ENOBUFS || status == -EADDRNOTAVAIL);
@@ -105,9 +107,10 @@ static void pair_open(struct timer *timer, uint64_t now_ns)
     pair->tries++;
     net_talker_attach(&pair->opener, stream);
     sim_host_touch(from);
-    sim_say(sim, "pair %u: host %u, port %u to host %u: %llu bytes there, %llu back",
-            (unsigned)(pair - pair->streams->pairs), pair->from, pair->local.port, pair->to,
-            (unsigned long long)pair->opener.to_send, (unsigned long long)pair->opener.to_receive);
+    sim_say(sim, "pair %u: IPv%d, host %u, port %u to host %u: %llu bytes there, %llu back",
+            (unsigned)(pair - pair->streams->pairs), pair->family == SIM_IPV6 ? 6 : 4, pair->from,
+            pair->local.port, pair->to, (unsigned long long)pair->opener.to_send,
+            (unsigned long long)pair->opener.to_receive);
 }
 
 /* A reader that takes its time. */
@@ -329,6 +332,7 @@ static void pair_draw(struct streams *streams, struct stream_pair *pair, uint64_
     pair->streams = streams;
     pair->from = sim_below(sim, sim->host_count);
     pair->to = (pair->from + 1 + sim_below(sim, sim->host_count - 1)) % sim->host_count;
+    pair->family = sim_chance(sim, 50) ? SIM_IPV6 : SIM_IPV4;
     pair->seed = net_random(&sim->random);
     uint64_t there = sim_chance(sim, 15) ? 0 : sim_spread(sim, 1, most);
     uint64_t back = sim_chance(sim, 15) ? 0 : sim_spread(sim, 1, most);
@@ -367,13 +371,17 @@ static bool tamper(void *owner, unsigned from, uint8_t *frame, uint32_t size)
     if (!segment_read(&segment, frame, size) || net_random_below(&sim->net.random, 50) != 0) {
         return true;
     }
-    uint8_t *tcp = frame + 34;
+    bool ipv6 = frame[12] == 0x86;
+    const uint8_t *addresses = frame + (ipv6 ? 22 : 26);
+    uint32_t at = ipv6 ? 54 : 34;
+    uint8_t *tcp = frame + at;
     if (segment.payload_bytes > 1) {
         frame[size - 1 - net_random_below(&sim->net.random, segment.payload_bytes)] ^= 0x10;
     }
     memset(tcp + 16, 0, 2);
-    uint64_t sum = checksum_add(0, frame + 26, 8) + htons(6) + htons((uint16_t)(size - 34));
-    uint16_t checksum = checksum_finish(checksum_add(sum, tcp, size - 34));
+    uint64_t sum =
+        checksum_add(0, addresses, ipv6 ? 32 : 8) + htons(6) + htons((uint16_t)(size - at));
+    uint16_t checksum = checksum_finish(checksum_add(sum, tcp, size - at));
     memcpy(tcp + 16, &checksum, 2);
     return true;
 }

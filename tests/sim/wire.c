@@ -31,7 +31,8 @@ struct sim_end {
     uint32_t una; /* acknowledged of its bytes, as has reached it */
     uint32_t ts_value;
     bool has_ts;
-    uint8_t *bytes; /* from iss + 1 on */
+    uint8_t *bytes;  /* from iss + 1 on */
+    uint32_t unseen; /* so many of them were perhaps never seen */
     uint32_t bytes_size, bytes_room;
     uint32_t next; /* of the other's sequence: all before it has arrived */
     struct tcp_range arrived[ARRIVED_MAX];
@@ -74,7 +75,9 @@ void sim_wire_forget(struct sim_wire *wire, unsigned host)
 {
     for (uint32_t i = 0; i < wire->flow_count; i++) {
         struct sim_flow *flow = &wire->flows[i];
-        flow->over |= flow->ends[0].host == host || flow->ends[1].host == host;
+        /* One that has said nothing yet may be asked when it is back by the same SYN. */
+        flow->over |=
+            flow->ends[0].host == host || (flow->ends[1].host == host && flow->ends[1].syn);
     }
 }
 
@@ -162,7 +165,9 @@ static void syn_sent(struct sim_flow *flow, unsigned side, const struct segment 
     end->iss = segment->seq;
     end->sent_end = segment->seq + 1;
     end->una = segment->seq;
-    end->mss = segment->mss == 0 ? 536 : segment->mss;
+    /* RFC 9293 §3.7.1: 576 or 1280 less the headers. */
+    uint16_t unsaid = segment->from[0] == 0 ? 536 : 1220;
+    end->mss = segment->mss == 0 ? unsaid : segment->mss;
     end->scale = segment->scale;
     end->timestamps = segment->has_timestamp;
     end->known = side == 0;
@@ -183,7 +188,8 @@ static void payload_compare(struct sim_wire *wire, struct sim_end *end,
     uint32_t offset = segment->seq - (end->iss + 1), size = segment->payload_bytes;
     uint32_t known = end->bytes_size > offset ? end->bytes_size - offset : 0;
     known = known < size ? known : size;
-    judge(wire, end, segment, memcmp(end->bytes + offset, segment->payload, known) == 0);
+    judge(wire, end, segment,
+          offset < end->unseen || memcmp(end->bytes + offset, segment->payload, known) == 0);
     wire->retransmitted_bytes += known;
     wire->payload_bytes += size;
     if (known == size) {
@@ -194,8 +200,21 @@ static void payload_compare(struct sim_wire *wire, struct sim_end *end,
         end->bytes = realloc(end->bytes, end->bytes_room);
         check(end->bytes != NULL);
     }
+    if (offset > end->bytes_size) {
+        end->unseen = offset;
+    }
     memcpy(end->bytes + offset + known, segment->payload + known, size - known);
     end->bytes_size = offset + size;
+}
+
+/* What waited for a neighbour that did not answer is dropped before it comes to the port. TCP has sent
+ * it, but the wire has not seen it. */
+static void unseen_allow(struct sim_wire *wire, struct sim_end *end, const struct segment *segment)
+{
+    const struct sim_host *host = &wire->sim->hosts[end->host];
+    if (stack_counters(host->network)->arp_unresolved_lost > 0) {
+        end->sent_end = seq_max(end->sent_end, segment->seq);
+    }
 }
 
 static void payload_judge(struct sim_wire *wire, struct sim_flow *flow, unsigned side,
@@ -324,7 +343,7 @@ uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *fram
     segment_say(wire, host, &segment, "sends");
     wire->segments++;
     if ((segment.flags & (SEGMENT_SYN | SEGMENT_ACK)) == SEGMENT_SYN &&
-        (flow == NULL || side != 0 || flow->over || flow->ends[0].iss != segment.seq)) {
+        (flow == NULL || side != 0 || flow->ends[0].iss != segment.seq)) {
         flow = flow_begin(wire, flow, &segment);
         side = 0;
     }
@@ -348,6 +367,7 @@ uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *fram
         return 0;
     }
     judge(wire, end, &segment, (segment.flags & SEGMENT_ACK) != 0);
+    unseen_allow(wire, end, &segment);
     judge(wire, end, &segment, seq_at_or_before(segment.seq, end->sent_end));
     if (segment.payload_bytes > 0) {
         payload_judge(wire, flow, side, &segment);

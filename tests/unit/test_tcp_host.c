@@ -130,6 +130,39 @@ static void a_neighbour_that_has_aged_is_asked_again_and_used_meanwhile(void **s
     net_peer_close(&peer);
 }
 
+static void the_last_question_to_an_aged_neighbour_is_waited_for_too(void **state)
+{
+    (void)state;
+    struct net_segment syn = {.seq = 1, .flags = TCP_SYN, .window = 1000};
+    net_peer_open_plain(&peer);
+    peer.silent_arp = true;
+    net_peer_wait(&peer, 61 * SECOND_NS);
+    uint64_t asked = peer.stack->counters.arp_out;
+    for (unsigned i = 0; i < 5; i++) {
+        syn.port = (uint16_t)(5000 + i);
+        net_peer_wait(&peer, 1100 * MS_NS);
+        net_peer_forget(&peer);
+        net_peer_send(&peer, &syn);
+        net_peer_expect(&peer, TCP_SYN | TCP_ACK);
+    }
+    assert_int_equal(peer.stack->counters.arp_out, asked + 5);
+    syn.port = 6000;
+    net_peer_forget(&peer);
+    net_peer_send(&peer, &syn);
+    net_peer_expect(&peer, TCP_SYN | TCP_ACK);
+    net_peer_wait(&peer, 1100 * MS_NS);
+    net_peer_forget(&peer);
+    syn.port = 6001;
+    net_peer_send(&peer, &syn);
+    net_peer_expect_none(&peer);
+    arp_put(RTE_ARP_OP_REPLY, 0x0a000002, 0x0a000001, 2);
+    for (unsigned i = 0; i < 80; i++) {
+        net_peer_forget(&peer);
+        net_peer_wait(&peer, SECOND_NS);
+    }
+    net_peer_close(&peer);
+}
+
 /* ---- ICMP and UDP ---- */
 
 static void ping(uint32_t bytes)
@@ -395,6 +428,7 @@ int main(void)
         cmocka_unit_test(who_does_not_answer_is_asked_each_second_and_cannot_be_reached),
         cmocka_unit_test(packets_that_wait_for_an_address_are_bounded),
         cmocka_unit_test(a_neighbour_that_has_aged_is_asked_again_and_used_meanwhile),
+        cmocka_unit_test(the_last_question_to_an_aged_neighbour_is_waited_for_too),
         cmocka_unit_test(an_echo_is_returned_whole),
         cmocka_unit_test(echoes_are_bounded_in_time),
         cmocka_unit_test(udp_is_told_that_nobody_listens),
