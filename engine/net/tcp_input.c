@@ -385,10 +385,11 @@ static bool syn_received_ack(struct tcp_conn *conn, const struct tcp_segment *se
     return true;
 }
 
-/* Payload after the session has gone: RFC 1122 §4.2.2.13 wants it known. */
+/* Payload after the session has gone: RFC 1122 §4.2.2.13 wants it known. An empty segment beyond what
+ * has come may have overtaken the FIN. */
 static bool nobody_reads(const struct tcp_conn *conn, const struct tcp_segment *segment)
 {
-    return conn->released && conn->fin_acked &&
+    return conn->released && conn->fin_acked && segment->payload_bytes > 0 &&
            seq_before(conn->rcv_nxt, segment->seq + segment->payload_bytes);
 }
 

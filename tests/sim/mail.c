@@ -127,6 +127,9 @@ static void boot(struct timer *timer, uint64_t now_ns)
         mail_client_start(&mail->clients[number]);
     } else {
         mail->void_since_ns = mail->relays[number].void_since_ns;
+        for (unsigned i = 0; i < 3 && now_ns < mail->until_ns && sim_chance(sim, 20); i++) {
+            sim_relay_start_in_vain(&mail->relays[number]);
+        }
         int status = sim_relay_start(&mail->relays[number]);
         if (status < 0) {
             sim_fail(sim, "host %u: the relay does not start: %d", power->index, status);

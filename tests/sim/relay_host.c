@@ -183,9 +183,9 @@ static int log_make(struct sim_relay *relay)
     return log_open(&relay->log, &settings);
 }
 
-int sim_relay_start(struct sim_relay *relay)
+/* What follows without waiting when the program is started. 0 or -errno. */
+static int relay_begin(struct sim_relay *relay)
 {
-    struct sim_host *host = relay->host;
     struct disk_fault_settings whole = relay->disk_settings;
     memset(whole.error_permyriad, 0,
            sizeof(whole.error_permyriad)); /* it starts, or an operator comes */
@@ -195,13 +195,20 @@ int sim_relay_start(struct sim_relay *relay)
     int status = log_make(relay);
     if (status == 0) {
         const struct relay_settings settings = {.conf = relay->conf,
-                                                .shard = &host->shard,
-                                                .bypass = host->network,
+                                                .shard = &relay->host->shard,
+                                                .bypass = relay->host->network,
                                                 .log = relay->log,
                                                 .fetch_memory = relay->fetch_memory,
                                                 .fetch_memory_bytes = FETCH_MEMORY_BYTES};
         status = relay_open(&relay->relay, &settings);
     }
+    return status;
+}
+
+int sim_relay_start(struct sim_relay *relay)
+{
+    struct sim_host *host = relay->host;
+    int status = relay_begin(relay);
     disk_fault_set(relay->fault, &relay->disk_settings);
     if (status < 0) {
         return status;
@@ -283,6 +290,32 @@ void sim_relay_crash(struct sim_relay *relay)
     }
     relay->crashed_ns = host->sim->world.now_ns;
     sim_host_unplug(host);
+}
+
+/* From some operation on the disk changes nothing more: nobody learns what would have come of it. It can
+ * be read, since a program that is gone reads nothing. */
+void sim_relay_start_in_vain(struct sim_relay *relay)
+{
+    struct sim *sim = relay->host->sim;
+    static const enum disk_fault_kind changes[] = {DISK_FAULT_WRITE, DISK_FAULT_PREPARE,
+                                                   DISK_FAULT_REMOVE};
+    for (unsigned i = 0; i < RTE_DIM(changes); i++) {
+        disk_fault_fail(relay->fault, changes[i], (uint32_t)sim_spread(sim, 0, 5), UINT32_MAX,
+                        -EIO);
+    }
+    int status = relay_begin(relay);
+    sim_say(sim, "host %u loses its power while it starts: %d", relay->host->index, status);
+    disk_fault_crash(relay->fault);
+    if (relay->relay != NULL) {
+        spool_cut_off(relay_spool(relay->relay));
+        relay_close(relay->relay);
+        relay->relay = NULL;
+    }
+    if (relay->log != NULL) {
+        log_drop(relay->log);
+        relay->log = NULL;
+    }
+    disk_fault_set(relay->fault, &relay->disk_settings);
 }
 
 void sim_relay_stop(struct sim_relay *relay)

@@ -44,6 +44,8 @@ void sim_relay_setup(struct sim_relay *relay, struct sim_host *host, enum sim_fa
 void sim_relay_teardown(struct sim_relay *relay);
 /* On a host that is open. 0, or what relay_open said. */
 int sim_relay_start(struct sim_relay *relay);
+/* Power is lost while it reads what its disk holds; to be started again. */
+void sim_relay_start_in_vain(struct sim_relay *relay);
 /* Power is lost, on the host too. */
 void sim_relay_crash(struct sim_relay *relay);
 /* It has been drained: everything is given back. */

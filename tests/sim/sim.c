@@ -168,6 +168,9 @@ void sim_host_touch(struct sim_host *host)
 void sim_host_check_quiet(struct sim_host *host)
 {
     sim_states_check_quiet(host);
+    if (host->shard.wheel != NULL && wheel_next_ns(host->shard.wheel) != WHEEL_NEVER) {
+        sim_fail(host->sim, "host %u: a timer is armed, though nothing is left to do", host->index);
+    }
 }
 
 static uint64_t host_next_ns(const struct sim *sim, struct sim_host *host)

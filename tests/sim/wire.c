@@ -20,7 +20,7 @@ struct sim_end {
     uint8_t scale;
     bool timestamps; /* in its SYN */
     uint32_t sent_end;
-    bool fin;
+    bool fin, reset; /* sent */
     uint32_t fin_seq;
     uint32_t edge; /* of the window that has reached it */
     bool has_edge;
@@ -33,6 +33,7 @@ struct sim_end {
     bool has_ts;
     uint8_t *bytes;  /* from iss + 1 on */
     uint32_t unseen; /* so many of them were perhaps never seen */
+    bool missed;     /* something that it has sent was not seen, perhaps its FIN */
     uint32_t bytes_size, bytes_room;
     uint32_t next; /* of the other's sequence: all before it has arrived */
     struct tcp_range arrived[ARRIVED_MAX];
@@ -213,6 +214,7 @@ static void unseen_allow(struct sim_wire *wire, struct sim_end *end, const struc
 {
     const struct sim_host *host = &wire->sim->hosts[end->host];
     if (stack_counters(host->network)->arp_unresolved_lost > 0) {
+        end->missed |= seq_before(end->sent_end, segment->seq);
         end->sent_end = seq_max(end->sent_end, segment->seq);
     }
 }
@@ -329,6 +331,14 @@ static bool is_ghost(struct sim_wire *wire, const struct sim_flow *flow, unsigne
            stack_counters(host->network)->tcp_syn_cookies_received > 0;
 }
 
+/* May the one who was asked have forgotten it? */
+static bool flow_may_be_over(const struct sim_flow *flow)
+{
+    const struct sim_end *opener = &flow->ends[0], *asked = &flow->ends[1];
+    return opener->reset || asked->reset || (opener->fin && asked->fin) || !flow->answered ||
+           flow->given_up;
+}
+
 uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *frame, uint32_t size)
 {
     struct segment segment;
@@ -352,7 +362,15 @@ uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *fram
     }
     struct sim_end *end = &flow->ends[side];
     if ((segment.flags & SEGMENT_RST) != 0) {
+        end->reset = true;
         return flow->generation;
+    }
+    if (side == 1 && (segment.flags & SEGMENT_SYN) != 0 && end->known && segment.seq != end->iss) {
+        /* A late copy of the SYN, when the connection is no more: another one, which its opener will
+         * reset. */
+        judge(wire, end, &segment, flow_may_be_over(flow));
+        flow->over = true;
+        return 0;
     }
     if ((segment.flags & SEGMENT_SYN) != 0) {
         syn_sent(flow, side, &segment, wire->sim->world.now_ns);
@@ -375,7 +393,8 @@ uint64_t sim_wire_sent(struct sim_wire *wire, unsigned host, const uint8_t *fram
     if ((segment.flags & SEGMENT_FIN) != 0) {
         uint32_t at = segment.seq + segment.payload_bytes;
         judge(wire, end, &segment, !end->fin || end->fin_seq == at);
-        judge(wire, end, &segment, at == end->sent_end || end->fin);
+        judge(wire, end, &segment,
+              at == end->sent_end || end->fin || (end->missed && at + 1 == end->sent_end));
         end->fin = true;
         end->fin_seq = at;
         end->sent_end = seq_max(end->sent_end, at + 1);

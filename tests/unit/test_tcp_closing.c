@@ -260,6 +260,28 @@ static void time_wait_is_not_ended_by_a_syn_that_nobody_listens_for(void **state
     net_peer_close(&peer);
 }
 
+static void an_acknowledgement_that_overtakes_the_fin_is_no_late_data(void **state)
+{
+    (void)state;
+    net_peer_open_plain(&peer);
+    struct net_segment ack = net_peer_next(&peer, TCP_ACK), fin = ack;
+    net_peer_let_go(&peer);
+    net_peer_round(&peer);
+    net_peer_expect(&peer, TCP_FIN | TCP_ACK);
+    fin.flags = TCP_FIN | TCP_ACK;
+    fin.ack = ++ack.ack;
+    ack.seq = fin.seq + 1;
+    net_peer_send(&peer, &ack);
+    struct net_segment answer;
+    while (net_peer_take(&peer, &answer)) {
+        assert_int_equal(answer.flags & TCP_RST, 0);
+    }
+    net_peer_send(&peer, &fin);
+    assert_int_equal(net_peer_expect(&peer, TCP_ACK).ack, fin.seq + 1);
+    assert_int_equal(peer.stack->tcp.time_waits.used, 1);
+    net_peer_close(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +299,7 @@ int main(void)
         cmocka_unit_test(time_wait_gives_way_to_a_newer_timestamp_only),
         cmocka_unit_test(without_timestamps_a_new_connection_has_higher_numbers_in_both_directions),
         cmocka_unit_test(time_wait_is_not_ended_by_a_syn_that_nobody_listens_for),
+        cmocka_unit_test(an_acknowledgement_that_overtakes_the_fin_is_no_late_data),
     };
     return cmocka_run_group_tests(tests, net_peer_set_up, net_peer_tear_down);
 }
