@@ -35,6 +35,8 @@ struct conf_gateway {
     struct endpoint via;
 };
 
+#define CONF_PORTS_MAX 8u
+
 struct conf_port {
     const char *name;                 /* as the EAL knows it */
     struct network_prefix *addresses; /* the host's address in its network */

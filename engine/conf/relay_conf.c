@@ -356,6 +356,26 @@ static void check_port(struct reader *reader, const struct conf_port *port, uint
     }
 }
 
+/* An address is reached by the port that has it, so two ports cannot. */
+static void check_addresses_differ(struct reader *reader, const struct relay_conf *conf,
+                                   uint32_t index, uint32_t other)
+{
+    const struct conf_port *ports = conf->dpdk.ports;
+    char key[64];
+    for (uint32_t a = 0; a < ports[index].addresses_count; a++) {
+        for (uint32_t b = 0; b < ports[other].addresses_count; b++) {
+            if (endpoint_same_address(&ports[index].addresses[a].address,
+                                      &ports[other].addresses[b].address)) {
+                snprintf(key, sizeof key, "dpdk.ports[%u].addresses[%u]", index, a);
+                reader_problem(
+                    reader, key,
+                    "the same as dpdk.ports[%u].addresses[%u], expected each address once", other,
+                    b);
+            }
+        }
+    }
+}
+
 static void check_ports(struct reader *reader, const struct relay_conf *conf)
 {
     char key[64];
@@ -363,9 +383,14 @@ static void check_ports(struct reader *reader, const struct relay_conf *conf)
         reader_problem(reader, "dpdk.ports",
                        "missing, expected at least one port where transport is dpdk");
     }
+    if (conf->dpdk.ports_count > CONF_PORTS_MAX) {
+        reader_problem(reader, "dpdk.ports", "%u of them, expected at most %u",
+                       conf->dpdk.ports_count, CONF_PORTS_MAX);
+    }
     for (uint32_t i = 0; i < conf->dpdk.ports_count; i++) {
         const struct conf_port *port = &conf->dpdk.ports[i];
         for (uint32_t j = 0; j < i; j++) {
+            check_addresses_differ(reader, conf, i, j);
             if (strcmp(port->name, conf->dpdk.ports[j].name) == 0) {
                 snprintf(key, sizeof key, "dpdk.ports[%u].name", i);
                 reader_problem(reader, key,

@@ -14,7 +14,7 @@
  *                                 of our own stack, a line each; "next" as above. Words narrow a list:
  *                                 state NAME, local ADDRESS, remote ADDRESS; trace: live
  *   net counters                  a line for each shard, then one with the sums
- *   net capture file PATH [count N] [seconds N] [snap BYTES] [between ADDRESS:PORT ADDRESS:PORT]
+ *   net capture file PATH [port NAME] [count N] [seconds N] [snap BYTES] [between ADDRESS:PORT ADDRESS:PORT]
  *                                 frames into a file that is made; answered when it is over, with
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *

@@ -60,6 +60,14 @@ static void print_detail(FILE *out, const json_t *line)
     fprintf(out, " recovery:%s\n", text_of(line, "recovery", "-"));
 }
 
+/* Said where the relay has several. */
+static void print_port(FILE *out, const json_t *line)
+{
+    if (json_object_get(line, "port") != NULL) {
+        fprintf(out, " port %s", text_of(line, "port", "-"));
+    }
+}
+
 void net_report_connection(struct net_report *report, const json_t *line)
 {
     FILE *out = report->out;
@@ -72,6 +80,7 @@ void net_report_connection(struct net_report *report, const json_t *line)
             text_of(line, "state", "-"), number_of(line, "receive_queue"),
             number_of(line, "send_queue"), text_of(line, "local", "-"),
             text_of(line, "remote", "*"), number_of(line, "shard"));
+    print_port(out, line);
     if (json_object_get(line, "timer") != NULL) {
         fprintf(out, " timer:(%s,%" PRIu64 "ms)", text_of(line, "timer", "-"),
                 number_of(line, "timer_ms"));
@@ -86,6 +95,7 @@ void net_report_neighbor(struct net_report *report, const json_t *line)
 {
     fprintf(report->out, "%s shard %" PRIu64, text_of(line, "address", "-"),
             number_of(line, "shard"));
+    print_port(report->out, line);
     if (json_object_get(line, "mac") != NULL) {
         fprintf(report->out, " lladdr %s used %" PRIu64 "s", text_of(line, "mac", "-"),
                 number_of(line, "confirmed_ms") / 1000);
@@ -102,6 +112,7 @@ void net_report_route(struct net_report *report, const json_t *line)
     if (json_object_get(line, "via") != NULL) {
         fprintf(report->out, " via %s", text_of(line, "via", "-"));
     }
+    print_port(report->out, line);
     fprintf(report->out, " proto %s src %s", text_of(line, "origin", "-"),
             text_of(line, "source", "-"));
     if (number_of(line, "expires_s") > 0) {
@@ -114,9 +125,10 @@ void net_report_trace(struct net_report *report, const json_t *line)
 {
     size_t index;
     json_t *event;
-    fprintf(report->out, "%s%s %s shard %" PRIu64 ", %s", report->titled ? "\n" : "",
-            text_of(line, "local", "-"), text_of(line, "remote", "-"), number_of(line, "shard"),
-            text_of(line, "reason", "-"));
+    fprintf(report->out, "%s%s %s shard %" PRIu64, report->titled ? "\n" : "",
+            text_of(line, "local", "-"), text_of(line, "remote", "-"), number_of(line, "shard"));
+    print_port(report->out, line);
+    fprintf(report->out, ", %s", text_of(line, "reason", "-"));
     report->titled = true;
     if (json_object_get(line, "error") != NULL) {
         fprintf(report->out, " (%s)", text_of(line, "error", "-"));

@@ -47,7 +47,8 @@ static const char usage[] =
     "                         what happened on connections that recovered or failed; live: on "
     "those\n"
     "                         that are there\n"
-    "  net capture -w FILE [--count N] [--seconds N] [--snap BYTES] [--connection A:p-B:p]\n"
+    "  net capture -w FILE [--port NAME] [--count N] [--seconds N] [--snap BYTES]\n"
+    "              [--connection A:p-B:p]\n"
     "                         frames into a new file (pcapng), 60 seconds unless said otherwise\n"
     "  config check           is the file of -c good?\n"
     "  -c FILE                the configuration of tubepostd, which names its socket\n"
@@ -61,7 +62,7 @@ struct tool {
     FILE *to, *from; /* the socket */
     long patience_s; /* more than an answer usually takes */
     /* net capture */
-    const char *file, *connection;
+    const char *file, *connection, *port;
     unsigned long count, seconds, snap;
 };
 
@@ -451,6 +452,12 @@ static int capture(struct tool *tool)
                                      bounds[i].word, bounds[i].number);
         }
     }
+    if (tool->port != NULL) {
+        if (strlen(tool->port) > REQUEST_MAX / 4 || strpbrk(tool->port, " \r\n") != NULL) {
+            return fail(EX_USAGE, "net capture: '%s' is no port's name", tool->port);
+        }
+        used += (size_t)snprintf(request + used, sizeof request - used, " port %s", tool->port);
+    }
     if (tool->connection != NULL) {
         const char *hyphen = strchr(tool->connection, '-');
         if (hyphen == NULL || strlen(tool->connection) > REQUEST_MAX / 2) {
@@ -534,6 +541,7 @@ int main(int argc, char **argv)
         {"seconds", required_argument, NULL, 'S'},
         {"snap", required_argument, NULL, 'B'},
         {"connection", required_argument, NULL, 'N'},
+        {"port", required_argument, NULL, 'P'},
         {NULL, 0, NULL, 0},
     };
     struct tool tool = {0};
@@ -548,6 +556,8 @@ int main(int argc, char **argv)
             tool.file = optarg;
         } else if (option == 'N') {
             tool.connection = optarg;
+        } else if (option == 'P') {
+            tool.port = optarg;
         } else if (!is_bound(&tool, option)) {
             fputs(usage, option == 'h' ? stdout : stderr);
             return option == 'h' ? EX_OK : EX_USAGE;

@@ -131,6 +131,9 @@ static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_s
     }
     const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
     bool to_us = memcmp(eth->dst_addr.addr_bytes, stack->port->facts.mac, 6) == 0;
+    if (to_us && siblings_took(stack, frame)) {
+        return false;
+    }
     if (to_us && eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
         return ipv4_input(stack, frame, segment);
     }

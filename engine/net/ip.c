@@ -43,6 +43,7 @@ bool ip_may_come_from(const struct stack *stack, const struct ip_address *addres
 {
     const struct route *route = routes_find(&stack->routes, address);
     return !ip_is_martian(address) && own_find_claimed(&stack->own, address) == OWN_NONE &&
+           !siblings_have(stack, address) &&
            (route == NULL || !is_network_or_broadcast(route, address));
 }
 

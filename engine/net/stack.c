@@ -30,14 +30,14 @@ static uint32_t window_default(const struct stack_limits *limits)
     return quarter < WINDOW_BYTES_MAX ? (uint32_t)quarter : WINDOW_BYTES_MAX;
 }
 
-static void limits_fill(struct stack_limits *limits, const struct rte_mempool *pool)
+static void limits_fill(struct stack_limits *limits, uint32_t buffers)
 {
     default_count(&limits->connection_max, 65536);
     default_count(&limits->half_open_max, 8192);
     default_count(&limits->time_wait_max, 65536);
     default_count(&limits->orphan_max, 4096);
     default_count(&limits->listener_max, 64);
-    default_count(&limits->held_mbuf_max, pool->size / 2);
+    default_count(&limits->held_mbuf_max, buffers / 2);
     default_count(&limits->receive_window_bytes, window_default(limits));
     default_count(&limits->keepalive_probes, 4);
     default_ns(&limits->user_timeout_ns, 300 * SECOND_NS);
@@ -73,7 +73,8 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     world_random(settings->world, &stack->flow_key, sizeof(stack->flow_key));
     stack->now_ns = world_now_ns(settings->world);
     stack->iova_is_address = rte_eal_iova_mode() == RTE_IOVA_VA;
-    limits_fill(&stack->limits, settings->pool);
+    stack->buffers = settings->pool->size / (settings->pool_share == 0 ? 1 : settings->pool_share);
+    limits_fill(&stack->limits, stack->buffers);
     if (stack->mtu < MTU_MIN || stack->vlan > VLAN_MAX ||
         stack->limits.port_first > stack->limits.port_last ||
         stack->limits.receive_window_bytes > (uint32_t)UINT16_MAX << 14) {
@@ -87,7 +88,7 @@ static int pools_open(struct stack *stack)
     static atomic_uint serial; /* mempools are named, and names are the process's */
     unsigned number = atomic_fetch_add(&serial, 1);
     char name[RTE_MEMPOOL_NAMESIZE];
-    uint32_t segments = stack->pool->size / 2;
+    uint32_t segments = stack->buffers / 2;
     segments = segments > SEGMENT_MBUFS_MIN ? segments : SEGMENT_MBUFS_MIN;
     snprintf(name, sizeof(name), "control%u", number);
     stack->control = memory_pool_open(name, CONTROL_MBUFS, STACK_CONTROL_BYTES);
@@ -269,6 +270,30 @@ void stack_neighbour_learn(struct network *network, const struct endpoint *addre
     if (ip_address_of_endpoint(&ip, address)) {
         neighbour_learn(stack, &ip, mac);
     }
+}
+
+void stack_siblings_set(struct network *network, struct network *const *stacks, unsigned count)
+{
+    stack_of(network)->siblings = (struct siblings){stacks, count};
+}
+
+bool stack_has_address(const struct network *network, const struct endpoint *address)
+{
+    struct ip_address ip;
+    return ip_address_of_endpoint(&ip, address) &&
+           own_find(&stack_of(network)->own, &ip) != OWN_NONE;
+}
+
+int stack_route_rank(const struct network *network, const struct endpoint *to)
+{
+    const struct stack *stack = stack_of(network);
+    struct ip_address ip;
+    struct ip_way way;
+    if (!ip_address_of_endpoint(&ip, to) || ip_route(stack, &ip, &way) < 0) {
+        return -ENETUNREACH;
+    }
+    const struct route *route = routes_find(&stack->routes, &ip);
+    return route->length * (ROUTE_ADVERTISED + 1) + ROUTE_ADVERTISED - route->origin;
 }
 
 const struct stack_counters *stack_counters(const struct network *network)

@@ -76,6 +76,7 @@ struct stack_settings {
     struct rte_mempool *pool; /* data: what write copies, and segments that carry it. The port may
                                   receive into the same pool. Control frames come from a pool of
                                   the stack's own */
+    uint16_t pool_share;        /* how many stacks share the pool; 0 counts as 1 */
     const struct network_prefix *addresses; /* ours, each with its network's length; copied */
     uint32_t address_count;                 /* 1..STACK_ADDRESSES_MAX */
     /* The next hops for all other networks, of either family; ENDPOINT_NONE: only our networks are
@@ -117,5 +118,14 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame);
 void stack_neighbour_wanted(struct network *network, const struct endpoint *address);
 void stack_neighbour_learn(struct network *network, const struct endpoint *address,
                            const uint8_t mac[6]);
+
+/* The stacks of all ports of a shard, itself among them, borrowed until the next call: what arrives
+ * for the address of one of them is its, and comes from nobody else. See networks. */
+void stack_siblings_set(struct network *network, struct network *const *stacks, unsigned count);
+/* Ours, though it may not yet be known to be nobody else's. */
+bool stack_has_address(const struct network *network, const struct endpoint *address);
+/* Of the route to it, to be compared with another stack's: the longest prefix, then the link itself,
+ * then what the operator says; -ENETUNREACH. */
+int stack_route_rank(const struct network *network, const struct endpoint *to);
 
 const struct stack_counters *stack_counters(const struct network *network);

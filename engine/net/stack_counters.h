@@ -13,6 +13,7 @@
     X(frames_in)                                                                                   \
     X(frames_out)                                                                                  \
     X(frames_not_ours)      /* another Ethernet address or ethertype */                            \
+    X(frames_for_siblings)  /* for an address of another port */                                   \
     X(frames_other_vlan)    /* a tag that is not ours, or none where ours is wanted */             \
     X(frames_out_lost)      /* the port's ring and ours were full */                               \
     X(frames_in_no_buffer)  /* no mbuf to copy it to */                                            \

@@ -7,6 +7,7 @@
  *   nd, mld   what IPv6 hosts, routers and switches tell each other
  *   own       our addresses
  *   route     networks and gateways
+ *   siblings  the stacks of other ports
  *   ip        the way out, for both families
  *   reassembly, ip_fragment     datagrams larger than a frame
  *   ipv4, ipv6     which packets are for us
@@ -21,6 +22,7 @@
 #include "engine/net/own.h"
 #include "engine/net/reassembly.h"
 #include "engine/net/route.h"
+#include "engine/net/siblings.h"
 #include "engine/net/stack.h"
 #include "engine/net/tcp.h"
 #include "engine/net/udp.h"
@@ -51,6 +53,7 @@ struct stack {
     struct wheel *wheel;
     struct logger *logger;
     struct rte_mempool *pool;     /* payload that is copied */
+    uint32_t buffers;             /* of the pool, that are for this stack */
     struct rte_mempool *control;  /* ARP, ICMP, segments without payload */
     struct rte_mempool *segments; /* headers and references of segments with payload */
     bool iova_is_address;
@@ -67,6 +70,7 @@ struct stack {
     struct nd_router router;
     struct mld mld;
     struct routes routes;
+    struct siblings siblings;
     struct siphash_key flow_key; /* of flow labels: RFC 6437 */
     struct neighbours neighbours;
     struct rss rss;

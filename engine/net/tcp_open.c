@@ -52,7 +52,7 @@ int tcp_setup(struct stack *stack)
     }
     tcp->listeners = calloc(limits->listener_max, sizeof(tcp->listeners[0]));
     /* References: a few for each connection, in the mean. */
-    tcp->pieces = tcp_pieces_open(stack->pool, limits->connection_max * 4);
+    tcp->pieces = tcp_pieces_open(stack->pool, limits->connection_max * 4, stack->buffers / 4);
     int status = tcp->listeners == NULL || tcp->pieces == NULL ? -ENOMEM : 0;
     status = status < 0
                  ? status

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <rte_memory.h>
 
-struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max)
+struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max, uint32_t chunk_max)
 {
     struct tcp_pieces *pieces = calloc(1, sizeof(*pieces));
     if (pieces == NULL || slab_open(&pieces->slab, sizeof(struct tcp_piece), max) < 0) {
@@ -11,7 +11,7 @@ struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max)
         return NULL;
     }
     pieces->chunks = chunks;
-    pieces->chunk_max = chunks->size / 4;
+    pieces->chunk_max = chunk_max;
     return pieces;
 }
 

@@ -49,7 +49,8 @@ struct tcp_send_queue {
     uint32_t cursor_offset;   /* of the cursor piece's first byte, counted from the head's first */
 };
 
-struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max);
+/* Of at most `max` references and `chunk_max` chunks. */
+struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max, uint32_t chunk_max);
 void tcp_pieces_close(struct tcp_pieces *pieces);
 
 /* All or nothing. 0, -ENOMEM, or -EAGAIN: too many pieces. */

@@ -443,7 +443,7 @@ static bool hand_over(struct stack *stack, struct rte_mbuf *frame)
 static void keep(struct udp_socket *self, struct rte_mbuf *frame)
 {
     struct stack *stack = self->stack;
-    uint32_t all = stack->pool->size / 8;
+    uint32_t all = stack->buffers / 8;
     all = all < UDP_WAITING_ALL_MAX ? all : UDP_WAITING_ALL_MAX;
     if (self->count == UDP_WAITING_MAX || stack->udp.waiting_count + frame->nb_segs > all) {
         stack->counters.udp_receive_buffer_errors++;

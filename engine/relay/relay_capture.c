@@ -28,6 +28,7 @@ struct relay_capture {
     struct capture_settings wanted;
     char path[PATH_MAX];
     uint32_t seconds;
+    unsigned port;
     struct capture *capture; /* the thread's until it has ended */
     pthread_t thread;
     atomic_bool hurried; /* the operator has gone */
@@ -46,15 +47,22 @@ static void begin_arrived(struct shard_message *message, struct shard *shard)
 {
     struct of_shard *of_shard = list_entry(message, struct of_shard, begin);
     (void)shard;
-    capture_begin(of_shard->capture->capture, worker_bypass(of_shard->worker));
-    atomic_fetch_add(&of_shard->capture->began, 1);
+    struct relay_capture *self = of_shard->capture;
+    struct network *stack = worker_stack(of_shard->worker, self->port);
+    if (stack != NULL) {
+        capture_begin(self->capture, stack);
+    }
+    atomic_fetch_add(&self->began, 1);
 }
 
 static void end_arrived(struct shard_message *message, struct shard *shard)
 {
     struct of_shard *of_shard = list_entry(message, struct of_shard, end);
     (void)shard;
-    capture_end(worker_bypass(of_shard->worker));
+    struct network *stack = worker_stack(of_shard->worker, of_shard->capture->port);
+    if (stack != NULL) {
+        capture_end(stack);
+    }
     atomic_fetch_add(&of_shard->capture->ended, 1);
 }
 
@@ -212,6 +220,18 @@ static int ends_read(struct relay_capture *self, const struct slice *words)
     return status;
 }
 
+static int port_read(struct relay_capture *self, struct slice name)
+{
+    const struct worker *worker = self->settings.workers[0];
+    for (unsigned i = 0; i < worker_port_count(worker); i++) {
+        if (slice_equal(name, slice_text(worker_port_name(worker, i)))) {
+            self->port = i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 static int words_read(struct relay_capture *self)
 {
     const struct control_request *request = self->settings.request;
@@ -228,6 +248,8 @@ static int words_read(struct relay_capture *self)
             status = ends_read(self, word + 1);
         } else if (slice_equal(*word, slice_text("file"))) {
             status = path_read(self, word[1]);
+        } else if (slice_equal(*word, slice_text("port"))) {
+            status = port_read(self, word[1]);
         } else if (slice_equal(*word, slice_text("count"))) {
             status = number_of(word[1], 1, UINT32_MAX, &self->wanted.count_max);
         } else if (slice_equal(*word, slice_text("seconds"))) {
@@ -247,7 +269,8 @@ static int words_read(struct relay_capture *self)
 static int device_find(struct relay_capture *self)
 {
     uint16_t mtu = 1500;
-    int status = rte_eth_dev_get_port_by_name(self->settings.port_name, &self->wanted.device);
+    int status = rte_eth_dev_get_port_by_name(
+        worker_port_name(self->settings.workers[0], self->port), &self->wanted.device);
     if (status == 0 && rte_eth_dev_get_mtu(self->wanted.device, &mtu) == 0 &&
         self->wanted.snap_bytes == 0) {
         self->wanted.snap_bytes = mtu + FRAME_OVERHEAD;

@@ -18,7 +18,6 @@ struct relay_capture;
 struct relay_capture_settings {
     struct worker **workers; /* borrowed */
     unsigned worker_count;
-    const char *port_name;           /* as the EAL knows it */
     struct control_request *request; /* finished when it is over */
     void (*over)(void *owner);       /* on shard 0; the capture is gone afterwards */
     void *owner;

@@ -396,7 +396,8 @@ static void finish_net(struct question *question)
     {
         control_line(question->request, json_incref(line));
     }
-    if (net_question_next(&question->net, settings->worker_count, next)) {
+    if (net_question_next(&question->net, settings->worker_count,
+                          worker_port_count(settings->workers[0]), next)) {
         control_finish_with(question->request, "next", json_string(next));
     } else {
         control_finish(question->request);
@@ -488,11 +489,12 @@ static const char *question_read(struct question *question, const char **text)
     const struct relay_control_settings *settings = &question->control->settings;
     if (request->verb >= CONTROL_NET_CONNECTIONS) {
         *text = "the relay has no stack of its own: its transport is kernel, so ask ss and nstat";
-        if (worker_bypass(settings->workers[0]) == NULL) {
+        if (worker_port_count(settings->workers[0]) == 0) {
             return "unavailable";
         }
         *text = "expected state NAME, local ADDRESS, remote ADDRESS or live";
-        return net_question_read(&question->net, request, settings->worker_count) < 0
+        return net_question_read(&question->net, request, settings->worker_count,
+                                 worker_port_count(settings->workers[0])) < 0
                    ? "bad-request"
                    : NULL;
     }
@@ -517,11 +519,10 @@ static void ask_capture(struct relay_control *control, struct control_request *r
 {
     const struct relay_capture_settings settings = {.workers = control->settings.workers,
                                                     .worker_count = control->settings.worker_count,
-                                                    .port_name = control->settings.port_name,
                                                     .request = request,
                                                     .over = capture_over,
                                                     .owner = control};
-    if (worker_bypass(control->settings.workers[0]) == NULL) {
+    if (worker_port_count(control->settings.workers[0]) == 0) {
         control_finish_error(request, "unavailable",
                              "the relay has no stack of its own: its transport is kernel");
         return;
@@ -533,7 +534,7 @@ static void ask_capture(struct relay_control *control, struct control_request *r
     int status = relay_capture_start(&control->capture, &settings);
     if (status == -EINVAL) {
         control_finish_error(request, "bad-request",
-                             "expected file PATH [count N] [seconds N] [snap BYTES] "
+                             "expected file PATH [port NAME] [count N] [seconds N] [snap BYTES] "
                              "[between ADDRESS:PORT ADDRESS:PORT]");
     } else if (status < 0) {
         control_finish_error(request, "failed", strerror(-status));

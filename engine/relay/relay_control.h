@@ -14,7 +14,6 @@ struct relay_control_settings {
     struct worker **workers; /* all of the process, in the order of their shards; borrowed */
     unsigned worker_count;
     const char *hostname;    /* borrowed */
-    const char *port_name;   /* of the stack's port, as the EAL knows it; borrowed */
     struct network *network; /* of shard 0 */
     struct endpoint at;
     uint32_t unix_mode;

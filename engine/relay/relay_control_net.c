@@ -26,23 +26,28 @@ static int parse_number(struct slice text, uint64_t max, uint64_t *number)
     return text.size == 0 ? -EINVAL : 0;
 }
 
-static int parse_cursor(struct net_question *question, struct slice cursor, unsigned shard_count)
+static int parse_cursor(struct net_question *question, struct slice cursor, unsigned shard_count,
+                        unsigned port_count)
 {
+    const uint64_t max[] = {shard_count - 1, port_count - 1, UINT32_MAX};
+    uint64_t numbers[3] = {0};
     if (cursor.size == 0) {
         return 0;
     }
-    const uint8_t *point = memchr(cursor.bytes, '.', cursor.size);
-    uint64_t shard = 0, position = 0;
-    if (point == NULL) {
-        return -EINVAL;
+    for (unsigned i = 0; i < 3; i++) {
+        const uint8_t *point = i < 2 ? memchr(cursor.bytes, '.', cursor.size) : NULL;
+        if (i < 2 && point == NULL) {
+            return -EINVAL;
+        }
+        size_t size = point == NULL ? cursor.size : (size_t)(point - cursor.bytes);
+        if (parse_number(slice_first(cursor, size), max[i], &numbers[i]) < 0) {
+            return -EINVAL;
+        }
+        cursor = slice_from(cursor, size + 1);
     }
-    size_t before = (size_t)(point - cursor.bytes);
-    if (parse_number(slice_of(cursor.bytes, before), shard_count - 1, &shard) < 0 ||
-        parse_number(slice_of(point + 1, cursor.size - before - 1), UINT32_MAX, &position) < 0) {
-        return -EINVAL;
-    }
-    question->shard = (unsigned)shard;
-    question->position = (uint32_t)position;
+    question->shard = (unsigned)numbers[0];
+    question->port = (unsigned)numbers[1];
+    question->position = (uint32_t)numbers[2];
     return 0;
 }
 
@@ -108,28 +113,33 @@ static int parse_words(struct net_question *question, const struct control_reque
 }
 
 int net_question_read(struct net_question *question, const struct control_request *request,
-                      unsigned shard_count)
+                      unsigned shard_count, unsigned port_count)
 {
     *question = (struct net_question){
         .verb = request->verb,
         .limit = request->limit < NET_PAGE_MAX ? request->limit : NET_PAGE_MAX,
     };
-    int status = parse_cursor(question, request->cursor, shard_count);
+    int status = parse_cursor(question, request->cursor, shard_count, port_count);
     return status < 0 ? status : parse_words(question, request);
 }
 
 bool net_question_next(const struct net_question *question, unsigned shard_count,
-                       char cursor[NET_CURSOR_MAX])
+                       unsigned port_count, char cursor[NET_CURSOR_MAX])
 {
     if (question->position != STACK_FACTS_END) {
-        snprintf(cursor, NET_CURSOR_MAX, "%u.%u", question->shard, question->position);
+        snprintf(cursor, NET_CURSOR_MAX, "%u.%u.%u", question->shard, question->port,
+                 question->position);
+        return true;
+    }
+    if (question->port + 1 < port_count) {
+        snprintf(cursor, NET_CURSOR_MAX, "%u.%u.0", question->shard, question->port + 1);
         return true;
     }
     /* Every shard knows the same routes. */
     if (question->verb == CONTROL_NET_ROUTES || question->shard + 1 == shard_count) {
         return false;
     }
-    snprintf(cursor, NET_CURSOR_MAX, "%u.0", question->shard + 1);
+    snprintf(cursor, NET_CURSOR_MAX, "%u.0.0", question->shard + 1);
     return true;
 }
 
@@ -292,7 +302,7 @@ static json_t *trace_json(const struct trace_kept *copy, const struct net_questi
 static void list_traces(struct net_question *question, struct worker *worker, json_t *lines)
 {
     struct trace_kept copy;
-    struct network *network = worker_bypass(worker);
+    struct network *network = worker_stack(worker, question->port);
     bool found = question->live
                      ? stack_trace_live(network, &question->filter, &question->position, &copy)
                      : stack_trace_kept(network, &question->filter, &question->position, &copy);
@@ -301,10 +311,25 @@ static void list_traces(struct net_question *question, struct worker *worker, js
     }
 }
 
+/* Where there is a choice. */
+static void name_port(json_t *lines, const char *name)
+{
+    size_t index;
+    json_t *line;
+    json_array_foreach(lines, index, line)
+    {
+        json_object_set_new(line, "port", json_string(name));
+    }
+}
+
 json_t *net_question_answer(struct net_question *question, struct worker *worker)
 {
     json_t *lines = json_array();
-    struct network *network = worker_bypass(worker);
+    struct network *network = worker_stack(worker, question->port);
+    if (network == NULL) { /* the shard has ended */
+        question->position = STACK_FACTS_END;
+        return lines;
+    }
     switch (question->verb) {
     case CONTROL_NET_CONNECTIONS:
         list_connections(question, network, lines);
@@ -327,19 +352,26 @@ json_t *net_question_answer(struct net_question *question, struct worker *worker
     case CONTROL_STATUS:
         break;
     }
+    if (worker_port_count(worker) > 1) {
+        name_port(lines, worker_port_name(worker, question->port));
+    }
     return lines;
 }
 
 json_t *net_counters_answer(struct worker *worker)
 {
-    const struct stack_counters *stack = stack_counters(worker_bypass(worker));
     const struct shard *shard = worker_shard(worker);
     json_t *counters = json_object(), *of_shard = json_object();
     static const char *const names[] = STACK_COUNTER_NAMES;
     char name[COUNTER_NAME_MAX];
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint64_t sum = 0;
+        for (unsigned port = 0; port < worker_port_count(worker); port++) {
+            const struct network *stack = worker_stack(worker, port);
+            sum += stack == NULL ? 0 : stack_counter_at(stack_counters(stack), i);
+        }
         counter_name(names[i], name);
-        set_number(counters, name, stack_counter_at(stack, i));
+        set_number(counters, name, sum);
     }
     set_number(of_shard, "shard", shard->settings.index);
     set_number(of_shard, "rounds", shard->counters.rounds);

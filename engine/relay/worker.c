@@ -1,6 +1,7 @@
 #include "engine/relay/worker.h"
 #include "engine/disk/disk.h"
 #include "engine/net/capture.h"
+#include "engine/net/networks.h"
 #include "engine/net/stack.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
@@ -20,7 +21,11 @@ struct worker {
     struct worker_settings settings;
     struct shard shard;
     struct network *kernel;
-    struct network *bypass;
+    struct network *stacks[CONF_PORTS_MAX]; /* one for each port */
+    struct network *bypass;                 /* all of them, which it closes; NULL: there are none */
+    struct worker_port ports[CONF_PORTS_MAX];
+    char port_names[CONF_PORTS_MAX][64]; /* outlive the configuration */
+    unsigned port_count;
     struct disk *disk;
     void *log_memory;
     size_t log_memory_bytes;
@@ -29,7 +34,6 @@ struct worker {
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
-    char port_name[64]; /* the same */
     bool draining;
     bool serving; /* relay_round may be called */
     struct shard_message drain_message;
@@ -82,14 +86,22 @@ static int queue_arm(void *self)
     return worker->disk->ops->arm(worker->disk);
 }
 
+static bool is_captured(const struct worker *worker)
+{
+    bool captured = false;
+    for (unsigned i = 0; worker->bypass != NULL && i < worker->port_count; i++) {
+        captured = captured || capture_is_on(worker->stacks[i]);
+    }
+    return captured;
+}
+
 /* The last part of a drain: everything is answered, the log is on the disk, the replies are out. */
 static unsigned drain_poll(void *self, uint64_t now_ns)
 {
     struct worker *worker = self;
     (void)now_ns;
     if (worker->draining && relay_drained(worker->relay) && log_is_quiet(worker->log) &&
-        (worker->bypass == NULL || !capture_is_on(worker->bypass)) &&
-        (worker->control == NULL || relay_control_quiet(worker->control))) {
+        !is_captured(worker) && (worker->control == NULL || relay_control_quiet(worker->control))) {
         shard_stop(&worker->shard);
     }
     return 0;
@@ -97,9 +109,19 @@ static unsigned drain_poll(void *self, uint64_t now_ns)
 
 /* ---- Opening ---- */
 
-struct network *worker_bypass(struct worker *worker)
+struct network *worker_stack(struct worker *worker, unsigned port)
 {
-    return worker->bypass;
+    return worker->bypass != NULL && port < worker->port_count ? worker->stacks[port] : NULL;
+}
+
+unsigned worker_port_count(const struct worker *worker)
+{
+    return worker->port_count;
+}
+
+const char *worker_port_name(const struct worker *worker, unsigned port)
+{
+    return worker->port_names[port];
 }
 
 struct worker *worker_first(struct worker *worker)
@@ -210,26 +232,26 @@ static enum stack_routers routers_of(const struct conf_port *port)
     return STACK_ROUTERS_IGNORED;
 }
 
-static int bypass_open(struct worker *worker)
+static int stack_of_port_open(struct worker *worker, unsigned index)
 {
     struct shard *shard = &worker->shard;
     const struct relay_conf *conf = worker->settings.conf;
-    if (worker->settings.ports == NULL) {
-        return 0;
-    }
-    const struct conf_port *port = &conf->dpdk.ports[0];
+    const struct conf_port *port = &conf->dpdk.ports[index];
     struct stack_route routes[PORT_ROUTES_MAX];
     for (uint32_t i = 0; i < port->routes_count && i < PORT_ROUTES_MAX; i++) {
         routes[i] = (struct stack_route){port->routes[i].to, port->routes[i].via};
     }
+    worker->ports[index] = (struct worker_port){worker, index};
+    snprintf(worker->port_names[index], sizeof(worker->port_names[index]), "%s", port->name);
     const struct stack_settings settings = {
-        .port = worker->settings.ports[0],
+        .port = worker->settings.ports[index],
         .queue = (uint16_t)worker->settings.index,
         .shard_count = (uint16_t)conf->shards,
         .world = shard->world,
         .wheel = shard->wheel,
         .logger = shard->logger,
         .pool = worker->settings.pool,
+        .pool_share = (uint16_t)conf->dpdk.ports_count,
         .addresses = port->addresses,
         .address_count = port->addresses_count,
         .gateway = port->gateway,
@@ -245,12 +267,34 @@ static int bypass_open(struct worker *worker)
         .hand_over = conf->shards > 1 ? worker_net_hand_over : NULL,
         .ask_neighbour = worker->settings.index > 0 ? worker_net_ask_neighbour : NULL,
         .share_neighbour = conf->shards > 1 ? worker_net_share_neighbour : NULL,
-        .owner = worker,
+        .owner = &worker->ports[index],
     };
-    int status = stack_open(&worker->bypass, &settings);
+    int status = stack_open(&worker->stacks[index], &settings);
     if (status < 0) {
         logger_line(shard->logger, LOGGER_ERROR, "the stack on port %s cannot be opened: %s",
                     port->name, strerror(-status));
+    }
+    return status;
+}
+
+static int bypass_open(struct worker *worker)
+{
+    unsigned wanted = worker->settings.ports == NULL ? 0 : worker->settings.conf->dpdk.ports_count,
+             opened = 0;
+    int status = 0;
+    while (opened < wanted && (status = stack_of_port_open(worker, opened)) == 0) {
+        opened++;
+    }
+    if (status == 0 && wanted > 0) {
+        status = networks_open(&worker->bypass, worker->stacks, wanted);
+    }
+    if (status == 0) {
+        worker->port_count = wanted;
+        return 0;
+    }
+    while (opened > 0) {
+        opened--;
+        worker->stacks[opened]->ops->close(worker->stacks[opened]);
     }
     return status;
 }
@@ -357,11 +401,12 @@ static int queue_open(struct worker *worker)
 static void parts_add(struct worker *worker)
 {
     struct shard *shard = &worker->shard;
-    struct network *networks[] = {worker->bypass, worker->kernel};
-    for (size_t i = 0; i < 2; i++) {
-        if (networks[i] != NULL) {
-            shard_add(shard, &(struct shard_part){.name = networks[i]->transport,
-                                                  .self = networks[i],
+    /* Each stack by itself, so that the shard sleeps on all ports' descriptors. */
+    for (unsigned i = 0; i <= worker->port_count; i++) {
+        struct network *network = i < worker->port_count ? worker->stacks[i] : worker->kernel;
+        if (network != NULL) {
+            shard_add(shard, &(struct shard_part){.name = network->transport,
+                                                  .self = network,
                                                   .poll = network_poll,
                                                   .flush = network_flush,
                                                   .arm = network_arm});
@@ -387,14 +432,11 @@ static int control_start(struct worker *worker)
         .workers = worker->settings.all,
         .worker_count = conf->shards,
         .hostname = worker->hostname,
-        .port_name = worker->port_name,
         .network = worker->kernel,
         .unix_mode = conf->control.unix_mode,
         .at = {.family = ENDPOINT_UNIX},
     };
     snprintf(worker->hostname, sizeof(worker->hostname), "%s", conf->hostname);
-    snprintf(worker->port_name, sizeof(worker->port_name), "%s",
-             conf->dpdk.ports_count > 0 ? conf->dpdk.ports[0].name : "");
     snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);
     int status = relay_control_open(&worker->control, &settings);
     if (status < 0) { /* mail goes on without the operator's tool */
@@ -472,8 +514,8 @@ static void drain_arrived(struct shard_message *message, struct shard *shard)
 {
     struct worker *worker = list_entry(message, struct worker, drain_message);
     worker->draining = true;
-    if (worker->bypass != NULL) {
-        capture_hurry(worker->bypass);
+    for (unsigned i = 0; worker->bypass != NULL && i < worker->port_count; i++) {
+        capture_hurry(worker->stacks[i]);
     }
     relay_drain(worker->relay, shard->now_ns + worker->settings.conf->shutdown.grace);
 }

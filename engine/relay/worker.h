@@ -33,8 +33,11 @@ void worker_close(struct worker *worker); /* after its thread has ended */
 struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
-struct network *worker_bypass(struct worker *worker); /* our own stack, or NULL */
-struct worker *worker_first(struct worker *worker);   /* of shard 0 */
+/* Our own stack on one port; NULL: the transport is the kernel's, or it is not there (any more). */
+struct network *worker_stack(struct worker *worker, unsigned port);
+unsigned worker_port_count(const struct worker *worker); /* 0: the transport is the kernel's */
+const char *worker_port_name(const struct worker *worker, unsigned port);
+struct worker *worker_first(struct worker *worker); /* of shard 0 */
 struct worker *
 worker_next(struct worker *worker); /* of the next shard; after the last comes the first */
 

@@ -7,6 +7,7 @@ struct wandering_frame {
     struct shard_message message;
     struct worker *origin;
     struct worker *at; /* the worker whose shard has it */
+    unsigned port;
     struct rte_mbuf *frame;
 };
 
@@ -20,11 +21,12 @@ static void frame_arrived(struct shard_message *message, struct shard *shard)
 {
     struct wandering_frame *wandering = list_entry(message, struct wandering_frame, message);
     struct worker *here = wandering->at;
+    struct network *stack = worker_stack(here, wandering->port);
     (void)shard;
     if (here == wandering->origin) {
-        stack_frame_refuse(worker_bypass(here), wandering->frame);
+        stack_frame_refuse(stack, wandering->frame);
         free(wandering);
-    } else if (stack_frame_take(worker_bypass(here), wandering->frame)) {
+    } else if (stack_frame_take(stack, wandering->frame)) {
         free(wandering);
     } else if (frame_send(wandering, here) < 0) {
         rte_pktmbuf_free(wandering->frame); /* the peer sends it again */
@@ -34,13 +36,14 @@ static void frame_arrived(struct shard_message *message, struct shard *shard)
 
 int worker_net_hand_over(void *owner, struct rte_mbuf *frame)
 {
-    struct worker *worker = owner;
+    struct worker_port *port = owner;
+    struct worker *worker = port->worker;
     struct wandering_frame *wandering = malloc(sizeof(*wandering));
     if (wandering == NULL) {
         return -ENOMEM;
     }
-    *wandering =
-        (struct wandering_frame){.message = {frame_arrived}, .origin = worker, .frame = frame};
+    *wandering = (struct wandering_frame){
+        .message = {frame_arrived}, .origin = worker, .port = port->index, .frame = frame};
     int status = frame_send(wandering, worker);
     if (status < 0) {
         free(wandering);
@@ -51,6 +54,7 @@ int worker_net_hand_over(void *owner, struct rte_mbuf *frame)
 struct neighbour_question {
     struct shard_message message;
     struct worker *to;
+    unsigned port;
     struct endpoint address;
 };
 
@@ -58,8 +62,9 @@ static void question_arrived(struct shard_message *message, struct shard *shard)
 {
     struct neighbour_question *question = list_entry(message, struct neighbour_question, message);
     (void)shard;
-    if (worker_bypass(question->to) != NULL) {
-        stack_neighbour_wanted(worker_bypass(question->to), &question->address);
+    struct network *stack = worker_stack(question->to, question->port);
+    if (stack != NULL) {
+        stack_neighbour_wanted(stack, &question->address);
     }
     free(question);
 }
@@ -67,13 +72,16 @@ static void question_arrived(struct shard_message *message, struct shard *shard)
 /* The first shard's: what has no hash arrives at the first queue. */
 int worker_net_ask_neighbour(void *owner, const struct endpoint *address)
 {
-    struct worker *worker = owner;
+    struct worker_port *port = owner;
+    struct worker *worker = port->worker;
     struct neighbour_question *question = malloc(sizeof(*question));
     if (question == NULL) {
         return -ENOMEM;
     }
-    *question = (struct neighbour_question){
-        .message = {question_arrived}, .to = worker_first(worker), .address = *address};
+    *question = (struct neighbour_question){.message = {question_arrived},
+                                            .to = worker_first(worker),
+                                            .port = port->index,
+                                            .address = *address};
     int status = shard_send(worker_shard(worker), worker_shard(question->to), &question->message);
     if (status < 0) {
         free(question);
@@ -84,6 +92,7 @@ int worker_net_ask_neighbour(void *owner, const struct endpoint *address)
 struct neighbour_news {
     struct shard_message message;
     struct worker *to;
+    unsigned port;
     struct endpoint address;
     uint8_t mac[6];
 };
@@ -92,22 +101,24 @@ static void neighbour_arrived(struct shard_message *message, struct shard *shard
 {
     struct neighbour_news *news = list_entry(message, struct neighbour_news, message);
     (void)shard;
-    if (worker_bypass(news->to) != NULL) {
-        stack_neighbour_learn(worker_bypass(news->to), &news->address, news->mac);
+    struct network *stack = worker_stack(news->to, news->port);
+    if (stack != NULL) {
+        stack_neighbour_learn(stack, &news->address, news->mac);
     }
     free(news);
 }
 
 void worker_net_share_neighbour(void *owner, const struct endpoint *address, const uint8_t mac[6])
 {
-    struct worker *worker = owner;
+    struct worker_port *port = owner;
+    struct worker *worker = port->worker;
     for (struct worker *to = worker_next(worker); to != worker; to = worker_next(to)) {
         struct neighbour_news *news = malloc(sizeof(*news));
         if (news == NULL) {
             return; /* the others ask for themselves */
         }
-        *news =
-            (struct neighbour_news){.message = {neighbour_arrived}, .to = to, .address = *address};
+        *news = (struct neighbour_news){
+            .message = {neighbour_arrived}, .to = to, .port = port->index, .address = *address};
         memcpy(news->mac, mac, sizeof(news->mac));
         if (shard_send(worker_shard(worker), worker_shard(to), &news->message) < 0) {
             free(news);

@@ -11,7 +11,13 @@
 
 struct worker;
 
-/* For struct stack_settings; owner is the worker. */
+/* The owner of a stack: on every shard the one of the same port. */
+struct worker_port {
+    struct worker *worker;
+    unsigned index; /* of the port */
+};
+
+/* For struct stack_settings; owner is a struct worker_port. */
 int worker_net_hand_over(void *owner, struct rte_mbuf *frame);
 int worker_net_ask_neighbour(void *owner, const struct endpoint *address);
 void worker_net_share_neighbour(void *owner, const struct endpoint *address, const uint8_t mac[6]);

@@ -137,8 +137,17 @@ static const struct bad bads[] = {
     /* what no single value shows */
     {"transport: dpdk\nlisten: []",
      "1:1: dpdk.ports: missing, expected at least one port where transport is dpdk"},
-    {"dpdk:\n  ports:\n    - " PORT "\n    - " PORT,
+    {"dpdk:\n  ports:\n    - " PORT "\n    - {name: p0, addresses: [192.0.2.9/24]}",
      "4:8: dpdk.ports[1].name: the same as dpdk.ports[0].name, expected each port once"},
+    {"dpdk:\n  ports:\n    - " PORT "\n    - {name: p1, addresses: [10.0.0.1/8, 192.0.2.1/30]}",
+     "4:42: dpdk.ports[1].addresses[1]: the same as dpdk.ports[0].addresses[0], expected each "
+     "address once"},
+    {"dpdk: {ports: [{name: a, addresses: [10.0.0.1/8]}, {name: b, addresses: [10.0.0.2/8]},\n"
+     " {name: c, addresses: [10.0.0.3/8]}, {name: d, addresses: [10.0.0.4/8]},\n"
+     " {name: e, addresses: [10.0.0.5/8]}, {name: f, addresses: [10.0.0.6/8]},\n"
+     " {name: g, addresses: [10.0.0.7/8]}, {name: h, addresses: [10.0.0.8/8]},\n"
+     " {name: i, addresses: [10.0.0.9/8]}]}",
+     "1:8: dpdk.ports: 9 of them, expected at most 8"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], gateway: 192.0.3.1}]}",
      "1:54: dpdk.ports[0].gateway: in none of the port's networks, expected a neighbour"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], gateway: 192.0.2.1}]}",
