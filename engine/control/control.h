@@ -36,7 +36,7 @@
 
 #define CONTROL_LIMIT_MAX 1000 /* messages of one page */
 #define CONTROL_LIMIT_DEFAULT 200
-#define CONTROL_WORDS_MAX 12  /* of a request's end that the answerer reads */
+#define CONTROL_WORDS_MAX 16  /* of a request's end that the answerer reads */
 #define CONTROL_LINE_MAX 1024 /* of a request; longer: an error, then closed */
 #define CONTROL_CONNECTIONS_MAX                                                                    \
     16 /* one more: the one that is idle longest is closed, or the new one */

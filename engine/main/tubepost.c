@@ -236,7 +236,7 @@ static int ask_pages(struct tool *tool, const char *what, const char *words,
                      void (*line)(void *owner, const json_t *line), void *owner)
 {
     char request[REQUEST_MAX];
-    snprintf(request, sizeof request, "%s %d%s%s", what, PAGE, words[0] != '\0' ? " 0.0" : "",
+    snprintf(request, sizeof request, "%s %d%s%s", what, PAGE, words[0] != '\0' ? " 0.0.0" : "",
              words);
     for (bool more = true; more;) {
         json_t *last = NULL;

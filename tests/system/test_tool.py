@@ -91,8 +91,8 @@ class Tool(unittest.TestCase):
     def test_a_list_of_the_stack_is_narrowed_and_followed_through_the_shards(self):
         first = {"state": "LISTEN", "local": "192.0.2.1:25", "shard": 0}
         second = dict(first, shard=1)
-        result = self.ask(["net", "connections", "local", ":25"], [first, {"end": "ok", "next": "1.0"}], [second, {"end": "ok"}])
-        self.assertEqual(self.requests, ["net connections 500 0.0 local :25", "net connections 500 1.0 local :25"])
+        result = self.ask(["net", "connections", "local", ":25"], [first, {"end": "ok", "next": "1.0.0"}], [second, {"end": "ok"}])
+        self.assertEqual(self.requests, ["net connections 500 0.0.0 local :25", "net connections 500 1.0.0 local :25"])
         self.assertEqual([line.split() for line in result.stdout.splitlines()[1:]],
                          [["LISTEN", "0", "0", "192.0.2.1:25", "*", "0"], ["LISTEN", "0", "0", "192.0.2.1:25", "*", "1"]])
 
