@@ -91,6 +91,7 @@ struct finding {
     uint64_t candidate;
     uint32_t votes;
     uint32_t head_sequence;
+    int failed; /* of the reads; 0: none did */
 };
 
 static int segment_open(struct finding *finding, uint32_t number, uint8_t *memory)
@@ -110,9 +111,11 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
     *segment = (struct log_folder_segment){.number = number, .file = file, .empty = true};
     segment->bytes = bytes > SEGMENT_BYTES_MAX ? SEGMENT_BYTES_MAX : (uint32_t)bytes;
     struct segment_header header;
-    if (segment->bytes < SEGMENT_HEADER_BYTES ||
-        read_blocking(folder->disk, file, memory, SEGMENT_HEADER_BYTES, 0) < 0 ||
-        !header_read(memory, &header)) {
+    int result = segment->bytes < SEGMENT_HEADER_BYTES
+                     ? 0
+                     : read_blocking(folder->disk, file, memory, SEGMENT_HEADER_BYTES, 0);
+    finding->failed = result < 0 ? result : finding->failed;
+    if (segment->bytes < SEGMENT_HEADER_BYTES || result < 0 || !header_read(memory, &header)) {
         segment->bytes -= segment->bytes % LOG_FRAME_BYTES;
         return 0;
     }
@@ -281,6 +284,9 @@ int log_folder_open(struct log_folder **result, struct disk *disk, uint32_t shar
         status = segment_open(&finding, listing.numbers[i], (uint8_t *)memory);
     }
     free(listing.numbers);
+    if (status == 0 && finding.votes == 0) {
+        status = finding.failed; /* a disk that cannot be read is not an empty one */
+    }
     if (status == 0) {
         segments_place(&finding, (uint8_t *)memory);
         *result = folder;
