@@ -137,12 +137,13 @@ bool icmp6_quote_read(const struct rte_mbuf *frame, struct tcp_quote *quote)
     return true;
 }
 
-/* Neighbor discovery and multicast listeners speak from addresses that others may not use. */
+/* Neighbor discovery and multicast listeners speak from addresses that others may not use, and of the
+ * link that they came by: not of the one that a sibling hands on to. */
 static bool source_right(const struct stack *stack, const struct rte_mbuf *frame, uint8_t type)
 {
     struct ip_address from = ip_address_of_ipv6(header_of(frame)->src_addr);
     bool of_the_link = type >= ICMP6_LISTENER_QUERY && type <= ICMP6_REDIRECT;
-    return of_the_link || ip_may_come_from(stack, &from);
+    return of_the_link ? !stack->siblings.reading : ip_may_come_from(stack, &from);
 }
 
 void icmp6_input(struct stack *stack, struct rte_mbuf *frame)

@@ -2,19 +2,26 @@
 #include "engine/net/ipv6.h"
 #include "engine/net/stack_private.h"
 
-static bool target_of(const struct rte_mbuf *frame, struct ip_address *target)
+struct ends {
+    struct ip_address source, target;
+};
+
+static bool ends_of(const struct rte_mbuf *frame, struct ends *ends)
 {
     const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(frame, const struct rte_ether_hdr *);
-    const void *ip = eth + 1;
     if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV4) &&
         frame->data_len >= ETH_BYTES + IPV4_BYTES) {
-        *target = ip_address_of_ipv4(((const struct rte_ipv4_hdr *)ip)->dst_addr);
+        const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
+        ends->source = ip_address_of_ipv4(ip->src_addr);
+        ends->target = ip_address_of_ipv4(ip->dst_addr);
         return true;
     }
     if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV6) &&
         frame->data_len >= ETH_BYTES + IPV6_BYTES) {
-        *target = ip_address_of_ipv6(((const struct rte_ipv6_hdr *)ip)->dst_addr);
-        return !ip_address_is_link_local(target);
+        const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)(eth + 1);
+        ends->source = ip_address_of_ipv6(ip->src_addr);
+        ends->target = ip_address_of_ipv6(ip->dst_addr);
+        return !ip_address_is_link_local(&ends->source) && !ip_address_is_link_local(&ends->target);
     }
     return false;
 }
@@ -37,20 +44,22 @@ bool siblings_have(const struct stack *stack, const struct ip_address *address)
 
 bool siblings_took(struct stack *stack, struct rte_mbuf *frame)
 {
-    struct ip_address target;
+    struct ends ends;
     struct tcp_segment segment;
-    if (stack->siblings.count == 0 || !target_of(frame, &target) ||
-        own_find(&stack->own, &target) != OWN_NONE) {
+    if (stack->siblings.count == 0 || !ends_of(frame, &ends) ||
+        own_find(&stack->own, &ends.target) != OWN_NONE) {
         return false;
     }
-    struct stack *owner = owner_of(stack, &target);
+    struct stack *owner = owner_of(stack, &ends.target);
     if (owner == NULL) {
         return false;
     }
     owner->now_ns = stack->now_ns;
     stack->counters.frames_for_siblings++;
-    bool is_segment = ip_address_is_ipv4(&target) ? ipv4_input(owner, frame, &segment)
-                                                  : ipv6_input(owner, frame, false, &segment);
+    owner->siblings.reading = true;
+    bool is_segment = ip_address_is_ipv4(&ends.target) ? ipv4_input(owner, frame, &segment)
+                                                       : ipv6_input(owner, frame, false, &segment);
+    owner->siblings.reading = false;
     if (is_segment) {
         tcp_input(owner, &segment);
     }

@@ -30,12 +30,13 @@ static uint32_t window_default(const struct stack_limits *limits)
     return quarter < WINDOW_BYTES_MAX ? (uint32_t)quarter : WINDOW_BYTES_MAX;
 }
 
-static void limits_fill(struct stack_limits *limits, uint32_t buffers)
+/* Of what a shard may have, in equal parts where it has several stacks. */
+static void limits_fill(struct stack_limits *limits, uint32_t buffers, uint32_t stacks)
 {
-    default_count(&limits->connection_max, 65536);
-    default_count(&limits->half_open_max, 8192);
-    default_count(&limits->time_wait_max, 65536);
-    default_count(&limits->orphan_max, 4096);
+    default_count(&limits->connection_max, 65536 / stacks);
+    default_count(&limits->half_open_max, 8192 / stacks);
+    default_count(&limits->time_wait_max, 65536 / stacks);
+    default_count(&limits->orphan_max, 4096 / stacks);
     default_count(&limits->listener_max, 64);
     default_count(&limits->held_mbuf_max, buffers / 2);
     default_count(&limits->receive_window_bytes, window_default(limits));
@@ -73,8 +74,9 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
     world_random(settings->world, &stack->flow_key, sizeof(stack->flow_key));
     stack->now_ns = world_now_ns(settings->world);
     stack->iova_is_address = rte_eal_iova_mode() == RTE_IOVA_VA;
-    stack->buffers = settings->pool->size / (settings->pool_share == 0 ? 1 : settings->pool_share);
-    limits_fill(&stack->limits, stack->buffers);
+    uint32_t stacks = settings->pool_share == 0 ? 1 : settings->pool_share;
+    stack->buffers = settings->pool->size / stacks;
+    limits_fill(&stack->limits, stack->buffers, stacks);
     if (stack->mtu < MTU_MIN || stack->vlan > VLAN_MAX ||
         stack->limits.port_first > stack->limits.port_last ||
         stack->limits.receive_window_bytes > (uint32_t)UINT16_MAX << 14) {
@@ -274,7 +276,7 @@ void stack_neighbour_learn(struct network *network, const struct endpoint *addre
 
 void stack_siblings_set(struct network *network, struct network *const *stacks, unsigned count)
 {
-    stack_of(network)->siblings = (struct siblings){stacks, count};
+    stack_of(network)->siblings = (struct siblings){.stacks = stacks, .count = count};
 }
 
 bool stack_has_address(const struct network *network, const struct endpoint *address)

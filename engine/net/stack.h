@@ -22,7 +22,7 @@
 
 enum stack_congestion { STACK_CUBIC, STACK_NEWRENO };
 
-/* Zero: the default beside it. Counts are of this shard. */
+/* Zero: the default beside it. Counts are of this shard, divided where several stacks share it. */
 struct stack_limits {
     uint32_t connection_max; /* 65536; above: SYNs are not answered, connect says -ENOBUFS */
     uint32_t half_open_max;  /* 8192; above: SYN cookies */
@@ -76,7 +76,8 @@ struct stack_settings {
     struct rte_mempool *pool; /* data: what write copies, and segments that carry it. The port may
                                   receive into the same pool. Control frames come from a pool of
                                   the stack's own */
-    uint16_t pool_share;        /* how many stacks share the pool; 0 counts as 1 */
+    /* How many stacks, one for each port, share the pool and the defaults of limits; 0 counts as 1. */
+    uint16_t pool_share;
     const struct network_prefix *addresses; /* ours, each with its network's length; copied */
     uint32_t address_count;                 /* 1..STACK_ADDRESSES_MAX */
     /* The next hops for all other networks, of either family; ENDPOINT_NONE: only our networks are

@@ -10,12 +10,14 @@
 #define REFUSED_EACH_MS 32u
 
 /* Nobody else can have it: the hash has proven true, and says that this is the place. Ports of
- * outgoing connections are another matter: their shard may have seen the hash lie. */
+ * outgoing connections are another matter: their shard may have seen the hash lie. So are those of
+ * one port among several: what arrived by another was dealt out by that one's hash. */
 static bool is_home(const struct stack *stack, const struct tcp_tuple *tuple)
 {
     struct rss_tuple arriving;
-    if (stack->rss.mode != RSS_PROVEN || (tuple->local_port >= stack->limits.port_first &&
-                                          tuple->local_port <= stack->limits.port_last)) {
+    if (stack->rss.mode != RSS_PROVEN || stack->siblings.count > 0 ||
+        (tuple->local_port >= stack->limits.port_first &&
+         tuple->local_port <= stack->limits.port_last)) {
         return false;
     }
     tcp_tuple_arriving(tuple, &arriving);

@@ -1,5 +1,7 @@
 /* Two hosts with two ports each, joined by two wires: which port carries what. */
 #include "engine/net/networks.h"
+#include "engine/net/checksum.h"
+#include "engine/net/icmp6.h"
 #include "engine/net/stack_facts.h"
 #include "engine/net/stack_private.h"
 #include "tests/unit/net_pair.h"
@@ -382,6 +384,124 @@ static void each_port_says_where_its_own_addresses_are(void **state)
     close_all();
 }
 
+static struct ip_address ip_of(const char *text)
+{
+    struct ip_address ip;
+    const struct endpoint at = net_endpoint(text);
+    assert_true(ip_address_of_endpoint(&ip, &at));
+    return ip;
+}
+
+/* A Neighbor Solicitation that they send to an address itself, with a MAC of `last`. */
+static void solicit(unsigned wire, const char *from, const char *to, uint8_t last)
+{
+    uint8_t frame[ETH_BYTES + IPV6_BYTES + 32] = {0};
+    const uint8_t mac[6] = {2, 0, 0, 0, 0, last};
+    struct ip_address source = ip_of(from), target = ip_of(to);
+    const struct ip_header header = {.from = &source,
+                                     .to = &target,
+                                     .payload_bytes = 32,
+                                     .protocol = IPPROTO_ICMPV6,
+                                     .hop_limit = 255};
+    uint8_t *message = ip_header_fill(stack_at(&them, wire), frame, &header);
+    memcpy(frame, wires[wire].ports[0].port.facts.mac, 6);
+    message[0] = ICMP6_NEIGHBOR_SOLICITATION;
+    memcpy(message + 8, target.words, 16);
+    message[24] = 1; /* source link-layer address */
+    message[25] = 1;
+    memcpy(message + 26, mac, 6);
+    uint64_t sum = ip_pseudo_sum(&source, &target, IPPROTO_ICMPV6, 32);
+    uint16_t checksum = checksum_finish(checksum_add(sum, message, 32));
+    memcpy(message + 2, &checksum, 2);
+    net_link_inject(&wires[wire], 0, frame, sizeof(frame));
+    pass(SECOND_NS / 100);
+}
+
+static bool first_port_knows(const char *text)
+{
+    struct neighbour_facts facts[64];
+    uint32_t cursor = 0;
+    const struct endpoint wanted = net_endpoint(text);
+    size_t count = stack_neighbour_facts(networks_stack(us.network, 0), &cursor, facts, 64);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        found = found || (facts[i].has_mac && endpoint_same_address(&facts[i].address, &wanted));
+    }
+    return found;
+}
+
+static void nobody_on_another_link_teaches_a_port_its_neighbours(void **state)
+{
+    (void)state;
+    open_all();
+    pass(SECOND_NS / 10);
+    uint64_t heard = stack_at(&us, 0)->counters.nd_in;
+    solicit(1, "[fd00::66]:1", "[fd00::1]:1", 66);
+    assert_int_equal(stack_at(&us, 1)->counters.frames_for_siblings, 1);
+    assert_int_equal(stack_at(&us, 0)->counters.nd_in, heard);
+    assert_int_equal(stack_at(&us, 0)->counters.icmp_in_errors, 1);
+    assert_false(first_port_knows("[fd00::66]:0"));
+    solicit(0, "[fd00::66]:1", "[fd00::1]:1", 66); /* by the link itself it is heard */
+    assert_int_equal(stack_at(&us, 0)->counters.nd_in, heard + 1);
+    assert_true(first_port_knows("[fd00::66]:0"));
+    close_all();
+}
+
+static void what_is_link_local_is_handed_to_no_other_port(void **state)
+{
+    (void)state;
+    open_all();
+    pass(SECOND_NS / 10);
+    solicit(1, "[fe80::66]:1", "[fd00::1]:1", 66);
+    assert_int_equal(stack_at(&us, 1)->counters.frames_for_siblings, 0);
+    close_all();
+}
+
+static unsigned handed_over;
+
+static int count_hand_over(void *owner, struct rte_mbuf *frame)
+{
+    (void)owner;
+    rte_pktmbuf_free(frame);
+    handed_over++;
+    return 0;
+}
+
+/* A segment of no connection, which the first port's hash says is ours. */
+static void unknown_segment(void)
+{
+    uint8_t frame[ETH_BYTES + IPV4_BYTES + TCP_HEADER_BYTES] = {0};
+    struct ip_address source = ip_of("198.51.100.1:1"), target = ip_of("10.0.0.1:1");
+    const struct ip_header header = {
+        .from = &source, .to = &target, .payload_bytes = TCP_HEADER_BYTES, .protocol = IPPROTO_TCP};
+    struct rte_tcp_hdr *tcp = ip_header_fill(stack_at(&them, 1), frame, &header);
+    memcpy(frame, wires[1].ports[0].port.facts.mac, 6);
+    *tcp = (struct rte_tcp_hdr){.src_port = htons(4000),
+                                .dst_port = htons(25),
+                                .data_off = 5 << 4,
+                                .tcp_flags = TCP_ACK,
+                                .rx_win = htons(1000)};
+    uint64_t sum = ip_pseudo_sum(&source, &target, IPPROTO_TCP, TCP_HEADER_BYTES);
+    tcp->cksum = checksum_finish(checksum_add(sum, tcp, TCP_HEADER_BYTES));
+    net_link_inject(&wires[1], 0, frame, sizeof(frame));
+    pass(SECOND_NS / 100);
+}
+
+static void other_shards_are_asked_though_the_hash_of_the_own_port_is_proven(void **state)
+{
+    (void)state;
+    open_all();
+    struct stack *first = stack_at(&us, 0);
+    rss_init(&first->rss, 1); /* everything is at home, and proven */
+    first->shard_count = 2;
+    first->hand_over = count_hand_over;
+    handed_over = 0;
+    unknown_segment();
+    assert_int_equal(handed_over, 1);
+    assert_int_equal(first->counters.tcp_out_resets, 0);
+    close_all();
+}
+
 static void datagrams_take_the_same_ways(void **state)
 {
     static const char *const peers[] = {"203.0.113.1:53", "198.51.100.1:53", "[fd01::2]:53"};
@@ -410,7 +530,12 @@ static void the_stacks_of_a_pool_share_it(void **state)
     (void)state;
     open_all();
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(stack_at(&us, i)->limits.held_mbuf_max, pools[0]->size / 4);
+        const struct stack_limits *limits = &stack_at(&us, i)->limits;
+        assert_int_equal(limits->held_mbuf_max, pools[0]->size / 4);
+        assert_int_equal(limits->connection_max, 32768);
+        assert_int_equal(limits->half_open_max, 4096);
+        assert_int_equal(limits->time_wait_max, 32768);
+        assert_int_equal(limits->orphan_max, 2048);
         assert_int_equal(stack_at(&us, i)->tcp.pieces->chunk_max, pools[0]->size / 8);
     }
     close_all();
@@ -440,6 +565,9 @@ int main(void)
         cmocka_unit_test(what_arrives_by_another_port_is_answered_by_its_own),
         cmocka_unit_test(nobody_sends_from_an_address_of_another_port),
         cmocka_unit_test(each_port_says_where_its_own_addresses_are),
+        cmocka_unit_test(nobody_on_another_link_teaches_a_port_its_neighbours),
+        cmocka_unit_test(what_is_link_local_is_handed_to_no_other_port),
+        cmocka_unit_test(other_shards_are_asked_though_the_hash_of_the_own_port_is_proven),
         cmocka_unit_test(datagrams_take_the_same_ways),
         cmocka_unit_test(the_stacks_of_a_pool_share_it),
         cmocka_unit_test(one_stack_is_its_own_network),
