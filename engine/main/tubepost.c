@@ -49,7 +49,9 @@ static const char usage[] =
     "                         that are there\n"
     "  net capture -w FILE [--port NAME] [--count N] [--seconds N] [--snap BYTES]\n"
     "              [--connection A:p-B:p]\n"
-    "                         frames into a new file (pcapng), 60 seconds unless said otherwise\n"
+    "                         frames of all ports into a new file (pcapng), 60 seconds unless "
+    "said\n"
+    "                         otherwise\n"
     "  config check           is the file of -c good?\n"
     "  -c FILE                the configuration of tubepostd, which names its socket\n"
     "  -s SOCKET              its socket\n"
@@ -533,16 +535,11 @@ static bool is_bound(struct tool *tool, int option)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"socket", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {"count", required_argument, NULL, 'C'},
-        {"seconds", required_argument, NULL, 'S'},
-        {"snap", required_argument, NULL, 'B'},
-        {"connection", required_argument, NULL, 'N'},
-        {"port", required_argument, NULL, 'P'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+        {"count", required_argument, NULL, 'C'},  {"seconds", required_argument, NULL, 'S'},
+        {"snap", required_argument, NULL, 'B'},   {"connection", required_argument, NULL, 'N'},
+        {"port", required_argument, NULL, 'P'},   {NULL, 0, NULL, 0},
     };
     struct tool tool = {0};
     for (int option; (option = getopt_long(argc, argv, "c:s:jhw:", options, NULL)) != -1;) {

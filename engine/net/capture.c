@@ -18,6 +18,7 @@ struct tap {
     struct port *inner;
     struct capture *capture;
     struct rte_ring *ring; /* from the shard to the writer */
+    uint16_t device;
     atomic_ullong frames, lost;
 };
 
@@ -28,7 +29,8 @@ struct capture {
     rte_pcapng_t *file;
     uint64_t written;
     atomic_bool stopped;
-    struct tap taps[];
+    uint16_t tap_count;
+    struct tap taps[]; /* those of a port's shards side by side */
 };
 
 /* ---- which frames ---- */
@@ -112,8 +114,8 @@ static struct rte_mbuf *copy_of(struct tap *tap, uint16_t queue, const struct rt
         return NULL;
     }
     struct rte_mbuf *copy =
-        rte_pcapng_copy(capture->settings.device, queue, frame, capture->pool,
-                        capture->settings.snap_bytes, capture->settings.cycles(), direction);
+        rte_pcapng_copy(tap->device, queue, frame, capture->pool, capture->settings.snap_bytes,
+                        capture->settings.cycles(), direction);
     if (copy == NULL) {
         count(&tap->lost);
     }
@@ -200,11 +202,12 @@ bool capture_is_on(const struct network *network)
     return stack_of(network)->port->ops == &tap_ops;
 }
 
-void capture_begin(struct capture *capture, struct network *network)
+void capture_begin(struct capture *capture, struct network *network, uint16_t port)
 {
     struct stack *stack = stack_of(network);
-    struct tap *tap = &capture->taps[stack->queue];
-    check(stack->queue < capture->settings.shard_count && !capture_is_on(network));
+    uint16_t shards = capture->settings.shard_count;
+    check(stack->queue < shards && port < capture->settings.port_count && !capture_is_on(network));
+    struct tap *tap = &capture->taps[port * shards + stack->queue];
     tap->inner = stack->port;
     tap->port = (struct port){.ops = &tap_ops, .facts = stack->port->facts};
     stack->port = &tap->port;
@@ -235,7 +238,7 @@ void capture_stop(struct capture *capture)
 static uint64_t sum_of_frames(const struct capture *capture)
 {
     uint64_t frames = 0;
-    for (uint16_t i = 0; i < capture->settings.shard_count; i++) {
+    for (uint16_t i = 0; i < capture->tap_count; i++) {
         frames += atomic_load_explicit(&capture->taps[i].frames, memory_order_relaxed);
     }
     return frames;
@@ -245,7 +248,7 @@ void capture_counters(const struct capture *capture, struct capture_counters *co
 {
     *counters =
         (struct capture_counters){.frames = sum_of_frames(capture), .written = capture->written};
-    for (uint16_t i = 0; i < capture->settings.shard_count; i++) {
+    for (uint16_t i = 0; i < capture->tap_count; i++) {
         counters->lost += atomic_load_explicit(&capture->taps[i].lost, memory_order_relaxed);
     }
 }
@@ -273,7 +276,7 @@ static void clock_start(struct capture *capture)
 {
     struct rte_mbuf *empty = rte_pktmbuf_alloc(capture->pool);
     if (empty != NULL) {
-        rte_pktmbuf_free(rte_pcapng_copy(capture->settings.device, 0, empty, capture->pool,
+        rte_pktmbuf_free(rte_pcapng_copy(capture->settings.devices[0], 0, empty, capture->pool,
                                          CAPTURE_SNAP_MIN, capture->settings.cycles(),
                                          RTE_PCAPNG_DIRECTION_IN));
     }
@@ -295,15 +298,19 @@ static int pool_make(struct capture *capture)
 int capture_open(struct capture **opened, const struct capture_settings *settings)
 {
     if (settings->snap_bytes < CAPTURE_SNAP_MIN || settings->snap_bytes > CAPTURE_SNAP_MAX ||
-        settings->shard_count == 0 || settings->shard_count > CAPTURE_SHARDS_MAX) {
+        settings->shard_count == 0 || settings->shard_count > CAPTURE_SHARDS_MAX ||
+        settings->port_count > CAPTURE_PORTS_MAX) {
         return -EINVAL;
     }
-    struct capture *capture =
-        calloc(1, sizeof(*capture) + settings->shard_count * sizeof(struct tap));
+    uint16_t ports = settings->port_count == 0 ? 1 : settings->port_count;
+    uint16_t taps = (uint16_t)(ports * settings->shard_count);
+    struct capture *capture = calloc(1, sizeof(*capture) + taps * sizeof(struct tap));
     if (capture == NULL) {
         return -ENOMEM;
     }
     capture->settings = *settings;
+    capture->settings.port_count = ports;
+    capture->tap_count = taps;
     bool filtered = settings->ends[0].family != ENDPOINT_NONE;
     int status = 0;
     for (unsigned i = 0; i < 2 && filtered; i++) {
@@ -311,8 +318,9 @@ int capture_open(struct capture **opened, const struct capture_settings *setting
             status = -EINVAL;
         }
     }
-    for (uint16_t i = 0; i < settings->shard_count && status == 0; i++) {
+    for (uint16_t i = 0; i < taps && status == 0; i++) {
         capture->taps[i].capture = capture;
+        capture->taps[i].device = settings->devices[i / settings->shard_count];
         capture->taps[i].ring = ring_make();
         status = capture->taps[i].ring == NULL ? -ENOMEM : 0;
     }
@@ -328,7 +336,7 @@ int capture_open(struct capture **opened, const struct capture_settings *setting
 
 void capture_close(struct capture *capture)
 {
-    for (uint16_t i = 0; i < capture->settings.shard_count; i++) {
+    for (uint16_t i = 0; i < capture->tap_count; i++) {
         void *copy;
         struct rte_ring *ring = capture->taps[i].ring;
         while (ring != NULL && rte_ring_sc_dequeue(ring, &copy) == 0) {
@@ -367,7 +375,7 @@ static unsigned bounded(const struct capture *capture, struct rte_mbuf **copies,
 int capture_file_write(struct capture *capture)
 {
     int all = 0;
-    for (uint16_t i = 0; i < capture->settings.shard_count; i++) {
+    for (uint16_t i = 0; i < capture->tap_count; i++) {
         struct rte_mbuf *copies[BURST];
         unsigned got;
         while ((got = rte_ring_sc_dequeue_burst(capture->taps[i].ring, (void **)copies, BURST,
@@ -385,10 +393,17 @@ int capture_file_write(struct capture *capture)
 
 void capture_file_close(struct capture *capture)
 {
-    struct capture_counters counters;
-    capture_counters(capture, &counters);
-    rte_pcapng_write_stats(capture->file, capture->settings.device, NULL, 0, 0,
-                           counters.frames + counters.lost, counters.lost);
+    uint16_t shards = capture->settings.shard_count;
+    for (uint16_t port = 0; port < capture->settings.port_count; port++) {
+        uint64_t frames = 0, lost = 0;
+        for (uint16_t i = 0; i < shards; i++) {
+            struct tap *tap = &capture->taps[port * shards + i];
+            frames += atomic_load_explicit(&tap->frames, memory_order_relaxed);
+            lost += atomic_load_explicit(&tap->lost, memory_order_relaxed);
+        }
+        rte_pcapng_write_stats(capture->file, capture->settings.devices[port], NULL, 0, 0,
+                               frames + lost, lost);
+    }
     rte_pcapng_close(capture->file);
     capture->file = NULL;
 }

@@ -12,13 +12,16 @@
 #include <stdatomic.h>
 
 #define CAPTURE_SHARDS_MAX 64u
+#define CAPTURE_PORTS_MAX 8u
 #define CAPTURE_SNAP_MIN 64u
 #define CAPTURE_SNAP_MAX 16384u
 
 struct capture;
 
 struct capture_settings {
-    uint16_t device; /* the ethdev that interface names and statistics are taken of */
+    /* The ethdev of each port, that interface names and statistics are taken of. */
+    uint16_t devices[CAPTURE_PORTS_MAX];
+    uint16_t port_count; /* 0 counts as 1 */
     uint16_t shard_count;
     uint32_t snap_bytes;      /* of each frame; CAPTURE_SNAP_MIN..MAX */
     uint64_t count_max;       /* frames; 0: no bound */
@@ -30,8 +33,8 @@ struct capture_settings {
 int capture_open(struct capture **capture, const struct capture_settings *settings);
 void capture_close(struct capture *capture); /* when no shard has a tap of it any more */
 
-/* On the shard of the network, a stack. */
-void capture_begin(struct capture *capture, struct network *network);
+/* On the shard of the network, a stack; `port` is one of devices. */
+void capture_begin(struct capture *capture, struct network *network, uint16_t port);
 void capture_end(struct network *network);         /* when it has a tap */
 bool capture_is_on(const struct network *network); /* has it? */
 void capture_hurry(const struct network *network); /* its writer shall end soon */

@@ -3,6 +3,7 @@
 #include "engine/net/capture.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
+#include <assert.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -17,6 +18,8 @@
 #define SHARDS_WAIT_US (2000000u) /* for a shard's answer; one that has ended gives none */
 #define FRAME_OVERHEAD 22u        /* Ethernet header and two tags around the MTU */
 
+static_assert(CONF_PORTS_MAX <= CAPTURE_PORTS_MAX, "every port can be captured");
+
 struct of_shard {
     struct shard_message begin, end;
     struct relay_capture *capture;
@@ -28,8 +31,9 @@ struct relay_capture {
     struct capture_settings wanted;
     char path[PATH_MAX];
     uint32_t seconds;
-    unsigned port;
-    struct capture *capture; /* the thread's until it has ended */
+    unsigned ports[CAPTURE_PORTS_MAX]; /* of the workers, in the order of wanted.devices */
+    struct slice port_name;            /* of the only one, the request's; empty: all */
+    struct capture *capture;           /* the thread's until it has ended */
     pthread_t thread;
     atomic_bool hurried; /* the operator has gone */
     atomic_uint began, ended;
@@ -48,9 +52,11 @@ static void begin_arrived(struct shard_message *message, struct shard *shard)
     struct of_shard *of_shard = list_entry(message, struct of_shard, begin);
     (void)shard;
     struct relay_capture *self = of_shard->capture;
-    struct network *stack = worker_stack(of_shard->worker, self->port);
-    if (stack != NULL) {
-        capture_begin(self->capture, stack);
+    for (uint16_t i = 0; i < self->wanted.port_count; i++) {
+        struct network *stack = worker_stack(of_shard->worker, self->ports[i]);
+        if (stack != NULL) {
+            capture_begin(self->capture, stack, i);
+        }
     }
     atomic_fetch_add(&self->began, 1);
 }
@@ -59,11 +65,14 @@ static void end_arrived(struct shard_message *message, struct shard *shard)
 {
     struct of_shard *of_shard = list_entry(message, struct of_shard, end);
     (void)shard;
-    struct network *stack = worker_stack(of_shard->worker, of_shard->capture->port);
-    if (stack != NULL) {
-        capture_end(stack);
+    struct relay_capture *self = of_shard->capture;
+    for (uint16_t i = 0; i < self->wanted.port_count; i++) {
+        struct network *stack = worker_stack(of_shard->worker, self->ports[i]);
+        if (stack != NULL) {
+            capture_end(stack);
+        }
     }
-    atomic_fetch_add(&of_shard->capture->ended, 1);
+    atomic_fetch_add(&self->ended, 1);
 }
 
 /* ---- the thread ---- */
@@ -220,18 +229,6 @@ static int ends_read(struct relay_capture *self, const struct slice *words)
     return status;
 }
 
-static int port_read(struct relay_capture *self, struct slice name)
-{
-    const struct worker *worker = self->settings.workers[0];
-    for (unsigned i = 0; i < worker_port_count(worker); i++) {
-        if (slice_equal(name, slice_text(worker_port_name(worker, i)))) {
-            self->port = i;
-            return 0;
-        }
-    }
-    return -EINVAL;
-}
-
 static int words_read(struct relay_capture *self)
 {
     const struct control_request *request = self->settings.request;
@@ -249,7 +246,7 @@ static int words_read(struct relay_capture *self)
         } else if (slice_equal(*word, slice_text("file"))) {
             status = path_read(self, word[1]);
         } else if (slice_equal(*word, slice_text("port"))) {
-            status = port_read(self, word[1]);
+            self->port_name = word[1];
         } else if (slice_equal(*word, slice_text("count"))) {
             status = number_of(word[1], 1, UINT32_MAX, &self->wanted.count_max);
         } else if (slice_equal(*word, slice_text("seconds"))) {
@@ -266,16 +263,38 @@ static int words_read(struct relay_capture *self)
     return status == 0 && self->path[0] == '\0' ? -EINVAL : status;
 }
 
-static int device_find(struct relay_capture *self)
+static int device_add(struct relay_capture *self, unsigned port, uint32_t *frame_bytes)
 {
+    uint16_t *device = &self->wanted.devices[self->wanted.port_count];
+    const char *name = worker_port_name(self->settings.workers[0], port);
     uint16_t mtu = 1500;
-    int status = rte_eth_dev_get_port_by_name(
-        worker_port_name(self->settings.workers[0], self->port), &self->wanted.device);
-    if (status == 0 && rte_eth_dev_get_mtu(self->wanted.device, &mtu) == 0 &&
-        self->wanted.snap_bytes == 0) {
-        self->wanted.snap_bytes = mtu + FRAME_OVERHEAD;
+    int status = rte_eth_dev_get_port_by_name(name, device);
+    if (status < 0) {
+        return status;
     }
-    return status;
+    if (rte_eth_dev_get_mtu(*device, &mtu) == 0 && *frame_bytes < mtu + FRAME_OVERHEAD) {
+        *frame_bytes = mtu + FRAME_OVERHEAD;
+    }
+    self->ports[self->wanted.port_count++] = port;
+    return 0;
+}
+
+/* All ports, or the one that was named; -EINVAL: there is no such. */
+static int devices_find(struct relay_capture *self)
+{
+    const struct worker *home = self->settings.workers[0];
+    uint32_t frame_bytes = 0;
+    int status = 0;
+    for (unsigned port = 0; status == 0 && port < worker_port_count(home); port++) {
+        if (self->port_name.size == 0 ||
+            slice_equal(self->port_name, slice_text(worker_port_name(home, port)))) {
+            status = device_add(self, port, &frame_bytes);
+        }
+    }
+    if (self->wanted.snap_bytes == 0) {
+        self->wanted.snap_bytes = frame_bytes;
+    }
+    return status == 0 && self->wanted.port_count == 0 ? -EINVAL : status;
 }
 
 int relay_capture_start(struct relay_capture **started,
@@ -297,7 +316,7 @@ int relay_capture_start(struct relay_capture **started,
     }
     timer_init(&self->timer, look_for_operator);
     int status = words_read(self);
-    status = status < 0 ? status : device_find(self);
+    status = status < 0 ? status : devices_find(self);
     status = status < 0 ? status : -pthread_create(&self->thread, NULL, capture_main, self);
     if (status < 0) {
         free(self);

@@ -1,5 +1,5 @@
 /*
- * relay_capture: `net capture`: frames of every shard's stack into a file, written by a thread of its own.
+ * relay_capture: `net capture`: frames of every shard and port into a file, written by a thread of its own.
  *
  * Lives on shard 0, one at a time. The thread opens the file (which must not be there yet: the path
  * comes from an operator, and nothing is ever overwritten), has every shard put a tap before its port,

@@ -84,10 +84,10 @@ static void begin(const struct capture_settings *wanted)
     settings.cycles = rte_get_tsc_cycles;
     file = tmpfile();
     assert_non_null(file);
-    assert_int_equal(rte_eth_dev_get_port_by_name("net_null0", &settings.device), 0);
+    assert_int_equal(rte_eth_dev_get_port_by_name("net_null0", &settings.devices[0]), 0);
     assert_int_equal(capture_open(&capture, &settings), 0);
     assert_int_equal(capture_file_open(capture, dup(fileno(file))), 0);
-    capture_begin(capture, peer.network);
+    capture_begin(capture, peer.network, 0);
 }
 
 static struct capture_counters end(void)
