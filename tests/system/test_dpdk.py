@@ -5,6 +5,7 @@ Each test here is a whole run of another file's tests inside a lab; what fails t
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import unittest
@@ -100,6 +101,112 @@ class ThroughSharedMemory(SystemTest):
             self.assertEqual(report["transport"], "dpdk")
         relay.stop()
         self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
+
+
+def captured_by_interface(path):
+    """Frames of IPv4 and ARP in a pcapng file, by the number of their interface."""
+    frames, at = {}, 0
+    with open(path, "rb") as f:
+        data = f.read()
+    while at < len(data):
+        kind, size, interface = struct.unpack_from("<III", data, at)
+        if kind == 6:  # an Enhanced Packet Block
+            captured, = struct.unpack_from("<I", data, at + 20)
+            frame = data[at + 28:at + 28 + captured]
+            if frame[12:14] in (b"\x08\x00", b"\x08\x06"):
+                frames.setdefault(interface, []).append(frame)
+        at += size
+    return frames
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
+class TwoPorts(SystemTest):
+    """Mail comes in by one port and leaves by the other, where only the longest prefix of all ports leads."""
+
+    CALL = "import socket; s = socket.create_connection(('192.0.2.1', 25), 10); print(s.recv(999)); s.sendall(b'QUIT\\r\\n'); print(s.recv(999))"
+
+    def lab(self):
+        name = f"ports-{os.getpid()}"
+        subprocess.run([os.path.join(TOP, "scripts/lab"), "up", name], check=True)
+        self.addCleanup(subprocess.run, [os.path.join(TOP, "scripts/lab"), "down", name], check=True)
+        self.inside = ["nsenter", f"--net=/run/netns/tubepost-{name}"]
+        self.run_inside("ip", "link", "add", "relay1", "type", "veth", "peer", "name", "peer1")
+        for interface in ("relay1", "peer1"):
+            self.run_inside("ethtool", "-K", interface, "tx", "off", "gso", "off", "tso", "off", "gro", "off")
+            self.run_inside("ip", "link", "set", interface, "up")
+        self.run_inside("ip", "link", "set", "relay1", "promisc", "on")
+        self.run_inside("ip", "address", "add", "198.51.100.2/24", "dev", "peer1")
+
+    def run_inside(self, *words):
+        result = subprocess.run([*self.inside, *words], capture_output=True, text=True, timeout=150, check=False, env=sanitizer_environment())
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        return result.stdout
+
+    def net(self, *words):
+        return self.run_inside(os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "net", *words)
+
+    def start_relay(self, shards):
+        config = os.path.join(self.folder, "relay.yaml")
+        words = ["--no-huge", "-m1024", "--no-pci", f"--file-prefix=ports{os.getpid()}",
+                 f"--vdev=net_af_packet0,iface=relay0,qpairs={shards}", "--vdev=net_af_packet1,iface=relay1"]
+        with open(config, "w") as f:
+            json.dump({"hostname": "relay.test", "transport": "dpdk", "shards": shards,
+                       "routes": [{"match": "*", "via": "smtp", "to": ["198.51.100.2:2601"]}],
+                       "dpdk": {"eal": words,
+                                "ports": [{"name": "net_af_packet0", "addresses": ["192.0.2.1/24"], "gateway": "192.0.2.9"},
+                                          {"name": "net_af_packet1", "addresses": ["198.51.100.1/24"]}]},
+                       "listen": [{"name": "mx", "address": ["0.0.0.0:25"]}], "relay_networks": ["192.0.2.0/24"],
+                       "memory": {"mbuf_count": 8192}, "cpu": {"pin": False},
+                       "control": {"path": f"{self.folder}/control"},
+                       "spool": {"path": f"{self.folder}/spool", "segment_bytes": "16M", "memory_bytes": "16M"}}, f)
+        relay = Process([*self.inside, os.path.join(BUILD, "tubepostd"), "-c", config], os.path.join(self.folder, "relay.log"),
+                        env=sanitizer_environment())
+        self.addCleanup(self.end, relay)
+        wait_until(lambda: "is ready" in relay.output(), "the relay's start")
+        return relay
+
+    def go(self, shards):
+        self.lab()
+        relay = self.start_relay(shards)
+        capture = subprocess.Popen([*self.inside, os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "net", "capture",
+                                    "-w", f"{self.folder}/both.pcapng", "--count", "400"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(capture.communicate)
+        self.addCleanup(capture.kill)
+        wait_until(lambda: os.path.exists(f"{self.folder}/both.pcapng") and os.path.getsize(f"{self.folder}/both.pcapng") > 0, "the capture's begin")
+        report = json.loads(self.run_inside(os.path.join(BUILD, "tubepost-bench"), "loop", "--to", "192.0.2.1:25", "--listen",
+                                            "198.51.100.2:2601", "--count", "1000", "--connections", "20", "--per-connection", "20",
+                                            "--size", "3000", "--idle", "30", "--json"))
+        self.assertEqual([report[key] for key in ("acknowledged", "proven", "damaged", "deliveries_missing", "deliveries_repeated",
+                                                  "connections_lost")], [1000, 1000, 0, 0, 0, 0], report)
+        capture.communicate(timeout=60)
+        captured = captured_by_interface(f"{self.folder}/both.pcapng")
+        self.assertEqual(set(captured), {0, 1})
+        self.assertTrue(all(b"\xc0\x00\x02\x02" in frame for frame in captured[0]))
+        self.assertTrue(all(b"\xc6\x33\x64\x02" in frame for frame in captured[1]))
+        neighbours = self.net("neighbors")
+        for address, port in (("192.0.2.2", 0), ("198.51.100.2", 1)):
+            self.assertRegex(neighbours, rf"(?m)^{address} shard 0 port net_af_packet{port} lladdr ")
+        self.assertEqual(self.net("routes").splitlines(), ["192.0.2.0/24 port net_af_packet0 proto connected src 192.0.2.1",
+                                                           "0.0.0.0/0 via 192.0.2.9 port net_af_packet0 proto static src 192.0.2.1",
+                                                           "198.51.100.0/24 port net_af_packet1 proto connected src 198.51.100.1"])
+        listening = [json.loads(line) for line in self.run_inside(os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "--json",
+                                                                  "net", "connections", "state", "LISTEN").splitlines()]
+        self.assertEqual(sorted((line["shard"], line["port"]) for line in listening if "port" in line),
+                         [(shard, f"net_af_packet{port}") for shard in range(shards) for port in range(2)])
+        # From now on what is for the first port's address comes by the second; the answers go by the first.
+        self.run_inside("ip", "route", "add", "192.0.2.1/32", "via", "198.51.100.1", "dev", "peer1", "src", "192.0.2.2")
+        answers = self.run_inside(sys.executable, "-c", self.CALL)
+        self.assertIn("220 relay.test", answers)
+        self.assertIn("221 ", answers)
+        self.assertRegex(self.net("counters"), r"\n\S*FramesForSiblings +[1-9]\d*\n")
+        relay.stop()
+        self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
+
+    def test_one_shard(self):
+        self.go(1)
+
+    def test_two_shards(self):
+        self.go(2)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
