@@ -15,6 +15,7 @@
 
 enum conf_transport { CONF_TRANSPORT_KERNEL, CONF_TRANSPORT_DPDK };
 enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
+enum conf_ecn { CONF_ECN_OFF, CONF_ECN_ACCEPT, CONF_ECN_ASK };
 enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
@@ -84,6 +85,7 @@ struct relay_conf {
         struct conf_port *ports;
         uint32_t ports_count;
         uint8_t congestion; /* enum conf_congestion */
+        uint8_t ecn;        /* enum conf_ecn */
     } dpdk;
     struct {
         uint64_t

@@ -29,6 +29,8 @@ static const struct reader_word transports[] = {
     {"kernel", CONF_TRANSPORT_KERNEL}, {"dpdk", CONF_TRANSPORT_DPDK}, {NULL, 0}};
 static const struct reader_word congestions[] = {
     {"cubic", CONF_CONGESTION_CUBIC}, {"newreno", CONF_CONGESTION_NEWRENO}, {NULL, 0}};
+static const struct reader_word ecns[] = {
+    {"off", CONF_ECN_OFF}, {"accept", CONF_ECN_ACCEPT}, {"ask", CONF_ECN_ASK}, {NULL, 0}};
 static const struct reader_word newlines[] = {
     {"refuse", CONF_BARE_NEWLINE_REFUSE}, {"normalize", CONF_BARE_NEWLINE_NORMALIZE}, {NULL, 0}};
 
@@ -67,6 +69,7 @@ static const struct reader_key dpdk_keys[] = {
     KEY_LIST("eal", R, dpdk.eal, READER_TEXT, .max = 64, .expected = "an argument of the EAL"),
     KEY_ROWS("ports", R, dpdk.ports, port_keys, NULL),
     KEY_WORD("congestion", R, dpdk.congestion, "cubic", congestions),
+    KEY_WORD("ecn", R, dpdk.ecn, "accept", ecns),
     KEY_END,
 };
 static const struct reader_key memory_keys[] = {

@@ -232,6 +232,19 @@ static enum stack_routers routers_of(const struct conf_port *port)
     return STACK_ROUTERS_IGNORED;
 }
 
+static enum stack_ecn ecn_of(const struct relay_conf *conf)
+{
+    switch ((enum conf_ecn)conf->dpdk.ecn) {
+    case CONF_ECN_ACCEPT:
+        return STACK_ECN_ACCEPT;
+    case CONF_ECN_ASK:
+        return STACK_ECN_ASK;
+    case CONF_ECN_OFF:
+        break;
+    }
+    return STACK_ECN_OFF;
+}
+
 static int stack_of_port_open(struct worker *worker, unsigned index)
 {
     struct shard *shard = &worker->shard;
@@ -262,6 +275,7 @@ static int stack_of_port_open(struct worker *worker, unsigned index)
         .skips_dad = !port->duplicate_address_detection,
         .vlan = (uint16_t)port->vlan,
         .mtu = (uint16_t)port->mtu,
+        .ecn = ecn_of(conf),
         .limits = {.congestion = conf->dpdk.congestion == CONF_CONGESTION_NEWRENO ? STACK_NEWRENO
                                                                                   : STACK_CUBIC},
         .hand_over = conf->shards > 1 ? worker_net_hand_over : NULL,

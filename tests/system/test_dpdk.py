@@ -145,14 +145,14 @@ class TwoPorts(SystemTest):
     def net(self, *words):
         return self.run_inside(os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "net", *words)
 
-    def start_relay(self, shards):
+    def start_relay(self, shards, ecn):
         config = os.path.join(self.folder, "relay.yaml")
         words = ["--no-huge", "-m1024", "--no-pci", f"--file-prefix=ports{os.getpid()}",
                  f"--vdev=net_af_packet0,iface=relay0,qpairs={shards}", "--vdev=net_af_packet1,iface=relay1"]
         with open(config, "w") as f:
             json.dump({"hostname": "relay.test", "transport": "dpdk", "shards": shards,
                        "routes": [{"match": "*", "via": "smtp", "to": ["198.51.100.2:2601"]}],
-                       "dpdk": {"eal": words,
+                       "dpdk": {"eal": words, "ecn": ecn,
                                 "ports": [{"name": "net_af_packet0", "addresses": ["192.0.2.1/24"], "gateway": "192.0.2.9"},
                                           {"name": "net_af_packet1", "addresses": ["198.51.100.1/24"]}]},
                        "listen": [{"name": "mx", "address": ["0.0.0.0:25"]}], "relay_networks": ["192.0.2.0/24"],
@@ -165,9 +165,9 @@ class TwoPorts(SystemTest):
         wait_until(lambda: "is ready" in relay.output(), "the relay's start")
         return relay
 
-    def go(self, shards):
+    def go(self, shards, ecn, syn_flags):
         self.lab()
-        relay = self.start_relay(shards)
+        relay = self.start_relay(shards, ecn)
         capture = subprocess.Popen([*self.inside, os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "net", "capture",
                                     "-w", f"{self.folder}/both.pcapng", "--count", "400"], stdout=subprocess.PIPE, text=True)
         self.addCleanup(capture.communicate)
@@ -183,6 +183,8 @@ class TwoPorts(SystemTest):
         self.assertEqual(set(captured), {0, 1})
         self.assertTrue(all(b"\xc0\x00\x02\x02" in frame for frame in captured[0]))
         self.assertTrue(all(b"\xc6\x33\x64\x02" in frame for frame in captured[1]))
+        ours = b"\xc6\x33\x64\x01"
+        self.assertEqual({frame[47] for frame in captured[1] if frame[26:30] == ours and frame[12:14] == b"\x08\x00" and frame[47] & 2}, {syn_flags})
         neighbours = self.net("neighbors")
         for address, port in (("192.0.2.2", 0), ("198.51.100.2", 1)):
             self.assertRegex(neighbours, rf"(?m)^{address} shard 0 port net_af_packet{port} lladdr ")
@@ -203,10 +205,10 @@ class TwoPorts(SystemTest):
         self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
 
     def test_one_shard(self):
-        self.go(1)
+        self.go(1, "accept", 0x02)
 
-    def test_two_shards(self):
-        self.go(2)
+    def test_two_shards_that_ask_for_ecn(self):
+        self.go(2, "ask", 0xc2)  # CWR, ECE, SYN
 
 
 @unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")

@@ -175,6 +175,8 @@ static const struct bad bads[] = {
      "1:54: dpdk.ports[0].mtu: too little for IPv6, expected at least 1280"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], vlan: 4095}]}",
      "1:54: dpdk.ports[0].vlan: '4095' will not do, expected a whole number, from 0 to 4094"},
+    {"dpdk: {ecn: sometimes}",
+     "1:8: dpdk.ecn: 'sometimes' will not do, expected off, accept or ask"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], router_advertisements: maybe}]}",
      "1:54: dpdk.ports[0].router_advertisements: 'maybe' will not do, expected auto, on or off"},
     {"transport: dpdk\ndpdk: {ports: [" PORT "]}\nlisten: [{name: a, address: [\"192.0.2.2:25\"]}]",
@@ -366,6 +368,8 @@ static void a_full_file_is_read_into_the_struct(void **state)
                   "shards: 2\n"
                   "transport: dpdk\n"
                   "dpdk:\n"
+                  "  congestion: newreno\n"
+                  "  ecn: ask\n"
                   "  eal: [\"--vdev=net_af_xdp0,iface=ve0\", \"-m\", \"64\"]\n"
                   "  ports:\n"
                   "    - {name: net_af_xdp0, addresses: [192.0.2.1/24, \"fd00::1/64\"], "
@@ -392,6 +396,8 @@ static void a_full_file_is_read_into_the_struct(void **state)
     assert_int_equal(conf->transport, CONF_TRANSPORT_DPDK);
     assert_string_equal(conf->dpdk.eal[2], "64");
     assert_null(conf->dpdk.eal[3]);
+    assert_int_equal(conf->dpdk.congestion, CONF_CONGESTION_NEWRENO);
+    assert_int_equal(conf->dpdk.ecn, CONF_ECN_ASK);
     assert_int_equal(conf->dpdk.ports[0].mtu, 9000);
     assert_int_equal(conf->dpdk.ports[0].addresses[0].length, 24);
     assert_int_equal(conf->dpdk.ports[0].addresses[0].address.address[3], 1);
@@ -418,6 +424,17 @@ static void a_full_file_is_read_into_the_struct(void **state)
     assert_int_equal(conf->timeouts.data_end, 90 * SECOND);
     assert_int_equal(conf->timeouts.idle, SECOND * 3 / 10);
     assert_int_equal(conf->io.uring, CONF_URING_OFF);
+    relay_conf_free(conf);
+}
+
+static void ecn_is_accepted_unless_it_is_turned_off(void **state)
+{
+    (void)state;
+    struct relay_conf *conf = load_good("dpdk: {ecn: off}");
+    assert_int_equal(conf->dpdk.ecn, CONF_ECN_OFF);
+    relay_conf_free(conf);
+    conf = load_good("hostname: a.example");
+    assert_int_equal(conf->dpdk.ecn, CONF_ECN_ACCEPT);
     relay_conf_free(conf);
 }
 
@@ -599,6 +616,7 @@ int main(void)
         cmocka_unit_test(an_empty_list_means_none_not_the_default),
         cmocka_unit_test(a_bad_name_of_the_machine_is_not_used),
         cmocka_unit_test(a_full_file_is_read_into_the_struct),
+        cmocka_unit_test(ecn_is_accepted_unless_it_is_turned_off),
         cmocka_unit_test(routes_are_tried_in_order_and_tell_whether_they_name_a_domain),
         cmocka_unit_test(only_clients_of_the_relay_networks_may_relay),
         cmocka_unit_test(thousands_of_routes_load),
