@@ -417,6 +417,13 @@ static void payload_arrives(struct tcp_conn *conn, struct tcp_segment *segment)
 
 static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segment)
 {
+    /* RFC 5961 §4: whatever its number, and whatever its options, for a peer that has forgotten the
+     * connection knows of no timestamps either. */
+    if ((segment->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
+        trace_event(conn, TRACE_DROP, TRACE_DROP_SYN);
+        tcp_challenge(conn);
+        return;
+    }
     if (!timestamp_right(conn, segment)) {
         return;
     }
@@ -427,11 +434,6 @@ static void synchronized_segment(struct tcp_conn *conn, struct tcp_segment *segm
     conn->last_heard_ns = conn->stack->now_ns;
     if ((segment->flags & TCP_RST) != 0) {
         reset_arrives(conn, segment);
-        return;
-    }
-    if ((segment->flags & TCP_SYN) != 0) {
-        trace_event(conn, TRACE_DROP, TRACE_DROP_SYN);
-        tcp_challenge(conn); /* RFC 5961 §4 */
         return;
     }
     if ((segment->flags & TCP_ACK) == 0) {

@@ -452,8 +452,12 @@ void tcp_output_syn(struct tcp_conn *conn)
 
 void tcp_output_reset(struct tcp_conn *conn)
 {
-    const struct tcp_reply reply = {
+    struct tcp_reply reply = {
         .seq = empty_seq(conn), .ack = conn->rcv_nxt, .flags = TCP_RST | TCP_ACK};
+    if (conn->timestamps) { /* RFC 7323 §3.2 */
+        reply.options_bytes = (uint8_t)tcp_options_write_timestamp(
+            reply.options, tcp_timestamp_now(conn->stack, conn->ts_offset), conn->ts_recent);
+    }
     conn->stack->counters.tcp_out_resets++;
     trace_event(conn, TRACE_RESET_OUT, reply.seq - conn->iss);
     tcp_reply(conn->stack, &conn->tuple, &reply);

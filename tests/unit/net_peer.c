@@ -229,6 +229,7 @@ void net_peer_put(struct net_peer *peer, const struct net_segment *segment)
     tcp->data_off = (uint8_t)(header / 4 << 4);
     tcp->tcp_flags = segment->flags;
     tcp->rx_win = htons(segment->window);
+    tcp->tcp_urp = htons(segment->urgent);
     net_peer_ipv4(frame, IPPROTO_TCP, bytes);
     ip->type_of_service = segment->ecn;
     ip->hdr_checksum = 0;

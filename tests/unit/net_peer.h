@@ -17,6 +17,7 @@ struct net_segment {
     uint16_t port; /* the peer's; 0: 4000 */
     uint16_t to;   /* the stack's; 0: 25 */
     uint16_t window;
+    uint16_t urgent; /* pointer */
     uint8_t flags;
     uint8_t ecn; /* of the IP header */
     uint16_t mss;

@@ -346,6 +346,77 @@ static void an_acknowledgement_from_elsewhere_is_challenged_and_its_data_dropped
     net_peer_close(&peer);
 }
 
+/* A peer that has been started anew knows of no timestamps: RFC 5961 §4 before RFC 7323 §3.2. */
+static void a_syn_without_the_timestamp_that_was_agreed_on_is_challenged_too(void **state)
+{
+    (void)state;
+    net_peer_open_with_options(&peer);
+    struct net_segment syn = net_peer_next(&peer, TCP_SYN);
+    uint32_t exact = syn.seq;
+    for (unsigned i = 0; i < 4; i++) {
+        syn.timestamp = i % 2 != 0; /* an old one, the second time */
+        syn.ts_value = 6;
+        syn.seq = i < 2 ? exact : exact + 100000;
+        net_peer_wait(&peer, 300 * MS_NS);
+        net_peer_send(&peer, &syn);
+        struct net_segment ack = net_peer_expect(&peer, TCP_ACK);
+        assert_int_equal(ack.ack, exact);
+        assert_true(ack.timestamp);
+    }
+    assert_int_equal(peer.stack->counters.tcp_challenge_acks, 4);
+    assert_int_equal(net_peer_conn(&peer)->state, TCP_ESTABLISHED);
+    net_peer_close(&peer);
+}
+
+/* RFC 7323 §3.2. */
+static void our_reset_carries_the_timestamp_that_was_agreed_on(void **state)
+{
+    (void)state;
+    net_peer_open_with_options(&peer);
+    net_peer_wait(&peer, 20 * MS_NS);
+    uint32_t now = tcp_timestamp_now(peer.stack, net_peer_conn(&peer)->ts_offset);
+    stream_abort(net_peer_last(&peer)->stream);
+    net_peer_round(&peer);
+    struct net_segment reset = net_peer_expect(&peer, TCP_RST | TCP_ACK);
+    assert_true(reset.timestamp);
+    assert_int_equal(reset.ts_value, now);
+    assert_int_equal(reset.ts_echo, 7);
+    net_peer_close(&peer);
+    net_peer_open_plain(&peer);
+    stream_abort(net_peer_last(&peer)->stream);
+    net_peer_round(&peer);
+    assert_false(net_peer_expect(&peer, TCP_RST | TCP_ACK).timestamp);
+    net_peer_close(&peer);
+}
+
+/* RFC 6093 §6. Whatever the pointer says, the bytes are those of the stream, in order. */
+static void urgent_bytes_stay_in_line_and_the_pointer_is_passed_over(void **state)
+{
+    (void)state;
+    static const uint16_t pointers[] = {0, 1, 3, 6, 7, 1000, UINT16_MAX};
+    struct slice slices[RTE_DIM(pointers)];
+    net_peer_open_plain(&peer);
+    for (size_t i = 0; i < RTE_DIM(pointers); i++) {
+        struct net_segment data = net_peer_next(&peer, TCP_ACK | TCP_PSH | 0x20); /* URG */
+        data.urgent = pointers[i];
+        data.size = 6;
+        memcpy(data.bytes, "MAIL\r\n", 6);
+        net_peer_send(&peer, &data);
+    }
+    struct net_segment empty = net_peer_next(&peer, TCP_ACK | 0x20);
+    empty.urgent = 9; /* beyond all that has come: RFC 9293 §3.8.5 allows it */
+    net_peer_send(&peer, &empty);
+    size_t count = stream_peek(net_peer_last(&peer)->stream, slices, RTE_DIM(slices)), bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < slices[i].size; j++, bytes++) {
+            assert_int_equal(slices[i].bytes[j], "MAIL\r\n"[bytes % 6]);
+        }
+    }
+    assert_int_equal(bytes, 6 * RTE_DIM(pointers));
+    assert_int_equal(net_peer_last(&peer)->events, STREAM_READABLE);
+    net_peer_close(&peer);
+}
+
 static void old_timestamps_are_refused_and_answered(void **state)
 {
     (void)state;
@@ -489,6 +560,9 @@ int main(void)
         cmocka_unit_test(what_is_written_is_queued_until_it_is_acknowledged),
         cmocka_unit_test(only_the_exact_number_resets),
         cmocka_unit_test(a_syn_in_a_connection_is_challenged_whatever_its_number),
+        cmocka_unit_test(a_syn_without_the_timestamp_that_was_agreed_on_is_challenged_too),
+        cmocka_unit_test(our_reset_carries_the_timestamp_that_was_agreed_on),
+        cmocka_unit_test(urgent_bytes_stay_in_line_and_the_pointer_is_passed_over),
         cmocka_unit_test(an_acknowledgement_from_elsewhere_is_challenged_and_its_data_dropped),
         cmocka_unit_test(old_timestamps_are_refused_and_answered),
         cmocka_unit_test(a_timestamp_older_than_24_days_counts_no_more),
