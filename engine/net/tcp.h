@@ -118,10 +118,11 @@ static inline uint32_t tcp_segment_length(const struct tcp_segment *segment)
 struct tcp_receive_queue {
     struct rte_mbuf *head, *tail; /* in order, not yet consumed */
     struct rte_mbuf *early_head, *early_tail;
-    uint32_t bytes;             /* in order */
-    uint32_t mbuf_count;        /* in order */
-    uint32_t early_count;       /* mbufs */
-    uint32_t early_last;        /* sequence number of the newest early segment: first in SACK */
+    uint32_t bytes;       /* in order */
+    uint32_t mbuf_count;  /* in order */
+    uint32_t early_count; /* mbufs */
+    /* Of each block of early bytes one number, the block that grew last first: RFC 2018 §4. */
+    uint32_t early_recent[TCP_SACKS_MAX];
     struct tcp_range duplicate; /* came again; told in the next acknowledgement. Empty: nothing */
 };
 
@@ -231,6 +232,7 @@ struct tcp_conn {
     uint32_t srtt_us, rttvar_us;
     uint32_t rto_ms; /* without backoff */
     uint32_t ts_offset;
+    uint32_t tail_end;                /* snd_nxt after the tail loss probe */
     uint64_t challenge_ns;            /* the last challenge or refused segment's acknowledgement */
     uint64_t due_ns[TCP_TIMER_COUNT]; /* WHEEL_NEVER: not running */
     struct timer timer;               /* at or before the earliest of due_ns */
@@ -254,7 +256,6 @@ struct tcp_conn {
     struct tcp_rack *rack; /* NULL: nothing is under way, no SACK, or there was none left */
     struct tcp_rack_memory rack_memory;
     struct tcp_prr prr;
-    uint32_t tail_end;  /* snd_nxt after the tail loss probe */
     uint32_t small_end; /* of the last segment sent that was not full */
     struct tcp_mtu_search mtu;
 };

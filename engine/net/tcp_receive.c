@@ -119,13 +119,45 @@ static struct rte_mbuf *early_before(struct tcp_receive_queue *queue, uint32_t s
     return before;
 }
 
+/* The early bytes without a gap from *at on; *at becomes the first behind the gap. */
+static struct tcp_range early_block(struct rte_mbuf **at)
+{
+    struct tcp_range block = {*early_seq(*at), early_end(*at)};
+    for (*at = (*at)->next; *at != NULL && *early_seq(*at) == block.end; *at = (*at)->next) {
+        block.end = early_end(*at);
+    }
+    return block;
+}
+
+static bool block_holds(const struct tcp_range *block, uint32_t seq)
+{
+    return seq_at_or_before(block->begin, seq) && seq_before(seq, block->end);
+}
+
+/* The block that holds `seq` becomes the newest, and whatever was remembered of it is this. */
+static void early_note(struct tcp_receive_queue *queue, uint32_t seq)
+{
+    uint32_t before[TCP_SACKS_MAX];
+    struct tcp_range block = {seq, seq + 1};
+    struct rte_mbuf *at = queue->early_head;
+    while (at != NULL && seq_at_or_before(*early_seq(at), seq)) {
+        block = early_block(&at);
+    }
+    memcpy(before, queue->early_recent, sizeof(before));
+    queue->early_recent[0] = seq;
+    for (unsigned i = 0, kept = 1; i < TCP_SACKS_MAX && kept < TCP_SACKS_MAX; i++) {
+        if (!block_holds(&block, before[i])) {
+            queue->early_recent[kept++] = before[i];
+        }
+    }
+}
+
 /* Bytes that are known are not replaced: what an attacker guesses later changes nothing. What the
  * new one covers whole is dropped for it, so that every byte lies here once. */
-static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t seq)
+static void early_insert(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t seq)
 {
     struct tcp_receive_queue *queue = &conn->received;
     struct rte_mbuf *before = early_before(queue, seq);
-    queue->early_last = seq; /* also of a duplicate: RFC 2018 §4 */
     if (before != NULL && seq_before(seq, early_end(before))) {
         uint32_t known = early_end(before) - seq;
         tcp_receive_duplicate(conn, seq, seq_min(seq + mbuf->data_len, early_end(before)));
@@ -168,6 +200,14 @@ static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t se
     }
     conn->stack->tcp.early_mbufs++;
     conn->stack->counters.tcp_out_of_order++;
+}
+
+static void early_keep(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t seq)
+{
+    early_insert(conn, mbuf, seq);
+    if (conn->sack) {
+        early_note(&conn->received, seq); /* also when it was a duplicate */
+    }
 }
 
 bool tcp_receive_is_short(const struct stack *stack)
@@ -315,33 +355,43 @@ void tcp_receive_duplicate(struct tcp_conn *conn, uint32_t begin, uint32_t end)
     tcp_output_wanted(conn);
 }
 
-static void sack_add(struct tcp_range *ranges, size_t *count, size_t max, struct tcp_range range,
-                     uint32_t newest)
+/* How many blocks have grown since this one; TCP_SACKS_MAX: more than are remembered. */
+static unsigned block_age(const struct tcp_receive_queue *queue, const struct tcp_range *block)
 {
-    bool first = seq_at_or_before(range.begin, newest) && seq_before(newest, range.end);
-    if (first) {
-        memmove(ranges + 1, ranges, (*count < max ? *count : max - 1) * sizeof(range));
-        ranges[0] = range;
-        *count += *count < max;
-    } else if (*count < max) {
-        ranges[(*count)++] = range;
+    unsigned age = 0;
+    while (age < TCP_SACKS_MAX && !block_holds(block, queue->early_recent[age])) {
+        age++;
     }
+    return age;
 }
 
 size_t tcp_receive_sack(const struct tcp_conn *conn, struct tcp_range *ranges, size_t max)
 {
-    const struct tcp_range *duplicate = &conn->received.duplicate;
-    size_t count = 0, first = duplicate->begin != duplicate->end;
-    struct rte_mbuf *at = conn->received.early_head;
+    const struct tcp_receive_queue *queue = &conn->received;
+    const struct tcp_range *duplicate = &queue->duplicate;
+    unsigned ages[TCP_SACKS_MAX];
+    size_t first = duplicate->begin != duplicate->end, count = first;
+    struct rte_mbuf *at = queue->early_head;
     ranges[0] = *duplicate;
     while (at != NULL) {
-        struct tcp_range range = {*early_seq(at), early_end(at)};
-        for (at = at->next; at != NULL && *early_seq(at) == range.end; at = at->next) {
-            range.end = early_end(at);
+        struct tcp_range block = early_block(&at);
+        unsigned age = block_age(queue, &block);
+        size_t place = count;
+        while (place > first && age < ages[place - 1]) {
+            place--;
         }
-        sack_add(ranges + first, &count, max - first, range, conn->received.early_last);
+        if (place == max) {
+            continue;
+        }
+        count += count < max;
+        for (size_t i = count - 1; i > place; i--) {
+            ranges[i] = ranges[i - 1];
+            ages[i] = ages[i - 1];
+        }
+        ranges[place] = block;
+        ages[place] = age;
     }
-    return first + count;
+    return count;
 }
 
 size_t tcp_receive_peek(struct tcp_conn *conn, struct slice *slices, size_t count)

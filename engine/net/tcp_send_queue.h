@@ -45,8 +45,8 @@ struct tcp_send_queue {
     uint32_t head_skip; /* bytes of the head that are acknowledged */
     uint32_t bytes;     /* not acknowledged */
     uint32_t piece_count;
-    struct tcp_piece *cursor; /* where the last look ended: sending goes forward */
     uint32_t cursor_offset;   /* of the cursor piece's first byte, counted from the head's first */
+    struct tcp_piece *cursor; /* where the last look ended: sending goes forward */
 };
 
 /* Of at most `max` references and `chunk_max` chunks. */
