@@ -94,8 +94,8 @@ uint32_t tcp_frame_super(const struct tcp_conn *conn)
 {
     const struct stack *stack = conn->stack;
     const struct port_facts *facts = &stack->port->facts;
-    bool able = facts->tso && facts->tx_checksum_tcp && facts->tx_checksum_ipv4 &&
-                facts->tx_segments && stack->vlan == 0;
+    bool able =
+        facts->tso && facts->tx_checksum_tcp && facts->tx_checksum_ipv4 && facts->tx_segments;
     return able ? SUPER_BYTES : 0;
 }
 

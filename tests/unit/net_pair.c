@@ -52,6 +52,7 @@ void net_pair_open(struct net_pair *pair, const struct net_pair_settings *settin
                                        .addresses = addresses,
                                        .address_count = settings->ipv6 ? 2 : 1,
                                        .skips_dad = true,
+                                       .vlan = settings->vlan,
                                        .limits = settings->limits[side]};
         if (settings->routed) {
             stack.gateway = net_endpoint(side == 0 ? "10.0.0.2:1" : "10.0.0.1:1");

@@ -26,10 +26,11 @@ struct net_pair_settings {
     uint64_t seed;
     struct net_faults faults;
     bool tx_segments[2];
-    bool tso[2];  /* with checksums; for ports with tx_segments */
-    uint16_t mtu; /* 0: 1500 */
-    bool routed;  /* each is the other's gateway: what comes from anywhere is answered */
-    bool ipv6;    /* fd00::1/64 and fd00::2/64 too */
+    bool tso[2];   /* with checksums; for ports with tx_segments */
+    uint16_t mtu;  /* 0: 1500 */
+    uint16_t vlan; /* 0: none */
+    bool routed;   /* each is the other's gateway: what comes from anywhere is answered */
+    bool ipv6;     /* fd00::1/64 and fd00::2/64 too */
     struct stack_limits limits[2];
 };
 

@@ -10,6 +10,7 @@
 
 #define SECOND 1000000000ull
 #define BYTES 3000000u
+#define VLAN 42
 
 static struct rte_mempool *pools[2];
 
@@ -18,16 +19,24 @@ struct transfer {
     struct net_talker talkers[2];
     uint32_t frames, full; /* with payload; of the largest size */
     uint32_t largest;
-    uint32_t pushed; /* with PSH */
+    uint32_t pushed;       /* with PSH */
+    uint32_t seen, tagged; /* frames of any kind */
 };
 
 static struct transfer transfer;
 
 static bool watch(void *owner, unsigned side, uint8_t *frame, uint32_t size)
 {
-    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(frame + ETH_BYTES);
+    const uint8_t *type = frame + 12;
     (void)owner;
-    if (side != 0 || frame[12] != 8 || frame[13] != 0) {
+    transfer.tagged += type[0] == 0x81 && type[1] == 0 && type[3] == VLAN;
+    if (type[0] == 0x81) {
+        type += 4;
+        size -= 4;
+    }
+    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(type + 2);
+    transfer.seen++;
+    if (side != 0 || type[0] != 8 || type[1] != 0) {
         return true;
     }
     const struct rte_tcp_hdr *tcp = (const struct rte_tcp_hdr *)(ip + 1);
@@ -134,11 +143,38 @@ static void bytes_are_exact_over_a_bad_wire(void **state)
                                                               .reorder_ns = 3000000,
                                                               .dma_ns = 100000},
                                                    .tx_segments = {true, true},
-                                                   .tso = {true, true}};
+                                                   .tso = {true, true},
+                                                   .vlan = seed % 2 == 0 ? VLAN : 0};
         transfer_run(&settings);
         assert_true(counters()->tcp_out_supers > 0);
         transfer_close();
     }
+}
+
+/* The device must find the headers behind the tag: IEEE 802.1Q, and l2_len. */
+static void behind_a_tag_the_segments_are_the_same(void **state)
+{
+    (void)state;
+    struct net_pair_settings settings = {.seed = 1,
+                                         .faults = {.delay_ns = 5000000},
+                                         .tx_segments = {true, true},
+                                         .tso = {true, true}};
+    transfer_run(&settings);
+    uint32_t full = transfer.full;
+    assert_int_equal(transfer.tagged, 0);
+    transfer_close();
+    settings.vlan = VLAN;
+    transfer_run(&settings);
+    assert_int_equal(transfer.tagged, transfer.seen);
+    assert_int_equal(transfer.full, full);
+    assert_int_equal(transfer.largest, 1514);
+    assert_true(counters()->tcp_out_supers > 0);
+    for (unsigned side = 0; side < 2; side++) {
+        const struct stack_counters *seen = stack_counters(transfer.pair.hosts[side].network);
+        assert_int_equal(seen->tcp_in_errors + seen->ip_in_header_errors, 0);
+        assert_int_equal(seen->frames_other_vlan, 0);
+    }
+    transfer_close();
 }
 
 static int set_up(void **state)
@@ -163,6 +199,7 @@ int main(void)
         cmocka_unit_test(segments_on_the_wire_are_those_of_a_port_without_it),
         cmocka_unit_test(segments_that_are_counted_are_those_on_the_wire),
         cmocka_unit_test(bytes_are_exact_over_a_bad_wire),
+        cmocka_unit_test(behind_a_tag_the_segments_are_the_same),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
