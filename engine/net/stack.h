@@ -37,7 +37,7 @@ struct stack_limits {
      * it: data is dropped, once nothing early is left to be dropped for it. */
     uint32_t held_mbuf_max;
     uint64_t user_timeout_ns;       /* 300 s without an answer while data waits: -ETIMEDOUT */
-    uint64_t linger_ns;             /* 60 s that a released stream may take to send what it has */
+    uint64_t linger_ns;             /* 60 s in which a released stream gets on by nothing */
     uint64_t fin_wait_2_ns;         /* 60 s that the peer may take to close after us */
     uint64_t time_wait_ns;          /* 60 s */
     uint64_t keepalive_idle_ns;     /* 120 s of silence before the first probe; UINT64_MAX: none */

@@ -470,7 +470,8 @@ static inline void tcp_timer_clear(struct tcp_conn *conn, enum tcp_timer timer)
 uint64_t tcp_rto_ns(const struct tcp_conn *conn); /* with backoff */
 void tcp_timer_keepalive_start(struct tcp_conn *conn);
 void tcp_timer_fin_wait_2(
-    struct tcp_conn *conn); /* an orphan waits for its peer's FIN only so long */
+    struct tcp_conn *conn);                   /* an orphan waits for its peer's FIN only so long */
+void tcp_timer_linger(struct tcp_conn *conn); /* and for its peer to take any of what it has */
 
 /* tcp_half_open.c */
 void tcp_half_open_setup(struct stack *stack);

@@ -212,6 +212,9 @@ static void advance(struct tcp_conn *conn, const struct tcp_segment *segment, ui
     conn->duplicate_acks = 0;
     conn->backoff = 0;
     conn->unanswered_ns = stack->now_ns;
+    if (conn->released) {
+        tcp_timer_linger(conn); /* a long letter on a slow path takes as long as it takes */
+    }
     window_grow(conn, acked, rtt_us == 0 ? timed_us : rtt_us);
     if (conn->snd_una == conn->snd_max) {
         tcp_timer_clear(conn, TCP_TIMER_RETRANSMIT);

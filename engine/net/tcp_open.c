@@ -280,7 +280,7 @@ void tcp_conn_established(struct tcp_conn *conn)
     tcp_timer_keepalive_start(conn);
     if (conn->released) { /* let go while the handshake went on */
         conn->state = TCP_FIN_WAIT_1;
-        tcp_timer_set(conn, TCP_TIMER_STATE, conn->stack->now_ns + conn->stack->limits.linger_ns);
+        tcp_timer_linger(conn);
     } else if (conn->fin_wanted) {
         conn->state = TCP_FIN_WAIT_1;
     }

@@ -281,7 +281,7 @@ static void stream_op_release(struct stream *stream)
     if (conn->state == TCP_FIN_WAIT_2) {
         tcp_timer_fin_wait_2(conn);
     } else if (conn->state != TCP_SYN_SENT && conn->state != TCP_SYN_RECEIVED) {
-        tcp_timer_set(conn, TCP_TIMER_STATE, conn->stack->now_ns + conn->stack->limits.linger_ns);
+        tcp_timer_linger(conn);
     }
     stream_op_shut(stream);
     orphan_join(conn);

@@ -118,6 +118,12 @@ void tcp_timer_fin_wait_2(struct tcp_conn *conn)
     tcp_timer_set(conn, TCP_TIMER_STATE, stack->now_ns + stack->limits.fin_wait_2_ns);
 }
 
+void tcp_timer_linger(struct tcp_conn *conn)
+{
+    struct stack *stack = conn->stack;
+    tcp_timer_set(conn, TCP_TIMER_STATE, stack->now_ns + stack->limits.linger_ns);
+}
+
 static void keepalive(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;

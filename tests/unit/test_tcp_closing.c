@@ -131,6 +131,33 @@ static void a_released_stream_does_not_linger_for_ever(void **state)
     net_peer_close(&peer);
 }
 
+/* As long as the peer takes some of it, if only a byte at a time. */
+static void a_released_stream_lingers_as_long_as_it_gets_on(void **state)
+{
+    (void)state;
+    net_peer_open_plain(&peer);
+    net_peer_write(&peer, "much, to a slow reader");
+    struct net_segment ack = net_peer_next(&peer, TCP_ACK);
+    ack.ack = net_peer_conn(&peer)->snd_una;
+    net_peer_let_go(&peer);
+    for (unsigned i = 0; i < 5; i++) {
+        net_peer_wait(&peer, 50 * SECOND_NS);
+        ack.ack++;
+        net_peer_send(&peer, &ack);
+    }
+    assert_int_equal(peer.stack->tcp.orphan_count, 1);
+    ack.window = 0;
+    for (unsigned i = 0; i < 5; i++) { /* that it lives is not enough */
+        net_peer_wait(&peer, 11 * SECOND_NS);
+        net_peer_send(&peer, &ack);
+    }
+    assert_int_equal(peer.stack->tcp.orphan_count, 1);
+    net_peer_wait(&peer, 6 * SECOND_NS);
+    assert_int_equal(peer.stack->counters.tcp_aborts_on_linger, 1);
+    assert_int_equal(peer.stack->tcp.orphan_count + peer.stack->tcp.table.used, 0);
+    net_peer_close(&peer);
+}
+
 static void an_orphan_waits_only_so_long_for_its_peers_fin(void **state)
 {
     (void)state;
@@ -292,6 +319,7 @@ int main(void)
         cmocka_unit_test(a_fin_that_overtakes_its_data_is_answered_at_once),
         cmocka_unit_test(data_after_the_session_has_gone_are_reset),
         cmocka_unit_test(a_released_stream_does_not_linger_for_ever),
+        cmocka_unit_test(a_released_stream_lingers_as_long_as_it_gets_on),
         cmocka_unit_test(an_orphan_waits_only_so_long_for_its_peers_fin),
         cmocka_unit_test(the_oldest_orphan_gives_way),
         cmocka_unit_test(time_wait_answers_a_fin_again_and_waits_anew),
