@@ -533,6 +533,9 @@ uint16_t tcp_mss_of_link(const struct stack *stack, const struct ip_address *pee
 /* The tuple as it stands in what arrives. */
 void tcp_tuple_arriving(const struct tcp_tuple *tuple, struct rss_tuple *arriving);
 uint32_t tcp_initial_sequence(struct stack *stack, const struct tcp_tuple *tuple);
+/* For a tuple that was in TIME-WAIT, whose snd_nxt was: */
+uint32_t tcp_initial_sequence_above(struct stack *stack, const struct tcp_tuple *tuple,
+                                    uint32_t snd_nxt);
 uint32_t tcp_timestamp_offset(struct stack *stack, const struct tcp_tuple *tuple);
 uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t offset);
 /* A connection with nothing but its tuple, route and timers; in no state. NULL: the bound. */

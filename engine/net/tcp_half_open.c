@@ -154,13 +154,11 @@ static void cookie_send(struct stack *stack, const struct tcp_segment *segment, 
     syn_ack_send(stack, &entry, tcp_cookie_timestamp(stack, segment));
 }
 
-/* RFC 1122 §4.2.2.13: above what the connection before it in TIME-WAIT has used, which may have
- * been faster than the clock of the numbers. */
 static uint32_t first_number(struct stack *stack, const struct tcp_segment *segment)
 {
-    uint32_t iss = tcp_initial_sequence(stack, &segment->tuple);
-    uint32_t above = segment->reused_snd_nxt + UINT16_MAX;
-    return segment->reuses && seq_before(iss, above) ? above : iss;
+    return segment->reuses
+               ? tcp_initial_sequence_above(stack, &segment->tuple, segment->reused_snd_nxt)
+               : tcp_initial_sequence(stack, &segment->tuple);
 }
 
 void tcp_half_open_syn(struct stack *stack, const struct tcp_segment *segment)

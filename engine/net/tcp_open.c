@@ -190,6 +190,15 @@ uint32_t tcp_initial_sequence(struct stack *stack, const struct tcp_tuple *tuple
            (uint32_t)(stack->now_ns / ISN_TICK_NS);
 }
 
+/* RFC 1122 §4.2.2.13: above what the connection before it has used, which may have been faster than
+ * the clock of the numbers. */
+uint32_t tcp_initial_sequence_above(struct stack *stack, const struct tcp_tuple *tuple,
+                                    uint32_t snd_nxt)
+{
+    uint32_t iss = tcp_initial_sequence(stack, tuple), above = snd_nxt + UINT16_MAX;
+    return seq_before(iss, above) ? above : iss;
+}
+
 /* One for each pair of hosts, so that a later connection's timestamps are never older (RFC 7323
  * §5.4), and nothing needs to be kept for it. */
 uint32_t tcp_timestamp_offset(struct stack *stack, const struct tcp_tuple *tuple)
@@ -316,12 +325,8 @@ static bool is_free(struct stack *stack, const struct tcp_tuple *tuple)
 {
     uint32_t hash = tcp_table_hash(&stack->tcp.table, tuple);
     struct tcp_found found = tcp_table_find(&stack->tcp.table, tuple, hash);
-    if (found.kind == TCP_TIME_WAITING && tcp_time_wait_reusable(stack, found.index)) {
-        stack->counters.tcp_time_wait_reused++;
-        tcp_time_wait_forget(stack, found.index);
-        return true;
-    }
-    return found.kind == TCP_NOTHING;
+    return found.kind == TCP_NOTHING ||
+           (found.kind == TCP_TIME_WAITING && tcp_time_wait_reusable(stack, found.index));
 }
 
 /* RFC 6056 §3.3.4: a secret offset for each destination and a counter for each class of them. */
@@ -332,8 +337,10 @@ static int port_choose(struct stack *stack, struct tcp_tuple *tuple)
     uint64_t hash = hash_with(&stack->tcp.port_key, tuple, tuple->remote_port);
     uint32_t class = (uint32_t)(hash >> 32) % RTE_DIM(stack->tcp.port_steps);
     uint16_t *step = &stack->tcp.port_steps[class];
+    uint32_t begin = ((uint32_t)hash % count + *step) % count; /* each once, whatever wraps */
     for (uint32_t tries = 0; tries < count; tries++) {
-        tuple->local_port = (uint16_t)(first + ((uint32_t)hash + (*step)++) % count);
+        (*step)++;
+        tuple->local_port = (uint16_t)(first + (begin + tries) % count);
         if (comes_home(stack, tuple) && is_free(stack, tuple)) {
             return 0;
         }
@@ -373,6 +380,18 @@ static int tuple_make(struct stack *stack, const struct connect_request *request
     return port_choose(stack, tuple);
 }
 
+/* The first number of an outgoing connection, which ends the TIME-WAIT that its tuple may be in. */
+static uint32_t number_take(struct stack *stack, const struct tcp_conn *conn)
+{
+    struct tcp_found found = tcp_table_find(&stack->tcp.table, &conn->tuple, conn->hash);
+    if (found.kind != TCP_TIME_WAITING) {
+        return tcp_initial_sequence(stack, &conn->tuple);
+    }
+    stack->counters.tcp_time_wait_reused++;
+    return tcp_initial_sequence_above(stack, &conn->tuple,
+                                      tcp_time_wait_forget(stack, found.index));
+}
+
 int tcp_connect(struct network *network, const struct connect_request *request,
                 struct stream **stream)
 {
@@ -386,9 +405,9 @@ int tcp_connect(struct network *network, const struct connect_request *request,
     if (conn == NULL) {
         return -ENOBUFS;
     }
+    conn->iss = number_take(stack, conn);
     tcp_table_add(&stack->tcp.table, conn->hash, TCP_CONN, conn->index);
     conn->in_table = true;
-    conn->iss = tcp_initial_sequence(stack, &tuple);
     conn->snd_una = conn->iss;
     conn->snd_nxt = conn->iss + 1;
     conn->snd_max = conn->iss + 1;

@@ -309,6 +309,124 @@ static void an_acknowledgement_that_overtakes_the_fin_is_no_late_data(void **sta
     net_peer_close(&peer);
 }
 
+/* ---- our own SYN, and TIME-WAIT ---- */
+
+static int connect_from(uint16_t port, struct stream **stream)
+{
+    struct connect_request request;
+    memset(&request, 0, sizeof(request));
+    assert_int_equal(endpoint_parse(&request.to, slice_text("10.0.0.2:25")), 0);
+    assert_int_equal(endpoint_parse(&request.from, slice_text("10.0.0.1:0")), 0);
+    request.from.port = port;
+    return peer.network->ops->connect(peer.network, &request, stream);
+}
+
+/* An outgoing connection that we close first. Returns its port. */
+static uint16_t connect_and_close(bool timestamps)
+{
+    net_peer_connect(&peer, 0);
+    struct net_segment syn = net_peer_expect(&peer, TCP_SYN);
+    const struct net_segment answer = {.port = 25,
+                                       .to = syn.to,
+                                       .seq = 5000,
+                                       .ack = syn.seq + 1,
+                                       .flags = TCP_SYN | TCP_ACK,
+                                       .window = 65535,
+                                       .timestamp = timestamps,
+                                       .ts_value = 7,
+                                       .ts_echo = syn.ts_value};
+    net_peer_send(&peer, &answer);
+    net_peer_expect(&peer, TCP_ACK);
+    return syn.to;
+}
+
+/* RFC 6191 §2, seen from the other side: to the peer a SYN with a newer timestamp is what it is. */
+static void our_own_time_wait_gives_way_to_a_new_connection_with_timestamps(void **state)
+{
+    (void)state;
+    struct stream *stream;
+    net_peer_open(&peer, NULL);
+    uint16_t port = connect_and_close(true);
+    struct tcp_conn *conn = net_peer_conn(&peer);
+    conn->snd_una += 400u << 20; /* as if it had been faster than the clock of the numbers */
+    conn->snd_nxt = conn->snd_max = conn->snd_una;
+    uint32_t snd_nxt = into_time_wait().ack;
+    assert_int_equal(connect_from(port, &stream), -EADDRINUSE); /* its clock must have moved on */
+    net_peer_wait(&peer, SECOND_NS);
+    assert_int_equal(connect_from(port, &stream), 0);
+    assert_int_equal(peer.stack->tcp.time_waits.used, 0);
+    assert_int_equal(peer.stack->counters.tcp_time_wait_reused, 1);
+    net_peer_round(&peer);
+    struct net_segment syn = net_peer_expect(&peer, TCP_SYN);
+    assert_int_equal(syn.to, port);
+    assert_true(seq_before(snd_nxt, syn.seq));
+    stream_release(stream);
+    net_peer_close(&peer);
+}
+
+static void without_timestamps_our_time_wait_lasts(void **state)
+{
+    (void)state;
+    struct stream *stream;
+    net_peer_open(&peer, NULL);
+    uint16_t port = connect_and_close(false);
+    into_time_wait();
+    net_peer_wait(&peer, 50 * SECOND_NS);
+    assert_int_equal(connect_from(port, &stream), -EADDRINUSE);
+    assert_int_equal(peer.stack->tcp.time_waits.used, 1);
+    net_peer_wait(&peer, 11 * SECOND_NS);
+    assert_int_equal(connect_from(port, &stream), 0);
+    stream_release(stream);
+    net_peer_close(&peer);
+}
+
+static void a_connection_that_there_is_no_room_for_leaves_time_wait_alone(void **state)
+{
+    (void)state;
+    const struct stack_limits limits = {.connection_max = 1};
+    struct stream *stream;
+    net_peer_open(&peer, &limits);
+    uint16_t port = connect_and_close(true);
+    into_time_wait();
+    net_peer_wait(&peer, 2 * SECOND_NS);
+    net_peer_connect(&peer, 0);
+    net_peer_forget(&peer);
+    assert_int_equal(connect_from(port, &stream), -ENOBUFS);
+    assert_int_equal(peer.stack->tcp.time_waits.used, 1);
+    net_peer_close(&peer);
+}
+
+/* It answers with the last acknowledgement of the connection before. A reset tells it that this is
+ * over, unless it heeds RFC 1337; the SYN comes again and is newer. */
+static void our_syn_to_a_peer_in_time_wait_is_sent_again_until_it_is_taken(void **state)
+{
+    (void)state;
+    net_peer_open(&peer, NULL);
+    net_peer_connect(&peer, 0);
+    struct net_segment syn = net_peer_expect(&peer, TCP_SYN);
+    const struct net_segment old = {.port = 25,
+                                    .to = syn.to,
+                                    .seq = 777,
+                                    .ack = syn.seq - 1000,
+                                    .flags = TCP_ACK,
+                                    .window = 65535};
+    net_peer_send(&peer, &old);
+    assert_int_equal(net_peer_expect(&peer, TCP_RST).seq, old.ack);
+    assert_int_equal(net_peer_conn(&peer)->state, TCP_SYN_SENT);
+    net_peer_wait(&peer, 1100 * MS_NS);
+    assert_int_equal(net_peer_expect(&peer, TCP_SYN).seq, syn.seq);
+    const struct net_segment answer = {.port = 25,
+                                       .to = syn.to,
+                                       .seq = 90000,
+                                       .ack = syn.seq + 1,
+                                       .flags = TCP_SYN | TCP_ACK,
+                                       .window = 65535};
+    net_peer_send(&peer, &answer);
+    net_peer_expect(&peer, TCP_ACK);
+    assert_int_equal(net_peer_conn(&peer)->state, TCP_ESTABLISHED);
+    net_peer_close(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +446,10 @@ int main(void)
         cmocka_unit_test(without_timestamps_a_new_connection_has_higher_numbers_in_both_directions),
         cmocka_unit_test(time_wait_is_not_ended_by_a_syn_that_nobody_listens_for),
         cmocka_unit_test(an_acknowledgement_that_overtakes_the_fin_is_no_late_data),
+        cmocka_unit_test(our_own_time_wait_gives_way_to_a_new_connection_with_timestamps),
+        cmocka_unit_test(without_timestamps_our_time_wait_lasts),
+        cmocka_unit_test(a_connection_that_there_is_no_room_for_leaves_time_wait_alone),
+        cmocka_unit_test(our_syn_to_a_peer_in_time_wait_is_sent_again_until_it_is_taken),
     };
     return cmocka_run_group_tests(tests, net_peer_set_up, net_peer_tear_down);
 }
