@@ -141,7 +141,8 @@ struct tcp_window {
 enum tcp_recovery {
     TCP_OPEN,
     TCP_FAST_RECOVERY, /* after duplicate acknowledgements, until `recover` is acknowledged */
-    TCP_LOSS_RECOVERY, /* after the retransmission timer: all is sent again from snd_una */
+    TCP_LOSS_RECOVERY, /* after the retransmission timer: all is sent again from snd_una; and without
+                          records when it was too large for the path */
 };
 
 enum tcp_timer {

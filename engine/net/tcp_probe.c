@@ -55,14 +55,34 @@ void tcp_mtu_open(struct tcp_conn *conn)
     tcp_mtu_search_open(&conn->mtu, conn->mss, max, stack->now_ns);
 }
 
-/* All that is under way is sent again, in smaller segments. */
-static void send_smaller(struct tcp_conn *conn)
+/* Without records of what was sent: as after a timeout, but with the window that there is. What the
+ * peer gets twice by it brings duplicates that are no loss. */
+static void go_back(struct tcp_conn *conn)
+{
+    if (conn->recovery == TCP_FAST_RECOVERY) {
+        conn->congestion.cwnd = conn->congestion.ssthresh; /* without what duplicates have added */
+    }
+    conn->recovery = TCP_LOSS_RECOVERY;
+    conn->recover = conn->snd_max;
+    conn->snd_nxt = conn->snd_una;
+    conn->duplicate_acks = 0;
+    conn->retransmit_head = conn->snd_max != conn->snd_una;
+}
+
+/* What was too large is sent again, in smaller segments, and its time begins anew. Of all records
+ * none tells how large its segments were: small ones among them come twice. */
+static void send_smaller(struct tcp_conn *conn, struct tcp_range too_large)
 {
     if (conn->rack != NULL) {
-        tcp_rack_timed_out(conn->rack, 0, (uint32_t)(conn->stack->now_ns / 1000), true);
+        tcp_rack_mark_lost(conn->rack, &conn->sacked, too_large);
     } else {
-        conn->retransmit_head = true;
+        go_back(conn);
     }
+    if (conn->due_ns[TCP_TIMER_RETRANSMIT] != WHEEL_NEVER) {
+        tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, conn->stack->now_ns + tcp_rto_ns(conn));
+    }
+    conn->tail_probed = false;
+    tcp_tail_watch(conn);
     tcp_output_wanted(conn);
 }
 
@@ -72,16 +92,17 @@ void tcp_mtu_told(struct tcp_conn *conn, uint16_t mtu)
     uint32_t own = conn->mss + overhead(conn), least = floor_of(conn);
     mtu = mtu == 0 ? tcp_mtu_plateau((uint16_t)own) : mtu;
     uint32_t size = mtu > overhead(conn) + least ? mtu - overhead(conn) : least;
-    bool probed = conn->mtu.probe != 0;
-    if (size >= (probed ? conn->mtu.probe : conn->mss)) {
+    struct tcp_range too_large = {conn->mtu.probe_seq, conn->mtu.probe_seq + conn->mtu.probe};
+    if (size >= (conn->mtu.probe != 0 ? conn->mtu.probe : conn->mss)) {
         return; /* it was smaller than that */
     }
     stack->counters.tcp_mtu_told++;
     tcp_mtu_search_told(&conn->mtu, (uint16_t)size, stack->now_ns);
     if (size < conn->mss) {
         resize(conn, size);
+        too_large = (struct tcp_range){conn->snd_una, conn->snd_max};
     }
-    send_smaller(conn);
+    send_smaller(conn, too_large);
 }
 
 /* Before the timeout's own work. */

@@ -315,6 +315,18 @@ void tcp_rack_timed_out(struct tcp_rack *rack, uint32_t reo_wnd_us, uint32_t now
     }
 }
 
+void tcp_rack_mark_lost(struct tcp_rack *rack, const struct tcp_scoreboard *board,
+                        struct tcp_range range)
+{
+    split_at(rack, board, range.begin);
+    split_at(rack, board, range.end);
+    for (uint32_t i = 0; i < rack->count && seq_before(begin_of(rack, i), range.end); i++) {
+        if (seq_before(range.begin, rack->sent[i].end)) {
+            mark_lost(rack, &rack->sent[i]);
+        }
+    }
+}
+
 void tcp_rack_forgive(struct tcp_rack *rack)
 {
     for (uint32_t i = 0; i < rack->count; i++) {

@@ -90,6 +90,9 @@ bool tcp_rack_detect_loss(struct tcp_rack *rack, const struct tcp_scoreboard *bo
 /* A timeout, §6.3: the first, and all that is overdue; all of it when everything is. */
 void tcp_rack_timed_out(struct tcp_rack *rack, uint32_t reo_wnd_us, uint32_t now_us,
                         bool everything);
+/* Nothing of the range has arrived, as is known otherwise: it was too large for the path. */
+void tcp_rack_mark_lost(struct tcp_rack *rack, const struct tcp_scoreboard *board,
+                        struct tcp_range range);
 /* What was called lost is only late. */
 void tcp_rack_forgive(struct tcp_rack *rack);
 /* Bytes that are lost, and not sent again yet. */

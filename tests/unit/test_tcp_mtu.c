@@ -323,6 +323,58 @@ static void a_path_that_has_become_wider_is_used_after_ten_minutes(void **state)
     path_close();
 }
 
+/* RFC 1191 §6.3. What the first word is about is all that was sent, and the window stays: nothing
+ * waits for a timeout, or for more words. */
+static void all_that_was_too_large_goes_again_at_once_with_records_and_without(void **state)
+{
+    (void)state;
+    for (unsigned records = 0; records < 2; records++) {
+        path_open(1400, true);
+        struct tcp_conn *conn = path_connect(14000);
+        while (conn->mss != 1400 - HEADERS) {
+            net_pair_step(&path.pair, UINT64_MAX);
+            if (records == 0 && conn->rack != NULL) {
+                tcp_rack_give(conn); /* as if all were in use */
+            }
+        }
+        net_pair_step(&path.pair, path.pair.world.now_ns + 1000);
+        assert_int_equal(conn->snd_max - conn->snd_una, 14001); /* with the FIN */
+        assert_int_equal(conn->snd_nxt, conn->snd_max);
+        assert_int_equal(counters()->tcp_retransmitted_segments, (14000 + 1347) / 1348);
+        uint64_t began_ns = path.pair.world.now_ns;
+        assert_true(path_run(SECOND));
+        assert_in_range(path.pair.world.now_ns - began_ns, 0, 60000000); /* and the FINs */
+        assert_int_equal(counters()->tcp_timeouts + counters()->tcp_fast_retransmits, 0);
+        assert_int_equal(conn->congestion.ssthresh, UINT32_MAX);
+        path_close();
+    }
+}
+
+/* A router's word about a probe says nothing against the segments beside it. */
+static void of_what_is_larger_than_told_only_the_probe_goes_again(void **state)
+{
+    (void)state;
+    path_open(1400, true);
+    struct tcp_conn *conn = path_connect(200000000);
+    assert_int_equal(size_after(conn, SECOND / 10), 1400 - HEADERS);
+    net_pair_run(&path.pair, SECOND);
+    uint64_t again = counters()->tcp_retransmitted_segments;
+    path.mtu = 1450;
+    conn->mtu.next_ns = path.pair.world.now_ns;
+    while (counters()->tcp_mtu_told < 2) {
+        net_pair_step(&path.pair, UINT64_MAX);
+    }
+    net_pair_run(&path.pair, SECOND);
+    assert_int_equal(counters()->tcp_retransmitted_segments - again, 2); /* the probe in pieces */
+    assert_in_range(conn->mss, 1450 - HEADERS - 16, 1450 - HEADERS);
+    assert_int_equal(counters()->tcp_timeouts, 0);
+    stream_abort(&conn->stream);
+    net_pair_run(&path.pair, SECOND);
+    net_talker_go(&path.talkers[0]);
+    net_talker_go(&path.talkers[1]);
+    path_close();
+}
+
 /* Its sequence is one longer than a segment's payload. */
 static void a_full_segment_with_a_fin_is_no_probe(void **state)
 {
@@ -368,6 +420,8 @@ int main(void)
         cmocka_unit_test(a_path_narrower_than_any_guess_still_carries),
         cmocka_unit_test(probes_that_are_lost_do_not_slow_down),
         cmocka_unit_test(a_path_that_has_become_wider_is_used_after_ten_minutes),
+        cmocka_unit_test(all_that_was_too_large_goes_again_at_once_with_records_and_without),
+        cmocka_unit_test(of_what_is_larger_than_told_only_the_probe_goes_again),
         cmocka_unit_test(a_full_segment_with_a_fin_is_no_probe),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
