@@ -8,6 +8,7 @@
  *   tcp_window      how much the peer may send, sized by what the session consumes
  *   tcp_ecn         marks of congestion, both ways
  *   tcp_recovery    losses: seen by time, probed for, repaired, and taken back when there were none
+ *   tcp_frto        timeouts that came too early, found out by new data
  *   tcp_probe       the path's MTU: told, searched, remembered
  *   tcp_output      which segment next, and its frame
  *   tcp_timer       retransmission, probes, delayed acknowledgement, limits in time
@@ -399,6 +400,13 @@ void tcp_undo_keep(struct tcp_conn *conn);
 void tcp_undo_by_timestamp(struct tcp_conn *conn, const struct tcp_segment *segment);
 void tcp_tail_watch(struct tcp_conn *conn); /* (re)starts the timer of the tail loss probe */
 void tcp_tail_due(struct tcp_conn *conn);
+
+/* tcp_frto.c */
+void tcp_frto_begin(struct tcp_conn *conn); /* after a timeout, while nothing else was repaired */
+void tcp_frto_sent(struct tcp_rack *rack, bool again);
+void tcp_frto_nothing_new(struct tcp_rack *rack); /* there is none to send, or no room for it */
+/* True: the timeout was wrong. */
+bool tcp_frto_acked(struct tcp_conn *conn, const struct tcp_segment *segment, bool advanced);
 
 /* tcp_probe.c */
 void tcp_mtu_open(struct tcp_conn *conn); /* conn->mss is what the link and the peer take */

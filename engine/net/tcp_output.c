@@ -253,6 +253,22 @@ static bool departure_of_recovery(struct tcp_conn *conn, struct tcp_departure *d
     return false;
 }
 
+/* RFC 5682 §3.1 step 2b: new segments, before what may be lost. */
+static bool departure_of_frto(struct tcp_conn *conn, struct tcp_departure *departure)
+{
+    if (conn->rack->frto != TCP_FRTO_NEW) {
+        return false;
+    }
+    if (!departure_of_next(conn, departure)) {
+        tcp_frto_nothing_new(conn->rack);
+        return false;
+    }
+    uint32_t max = segment_max(conn); /* one by one: there may be two */
+    departure->bytes = departure->bytes < max ? departure->bytes : max;
+    departure->segment_bytes = 0;
+    return true;
+}
+
 /* What has its time behind it, as soon as the congestion window has room. */
 static bool departure_of_lost(struct tcp_conn *conn, struct tcp_departure *departure)
 {
@@ -285,6 +301,14 @@ static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departur
         return true;
     }
     conn->retransmit_head = false;
+    if (conn->rack != NULL && conn->rack->frto != TCP_FRTO_NONE) {
+        if (departure_of_frto(conn, departure)) {
+            return true;
+        }
+        if (conn->rack->frto != TCP_FRTO_NONE) {
+            return false; /* until the next acknowledgement */
+        }
+    }
     if (conn->rack != NULL && conn->rack->lost_count > 0) {
         return departure_of_lost(conn, departure);
     }

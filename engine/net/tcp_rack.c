@@ -182,6 +182,7 @@ static uint32_t segment_delivered(struct tcp_rack *rack, struct tcp_rack_memory 
     } else if (seq_before(end, rack->fack) && !sent->retransmitted) {
         memory->reordering_seen = true;
     }
+    rack->lost_arrived |= sent->lost && !sent->retransmitted;
     if (sent->retransmitted) {
         /* Is it the first copy that has arrived? */
         uint32_t sent_ts = (uint32_t)((now->now_us - rtt_us) / 1000) + now->ts_offset;

@@ -39,6 +39,13 @@ struct tcp_undo {
     bool possible, has_retransmitted;
 };
 
+enum tcp_frto { /* tcp_frto.c */
+                TCP_FRTO_NONE,
+                TCP_FRTO_HEAD, /* the first segment has left again */
+                TCP_FRTO_NEW,  /* snd_una has advanced: up to two new segments leave */
+                TCP_FRTO_WAIT, /* they have left */
+};
+
 struct tcp_rack {
     uint32_t index; /* in the slab */
     uint32_t begin; /* of the first record: snd_una */
@@ -51,8 +58,9 @@ struct tcp_rack {
     uint32_t fack;
     uint32_t dsack_round; /* snd_nxt when the last D-SACK was taken into account */
     bool in_dsack_round;
-    bool tlp, tlp_retransmits; /* a probe is under way; and was no new data */
-    uint32_t tlp_end;
+    uint8_t frto;      /* enum tcp_frto */
+    uint8_t frto_new;  /* segments */
+    bool lost_arrived; /* something that was called lost, and not sent again */
     struct tcp_undo undo;
     struct tcp_sent sent[TCP_SENT_MAX];
 };

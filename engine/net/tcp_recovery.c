@@ -41,6 +41,7 @@ void tcp_recovery_sent(struct tcp_conn *conn, struct tcp_range range, bool again
         return;
     }
     tcp_rack_sent(rack, &conn->sacked, range, now_us(conn), again);
+    tcp_frto_sent(rack, again);
     if (again && rack->undo.possible) {
         if (!rack->undo.has_retransmitted) {
             rack->undo.has_retransmitted = true;
@@ -76,6 +77,7 @@ static void undo(struct tcp_conn *conn)
     conn->stack->counters.tcp_undos++;
     tcp_congestion_undo(&conn->congestion, &rack->undo.before);
     rack->undo.possible = false;
+    rack->frto = TCP_FRTO_NONE;
     if (conn->recovery == TCP_FAST_RECOVERY) {
         conn->rack_memory.reordering_seen = true; /* what else could it have been */
     }
@@ -158,6 +160,9 @@ void tcp_recovery_end(struct tcp_conn *conn)
         }
     }
     tcp_rack_recovery_ended(&conn->rack_memory);
+    if (conn->rack != NULL) {
+        conn->rack->frto = TCP_FRTO_NONE;
+    }
     conn->stack->counters.tcp_recoveries++;
     conn->recovery = TCP_OPEN;
 }
@@ -224,6 +229,10 @@ static void tail_acked(struct tcp_conn *conn, uint32_t ack)
 void tcp_recovery_acked(struct tcp_conn *conn, const struct tcp_segment *segment,
                         uint32_t delivered, bool advanced)
 {
+    if (conn->rack != NULL && conn->recovery == TCP_LOSS_RECOVERY &&
+        tcp_frto_acked(conn, segment, advanced)) {
+        undo(conn);
+    }
     bool lost = conn->rack != NULL && losses_look(conn, delivered);
     tail_acked(conn, segment->ack);
     if (conn->recovery == TCP_FAST_RECOVERY) {

@@ -76,10 +76,15 @@ static void retransmit(struct tcp_conn *conn)
     if (everything) {
         tcp_scoreboard_clear(&conn->sacked); /* RFC 2018 §8: the peer may have dropped them */
     }
+    bool first = conn->recovery == TCP_OPEN && !everything; /* nothing is being repaired already */
     conn->recovery = TCP_LOSS_RECOVERY;
     conn->recover = conn->snd_max;
     if (conn->rack != NULL) {
         tcp_recovery_timed_out(conn, everything);
+        conn->rack->frto = TCP_FRTO_NONE;
+        if (first) {
+            tcp_frto_begin(conn);
+        }
     } else {
         conn->snd_nxt = conn->snd_una;
     }
