@@ -248,7 +248,7 @@ void wire_segment_print(const struct wire_segment *segment, char *text)
 {
     static const char letters[] = "FSRP.UEW";
     static const char *const ecns[] = {"", "[ect1] ", "[ect0] ", "[ce] "};
-    char flags[9] = "", more[32] = "";
+    char flags[9] = "", more[32] = "", urgent[16] = "";
     unsigned count = 0;
     for (unsigned i = 0; i < 8; i++) {
         if ((segment->flags & 1u << i) != 0) {
@@ -259,8 +259,11 @@ void wire_segment_print(const struct wire_segment *segment, char *text)
     if (segment->window >= 0) {
         snprintf(more, sizeof(more), " win %d", segment->window);
     }
-    snprintf(text, WIRE_SEGMENT_TEXT, "%s %s%s %u:%u(%u) ack %u%s", segment->inbound ? "<" : ">",
+    if (segment->urgent > 0) {
+        snprintf(urgent, sizeof(urgent), " urg %u", segment->urgent);
+    }
+    snprintf(text, WIRE_SEGMENT_TEXT, "%s %s%s %u:%u(%u) ack %u%s%s", segment->inbound ? "<" : ">",
              segment->ecn > 0 ? ecns[segment->ecn] : "", count > 0 ? flags : "-", segment->seq,
-             segment->seq + segment->bytes, segment->bytes, segment->ack, more);
+             segment->seq + segment->bytes, segment->bytes, segment->ack, more, urgent);
     options_print(segment, text, WIRE_SEGMENT_TEXT);
 }

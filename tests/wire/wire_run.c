@@ -223,23 +223,25 @@ static bool stamps_map(struct wire_run *run, const struct wire_segment *expected
     return (off < 0 ? -off : off) * run->script->timestamp_tick_us <= run->script->tolerance_us;
 }
 
-/* One burst may be written as one segment. */
+/* One burst may be written as one segment: of full segments, and a last one that may be smaller. */
 static bool burst_join(struct wire_run *run, const struct wire_event *event, int64_t until_us,
                        struct wire_segment *seen, int64_t *sent_us)
 {
     struct wire_segment more;
     uint32_t part = seen->bytes;
     while (seen->bytes < event->segment.bytes && !run->script->strict_segments) {
-        if (!segment_next(run, event, until_us, &more, sent_us)) {
+        int64_t more_us;
+        if (!segment_next(run, event, until_us, &more, &more_us)) {
             return false;
         }
         segment_map(run, &event->segment, &more);
         bool last = seen->bytes + more.bytes >= event->segment.bytes;
         if (more.seq != seen->seq + seen->bytes || more.ack != seen->ack || more.bytes == 0 ||
-            (more.bytes != part && !last) ||
+            more.bytes > part || (more.bytes != part && !last) ||
             ((more.flags ^ seen->flags) & ~FLAGS_OF_PARTS & 0xffu) != 0) {
             return false;
         }
+        *sent_us = more_us;
         seen->bytes += more.bytes;
         seen->flags |= more.flags;
         seen->window = more.window;

@@ -26,6 +26,9 @@ static bool wrong(struct reader *reader, const char *format, ...)
         va_start(list, format);
         vsnprintf(reader->script->error, sizeof(reader->script->error), format, list);
         va_end(list);
+        for (char *at = reader->script->error; *at != '\0'; at++) {
+            *at = iscntrl((unsigned char)*at) ? ' ' : *at; /* what it quotes may go on in a new line */
+        }
     }
     return false;
 }
@@ -572,7 +575,10 @@ int wire_script_parse(struct wire_script *script, const char *text)
     }
     blanks_pass(&reader);
     while (!reader.failed && *reader.at != '\0') {
-        event_read(&reader);
+        unsigned line = reader.line;
+        if (!event_read(&reader)) {
+            script->error_line = line; /* the reader may have looked into the next one */
+        }
         blanks_pass(&reader);
     }
     if (!reader.failed && script->event_count == 0) {
