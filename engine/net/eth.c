@@ -42,7 +42,7 @@ bool eth_has_room(struct stack *stack)
     return stack->leaving_count < STACK_TX_MAX - STACK_CONTROL_RESERVE;
 }
 
-void eth_send(struct stack *stack, struct rte_mbuf *frame)
+void eth_send_as_it_is(struct stack *stack, struct rte_mbuf *frame)
 {
     if (stack->leaving_count == STACK_TX_MAX) {
         eth_flush(stack);
@@ -52,12 +52,17 @@ void eth_send(struct stack *stack, struct rte_mbuf *frame)
         rte_pktmbuf_free(frame);
         return;
     }
+    stack->leaving[stack->leaving_count++] = frame;
+}
+
+void eth_send(struct stack *stack, struct rte_mbuf *frame)
+{
     if (stack->vlan != 0 && !vlan_put_on(stack, frame)) {
         stack->counters.frames_out_lost++;
         rte_pktmbuf_free(frame);
         return;
     }
-    stack->leaving[stack->leaving_count++] = frame;
+    eth_send_as_it_is(stack, frame);
 }
 
 bool eth_is_ours_alone(const struct rte_mbuf *frame)
@@ -146,8 +151,10 @@ static bool frame_read(struct stack *stack, struct rte_mbuf *frame, struct tcp_s
         neighbour_arp_input(stack, frame);
         return false;
     }
-    stack->counters.frames_not_ours++;
-    rte_pktmbuf_free(frame);
+    if (!exception_give(stack, frame)) {
+        stack->counters.frames_not_ours++;
+        rte_pktmbuf_free(frame);
+    }
     return false;
 }
 

@@ -138,12 +138,18 @@ void icmp_input(struct stack *stack, struct rte_mbuf *frame)
     case ICMP_UNREACHABLE:
     case ICMP_TIME_EXCEEDED:
         if (!icmp_quote_read(frame, &quote)) {
+            if (exception_give(stack, frame)) {
+                return;
+            }
             stack->counters.icmp_in_errors++;
         } else if (tcp_quote_arrives(stack, &quote, frame)) {
             return;
         }
         break;
     default:
+        if (exception_give(stack, frame)) {
+            return;
+        }
         break;
     }
     rte_pktmbuf_free(frame);

@@ -166,6 +166,9 @@ void icmp6_input(struct stack *stack, struct rte_mbuf *frame)
     case ICMP6_TIME_EXCEEDED:
     case ICMP6_PARAMETER_PROBLEM:
         if (!icmp6_quote_read(frame, &quote)) {
+            if (exception_give(stack, frame)) {
+                return;
+            }
             stack->counters.icmp_in_errors++;
         } else if (tcp_quote_arrives(stack, &quote, frame)) {
             return;
@@ -179,8 +182,14 @@ void icmp6_input(struct stack *stack, struct rte_mbuf *frame)
     case ICMP6_NEIGHBOR_ADVERTISEMENT:
     case ICMP6_REDIRECT:
         nd_input(stack, frame);
+        if (!nd_asks_for_us(stack, frame) && exception_give(stack, frame)) {
+            return;
+        }
         break;
     default:
+        if (exception_give(stack, frame)) {
+            return;
+        }
         break;
     }
     rte_pktmbuf_free(frame);

@@ -142,6 +142,13 @@ static bool dispatch(struct stack *stack, struct rte_mbuf *frame, struct tcp_seg
     return false;
 }
 
+/* True: the frame is given. */
+static bool kernel_takes(struct stack *stack, struct rte_mbuf *frame, const struct rte_ipv4_hdr *ip)
+{
+    struct ip_address to = ip_address_of_ipv4(ip->dst_addr);
+    return own_find(&stack->own, &to) == OWN_NONE && exception_give(stack, frame);
+}
+
 bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment *segment)
 {
     stack->counters.ip_in_receives++;
@@ -153,8 +160,16 @@ bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment 
     const struct rte_ipv4_hdr *ip =
         rte_pktmbuf_mtod_offset(frame, const struct rte_ipv4_hdr *, ETH_BYTES);
     if (!addresses_right(stack, ip)) {
+        if (kernel_takes(stack, frame, ip)) {
+            return false;
+        }
         stack->counters.ip_in_address_errors++;
         rte_pktmbuf_free(frame);
+        return false;
+    }
+    bool spoken = ip->next_proto_id == IPPROTO_TCP || ip->next_proto_id == IPPROTO_UDP ||
+                  ip->next_proto_id == IPPROTO_ICMP;
+    if (!spoken && exception_give(stack, frame)) { /* fragments too: who speaks it puts them together */
         return false;
     }
     if ((ip->fragment_offset & htons(FRAGMENT_MASK)) != 0) {

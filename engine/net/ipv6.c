@@ -107,6 +107,18 @@ static bool first_holds_headers(const struct walk *walk, bool *untold)
     return at <= walk->frame->data_len && reassembly_first_holds(walk->frame, at, next, untold);
 }
 
+static bool is_spoken(uint8_t protocol)
+{
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6 ||
+           protocol == IPPROTO_NONE;
+}
+
+static bool is_extension(uint8_t protocol)
+{
+    return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_DSTOPTS ||
+           protocol == IPPROTO_ROUTING || protocol == IPPROTO_FRAGMENT;
+}
+
 /* RFC 8200 §4.5: what makes a fragment wrong. */
 static enum verdict fragment_right(struct walk *walk, struct reassembly_fragment *fragment)
 {
@@ -146,6 +158,11 @@ static enum verdict fragment_read(struct walk *walk)
     if ((field & (FRAGMENT_OFFSET_MASK | 1u)) == 0) {
         return WALK_ON; /* atomic: RFC 6946 */
     }
+    if (!is_spoken(header->next_header) && !is_extension(header->next_header) &&
+        exception_give(walk->stack, walk->frame)) { /* who speaks it puts it together */
+        walk->frame = NULL;
+        return WALK_KEPT;
+    }
     struct reassembly_fragment fragment = {
         .from = ip_address_of_ipv6(ip->src_addr),
         .to = ip_address_of_ipv6(ip->dst_addr),
@@ -176,8 +193,7 @@ static enum verdict fragment_read(struct walk *walk)
 /* One header. */
 static enum verdict extension_read(struct walk *walk)
 {
-    if (walk->next != IPPROTO_HOPOPTS && walk->next != IPPROTO_DSTOPTS &&
-        walk->next != IPPROTO_ROUTING && walk->next != IPPROTO_FRAGMENT) {
+    if (!is_extension(walk->next)) {
         return WALK_END;
     }
     if (walk->at + 8 > walk->frame->data_len) {
@@ -241,6 +257,19 @@ static bool is_neighbour_discovery(const struct walk *walk)
     return found;
 }
 
+/* The kernel gets what stands before the payload too: without a router alert, for one, it believes no
+ * listener query (RFC 3810 §6.2). True: it is the kernel's alone; the frame is given. */
+static bool kernel_takes_whole(const struct walk *walk)
+{
+    if (walk->next == IPPROTO_ICMPV6) {
+        if (walk->at < walk->frame->data_len && *bytes_at(walk, walk->at) == ICMP6_LISTENER_QUERY) {
+            exception_copy(walk->stack, walk->frame);
+        }
+        return false;
+    }
+    return !is_spoken(walk->next) && exception_give(walk->stack, walk->frame);
+}
+
 /* True: the payload's protocol is *protocol. False: nothing more to do with it; *frame, which may be
  * NULL, is still to be freed. */
 static bool extensions_read(struct stack *stack, struct rte_mbuf **frame, uint8_t *protocol)
@@ -259,6 +288,10 @@ static bool extensions_read(struct stack *stack, struct rte_mbuf **frame, uint8_
         verdict = count == EXTENSIONS_MAX ? drop(&walk) : extension_read(&walk);
     }
     verdict = verdict == WALK_END && is_neighbour_discovery(&walk) ? WALK_DROP : verdict;
+    if (verdict == WALK_END && kernel_takes_whole(&walk)) {
+        *frame = NULL;
+        return false;
+    }
     if (verdict == WALK_END && walk.at > ETH_BYTES + IPV6_BYTES) {
         walk.frame = eth_writable(stack, walk.frame);
         verdict = walk.frame == NULL ? WALK_DROP : WALK_END;
@@ -339,6 +372,15 @@ static bool dispatch(struct stack *stack, struct rte_mbuf *frame, uint8_t protoc
     return false;
 }
 
+/* Ours or not, as far as its target tells. True: the frame is given. */
+static bool kernel_takes(struct stack *stack, struct rte_mbuf *frame, const struct rte_ipv6_hdr *ip)
+{
+    struct ip_address to = ip_address_of_ipv6(ip->dst_addr);
+    bool ours = ip_address_is_multicast(&to) ? nd_is_member(stack, &to)
+                                             : own_find(&stack->own, &to) != OWN_NONE;
+    return !ours && exception_give(stack, frame);
+}
+
 static const struct rte_ipv6_hdr *header_of(const struct rte_mbuf *frame)
 {
     return rte_pktmbuf_mtod_offset(frame, const struct rte_ipv6_hdr *, ETH_BYTES);
@@ -360,6 +402,9 @@ bool ipv6_input(struct stack *stack, struct rte_mbuf *frame, bool to_group,
     }
     uint8_t protocol = header_of(frame)->proto;
     if (!addresses_right(stack, header_of(frame), to_group)) {
+        if (kernel_takes(stack, frame, header_of(frame))) {
+            return false;
+        }
         stack->counters.ip_in_address_errors++;
         rte_pktmbuf_free(frame);
         return false;
@@ -369,6 +414,9 @@ bool ipv6_input(struct stack *stack, struct rte_mbuf *frame, bool to_group,
         return false;
     }
     if (!source_right(stack, header_of(frame), protocol)) {
+        if (header_of(frame)->dst_addr[0] == 0xff && exception_give(stack, frame)) {
+            return false;
+        }
         stack->counters.ip_in_address_errors++;
         rte_pktmbuf_free(frame);
         return false;

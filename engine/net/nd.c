@@ -277,3 +277,13 @@ void nd_input(struct stack *stack, struct rte_mbuf *frame)
         stack->counters.nd_refused++;
     }
 }
+
+bool nd_asks_for_us(const struct stack *stack, const struct rte_mbuf *frame)
+{
+    const uint8_t *message = rte_pktmbuf_mtod_offset(frame, const uint8_t *, AT);
+    if (message[0] != ICMP6_NEIGHBOR_SOLICITATION || frame->data_len < AT + NEIGHBOR_BYTES) {
+        return false;
+    }
+    struct ip_address target = ip_address_of_ipv6(message + 8);
+    return own_find(&stack->own, &target) != OWN_NONE;
+}

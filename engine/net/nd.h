@@ -37,6 +37,8 @@ struct nd_router {
 /* A message of types 133 to 137, in a frame with nothing before it but Ethernet and IPv6. Stays the
  * caller's. */
 void nd_input(struct stack *stack, struct rte_mbuf *frame);
+/* Of such a message: the kernel beside us must not answer it too. */
+bool nd_asks_for_us(const struct stack *stack, const struct rte_mbuf *frame);
 /* All nodes, or the group that is asked about one of our addresses. */
 bool nd_is_member(const struct stack *stack, const struct ip_address *group);
 struct ip_address nd_group_of(const struct ip_address *address);

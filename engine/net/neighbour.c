@@ -349,6 +349,13 @@ static bool arp_right(const struct stack *stack, const struct rte_ether_hdr *eth
            memcmp(mac, stack->port->facts.mac, 6) != 0;
 }
 
+static bool asks_for_us(const struct stack *stack, const struct rte_arp_hdr *arp)
+{
+    struct ip_address target = ip_address_of_ipv4(arp->arp_data.arp_tip);
+    return arp->arp_opcode == htons(RTE_ARP_OP_REQUEST) &&
+           own_find(&stack->own, &target) != OWN_NONE;
+}
+
 /* Believed: answers to us about neighbours that we know or ask for, questions to us, and what
  * neighbours that we know announce. */
 static void arp_read(struct stack *stack, const struct rte_arp_hdr *arp)
@@ -389,6 +396,9 @@ void neighbour_arp_input(struct stack *stack, struct rte_mbuf *frame)
         stack->counters.arp_refused++;
     } else {
         arp_read(stack, arp);
+        if (!asks_for_us(stack, arp) && exception_give(stack, frame)) {
+            return;
+        }
     }
     rte_pktmbuf_free(frame);
 }

@@ -55,7 +55,7 @@ static void wake(struct deal_shard *to)
 
 /* ARP replies and neighbour advertisements are answers that any shard may be waiting for; what all
  * nodes are told (routers, listener queries) and who else wants an address concerns each. */
-static bool concerns_all(const uint8_t *frame, uint32_t bytes)
+bool port_deal_is_for_all(const uint8_t *frame, uint32_t bytes)
 {
     uint32_t at = 12;
     if (bytes < at + 2) {
@@ -115,7 +115,7 @@ static uint16_t door_read(struct port_deal *self, uint16_t shard, struct rte_mbu
         const uint8_t *bytes = rte_pktmbuf_mtod(burst[i], const uint8_t *);
         uint32_t size = rte_pktmbuf_data_len(burst[i]);
         uint16_t owner = 0;
-        if (concerns_all(bytes, size)) {
+        if (port_deal_is_for_all(bytes, size)) {
             copy_to_others(self, shard, burst[i]);
             told = UINT64_MAX;
             owner = shard;

@@ -29,6 +29,9 @@ static inline bool port_deal_wanted(const struct port *port, uint16_t shard_coun
  */
 int port_deal_open(struct port **port, struct port *inner, uint16_t shard_count);
 
+/* A frame that every shard gets: copied to those whose door it did not come in by. */
+bool port_deal_is_for_all(const uint8_t *frame, uint32_t bytes);
+
 struct port_deal_counters { /* of one shard, written by it alone */
     uint64_t kept;          /* frames that came in at the right door */
     uint64_t dealt;         /* handed to another shard */

@@ -55,6 +55,7 @@ static int settings_fill(struct stack *stack, const struct stack_settings *setti
 {
     const struct port_facts *facts = &settings->port->facts;
     stack->port = settings->port;
+    stack->exception.port = settings->exception;
     stack->queue = settings->queue;
     stack->shard_count = settings->shard_count == 0 ? 1 : settings->shard_count;
     stack->mtu = settings->mtu == 0 || settings->mtu > facts->mtu ? facts->mtu : settings->mtu;
@@ -118,6 +119,7 @@ static void stack_close(struct network *network)
     nd_claim_close(stack);
     nd_router_close(stack);
     mld_close(stack);
+    exception_close(stack);
     while (stack->leaving_count > 0) {
         rte_pktmbuf_free(stack->leaving[--stack->leaving_count]);
     }
@@ -138,6 +140,7 @@ static unsigned stack_poll(struct network *network, uint64_t now_ns)
             break;
         }
     }
+    work += exception_poll(stack);
     tcp_hungry_feed(stack);
     return work + tcp_deliver(stack) + udp_deliver(stack);
 }
@@ -154,16 +157,25 @@ static void stack_flush(struct network *network, uint64_t now_ns)
     }
     tcp_doomed_free(stack);
     eth_flush(stack);
+    exception_flush(stack);
 }
 
 static int stack_arm(struct network *network)
 {
     struct stack *stack = stack_of(network);
     if (!list_empty(&stack->tcp.ready) || !list_empty(&stack->udp.ready) ||
-        !list_empty(&stack->tcp.output) || stack->leaving_count > 0) {
+        !list_empty(&stack->tcp.output) || stack->leaving_count > 0 ||
+        stack->exception.leaving_count > 0) {
         return -EAGAIN;
     }
     return stack->port->ops->arm(stack->port, stack->queue);
+}
+
+int stack_arm_exception(struct network *network)
+{
+    const struct stack *stack = stack_of(network);
+    struct port *port = stack->exception.port;
+    return port == NULL ? -EINVAL : port->ops->arm(port, stack->queue);
 }
 
 static const struct network_ops stack_ops = {.listen = tcp_listen,
@@ -242,15 +254,21 @@ void stack_frame_refuse(struct network *network, struct rte_mbuf *frame)
     struct tcp_segment segment;
     struct tcp_quote quote;
     if (udp_is_datagram(frame)) { /* with a bound of its own */
-        udp_refuse(stack, frame);
-        rte_pktmbuf_free(frame);
+        if (!exception_give(stack, frame)) {
+            udp_refuse(stack, frame);
+            rte_pktmbuf_free(frame);
+        }
         return;
     }
     tcp_elsewhere_refused(stack);
     if (quote_of(frame, &quote)) {
+        if (exception_give(stack, frame)) {
+            return;
+        }
         stack->counters.icmp_in_errors++;
     } else if (tcp_segment_read(stack, &segment, frame, ETH_BYTES)) {
         tcp_refuse(stack, &segment);
+        frame = segment.frame;
     }
     rte_pktmbuf_free(frame);
 }

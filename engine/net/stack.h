@@ -70,6 +70,9 @@ struct stack_settings {
     struct port *port;    /* borrowed, as long as the stack; facts.rss is copied */
     uint16_t queue;       /* the shard's queue of it, and the shard's index */
     uint16_t shard_count; /* 0 counts as 1 */
+    /* What is not ours goes to the kernel by this one, and the kernel's frames leave by ours: see
+     * exception.h. Borrowed, with a queue for each shard. NULL: it is refused, as by a host alone. */
+    struct port *exception;
     const struct world *world;
     struct wheel *wheel;
     struct logger *logger;    /* may be NULL */
@@ -128,5 +131,8 @@ bool stack_has_address(const struct network *network, const struct endpoint *add
 /* Of the route to it, to be compared with another stack's: the longest prefix, then the link itself,
  * then what the operator says; -ENETUNREACH. */
 int stack_route_rank(const struct network *network, const struct endpoint *to);
+
+/* What ends the sleep when the kernel sends, as port_ops.arm. -EINVAL: there is no exception. */
+int stack_arm_exception(struct network *network);
 
 const struct stack_counters *stack_counters(const struct network *network);

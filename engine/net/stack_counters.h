@@ -119,6 +119,9 @@
     X(udp_receive_buffer_errors) /* nobody took them in time */                                    \
     X(udp_out_datagrams)                                                                           \
     X(udp_handed_over)   /* to another shard */                                                    \
+    X(exception_out)     /* to the kernel */                                                       \
+    X(exception_in)      /* from it */                                                             \
+    X(exception_lost)    /* too many in one round, too large, or no buffer */                      \
     X(trace_kept)        /* copied into the archive */                                             \
     X(trace_not_kept)    /* too many in one second */                                              \
     X(trace_rings_moved) /* from a silent connection to another */                                 \

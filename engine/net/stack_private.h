@@ -3,6 +3,7 @@
  *
  *   stack     opening, the round
  *   eth       frames to and from the port
+ *   exception what is the kernel's
  *   neighbour Ethernet addresses of neighbours
  *   nd, mld   what IPv6 hosts, routers and switches tell each other
  *   own       our addresses
@@ -16,6 +17,7 @@
 #pragma once
 #include "engine/core/check.h"
 #include "engine/core/limits.h"
+#include "engine/net/exception.h"
 #include "engine/net/ip.h"
 #include "engine/net/mld.h"
 #include "engine/net/nd.h"
@@ -61,6 +63,7 @@ struct stack {
     struct stack_counters counters;
     struct rte_mbuf *leaving[STACK_TX_MAX];
     uint32_t leaving_count;
+    struct exception exception;
 
     struct own own;
     bool ipv6; /* one of them is */
@@ -108,6 +111,8 @@ static inline uint32_t stack_now_ms(const struct stack *stack)
 unsigned eth_receive(struct stack *stack); /* a burst; returns how many frames */
 /* A frame whose headers are complete; given. Dropped and counted when there is no room. */
 void eth_send(struct stack *stack, struct rte_mbuf *frame);
+/* The same without a tag of ours. */
+void eth_send_as_it_is(struct stack *stack, struct rte_mbuf *frame);
 /* Is there room for a frame with data? Otherwise what was to be sent waits for the next flush. */
 bool eth_has_room(struct stack *stack);
 void eth_flush(struct stack *stack);

@@ -339,8 +339,9 @@ struct tcp {
 bool tcp_segment_read(struct stack *stack, struct tcp_segment *segment, struct rte_mbuf *frame,
                       uint16_t ip_offset);
 void tcp_input(struct stack *stack, struct tcp_segment *segment); /* the frame is given */
-/* No shard has a connection for it: RST, where one is due. */
-void tcp_refuse(struct stack *stack, const struct tcp_segment *segment);
+/* No shard has a connection for it: the kernel gets its frame, which is NULL then, or a RST is sent
+ * where one is due. */
+void tcp_refuse(struct stack *stack, struct tcp_segment *segment);
 /* False: no connection, half-open or TIME-WAIT entry has this tuple. */
 bool tcp_knows(struct stack *stack, const struct tcp_segment *segment);
 void tcp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, uint32_t seq,

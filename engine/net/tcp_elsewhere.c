@@ -65,12 +65,21 @@ void tcp_elsewhere_refused(struct stack *stack)
 bool tcp_quote_arrives(struct stack *stack, const struct tcp_quote *quote, struct rte_mbuf *frame)
 {
     if (quote->udp) {
-        udp_input_unreachable(stack, &quote->tuple, quote->error);
-        return false;
+        if (udp_input_unreachable(stack, &quote->tuple, quote->error)) {
+            return false;
+        }
+        bool given = exception_give(stack, frame);
+        stack->counters.icmp_in_errors += !given;
+        return given;
     }
-    if (stack->shard_count > 1 && stack->hand_over != NULL && !is_known(stack, &quote->tuple)) {
-        give_away(stack, frame);
-        return true;
+    if (!is_known(stack, &quote->tuple)) {
+        if (stack->shard_count > 1 && stack->hand_over != NULL) {
+            give_away(stack, frame);
+            return true;
+        }
+        if (exception_give(stack, frame)) {
+            return true;
+        }
     }
     tcp_input_unreachable(stack, &quote->tuple, quote->seq, quote->error, quote->mtu);
     return false;

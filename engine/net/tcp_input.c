@@ -480,10 +480,15 @@ void tcp_conn_segment(struct tcp_conn *conn, struct tcp_segment *segment)
 
 /* While cookies are about, data for a listener may be those of a client whose first segments, which
  * bring the cookie back, were lost: they will come again, unless it is reset now. */
-void tcp_refuse(struct stack *stack, const struct tcp_segment *segment)
+void tcp_refuse(struct stack *stack, struct tcp_segment *segment)
 {
     bool data = (segment->flags & (TCP_SYN | TCP_ACK)) == TCP_ACK && segment->payload_bytes > 0;
-    if (data && tcp_cookies_are_about(stack) && tcp_listener_find(stack, &segment->tuple) != NULL) {
+    bool listens = tcp_listener_find(stack, &segment->tuple) != NULL;
+    if (!listens && exception_give(stack, segment->frame)) {
+        segment->frame = NULL;
+        return;
+    }
+    if (data && listens && tcp_cookies_are_about(stack)) {
         stack->counters.tcp_data_before_cookie++;
         return;
     }
@@ -495,7 +500,7 @@ static void unknown_segment(struct stack *stack, struct tcp_segment *segment)
 {
     uint8_t kind = segment->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
     struct tcp_listener *listener = tcp_listener_find(stack, &segment->tuple);
-    if ((kind & TCP_RST) != 0) {
+    if ((kind & TCP_RST) != 0 && (listener != NULL || stack->exception.port == NULL)) {
         return;
     }
     if (kind == TCP_SYN && listener != NULL) {

@@ -471,7 +471,7 @@ bool udp_input(struct stack *stack, struct rte_mbuf *frame, bool may_hand_over)
         keep(self, frame);
         return true;
     }
-    if (may_hand_over && hand_over(stack, frame)) {
+    if (may_hand_over && (hand_over(stack, frame) || exception_give(stack, frame))) {
         return true;
     }
     stack->counters.udp_no_ports += may_hand_over;
@@ -494,15 +494,15 @@ void udp_refuse(struct stack *stack, struct rte_mbuf *frame)
     }
 }
 
-void udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error)
+bool udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error)
 {
     struct udp_socket *self = find(stack, tuple);
     if (self == NULL || self->error_count == UDP_ERRORS_MAX) {
-        stack->counters.icmp_in_errors += self == NULL;
-        return;
+        return self != NULL;
     }
     struct udp_error *report = &self->errors[self->error_count++];
     report->error = error;
     endpoint_of_ip_address(&report->to, &tuple->remote, tuple->remote_port);
     ready(self);
+    return true;
 }

@@ -52,5 +52,5 @@ bool udp_input(struct stack *stack, struct rte_mbuf *frame, bool may_hand_over);
 /* A frame that stack.hand_over was given: is it UDP? And when no shard has a socket for it. */
 bool udp_is_datagram(const struct rte_mbuf *frame);
 void udp_refuse(struct stack *stack, struct rte_mbuf *frame); /* the frame stays the caller's */
-/* An ICMP message quotes a datagram of this tuple. */
-void udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error);
+/* An ICMP message quotes a datagram of this tuple. False: there is no such socket. */
+bool udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error);

@@ -5,8 +5,13 @@
 #define ADDRESSES_BYTES 12u
 #define ID_MASK 0xfffu
 
+/* The kernel may have interfaces for other networks on top of that for ours. What has no tag it would
+ * take for ours. */
 static struct rte_mbuf *refuse(struct stack *stack, struct rte_mbuf *frame)
 {
+    if (exception_give_foreign(stack, frame)) {
+        return NULL;
+    }
     stack->counters.frames_other_vlan++;
     rte_pktmbuf_free(frame);
     return NULL;
