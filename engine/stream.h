@@ -31,11 +31,24 @@ enum stream_event {
 
 struct stream;
 
+struct tls_facts {
+    const char *version; /* "TLSv1.3"; NULL: the handshake is not done */
+    const char *cipher;  /* "TLS_AES_256_GCM_SHA384" */
+    unsigned cipher_bits;
+    bool resumed;
+    bool verified;           /* the peer's certificate stood all checks that were asked for */
+    char server_name[256];   /* that the client asked for; "": none */
+    char peer_name[256];     /* the common name in the peer's certificate; "": it showed none */
+    uint8_t peer_digest[32]; /* SHA-256 of that certificate */
+    char problem[128];       /* why a handshake failed, or the peer is not verified; "": nothing */
+};
+
 /* Addresses and what is known of the carrier: for Received:, logs and policy. */
 struct stream_facts {
     struct endpoint local;
     struct endpoint remote;
-    const char *transport; /* "kernel", "dpdk", "test"; static text */
+    const char *transport;       /* "kernel", "dpdk", "test"; static text */
+    const struct tls_facts *tls; /* NULL: in the clear. As long as the stream */
 };
 
 struct stream_ops {

@@ -1,0 +1,427 @@
+#include "engine/tls/context_private.h"
+#include <ctype.h>
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICKET_SECONDS (12u * 3600u)
+#define TICKET_NAME_BYTES 16u
+#define TICKET_KEY_BYTES 32u
+
+void tls_problem(char *text, size_t size)
+{
+    unsigned long code = ERR_get_error();
+    const char *reason = ERR_reason_error_string(code);
+    ERR_clear_error();
+    snprintf(text, size, "%s", reason != NULL ? reason : code == 0 ? "" : "an unknown error");
+}
+
+static int refuse(char problem[TLS_PROBLEM_MAX], const char *what, const char *name)
+{
+    char reason[128];
+    tls_problem(reason, sizeof(reason));
+    snprintf(problem, TLS_PROBLEM_MAX, "%s%s%s%s%s", what, name != NULL ? " " : "",
+             name != NULL ? name : "", reason[0] != '\0' ? ": " : "", reason);
+    return -EINVAL;
+}
+
+/* ---- Rules ---- */
+
+static int rules_set(SSL_CTX *made, const struct tls_rules *rules, char problem[TLS_PROBLEM_MAX])
+{
+    uint16_t version = rules->version_min > TLS1_2_VERSION ? rules->version_min : TLS1_2_VERSION;
+    SSL_CTX_set_options(made, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    /* Buffers of idle connections are given back; nothing is ever half written. */
+    SSL_CTX_set_mode(made, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(made, 1);
+    if (rules->security_level > 0) {
+        SSL_CTX_set_security_level(made, rules->security_level);
+    }
+    if (SSL_CTX_set_min_proto_version(made, version) != 1) {
+        return refuse(problem, "the least version of TLS will not do", NULL);
+    }
+    if (rules->ciphers != NULL && SSL_CTX_set_cipher_list(made, rules->ciphers) != 1) {
+        return refuse(problem, "ciphers", rules->ciphers);
+    }
+    if (rules->suites != NULL && SSL_CTX_set_ciphersuites(made, rules->suites) != 1) {
+        return refuse(problem, "cipher suites", rules->suites);
+    }
+    if (rules->authorities != NULL ? SSL_CTX_load_verify_file(made, rules->authorities) != 1
+                                   : SSL_CTX_set_default_verify_paths(made) != 1) {
+        return refuse(problem, "authorities", rules->authorities);
+    }
+    return 0;
+}
+
+static int pairs_load(SSL_CTX *made, const struct tls_pair *pairs, uint32_t count,
+                      char problem[TLS_PROBLEM_MAX])
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (SSL_CTX_use_certificate_chain_file(made, pairs[i].certificate) != 1) {
+            return refuse(problem, "certificate", pairs[i].certificate);
+        }
+        if (SSL_CTX_use_PrivateKey_file(made, pairs[i].key, SSL_FILETYPE_PEM) != 1) {
+            return refuse(problem, "key", pairs[i].key);
+        }
+        if (SSL_CTX_check_private_key(made) != 1) {
+            return refuse(problem, "this key is not the certificate's:", pairs[i].key);
+        }
+    }
+    return 0;
+}
+
+/* ---- Names ---- */
+
+static int name_add(struct tls_context *self, const char *name, size_t size, SSL_CTX *identity)
+{
+    if (size == 0 || memchr(name, '\0', size) != NULL) {
+        return 0; /* nobody asks for it */
+    }
+    struct tls_name *grown = realloc(self->names, (self->name_count + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    self->names = grown;
+    char *copy = strndup(name, size);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    for (char *at = copy; *at != '\0'; at++) {
+        *at = (char)tolower((unsigned char)*at);
+    }
+    self->names[self->name_count++] = (struct tls_name){copy, identity};
+    return 0;
+}
+
+static int common_name_add(struct tls_context *self, X509 *certificate, SSL_CTX *identity)
+{
+    const X509_NAME *subject = X509_get_subject_name(certificate);
+    int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    if (index < 0) {
+        return 0;
+    }
+    const ASN1_STRING *text = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index));
+    return name_add(self, (const char *)ASN1_STRING_get0_data(text),
+                    (size_t)ASN1_STRING_length(text), identity);
+}
+
+/* RFC 6125 §6.4.4: the common name only where there are no others. */
+static int certificate_names_add(struct tls_context *self, SSL_CTX *identity)
+{
+    X509 *certificate = SSL_CTX_get0_certificate(identity);
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    int status = 0;
+    if (names == NULL) {
+        return common_name_add(self, certificate, identity);
+    }
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && status == 0; i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type == GEN_DNS) {
+            status = name_add(self, (const char *)ASN1_STRING_get0_data(name->d.dNSName),
+                              (size_t)ASN1_STRING_length(name->d.dNSName), identity);
+        }
+    }
+    GENERAL_NAMES_free(names);
+    return status;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct tls_name *)a)->name, ((const struct tls_name *)b)->name);
+}
+
+static SSL_CTX *identity_of(const struct tls_context *self, char *name)
+{
+    const struct tls_name wanted = {name, NULL};
+    const struct tls_name *found =
+        self->name_count == 0
+            ? NULL
+            : bsearch(&wanted, self->names, self->name_count, sizeof(self->names[0]), by_name);
+    return found == NULL ? NULL : found->context;
+}
+
+static int name_asked(SSL *ssl, int *alert, void *owner)
+{
+    const struct tls_context *self = owner;
+    const char *asked = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    char name[256];
+    (void)alert;
+    if (asked == NULL || strlen(asked) >= sizeof(name)) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    size_t size = strlen(asked);
+    for (size_t i = 0; i <= size; i++) {
+        name[i] = (char)tolower((unsigned char)asked[i]);
+    }
+    SSL_CTX *identity = identity_of(self, name);
+    char *point = strchr(name, '.');
+    if (identity == NULL && point != NULL && point > name) {
+        point[-1] = '*';
+        identity = identity_of(self, point - 1);
+    }
+    if (identity != NULL) {
+        SSL_set_SSL_CTX(ssl, identity);
+    }
+    /* Whoever asks for another gets the first, as it did without asking. */
+    return identity != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+/* ---- Tickets ---- */
+
+struct ticket_keys {
+    uint8_t name[TICKET_NAME_BYTES];
+    uint8_t sealing[TICKET_KEY_BYTES], signing[TICKET_KEY_BYTES];
+};
+
+static bool draw(const struct tls_context *self, uint64_t epoch, const char *what, uint8_t *bytes,
+                 size_t size)
+{
+    uint8_t text[32] = {0}, digest[EVP_MAX_MD_SIZE];
+    unsigned digest_size;
+    int length = snprintf((char *)text, sizeof(text), "%s", what);
+    for (unsigned i = 0; i < 8; i++) {
+        text[length + 1 + (int)i] = (uint8_t)(epoch >> 8 * i);
+    }
+    if (HMAC(EVP_sha256(), self->ticket_secret, TLS_SECRET_BYTES, text, (size_t)length + 9, digest,
+             &digest_size) == NULL ||
+        digest_size < size) {
+        return false;
+    }
+    memcpy(bytes, digest, size);
+    OPENSSL_cleanse(digest, sizeof(digest));
+    return true;
+}
+
+static bool keys_of(const struct tls_context *self, uint64_t epoch, struct ticket_keys *keys)
+{
+    return draw(self, epoch, "name", keys->name, sizeof(keys->name)) &&
+           draw(self, epoch, "sealing", keys->sealing, sizeof(keys->sealing)) &&
+           draw(self, epoch, "signing", keys->signing, sizeof(keys->signing));
+}
+
+static bool ciphers_set(const struct ticket_keys *keys, const uint8_t *iv, EVP_CIPHER_CTX *cipher,
+                        EVP_MAC_CTX *mac, int seal)
+{
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)keys->signing,
+                                          sizeof(keys->signing)),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+        OSSL_PARAM_construct_end()};
+    return EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, keys->sealing, iv, seal) == 1 &&
+           EVP_MAC_CTX_set_params(mac, parameters) == 1;
+}
+
+/* Sealed with this epoch's keys; opened with the last one's too, and then renewed. Those of TLS 1.3 are
+ * always renewed, as a client uses each once. */
+static int ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                      EVP_MAC_CTX *mac, int seal)
+{
+    const struct tls_context *self = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    uint64_t epoch = (uint64_t)self->wall_s(self->wall_self) / self->ticket_s;
+    struct ticket_keys keys;
+    int answer = 0;
+    if (seal) {
+        int iv_bytes = EVP_CIPHER_get_iv_length(EVP_aes_256_cbc());
+        if (keys_of(self, epoch, &keys) && RAND_bytes(iv, iv_bytes) == 1 &&
+            ciphers_set(&keys, iv, cipher, mac, 1)) {
+            memcpy(name, keys.name, sizeof(keys.name));
+            answer = 1;
+        } else {
+            answer = -1;
+        }
+    }
+    for (unsigned age = 0; !seal && age < 2 && answer == 0 && epoch >= age; age++) {
+        if (keys_of(self, epoch - age, &keys) && memcmp(name, keys.name, sizeof(keys.name)) == 0) {
+            bool renew = age > 0 || SSL_version(ssl) >= TLS1_3_VERSION;
+            answer = !ciphers_set(&keys, iv, cipher, mac, 0) ? -1 : renew ? 2 : 1;
+        }
+    }
+    OPENSSL_cleanse(&keys, sizeof(keys));
+    return answer;
+}
+
+/* ---- Contexts ---- */
+
+static void release(struct ref *ref)
+{
+    struct tls_context *self = (struct tls_context *)(void *)ref; /* its first member */
+    for (uint32_t i = 0; i < self->identity_count; i++) {
+        SSL_CTX_free(self->identities[i]);
+    }
+    for (uint32_t i = 0; i < self->name_count; i++) {
+        free(self->names[i].name);
+    }
+    OPENSSL_cleanse(self->ticket_secret, sizeof(self->ticket_secret));
+    free(self->identities);
+    free(self->names);
+    free(self);
+}
+
+struct tls_context *tls_context_take(struct tls_context *context)
+{
+    ref_take(&context->ref);
+    return context;
+}
+
+void tls_context_drop(struct tls_context *context)
+{
+    ref_drop(&context->ref);
+}
+
+static struct tls_context *context_new(uint32_t identities)
+{
+    struct tls_context *self = calloc(1, sizeof(*self));
+    if (self == NULL) {
+        return NULL;
+    }
+    ref_init(&self->ref, release);
+    self->identities = calloc(identities, sizeof(self->identities[0]));
+    if (self->identities == NULL) {
+        free(self);
+        return NULL;
+    }
+    return self;
+}
+
+static SSL_CTX *identity_new(struct tls_context *self, const SSL_METHOD *method)
+{
+    SSL_CTX *made = SSL_CTX_new(method);
+    if (made != NULL) {
+        self->identities[self->identity_count++] = made;
+        SSL_CTX_set_app_data(made, self);
+    }
+    return made;
+}
+
+/* A client that was only asked may show what it has; whether it is verified is told to the session. */
+static int take_any(int verified, X509_STORE_CTX *store)
+{
+    (void)verified;
+    (void)store;
+    return 1;
+}
+
+/* Every identity is set up alike: once a name is known, only certificates change. */
+static int server_set_up(struct tls_context *self, SSL_CTX *made,
+                         const struct tls_server_settings *settings)
+{
+    static const uint8_t service[] = "tubepost";
+    int verify = settings->client_certificate == TLS_CLIENT_REQUIRED
+                     ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                 : settings->client_certificate == TLS_CLIENT_ASKED ? SSL_VERIFY_PEER
+                                                                    : SSL_VERIFY_NONE;
+    SSL_CTX_set_verify(made, verify,
+                       settings->client_certificate == TLS_CLIENT_ASKED ? take_any : NULL);
+    SSL_CTX_set_tlsext_servername_callback(made, name_asked);
+    SSL_CTX_set_tlsext_servername_arg(made, self);
+    SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF); /* tickets only: no state of ours */
+    if (!self->has_tickets) {
+        SSL_CTX_set_options(made, SSL_OP_NO_TICKET);
+        return SSL_CTX_set_num_tickets(made, 0) == 1 ? 0 : -ENOMEM;
+    }
+    return SSL_CTX_set_num_tickets(made, 1) == 1 &&
+                   SSL_CTX_set_session_id_context(made, service, sizeof(service) - 1) == 1 &&
+                   SSL_CTX_set_tlsext_ticket_key_evp_cb(made, ticket_key) == 1
+               ? 0
+               : -ENOMEM;
+}
+
+static int identity_open(struct tls_context *self, const struct tls_server_settings *settings,
+                         const struct tls_identity *identity, char problem[TLS_PROBLEM_MAX])
+{
+    SSL_CTX *made = identity_new(self, TLS_server_method());
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    int status = rules_set(made, &settings->rules, problem);
+    status = status < 0 ? status : server_set_up(self, made, settings);
+    status = status < 0 ? status : pairs_load(made, identity->pairs, identity->pair_count, problem);
+    if (status == 0 && identity->names == NULL) {
+        status = certificate_names_add(self, made);
+    }
+    for (uint32_t i = 0; i < identity->name_count && identity->names != NULL && status == 0; i++) {
+        status = name_add(self, identity->names[i], strlen(identity->names[i]), made);
+    }
+    return status;
+}
+
+/* The first identity that has a name keeps it. */
+static void names_sort(struct tls_context *self)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < self->name_count; i++) {
+        bool again = false;
+        for (uint32_t j = 0; j < kept && !again; j++) {
+            again = strcmp(self->names[j].name, self->names[i].name) == 0;
+        }
+        if (again) {
+            free(self->names[i].name);
+        } else {
+            self->names[kept++] = self->names[i];
+        }
+    }
+    self->name_count = kept;
+    if (kept > 0) {
+        qsort(self->names, kept, sizeof(self->names[0]), by_name);
+    }
+}
+
+int tls_context_server(struct tls_context **context, const struct tls_server_settings *settings,
+                       char problem[TLS_PROBLEM_MAX])
+{
+    struct tls_context *self = context_new(settings->identity_count);
+    int status = 0;
+    problem[0] = '\0';
+    ERR_clear_error();
+    if (self == NULL) {
+        return -ENOMEM;
+    }
+    if (settings->ticket_secret != NULL) {
+        self->has_tickets = true;
+        memcpy(self->ticket_secret, settings->ticket_secret, TLS_SECRET_BYTES);
+        self->ticket_s = settings->ticket_s == 0 ? TICKET_SECONDS : settings->ticket_s;
+        self->wall_s = settings->wall_s;
+        self->wall_self = settings->wall_self;
+    }
+    for (uint32_t i = 0; i < settings->identity_count && status == 0; i++) {
+        status = identity_open(self, settings, &settings->identities[i], problem);
+    }
+    if (status < 0) {
+        tls_context_drop(self);
+        return status;
+    }
+    names_sort(self);
+    *context = self;
+    return 0;
+}
+
+int tls_context_client(struct tls_context **context, const struct tls_client_settings *settings,
+                       char problem[TLS_PROBLEM_MAX])
+{
+    struct tls_context *self = context_new(1);
+    problem[0] = '\0';
+    ERR_clear_error();
+    SSL_CTX *made = self == NULL ? NULL : identity_new(self, TLS_client_method());
+    int status = made == NULL ? -ENOMEM : rules_set(made, &settings->rules, problem);
+    status = status < 0 ? status : pairs_load(made, settings->pairs, settings->pair_count, problem);
+    if (status == 0) {
+        SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(made, tls_session_learned);
+        status = SSL_CTX_dane_enable(made) == 1 ? 0 : -ENOMEM;
+    }
+    if (status < 0) {
+        if (self != NULL) {
+            tls_context_drop(self);
+        }
+        return status;
+    }
+    *context = self;
+    return 0;
+}

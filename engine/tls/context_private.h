@@ -1,0 +1,30 @@
+/* context_private: between context and stream. */
+#pragma once
+#include "engine/core/ref.h"
+#include "engine/tls/context.h"
+#include <openssl/ssl.h>
+#include <stdbool.h>
+
+struct tls_name {
+    char *name;       /* in lower case; a wildcard begins with "*." */
+    SSL_CTX *context; /* of its identity */
+};
+
+struct tls_context {
+    struct ref ref;
+    SSL_CTX **identities; /* of a client one */
+    uint32_t identity_count;
+    struct tls_name *names; /* sorted */
+    uint32_t name_count;
+    bool has_tickets;
+    uint8_t ticket_secret[TLS_SECRET_BYTES];
+    uint32_t ticket_s;
+    int64_t (*wall_s)(void *self);
+    void *wall_self;
+};
+
+/* tls_stream.c: a session that a client may resume. */
+int tls_session_learned(SSL *ssl, SSL_SESSION *session);
+
+/* What OpenSSL's queue of errors says first, without its codes; empties it. */
+void tls_problem(char *text, size_t size);

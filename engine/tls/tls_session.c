@@ -1,0 +1,82 @@
+/* Sessions that a client may resume: the most recent ones, by their key. */
+#include "engine/tls/tls_private.h"
+#include <stdlib.h>
+
+static uint32_t chain_of(const char *key)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a; the keys are ours */
+    for (; *key != '\0'; key++) {
+        hash = (hash ^ (uint8_t)*key) * 16777619u;
+    }
+    return hash % TLS_SESSION_CHAINS;
+}
+
+static struct tls_session **find(struct tls *tls, const char *key)
+{
+    struct tls_session **at = &tls->chains[chain_of(key)];
+    while (*at != NULL && strcmp((*at)->key, key) != 0) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static void forget(struct tls *tls, struct tls_session **at)
+{
+    struct tls_session *found = *at;
+    check(found != NULL);
+    *at = found->next;
+    list_remove(&found->node);
+    SSL_SESSION_free(found->session);
+    free(found);
+    tls->session_count--;
+}
+
+void tls_session_keep(struct tls *tls, const char *key, SSL_SESSION *session)
+{
+    struct tls_session **at = find(tls, key);
+    if (*at != NULL) {
+        forget(tls, at);
+    } else if (tls->session_count == tls->settings.session_max) {
+        forget(tls, find(tls, list_entry(tls->sessions.next, struct tls_session, node)->key));
+    }
+    size_t size = strlen(key) + 1;
+    struct tls_session *made = malloc(sizeof(*made) + size);
+    if (made == NULL) {
+        SSL_SESSION_free(session); /* the next handshake is a whole one */
+        return;
+    }
+    at = &tls->chains[chain_of(key)];
+    made->next = *at;
+    *at = made;
+    made->session = session;
+    memcpy(made->key, key, size);
+    list_init(&made->node);
+    list_append(&tls->sessions, &made->node);
+    tls->session_count++;
+}
+
+SSL_SESSION *tls_session_find(struct tls *tls, const char *key)
+{
+    struct tls_session **at = find(tls, key);
+    if (*at == NULL) {
+        return NULL;
+    }
+    SSL_SESSION *session = (*at)->session;
+    bool usable = SSL_SESSION_is_resumable(session) == 1;
+    check(SSL_SESSION_up_ref(session) == 1);
+    if (!usable || SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
+        forget(tls, at);
+    }
+    if (!usable) {
+        SSL_SESSION_free(session);
+        return NULL;
+    }
+    return session;
+}
+
+void tls_sessions_close(struct tls *tls)
+{
+    while (tls->session_count > 0) {
+        forget(tls, find(tls, list_entry(tls->sessions.next, struct tls_session, node)->key));
+    }
+}

@@ -1,0 +1,313 @@
+/* Who is trusted, which certificate is shown, what is resumed. */
+#include "engine/core/check.h"
+#include "engine/tls/tls_private.h"
+#include "tests/unit/tls_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define ROOM 65536u
+
+static struct tls_rig rig;
+
+static const struct tls_facts *facts_of(const struct tls_rig_end *end)
+{
+    struct stream_facts facts;
+    stream_facts(end->stream, &facts);
+    assert_non_null(facts.tls);
+    return facts.tls;
+}
+
+/* The server's end. */
+static struct tls_rig_end *other(void)
+{
+    assert_true(rig.accepted_count > 0);
+    return rig.accepted[rig.accepted_count - 1];
+}
+
+static void both_connected(const struct tls_rig_end *client)
+{
+    assert_int_equal(client->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
+    assert_int_equal(other()->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
+}
+
+/* ---- Trust ---- */
+
+static const char *const right_name[] = {"mx.example"};
+static const char *const wrong_name[] = {"mail.example"};
+static const char *const two_names[] = {"mail.example", "mx.example"};
+static const char *const below_name[] = {"a.mx.example"};
+static const char *const far_below_name[] = {"b.a.mx.example"};
+
+static void a_certificate_counts_for_its_names_only(void **state)
+{
+    static const struct {
+        const char *const *names;
+        uint32_t count;
+        bool right;
+    } rows[] = {{right_name, 1, true},
+                {wrong_name, 1, false},
+                {two_names, 2, true},
+                {below_name, 1, true},
+                {far_below_name, 1, false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct tls_peer peer = {
+            .trust = TLS_VERIFIED, .names = rows[i].names, .name_count = rows[i].count};
+        tls_rig_open(&rig, ROOM, NULL);
+        struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
+        tls_rig_run(&rig);
+        assert_int_equal(client->closed, !rows[i].right);
+        assert_int_equal(facts_of(client)->verified, rows[i].right);
+        if (!rows[i].right) {
+            assert_int_equal(client->error, -EPROTO);
+            assert_string_equal(facts_of(client)->problem, "certificate: hostname mismatch");
+            assert_true(other()->closed); /* it was told by an alert */
+            assert_int_equal(other()->error, -EPROTO);
+            assert_int_equal(tls_counters(rig.tls)->connected, 0);
+        }
+        tls_rig_end_free(client);
+        tls_rig_close(&rig);
+    }
+}
+
+static void a_certificate_of_no_authority_is_for_anybody_only(void **state)
+{
+    static const char *const stranger[] = {"stranger"};
+    const struct tls_peer verified = {.trust = TLS_VERIFIED, .names = stranger, .name_count = 1};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    tls_rig_context(&rig, stranger, 1, TLS_CLIENT_NOT_ASKED);
+    struct tls_rig_end *refusing = tls_rig_connect(&rig, &verified);
+    tls_rig_run(&rig);
+    assert_int_equal(refusing->error, -EPROTO);
+    assert_string_equal(facts_of(refusing)->problem, "certificate: self-signed certificate");
+    struct tls_rig_end *taking = tls_rig_connect(&rig, NULL);
+    tls_rig_run(&rig);
+    assert_false(taking->closed);
+    assert_false(facts_of(taking)->verified);
+    assert_string_equal(facts_of(taking)->problem, "certificate: self-signed certificate");
+    tls_rig_end_free(refusing);
+    tls_rig_end_free(taking);
+    tls_rig_close(&rig);
+}
+
+static void dane_takes_what_the_records_say_and_nothing_else(void **state)
+{
+    static const char *const stranger[] = {"stranger"};
+    static const char *const hosts[] = {"whatever.example"};
+    uint8_t digest[32], wrong[32] = {1};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    tls_rig_context(&rig, stranger, 1, TLS_CLIENT_NOT_ASKED);
+    tls_rig_key_digest(&rig, "stranger", digest);
+    const struct tls_association rows[] = {{3, 1, 1, slice_of(wrong, 32)},
+                                           {3, 1, 1, slice_of(digest, 32)}};
+    struct tls_peer peer = {.trust = TLS_DANE,
+                            .names = hosts,
+                            .name_count = 1,
+                            .associations = rows,
+                            .association_count = 2};
+    struct tls_rig_end *right = tls_rig_connect(&rig, &peer);
+    tls_rig_run(&rig);
+    assert_false(right->closed);
+    assert_true(facts_of(right)->verified);
+    peer.association_count = 1;
+    struct tls_rig_end *refused = tls_rig_connect(&rig, &peer);
+    tls_rig_run(&rig);
+    assert_int_equal(refused->error, -EPROTO);
+    assert_int_equal(strncmp(facts_of(refused)->problem, "certificate: ", 13), 0);
+    const struct tls_association nonsense = {3, 1, 1, slice_of(digest, 20)};
+    peer.associations = &nonsense;
+    assert_null(tls_rig_connect(&rig, &peer));
+    tls_rig_end_free(right);
+    tls_rig_end_free(refused);
+    tls_rig_close(&rig);
+}
+
+static void the_name_that_is_asked_for_chooses_the_certificate(void **state)
+{
+    static const struct {
+        const char *asked, *shown;
+    } rows[] = {{NULL, "mx.example"},
+                {"mx.example", "mx.example"},
+                {"other.example", "other.example"},
+                {"OTHER.Example", "other.example"},
+                {"a.other.example", "other.example"},
+                {"b.a.other.example", "mx.example"},
+                {"unknown.example", "mx.example"},
+                {"x", "mx.example"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct tls_peer peer = {.server_name = rows[i].asked};
+        tls_rig_open(&rig, ROOM, NULL);
+        struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
+        tls_rig_run(&rig);
+        both_connected(client);
+        assert_string_equal(facts_of(client)->peer_name, rows[i].shown);
+        tls_rig_end_free(client);
+        tls_rig_close(&rig);
+    }
+}
+
+static struct tls_context *client_with(const char *name)
+{
+    const struct tls_pair pair = {tls_rig_file(&rig, name), tls_rig_file(&rig, name)};
+    const struct tls_client_settings settings = {
+        .rules = {.authorities = tls_rig_file(&rig, "authority")}, .pairs = &pair, .pair_count = 1};
+    struct tls_context *context;
+    char problem[TLS_PROBLEM_MAX];
+    assert_int_equal(tls_context_client(&context, &settings, problem), 0);
+    return context;
+}
+
+static void clients_are_known_by_their_certificates_where_these_are_asked_for(void **state)
+{
+    static const char *const names[] = {"mx.example"};
+    static const struct {
+        enum tls_client_certificate wanted;
+        const char *shown; /* NULL: none */
+        bool taken, verified;
+    } rows[] = {
+        {TLS_CLIENT_NOT_ASKED, "other.example", true, false},
+        {TLS_CLIENT_ASKED, NULL, true, false},
+        {TLS_CLIENT_ASKED, "other.example", true, true},
+        {TLS_CLIENT_ASKED, "stranger", true, false},
+        {TLS_CLIENT_REQUIRED, NULL, false, false},
+        {TLS_CLIENT_REQUIRED, "other.example", true, true},
+        {TLS_CLIENT_REQUIRED, "stranger", false, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        tls_rig_open(&rig, ROOM, NULL);
+        tls_rig_context(&rig, names, 1, rows[i].wanted);
+        struct tls_context *context = rows[i].shown == NULL ? NULL : client_with(rows[i].shown);
+        const struct tls_peer peer = {.context = context};
+        struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
+        tls_rig_run(&rig);
+        assert_int_equal(other()->closed, !rows[i].taken);
+        assert_int_equal(facts_of(other())->verified, rows[i].verified);
+        if (rows[i].taken && rows[i].wanted != TLS_CLIENT_NOT_ASKED && rows[i].shown != NULL) {
+            assert_string_equal(facts_of(other())->peer_name, rows[i].shown);
+        }
+        tls_rig_end_free(client);
+        if (context != NULL) {
+            tls_context_drop(context);
+        }
+        tls_rig_close(&rig);
+    }
+}
+
+/* ---- Resumption ---- */
+
+static bool resumes(const char *key)
+{
+    const struct tls_peer peer = {.session_key = key};
+    struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
+    tls_rig_run(&rig);
+    both_connected(client);
+    bool resumed = facts_of(client)->resumed;
+    assert_int_equal(facts_of(other())->resumed, resumed);
+    tls_rig_end_free(client);
+    tls_rig_run(&rig);
+    return resumed;
+}
+
+static void a_session_is_resumed_by_its_key_only(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    assert_false(resumes("mx.example:25"));
+    assert_true(resumes("mx.example:25"));
+    assert_true(resumes("mx.example:25")); /* by the ticket of the second */
+    assert_false(resumes("other.example:25"));
+    assert_false(resumes(NULL));
+    assert_int_equal(tls_counters(rig.tls)->resumed, 4); /* two connections, both ends */
+    tls_rig_close(&rig);
+}
+
+static void tickets_outlive_a_reload_but_not_their_secret_or_their_time(void **state)
+{
+    static const char *const names[] = {"mx.example"};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    assert_false(resumes("a"));
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_NOT_ASKED);
+    assert_true(resumes("a"));
+    rig.wall_s += 100; /* the next keys; the last ones still open */
+    assert_true(resumes("a"));
+    rig.wall_s += 200;
+    assert_false(resumes("a"));
+    assert_true(resumes("a"));
+    rig.secret[0] ^= 1;
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_NOT_ASKED);
+    assert_false(resumes("a"));
+    tls_rig_close(&rig);
+}
+
+static void the_oldest_session_makes_room(void **state)
+{
+    const struct tls_settings settings = {.session_max = 2};
+    (void)state;
+    tls_rig_open(&rig, ROOM, &settings);
+    assert_false(resumes("a"));
+    assert_false(resumes("b"));
+    assert_false(resumes("c"));
+    assert_int_equal(rig.tls->session_count, 2);
+    assert_false(resumes("a")); /* pushed out; and pushes out b */
+    assert_true(resumes("c"));
+    assert_false(resumes("b"));
+    tls_rig_close(&rig);
+}
+
+static void tls_1_2_works_the_same(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    SSL_CTX_set_max_proto_version(rig.client->identities[0], TLS1_2_VERSION);
+    assert_false(resumes("a"));
+    assert_true(resumes("a"));
+    assert_true(resumes("a"));
+    struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+    tls_rig_run(&rig);
+    assert_string_equal(facts_of(client)->version, "TLSv1.2");
+    assert_int_equal(stream_write(client->stream, slice_text("NOOP\r\n")), 0);
+    tls_rig_run(&rig);
+    assert_int_equal(other()->received_bytes, 6);
+    tls_rig_end_free(client);
+    tls_rig_close(&rig);
+}
+
+static void older_versions_are_refused(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    SSL_CTX_set_min_proto_version(rig.client->identities[0], TLS1_VERSION);
+    SSL_CTX_set_max_proto_version(rig.client->identities[0], TLS1_1_VERSION);
+    SSL_CTX_set_security_level(rig.client->identities[0], 0);
+    struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+    tls_rig_run(&rig);
+    assert_true(client->closed && other()->closed);
+    assert_int_equal(other()->error, -EPROTO);
+    assert_string_equal(facts_of(other())->problem, "unsupported protocol");
+    tls_rig_end_free(client);
+    tls_rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_certificate_counts_for_its_names_only),
+        cmocka_unit_test(a_certificate_of_no_authority_is_for_anybody_only),
+        cmocka_unit_test(dane_takes_what_the_records_say_and_nothing_else),
+        cmocka_unit_test(the_name_that_is_asked_for_chooses_the_certificate),
+        cmocka_unit_test(clients_are_known_by_their_certificates_where_these_are_asked_for),
+        cmocka_unit_test(a_session_is_resumed_by_its_key_only),
+        cmocka_unit_test(tickets_outlive_a_reload_but_not_their_secret_or_their_time),
+        cmocka_unit_test(the_oldest_session_makes_room),
+        cmocka_unit_test(tls_1_2_works_the_same),
+        cmocka_unit_test(older_versions_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
