@@ -27,7 +27,8 @@ static bool wrong(struct reader *reader, const char *format, ...)
         vsnprintf(reader->script->error, sizeof(reader->script->error), format, list);
         va_end(list);
         for (char *at = reader->script->error; *at != '\0'; at++) {
-            *at = iscntrl((unsigned char)*at) ? ' ' : *at; /* what it quotes may go on in a new line */
+            *at = iscntrl((unsigned char)*at) ? ' '
+                                              : *at; /* what it quotes may go on in a new line */
         }
     }
     return false;
