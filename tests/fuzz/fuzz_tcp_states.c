@@ -7,7 +7,7 @@
  * timer for all that waits), every frame that left must be whole, and bytes must be those that were
  * written or sent. In the end nothing may be left of any buffer.
  *
- * with: tests/fuzz/tcp_states_frames.c tests/fuzz/tcp_states_checks.c
+ * with: tests/fuzz/tcp_states_frames.c tests/fuzz/tcp_states_checks.c tests/unit/net_offload.c
  */
 #include "engine/core/ref.h"
 #include "tests/fuzz/tcp_states_rig.h"
@@ -274,6 +274,10 @@ static void rig_open(struct rig *rig, uint8_t how)
     rig->world = (struct world){.now_ns = world_now, .random = world_draw, .self = rig};
     rig->port.ops = &port_operations;
     rig->port.facts = (struct port_facts){.mtu = 1500, .queue_count = 1, .tx_segments = how & 1};
+    bool cuts = (how & 5) == 5; /* a port that cuts segments itself, and sums them up */
+    rig->port.facts.tso = cuts;
+    rig->port.facts.tx_checksum_tcp = cuts;
+    rig->port.facts.tx_checksum_ipv4 = cuts;
     memcpy(rig->port.facts.mac, mac, 6);
     rss_init(&rig->port.facts.rss, 1);
     rig->wheel = wheel_open(rig->now_ns);
@@ -286,10 +290,14 @@ static void rig_open(struct rig *rig, uint8_t how)
         .pool = pool,
         .addresses = &address,
         .address_count = 1,
+        .vlan = (how & 8) != 0 ? RIG_VLAN : 0,
+        .ecn = (how & 2) != 0 ? STACK_ECN_ASK : STACK_ECN_ACCEPT,
         .limits = {.connection_max = 16,
                    .half_open_max = (how & 2) != 0 ? 1 : 4,
                    .time_wait_max = (how & 4) != 0 ? 1 : 8,
                    .orphan_max = 2,
+                   .congestion = (how & 2) != 0 ? STACK_NEWRENO : STACK_CUBIC,
+                   .nagle = (how & 16) != 0,
                    .receive_window_bytes = (how & 8) != 0 ? 3000 : 100000,
                    .held_mbuf_max = (how & 16) != 0 ? 8 : 0}};
     check(stack_open(&rig->network, &settings) == 0);

@@ -1,4 +1,5 @@
 #include "tests/fuzz/tcp_states_rig.h"
+#include "tests/unit/net_offload.h"
 
 struct tcp_conn *conn_of_ports(struct rig *rig, uint16_t local, uint16_t remote)
 {
@@ -62,14 +63,18 @@ static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
     }
 }
 
-/* A frame has been read by the device. */
-static void left(struct rig *rig, struct rte_mbuf *mbuf)
+/* A frame is on the wire. */
+static void left(void *owner, uint8_t *frame, uint32_t size)
 {
-    static uint8_t buffer[16384];
-    uint32_t size = mbuf->pkt_len;
+    struct rig *rig = owner;
+    if (rig->stack->vlan != 0) {
+        check(size >= ETH_BYTES + 4 && frame[12] == 0x81 && frame[13] == 0 &&
+              frame[15] == RIG_VLAN);
+        memmove(frame + 4, frame, 12);
+        frame += 4;
+        size -= 4;
+    }
     check(size >= ETH_BYTES && size <= rig->port.facts.mtu + ETH_BYTES);
-    rte_mbuf_sanity_check(mbuf, 1);
-    const uint8_t *frame = rte_pktmbuf_read(mbuf, 0, size, buffer);
     const struct rte_ether_hdr *eth = (const struct rte_ether_hdr *)frame;
     check(memcmp(eth->src_addr.addr_bytes, rig->port.facts.mac, 6) == 0);
     if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
@@ -85,13 +90,14 @@ static void left(struct rig *rig, struct rte_mbuf *mbuf)
     } else {
         check(eth->ether_type == htons(RTE_ETHER_TYPE_ARP));
     }
-    rte_pktmbuf_free(mbuf);
 }
 
 void device_reads(struct rig *rig)
 {
     for (unsigned i = 0; i < rig->given_count; i++) {
-        left(rig, rig->given[i]);
+        rte_mbuf_sanity_check(rig->given[i], 1);
+        net_offload(rig->given[i], left, rig);
+        rte_pktmbuf_free(rig->given[i]);
     }
     rig->given_count = 0;
 }

@@ -3,7 +3,7 @@
 struct rte_mempool *receive_pool;
 
 /* Cut in two where `cut` says: devices may receive into chains. */
-static void arrive(struct rig *rig, const uint8_t *frame, uint32_t size, uint32_t cut)
+static void arrive_as_it_is(struct rig *rig, const uint8_t *frame, uint32_t size, uint32_t cut)
 {
     struct rte_mbuf *mbuf = rte_pktmbuf_alloc(receive_pool), *rest = NULL;
     if (rig->arriving_count == QUEUE_MAX || mbuf == NULL) {
@@ -17,6 +17,21 @@ static void arrive(struct rig *rig, const uint8_t *frame, uint32_t size, uint32_
         check(rte_pktmbuf_chain(mbuf, rest) == 0);
     }
     rig->arriving[rig->arriving_count++] = mbuf;
+}
+
+/* With the tag of the port's network, where it has one. */
+static void arrive(struct rig *rig, const uint8_t *frame, uint32_t size, uint32_t cut)
+{
+    static const uint8_t tag[4] = {0x81, 0, 0, RIG_VLAN};
+    uint8_t tagged[1700];
+    if (rig->stack->vlan == 0) {
+        arrive_as_it_is(rig, frame, size, cut);
+        return;
+    }
+    memcpy(tagged, frame, 12);
+    memcpy(tagged + 12, tag, sizeof(tag));
+    memcpy(tagged + 16, frame + 12, size - 12);
+    arrive_as_it_is(rig, tagged, size + 4, cut);
 }
 
 static void ethernet_fill(uint8_t *frame, uint16_t type)
@@ -110,6 +125,12 @@ void segment_arrives(struct rig *rig, struct input *input)
     tcp->tcp_flags = flags;
     tcp->rx_win = htons(window);
     ipv4_fill(frame, IPPROTO_TCP, tcp_bytes + bytes);
+    if ((what & 8) != 0) {
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + ETH_BYTES);
+        ip->type_of_service = TCP_CE;
+        ip->hdr_checksum = 0;
+        ip->hdr_checksum = checksum_finish(checksum_add(0, ip, IPV4_BYTES));
+    }
     tcp_checksum_fill(frame, IPV4_BYTES, tcp_bytes + bytes);
     arrive(rig, frame, ETH_BYTES + IPV4_BYTES + tcp_bytes + bytes, (flags & 0x80) != 0 ? 70 : 0);
 }
@@ -144,7 +165,11 @@ void raw_arrives(struct rig *rig, struct input *input)
         }
     }
     rig->dirty = true;
-    arrive(rig, frame, size, (how & 0x80) != 0 ? 20 : 0);
+    if ((how & 0x40) != 0) {
+        arrive_as_it_is(rig, frame, size, (how & 0x80) != 0 ? 20 : 0);
+    } else {
+        arrive(rig, frame, size, (how & 0x80) != 0 ? 20 : 0);
+    }
 }
 
 /* An ICMP error about one of the flows, from a router that has seen it, or guesses. */

@@ -11,6 +11,7 @@
 #define FLOWS 8u
 #define STREAMS_MAX 64u
 #define QUEUE_MAX 128u
+#define RIG_VLAN 42u
 #define HOST_FLOW 5u /* the one that the stack itself opens */
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
