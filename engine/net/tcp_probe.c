@@ -110,10 +110,12 @@ void tcp_mtu_timed_out(struct tcp_conn *conn)
 {
     struct stack *stack = conn->stack;
     uint32_t base = BASE_MTU - overhead(conn), least = floor_of(conn), size = 0;
+    /* With a timeout of a minute there will not be as many before the connection is given up. */
+    bool soon_over = stack->now_ns - conn->unanswered_ns > stack->limits.user_timeout_ns / 2;
     conn->mtu.probe = 0;
-    if (conn->backoff == BLACK_HOLE_BACKOFF && conn->mss > base) {
+    if (conn->backoff == BLACK_HOLE_BACKOFF && conn->mss > base && !soon_over) {
         size = base;
-    } else if (conn->backoff >= FLOOR_BACKOFF && conn->mss > least) {
+    } else if ((conn->backoff >= FLOOR_BACKOFF || soon_over) && conn->mss > least) {
         size = least;
     }
     if (size != 0 && conn->snd_max - conn->snd_una > size) {

@@ -291,6 +291,20 @@ static void a_path_narrower_than_any_guess_still_carries(void **state)
     path_close();
 }
 
+/* The round trip was measured when a queue was full: there is no time for five timeouts of a minute. */
+static void a_narrow_path_is_found_before_the_connection_is_given_up(void **state)
+{
+    (void)state;
+    path_open(600, false);
+    struct tcp_conn *conn = path_connect(100000);
+    while (conn->state == TCP_SYN_SENT) {
+        net_pair_run(&path.pair, SECOND / 10000);
+    }
+    conn->rto_ms = 60000;
+    assert_true(path_run(400 * SECOND));
+    path_close();
+}
+
 static void probes_that_are_lost_do_not_slow_down(void **state)
 {
     (void)state;
@@ -418,6 +432,7 @@ int main(void)
         cmocka_unit_test(what_was_found_is_known_to_the_next_connection),
         cmocka_unit_test(where_routers_are_silent_the_size_is_searched),
         cmocka_unit_test(a_path_narrower_than_any_guess_still_carries),
+        cmocka_unit_test(a_narrow_path_is_found_before_the_connection_is_given_up),
         cmocka_unit_test(probes_that_are_lost_do_not_slow_down),
         cmocka_unit_test(a_path_that_has_become_wider_is_used_after_ten_minutes),
         cmocka_unit_test(all_that_was_too_large_goes_again_at_once_with_records_and_without),
