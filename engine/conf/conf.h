@@ -49,6 +49,7 @@ struct conf_port {
     uint8_t router_advertisements;    /* enum conf_routers */
     bool duplicate_address_detection; /* of IPv6 */
     uint32_t vlan;                    /* 0: untagged */
+    const char *exception;            /* the kernel's interface beside it; NULL: none */
     uint32_t mtu;
 };
 

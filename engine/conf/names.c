@@ -38,3 +38,15 @@ bool name_is_domain(const char *text)
     }
     return label > 0 && p[-1] != '-' && p - text <= 255;
 }
+
+bool name_is_interface(const char *text)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        if (byte >= 0x80 || (!in_label(byte) && (byte != '.' || i == 0))) {
+            return false;
+        }
+    }
+    return size > 0 && size <= 15;
+}

@@ -62,6 +62,7 @@ static const struct reader_key port_keys[] = {
     KEY_WORD("duplicate_address_detection", struct conf_port, duplicate_address_detection, "on",
              word_switches),
     KEY_NUMBER("vlan", struct conf_port, vlan, "0", 0, 4094),
+    KEY_TEXT("exception", struct conf_port, exception, name_is_interface, NAME_INTERFACE_EXPECTED),
     KEY_NUMBER("mtu", struct conf_port, mtu, "1500", 576, 9216),
     KEY_END,
 };

@@ -11,6 +11,7 @@
 #include "engine/core/system_world.h"
 #include "engine/net/port_deal.h"
 #include "engine/net/port_dpdk.h"
+#include "engine/net/port_tap.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
 #include <errno.h>
@@ -37,6 +38,7 @@ struct daemon {
     struct logger logger;
     struct rte_mempool **pools; /* one a shard */
     struct port **ports;
+    struct port **exceptions; /* beside them; NULL where none is wanted */
     unsigned ports_count;
     int spool_fd; /* locked: two relays on one spool would each hold the other's records for damage */
     unsigned shards;
@@ -169,6 +171,26 @@ static int open_port(struct daemon *daemon, const struct conf_port *conf, struct
     return status;
 }
 
+static int open_exception(struct daemon *daemon, const struct conf_port *conf,
+                          const struct port *beside, struct port **port)
+{
+    const struct port_tap_settings settings = {
+        .name = conf->exception,
+        .beside = beside,
+        .shard_count = (uint16_t)daemon->conf->shards,
+        .pools = daemon->pools,
+    };
+    if (conf->exception == NULL) {
+        return 0;
+    }
+    int status = port_tap_open(port, &settings);
+    if (status < 0) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "port %s: exception %s cannot be made: %s",
+                    conf->name, conf->exception, strerror(-status));
+    }
+    return status;
+}
+
 /* Where there is none the array stays NULL. */
 static int open_ports(struct daemon *daemon)
 {
@@ -177,7 +199,8 @@ static int open_ports(struct daemon *daemon)
         return 0;
     }
     daemon->ports = calloc(conf->dpdk.ports_count, sizeof(struct port *));
-    if (daemon->ports == NULL) {
+    daemon->exceptions = calloc(conf->dpdk.ports_count, sizeof(struct port *));
+    if (daemon->ports == NULL || daemon->exceptions == NULL) {
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < conf->dpdk.ports_count; i++) {
@@ -186,6 +209,11 @@ static int open_ports(struct daemon *daemon)
             return status;
         }
         daemon->ports_count++;
+        status =
+            open_exception(daemon, &conf->dpdk.ports[i], daemon->ports[i], &daemon->exceptions[i]);
+        if (status < 0) {
+            return status;
+        }
     }
     return 0;
 }
@@ -243,6 +271,7 @@ static int open_workers(struct daemon *daemon)
             .with_uring = with_uring,
             .pool = daemon->pools[i],
             .ports = daemon->ports,
+            .exceptions = daemon->exceptions,
             .all = daemon->workers,
             .index = i,
         };
@@ -368,6 +397,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
         }
     }
     for (unsigned i = 0; i < daemon->ports_count; i++) {
+        if (daemon->exceptions[i] != NULL) {
+            daemon->exceptions[i]->ops->close(daemon->exceptions[i]);
+        }
         daemon->ports[i]->ops->close(daemon->ports[i]);
     }
     for (unsigned i = 0; daemon->pools != NULL && i < daemon->conf->shards; i++) {
@@ -379,6 +411,7 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     free(daemon->workers);
     free(daemon->threads);
     free(daemon->ports);
+    free(daemon->exceptions);
     free(daemon->pools);
     return status;
 }
@@ -439,6 +472,7 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGIO, SIG_IGN); /* comes in place of net_tap's signal when too many are pending */
     raise_file_limit();
     logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
     system_world_fill(&daemon.world);

@@ -169,7 +169,8 @@ bool ipv4_input(struct stack *stack, struct rte_mbuf *frame, struct tcp_segment 
     }
     bool spoken = ip->next_proto_id == IPPROTO_TCP || ip->next_proto_id == IPPROTO_UDP ||
                   ip->next_proto_id == IPPROTO_ICMP;
-    if (!spoken && exception_give(stack, frame)) { /* fragments too: who speaks it puts them together */
+    if (!spoken &&
+        exception_give(stack, frame)) { /* fragments too: who speaks it puts them together */
         return false;
     }
     if ((ip->fragment_offset & htons(FRAGMENT_MASK)) != 0) {

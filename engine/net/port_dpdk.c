@@ -296,6 +296,9 @@ static void sockets_find(struct port_dpdk *self, uint16_t queue_count)
     for (unsigned i = 0; count == queue_count && i < count; i++) {
         self->queues[i].socket_fd = found[i];
     }
+    for (uint16_t i = 0; strcmp(self->info.driver_name, "net_tap") == 0 && i < queue_count; i++) {
+        self->queues[i].socket_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(self->id, i);
+    }
 }
 
 /* Drivers that do not say have the key that the definition of RSS began with. */

@@ -61,6 +61,11 @@ static int network_arm(void *self)
     return network->ops->arm(network);
 }
 
+static int exception_arm(void *self)
+{
+    return stack_arm_exception(self);
+}
+
 static unsigned queue_poll(void *self, uint64_t now_ns)
 {
     struct worker *worker = self;
@@ -258,6 +263,7 @@ static int stack_of_port_open(struct worker *worker, unsigned index)
     snprintf(worker->port_names[index], sizeof(worker->port_names[index]), "%s", port->name);
     const struct stack_settings settings = {
         .port = worker->settings.ports[index],
+        .exception = worker->settings.exceptions[index],
         .queue = (uint16_t)worker->settings.index,
         .shard_count = (uint16_t)conf->shards,
         .world = shard->world,
@@ -424,6 +430,10 @@ static void parts_add(struct worker *worker)
                                                   .poll = network_poll,
                                                   .flush = network_flush,
                                                   .arm = network_arm});
+        }
+        if (i < worker->port_count && worker->settings.exceptions[i] != NULL) {
+            shard_add(shard, &(struct shard_part){
+                                 .name = "exception", .self = network, .arm = exception_arm});
         }
     }
     /* After the networks, so that what they brought in this round is on its way to the disk in this round. */

@@ -22,7 +22,8 @@ struct worker_settings {
     struct rte_mempool *pool; /* this shard's mbufs; borrowed */
     struct port *
         *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
-    struct worker **all; /* every worker of the process, conf->shards of them */
+    struct port **exceptions; /* the same, the kernel's beside them; NULL where there is none */
+    struct worker **all;      /* every worker of the process, conf->shards of them */
     unsigned index;
 };
 

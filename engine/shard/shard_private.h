@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <rte_ring.h>
 
-#define SHARD_PARTS_MAX 16
+#define SHARD_PARTS_MAX 32
 #define SHARD_RING_SIZE 1024 /* messages between two shards; full: -ENOBUFS */
 
 /* A descriptor that is watched through the io_uring while the shard sleeps. */

@@ -74,7 +74,8 @@ static const struct bad bads[] = {
      "memory_bytes, max_bytes"},
     {"dpdk:\n  ports:\n    - {name: a, addresses: [1.2.3.4]}\n    - {name: b, adresses: [1.2.3.4]}",
      "4:17: dpdk.ports[1].adresses: unknown key, expected one of: name, addresses, gateway, "
-     "gateway6, routes, router_advertisements, duplicate_address_detection, vlan, mtu"},
+     "gateway6, routes, router_advertisements, duplicate_address_detection, vlan, exception, "
+     "mtu"},
     {"spool: {path: /a}\nhostname: x\nspool: {path: /b}", "3:1: spool: given twice, expected once"},
     {"routes:\n  - {via: smtp, to: [\"127.0.0.1:25\"]}",
      "2:5: routes[0].match: missing, expected a domain such as example.org, .example.org for what "
@@ -173,6 +174,10 @@ static const struct bad bads[] = {
      "1:53: dpdk.ports[0].addresses[1]: the same as addresses[0], expected each once"},
     {"dpdk: {ports: [{name: p0, addresses: [\"fd00::1/64\"], mtu: 1000}]}",
      "1:54: dpdk.ports[0].mtu: too little for IPv6, expected at least 1280"},
+    {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], exception: ../tap}]}",
+     "1:54: dpdk.ports[0].exception: '../tap' will not do, expected a name for an interface of at "
+     "most "
+     "15 letters and digits, such as tp0"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], vlan: 4095}]}",
      "1:54: dpdk.ports[0].vlan: '4095' will not do, expected a whole number, from 0 to 4094"},
     {"dpdk: {ecn: sometimes}",
@@ -363,34 +368,34 @@ static void a_bad_name_of_the_machine_is_not_used(void **state)
 static void a_full_file_is_read_into_the_struct(void **state)
 {
     (void)state;
-    struct relay_conf *conf =
-        load_good("hostname: mx.example.org\n"
-                  "shards: 2\n"
-                  "transport: dpdk\n"
-                  "dpdk:\n"
-                  "  congestion: newreno\n"
-                  "  ecn: ask\n"
-                  "  eal: [\"--vdev=net_af_xdp0,iface=ve0\", \"-m\", \"64\"]\n"
-                  "  ports:\n"
-                  "    - {name: net_af_xdp0, addresses: [192.0.2.1/24, \"fd00::1/64\"], "
-                  "gateway: 192.0.2.254, gateway6: \"fe80::1\", mtu: 9000, vlan: 7,\n"
-                  "       router_advertisements: on, duplicate_address_detection: off,\n"
-                  "       routes: [{to: \"2001:db8::/32\", via: \"fd00::9\"}]}\n"
-                  "listen:\n"
-                  "  - {name: mx, address: [\"192.0.2.1:25\", \"unix:/run/x\"], unix_mode: 0600}\n"
-                  "  - {name: in, address: [\"0.0.0.0:24\"], protocol: lmtp}\n"
-                  "spool: {path: /s, durability: none, segment_bytes: 1M, max_bytes: 8M}\n"
-                  "relay_networks: [10.0.0.0/8]\n"
-                  "routes:\n"
-                  "  - match: example.org\n"
-                  "    via: lmtp\n"
-                  "    to: [\"unix:/run/dovecot/lmtp\"]\n"
-                  "    connections: 7\n"
-                  "  - {match: \"*\", to: [\"192.0.2.9:25\", \"192.0.2.8:25\"], source: 192.0.2.1, "
-                  "pipelining: off}\n"
-                  "limits: {errors: 3, line_bytes: 998}\n"
-                  "timeouts: {data_end: 90s, idle: 300ms}\n"
-                  "io: {uring: off}\n");
+    struct relay_conf *conf = load_good(
+        "hostname: mx.example.org\n"
+        "shards: 2\n"
+        "transport: dpdk\n"
+        "dpdk:\n"
+        "  congestion: newreno\n"
+        "  ecn: ask\n"
+        "  eal: [\"--vdev=net_af_xdp0,iface=ve0\", \"-m\", \"64\"]\n"
+        "  ports:\n"
+        "    - {name: net_af_xdp0, addresses: [192.0.2.1/24, \"fd00::1/64\"], "
+        "gateway: 192.0.2.254, gateway6: \"fe80::1\", mtu: 9000, vlan: 7, exception: tp0,\n"
+        "       router_advertisements: on, duplicate_address_detection: off,\n"
+        "       routes: [{to: \"2001:db8::/32\", via: \"fd00::9\"}]}\n"
+        "listen:\n"
+        "  - {name: mx, address: [\"192.0.2.1:25\", \"unix:/run/x\"], unix_mode: 0600}\n"
+        "  - {name: in, address: [\"0.0.0.0:24\"], protocol: lmtp}\n"
+        "spool: {path: /s, durability: none, segment_bytes: 1M, max_bytes: 8M}\n"
+        "relay_networks: [10.0.0.0/8]\n"
+        "routes:\n"
+        "  - match: example.org\n"
+        "    via: lmtp\n"
+        "    to: [\"unix:/run/dovecot/lmtp\"]\n"
+        "    connections: 7\n"
+        "  - {match: \"*\", to: [\"192.0.2.9:25\", \"192.0.2.8:25\"], source: 192.0.2.1, "
+        "pipelining: off}\n"
+        "limits: {errors: 3, line_bytes: 998}\n"
+        "timeouts: {data_end: 90s, idle: 300ms}\n"
+        "io: {uring: off}\n");
     assert_string_equal(conf->hostname, "mx.example.org");
     assert_int_equal(conf->shards, 2);
     assert_int_equal(conf->transport, CONF_TRANSPORT_DPDK);
@@ -404,6 +409,7 @@ static void a_full_file_is_read_into_the_struct(void **state)
     assert_int_equal(conf->dpdk.ports[0].gateway.address[3], 254);
     assert_int_equal(conf->dpdk.ports[0].gateway6.address[15], 1);
     assert_int_equal(conf->dpdk.ports[0].vlan, 7);
+    assert_string_equal(conf->dpdk.ports[0].exception, "tp0");
     assert_int_equal(conf->dpdk.ports[0].router_advertisements, CONF_ROUTERS_ON);
     assert_false(conf->dpdk.ports[0].duplicate_address_detection);
     assert_int_equal(conf->dpdk.ports[0].routes_count, 1);

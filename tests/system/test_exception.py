@@ -1,0 +1,201 @@
+"""The exception path: on one interface and one address the relay has its ports and the kernel all others.
+
+Two namespaces: the relay's, with its end of a veth and the TAP, and Linux's as the peer on the other end.
+"""
+import ctypes
+import json
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+import unittest
+
+from harness import BUILD, TOP, Process, SystemTest, sanitizer_environment, wait_until
+
+LAB = os.path.join(TOP, "scripts/lab")
+CLONE_NEWNET = 0x40000000
+RELAY, PEER = "192.0.2.1", "192.0.2.2"
+
+
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True)
+
+
+class Namespace:
+    """`with` it: what this thread opens is there."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def enter(self, path):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(fd)
+
+    def __enter__(self):
+        self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self.enter(f"/run/netns/{self.name}")
+
+    def __exit__(self, *_):
+        self.enter(f"/proc/self/fd/{self.home}")
+        os.close(self.home)
+
+
+def echo_server(kind):
+    """The kernel's, on every address of the namespace that we are in. Returns its socket."""
+    s = socket.socket(socket.AF_INET, kind)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("0.0.0.0", 22))
+
+    def serve():
+        try:
+            while kind == socket.SOCK_DGRAM:
+                s.sendto(*s.recvfrom(2048))
+            while True:
+                with s.accept()[0] as connection:
+                    while data := connection.recv(65536):
+                        connection.sendall(data)
+        except OSError:
+            pass
+    if kind == socket.SOCK_STREAM:
+        s.listen()
+    threading.Thread(target=serve, daemon=True).start()
+    return s
+
+
+def ask(s, data):
+    s.settimeout(10)
+    s.sendall(data)
+    got = b""
+    while len(got) < len(data):
+        part = s.recv(65536)
+        if not part:
+            break
+        got += part
+    return got
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
+class SharedAddress(SystemTest):
+    def setUp(self):
+        super().setUp()
+        lab = f"exception-{os.getpid()}"
+        run(LAB, "up", lab)
+        self.addCleanup(run, LAB, "down", lab)
+        self.here, self.there = Namespace(f"tubepost-{lab}"), Namespace(f"tubepost-{lab}-peer")
+        run("ip", "netns", "add", self.there.name)
+        self.addCleanup(run, "ip", "netns", "delete", self.there.name)
+        run("ip", "-n", self.here.name, "link", "set", "peer0", "netns", self.there.name)
+        self.ip(self.there, "address add 192.0.2.2/24 dev peer0")
+        self.ip(self.there, "link set peer0 up")
+        # net_af_packet shows the kernel what it shows us: it must not take that for its own.
+        run("ip", "netns", "exec", self.here.name, "sysctl", "-qw", "net.ipv4.conf.relay0.arp_ignore=8",
+            "net.ipv4.conf.relay0.rp_filter=1")
+
+    def ip(self, namespace, words):
+        run("ip", "-n", namespace.name, *words.split())
+
+    def interfaces(self):
+        return subprocess.run(["ip", "-n", self.here.name, "-br", "link"], check=True, capture_output=True, text=True).stdout
+
+    def start(self, shards):
+        config = os.path.join(self.folder, "relay.yaml")
+        words = ["--no-huge", "-m512", "--no-pci", f"--file-prefix=exception{os.getpid()}",
+                 f"--vdev=net_af_packet0,iface=relay0,qpairs={shards}"]
+        with open(config, "w") as f:
+            json.dump({"hostname": "relay.test", "transport": "dpdk", "shards": shards,
+                       "dpdk": {"eal": words, "ports": [{"name": "net_af_packet0", "addresses": [f"{RELAY}/24"],
+                                                         "router_advertisements": "off", "exception": "tp0"}]},
+                       "listen": [{"name": "mx", "address": [f"{RELAY}:25"]}], "memory": {"mbuf_count": 8192}, "cpu": {"pin": False},
+                       "control": {"path": f"{self.folder}/control"},
+                       "spool": {"path": f"{self.folder}/spool", "segment_bytes": "16M", "memory_bytes": "16M"}}, f)
+        relay = Process(["nsenter", f"--net=/run/netns/{self.here.name}", os.path.join(BUILD, "tubepostd"), "-c", config],
+                        os.path.join(self.folder, "relay.log"), env=sanitizer_environment())
+        self.addCleanup(self.end, relay)
+        wait_until(lambda: "is ready" in relay.output(), "the relay's start")
+        self.ip(self.here, f"address add {RELAY}/24 dev tp0")
+        return relay
+
+    def connect(self, port):
+        s = socket.create_connection((RELAY, port), 10)
+        self.addCleanup(s.close)
+        return s
+
+    def ping(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
+            s.settimeout(10)
+            message = struct.pack("!BBHHH", 8, 0, 0xffff - (0x0800 + 7 + 1), 7, 1)
+            s.sendto(message, (RELAY, 0))
+            while s.recv(100)[20] != 0:
+                pass
+
+    def share_one_address(self, shards):
+        relay = self.start(shards)
+        with self.here:
+            servers = [echo_server(socket.SOCK_STREAM), echo_server(socket.SOCK_DGRAM)]
+        with self.there:
+            mail = self.connect(25)
+            self.assertEqual(mail.recv(4), b"220 ")
+            ssh = self.connect(22)
+            data = os.urandom(300_000)
+            writer = threading.Thread(target=ssh.sendall, args=(data,))
+            writer.start()
+            self.assertEqual(self.read(ssh, len(data)), data)
+            writer.join()
+            times = []
+            for _ in range(50):
+                start = time.monotonic()
+                self.assertEqual(ask(ssh, b"key"), b"key")
+                times.append(time.monotonic() - start)
+                time.sleep(0.01)
+            print(f"{sorted(times)[len(times) // 2] * 1e6:.0f} us a keystroke ... ", end="")
+            self.ping()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.connect((RELAY, 22))
+                self.assertEqual(ask(s, b"datagram"), b"datagram")
+            with self.assertRaises(ConnectionRefusedError):  # the kernel's answer
+                self.connect(23)
+            listener = socket.create_server((PEER, 7777))
+        with self.here:  # out of the relay's namespace, by the kernel
+            out = socket.create_connection((PEER, 7777), 10)
+        connection, address = listener.accept()
+        self.assertEqual(address[0], RELAY)
+        out.sendall(b"hello")
+        self.assertEqual(connection.recv(5), b"hello")
+        mail.sendall(b"QUIT\r\n")
+        self.assertIn(b"221 ", mail.recv(4096) + mail.recv(4096))
+        for s in (out, connection, listener, *servers):
+            s.close()
+        shown = subprocess.run(["ip", "-n", self.here.name, "-s", "-j", "link", "show", "tp0"], check=True, capture_output=True)
+        self.assertGreater(json.loads(shown.stdout)[0]["stats64"]["rx"]["packets"], 100)  # not by way of relay0
+        used = relay.cpu_seconds()
+        time.sleep(1)
+        self.assertLess(relay.cpu_seconds() - used, 0.3)
+        relay.stop()
+        self.assertEqual(relay.popen.returncode, 0, relay.output()[-3000:])
+        self.assertNotIn("tp0", self.interfaces())
+
+    def read(self, s, size):
+        s.settimeout(10)
+        got = b""
+        while len(got) < size:
+            part = s.recv(65536)
+            if not part:
+                break
+            got += part
+        return got
+
+    def test_the_relay_and_the_kernel_share_one_address(self):
+        self.share_one_address(1)
+
+    def test_with_two_shards_too(self):
+        self.share_one_address(2)
+
+
+if __name__ == "__main__":
+    unittest.main()
