@@ -11,7 +11,8 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
     server->settings = settings;
     server->state = SMTP_CONNECTED;
     server->pending = SMTP_EVENT_NONE;
-    server->extended = server->reset_owed = server->refused = server->chunk_last = false;
+    server->extended = server->secured = server->reset_owed = server->refused = server->chunk_last =
+        false;
     server->line_overflow = server->was_cr = server->smtputf8 = false;
     server->chunk_left = 0;
     server->after_skip = SMTP_READY;
@@ -297,6 +298,9 @@ static enum smtp_want want_now(const struct smtp_server *server)
     if (server->pending != SMTP_EVENT_NONE) {
         return SMTP_WANT_VERDICT;
     }
+    if (server->state == SMTP_SECURING && !server->reset_owed) {
+        return SMTP_WANT_TLS;
+    }
     return server->state == SMTP_ENDED && !server->reset_owed ? SMTP_WANT_CLOSE : SMTP_WANT_INPUT;
 }
 
@@ -413,7 +417,8 @@ static size_t command_input(struct smtp_server *server, struct slice input,
     const uint8_t *newline = memchr(input.bytes, '\n', input.size);
     if (server->line_bytes == 0 && !server->line_overflow && input.bytes[0] == 0x16 &&
         server->state == SMTP_GREETED) {
-        smtp_server_reply(server, 554, "5.5.1", slice_text("TLS is not spoken here"));
+        smtp_server_reply(server, 554, "5.5.1",
+                          slice_text("TLS begins with STARTTLS here, if at all"));
         smtp_server_end(server);
         return input.size;
     }
@@ -450,7 +455,8 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     if (reset_give(server, event)) {
         return want_now(server);
     }
-    if (server->pending != SMTP_EVENT_NONE || server->state == SMTP_ENDED) {
+    if (server->pending != SMTP_EVENT_NONE || server->state == SMTP_ENDED ||
+        server->state == SMTP_SECURING) {
         return want_now(server);
     }
     if (server->state == SMTP_CONNECTED) {
@@ -525,10 +531,28 @@ struct slice smtp_server_helo(const struct smtp_server *server)
     return slice_of(server->helo, server->helo_bytes);
 }
 
+void smtp_server_secured(struct smtp_server *server, uint64_t now_ns)
+{
+    check(server->state == SMTP_CONNECTED || server->state == SMTP_SECURING);
+    check(server->line_bytes == 0 && !server->line_overflow);
+    server->secured = true;
+    server->extended = false;
+    server->helo_bytes = 0;
+    server->deadline_ns = now_ns + server->settings->command_ns;
+    if (server->state == SMTP_SECURING) {
+        server->state = SMTP_GREETED;
+    }
+}
+
 const char *smtp_server_protocol(const struct smtp_server *server)
 {
+    bool secured = server->secured;
     if (server->settings->lmtp) {
-        return server->smtputf8 ? "UTF8LMTP" : "LMTP";
+        return server->smtputf8 ? secured ? "UTF8LMTPS" : "UTF8LMTP" : secured ? "LMTPS" : "LMTP";
     }
-    return server->smtputf8 ? "UTF8SMTP" : server->extended ? "ESMTP" : "SMTP";
+    if (server->smtputf8) {
+        return secured ? "UTF8SMTPS" : "UTF8SMTP";
+    }
+    /* HELO has no word of its own for it, and who says HELO cannot know of STARTTLS: RFC 3848. */
+    return !server->extended ? "SMTP" : secured ? "ESMTPS" : "ESMTP";
 }

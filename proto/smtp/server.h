@@ -17,7 +17,7 @@
  * Nothing is allocated; the struct is public only so that it can lie inside its owner.
  *
  * Source: RFC 5321; RFC 2033 (LMTP); RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 6152
- * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes). Inputs that broke others: bare newlines, second
+ * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS). Inputs that broke others: bare newlines, second
  * envelopes in a body, commands of other protocols.
  */
 #pragma once
@@ -32,6 +32,9 @@ enum smtp_want {
     SMTP_WANT_INPUT,   /* send the output, then wait for bytes or the deadline */
     SMTP_WANT_VERDICT, /* the event just given must be answered first */
     SMTP_WANT_COMMIT, /* the end of the message was given: one verdict (LMTP: one for each recipient, in order) */
+    /* Send the output, throw away whatever else the client has sent in the clear, encrypt; then
+     * smtp_server_secured (RFC 3207) */
+    SMTP_WANT_TLS,
     SMTP_WANT_CLOSE, /* send the output, then close */
 };
 
@@ -69,6 +72,8 @@ struct smtp_server_settings {
     bool lmtp;
     bool pipelining, chunking,
         smtputf8;   /* what is announced; 8BITMIME, SIZE and status codes always are */
+    bool starttls;  /* announced until the session is encrypted; else STARTTLS is not known */
+    bool tls_only;  /* no transaction begins in the clear: 530 5.7.0 */
     bool normalize; /* bare newlines become lines; else they are refused */
     uint64_t message_bytes_max;
     uint32_t recipients_max; /* of a message: then 452 4.5.3 */
@@ -85,6 +90,8 @@ struct smtp_server_settings {
  *  GREETED ───────► READY ───────► SENDER ───────► RECIPIENTS ────────────────► BODY
  *                     ▲  ◄─ RSET ───┴───────────────┘                             │
  *                     └──────────────── 250 when the owner says so ◄─ COMMIT ◄────┘
+ *
+ * STARTTLS leads from READY to SECURING, and smtp_server_secured from there to GREETED.
  */
 enum smtp_server_state {
     SMTP_CONNECTED,
@@ -97,6 +104,7 @@ enum smtp_server_state {
     SMTP_CHUNK_NEXT, /* between chunks */
     SMTP_CHUNK_SKIP, /* inside a chunk that is thrown away */
     SMTP_COMMIT,
+    SMTP_SECURING, /* between the answer to STARTTLS and the end of the handshake */
     SMTP_ENDED,
 };
 
@@ -105,6 +113,7 @@ struct smtp_server {
     uint8_t state;   /* enum smtp_server_state */
     uint8_t pending; /* enum smtp_event_kind that waits for a verdict, or SMTP_EVENT_NONE */
     bool extended;   /* EHLO or LHLO, not HELO */
+    bool secured;    /* by TLS */
     bool reset_owed; /* SMTP_EVENT_RESET comes before anything else */
     bool refused;    /* the owner cannot keep this body: refusal is what the end is answered with */
     bool chunk_last;
@@ -144,6 +153,10 @@ void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *
  * copied. No SMTP_EVENT_BODY_END follows, but a RESET. */
 void smtp_server_body_refuse(struct smtp_server *server, const struct smtp_verdict *verdict);
 
+/* The stream is encrypted from here on: after SMTP_WANT_TLS, or right after smtp_server_open where the
+ * handshake comes first (RFC 8314). What was said before is forgotten, but errors still count. */
+void smtp_server_secured(struct smtp_server *server, uint64_t now_ns);
+
 /* Replies to send, borrowed until the next call. */
 struct slice smtp_server_output(const struct smtp_server *server);
 void smtp_server_sent(struct smtp_server *server, size_t bytes);
@@ -159,5 +172,6 @@ void smtp_server_shut(struct smtp_server *server);
 
 /* What the client called itself; empty before EHLO. */
 struct slice smtp_server_helo(const struct smtp_server *server);
-/* "ESMTP", "SMTP", "LMTP", with SMTPUTF8 "UTF8SMTP", "UTF8LMTP": for Received: (RFC 3848, 6531). */
+/* "ESMTP", "SMTP", "LMTP", with SMTPUTF8 "UTF8SMTP", "UTF8LMTP", encrypted with an S behind it: for
+ * Received: (RFC 3848, 6531). */
 const char *smtp_server_protocol(const struct smtp_server *server);

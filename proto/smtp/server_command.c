@@ -73,6 +73,9 @@ static void extensions_reply(struct smtp_server *server)
     if (settings->smtputf8) {
         used = line_add(text, used, sizeof(text), false, "SMTPUTF8");
     }
+    if (settings->starttls && !server->secured) {
+        used = line_add(text, used, sizeof(text), false, "STARTTLS");
+    }
     used = line_add(text, used, sizeof(text), true, "8BITMIME");
     smtp_server_lines(server, slice_of(text, used));
 }
@@ -423,6 +426,22 @@ static void run_refused(struct smtp_server *server, const struct command *comman
     smtp_server_error(server, 502, "5.5.1", "Command is not implemented");
 }
 
+/* RFC 3207 §4. Whatever follows in the clear is never looked at: see SMTP_WANT_TLS. */
+static void run_starttls(struct smtp_server *server, const struct command *command)
+{
+    if (!server->settings->starttls) {
+        run_refused(server, command);
+    } else if (server->secured) {
+        smtp_server_error(server, 503, "5.5.1", "TLS is active already");
+    } else if (server->state == SMTP_GREETED) {
+        smtp_server_error(server, 503, "5.5.1", "Say hello first");
+    } else if (no_arguments(server, command)) {
+        smtp_server_reset(server);
+        text_reply(server, 220, "2.0.0", "Ready to start TLS");
+        server->state = SMTP_SECURING;
+    }
+}
+
 static void run_quit(struct smtp_server *server, const struct command *command)
 {
     if (no_arguments(server, command)) {
@@ -443,15 +462,23 @@ static const struct {
     const char *verb;
     void (*run)(struct smtp_server *server, const struct command *command);
 } commands[] = {
-    {"MAIL", run_mail},        {"RCPT", run_rcpt},        {"DATA", run_data},
-    {"BDAT", run_bdat},        {"EHLO", run_ehlo},        {"HELO", run_helo},
-    {"LHLO", run_lhlo},        {"RSET", run_rset},        {"NOOP", run_noop},
-    {"QUIT", run_quit},        {"VRFY", run_vrfy},        {"HELP", run_help},
-    {"EXPN", run_refused},     {"ETRN", run_refused},     {"TURN", run_refused},
-    {"AUTH", run_refused},     {"STARTTLS", run_refused}, {"GET", run_stranger},
-    {"POST", run_stranger},    {"PUT", run_stranger},     {"HEAD", run_stranger},
-    {"CONNECT", run_stranger}, {"OPTIONS", run_stranger}, {"DELETE", run_stranger},
+    {"MAIL", run_mail},        {"RCPT", run_rcpt},         {"DATA", run_data},
+    {"BDAT", run_bdat},        {"EHLO", run_ehlo},         {"HELO", run_helo},
+    {"LHLO", run_lhlo},        {"RSET", run_rset},         {"NOOP", run_noop},
+    {"QUIT", run_quit},        {"VRFY", run_vrfy},         {"HELP", run_help},
+    {"EXPN", run_refused},     {"ETRN", run_refused},      {"TURN", run_refused},
+    {"AUTH", run_refused},     {"STARTTLS", run_starttls}, {"GET", run_stranger},
+    {"POST", run_stranger},    {"PUT", run_stranger},      {"HEAD", run_stranger},
+    {"CONNECT", run_stranger}, {"OPTIONS", run_stranger},  {"DELETE", run_stranger},
 };
+
+/* Before TLS where it is required: RFC 3207 §4. DATA and BDAT cannot succeed either, without MAIL, and
+ * know best how to get past what follows them. */
+static bool allowed_in_clear(size_t command)
+{
+    return commands[command].run != run_mail && commands[command].run != run_rcpt &&
+           commands[command].run != run_vrfy && commands[command].run != run_help;
+}
 
 /* Control octets anywhere in a command are a mistake or an attack. */
 static bool has_control(struct slice line)
@@ -489,6 +516,10 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
                            commands[i].run == run_helo || commands[i].run == run_stranger;
             if (chunks && !allowed) {
                 smtp_server_error(server, 503, "5.5.1", "BDAT LAST comes before anything else");
+                return;
+            }
+            if (server->settings->tls_only && !server->secured && !allowed_in_clear(i)) {
+                smtp_server_error(server, 530, "5.7.0", "Must issue a STARTTLS command first");
                 return;
             }
             commands[i].run(server, &command);

@@ -20,7 +20,7 @@ struct run {
     size_t body_size;
     char draft[TEXT_BYTES];
     size_t draft_size;
-    unsigned commits, resets, recipients;
+    unsigned commits, resets, recipients, secured;
     bool closed;
 };
 
@@ -104,7 +104,6 @@ static void piece_feed(struct run *run, struct smtp_server *server, struct slice
         struct smtp_event event;
         size_t used = 0;
         enum smtp_want want = smtp_server_input(server, 1, piece, &used, &event);
-        assert_true(used <= piece.size);
         event_take(run, server, &event);
         piece = slice_from(piece, used);
         bool answered = smtp_server_output(server).size > 0;
@@ -112,6 +111,11 @@ static void piece_feed(struct run *run, struct smtp_server *server, struct slice
         if (want == SMTP_WANT_CLOSE) {
             run->closed = true;
             return;
+        }
+        if (want == SMTP_WANT_TLS) {
+            run->secured++;
+            smtp_server_secured(server, 1);
+            return; /* what else is in the piece came in the clear */
         }
         if (used == 0 && event.kind == SMTP_EVENT_NONE) {
             /* Who feeds it would wait for more now: only for room, or at the end. */
@@ -506,6 +510,102 @@ static void lmtp_answers_once_for_each_recipient(void **state)
     scripts_check(scripts, sizeof(scripts) / sizeof(*scripts), &settings);
 }
 
+static void starttls_is_answered_where_it_makes_sense(void **state)
+{
+    static const struct script scripts[] = {
+        SCRIPT("once", "EHLO c\r\nSTARTTLS\r\n", "220 250 220", ""),
+        SCRIPT("too early", "STARTTLS\r\nQUIT\r\n", "220 503 221", ""),
+        SCRIPT("with words", "EHLO c\r\nSTARTTLS now\r\nQUIT\r\n", "220 250 501 221", ""),
+        SCRIPT("in a chunked message", ENVELOPE "BDAT 2\r\nhiSTARTTLS\r\nBDAT 0 LAST\r\nQUIT\r\n",
+               "220 250 250 250 250 503 250 221", "hi\r\n|"),
+    };
+    static const struct script unknown =
+        SCRIPT("not offered", "EHLO c\r\nSTARTTLS\r\nQUIT\r\n", "220 250 502 221", "");
+    struct smtp_server_settings settings;
+    (void)state;
+    settings_usual(&settings);
+    scripts_check(&unknown, 1, &settings);
+    settings.starttls = true;
+    scripts_check(scripts, sizeof(scripts) / sizeof(*scripts), &settings);
+}
+
+static void what_follows_starttls_in_the_clear_is_never_looked_at(void **state)
+{
+    static struct run run;
+    static const char text[] = "EHLO evil\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\nQUIT\r\n";
+    char codes[256];
+    (void)state;
+    settings_usual(&run.settings);
+    run.settings.starttls = true;
+    script_run(&run, text, sizeof(text) - 1, WHOLE);
+    codes_of(&run, codes);
+    assert_string_equal(codes, "220 250 220");
+    assert_int_equal(run.secured, 1);
+}
+
+static void what_was_said_in_the_clear_is_forgotten(void **state)
+{
+    struct smtp_server server;
+    struct smtp_server_settings settings;
+    struct smtp_event event;
+    struct run run = {0};
+    size_t used;
+    (void)state;
+    settings_usual(&settings);
+    settings.starttls = true;
+    smtp_server_open(&server, &settings, 0);
+    piece_feed(&run, &server, slice_of(NULL, 0));
+    piece_feed(&run, &server, slice_text("EHLO before\r\n"));
+    assert_non_null(strstr(run.replies, "250-STARTTLS\r\n"));
+    piece_feed(&run, &server, slice_text("MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n"));
+    assert_string_equal(smtp_server_protocol(&server), "ESMTP");
+    piece_feed(&run, &server, slice_text("STARTTLS\r\n"));
+    assert_int_equal(run.secured, 1);
+    assert_int_equal(run.resets, 1);
+    assert_int_equal(smtp_server_helo(&server).size, 0);
+    size_t before = run.replies_size;
+    piece_feed(&run, &server, slice_text("MAIL FROM:<a@b.test>\r\nEHLO after\r\n"));
+    assert_memory_equal(run.replies + before, "503 5.5.1 Say hello first\r\n250-", 31);
+    assert_null(strstr(run.replies + before, "STARTTLS"));
+    assert_string_equal(smtp_server_protocol(&server), "ESMTPS");
+    smtp_server_input(&server, 1, slice_text("STARTTLS\r\n"), &used, &event);
+    assert_memory_equal(smtp_server_output(&server).bytes, "503 5.5.1 TLS is active already", 31);
+}
+
+static void where_tls_is_required_no_transaction_begins_in_the_clear(void **state)
+{
+    static const struct script scripts[] = {
+        SCRIPT("530",
+               "NOOP\r\nEHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@x.test>\r\nVRFY a\r\nRSET\r\n",
+               "220 250 250 530 530 530 250", ""),
+        SCRIPT("a chunk is got past", "EHLO c\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\nQUIT\r\n",
+               "220 250 503 250 221", ""),
+        SCRIPT("DATA", "EHLO c\r\nDATA\r\n", "220 250 503", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    settings_usual(&settings);
+    settings.starttls = settings.tls_only = true;
+    scripts_check(scripts, sizeof(scripts) / sizeof(*scripts), &settings);
+}
+
+static void a_session_may_be_encrypted_from_the_start(void **state)
+{
+    struct smtp_server server;
+    struct smtp_server_settings settings;
+    struct run run = {0};
+    (void)state;
+    settings_usual(&settings);
+    settings.starttls = settings.tls_only = true;
+    smtp_server_open(&server, &settings, 0);
+    smtp_server_secured(&server, 1000);
+    assert_int_equal(smtp_server_deadline(&server), 1300);
+    piece_feed(&run, &server, slice_of(NULL, 0));
+    piece_feed(&run, &server, slice_text("EHLO c\r\nMAIL FROM:<a@b.test>\r\n"));
+    assert_null(strstr(run.replies, "STARTTLS"));
+    assert_non_null(strstr(run.replies, "250 2.0.0 Ok\r\n"));
+}
+
 static void time_runs_out_by_stage(void **state)
 {
     struct smtp_server server;
@@ -545,6 +645,7 @@ static void random_input_in_random_pieces_keeps_the_rules(void **state)
                                         "BDAT 3 LAST\r\n",
                                         "RSET\r\n",
                                         "NOOP\r\n",
+                                        "STARTTLS\r\n",
                                         "\0",
                                         "..\r\n"};
     static struct run whole, cut;
@@ -587,6 +688,11 @@ int main(void)
         cmocka_unit_test(mail_parameters_are_judged),
         cmocka_unit_test(control_octets_are_refused_in_commands),
         cmocka_unit_test(lmtp_answers_once_for_each_recipient),
+        cmocka_unit_test(starttls_is_answered_where_it_makes_sense),
+        cmocka_unit_test(what_follows_starttls_in_the_clear_is_never_looked_at),
+        cmocka_unit_test(what_was_said_in_the_clear_is_forgotten),
+        cmocka_unit_test(where_tls_is_required_no_transaction_begins_in_the_clear),
+        cmocka_unit_test(a_session_may_be_encrypted_from_the_start),
         cmocka_unit_test(time_runs_out_by_stage),
         cmocka_unit_test(random_input_in_random_pieces_keeps_the_rules),
     };
