@@ -17,6 +17,16 @@ enum conf_transport { CONF_TRANSPORT_KERNEL, CONF_TRANSPORT_DPDK };
 enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
 enum conf_ecn { CONF_ECN_OFF, CONF_ECN_ACCEPT, CONF_ECN_ASK };
 enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
+/* Of a listener. AUTO, the default, becomes OFF or STARTTLS when the file is read: whether there are
+ * certificates decides. */
+enum conf_tls {
+    CONF_TLS_AUTO,
+    CONF_TLS_OFF,
+    CONF_TLS_STARTTLS,
+    CONF_TLS_REQUIRED,
+    CONF_TLS_IMPLICIT
+};
+enum conf_tls_version { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
 enum conf_bare_newline { CONF_BARE_NEWLINE_REFUSE, CONF_BARE_NEWLINE_NORMALIZE };
@@ -53,11 +63,19 @@ struct conf_port {
     uint32_t mtu;
 };
 
+struct conf_certificate {
+    const char *certificate; /* files */
+    const char *key;
+    const char **names; /* NULL-terminated; none: those in the certificate */
+    uint32_t names_count;
+};
+
 struct conf_listener {
     const char *name;
     struct endpoint *addresses;
     uint32_t addresses_count;
     uint8_t protocol; /* enum conf_protocol */
+    uint8_t tls;      /* enum conf_tls */
     bool by_default;  /* nobody wrote it: an address that this machine lacks is worth a warning only
                        */
     uint32_t unix_mode; /* permissions of unix sockets */
@@ -140,6 +158,14 @@ struct relay_conf {
         uint8_t bare_newline;                /* enum conf_bare_newline */
         bool pipelining, chunking, smtputf8; /* what the server offers */
     } smtp;
+
+    struct {
+        struct conf_certificate *certificates;
+        uint32_t certificates_count;
+        uint8_t version_min;                /* enum conf_tls_version */
+        uint32_t security_level;            /* OpenSSL's; 0: its default */
+        const char *ciphers, *ciphersuites; /* NULL: OpenSSL's */
+    } tls;
 
     struct {
         uint8_t uring; /* enum conf_uring */

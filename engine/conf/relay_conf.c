@@ -34,6 +34,13 @@ static const struct reader_word ecns[] = {
 static const struct reader_word newlines[] = {
     {"refuse", CONF_BARE_NEWLINE_REFUSE}, {"normalize", CONF_BARE_NEWLINE_NORMALIZE}, {NULL, 0}};
 
+static const struct reader_word listener_tls[] = {
+    {"auto", CONF_TLS_AUTO},         {"off", CONF_TLS_OFF},
+    {"starttls", CONF_TLS_STARTTLS}, {"required", CONF_TLS_REQUIRED},
+    {"implicit", CONF_TLS_IMPLICIT}, {NULL, 0}};
+static const struct reader_word tls_versions[] = {
+    {"1.2", CONF_TLS_1_2}, {"1.3", CONF_TLS_1_3}, {NULL, 0}};
+
 static bool is_route_match(const char *text)
 {
     size_t length = strlen(text);
@@ -84,6 +91,7 @@ static const struct reader_key listener_keys[] = {
     KEY_LIST("address", struct conf_listener, addresses, READER_ENDPOINT, .required = true,
              .min = 1, .max = 64),
     KEY_WORD("protocol", struct conf_listener, protocol, "smtp", word_protocols),
+    KEY_WORD("tls", struct conf_listener, tls, "auto", listener_tls),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };
@@ -170,6 +178,25 @@ static const struct reader_key idle_keys[] = {
     KEY_DURATION("poll", R, idle.poll, "1ms", 1000, SECOND),
     KEY_END,
 };
+static const struct reader_key certificate_keys[] = {
+    KEY_TEXT("certificate", struct conf_certificate, certificate, name_is_absolute_path,
+             NAME_PATH_EXPECTED, .required = true),
+    KEY_TEXT("key", struct conf_certificate, key, name_is_absolute_path, NAME_PATH_EXPECTED,
+             .required = true),
+    KEY_LIST("names", struct conf_certificate, names, READER_TEXT, .max = 1000,
+             .expected = "a host's name"),
+    KEY_END,
+};
+static const struct reader_key tls_keys[] = {
+    KEY_ROWS("certificates", R, tls.certificates, certificate_keys, NULL),
+    KEY_WORD("version_min", R, tls.version_min, "1.2", tls_versions),
+    KEY_NUMBER("security_level", R, tls.security_level, "0", 0, 5),
+    KEY_TEXT("ciphers", R, tls.ciphers, name_is_printable,
+             "ciphers of TLS 1.2, as OpenSSL lists them"),
+    KEY_TEXT("ciphersuites", R, tls.ciphersuites, name_is_printable,
+             "suites of TLS 1.3, as OpenSSL lists them"),
+    KEY_END,
+};
 static const struct reader_key cpu_keys[] = {
     KEY_WORD("pin", R, cpu.pin, "true", word_switches),
     KEY_NUMBER("first_cpu", R, cpu.first_cpu, "0", 0, 1023),
@@ -192,6 +219,7 @@ static const struct reader_key relay_keys[] = {
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("retry", retry_keys),
     KEY_SECTION("smtp", smtp_keys),
+    KEY_SECTION("tls", tls_keys),
     KEY_SECTION("io", io_keys),
     KEY_SECTION("shutdown", shutdown_keys),
     KEY_SECTION("control", control_keys),
@@ -233,6 +261,20 @@ static void check_listeners(struct reader *reader, const struct relay_conf *conf
                     }
                 }
             }
+        }
+    }
+}
+
+static void settle_tls(struct reader *reader, const struct relay_conf *conf)
+{
+    char key[64];
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        struct conf_listener *one = &conf->listen[i];
+        if (one->tls == CONF_TLS_AUTO) {
+            one->tls = conf->tls.certificates_count > 0 ? CONF_TLS_STARTTLS : CONF_TLS_OFF;
+        } else if (one->tls != CONF_TLS_OFF && conf->tls.certificates_count == 0) {
+            snprintf(key, sizeof key, "listen[%u].tls", i);
+            reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
         }
     }
 }
@@ -494,6 +536,7 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
             made->listen[i].by_default = !reader_given(&reader, "listen");
         }
         check_listeners(&reader, made);
+        settle_tls(&reader, made);
         check_routes(&reader, made);
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);

@@ -8,6 +8,7 @@
 #include "engine/conf/conf.h"
 #include "engine/control/report.h"
 #include "engine/control/report_net.h"
+#include "engine/relay/relay_tls.h"
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -344,6 +345,12 @@ static int config_check(const struct tool *tool)
 {
     struct relay_conf *conf = NULL;
     int code = load_conf(tool->conf_path, &conf);
+    char problem[TLS_PROBLEM_MAX];
+    if (code == EX_OK && relay_tls_check(conf, problem) < 0) {
+        fprintf(stderr, "%s: tls.certificates: %s\n", tool->conf_path, problem);
+        relay_conf_free(conf);
+        return EX_CONFIG;
+    }
     if (code == EX_OK) {
         printf("%s: good\n", tool->conf_path != NULL ? tool->conf_path : "defaults");
         relay_conf_free(conf);

@@ -12,6 +12,7 @@
 #include "engine/net/port_deal.h"
 #include "engine/net/port_dpdk.h"
 #include "engine/net/port_tap.h"
+#include "engine/relay/relay_tls.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
 #include <errno.h>
@@ -36,7 +37,8 @@ struct daemon {
     struct relay_conf *conf;
     struct world world;
     struct logger logger;
-    struct rte_mempool **pools; /* one a shard */
+    struct rte_mempool **pools;              /* one a shard */
+    uint8_t ticket_secret[TLS_SECRET_BYTES]; /* of this process: tickets end with it */
     struct port **ports;
     struct port **exceptions; /* beside them; NULL where none is wanted */
     unsigned ports_count;
@@ -272,6 +274,7 @@ static int open_workers(struct daemon *daemon)
             .pool = daemon->pools[i],
             .ports = daemon->ports,
             .exceptions = daemon->exceptions,
+            .ticket_secret = daemon->ticket_secret,
             .all = daemon->workers,
             .index = i,
         };
@@ -457,6 +460,13 @@ int main(int argc, char **argv)
         print_report(&report);
         return EX_CONFIG;
     }
+    char problem[TLS_PROBLEM_MAX];
+    if (relay_tls_check(daemon.conf, problem) < 0) {
+        fprintf(stderr, "%s: tls.certificates: %s\n",
+                daemon.conf_path ? daemon.conf_path : "(defaults)", problem);
+        relay_conf_free(daemon.conf);
+        return EX_CONFIG;
+    }
     if (check_only) {
         printf("%s: the configuration is good\n",
                daemon.conf_path ? daemon.conf_path : "(defaults)");
@@ -476,6 +486,7 @@ int main(int argc, char **argv)
     raise_file_limit();
     logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
     system_world_fill(&daemon.world);
+    world_random(&daemon.world, daemon.ticket_secret, sizeof(daemon.ticket_secret));
     sem_init(&daemon.started, 0, 0);
 
     const struct memory_settings memory = {

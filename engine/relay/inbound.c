@@ -7,6 +7,8 @@ enum inbound_state {
     INBOUND_READING,    /* commands and text are taken as they come */
     INBOUND_NO_ROOM,    /* the log's buffers are all under way: `held` waits for spool_when_room */
     INBOUND_COMMITTING, /* the end of data waits for the disk */
+    INBOUND_SECURING,   /* the answer to STARTTLS is being written */
+    INBOUND_HANDSHAKE,  /* `stream` is TLS, and not yet open */
     INBOUND_CLOSING,    /* the last reply is written; what comes in is dropped */
     INBOUND_GONE,       /* no stream any more; only the commit is waited for */
 };
@@ -44,6 +46,7 @@ struct inbound {
 };
 
 static void inbound_run(struct inbound *in);
+static void inbound_notify(struct stream *stream, uint32_t events, void *session);
 static void inbound_end(struct inbound *in);
 
 static bool inbound_busy(const struct inbound *in)
@@ -267,6 +270,9 @@ static bool body_begin(struct inbound *in)
         .ipv6 = client->family == ENDPOINT_IPV6,
         .hostname = slice_text(in->relay->conf->hostname),
         .protocol = smtp_server_protocol(&in->server),
+        .tls_version = in->facts.tls == NULL ? NULL : in->facts.tls->version,
+        .tls_cipher = in->facts.tls == NULL ? NULL : in->facts.tls->cipher,
+        .tls_bits = in->facts.tls == NULL ? 0 : in->facts.tls->cipher_bits,
         .id = slice_text(id),
         .forward_path =
             in->recipient_count == 1
@@ -423,8 +429,8 @@ static size_t slice_feed(struct inbound *in, struct slice input, bool *more)
             return done + used;
         }
         done += used;
-        if (want == SMTP_WANT_CLOSE) {
-            in->state = INBOUND_CLOSING;
+        if (want == SMTP_WANT_CLOSE || want == SMTP_WANT_TLS) {
+            in->state = want == SMTP_WANT_TLS ? INBOUND_SECURING : INBOUND_CLOSING;
             *more = false;
             return done;
         }
@@ -495,6 +501,53 @@ static void held_take(struct inbound *in)
     }
 }
 
+/* ---- TLS ---- */
+
+static void input_drop(struct inbound *in)
+{
+    struct slice slices[INBOUND_SLICES];
+    for (size_t count; (count = stream_peek(in->stream, slices, INBOUND_SLICES)) > 0;) {
+        size_t bytes = 0;
+        for (size_t i = 0; i < count; i++) {
+            bytes += slices[i].size;
+        }
+        stream_consume(in->stream, bytes);
+    }
+}
+
+/* From here on the stream is a TLS one. What the client has sent in the clear behind STARTTLS is never
+ * read (CVE-2011-0411). False: the session has ended. */
+static bool secure(struct inbound *in)
+{
+    const struct relay_tls *tls = in->relay->tls;
+    struct stream *below = in->stream;
+    if (in->state == INBOUND_SECURING) {
+        input_drop(in);
+    }
+    in->stream = NULL;
+    if (tls->server == NULL) { /* a reload has taken the last certificate */
+        stream_abort(below);
+        stream_release(below);
+    } else if (tls_accept(tls->tls, below, tls->server, &in->stream) < 0) {
+        in->stream = NULL;
+    }
+    if (in->stream == NULL) {
+        inbound_end(in);
+        return false;
+    }
+    in->stream->session = in;
+    in->stream->notify = inbound_notify;
+    in->state = INBOUND_HANDSHAKE;
+    return true;
+}
+
+static void secured(struct inbound *in)
+{
+    stream_facts(in->stream, &in->facts);
+    smtp_server_secured(&in->server, in->relay->shard->now_ns);
+    in->state = INBOUND_READING;
+}
+
 #define INBOUND_LAST_WORDS_NS (10ull * 1000000000ull)
 
 static void inbound_run(struct inbound *in)
@@ -506,6 +559,9 @@ static void inbound_run(struct inbound *in)
         input_take(in);
     }
     bool written = output_write(in);
+    if (in->state == INBOUND_SECURING && written && !secure(in)) {
+        return;
+    }
     if (in->state == INBOUND_READING && in->finished && written) {
         struct slice left;
         if (stream_peek(in->stream, &left, 1) == 0) {
@@ -529,21 +585,20 @@ static void inbound_notify(struct stream *stream, uint32_t events, void *session
     struct inbound *in = session;
     (void)stream;
     if (events & STREAM_CLOSED) {
+        if (in->state == INBOUND_HANDSHAKE) {
+            relay_tls_failed(in->relay->tls, in->stream);
+        }
         inbound_end(in);
         return;
+    }
+    if ((events & STREAM_CONNECTED) && in->state == INBOUND_HANDSHAKE) {
+        secured(in);
     }
     if (events & STREAM_HALF_CLOSED) {
         in->finished = true;
     }
     if (in->state == INBOUND_CLOSING) {
-        struct slice slices[INBOUND_SLICES];
-        for (size_t count; (count = stream_peek(in->stream, slices, INBOUND_SLICES)) > 0;) {
-            size_t bytes = 0;
-            for (size_t i = 0; i < count; i++) {
-                bytes += slices[i].size;
-            }
-            stream_consume(in->stream, bytes);
-        }
+        input_drop(in);
     }
     inbound_run(in);
 }
@@ -557,8 +612,10 @@ static void inbound_end(struct inbound *in)
         client_count_leave(relay->clients, &in->facts.remote);
     }
     in->counted = false;
-    stream_release(in->stream);
-    in->stream = NULL;
+    if (in->stream != NULL) {
+        stream_release(in->stream);
+        in->stream = NULL;
+    }
     relay->counters.sessions_in--;
     if (in->state != INBOUND_COMMITTING) {
         transaction_reset(in);
@@ -584,7 +641,9 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     }
     if (in == NULL) {
         relay->counters.connections_refused++;
-        stream_write(stream, slice_text("421 4.3.2 Too many connections\r\n"));
+        if (at->tls != CONF_TLS_IMPLICIT) {
+            stream_write(stream, slice_text("421 4.3.2 Too many connections\r\n"));
+        }
         stream_release(stream);
         return;
     }
@@ -600,11 +659,15 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     list_init(&in->node);
     list_append(&relay->inbounds, &in->node);
     relay->counters.sessions_in++;
-    smtp_server_open(&in->server, in->lmtp ? &relay->lmtp_settings : &relay->smtp_settings,
-                     relay->shard->now_ns);
+    enum relay_tls_kind kind = at->tls == CONF_TLS_OFF        ? RELAY_TLS_OFF
+                               : at->tls == CONF_TLS_STARTTLS ? RELAY_TLS_OFFERED
+                                                              : RELAY_TLS_REQUIRED;
+    smtp_server_open(&in->server, &relay->server_settings[in->lmtp][kind], relay->shard->now_ns);
     stream->session = in;
     stream->notify = inbound_notify;
-    inbound_run(in);
+    if (at->tls != CONF_TLS_IMPLICIT || secure(in)) {
+        inbound_run(in);
+    }
 }
 
 void inbound_drain(struct inbound *in)

@@ -338,7 +338,7 @@ struct network *relay_network_to(struct relay *relay, const struct endpoint *to)
 
 static void server_settings(struct relay *relay, const struct relay_conf *conf)
 {
-    relay->smtp_settings = (struct smtp_server_settings){
+    const struct smtp_server_settings settings = {
         .hostname = slice_text(conf->hostname),
         .message_bytes_max = conf->limits.message_bytes,
         .recipients_max = conf->limits.recipients,
@@ -356,8 +356,14 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
         .chunking = conf->smtp.chunking,
         .smtputf8 = conf->smtp.smtputf8,
     };
-    relay->lmtp_settings = relay->smtp_settings;
-    relay->lmtp_settings.lmtp = true;
+    for (unsigned i = 0; i < 2 * RELAY_TLS_KINDS; i++) {
+        struct smtp_server_settings *made =
+            &relay->server_settings[i / RELAY_TLS_KINDS][i % RELAY_TLS_KINDS];
+        *made = settings;
+        made->lmtp = i / RELAY_TLS_KINDS == 1;
+        made->starttls = i % RELAY_TLS_KINDS != RELAY_TLS_OFF;
+        made->tls_only = i % RELAY_TLS_KINDS == RELAY_TLS_REQUIRED;
+    }
 }
 
 static void message_found(void *owner, struct message *message)
@@ -377,6 +383,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     relay->logger = settings->shard->logger;
     relay->kernel = settings->kernel;
     relay->bypass = settings->bypass;
+    relay->tls = settings->tls;
     relay->log = settings->log;
     list_init(&relay->sites);
     list_init(&relay->retired);
@@ -453,7 +460,10 @@ static int listener_open(struct relay *relay, const struct conf_listener *from,
     struct relay_listener *listener = &relay->listeners[relay->listener_count];
     char text[ENDPOINT_TEXT_MAX];
     *listener = (struct relay_listener){
-        .relay = relay, .network = relay_network_to(relay, at), .protocol = from->protocol};
+        .relay = relay,
+        .network = relay_network_to(relay, at),
+        .protocol = from->protocol,
+        .tls = relay->tls == NULL || relay->tls->server == NULL ? CONF_TLS_OFF : from->tls};
     const struct listen_request request = {
         .at = *at, .unix_mode = from->unix_mode, .accepted = inbound_accepted, .owner = listener};
     endpoint_format(at, text);
@@ -557,6 +567,9 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf)
     list_splice(&before, &relay->sites);
     relay->conf = conf;
     server_settings(relay, conf);
+    if (relay->tls != NULL) {
+        relay_tls_reload(relay->tls, conf);
+    }
     for (uint32_t i = 0; i < conf->routes_count; i++) {
         const struct conf_route *route = &conf->routes[i];
         struct sched_site_settings settings;

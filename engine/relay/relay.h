@@ -13,6 +13,7 @@
 
 struct log;
 struct relay;
+struct relay_tls;
 struct message;
 struct spool;
 
@@ -21,6 +22,7 @@ struct relay_settings {
     struct shard *shard;
     struct network *kernel; /* unix sockets, loopback; everything on the kernel transport */
     struct network *bypass; /* our own stack; NULL on the kernel transport */
+    struct relay_tls *tls;  /* NULL: nobody offers TLS, whatever the configuration says */
     struct log *log;
     void *fetch_memory; /* for bodies that are read back; see queue/spool */
     size_t fetch_memory_bytes;

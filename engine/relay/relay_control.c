@@ -3,6 +3,7 @@
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_capture.h"
 #include "engine/relay/relay_control_net.h"
+#include "engine/tls/tls.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
 #include <stdlib.h>
@@ -191,6 +192,18 @@ static json_t *log_numbers(const struct log_counters *counters)
     return json;
 }
 
+static json_t *tls_numbers(const struct tls_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "accepted", counters->accepted);
+    set_number(json, "connected", counters->connected);
+    set_number(json, "resumed", counters->resumed);
+    set_number(json, "failed", counters->failed);
+    set_number(json, "put_off", counters->turns_put_off);
+    set_number(json, "truncated", counters->truncated);
+    return json;
+}
+
 static void answer_status(struct share *share, struct relay *relay)
 {
     const struct relay_counters *counters = relay_counters(relay);
@@ -202,6 +215,7 @@ static void answer_status(struct share *share, struct relay *relay)
     json_t *rounds = json_object();
     json_object_set_new(counted, "relay", relay_numbers(counters));
     json_object_set_new(counted, "log", log_numbers(log));
+    json_object_set_new(counted, "tls", tls_numbers(worker_tls_counters(share->worker)));
     set_number(rounds, "rounds", shard->counters.rounds);
     set_number(rounds, "busy_rounds", shard->counters.busy_rounds);
     set_number(rounds, "busy_us", shard->counters.busy_ns / 1000);

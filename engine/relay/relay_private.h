@@ -4,6 +4,7 @@
 #pragma once
 #include "engine/relay/client_count.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_tls.h"
 #include "proto/smtp/client.h"
 #include "proto/smtp/received.h"
 #include "proto/smtp/server.h"
@@ -34,7 +35,10 @@ struct relay_listener {
     struct network *network;
     struct listener *listener;
     uint8_t protocol; /* enum conf_protocol */
+    uint8_t tls;      /* enum conf_tls; OFF where there is no certificate */
 };
+
+enum relay_tls_kind { RELAY_TLS_OFF, RELAY_TLS_OFFERED, RELAY_TLS_REQUIRED, RELAY_TLS_KINDS };
 
 struct relay {
     const struct relay_conf *conf;
@@ -51,8 +55,9 @@ struct relay {
     struct list_node dirty;
     struct relay_listener *listeners;
     uint32_t listener_count;
-    struct smtp_server_settings smtp_settings;
-    struct smtp_server_settings lmtp_settings;
+    struct relay_tls *tls;
+    /* Of SMTP and LMTP; without TLS, with it, with nothing but it. */
+    struct smtp_server_settings server_settings[2][RELAY_TLS_KINDS];
     struct list_node inbounds;
     struct list_node outbounds;
     struct list_node bounces;

@@ -5,6 +5,7 @@
 #include "engine/net/stack.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
+#include "engine/relay/relay_tls.h"
 #include "engine/relay/worker_net.h"
 #include "engine/shard/memory.h"
 #include "engine/sock/sock.h"
@@ -31,6 +32,7 @@ struct worker {
     size_t log_memory_bytes;
     void *fetch_memory;
     struct log *log;
+    struct relay_tls tls;
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
@@ -64,6 +66,16 @@ static int network_arm(void *self)
 static int exception_arm(void *self)
 {
     return stack_arm_exception(self);
+}
+
+static unsigned secure_poll(void *self, uint64_t now_ns)
+{
+    return tls_poll(((struct worker *)self)->tls.tls, now_ns);
+}
+
+static int secure_arm(void *self)
+{
+    return tls_has_work(((struct worker *)self)->tls.tls) ? -EAGAIN : SHARD_ARM_URING;
 }
 
 static unsigned queue_poll(void *self, uint64_t now_ns)
@@ -127,6 +139,11 @@ unsigned worker_port_count(const struct worker *worker)
 const char *worker_port_name(const struct worker *worker, unsigned port)
 {
     return worker->port_names[port];
+}
+
+const struct tls_counters *worker_tls_counters(const struct worker *worker)
+{
+    return tls_counters(worker->tls.tls);
 }
 
 struct worker *worker_first(struct worker *worker)
@@ -388,6 +405,7 @@ static int queue_open(struct worker *worker)
         .shard = shard,
         .kernel = worker->kernel,
         .bypass = worker->bypass,
+        .tls = &worker->tls,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,
         .fetch_memory_bytes = FETCH_MEMORY_BYTES,
@@ -436,6 +454,8 @@ static void parts_add(struct worker *worker)
                                  .name = "exception", .self = network, .arm = exception_arm});
         }
     }
+    shard_add(shard, &(struct shard_part){
+                         .name = "tls", .self = worker, .poll = secure_poll, .arm = secure_arm});
     /* After the networks, so that what they brought in this round is on its way to the disk in this round. */
     shard_add(shard, &(struct shard_part){.name = "queue",
                                           .self = worker,
@@ -473,9 +493,11 @@ static int control_start(struct worker *worker)
 static int worker_start(struct shard *shard, void *owner)
 {
     struct worker *worker = owner;
-    (void)shard;
     int status = kernel_open(worker);
     status = status == 0 ? bypass_open(worker) : status;
+    status = status == 0 ? relay_tls_open(&worker->tls, shard, worker->settings.conf,
+                                          worker->settings.ticket_secret)
+                         : status;
     status = status == 0 ? queue_open(worker) : status;
     if (status == 0) {
         parts_add(worker);
@@ -500,6 +522,7 @@ static void worker_end(struct worker *worker)
     if (worker->log != NULL) {
         log_close(worker->log);
     }
+    relay_tls_close(&worker->tls);
     if (worker->bypass != NULL) {
         worker->bypass->ops->close(worker->bypass);
     }

@@ -12,6 +12,7 @@
 struct log;
 struct network;
 struct relay;
+struct tls_counters;
 struct worker;
 
 struct worker_settings {
@@ -22,8 +23,9 @@ struct worker_settings {
     struct rte_mempool *pool; /* this shard's mbufs; borrowed */
     struct port *
         *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
-    struct port **exceptions; /* the same, the kernel's beside them; NULL where there is none */
-    struct worker **all;      /* every worker of the process, conf->shards of them */
+    struct port **exceptions;     /* the same, the kernel's beside them; NULL where there is none */
+    const uint8_t *ticket_secret; /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
+    struct worker **all;          /* every worker of the process, conf->shards of them */
     unsigned index;
 };
 
@@ -34,6 +36,7 @@ void worker_close(struct worker *worker); /* after its thread has ended */
 struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
+const struct tls_counters *worker_tls_counters(const struct worker *worker);
 /* Our own stack on one port; NULL: the transport is the kernel's, or it is not there (any more). */
 struct network *worker_stack(struct worker *worker, unsigned port);
 unsigned worker_port_count(const struct worker *worker); /* 0: the transport is the kernel's */

@@ -1,5 +1,6 @@
 #include "proto/smtp/received.h"
 #include "proto/message/date.h"
+#include <stdio.h>
 
 struct writer {
     char *text;
@@ -40,6 +41,15 @@ size_t smtp_received_format(const struct smtp_received *received, char *text)
         put(&writer, "])");
     } else {
         put(&writer, " (local)");
+    }
+    if (received->tls_version != NULL) {
+        char bits[32];
+        put(&writer, "\r\n\t(using ");
+        put_cleaned(&writer, slice_text(received->tls_version), 32);
+        put(&writer, " with cipher ");
+        put_cleaned(&writer, slice_text(received->tls_cipher), 64);
+        snprintf(bits, sizeof(bits), " (%u bits))", received->tls_bits);
+        put(&writer, bits);
     }
     put(&writer, "\r\n\tby ");
     put_cleaned(&writer, received->hostname, 255);

@@ -11,11 +11,14 @@
 #define SMTP_RECEIVED_MAX 1280
 
 struct smtp_received {
-    struct slice helo;     /* as the client called itself; may be empty */
-    struct slice address;  /* of the client, as text; empty: a unix socket */
-    bool ipv6;             /* `address` is */
-    struct slice hostname; /* ours */
-    const char *protocol;  /* smtp_server_protocol */
+    struct slice helo;       /* as the client called itself; may be empty */
+    struct slice address;    /* of the client, as text; empty: a unix socket */
+    bool ipv6;               /* `address` is */
+    struct slice hostname;   /* ours */
+    const char *protocol;    /* smtp_server_protocol */
+    const char *tls_version; /* "TLSv1.3"; NULL: in the clear */
+    const char *tls_cipher;
+    unsigned tls_bits;
     struct slice id;
     struct slice
         forward_path; /* the only recipient; empty: none is named, since there are several */

@@ -86,7 +86,7 @@ class Relay(Process):
     """tubepostd with a configuration made here. `port` is its listener on RELAY."""
 
     def __init__(self, folder, routes, port=None, settings="", spool="", prefix=(), log_name="relay.log",
-                 addresses=("192.0.2.1/24", "fd00::1/64")):
+                 addresses=("192.0.2.1/24", "fd00::1/64"), listen=()):
         self.folder = folder
         self.port = port or free_port()
         self.spool = spool or os.path.join(folder, "spool")
@@ -96,6 +96,7 @@ class Relay(Process):
         with open(self.config, "w") as f:
             f.write(f"hostname: relay.test\n"
                     f"listen:\n  - {{name: mx, address: [\"{at(RELAY, self.port)}\"]}}\n"
+                    + "".join(f"  - {further}\n" for further in listen) +
                     f"control: {{path: {self.control}}}\n"
                     f"routes:\n{routes}\n{settings}\n")
             if PORT:

@@ -65,10 +65,11 @@ static const struct bad bads[] = {
     {"routes:\n  - example.org",
      "2:5: routes[0]: not what belongs here, expected keys (key: value)"},
     /* keys */
-    {"hostname: a\nlisten_on: 3\n", "2:1: listen_on: unknown key, expected one of: hostname, "
-                                    "shards, transport, dpdk, memory, listen, spool, "
-                                    "relay_networks, routes, limits, timeouts, retry, smtp, io, "
-                                    "shutdown, control, log, idle, cpu"},
+    {"hostname: a\nlisten_on: 3\n",
+     "2:1: listen_on: unknown key, expected one of: hostname, "
+     "shards, transport, dpdk, memory, listen, spool, "
+     "relay_networks, routes, limits, timeouts, retry, smtp, tls, io, "
+     "shutdown, control, log, idle, cpu"},
     {"spool:\n  path: /x\n  durabilty: none",
      "3:3: spool.durabilty: unknown key, expected one of: path, durability, segment_bytes, "
      "memory_bytes, max_bytes"},
@@ -149,6 +150,16 @@ static const struct bad bads[] = {
      " {name: g, addresses: [10.0.0.7/8]}, {name: h, addresses: [10.0.0.8/8]},\n"
      " {name: i, addresses: [10.0.0.9/8]}]}",
      "1:8: dpdk.ports: 9 of them, expected at most 8"},
+    {"tls: {certificates: [{certificate: /a.pem}]}",
+     "1:22: tls.certificates[0].key: missing, expected an absolute path such as "
+     "/var/spool/tubepost"},
+    {"tls: {certificates: [{certificate: a.pem, key: /a.key}], version_min: 1.1}",
+     "1:23: tls.certificates[0].certificate: 'a.pem' will not do, expected an absolute path such "
+     "as "
+     "/var/spool/tubepost\n"
+     "1:58: tls.version_min: '1.1' will not do, expected 1.2 or 1.3"},
+    {"listen: [{name: a, address: [\"127.0.0.1:25\"], tls: required}]",
+     "1:47: listen[0].tls: without a certificate, expected one in tls.certificates"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], gateway: 192.0.3.1}]}",
      "1:54: dpdk.ports[0].gateway: in none of the port's networks, expected a neighbour"},
     {"dpdk: {ports: [{name: p0, addresses: [192.0.2.1/24], gateway: 192.0.2.1}]}",
