@@ -389,7 +389,17 @@ static int log_make(struct worker *worker)
         settings.segment_count_max = (uint32_t)(of_shard < 3 ? 3 : of_shard);
     }
     world_random(shard->world, &settings.new_id, sizeof(settings.new_id));
-    return log_open(&worker->log, &settings);
+    int status = log_open(&worker->log, &settings);
+    if (status < 0) {
+        logger_line(
+            shard->logger, LOGGER_ERROR, "spool: the log of shard %u cannot be opened: %s%s",
+            worker->settings.index, strerror(-status),
+            status == -EIO ? "; a segment that cannot be read may hold mail, so it is not "
+                             "passed over: see the kernel's log, then mend the disk or move "
+                             "the file away"
+                           : "");
+    }
+    return status;
 }
 
 static int queue_open(struct worker *worker)

@@ -134,33 +134,38 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
 }
 
 /* The header says nothing. Unless the segment was never used, its records tell where it belongs; where
- * no header at all can be read they cannot be verified, and the segment is left alone. */
-static void segment_probe(struct log_folder *folder, struct log_folder_segment *segment,
-                          uint8_t *memory)
+ * no header at all can be read they cannot be verified, and the segment is left alone. One in which
+ * nothing is found, and something could not be read, may be full of mail: it must not be used again, nor
+ * may the log go on past it, so there is no start (-EIO). */
+static int segment_probe(struct log_folder *folder, struct log_folder_segment *segment,
+                         uint8_t *memory)
 {
     uint32_t seed = record_seed(folder->id);
     static const uint8_t zeros[64];
     uint32_t highest = 0;
+    bool unread = false;
     segment->log_id = folder->id;
     if (folder->id == 0 && segment->bytes > 0) {
         segment->lost =
             read_blocking(folder->disk, segment->file, memory, SEGMENT_HEADER_BYTES, 0) < 0 ||
             memcmp(memory, zeros, sizeof(zeros)) != 0;
         folder->damaged_bytes += segment->lost ? segment->bytes : 0;
-        return;
+        return 0;
     }
     for (uint32_t offset = 0; offset < segment->bytes; offset += LOG_FRAME_BYTES) {
         if (read_blocking(folder->disk, segment->file, memory, LOG_FRAME_BYTES, offset) < 0) {
+            unread = true;
             continue;
         }
         if (offset == 0 && memcmp(memory, zeros, sizeof(zeros)) == 0) {
-            return;
+            return 0;
         }
         uint32_t found = log_scan_probe(memory, offset, LOG_FRAME_BYTES, seed);
         highest = found > highest ? found : highest;
     }
     segment->sequence = highest;
     segment->in_use = highest > 0;
+    return unread && highest == 0 ? -EIO : 0;
 }
 
 static int by_sequence(const void *left, const void *right)
@@ -220,14 +225,15 @@ static uint32_t foreign_drop(struct log_folder *folder)
     return kept;
 }
 
-static void segments_place(struct finding *finding, uint8_t *memory)
+static int segments_place(struct finding *finding, uint8_t *memory)
 {
     struct log_folder *folder = finding->folder;
     folder->id = finding->candidate;
     for (uint32_t i = 0; i < folder->count; i++) {
         struct log_folder_segment *segment = &folder->segments[i];
-        if (!segment->in_use) {
-            segment_probe(folder, segment, memory);
+        int status = segment->in_use ? 0 : segment_probe(folder, segment, memory);
+        if (status < 0) {
+            return status;
         }
     }
     qsort(folder->segments, folder->count, sizeof(folder->segments[0]), by_sequence);
@@ -256,6 +262,7 @@ static void segments_place(struct finding *finding, uint8_t *memory)
     for (uint32_t i = 0; i < folder->in_use_count; i++) {
         void_apply(folder, i, memory);
     }
+    return 0;
 }
 
 int log_folder_open(struct log_folder **result, struct disk *disk, uint32_t shard, void *memory,
@@ -287,8 +294,8 @@ int log_folder_open(struct log_folder **result, struct disk *disk, uint32_t shar
     if (status == 0 && finding.votes == 0) {
         status = finding.failed; /* a disk that cannot be read is not an empty one */
     }
+    status = status == 0 ? segments_place(&finding, (uint8_t *)memory) : status;
     if (status == 0) {
-        segments_place(&finding, (uint8_t *)memory);
         *result = folder;
     } else {
         log_folder_close(folder);

@@ -186,6 +186,40 @@ static void a_disk_that_cannot_be_read_at_a_start_is_not_taken_for_an_empty_one(
     scene_close(scene);
 }
 
+/* Whichever reads of a start fail: it is refused, or what comes after it leaves alone what could not be
+ * read. */
+static void reads_that_fail_at_a_start_cost_no_mail(void **state)
+{
+    static const uint32_t failing[] = {1, 2, 8, 40, 1000};
+    unsigned refused = 0, served = 0;
+    (void)state;
+    for (uint32_t i = 0; i < 5 * 30; i++) {
+        struct scene *scene = scene_open(100 + i);
+        start(scene);
+        for (unsigned j = 0; j < 40; j++) {
+            assert_non_null(append(scene, 0, 60000));
+            log_rig_settle(&scene->rig);
+        }
+        log_rig_crash(&scene->rig);
+        disk_fault_fail(scene->rig.fault, DISK_FAULT_READ, i / 5, failing[i % 5], -EIO);
+        int status = log_rig_start(&scene->rig, NULL);
+        disk_fault_fail(scene->rig.fault, DISK_FAULT_READ, 0, 0, 0);
+        refused += status < 0;
+        served += status == 0;
+        for (unsigned j = 0; j < 60 && status == 0; j++) {
+            append(scene, 0, 60000);
+            log_rig_settle(&scene->rig);
+        }
+        if (status == 0) {
+            log_rig_crash(&scene->rig);
+        }
+        start(scene);
+        assert_int_equal(scene->found_count, scene->count);
+        scene_close(scene);
+    }
+    assert_true(refused > 0 && served > 0);
+}
+
 static void commits_share_a_write_while_one_is_in_flight(void **state)
 {
     (void)state;
@@ -652,6 +686,7 @@ int main(void)
         cmocka_unit_test(a_waiter_runs_when_its_bytes_are_durable_and_not_before),
         cmocka_unit_test(what_is_durable_is_found_after_a_crash),
         cmocka_unit_test(a_disk_that_cannot_be_read_at_a_start_is_not_taken_for_an_empty_one),
+        cmocka_unit_test(reads_that_fail_at_a_start_cost_no_mail),
         cmocka_unit_test(commits_share_a_write_while_one_is_in_flight),
         cmocka_unit_test(body_bytes_grow_the_newest_record),
         cmocka_unit_test(appends_wait_for_memory_and_are_told_of_room),
