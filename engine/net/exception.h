@@ -9,7 +9,8 @@
  *   - of a protocol that we do not speak, with whatever stands before it;
  *   - a TCP segment of no connection and to no listener, of this shard or another: where there would
  *     be a RST. At the port of a listener all is ours;
- *   - a datagram to a port without a socket: where its sender would be told so;
+ *   - a datagram to a port without a socket: where its sender would be told so. With several shards
+ *     those that are too many to be looked for in all (udp.h) are lost;
  *   - an ICMP message of other kinds than ours, or an error that quotes nothing of ours.
  * To both: ARP, but for questions after our addresses; Neighbor Discovery, with the same exception;
  * multicast listener queries.

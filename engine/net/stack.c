@@ -236,7 +236,6 @@ bool stack_frame_take(struct network *network, struct rte_mbuf *frame)
     }
     if (quote_of(frame, &quote)) {
         bool taken = tcp_quote_take(stack, &quote);
-        stack->counters.tcp_taken_over += taken;
         rte_pktmbuf_free(taken ? frame : NULL);
         return taken;
     }

@@ -95,10 +95,10 @@ struct stack_settings {
     enum stack_ecn ecn;
     struct stack_limits limits;
 
-    /* A TCP frame, or an ICMP error, that belongs to no connection of this shard, when there are more
-     * shards: the hook may take it (0) and have the other shards try stack_frame_take in turn, and
-     * this one stack_frame_refuse in the end; or fail (-errno): then it is dropped, and comes again.
-     * NULL: there is nobody else, and a RST is the answer. */
+    /* A TCP segment, a UDP datagram or an ICMP error that belongs to no connection and no socket of this
+     * shard, when there are more shards: the hook may take it (0) and have the other shards try
+     * stack_frame_take in turn, and this one stack_frame_refuse in the end; or fail (-errno): then it
+     * is dropped, and comes again. NULL: there is nobody else, and it is refused at once. */
     int (*hand_over)(void *owner, struct rte_mbuf *frame);
     /* Asks the one shard that resolves neighbours for all, by stack_neighbour_wanted; it answers by
      * its share_neighbour. 0; -errno: asked here after all. NULL: this shard resolves by itself. The

@@ -118,14 +118,16 @@
     X(udp_in_checksum_errors)                                                                      \
     X(udp_receive_buffer_errors) /* nobody took them in time */                                    \
     X(udp_out_datagrams)                                                                           \
-    X(udp_handed_over)   /* to another shard */                                                    \
-    X(exception_out)     /* to the kernel */                                                       \
-    X(exception_in)      /* from it */                                                             \
-    X(exception_lost)    /* too many in one round, too large, or no buffer */                      \
-    X(trace_kept)        /* copied into the archive */                                             \
-    X(trace_not_kept)    /* too many in one second */                                              \
-    X(trace_rings_moved) /* from a silent connection to another */                                 \
-    X(trace_missed)      /* events of connections for which there was no ring */
+    X(udp_handed_over)     /* to another shard: datagrams, and errors that quote them */           \
+    X(udp_hand_overs_lost) /* too many, or there was no way */                                     \
+    X(udp_taken_over)      /* of ours, that another shard received */                              \
+    X(exception_out)       /* to the kernel */                                                     \
+    X(exception_in)        /* from it */                                                           \
+    X(exception_lost)      /* too many in one round, too large, or no buffer */                    \
+    X(trace_kept)          /* copied into the archive */                                           \
+    X(trace_not_kept)      /* too many in one second */                                            \
+    X(trace_rings_moved)   /* from a silent connection to another */                               \
+    X(trace_missed)        /* events of connections for which there was no ring */
 
 #define STACK_COUNTER_FIELD(name) uint64_t name;
 struct stack_counters {

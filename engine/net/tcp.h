@@ -355,9 +355,9 @@ struct tcp_quote {                               /* of an ICMP error */
     uint32_t seq;
     int error;
     uint16_t mtu;
-    bool udp; /* a datagram is quoted: it is told to its socket here, if there is one */
+    bool udp; /* a datagram is quoted */
 };
-/* True: the frame, which it came with, is gone to another shard. */
+/* True: the frame, which it came with, is gone: to another shard, to the kernel, or lost. */
 bool tcp_quote_arrives(struct stack *stack, const struct tcp_quote *quote, struct rte_mbuf *frame);
 bool tcp_quote_take(struct stack *stack, const struct tcp_quote *quote); /* false: not of ours */
 

@@ -24,23 +24,53 @@ static bool is_home(const struct stack *stack, const struct tcp_tuple *tuple)
     return rss_queue_of(&stack->rss, &arriving) == stack->queue;
 }
 
-static bool is_known(const struct stack *stack, const struct tcp_tuple *tuple)
+static bool is_known(struct stack *stack, const struct tcp_quote *quote)
 {
+    const struct tcp_tuple *tuple = &quote->tuple;
     const struct tcp_table *table = &stack->tcp.table;
-    return tcp_table_find(table, tuple, tcp_table_hash(table, tuple)).kind != TCP_NOTHING;
+    return quote->udp
+               ? udp_knows(stack, tuple)
+               : tcp_table_find(table, tuple, tcp_table_hash(table, tuple)).kind != TCP_NOTHING;
 }
 
-static void give_away(struct stack *stack, struct rte_mbuf *frame)
+static void tell(struct stack *stack, const struct tcp_quote *quote)
+{
+    if (quote->udp) {
+        udp_input_unreachable(stack, &quote->tuple, quote->error);
+    } else {
+        tcp_input_unreachable(stack, &quote->tuple, quote->seq, quote->error, quote->mtu);
+    }
+}
+
+/* True: another shard will look at it. False: it was dropped. */
+static bool give_away(struct stack *stack, struct rte_mbuf *frame)
 {
     const struct tcp *tcp = &stack->tcp;
     bool flooded = tcp->refused_ms == stack_now_ms(stack) && tcp->refused_count >= REFUSED_EACH_MS;
     if (!flooded && stack->hand_over(stack->owner, frame) == 0) {
-        stack->counters.tcp_handed_over++;
-        return;
+        return true;
     }
     /* A RST might hit a connection of another shard; a peer that is one will send again. */
-    stack->counters.tcp_hand_overs_lost++;
     rte_pktmbuf_free(frame);
+    return false;
+}
+
+static void give_segment_away(struct stack *stack, struct rte_mbuf *frame)
+{
+    bool given = give_away(stack, frame);
+    stack->counters.tcp_handed_over += given;
+    stack->counters.tcp_hand_overs_lost += !given;
+}
+
+static void give_quote_away(struct stack *stack, bool udp, struct rte_mbuf *frame)
+{
+    if (!udp) {
+        give_segment_away(stack, frame);
+        return;
+    }
+    bool given = give_away(stack, frame);
+    stack->counters.udp_handed_over += given;
+    stack->counters.udp_hand_overs_lost += !given;
 }
 
 bool tcp_elsewhere(struct stack *stack, const struct tcp_segment *segment)
@@ -48,7 +78,7 @@ bool tcp_elsewhere(struct stack *stack, const struct tcp_segment *segment)
     if (stack->shard_count < 2 || stack->hand_over == NULL || is_home(stack, &segment->tuple)) {
         return false;
     }
-    give_away(stack, segment->frame);
+    give_segment_away(stack, segment->frame);
     return true;
 }
 
@@ -64,32 +94,27 @@ void tcp_elsewhere_refused(struct stack *stack)
 
 bool tcp_quote_arrives(struct stack *stack, const struct tcp_quote *quote, struct rte_mbuf *frame)
 {
-    if (quote->udp) {
-        if (udp_input_unreachable(stack, &quote->tuple, quote->error)) {
-            return false;
-        }
-        bool given = exception_give(stack, frame);
-        stack->counters.icmp_in_errors += !given;
-        return given;
-    }
-    if (!is_known(stack, &quote->tuple)) {
+    if (!is_known(stack, quote)) {
         if (stack->shard_count > 1 && stack->hand_over != NULL) {
-            give_away(stack, frame);
+            give_quote_away(stack, quote->udp, frame);
             return true;
         }
         if (exception_give(stack, frame)) {
             return true;
         }
+        stack->counters.icmp_in_errors += quote->udp; /* TCP counts its own */
     }
-    tcp_input_unreachable(stack, &quote->tuple, quote->seq, quote->error, quote->mtu);
+    tell(stack, quote);
     return false;
 }
 
 bool tcp_quote_take(struct stack *stack, const struct tcp_quote *quote)
 {
-    if (quote->udp || !is_known(stack, &quote->tuple)) {
+    if (!is_known(stack, quote)) {
         return false;
     }
-    tcp_input_unreachable(stack, &quote->tuple, quote->seq, quote->error, quote->mtu);
+    tell(stack, quote);
+    stack->counters.tcp_taken_over += !quote->udp;
+    stack->counters.udp_taken_over += quote->udp;
     return true;
 }

@@ -422,6 +422,8 @@ static bool datagram_right(struct stack *stack, struct rte_mbuf *frame)
     return there == bytes || rte_pktmbuf_trim(frame, (uint16_t)(there - bytes)) == 0;
 }
 
+/* False: there is no other shard. True: the frame is gone. One that cannot be given away is dropped:
+ * its sender must not hear that the port is closed while another shard may have it open. */
 static bool hand_over(struct stack *stack, struct rte_mbuf *frame)
 {
     struct udp *udp = &stack->udp;
@@ -433,7 +435,9 @@ static bool hand_over(struct stack *stack, struct rte_mbuf *frame)
         udp->handed_over = 0;
     }
     if (udp->handed_over >= UDP_HANDED_OVER_MAX || stack->hand_over(stack->owner, frame) < 0) {
-        return false;
+        stack->counters.udp_hand_overs_lost++;
+        rte_pktmbuf_free(frame);
+        return true;
     }
     udp->handed_over++;
     stack->counters.udp_handed_over++;
@@ -468,6 +472,7 @@ bool udp_input(struct stack *stack, struct rte_mbuf *frame, bool may_hand_over)
     tuple_read(frame, &tuple);
     struct udp_socket *self = find(stack, &tuple);
     if (self != NULL) {
+        stack->counters.udp_taken_over += !may_hand_over;
         keep(self, frame);
         return true;
     }
@@ -494,15 +499,19 @@ void udp_refuse(struct stack *stack, struct rte_mbuf *frame)
     }
 }
 
-bool udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error)
+bool udp_knows(struct stack *stack, const struct tcp_tuple *tuple)
+{
+    return find(stack, tuple) != NULL;
+}
+
+void udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error)
 {
     struct udp_socket *self = find(stack, tuple);
     if (self == NULL || self->error_count == UDP_ERRORS_MAX) {
-        return self != NULL;
+        return;
     }
     struct udp_error *report = &self->errors[self->error_count++];
     report->error = error;
     endpoint_of_ip_address(&report->to, &tuple->remote, tuple->remote_port);
     ready(self);
-    return true;
 }

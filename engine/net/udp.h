@@ -4,7 +4,7 @@
  * Bounded: sockets, datagrams that wait in one and in all. A port that is not given is drawn at random
  * (RFC 6056 §3.3.1, RFC 5452 §9.2: a forger must guess it), for a socket with a peer among those whose
  * answers come to this shard. What comes to another shard all the same is handed over as TCP's frames
- * are, at a bounded rate.
+ * are, at a bounded rate; what is beyond it is dropped.
  * Datagrams are never sent in fragments: DNS says in EDNS how much fits (RFC 9715). Those that came in
  * fragments are copied together when they are received.
  * Source: RFC 768, RFC 8200 §8.1, RFC 1122 §4.1, RFC 4113 (counters).
@@ -52,5 +52,6 @@ bool udp_input(struct stack *stack, struct rte_mbuf *frame, bool may_hand_over);
 /* A frame that stack.hand_over was given: is it UDP? And when no shard has a socket for it. */
 bool udp_is_datagram(const struct rte_mbuf *frame);
 void udp_refuse(struct stack *stack, struct rte_mbuf *frame); /* the frame stays the caller's */
-/* An ICMP message quotes a datagram of this tuple. False: there is no such socket. */
-bool udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error);
+bool udp_knows(struct stack *stack, const struct tcp_tuple *tuple); /* it is of a socket here */
+/* An ICMP message quotes a datagram of this tuple. */
+void udp_input_unreachable(struct stack *stack, const struct tcp_tuple *tuple, int error);

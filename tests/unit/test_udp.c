@@ -375,6 +375,71 @@ static void what_comes_to_the_wrong_shard_finds_its_socket_or_is_refused(void **
     end();
 }
 
+static void beyond_the_bound_what_another_shard_may_want_is_dropped_and_not_refused(void **state)
+{
+    (void)state;
+    struct talker client;
+    begin();
+    struct stack *stack = stack_of(pair.hosts[1].network);
+    stack->shard_count = 2;
+    stack->hand_over = take_over;
+    stack->udp.handed_over_ns = pair.world.now_ns;
+    stack->udp.handed_over = UDP_HANDED_OVER_MAX;
+    assert_int_equal(open_at(&client, 0, NULL, "10.0.0.2:53"), 0);
+    assert_int_equal(datagram_send(client.socket, NULL, slice_text("too many")), 0);
+    run();
+    assert_null(handed);
+    assert_none(&client); /* not told that the port is closed */
+    assert_int_equal(stack->counters.udp_hand_overs_lost, 1);
+    assert_int_equal(stack->counters.udp_no_ports, 0);
+    datagram_close(client.socket);
+    end();
+}
+
+/* The shard that an error comes to has no socket of its; the one opened then stands for another shard's. */
+static void error_comes(struct talker *client, bool ipv6)
+{
+    const char *at = ipv6 ? "[fd00::1]:4000" : "10.0.0.1:4000";
+    const char *peer = ipv6 ? "[fd00::2]:53" : "10.0.0.2:53";
+    assert_int_equal(open_at(client, 0, at, peer), 0);
+    assert_int_equal(datagram_send(client->socket, NULL, slice_text("who?")), 0);
+    datagram_close(client->socket);
+    run();
+    assert_non_null(handed);
+    assert_int_equal(open_at(client, 0, at, peer), 0);
+}
+
+static void an_error_at_the_wrong_shard_finds_the_socket_that_it_quotes(void **state)
+{
+    (void)state;
+    for (int ipv6 = 0; ipv6 < 2; ipv6++) {
+        struct talker client;
+        struct datagram datagram;
+        begin();
+        struct network *network = pair.hosts[0].network;
+        stack_of(network)->shard_count = 2;
+        stack_of(network)->hand_over = take_over;
+        error_comes(&client, ipv6 != 0);
+        assert_int_equal(counters_of(0)->udp_handed_over, 1);
+        assert_int_equal(counters_of(0)->tcp_handed_over, 0);
+        assert_true(stack_frame_take(network, handed));
+        handed = NULL;
+        assert_int_equal(datagram_receive(client.socket, &datagram), -ECONNREFUSED);
+        assert_int_equal(datagram.from.port, 53);
+        assert_int_equal(counters_of(0)->udp_taken_over, 1);
+        assert_int_equal(counters_of(0)->icmp_in_errors, 0);
+        datagram_close(client.socket);
+        /* And one of nobody's is counted where it came in. */
+        error_comes(&client, ipv6 != 0);
+        datagram_close(client.socket);
+        assert_false(stack_frame_take(network, handed));
+        stack_frame_refuse(network, handed);
+        handed = NULL;
+        assert_int_equal(counters_of(0)->icmp_in_errors, 1);
+        end();
+    }
+}
+
 static int set_up(void **state)
 {
     const struct memory_settings settings = {.program = "test", .megabytes = 256};
@@ -405,6 +470,8 @@ int main(void)
         cmocka_unit_test(when_all_ports_are_taken_there_is_none),
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(what_comes_to_the_wrong_shard_finds_its_socket_or_is_refused),
+        cmocka_unit_test(beyond_the_bound_what_another_shard_may_want_is_dropped_and_not_refused),
+        cmocka_unit_test(an_error_at_the_wrong_shard_finds_the_socket_that_it_quotes),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
