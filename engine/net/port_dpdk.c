@@ -171,16 +171,30 @@ static const struct port_ops memif_ops = {
     .close = dpdk_close,
 };
 
+/* TCP and UDP by their ports, fragments by their addresses, which are the same in all of one datagram.
+ * Some devices count fragments among the other packets of IP. One that cannot tell TCP: all by addresses. */
+uint64_t port_dpdk_rss_types(uint64_t offered)
+{
+    const uint64_t tcp = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+    const uint64_t udp = RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+    if ((offered & tcp) == 0) {
+        return offered & RTE_ETH_RSS_IP;
+    }
+    uint64_t fragments4 =
+        (offered & RTE_ETH_RSS_FRAG_IPV4) != 0 ? RTE_ETH_RSS_FRAG_IPV4 : RTE_ETH_RSS_IPV4;
+    uint64_t fragments6 =
+        (offered & RTE_ETH_RSS_FRAG_IPV6) != 0 ? RTE_ETH_RSS_FRAG_IPV6 : RTE_ETH_RSS_IPV6;
+    return offered & (tcp | udp | fragments4 | fragments6);
+}
+
 static void rss_ask(const struct port_dpdk *self, struct rte_eth_conf *conf)
 {
-    uint64_t wanted = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP;
-    uint64_t types = wanted & self->info.flow_type_rss_offloads;
-    if (types == 0 && (self->info.flow_type_rss_offloads & RTE_ETH_RSS_IP) == 0) {
+    uint64_t types = port_dpdk_rss_types(self->info.flow_type_rss_offloads);
+    if (types == 0) {
         return;
     }
     conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-    conf->rx_adv_conf.rss_conf.rss_hf =
-        types != 0 ? types : RTE_ETH_RSS_IP & self->info.flow_type_rss_offloads;
+    conf->rx_adv_conf.rss_conf.rss_hf = types;
     if (self->info.hash_key_size >= RSS_KEY_BYTES &&
         self->info.hash_key_size <= RSS_KEY_BYTES_MAX) {
         conf->rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)rss_key_symmetric;

@@ -30,3 +30,6 @@ struct port_dpdk_counters { /* what the device says */
 void port_dpdk_counters(const struct port *port, struct port_dpdk_counters *counters);
 /* Of a port that port_dpdk_open made. */
 const char *port_dpdk_driver(const struct port *port);
+
+/* Which of the RTE_ETH_RSS_ types that a device offers it is asked to hash. */
+uint64_t port_dpdk_rss_types(uint64_t offered);

@@ -156,6 +156,37 @@ static void every_frame_reaches_the_shard_its_hash_names_once(void **state)
     }
 }
 
+static void all_fragments_of_a_datagram_reach_one_shard(void **state)
+{
+    (void)state;
+    struct device device;
+    struct port *port = deal_over(&device, 2);
+    struct rte_mbuf *got[FRAMES];
+    unsigned shards_used = 0;
+    for (uint16_t host = 0; host < 8; host++) {
+        unsigned meeting = 0;
+        for (uint16_t i = 0; i < 4; i++) { /* what stands where the ports would be differs */
+            struct rte_mbuf *frame = frame_tcp((uint16_t)(40000 + 977 * i));
+            uint8_t *ip = rte_pktmbuf_mtod_offset(frame, uint8_t *, 14);
+            ip[6] = i < 3 ? 0x20 : 0; /* more fragments */
+            ip[7] = (uint8_t)(i * 4);
+            ip[15] = (uint8_t)(10 + host);
+            arrive(&device, i % 2, frame);
+        }
+        for (uint16_t round = 0; round < 2 * SHARDS; round++) {
+            uint16_t count = port->ops->receive(port, round % SHARDS, got, FRAMES);
+            for (uint16_t i = 0; i < count; i++) {
+                meeting |= 1u << round % SHARDS;
+                rte_pktmbuf_free(got[i]);
+            }
+        }
+        assert_true(meeting != 0 && (meeting & (meeting - 1)) == 0);
+        shards_used |= meeting;
+    }
+    assert_true((shards_used & (shards_used - 1)) != 0); /* not all on the same */
+    deal_end(port, &device);
+}
+
 static void frames_of_one_connection_stay_in_order(void **state)
 {
     (void)state;
@@ -478,6 +509,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(too_few_queues_or_an_unknown_hash_want_dealing),
         cmocka_unit_test(every_frame_reaches_the_shard_its_hash_names_once),
+        cmocka_unit_test(all_fragments_of_a_datagram_reach_one_shard),
         cmocka_unit_test(frames_of_one_connection_stay_in_order),
         cmocka_unit_test(arp_answers_reach_every_shard_and_requests_the_first),
         cmocka_unit_test(shards_without_a_queue_send_through_one_that_has),

@@ -2,6 +2,7 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/shard/memory.h"
 #include <errno.h>
+#include <rte_ethdev.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -83,6 +84,31 @@ static void key_and_table_of_a_hashing_device_are_claimed_and_yet_unproven(void 
     port->ops->close(port);
 }
 
+static void datagrams_and_fragments_are_hashed_too_where_the_device_can(void **state)
+{
+    (void)state;
+    const uint64_t ports = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP |
+                           RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+    const uint64_t fragments = RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_FRAG_IPV6;
+    const uint64_t others = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_IPV6;
+    const struct {
+        uint64_t offered, asked;
+    } cases[] = {
+        {ports | fragments | RTE_ETH_RSS_L2_PAYLOAD, ports | fragments},
+        {ports | fragments | others, ports | fragments},
+        {ports | others, ports | others}, /* it has them with the rest of IP */
+        {ports, ports},
+        {RTE_ETH_RSS_NONFRAG_IPV4_TCP, RTE_ETH_RSS_NONFRAG_IPV4_TCP},
+        {others | fragments, others | fragments},
+        {RTE_ETH_RSS_NONFRAG_IPV4_UDP | others, others}, /* all alike, by addresses */
+        {RTE_ETH_RSS_L2_PAYLOAD, 0},
+        {0, 0},
+    };
+    for (unsigned i = 0; i < RTE_DIM(cases); i++) {
+        assert_int_equal(port_dpdk_rss_types(cases[i].offered), cases[i].asked);
+    }
+}
+
 static void facts_are_those_of_the_device(void **state)
 {
     (void)state;
@@ -130,6 +156,7 @@ int main(void)
         cmocka_unit_test(fewer_queues_than_wanted_are_reported),
         cmocka_unit_test(device_without_receive_interrupts_must_be_polled),
         cmocka_unit_test(key_and_table_of_a_hashing_device_are_claimed_and_yet_unproven),
+        cmocka_unit_test(datagrams_and_fragments_are_hashed_too_where_the_device_can),
         cmocka_unit_test(facts_are_those_of_the_device),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
