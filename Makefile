@@ -93,6 +93,8 @@ $(B)/tubepost-bench: $(B)/bench/main.o $(B)/libbench.a $(B)/libtubepost.a
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B)/libtubepost.a
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
+# The driver is among the plugins of the EAL, but the test makes devices by a call of it.
+$(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
