@@ -219,7 +219,9 @@ static void fragments_are_joined_wherever_they_are_cut_and_checked_by_ourselves(
             ip->hdr_checksum = checksum_finish(checksum_add(0, ip, sizeof(*ip)));
             memcpy(frame + offset, datagram + offsets[part], sizes[part]);
             /* What a port says of a fragment is of no datagram. */
-            host.flags = i % 2 == 0 ? RTE_MBUF_F_RX_L4_CKSUM_BAD : RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+            uint64_t right_of_one =
+                i % 4 == 1 ? RTE_MBUF_F_RX_L4_CKSUM_GOOD : RTE_MBUF_F_RX_L4_CKSUM_NONE;
+            host.flags = i % 2 == 0 ? RTE_MBUF_F_RX_L4_CKSUM_BAD : right_of_one;
             uint32_t size = offset + sizes[part];
             arrives_cut(frame, size, 1 + (part == i / 2 % 2 ? i / 4 % (size - 1) : offset - 1));
             host.flags = 0;
