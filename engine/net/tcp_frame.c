@@ -1,4 +1,5 @@
 #include "engine/net/tcp_frame.h"
+#include "engine/core/mutation.h"
 #include "engine/net/checksum.h"
 #include "engine/net/stack_private.h"
 
@@ -71,7 +72,8 @@ static uint64_t header_fill(struct tcp_conn *conn, uint8_t *header,
         ip->payload_len = htons((uint16_t)(tcp_bytes + payload_bytes));
     }
     tcp->sent_seq = htonl(departure->seq);
-    tcp->recv_ack = htonl(conn->rcv_nxt);
+    tcp->recv_ack =
+        htonl(conn->rcv_nxt + (MUTATED(ACKED_TOO_FAR) && conn->received.early_count > 0));
     tcp->data_off = (uint8_t)(tcp_bytes / 4 << 4);
     tcp->tcp_flags = (uint8_t)(departure->flags | (conn->ece ? TCP_ECE : 0));
     tcp->rx_win = htons(tcp_window_tell(conn));

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/stack_private.h"
 
 #define FIRST_WAIT_MS 1000u              /* doubles with each SYN,ACK */
@@ -326,7 +327,9 @@ struct tcp_conn *tcp_half_open_segment(struct stack *stack, uint32_t index,
     queue_leave(stack, index);
     tcp_table_replace(&stack->tcp.table, segment->hash, (struct tcp_found){TCP_HALF_OPEN, index},
                       (struct tcp_found){TCP_CONN, conn->index});
-    slab_give(&stack->tcp.half_opens, index);
+    if (!MUTATED(HALF_OPEN_LEAK)) {
+        slab_give(&stack->tcp.half_opens, index);
+    }
     conn->in_table = true;
     return conn;
 }

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/checksum.h"
 #include "engine/net/stack_private.h"
 
@@ -18,7 +19,8 @@ static bool checksum_right(const struct rte_mbuf *frame, const struct tcp_tuple 
         break;
     }
     uint64_t sum = ip_pseudo_sum(&tuple->remote, &tuple->local, IPPROTO_TCP, tcp_bytes);
-    return checksum_finish(checksum_add_frame(sum, frame, tcp_offset, tcp_bytes)) == 0;
+    return checksum_finish(checksum_add_frame(sum, frame, tcp_offset, tcp_bytes)) == 0 ||
+           MUTATED(CHECKSUM_UNCHECKED);
 }
 
 /* The packet's IP header has been looked at; of IPv6 there are no extension headers any more.
@@ -303,7 +305,9 @@ static void time_wait(struct tcp_conn *conn)
     if (conn->ack_now) { /* of the peer's FIN; an acknowledgement alone is not answered */
         tcp_output_ack(conn);
     }
-    tcp_time_wait_enter(conn);
+    if (!MUTATED(TIME_WAIT_SKIPPED)) {
+        tcp_time_wait_enter(conn);
+    }
     tcp_conn_end(conn, 0);
 }
 
@@ -321,7 +325,7 @@ static void fin_arrives(struct tcp_conn *conn)
         conn->state = TCP_CLOSE_WAIT;
         break;
     case TCP_FIN_WAIT_1:
-        conn->state = TCP_CLOSING;
+        conn->state = MUTATED(CLOSING_IS_LAST_ACK) ? TCP_LAST_ACK : TCP_CLOSING;
         break;
     case TCP_FIN_WAIT_2:
         time_wait(conn);
@@ -411,7 +415,7 @@ static void payload_arrives(struct tcp_conn *conn, struct tcp_segment *segment)
         conn->ack_now = true; /* in order or not: RFC 5681 §4.2 */
         tcp_output_wanted(conn);
     }
-    if (conn->fin_early && conn->rcv_nxt == conn->fin_seq) {
+    if (conn->fin_early && (conn->rcv_nxt == conn->fin_seq || MUTATED(FIN_BEFORE_BYTES))) {
         fin_arrives(conn);
     }
 }

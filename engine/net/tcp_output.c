@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/stack_private.h"
 #include "engine/net/tcp_frame.h"
 
@@ -90,7 +91,7 @@ static void departed(struct tcp_conn *conn, const struct tcp_departure *departur
         conn->unanswered_ns = stack->now_ns;
     }
     tcp_timer_clear(conn, TCP_TIMER_PROBE);
-    if (conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER) {
+    if (conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER && !MUTATED(RETRANSMIT_TIMER_LOST)) {
         tcp_timer_set(conn, TCP_TIMER_RETRANSMIT, stack->now_ns + tcp_rto_ns(conn));
     }
     tcp_mtu_sent(conn, departure, again);
@@ -117,6 +118,7 @@ static bool depart(struct tcp_conn *conn, struct tcp_departure *departure)
 {
     uint32_t offset = departure->seq - conn->snd_una;
     uint32_t wanted = departure->bytes;
+    offset += MUTATED(RESENT_SHIFTED) && seq_before(departure->seq, conn->snd_max);
     if (wanted > 0) {
         departure->bytes = tcp_frame_fit(conn, offset, departure);
         whole_segments(departure, wanted);
@@ -194,7 +196,7 @@ static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *depar
     uint32_t probe = tcp_mtu_probe(conn);
     departure->bytes = probe > 0 ? probe : departure->bytes;
     uint32_t usable = seq_before(seq, window_end) ? window_end - seq : 0;
-    if (departure->bytes > usable) {
+    if (departure->bytes > usable && !MUTATED(WINDOW_IGNORED)) {
         /* RFC 9293 §3.8.6.2.1: no crumbs, unless they are half of what there ever was. */
         if (usable == 0 || usable < conn->snd_wnd_max / 2) {
             return false;
@@ -208,7 +210,7 @@ static bool departure_of_next(struct tcp_conn *conn, struct tcp_departure *depar
     if (conn->recovery == TCP_OPEN && !conn->sack) { /* RFC 3042 */
         cwnd += (conn->duplicate_acks < 2 ? conn->duplicate_acks : 2u) * conn->mss;
     }
-    if (flight > 0 && flight + departure->bytes > cwnd) {
+    if (flight > 0 && flight + departure->bytes > cwnd && !MUTATED(CWND_IGNORED)) {
         conn->window_limited = true;
         return false;
     }
@@ -322,7 +324,7 @@ static bool next_departure(struct tcp_conn *conn, struct tcp_departure *departur
 static void probe_start(struct tcp_conn *conn)
 {
     if (conn->queue.bytes > 0 && conn->snd_nxt == conn->snd_una &&
-        conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER &&
+        !MUTATED(WINDOW_PROBE_FORGOTTEN) && conn->due_ns[TCP_TIMER_RETRANSMIT] == WHEEL_NEVER &&
         conn->due_ns[TCP_TIMER_PROBE] == WHEEL_NEVER) {
         conn->backoff = 0;
         conn->unanswered_ns = conn->stack->now_ns;

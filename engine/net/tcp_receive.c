@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/stack_private.h"
 
 #define EARLY_MAX 512u   /* mbufs of one connection */
@@ -100,7 +101,9 @@ static void early_join(struct tcp_conn *conn)
             mbuf_drop(conn, mbuf);
             continue;
         }
-        rte_pktmbuf_adj(mbuf, (uint16_t)(conn->rcv_nxt - *early_seq(mbuf)));
+        if (!MUTATED(OVERLAP_TWICE)) {
+            rte_pktmbuf_adj(mbuf, (uint16_t)(conn->rcv_nxt - *early_seq(mbuf)));
+        }
         in_order(conn, mbuf);
     }
 }
@@ -161,6 +164,9 @@ static void early_insert(struct tcp_conn *conn, struct rte_mbuf *mbuf, uint32_t 
     if (before != NULL && seq_before(seq, early_end(before))) {
         uint32_t known = early_end(before) - seq;
         tcp_receive_duplicate(conn, seq, seq_min(seq + mbuf->data_len, early_end(before)));
+        if (known >= mbuf->data_len && MUTATED(OVERLAP_LEAK)) {
+            return;
+        }
         if (known >= mbuf->data_len) {
             mbuf_drop(conn, mbuf);
             return;
@@ -280,7 +286,7 @@ static void payload_take(struct tcp_conn *conn, struct tcp_segment *segment, uin
         } else if (seq == conn->rcv_nxt) {
             in_order(conn, mbuf);
         } else {
-            early_keep(conn, mbuf, seq);
+            early_keep(conn, mbuf, seq + MUTATED(EARLY_ONE_LATE));
         }
         seq += here;
         mbuf = next;

@@ -1,4 +1,5 @@
 #include "engine/net/tcp_scoreboard.h"
+#include "engine/core/mutation.h"
 #include <string.h>
 
 static uint32_t sum(const struct tcp_scoreboard *board)
@@ -29,6 +30,7 @@ uint32_t tcp_scoreboard_add(struct tcp_scoreboard *board, struct tcp_range range
 {
     uint32_t before = board->sacked_bytes;
     unsigned first = 0;
+    range.begin -= MUTATED(SCOREBOARD_OFF_BY_ONE);
     while (first < board->count && seq_before(board->ranges[first].end, range.begin)) {
         first++;
     }

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/stack_private.h"
 
 static struct tcp_conn *conn_of(const struct stream *stream)
@@ -104,7 +105,9 @@ void tcp_conn_end(struct tcp_conn *conn, int error)
         tcp_table_remove(&stack->tcp.table, conn->hash, TCP_CONN, conn->index);
         conn->in_table = false;
     }
-    wheel_disarm(stack->wheel, &conn->timer);
+    if (!MUTATED(TIMER_LEFT_ARMED)) {
+        wheel_disarm(stack->wheel, &conn->timer);
+    }
     list_remove(&conn->output);
     tcp_send_queue_clear(&conn->queue);
     tcp_rack_give(conn);

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "engine/net/stack_private.h"
 
 #define START_BYTES 65535u /* what a window is without scaling; enough for most messages */
@@ -162,7 +163,7 @@ static uint32_t edge_step(const struct tcp_conn *conn)
 /* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. */
 uint16_t tcp_window_tell(struct tcp_conn *conn)
 {
-    uint32_t told = conn->rcv_edge - conn->rcv_nxt;
+    uint32_t told = MUTATED(WINDOW_SHRINKS) ? 0 : conn->rcv_edge - conn->rcv_nxt;
     uint32_t room = room_now(conn), max = (uint32_t)UINT16_MAX << conn->rcv_scale;
     uint32_t window =
         room >= told + edge_step(conn) ? room >> conn->rcv_scale << conn->rcv_scale : told;

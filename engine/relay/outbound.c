@@ -1,4 +1,5 @@
 #include "engine/relay/outbound.h"
+#include "engine/core/mutation.h"
 #include "engine/relay/bounce.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,7 @@ static void result_take(struct outbound *out, const struct smtp_client_result *r
         return;
     case SMTP_CLIENT_TEMPORARY:
         *fate = returned_unjudged(out, result) ? FATE_RETURNED : FATE_DEFERRED;
+        *fate = MUTATED(DEFERRED_IS_DELIVERED) ? FATE_DELIVERED : *fate;
         counters->deferred += *fate == FATE_DEFERRED;
         snprintf(out->reason, sizeof(out->reason), "%u %.*s", result->code, (int)result->text.size,
                  (const char *)result->text.bytes);
@@ -291,8 +293,9 @@ static bool delivery_begin(struct outbound *out, struct sched_delivery *delivery
         return false;
     }
     for (uint32_t i = 0; i < delivery->count; i++) {
-        out->recipients[i] = (struct smtp_client_recipient){
-            .forward_path = message->recipients[indexes[i]].forward_path};
+        uint32_t index = indexes[MUTATED(RECIPIENTS_SWAPPED) ? delivery->count - 1 - i : i];
+        out->recipients[i] =
+            (struct smtp_client_recipient){.forward_path = message->recipients[index].forward_path};
         out->fates[i] = FATE_OPEN;
     }
     out->delivery = delivery;

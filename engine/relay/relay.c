@@ -1,4 +1,5 @@
 #include "engine/relay/relay.h"
+#include "engine/core/mutation.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
@@ -368,6 +369,9 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
 
 static void message_found(void *owner, struct message *message)
 {
+    if (MUTATED(DEFERRED_FORGOTTEN) && message->attempts > 0) {
+        return;
+    }
     relay_schedule(owner, message);
 }
 

@@ -1,5 +1,6 @@
 #include "proto/smtp/body_scan.h"
 #include "engine/core/check.h"
+#include "engine/core/mutation.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -144,7 +145,7 @@ static enum dot_outcome dot_after_line(struct body_scan *scan, struct slice inpu
             scan->state = PLACE_TEXT;
             return DOT_GIVEN;
         }
-        *given = slice_of(one_dot, 1);
+        *given = slice_of(one_dot, MUTATED(DOT_LOST) ? 0 : 1);
         line_take(scan, one_dot, 1);
         scan->state = PLACE_TEXT;
         return DOT_GIVEN;

@@ -1,4 +1,5 @@
 #include "queue/log/log_folder.h"
+#include "engine/core/mutation.h"
 #include "queue/log/log_scan.h"
 #include <sched.h>
 #include <stdio.h>
@@ -193,7 +194,7 @@ static void void_apply(struct log_folder *folder, uint32_t i, uint8_t *memory)
         return;
     }
     memcpy(&header, memory, sizeof(header));
-    if (header.type != LOG_TYPE_VOID || header.length != sizeof(range) ||
+    if (MUTATED(VOID_IGNORED) || header.type != LOG_TYPE_VOID || header.length != sizeof(range) ||
         !record_is_valid(memory, DISK_BLOCK_BYTES, lsn, record_seed(folder->id))) {
         return;
     }

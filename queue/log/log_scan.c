@@ -1,4 +1,5 @@
 #include "queue/log/log_scan.h"
+#include "engine/core/mutation.h"
 
 static bool all_zero(const uint8_t *at, uint32_t bytes)
 {
@@ -59,6 +60,12 @@ int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset,
         if (record_is_valid(piece + at, bytes - at, lsn, scan->seed)) {
             struct record_header header;
             memcpy(&header, piece + at, sizeof(header));
+            uint32_t behind = at + record_bytes(header.length);
+            if (MUTATED(LAST_RECORD_LOST) &&
+                all_zero(piece + behind, behind < bytes ? RECORD_ALIGN : 0)) {
+                at = behind;
+                continue;
+            }
             int result = record_found(scan, piece + at, &header);
             if (result != 0) {
                 return result;
@@ -66,7 +73,7 @@ int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset,
             if (header.type == LOG_TYPE_SKIP) {
                 break;
             }
-            at += record_bytes(header.length);
+            at = behind;
             continue;
         }
         uint32_t next = (at / DISK_BLOCK_BYTES + 1) * DISK_BLOCK_BYTES;

@@ -1,4 +1,5 @@
 /* Blocks to the disk, the frontier behind which all is durable, and who waits for it. */
+#include "engine/core/mutation.h"
 #include "queue/log/log_private.h"
 
 /* With few bytes gathered, this many writes may be in flight; more would only split what could go
@@ -51,7 +52,8 @@ static void frontier_moves(struct log *log, uint64_t lsn)
 static void write_retired(struct log *log, const struct log_write *write)
 {
     struct log_frame *frame = write->frame;
-    bool is_void = log->state == LOG_DRAINING || write->result < 0;
+    bool is_void =
+        (log->state == LOG_DRAINING || write->result < 0) && !MUTATED(FAILED_WRITE_BELIEVED);
     frame->writes--;
     if (is_void) {
         log_write_failed(log, write->lsn, write->result);
@@ -128,7 +130,7 @@ static int frame_send(struct log *log, struct log_frame *frame)
     log->counters.write_bytes += write->bytes;
     if (result < 0) {
         write_done(&write->done, result);
-    } else if (log->settings.durability == LOG_RELAXED) {
+    } else if (log->settings.durability == LOG_RELAXED || MUTATED(PROMISED_WHEN_SENT)) {
         log->promised = write->lsn + write->bytes;
     }
     return result < 0 ? result : 0;

@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "engine/core/crc32c.h"
+#include "engine/core/mutation.h"
 #include "queue/log/log.h"
 #include <assert.h>
 
@@ -67,6 +68,16 @@ static inline uint32_t record_crc(uint32_t content_crc, const struct record_head
     return crc32c(content_crc, &header->length, sizeof(*header) - sizeof(header->crc));
 }
 
+static inline uint64_t lsn_of(uint32_t sequence, uint32_t offset)
+{
+    return (uint64_t)sequence << 32 | offset;
+}
+
+static inline uint32_t lsn_offset(uint64_t lsn)
+{
+    return (uint32_t)lsn;
+}
+
 /* Is there a valid record at `at` with this LSN? `available`: bytes from there to the end of the
  * piece. Reads nothing beyond. */
 static inline bool record_is_valid(const uint8_t *at, uint32_t available, uint64_t lsn,
@@ -77,20 +88,12 @@ static inline bool record_is_valid(const uint8_t *at, uint32_t available, uint64
         return false;
     }
     memcpy(&header, at, sizeof(header));
+    lsn = MUTATED(STALE_GENERATION) ? lsn_of(log_lsn_sequence(header.lsn), lsn_offset(lsn)) : lsn;
     if (header.lsn != lsn || header.length > available - sizeof(header)) {
         return false;
     }
-    return record_crc(crc32c(seed, at + sizeof(header), header.length), &header) == header.crc;
-}
-
-static inline uint64_t lsn_of(uint32_t sequence, uint32_t offset)
-{
-    return (uint64_t)sequence << 32 | offset;
-}
-
-static inline uint32_t lsn_offset(uint64_t lsn)
-{
-    return (uint32_t)lsn;
+    return record_crc(crc32c(seed, at + sizeof(header), header.length), &header) == header.crc ||
+           MUTATED(CRC_UNCHECKED);
 }
 
 static inline uint32_t block_up(uint32_t bytes)

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "queue/spool/spool_private.h"
 #include "queue/spool/spool_harvest.h"
 
@@ -124,7 +125,9 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
     check(index < message->recipient_count && state != RECIPIENT_WAITING);
     check(message->recipients[index].state == RECIPIENT_WAITING && message->waiting_count > 0);
     struct spool_status status = {.index = index, .state = (uint8_t)state};
-    note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
+    if (!MUTATED(STATUS_UNWRITTEN)) {
+        note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
+    }
     message->recipients[index].state = (uint8_t)state;
     message->waiting_count--;
     if (message->waiting_count == 0) {

@@ -1,4 +1,5 @@
 #include "queue/spool/spool_harvest.h"
+#include "engine/core/mutation.h"
 #include "queue/spool/spool_private.h"
 
 #define ENTRY_BUCKETS_MIN 4096u
@@ -188,6 +189,7 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
                               : (const struct log_extent *)bsearch(
                                     &wanted, entry->bodies, entry->count, sizeof(wanted), by_lsn);
         *whole = found != NULL && found->length == body->extents[i].length;
+        *whole |= MUTATED(BODY_INCOMPLETE);
     }
     return 0;
 }
