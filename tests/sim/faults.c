@@ -118,6 +118,15 @@ static void mtu_change(struct timer *timer, uint64_t now_ns)
     wheel_arm(sim->script, &faults->mtu, now_ns + sim_spread(sim, 50 * SIM_MS, 20 * SIM_S));
 }
 
+void sim_faults_on(struct sim_faults *faults, uint32_t more)
+{
+    const struct sim_options *options = &faults->sim->options;
+    faults->on = (faults->on | more) & ~options->without;
+    if (options->faults_drawn != NULL) {
+        *options->faults_drawn = faults->on;
+    }
+}
+
 void sim_faults_open(struct sim_faults *faults, struct sim *sim)
 {
     *faults = (struct sim_faults){.sim = sim};
@@ -125,7 +134,7 @@ void sim_faults_open(struct sim_faults *faults, struct sim *sim)
     for (unsigned i = 0; i < SIM_FAULTS; i++) {
         faults->on |= sim_chance(sim, percent) ? 1u << i : 0;
     }
-    faults->on &= ~sim->options.without;
+    sim_faults_on(faults, 0);
     for (unsigned i = 0; i < sim->host_count; i++) {
         port_draw(faults, &sim->net.ports[i]);
         limits_draw(faults, &sim->hosts[i].limits);

@@ -39,6 +39,8 @@ struct sim_faults {
 
 /* Draws, and sets the cables. Hosts are known, their stacks not yet opened. */
 void sim_faults_open(struct sim_faults *faults, struct sim *sim);
+/* These too (1 << enum sim_fault), unless they are to be left out. */
+void sim_faults_on(struct sim_faults *faults, uint32_t more);
 void sim_faults_close(struct sim_faults *faults);
 static inline bool sim_fault_on(const struct sim_faults *faults, enum sim_fault fault)
 {

@@ -23,8 +23,10 @@ struct letter *letter_write(struct letters *letters, uint32_t site_count)
     }
     struct letter *letter = &letters->all[letters->count];
     *letter = (struct letter){.id = letters->count++, .seed = net_random(&sim->random)};
-    letter->bytes = (uint32_t)(sim_chance(sim, 10) ? sim_spread(sim, 1, LETTER_BYTES_MAX)
-                                                   : sim_spread(sim, 1, 20000));
+    letter->bytes =
+        (uint32_t)(sim_chance(sim, letters->large_percent) ? sim_spread(sim, 1, LETTER_BYTES_MAX)
+                                                           : sim_spread(sim, 1, 20000));
+    letter->bytes = (uint32_t)sim_at_most(letter->bytes, sim->options.bytes);
     letter->null_sender = sim_chance(sim, 5);
     letter->recipient_count = (uint32_t)sim_spread(sim, 1, LETTER_RECIPIENTS_MAX);
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
@@ -138,6 +140,19 @@ void letter_confirmed(struct letters *letters, struct letter *letter, uint32_t r
     struct letter_recipient *to = &letter->recipients[recipient];
     to->confirmed_ns = to->confirmed == 0 ? letters->sim->world.now_ns : to->confirmed_ns;
     to->confirmed++;
+}
+
+void letters_forgotten(struct letters *letters, uint64_t settled_ns)
+{
+    for (uint32_t i = 0; i < letters->count; i++) {
+        struct letter *letter = &letters->all[i];
+        for (uint32_t j = 0; j < letter->recipient_count; j++) {
+            struct letter_recipient *to = &letter->recipients[j];
+            /* What it has said last may still be on its way. */
+            to->unsure |=
+                to->delivered > 0 && (to->confirmed == 0 || to->confirmed_ns >= settled_ns);
+        }
+    }
 }
 
 void letter_reported(struct letters *letters, struct letter *letter, struct slice report)

@@ -24,6 +24,7 @@ struct letter_recipient {
     uint8_t site;
     bool rejected; /* the sinks say 550 to it */
     bool left_out; /* the relay did not take it at RCPT */
+    bool unsure;   /* a relay may have forgotten that it was delivered */
     uint16_t delivered, confirmed, bounced;
     uint64_t first_ns;     /* delivered */
     uint64_t confirmed_ns; /* the first time */
@@ -46,6 +47,7 @@ struct letters {
     struct letter all[LETTERS_MAX];
     uint32_t count;
     uint8_t *text; /* room for one body */
+    uint32_t large_percent;
     /* The scenario's: may it come twice, or never come but as a report? */
     bool (*may_repeat)(void *owner, const struct letter *letter, uint32_t recipient);
     bool (*may_fail)(void *owner, const struct letter *letter, uint32_t recipient);
@@ -74,6 +76,8 @@ void letter_delivered(struct letters *letters, struct letter *letter, uint32_t r
                       uint64_t come_ns);
 /* The relay knows it. */
 void letter_confirmed(struct letters *letters, struct letter *letter, uint32_t recipient);
+/* A relay has lost its power: what it was told since `settled_ns` may not be on its disk. */
+void letters_forgotten(struct letters *letters, uint64_t settled_ns);
 void letter_reported(struct letters *letters, struct letter *letter, struct slice report);
 /* Is it the body that was sent, after Received: fields? */
 void letter_compare(struct letters *letters, const struct letter *letter, struct slice body);

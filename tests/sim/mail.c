@@ -14,12 +14,14 @@
 #define RELAYS_MAX 2u
 #define SINKS_MAX 2u
 #define CLIENTS_MAX 2u
+#define AWAIT_NS (30 * SIM_S) /* for the moment at which a relay loses its power */
 #define DRAIN_NS (4 * 3600 * SIM_S)
 #define REST_NS (600 * SIM_S)
 #define SETTLE_NS (70 * SIM_S)
 
 struct mail_host { /* what may lose its power */
     struct timer crash, boot;
+    bool awaits; /* a moment that is worth it */
     struct mail *mail;
     unsigned index;
 };
@@ -34,6 +36,7 @@ struct mail {
     struct mail_host hosts[SIM_HOSTS_MAX];
     enum sim_family family; /* that they speak */
     bool expires;
+    uint64_t calm_ns;       /* at most so long nobody loses their power, or is without */
     uint64_t until_ns;      /* no power is lost after */
     uint64_t void_since_ns; /* of the relay that comes back */
 };
@@ -44,12 +47,9 @@ static bool may_repeat(void *owner, const struct letter *letter, uint32_t recipi
 {
     struct mail *mail = owner;
     const struct letter_recipient *to = &letter->recipients[recipient];
-    for (unsigned i = 0; i < mail->relay_count; i++) {
-        const struct sim_relay *relay = &mail->relays[i];
-        /* That it was delivered is written down later than it is known. */
-        if (relay->crashed_ns >= to->first_ns) {
-            return true;
-        }
+    /* That it was delivered is written down later than it is known. */
+    if (to->unsure) {
+        return true;
     }
     /* The first relay may have given it to the second one twice, before anybody else had it. */
     return mail->relay_count > 1 && (mail->relays[0].crashed_ns >= letter->sent_ns ||
@@ -140,7 +140,7 @@ static void boot(struct timer *timer, uint64_t now_ns)
                     ->live_messages);
     }
     if (now_ns < mail->until_ns) {
-        wheel_arm(sim->script, &power->crash, now_ns + sim_spread(sim, SIM_MS, 30 * SIM_S));
+        wheel_arm(sim->script, &power->crash, now_ns + sim_spread(sim, SIM_MS, mail->calm_ns));
     }
 }
 
@@ -154,8 +154,17 @@ static void crash(struct timer *timer, uint64_t now_ns)
     if (now_ns > mail->until_ns) {
         return;
     }
+    if (role == 'r' && !power->awaits) {
+        power->awaits = true;
+        sim_relay_await(&mail->relays[number], (enum sim_moment)sim_below(sim, SIM_MOMENTS),
+                        &power->crash);
+        wheel_arm(sim->script, &power->crash, now_ns + AWAIT_NS);
+        return;
+    }
+    power->awaits = false;
     sim_say(sim, "host %u loses its power", power->index);
     if (role == 'r') {
+        letters_forgotten(&mail->letters, mail->relays[number].settled_ns);
         sim_relay_crash(&mail->relays[number]);
         if (sim->options.plant == SIM_PLANT_TORN) {
             disk_forget(&mail->relays[number]);
@@ -168,7 +177,7 @@ static void crash(struct timer *timer, uint64_t now_ns)
         }
         sim_host_unplug(&sim->hosts[power->index]);
     }
-    wheel_arm(sim->script, &power->boot, now_ns + sim_spread(sim, SIM_MS, 20 * SIM_S));
+    wheel_arm(sim->script, &power->boot, now_ns + sim_spread(sim, SIM_MS, mail->calm_ns));
 }
 
 /* ---- Setting up ---- */
@@ -213,6 +222,7 @@ static void set_up(struct mail *mail)
     sim_say(sim, "they speak IPv%d", mail->family == SIM_IPV6 ? 6 : 4);
     unsigned at = 0;
     letters_open(&mail->letters, sim);
+    mail->letters.large_percent = mail->calm_ns <= 3 * SIM_S && sim_chance(sim, 50) ? 50 : 10;
     mail->letters.may_repeat = may_repeat;
     mail->letters.may_fail = may_fail;
     mail->letters.owner = mail;
@@ -249,7 +259,7 @@ static void set_up(struct mail *mail)
         power->index = i;
         timer_init(&power->crash, crash);
         timer_init(&power->boot, boot);
-        uint64_t when_ns = sim_spread(sim, SIM_MS, 30 * SIM_S);
+        uint64_t when_ns = sim_spread(sim, SIM_MS, mail->calm_ns);
         bool loses = sim_chance(sim, i == 0 ? 90 : 30);
         if (loses && sim_fault_on(&sim->faults, SIM_FAULT_CRASH)) {
             wheel_arm(sim->script, &power->crash, sim->world.now_ns + when_ns);
@@ -371,6 +381,11 @@ static void mail_run(const struct sim_options *options)
     mail.client_count = 1 + net_random_below(&draw, CLIENTS_MAX);
     sim_open(&sim, options, mail.relay_count + mail.sink_count + mail.client_count);
     mail.sim = &sim;
+    mail.calm_ns = 30 * SIM_S;
+    if (sim_chance(&sim, 50)) { /* what a queue is there for */
+        mail.calm_ns = 3 * SIM_S;
+        sim_faults_on(&sim.faults, 1u << SIM_FAULT_CRASH | 1u << SIM_FAULT_DISK);
+    }
     set_up(&mail);
     uint64_t fault_ns = sim_spread(&sim, SIM_S, 90 * SIM_S);
     mail.until_ns = sim.world.now_ns + fault_ns;

@@ -267,7 +267,7 @@ void mail_client_setup(struct mail_client *client, struct sim_host *host, struct
     list_init(&client->sessions);
     timer_init(&client->next, client_next);
     client->pause_ns = sim_spread(sim, 10 * SIM_MS, 5 * SIM_S);
-    client->letters_left = (uint32_t)sim_spread(sim, 1, 60);
+    client->letters_left = (uint32_t)sim_at_most(sim_spread(sim, 1, 60), sim->options.most);
     client->session_count_max = (uint32_t)sim_spread(sim, 1, 8);
     uint32_t drops = (uint32_t)sim_spread(sim, 0, 60);
     client->drops = sim_fault_on(&sim->faults, SIM_FAULT_PEER) ? drops : 0;

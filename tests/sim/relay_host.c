@@ -31,12 +31,54 @@ static unsigned queue_poll(void *self, uint64_t now_ns)
     return work;
 }
 
+static bool moment_has_come(const struct sim_relay *relay)
+{
+    const struct log *log = relay->log;
+    switch (relay->moment) {
+    case SIM_MOMENT_WRITE:
+        return log->write_count >= 1;
+    case SIM_MOMENT_BODY:
+        return log->write_count >= 1 && log->writes[log->write_first].bytes >= 2 * DISK_BLOCK_BYTES;
+    case SIM_MOMENT_WRITES:
+        return log->write_count >= 2;
+    case SIM_MOMENT_FAILED:
+        return log->counters.write_failures > relay->write_failures;
+    case SIM_MOMENT_VOID:
+        return log->counters.write_failures > relay->write_failures && log->void_from == 0;
+    case SIM_MOMENT_ANY:
+    case SIM_MOMENTS:
+        break;
+    }
+    return true;
+}
+
+void sim_relay_await(struct sim_relay *relay, enum sim_moment moment, struct timer *crash)
+{
+    relay->moment = moment;
+    relay->crash = crash;
+    relay->write_failures = relay->log->counters.write_failures;
+}
+
 static void queue_flush(void *self, uint64_t now_ns)
 {
     struct sim_relay *relay = self;
-    (void)now_ns;
-    log_flush(relay->log);
+    struct log *log = relay->log;
+    log_flush(log);
     relay->disk->ops->submit(relay->disk);
+    if (log->state == LOG_RUNNING && log->frontier >= log->end && log->stash.size == 0) {
+        relay->settled_ns = now_ns;
+    }
+    if (relay->crash != NULL && relay->moment == SIM_MOMENT_WRITES && log->write_count > 0) {
+        disk_fault_hold(relay->fault, true); /* until there is another */
+    }
+    if (relay->crash != NULL && moment_has_come(relay)) {
+        struct sim *sim = relay->host->sim;
+        bool now = relay->moment >= SIM_MOMENT_WRITE && relay->moment <= SIM_MOMENT_WRITES;
+        uint64_t later_ns = sim_spread(sim, 1, relay->disk_slow_ns);
+        wheel_arm(sim->script, relay->crash, now_ns + (now ? 0 : later_ns));
+        disk_fault_hold(relay->fault, now); /* a tick is longer than most writes take */
+        relay->crash = NULL;
+    }
 }
 
 static uint64_t relay_next_ns(struct sim_host *host)
@@ -288,6 +330,7 @@ void sim_relay_crash(struct sim_relay *relay)
         log_drop(relay->log);
         relay->log = NULL;
     }
+    relay->crash = NULL;
     relay->crashed_ns = host->sim->world.now_ns;
     sim_host_unplug(host);
 }
@@ -330,6 +373,7 @@ void sim_relay_stop(struct sim_relay *relay)
 void sim_relay_heal(struct sim_relay *relay)
 {
     struct disk_fault_settings *settings = &relay->disk_settings;
+    relay->crash = NULL;
     memset(settings->error_permyriad, 0, sizeof(settings->error_permyriad));
     settings->capacity_bytes = 0;
     disk_fault_set(relay->fault, settings);

@@ -14,6 +14,17 @@
 #define SIM_SMTP_PORT 25u
 #define SIM_SINK_PORT 2525u
 
+/* Most mistakes of a log are seen by those who lose their power at the wrong moment. */
+enum sim_moment {
+    SIM_MOMENT_ANY,
+    SIM_MOMENT_WRITE,  /* something is on its way to the disk */
+    SIM_MOMENT_BODY,   /* something long, which may get there in part */
+    SIM_MOMENT_WRITES, /* several things, of which the first may not get there */
+    SIM_MOMENT_FAILED, /* a write has failed */
+    SIM_MOMENT_VOID,   /* and its disk says so, in another segment */
+    SIM_MOMENTS
+};
+
 struct sim_relay {
     struct sim_host *host;
     struct relay_conf *conf;
@@ -35,8 +46,12 @@ struct sim_relay {
     bool serving;
     uint64_t void_since_ns;   /* what of the log is void is not on the disk since then; 0: it is */
     uint64_t crashed_ns;      /* the last time; 0: never */
+    uint64_t settled_ns;      /* the last time that its disk had all that its log was given */
     uint64_t deferred, lives; /* of the lives before */
-    struct timer crash, boot, stall;
+    struct timer stall;
+    struct timer *crash; /* NULL, or fires soon after what is waited for has come: */
+    enum sim_moment moment;
+    uint64_t write_failures; /* when the waiting began */
 };
 
 /* routes and next_hops are the scenario's to fill before; the host is open. */
@@ -50,6 +65,8 @@ void sim_relay_start_in_vain(struct sim_relay *relay);
 void sim_relay_crash(struct sim_relay *relay);
 /* It has been drained: everything is given back. */
 void sim_relay_stop(struct sim_relay *relay);
+/* `crash` fires when the moment has come. */
+void sim_relay_await(struct sim_relay *relay, enum sim_moment moment, struct timer *crash);
 /* The disk works, and there is room on it. */
 void sim_relay_heal(struct sim_relay *relay);
 /* Recipients that were put off so far, in all its lives. */

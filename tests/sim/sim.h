@@ -36,7 +36,10 @@ enum sim_plant {
 struct sim_options {
     const char *scenario;
     uint64_t seed;
-    uint32_t without; /* 1 << enum sim_fault: left out, to see which of them it takes */
+    uint32_t without;       /* 1 << enum sim_fault: left out, to see which of them it takes */
+    uint32_t most;          /* connections, or letters of each client; 0: as many as are drawn */
+    uint32_t bytes;         /* of each of them at most; 0: as many as are drawn */
+    uint32_t *faults_drawn; /* NULL, or to be filled: 1 << enum sim_fault */
     enum sim_plant plant;
     bool verbose;
     const char *pcap;
@@ -98,6 +101,11 @@ void sim_run(struct sim *sim, uint64_t for_ns);
 
 uint32_t sim_below(struct sim *sim, uint32_t bound); /* 0 when bound is 0 */
 bool sim_chance(struct sim *sim, uint32_t percent);
+/* What was drawn, but no more than was asked for; 0: of any size. */
+static inline uint64_t sim_at_most(uint64_t drawn, uint32_t most)
+{
+    return most > 0 && drawn > most ? most : drawn;
+}
 /* In [from, to]; one time in two a small one is as likely as a large one, in orders of magnitude. */
 uint64_t sim_spread(struct sim *sim, uint64_t from, uint64_t to);
 

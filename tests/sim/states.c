@@ -99,6 +99,7 @@ static void scoreboard_check(struct sim_host *host, const struct tcp_conn *conn)
     for (unsigned i = 0; i < board->count; i++) {
         judge(seq_at_or_before(end, board->ranges[i].begin));
         judge(seq_before(board->ranges[i].begin, board->ranges[i].end));
+        judge(sim_wire_has_arrived(&host->sim->wire, &conn->tuple, conn->iss, board->ranges[i]));
         end = board->ranges[i].end;
         sum += end - board->ranges[i].begin;
     }
@@ -172,6 +173,29 @@ static bool shadow_is_of(const struct sim_shadow *shadow, const struct tcp_conn 
            tcp_tuple_equal(&shadow->tuple, &conn->tuple);
 }
 
+/* RFC 9293 §3.6.1: who has sent FIN before the other's had come keeps the connection in TIME-WAIT,
+ * unless a reset has ended it. */
+static bool closes_first(const struct sim_shadow *shadow)
+{
+    return shadow->live && (shadow->state == TCP_FIN_WAIT_1 || shadow->state == TCP_FIN_WAIT_2 ||
+                            shadow->state == TCP_CLOSING);
+}
+
+static void endings_check(struct sim_host *host, const struct stack *stack, uint64_t ended)
+{
+    const struct stack_counters *counters = &stack->counters;
+    uint64_t endings =
+        counters->tcp_time_waits + counters->tcp_established_resets + counters->tcp_out_resets;
+    if (ended > endings - host->states.endings) {
+        sim_fail(host->sim,
+                 "host %u: %llu connections that it was the first to close are gone, but only %llu "
+                 "were reset or went to TIME-WAIT",
+                 host->index, (unsigned long long)ended,
+                 (unsigned long long)(endings - host->states.endings));
+    }
+    host->states.endings = endings;
+}
+
 void sim_states_check(struct sim_host *host)
 {
     struct stack *stack = stack_of(host->network);
@@ -179,11 +203,14 @@ void sim_states_check(struct sim_host *host)
     struct slab *conns = &stack->tcp.conns;
     uint32_t count = conns->block_count << conns->block_shift, live = 0, held = 0;
     bool queues = states->rounds++ % QUEUES_EVERY == 0;
+    uint64_t ended = 0;
     count = count < conns->max ? count : conns->max;
     shadows_reserve(states, count);
     for (uint32_t i = 0; i < count; i++) {
         struct sim_shadow *shadow = &states->shadows[i];
         struct tcp_conn *conn = slab_at(conns, i);
+        bool gone = conn->stack != stack || conn->state == TCP_CLOSED;
+        ended += closes_first(shadow) && (gone || !shadow_is_of(shadow, conn));
         if (conn->stack != stack) {
             shadow->live = false;
             continue;
@@ -212,6 +239,7 @@ void sim_states_check(struct sim_host *host)
                                       .state = conn->state,
                                       .live = true};
     }
+    endings_check(host, stack, ended);
     if (stack->tcp.table.used != live + stack->tcp.half_opens.used + stack->tcp.time_waits.used) {
         sim_fail(host->sim,
                  "host %u: the table has %u entries, of %u connections, %u half-open, %u "

@@ -17,6 +17,8 @@ struct sim_states {
     uint32_t count;
     uint32_t rounds;
     uint64_t transitions;
+    uint64_t
+        endings; /* the stack's count of those that a connection that has sent FIN first may have */
 };
 
 void sim_states_open(struct sim_states *states);

@@ -336,6 +336,8 @@ static void pair_draw(struct streams *streams, struct stream_pair *pair, uint64_
     pair->seed = net_random(&sim->random);
     uint64_t there = sim_chance(sim, 15) ? 0 : sim_spread(sim, 1, most);
     uint64_t back = sim_chance(sim, 15) ? 0 : sim_spread(sim, 1, most);
+    there = sim_at_most(there, sim->options.bytes);
+    back = sim_at_most(back, sim->options.bytes);
     net_talker_open(&pair->opener, &sim->world, pair->seed, 0, there, back);
     net_talker_open(&pair->listener, &sim->world, pair->seed, 1, back, there);
     pair->opener.holds_back = sim_chance(sim, 15);
@@ -352,6 +354,17 @@ static void pair_draw(struct streams *streams, struct stream_pair *pair, uint64_
     }
     if (sim_chance(sim, 5)) {
         wheel_arm(sim->script, &pair->abort, sim->world.now_ns + sim_spread(sim, 1, fault_ns));
+    }
+}
+
+/* Those behind the first ones: what is drawn for the others stays the same. */
+static void pairs_leave_out(struct streams *streams, uint32_t most)
+{
+    while (most > 0 && streams->pair_count > most) {
+        struct stream_pair *pair = &streams->pairs[--streams->pair_count];
+        wheel_disarm(streams->sim->script, &pair->open);
+        wheel_disarm(streams->sim->script, &pair->nudge);
+        wheel_disarm(streams->sim->script, &pair->abort);
     }
 }
 
@@ -410,6 +423,7 @@ static void streams_run(const struct sim_options *options)
     for (uint32_t i = 0; i < streams.pair_count; i++) {
         pair_draw(&streams, &streams.pairs[i], fault_ns);
     }
+    pairs_leave_out(&streams, options->most);
     uint64_t crash_ns = sim_spread(&sim, 1, fault_ns);
     streams.crashed_host = sim_below(&sim, sim.host_count);
     if (sim_fault_on(&sim.faults, SIM_FAULT_CRASH)) {

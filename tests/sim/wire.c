@@ -507,3 +507,18 @@ bool sim_wire_given_up(const struct sim_wire *wire, const struct endpoint *opene
     }
     return false;
 }
+
+bool sim_wire_has_arrived(struct sim_wire *wire, const struct tcp_tuple *tuple, uint32_t iss,
+                          struct tcp_range range)
+{
+    struct segment segment = {.from_port = tuple->local_port, .to_port = tuple->remote_port};
+    unsigned side = 0;
+    memcpy(segment.from, tuple->local.words, sizeof(segment.from));
+    memcpy(segment.to, tuple->remote.words, sizeof(segment.to));
+    const struct sim_flow *flow = flow_find(wire, &segment, &side);
+    if (flow == NULL || flow->over || !flow->ends[0].known || !flow->ends[1].known ||
+        flow->ends[side].iss != iss) {
+        return true;
+    }
+    return has_arrived(&flow->ends[1 - side], range);
+}

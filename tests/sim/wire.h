@@ -13,6 +13,7 @@
 #pragma once
 #include "engine/core/endpoint.h"
 #include "engine/net/tcp_scoreboard.h"
+#include "engine/net/tcp_table.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,5 +42,9 @@ void sim_wire_delivered(struct sim_wire *wire, unsigned host, const uint8_t *fra
  * in the 63 s that it waits: a reset is the answer to all that comes later (RFC 9293 §3.10.7.1). */
 bool sim_wire_given_up(const struct sim_wire *wire, const struct endpoint *opener,
                        const struct endpoint *asked);
+/* Of what the tuple's local end has sent since its SYN of this number: may it believe that the other
+ * end has these bytes? True too when nothing is known of them. */
+bool sim_wire_has_arrived(struct sim_wire *wire, const struct tcp_tuple *tuple, uint32_t iss,
+                          struct tcp_range range);
 /* The host has lost its memory: nothing is known of its connections any more. */
 void sim_wire_forget(struct sim_wire *wire, unsigned host);
