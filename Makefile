@@ -52,6 +52,10 @@ UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
 SIM_SOURCES := $(wildcard tests/sim/*.c) $(addprefix tests/unit/,net_link.c net_offload.c net_pair.c)
 
+# The simulator with mistakes to choose from: what can make one is compiled again (engine/core/mutation.h).
+MUTANT_SOURCES := $(sort $(wildcard queue/log/*.c) tests/sim/mutations.c \
+  $(shell grep -l '"engine/core/mutation.h"' $(LIB_SOURCES)))
+
 WIRE_PLUGIN_SOURCES := $(filter-out tests/wire/wire_script%.c tests/wire/wire_run%.c,$(wildcard tests/wire/wire_*.c))
 WIRE_RUN_SOURCES := $(filter-out tests/wire/wire_plugin%.c,$(wildcard tests/wire/*.c))
 # The stack and what it stands on, for packetdrill to load: a variant's runtime cannot be loaded late.
@@ -118,20 +122,32 @@ $(B)/tests/sim/sim: $(SIM_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+$(B)/mutant/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (mutant)"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -DTUBEPOST_MUTATIONS -MMD -MP -c $< -o $@
+# The archive comes last: what was compiled again is not taken from it.
+$(B)/tests/sim/sim-mutant: $(MUTANT_SOURCES:%.c=$(B)/mutant/%.o) \
+  $(patsubst %.c,$(B)/%.o,$(filter-out $(MUTANT_SOURCES),$(SIM_SOURCES))) $(B)/libtubepost.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 unit: $(UNIT_TESTS)
 	@tests/run --build $(B) unit
 
-# SCENARIO: streams. SEED: the first of them; SEEDS: how many.
-SCENARIO ?= streams
+# SCENARIO: one of them. SEED: the first; SEEDS: how many; or SECONDS: for how long. What fails: build/sim-failures.
+SCENARIO ?= all
 SEED ?= 1
 SEEDS ?= 1000
+SECONDS ?=
 sim: $(B)/tests/sim/sim
-	@$(B)/tests/sim/sim --scenario $(SCENARIO) --seed $(SEED) --seeds $(SEEDS)
+	@$(B)/tests/sim/sim --scenario $(SCENARIO) --seed $(SEED) \
+	  $(if $(SECONDS),--seconds $(SECONDS),--seeds $(SEEDS)) --failures $(B)/sim-failures
 
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
+test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/sim/sim-mutant $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
 	@tests/run --build $(B) all
 

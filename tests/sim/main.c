@@ -1,43 +1,49 @@
 /*
- * sim: runs scenarios of the simulator, each by a range of seeds.
+ * sim: runs scenarios of the simulator, each by a range of seeds, or for a time.
  *
- *   sim --scenario NAME [--seed N] [--seeds COUNT | --seconds S] [--verbose] [--pcap FILE]
- *       [--without FAULT[,FAULT...]] [--plant MISTAKE] [--list]
+ *   sim [--scenario NAME|all] [--seed N] [--seeds COUNT | --seconds S] [--verbose] [--pcap FILE]
+ *       [--without FAULT[,FAULT...]] [--most COUNT] [--bytes COUNT] [--plant MISTAKE]
+ *       [--no-shrink] [--failures FOLDER] [--list]
+ *   sim-mutant also: [--mutation NAME] [--mutations]
  *
- * Ends with 0 when all were clean. The first failure ends it with another status, and prints the
- * command that shows it again.
+ * --most: connections, or letters of each client; --bytes: of each of them. Ends with 0 when all were
+ * clean. The first failure ends it with another status: it prints the seed, makes the run smaller, and
+ * leaves a trace and the frames of it in the folder. A run that is --verbose or has a --pcap is not
+ * made smaller: it is one that is looked at.
  */
 #include "engine/core/check.h"
+#include "tests/sim/command.h"
 #include "tests/sim/pcap.h"
 #include "tests/sim/relay_host.h"
-#include "tests/sim/sim.h"
-#include <getopt.h>
+#include "tests/sim/shrink.h"
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HANG_S 30u /* of real time, for one seed */
+#define SAID_BYTES_MAX 65536u
 
-static const struct sim_scenario *const scenarios[] = {&streams_scenario, &mail_scenario};
+static struct command command;
 
-static struct sim_options options = {.seed = 1};
-static uint64_t seed_count = 1;
-static unsigned seconds;
-static char without_text[256];
+/* What is known outside of the process that runs a range of seeds. */
+static struct progress {
+    uint64_t seed;
+    uint32_t faults;
+} * progress;
 
 static char
-    failed_text[512]; /* made before each run, since a failing one may have broken anything */
+    failed_text[2048]; /* made before each run, since a failing one may have broken anything */
 static size_t failed_bytes;
 
 static void failed_write(void)
 {
+    char text[COMMAND_BYTES_MAX];
+    command_write(&command, text);
     int size = snprintf(failed_text, sizeof(failed_text),
-                        "sim: FAILED: scenario %s, seed %llu\n"
-                        "replay: build/tests/sim/sim --scenario %s --seed %llu%s%s%s%s --verbose\n",
-                        options.scenario, (unsigned long long)options.seed, options.scenario,
-                        (unsigned long long)options.seed, without_text[0] ? " --without " : "",
-                        without_text, options.plant != SIM_PLANT_NONE ? " --plant " : "",
-                        options.plant != SIM_PLANT_NONE ? sim_plant_names[options.plant] : "");
+                        "sim: FAILED: scenario %s, seed %llu\nreplay: %s --verbose\n",
+                        command.options.scenario, (unsigned long long)command.options.seed, text);
     failed_bytes = size > 0 && (size_t)size < sizeof(failed_text) ? (size_t)size : 0;
 }
 
@@ -79,99 +85,6 @@ static void handlers_set(void)
 #endif
 }
 
-static uint32_t faults_parse(char *names)
-{
-    uint32_t faults = 0;
-    for (char *rest = NULL, *name = strtok_r(names, ",", &rest); name != NULL;
-         name = strtok_r(NULL, ",", &rest)) {
-        unsigned i = 0;
-        while (i < SIM_FAULTS && strcmp(name, sim_fault_names[i]) != 0) {
-            i++;
-        }
-        if (i == SIM_FAULTS) {
-            fprintf(stderr, "sim: there is no fault %s\n", name);
-            exit(64);
-        }
-        faults |= 1u << i;
-    }
-    return faults;
-}
-
-static enum sim_plant plant_parse(const char *name)
-{
-    for (unsigned i = 0; i < SIM_PLANTS; i++) {
-        if (strcmp(name, sim_plant_names[i]) == 0) {
-            return (enum sim_plant)i;
-        }
-    }
-    fprintf(stderr, "sim: there is no mistake %s\n", name);
-    exit(64);
-}
-
-static void list_all(void)
-{
-    printf("scenarios:");
-    for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-        printf(" %s", scenarios[i]->name);
-    }
-    printf("\nfaults:");
-    for (unsigned i = 0; i < SIM_FAULTS; i++) {
-        printf(" %s", sim_fault_names[i]);
-    }
-    printf("\nmistakes:");
-    for (unsigned i = 0; i < SIM_PLANTS; i++) {
-        printf(" %s", sim_plant_names[i]);
-    }
-    printf("\n");
-    exit(0);
-}
-
-static void options_read(int argc, char **argv)
-{
-    static const struct option known[] = {
-        {"scenario", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'n'},
-        {"seeds", required_argument, NULL, 'c'},    {"seconds", required_argument, NULL, 't'},
-        {"verbose", no_argument, NULL, 'v'},        {"pcap", required_argument, NULL, 'p'},
-        {"without", required_argument, NULL, 'w'},  {"plant", required_argument, NULL, 'm'},
-        {"list", no_argument, NULL, 'l'},           {NULL, 0, NULL, 0}};
-    int letter;
-    while ((letter = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        switch (letter) {
-        case 's':
-            options.scenario = optarg;
-            break;
-        case 'n':
-            options.seed = strtoull(optarg, NULL, 10);
-            break;
-        case 'c':
-            seed_count = strtoull(optarg, NULL, 10);
-            break;
-        case 't':
-            seconds = (unsigned)strtoul(optarg, NULL, 10);
-            seed_count = UINT64_MAX;
-            break;
-        case 'v':
-            options.verbose = true;
-            break;
-        case 'p':
-            options.pcap = optarg;
-            break;
-        case 'w':
-            snprintf(without_text, sizeof(without_text), "%s", optarg);
-            options.without = faults_parse(optarg);
-            break;
-        case 'm':
-            options.plant = plant_parse(optarg);
-            break;
-        case 'l':
-            list_all();
-            break;
-        default:
-            exit(64);
-        }
-    }
-}
-
 static double now_s(void)
 {
     struct timespec now;
@@ -179,38 +92,84 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-int main(int argc, char **argv)
+/* All of them in this process; it ends at the first that fails. Returns its exit status. */
+static int seeds_run(const struct sim_scenario *scenario)
 {
-    const struct sim_scenario *scenario = NULL;
-    options_read(argc, argv);
-    for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-        if (options.scenario != NULL && strcmp(options.scenario, scenarios[i]->name) == 0) {
-            scenario = scenarios[i];
-        }
-    }
-    if (scenario == NULL) {
-        fprintf(stderr, "sim: --scenario: one of those that --list shows\n");
-        return 64;
-    }
-    if (sim_start() < 0 || (options.pcap != NULL && pcap_open(options.pcap) < 0)) {
+    if (sim_start() < 0 || (command.options.pcap != NULL && pcap_open(command.options.pcap) < 0)) {
         fprintf(stderr, "sim: no memory, or %s cannot be written\n",
-                options.pcap == NULL ? "no file" : options.pcap);
+                command.options.pcap == NULL ? "no file" : command.options.pcap);
         return 1;
     }
     handlers_set();
     double start_s = now_s();
-    uint64_t run = 0;
-    for (; run < seed_count && (seconds == 0 || now_s() - start_s < seconds); run++) {
+    uint64_t done = 0;
+    command.options.faults_drawn = &progress->faults;
+    while (command.seconds > 0 ? now_s() - start_s < command.seconds : done < command.seed_count) {
         failed_write();
+        *progress = (struct progress){.seed = command.options.seed};
         alarm(HANG_S);
-        scenario->run(&options);
-        options.seed++;
+        scenario->run(&command.options);
+        command.options.seed++;
+        done++;
     }
     alarm(0);
     pcap_close();
     double took_s = now_s() - start_s;
     printf("%s: %llu seeds clean, to seed %llu, in %.1f s, %.1f ms each\n", scenario->name,
-           (unsigned long long)run, (unsigned long long)options.seed - 1, took_s,
-           took_s * 1000 / (double)(run > 0 ? run : 1));
+           (unsigned long long)done, (unsigned long long)command.options.seed - 1, took_s,
+           took_s * 1000 / (double)(done > 0 ? done : 1));
     return 0;
+}
+
+/* In a process of its own; what fails is made smaller. */
+static int seeds_watch(const struct sim_scenario *scenario)
+{
+    static char said[SAID_BYTES_MAX];
+    int error = memfd_create("sim", MFD_CLOEXEC), status = -1;
+    check(error >= 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(error, STDERR_FILENO);
+        exit(seeds_run(scenario));
+    }
+    check(child > 0 && waitpid(child, &status, 0) == child);
+    ssize_t size = pread(error, said, sizeof(said) - 1, 0);
+    said[size > 0 ? size : 0] = '\0';
+    close(error);
+    fputs(said, stderr);
+    if (!WIFEXITED(status)) {
+        fprintf(stderr, "sim: it was ended by signal %d\n", WTERMSIG(status));
+        return 3;
+    }
+    if (WEXITSTATUS(status) == 2) {
+        command.options.seed = progress->seed;
+        shrink(&command, progress->faults, said);
+    }
+    return WEXITSTATUS(status);
+}
+
+int main(int argc, char **argv)
+{
+    command_read(&command, argc, argv);
+    bool looked_at = command.no_shrink || command.options.verbose || command.options.pcap != NULL;
+    bool all = command.scenario == NULL;
+    uint64_t first_seed = command.options.seed;
+    progress =
+        mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    check(progress != MAP_FAILED);
+    if (all && looked_at) {
+        fprintf(stderr, "sim: --scenario: one of those that --list shows\n");
+        return 64;
+    }
+    unsigned count = all ? COMMAND_SCENARIOS : 1;
+    command.seconds = (command.seconds + count - 1) / count;
+    int status = 0;
+    for (unsigned i = 0; status == 0 && i < count; i++) {
+        const struct sim_scenario *scenario = all ? command_scenarios[i] : command.scenario;
+        command.options.scenario = scenario->name;
+        command.options.seed = first_seed;
+        status = looked_at ? seeds_run(scenario) : seeds_watch(scenario);
+    }
+    return status;
 }
