@@ -26,6 +26,27 @@ def ping(address, size=56, patience_s=5, scope=0):
     return False
 
 
+def ping4(address, size, patience_s=5):
+    """The same of IPv4."""
+    number = os.getpid() & 0xffff
+    data = os.urandom(size)
+    header = struct.pack("!BBHHH", 8, 0, 0, number, 1)
+    words = header + data + b"\0" * (size % 2)
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
+        s.sendto(struct.pack("!BBHHH", 8, 0, ~total & 0xffff, number, 1) + data, (address, 0))
+        end = time.monotonic() + patience_s
+        while (left := end - time.monotonic()) > 0:
+            if select.select([s], [], [], left)[0]:
+                packet = s.recv(65535)
+                answer = packet[(packet[0] & 15) * 4:]
+                if answer[0] == 0 and answer[4:8] == struct.pack("!HH", number, 1):
+                    return answer[8:] == data
+    return False
+
+
 def ip(*words):
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
@@ -70,6 +91,19 @@ class Neighbours(SystemTest):
         self.relay("  []")
         with self.assertRaises(ConnectionRefusedError):
             socket.create_connection((RELAY, 9), 10)
+
+
+class Fragments(SystemTest):
+    """Not over net_af_packet: the kernel joins IPv4 fragments for it, and cuts off what is longer than one of its frames."""
+
+    def test_echoes_in_fragments_come_back_whole(self):
+        relay = self.relay("  []")
+        for size in (1473, 3000, 8192, 20000):
+            self.assertTrue(ping(RELAY, size), size)
+            self.assertTrue(ping4("192.0.2.1", size), size)
+        counters = relay.ctl("net", "counters").stdout
+        self.assertRegex(counters, r"(?m)^IpReasmOKs +8$")
+        self.assertRegex(counters, r"(?m)^IpFragOKs +8$")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ class OverOurTcp(unittest.TestCase):
                         TUBEPOST_TEST_IPV6="1")
 
     def test_what_the_kernel_asks_of_an_ipv6_neighbour_is_answered(self):
-        self.run_in_lab("net_af_packet", "neighbours", TUBEPOST_TEST_IPV6="1")
+        self.run_in_lab("net_af_packet", "neighbours.Neighbours", TUBEPOST_TEST_IPV6="1")
+
+    def test_fragments_of_the_kernel_are_joined_and_ours_by_the_kernel(self):
+        self.run_in_lab("net_af_xdp", "neighbours.Fragments", TUBEPOST_TEST_IPV6="1")
 
     def test_hostile_inputs_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_cases")
