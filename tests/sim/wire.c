@@ -327,7 +327,8 @@ static bool is_ghost(struct sim_wire *wire, const struct sim_flow *flow, unsigne
 {
     const struct sim_end *end = &flow->ends[side], *other = &flow->ends[1 - side];
     const struct sim_host *host = &wire->sim->hosts[end->host];
-    return side == 1 && other->fin && end->fin && end->una == end->fin_seq + 1 &&
+    bool ended = other->fin && end->fin && end->una == end->fin_seq + 1;
+    return side == 1 && (ended || end->reset || other->reset) &&
            stack_counters(host->network)->tcp_syn_cookies_received > 0;
 }
 
