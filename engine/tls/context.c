@@ -17,7 +17,8 @@
 void tls_problem(char *text, size_t size)
 {
     unsigned long code = ERR_get_error();
-    const char *reason = ERR_reason_error_string(code);
+    const char *reason =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     ERR_clear_error();
     snprintf(text, size, "%s", reason != NULL ? reason : code == 0 ? "" : "an unknown error");
 }
