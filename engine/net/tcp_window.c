@@ -139,18 +139,20 @@ static void right_size(struct tcp_conn *conn)
     window->round_seq = consumed_seq;
 }
 
-/* How far the right edge may go: room for what is not read, less when buffers are short. */
+/* How far the right edge may go: room for what is not read, less when buffers are short; in whole
+ * units of the scale, as more cannot be said. */
 static uint32_t room_now(const struct tcp_conn *conn)
 {
     const struct stack *stack = conn->stack;
-    uint32_t room = conn->window.bytes;
+    uint32_t room = conn->window.bytes, max = (uint32_t)UINT16_MAX << conn->rcv_scale;
     room = room > conn->received.bytes ? room - conn->received.bytes : 0;
     /* Early bytes do not count: they give way. Or a few peers that leave gaps would slow down all. */
     uint32_t unread = stack->tcp.held_mbufs - stack->tcp.early_mbufs;
     if (unread > stack->limits.held_mbuf_max / 2 && room > 4u * conn->rcv_mss) {
         room = 4u * conn->rcv_mss;
     }
-    return room;
+    room = room < max ? room : max;
+    return room >> conn->rcv_scale << conn->rcv_scale;
 }
 
 /* By how much the edge moves at least. */
@@ -160,19 +162,20 @@ static uint32_t edge_step(const struct tcp_conn *conn)
     return half < conn->mss ? half : conn->mss;
 }
 
-/* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. */
+/* RFC 9293 §3.8.6.2.2: the edge moves by a segment at least, and never back. What is said of it may
+ * seem to: between two steps it is rounded down to a unit of the scale, for rounded up it would creep
+ * on with each byte of a peer whose session does not read. Whatever was promised once stays in the
+ * window (RFC 7323 §2.4). */
 uint16_t tcp_window_tell(struct tcp_conn *conn)
 {
     uint32_t told = MUTATED(WINDOW_SHRINKS) ? 0 : conn->rcv_edge - conn->rcv_nxt;
-    uint32_t room = room_now(conn), max = (uint32_t)UINT16_MAX << conn->rcv_scale;
-    uint32_t window =
-        room >= told + edge_step(conn) ? room >> conn->rcv_scale << conn->rcv_scale : told;
-    window = window < told ? told : window;
-    window = window < max ? window : max;
-    uint32_t shown = (window + (1u << conn->rcv_scale) - 1) >> conn->rcv_scale;
-    shown = shown < UINT16_MAX ? shown : UINT16_MAX;
-    conn->rcv_edge = seq_max(conn->rcv_edge, conn->rcv_nxt + (shown << conn->rcv_scale));
-    return (uint16_t)shown;
+    uint32_t room = room_now(conn);
+    if (room >= told + edge_step(conn)) {
+        conn->rcv_edge = conn->rcv_nxt + room;
+        told = room;
+    }
+    uint32_t shown = told >> conn->rcv_scale;
+    return (uint16_t)(shown < UINT16_MAX ? shown : UINT16_MAX);
 }
 
 /* The peer is told without being asked when it stands still or a quarter of the window is free. */

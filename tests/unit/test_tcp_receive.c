@@ -298,6 +298,72 @@ static void without_scaling_the_window_stays_what_can_be_said(void **state)
     net_peer_close(&peer);
 }
 
+/* ---- silly windows: RFC 9293 §3.8.6.2.2 ---- */
+
+/* Sends what the window lets, in segments of `size`, while the session does not read: each time the edge
+ * stands still or moves by a segment at least, and what is kept stays within the window. */
+static void flood_unread(struct tcp_conn *conn, uint32_t size, uint32_t bytes)
+{
+    uint32_t step = conn->window.bytes / 2 < conn->mss ? conn->window.bytes / 2 : conn->mss;
+    for (uint32_t sent = 0; sent < bytes; sent += size) {
+        struct net_segment data = net_peer_next(&peer, TCP_ACK), ack;
+        uint32_t edge = conn->rcv_edge, room = edge - conn->rcv_nxt;
+        data.size = size;
+        data.ts_value = conn->ts_recent;
+        net_peer_send(&peer, &data);
+        net_peer_wait(&peer, room < size ? 0 : 40 * MS_NS);
+        while (net_peer_take(&peer, &ack)) {
+            assert_true((uint32_t)ack.window << conn->rcv_scale <= edge - ack.ack || /* no news */
+                        conn->rcv_edge - edge >= step);
+        }
+        assert_true(conn->rcv_edge == edge || conn->rcv_edge - edge >= step);
+        assert_true(conn->received.bytes <= conn->window.bytes);
+    }
+}
+
+static void small_segments_do_not_move_the_edge_of_a_session_that_does_not_read(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {1, 7, 1459};
+    for (size_t i = 0; i < RTE_DIM(sizes); i++) {
+        struct tcp_conn *conn = open_wide(&wide, true);
+        assert_true(conn->rcv_scale > 0);
+        uint32_t before = conn->rcv_edge;
+        flood_unread(conn, sizes[i], sizes[i] == 1 ? 3000 : 3 * 65535);
+        assert_int_equal(conn->rcv_edge, before);
+        assert_true(conn->received.bytes <= 65535);
+        net_peer_close(&peer);
+    }
+}
+
+static void a_wide_window_is_filled_to_its_edge_by_single_bytes_and_no_further(void **state)
+{
+    (void)state;
+    struct tcp_conn *conn = open_wide(&wide, true);
+    uint32_t cwnd = 14600;
+    for (unsigned i = 0; i < 8; i++) {
+        fill_window(conn, cwnd);
+        consume(conn, UINT32_MAX);
+        cwnd *= 2;
+    }
+    assert_true(conn->window.bytes > 4 * 65535);
+    fill_window(conn, conn->rcv_edge - conn->rcv_nxt - 100);
+    uint32_t edge = conn->rcv_edge;
+    flood_unread(conn, 1, 2000);
+    assert_int_equal(conn->rcv_edge, edge);
+    assert_int_equal(conn->rcv_nxt, edge); /* what was promised is taken, to the byte */
+    /* The session reads a little: no news. It reads a segment: there is. */
+    net_peer_forget(&peer);
+    stream_consume(&conn->stream, 100);
+    net_peer_round(&peer);
+    net_peer_expect_none(&peer);
+    stream_consume(&conn->stream, 2 * conn->mss);
+    net_peer_round(&peer);
+    struct net_segment update = net_peer_expect(&peer, TCP_ACK);
+    assert_true((uint32_t)update.window << conn->rcv_scale >= conn->mss);
+    net_peer_close(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_duplicate_that_its_timestamp_gives_away_is_told_too),
         cmocka_unit_test(of_many_gaps_those_that_changed_last_are_told),
         cmocka_unit_test(without_timestamps_there_is_room_for_four_ranges),
+        cmocka_unit_test(small_segments_do_not_move_the_edge_of_a_session_that_does_not_read),
+        cmocka_unit_test(a_wide_window_is_filled_to_its_edge_by_single_bytes_and_no_further),
         cmocka_unit_test(a_fast_session_on_a_long_path_gets_a_large_window),
         cmocka_unit_test(a_slow_or_seldom_session_keeps_a_small_one),
         cmocka_unit_test(what_the_peer_is_short_of_does_not_widen_the_window),
