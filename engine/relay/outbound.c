@@ -535,6 +535,9 @@ static enum outbound_step outbound_step(struct outbound *out)
         return used > 0 ? STEP_AGAIN : STEP_WAIT;
     case SMTP_CLIENT_WANT_RESULT:
         return STEP_AGAIN;
+    case SMTP_CLIENT_WANT_TLS:
+        check(false); /* nobody has asked for it */
+        return STEP_WAIT;
     case SMTP_CLIENT_WANT_BODY:
         return written && body_pump(out) ? STEP_AGAIN : STEP_WAIT;
     case SMTP_CLIENT_WANT_MESSAGE:

@@ -194,6 +194,8 @@ enum smtp_client_want smtp_client_input(struct smtp_client *client, uint64_t now
             *used += taken;
         } else if (client->state == SMTP_CLIENT_IDLE) {
             return SMTP_CLIENT_WANT_MESSAGE;
+        } else if (client->state == SMTP_CLIENT_SECURING) {
+            return SMTP_CLIENT_WANT_TLS;
         } else {
             return client->state == SMTP_CLIENT_BODY ? SMTP_CLIENT_WANT_BODY
                                                      : SMTP_CLIENT_WANT_INPUT;
@@ -212,6 +214,25 @@ void smtp_client_open(struct smtp_client *client, const struct smtp_client_setti
     client->state = SMTP_CLIENT_GREETING;
     client->awaited = 1;
     client->progress_ns = now_ns;
+}
+
+void smtp_client_use_tls(struct smtp_client *client, enum smtp_client_tls tls)
+{
+    check(client->state == SMTP_CLIENT_GREETING);
+    client->tls = (uint8_t)tls;
+}
+
+void smtp_client_secured(struct smtp_client *client, uint64_t now_ns)
+{
+    check(client->state == SMTP_CLIENT_SECURING);
+    client->secrecy = SMTP_CLIENT_SECURED;
+    client->progress_ns = now_ns;
+    smtp_client_hello(client, client->settings->lmtp ? "LHLO " : "EHLO ");
+}
+
+void smtp_client_tls_failed(struct smtp_client *client, const char *text)
+{
+    break_off(client, (struct smtp_status){4, 7, 5}, text);
 }
 
 /* Why this server cannot take the message at all; NULL: it can be asked. */
@@ -338,7 +359,11 @@ uint64_t smtp_client_deadline(const struct smtp_client *client)
         wait = client->next_reply.stage == SMTP_CLIENT_AT_DATA ? settings->data_start_ns
                                                                : settings->reply_ns;
         break;
+    case SMTP_CLIENT_SECURING:
+        wait = settings->handshake_ns > 0 ? settings->handshake_ns : settings->reply_ns;
+        break;
     case SMTP_CLIENT_HELLO:
+    case SMTP_CLIENT_STARTTLS:
     case SMTP_CLIENT_RESET:
         wait = settings->reply_ns;
         break;

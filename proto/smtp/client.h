@@ -14,11 +14,15 @@
  * closed, expire). `want` says what next; call again until it is SMTP_CLIENT_WANT_INPUT or
  * the thing wanted has to wait.
  *
+ * STARTTLS (RFC 3207) is the machine's, the handshake the owner's: on SMTP_CLIENT_WANT_TLS, when there
+ * is nothing more to read, it puts TLS over the stream, says smtp_client_secured when that is open, or
+ * smtp_client_tls_failed, and feeds what comes out of it from then on.
+ *
  * Nothing is allocated. Borrowed until the transaction is over: the message's addresses and the
  * array of recipients. Replies of the peer are bounded and cleaned (reply_parser.h).
  *
  * Source: RFC 5321; RFC 2033 (LMTP); RFC 2920 (PIPELINING); RFC 1870 (SIZE); RFC 6152 (8BITMIME);
- * RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes).
+ * RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS).
  */
 #pragma once
 #include "engine/core/check.h"
@@ -34,6 +38,7 @@ enum smtp_client_want {
     SMTP_CLIENT_WANT_MESSAGE, /* idle: smtp_client_begin, smtp_client_quit, or leave it so */
     SMTP_CLIENT_WANT_BODY,    /* write the body, then smtp_client_body_sent */
     SMTP_CLIENT_WANT_RESULT,  /* *result is filled: the fate of one recipient. Call again */
+    SMTP_CLIENT_WANT_TLS,     /* the server waits for our hello; see above */
     SMTP_CLIENT_WANT_CLOSE, /* over: send what output there is, close. smtp_client_failure says why
                              */
 };
@@ -48,6 +53,7 @@ enum smtp_client_outcome {
 enum smtp_client_stage {
     SMTP_CLIENT_AT_GREETING,
     SMTP_CLIENT_AT_HELLO,
+    SMTP_CLIENT_AT_STARTTLS, /* or in the handshake behind it */
     SMTP_CLIENT_AT_MAIL,
     SMTP_CLIENT_AT_RCPT,
     SMTP_CLIENT_AT_DATA,
@@ -100,23 +106,45 @@ struct smtp_client_settings {
     bool pipelining; /* where the server offers it */
     /* Nanoseconds; RFC 5321 §4.5.3.2 asks for at least 5, 5, 2, 3 and 10 minutes. */
     uint64_t greeting_ns;   /* for the greeting */
-    uint64_t reply_ns;      /* for EHLO, MAIL, RCPT, RSET */
+    uint64_t reply_ns;      /* for EHLO, STARTTLS, MAIL, RCPT, RSET */
+    uint64_t handshake_ns;  /* of TLS; 0: reply_ns */
     uint64_t data_start_ns; /* for 354 */
     uint64_t data_block_ns; /* until some more of a message is on its way */
     uint64_t data_end_ns;   /* for the answer to the dot, once all is */
     uint64_t quit_ns;
 };
 
+enum smtp_client_tls {
+    SMTP_CLIENT_TLS_NEVER,      /* not asked for, whatever is offered; or there already */
+    SMTP_CLIENT_TLS_IF_OFFERED, /* in the clear where it is not offered, or refused */
+    SMTP_CLIENT_TLS_REQUIRED,   /* nothing is sent without it */
+};
+
+/* What has become of it. */
+enum smtp_client_secrecy {
+    SMTP_CLIENT_IN_CLEAR,
+    SMTP_CLIENT_TLS_NOT_OFFERED, /* it would have been asked for */
+    SMTP_CLIENT_TLS_REFUSED,     /* offered, and yet refused */
+    SMTP_CLIENT_TLS_STARTED,     /* 220, and no handshake yet */
+    SMTP_CLIENT_SECURED,
+};
+
 /*
- *   GREETING ──220──► HELLO ──250──► IDLE ◄───────────────────── RESET (only when the server
- *                     │  ▲            │ begin                      ▲    may hold half a
- * transaction) └5xx┘ HELO      ▼                            │ ENVELOPE ──354──► BODY ──dot──► DOT
- * ──► IDLE └── nothing to send ──► IDLE or RESET Any of them: FAILED (lost, 421, malformed, out of
- * step, deadline); QUIT from IDLE.
+ *   GREETING ──220──► HELLO ──250──► IDLE ◄──────────────── RESET (only where the server
+ *                    5xx│▲ ▲│          │ begin               ▲     may hold half a transaction)
+ *                  HELO └┘ ││STARTTLS  ▼                     │
+ *                          ││       ENVELOPE ──354──► BODY ──dot──► DOT ──► IDLE
+ *                  secured ││          └── nothing to send ──► IDLE or RESET
+ *                          │▼
+ *            SECURING ◄──220── STARTTLS ──refused──► IDLE, where that is allowed
+ *
+ * Any of them: ENDED (lost, 421, malformed, out of step, deadline); QUIT from IDLE.
  */
 enum smtp_client_state {
     SMTP_CLIENT_GREETING,
     SMTP_CLIENT_HELLO,
+    SMTP_CLIENT_STARTTLS,
+    SMTP_CLIENT_SECURING,
     SMTP_CLIENT_IDLE,
     SMTP_CLIENT_ENVELOPE,
     SMTP_CLIENT_BODY,
@@ -137,6 +165,8 @@ struct smtp_client_position {
 struct smtp_client {
     const struct smtp_client_settings *settings;
     uint8_t state;     /* enum smtp_client_state */
+    uint8_t tls;       /* enum smtp_client_tls */
+    uint8_t secrecy;   /* enum smtp_client_secrecy */
     bool helo;         /* EHLO was refused, HELO was sent */
     bool judging;      /* some recipients are refused before the server is asked */
     bool mail_refused; /* of this transaction: results are given, replies are still on their way */
@@ -175,6 +205,14 @@ static_assert(sizeof(struct smtp_client) <= 4096,
 /* The connection is there; the server speaks first. settings: borrowed while the client is used. */
 void smtp_client_open(struct smtp_client *client, const struct smtp_client_settings *settings,
                       uint64_t now_ns);
+
+/* What to do about STARTTLS; right after smtp_client_open, which says NEVER. */
+void smtp_client_use_tls(struct smtp_client *client, enum smtp_client_tls tls);
+/* After SMTP_CLIENT_WANT_TLS: TLS is open. All that the server said before is forgotten, and EHLO said
+ * again (RFC 3207 §4.2). */
+void smtp_client_secured(struct smtp_client *client, uint64_t now_ns);
+/* Or it has failed: as smtp_client_closed, but for the status. */
+void smtp_client_tls_failed(struct smtp_client *client, const char *text);
 
 /* Bytes from the server, or none. *used of them are done with, the rest must be given again. */
 enum smtp_client_want smtp_client_input(struct smtp_client *client, uint64_t now_ns,
@@ -219,6 +257,11 @@ void smtp_client_expire(struct smtp_client *client, uint64_t now_ns);
  * first message this is all that is told: outcome PERMANENT means that the server said 5xx to
  * greeting or EHLO. */
 const struct smtp_client_result *smtp_client_failure(const struct smtp_client *client);
+
+static inline enum smtp_client_secrecy smtp_client_secrecy(const struct smtp_client *client)
+{
+    return (enum smtp_client_secrecy)client->secrecy;
+}
 
 static inline bool smtp_client_idle(const struct smtp_client *client)
 {

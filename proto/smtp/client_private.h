@@ -21,6 +21,9 @@ static inline bool smtp_client_pipelined(const struct smtp_client *client)
     return client->settings->pipelining && (client->extensions & SMTP_EXTENSION_PIPELINING) != 0;
 }
 
+/* EHLO, LHLO or HELO; what the server announced before is forgotten. */
+void smtp_client_hello(struct smtp_client *client, const char *verb);
+
 /* Puts a whole command line in the output; it will bring so many replies. */
 void smtp_client_command(struct smtp_client *client, const char *verb, struct slice argument,
                          uint32_t replies);
@@ -41,7 +44,7 @@ void smtp_client_report(struct smtp_client *client, uint32_t states,
 /* Gives the next result; false: none is left. */
 bool smtp_client_report_next(struct smtp_client *client, struct smtp_client_result *result);
 
-/* The connection failed without a reply that explains it. text: static. */
+/* The connection failed without a reply that explains it. text: copied. */
 void smtp_client_fail(struct smtp_client *client, struct smtp_status status, const char *text);
 
 /* Takes one reply, or a line of one, or less. */

@@ -1,5 +1,7 @@
 #include "proto/smtp/client_private.h"
 
+#include <stdio.h>
+
 static enum smtp_client_stage stage_now(const struct smtp_client *client)
 {
     switch ((enum smtp_client_state)client->state) {
@@ -7,6 +9,9 @@ static enum smtp_client_stage stage_now(const struct smtp_client *client)
         return SMTP_CLIENT_AT_GREETING;
     case SMTP_CLIENT_HELLO:
         return SMTP_CLIENT_AT_HELLO;
+    case SMTP_CLIENT_STARTTLS:
+    case SMTP_CLIENT_SECURING:
+        return SMTP_CLIENT_AT_STARTTLS;
     case SMTP_CLIENT_ENVELOPE:
         return (enum smtp_client_stage)client->next_reply.stage;
     case SMTP_CLIENT_BODY:
@@ -127,9 +132,10 @@ static void reset_enter(struct smtp_client *client)
     smtp_client_command(client, "RSET", slice_text(""), 1);
 }
 
-static void hello_send(struct smtp_client *client, const char *verb)
+void smtp_client_hello(struct smtp_client *client, const char *verb)
 {
     client->state = SMTP_CLIENT_HELLO;
+    client->helo = verb[0] == 'H';
     client->extensions = 0;
     client->size_limit = 0;
     smtp_client_command(client, verb, client->settings->hostname, 1);
@@ -139,7 +145,7 @@ static void greeting_reply(struct smtp_client *client)
 {
     unsigned class = client->parser.code / 100;
     if (class == 2) {
-        hello_send(client, client->settings->lmtp ? "LHLO " : "EHLO ");
+        smtp_client_hello(client, client->settings->lmtp ? "LHLO " : "EHLO ");
     } else if (class == 3) {
         fail_protocol(client, "greeting out of step");
     } else {
@@ -148,16 +154,60 @@ static void greeting_reply(struct smtp_client *client)
     }
 }
 
+/* The server lives, but not as we need it: no reply of its own says so. */
+static void fail_insecure(struct smtp_client *client, const char *text)
+{
+    smtp_client_fail(client, (struct smtp_status){4, 7, 4}, text);
+    smtp_client_command(client, "QUIT", slice_text(""), 0);
+}
+
+/* A second offer means nothing: TLS is there (RFC 3207 §4.2). */
+static void hello_taken(struct smtp_client *client)
+{
+    bool wanted = client->tls != SMTP_CLIENT_TLS_NEVER && client->secrecy != SMTP_CLIENT_SECURED;
+    if (wanted && (client->extensions & SMTP_EXTENSION_STARTTLS) != 0) {
+        client->state = SMTP_CLIENT_STARTTLS;
+        smtp_client_command(client, "STARTTLS", slice_text(""), 1);
+        return;
+    }
+    client->secrecy = wanted ? SMTP_CLIENT_TLS_NOT_OFFERED : client->secrecy;
+    if (wanted && client->tls == SMTP_CLIENT_TLS_REQUIRED) {
+        fail_insecure(client, "TLS is required, but was not offered");
+    } else {
+        client->state = SMTP_CLIENT_IDLE;
+    }
+}
+
+static void starttls_reply(struct smtp_client *client)
+{
+    char text[SMTP_REPLY_TEXT_MAX];
+    unsigned class = client->parser.code / 100;
+    struct slice said = smtp_reply_parser_text(&client->parser);
+    if (class == 2) {
+        client->state = SMTP_CLIENT_SECURING;
+        client->secrecy = SMTP_CLIENT_TLS_STARTED;
+    } else if (class == 3) {
+        fail_protocol(client, "reply out of step");
+    } else if (client->tls == SMTP_CLIENT_TLS_REQUIRED) {
+        client->secrecy = SMTP_CLIENT_TLS_REFUSED;
+        snprintf(text, sizeof(text), "TLS is required, but was refused: %u %.*s",
+                 client->parser.code, (int)said.size, (const char *)said.bytes);
+        fail_insecure(client, text);
+    } else {
+        client->secrecy = SMTP_CLIENT_TLS_REFUSED;
+        client->state = SMTP_CLIENT_IDLE;
+    }
+}
+
 static void hello_reply(struct smtp_client *client)
 {
     unsigned class = client->parser.code / 100;
     if (class == 2) {
-        client->state = SMTP_CLIENT_IDLE;
+        hello_taken(client);
     } else if (class == 3) {
         fail_protocol(client, "reply out of step");
     } else if (class == 5 && !client->helo && !client->settings->lmtp) {
-        client->helo = true;
-        hello_send(client, "HELO ");
+        smtp_client_hello(client, "HELO ");
     } else {
         fail_reply(client);
         smtp_client_command(client, "QUIT", slice_text(""), 0);
@@ -308,6 +358,9 @@ static void reply_complete(struct smtp_client *client)
     case SMTP_CLIENT_HELLO:
         hello_reply(client);
         break;
+    case SMTP_CLIENT_STARTTLS:
+        starttls_reply(client);
+        break;
     case SMTP_CLIENT_ENVELOPE:
         envelope_reply(client);
         break;
@@ -324,6 +377,7 @@ static void reply_complete(struct smtp_client *client)
     case SMTP_CLIENT_QUIT:
         client->ending = true;
         break;
+    case SMTP_CLIENT_SECURING:
     case SMTP_CLIENT_IDLE:
     case SMTP_CLIENT_BODY:
     case SMTP_CLIENT_ENDED:
@@ -334,6 +388,12 @@ static void reply_complete(struct smtp_client *client)
 void smtp_client_receive(struct smtp_client *client, uint64_t now_ns, struct slice input,
                          size_t *used)
 {
+    if (client->state == SMTP_CLIENT_SECURING) {
+        /* In the clear behind the 220: somebody's on the way, to be taken for what TLS brings (CVE-2021-38371). */
+        *used = input.size;
+        fail_protocol(client, "plaintext behind the answer to STARTTLS");
+        return;
+    }
     enum smtp_reply_step step = smtp_reply_parser_input(&client->parser, input, used);
     if (step == SMTP_REPLY_MALFORMED) {
         fail_protocol(client, "malformed reply");

@@ -2,7 +2,8 @@
  * The client against any server and any owner: the input is a list of steps, each a byte and what it needs.
  *
  * Checked all along: each recipient gets exactly one result; ACCEPTED only after the final dot was written; what is
- * sent are whole lines without control characters; texts are bounded and printable; nothing loops for ever.
+ * sent are whole lines without control characters; texts are bounded and printable; nothing loops for ever. Where TLS is
+ * required there is no transaction without it, and nothing that came in the clear behind the 220 is taken.
  */
 #include "proto/message/utf8.h"
 #include "proto/smtp/client.h"
@@ -26,6 +27,8 @@ struct play {
     bool dot_written;
     bool blocked; /* the stream takes nothing */
     bool closed;
+    bool securing; /* the machine waits for the handshake */
+    bool secured;
     uint64_t now_ns;
 };
 
@@ -91,6 +94,10 @@ static void drive(struct play *play, struct slice input)
             play->in_transaction = false;
         }
         check((want == SMTP_CLIENT_WANT_MESSAGE) == (play->client.state == SMTP_CLIENT_IDLE));
+        check(want != SMTP_CLIENT_WANT_MESSAGE || play->secured ||
+              play->client.tls != SMTP_CLIENT_TLS_REQUIRED);
+        check(!play->securing || want == SMTP_CLIENT_WANT_TLS || want == SMTP_CLIENT_WANT_CLOSE);
+        play->securing = want == SMTP_CLIENT_WANT_TLS;
         play->closed = want == SMTP_CLIENT_WANT_CLOSE;
         return;
     }
@@ -134,6 +141,8 @@ static void serve(struct play *play, uint8_t which)
         "421 4.3.2 x\r\n",
         "250-b.test\r\n250-SIZE 1000\r\n250 PIPELINING\r\n",
         "250-b.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 SMTPUTF8\r\n",
+        "250-b.test\r\n250-STARTTLS\r\n250 PIPELINING\r\n",
+        "220 ready\r\n220 twice\r\n",
     };
     if (which < sizeof(replies) / sizeof(replies[0])) {
         drive(play, slice_text(replies[which]));
@@ -181,6 +190,18 @@ static void step(struct play *play)
             check(play->closed);
         }
         break;
+    case 6:
+        if (play->securing) {
+            play->securing = false;
+            if (kind & 16) {
+                play->secured = true;
+                smtp_client_secured(&play->client, play->now_ns);
+            } else {
+                smtp_client_tls_failed(&play->client, "no handshake");
+            }
+            drive(play, slice_of("", 0));
+        }
+        break;
     default:
         serve(play, script_byte(play));
         break;
@@ -206,6 +227,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     };
     play->now_ns = SECOND;
     smtp_client_open(&play->client, &play->settings, play->now_ns);
+    smtp_client_use_tls(&play->client, (enum smtp_client_tls)(flags >> 4 & 3) % 3);
     if (flags & 4) { /* straight to where it becomes interesting */
         drive(play, slice_text("220 b.test\r\n"));
         drive(play, slice_text("250-b.test\r\n250-8BITMIME\r\n250 PIPELINING\r\n"));

@@ -144,6 +144,9 @@ static enum step session_step(struct client_session *session)
         return used > 0 ? STEP_AGAIN : STEP_WAIT;
     case SMTP_CLIENT_WANT_RESULT:
         return STEP_AGAIN;
+    case SMTP_CLIENT_WANT_TLS:
+        check(false); /* it never asks for it */
+        return STEP_WAIT;
     case SMTP_CLIENT_WANT_BODY:
         return written && !session->lost && body_pump(session) ? STEP_AGAIN : STEP_WAIT;
     case SMTP_CLIENT_WANT_MESSAGE:

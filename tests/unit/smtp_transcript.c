@@ -24,8 +24,8 @@ static void trace(struct transcript_run *run, const char *format, ...)
 static void trace_result(struct transcript_run *run, const struct smtp_client_result *result)
 {
     static const char *const outcomes[] = {"accepted", "temporary", "permanent"};
-    static const char *const stages[] = {"greeting", "hello", "mail", "rcpt", "data",
-                                         "body",     "dot",   "rset", "quit", "idle"};
+    static const char *const stages[] = {"greeting", "hello", "starttls", "mail", "rcpt", "data",
+                                         "body",     "dot",   "rset",     "quit", "idle"};
     char status[SMTP_STATUS_TEXT_MAX];
     smtp_status_format(&result->status, status);
     trace(run, "R: %u %s %u %s at %s%s%s%s%s: %.*s\n", result->index, outcomes[result->outcome],
@@ -54,7 +54,7 @@ static void trace_output(struct transcript_run *run)
 
 void transcript_drive(struct transcript_run *run, struct slice input)
 {
-    static const char *const wants[] = {"input", "message", "body", "result", "close"};
+    static const char *const wants[] = {"input", "message", "body", "result", "tls", "close"};
     for (;;) {
         struct smtp_client_result result;
         size_t used;
@@ -91,15 +91,19 @@ void transcript_act(struct transcript_run *run, struct slice action)
         smtp_client_quit(&run->client, run->now_ns);
     } else if (slice_equal(action, slice_text("lost"))) {
         smtp_client_closed(&run->client, "connection lost");
+    } else if (slice_equal(action, slice_text("secured"))) {
+        smtp_client_secured(&run->client, run->now_ns);
+    } else if (slice_equal(action, slice_text("no handshake"))) {
+        smtp_client_tls_failed(&run->client, "no handshake");
     } else if (slice_equal(action, slice_text("wait"))) {
         run->now_ns = smtp_client_deadline(&run->client);
         smtp_client_expire(&run->client, run->now_ns);
     } else if (slice_equal(action, slice_text("block"))) {
         run->write_blocked = true;
-    } else {
+    } else if (!slice_equal(action, slice_text("junk"))) {
         fail_msg("no such action: %.*s", (int)action.size, (const char *)action.bytes);
     }
-    transcript_drive(run, slice_of("", 0));
+    transcript_drive(run, slice_text(slice_equal(action, slice_text("junk")) ? "2" : ""));
 }
 
 enum cut { CUT_NOWHERE, CUT_EVERYWHERE, CUT_ONCE };
@@ -153,6 +157,7 @@ void transcript_open(struct transcript_run *run, const struct transcript *transc
     }
     run->last_want = -1;
     smtp_client_open(&run->client, &run->settings, run->now_ns);
+    smtp_client_use_tls(&run->client, transcript->tls);
 }
 
 const char *transcript_server_lines(const char *line, char *wire, size_t *bytes)

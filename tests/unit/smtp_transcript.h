@@ -18,6 +18,7 @@ struct transcript {
     const char *recipients;   /* separated by '|'; NULL: one@b.test */
     uint64_t body_bytes;
     uint32_t flags;
+    enum smtp_client_tls tls;
     bool lmtp;
     bool no_pipelining;
     bool in_one_piece; /* what is proven depends on bytes that come together */

@@ -522,6 +522,142 @@ static void many_recipients_go_out_as_room_allows_and_none_twice(void **state)
     assert_true(smtp_client_idle(&run.client));
 }
 
+#define STARTTLS_OFFERED GREET "S: 250-b.test\nS: 250-SIZE 10\nS: 250 STARTTLS\n"
+
+static void tls_is_started_where_it_is_wanted_and_offered(void **state)
+{
+    (void)state;
+    static const struct transcript transcripts[] = {
+        {.name = "all that was learned is forgotten, EHLO is said again, a second offer is nothing",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = STARTTLS_OFFERED
+         "C: STARTTLS\nS: 220 go\nW: tls\n> secured\nC: EHLO relay.test\n"
+         "S: 250-b.test\nS: 250 STARTTLS\nW: message\n> begin\nC: MAIL FROM:<sender@a.test>\n"},
+        {.name = "what is only offered inside is used",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lines = STARTTLS_OFFERED
+         "C: STARTTLS\nS: 220 go\nW: tls\n> secured\nC: EHLO relay.test\n"
+         "S: 250-b.test\nS: 250 PIPELINING\nW: message\n> begin\n" ENVELOPE "C: DATA\n"},
+        {.name = "LMTP",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lmtp = true,
+         .lines =
+             "S: 220 b\nC: LHLO relay.test\nS: 250-b\nS: 250 starttls\nC: STARTTLS\nS: 220 go\n"
+             "W: tls\n> secured\nC: LHLO relay.test\nS: 250 b\nW: message\n"},
+        {.name = "never asked for", .lines = GREET "S: 250-b.test\nS: 250 STARTTLS\nW: message\n"},
+        {.name = "not offered, and not needed",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = GREET "S: 250 b.test\nW: message\n"},
+        {.name = "refused, and not needed",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = GREET "S: 250-b.test\nS: 250 STARTTLS\nC: STARTTLS\nS: 454 4.7.0 later\n"
+                        "W: message\n> begin\nC: MAIL FROM:<sender@a.test>\n"},
+        {.name = "the handshake fails",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = STARTTLS_OFFERED "C: STARTTLS\nS: 220 go\nW: tls\n> no handshake\nW: close\n"
+                                   "R: 0 temporary 0 4.7.5 at starttls connection: no handshake\n"},
+        {.name = "the handshake takes too long",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = STARTTLS_OFFERED "C: STARTTLS\nS: 220 go\nW: tls\n> wait\nW: close\n"
+                                   "R: 0 temporary 0 4.4.2 at starttls connection: timed out\n"},
+    };
+    PLAY(transcripts);
+}
+
+static void nothing_is_sent_without_tls_where_it_is_required(void **state)
+{
+    (void)state;
+    static const struct transcript transcripts[] = {
+        {.name = "not offered",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lines = GREET "S: 250 b.test\nC: QUIT\nW: close\n"
+                        "R: 0 temporary 0 4.7.4 at hello connection: TLS is required, but was not "
+                        "offered\n"},
+        {.name = "HELO offers nothing",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lines = GREET "S: 500 what\nC: HELO relay.test\nS: 250-b\nS: 250 STARTTLS\nC: QUIT\n"
+                        "W: close\n"
+                        "R: 0 temporary 0 4.7.4 at hello connection: TLS is required, but was not "
+                        "offered\n"},
+        {.name = "refused for good: still temporary, it is not the message's fault",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lines = STARTTLS_OFFERED
+         "C: STARTTLS\nS: 502 5.5.1 not now\nC: QUIT\nW: close\n"
+         "R: 0 temporary 0 4.7.4 at starttls connection: TLS is required, but was refused: 502 "
+         "5.5.1 not now\n"},
+        {.name = "421 to STARTTLS",
+         .tls = SMTP_CLIENT_TLS_REQUIRED,
+         .lines = STARTTLS_OFFERED "C: STARTTLS\nS: 421 4.3.2 bye\nW: close\n"
+                                   "R: 0 temporary 421 4.3.2 at starttls connection: 4.3.2 bye\n"},
+    };
+    PLAY(transcripts);
+}
+
+static void plaintext_around_starttls_ends_the_connection(void **state)
+{
+    (void)state;
+    static const struct transcript transcripts[] = {
+        {.name = "replies behind the 220 (CVE-2021-38371)",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .in_one_piece = true,
+         .lines = STARTTLS_OFFERED
+         "C: STARTTLS\nS: 220 go\nS: 250-evil\nS: 250 AUTH PLAIN\nW: close\n"
+         "R: 0 temporary 0 4.5.0 at starttls connection: plaintext behind the answer to "
+         "STARTTLS\n"},
+        {.name = "one byte behind the 220",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = STARTTLS_OFFERED "C: STARTTLS\nS: 220 go\nW: tls\n> junk\nW: close\n"
+                                   "R: 0 temporary 0 4.5.0 at starttls connection: plaintext "
+                                   "behind the answer to STARTTLS\n"},
+        {.name = "the 220 before STARTTLS was sent",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .in_one_piece = true,
+         .lines = GREET "S: 250-b.test\nS: 250 STARTTLS\nS: 220 go\nW: close\n"
+                        "R: 0 temporary 0 4.5.0 at starttls connection: reply to no command\n"},
+        {.name = "354 to STARTTLS",
+         .tls = SMTP_CLIENT_TLS_IF_OFFERED,
+         .lines = STARTTLS_OFFERED "C: STARTTLS\nS: 354 go\nW: close\n"
+                                   "R: 0 temporary 0 4.5.0 at starttls connection: reply out of "
+                                   "step\n"},
+    };
+    PLAY(transcripts);
+}
+
+static void the_owner_is_told_what_became_of_starttls(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *hello, *starttls;
+        enum smtp_client_tls tls;
+        enum smtp_client_secrecy told;
+    } rows[] = {
+        {"250 b\r\n", NULL, SMTP_CLIENT_TLS_NEVER, SMTP_CLIENT_IN_CLEAR},
+        {"250 b\r\n", NULL, SMTP_CLIENT_TLS_IF_OFFERED, SMTP_CLIENT_TLS_NOT_OFFERED},
+        {"250 b\r\n", NULL, SMTP_CLIENT_TLS_REQUIRED, SMTP_CLIENT_TLS_NOT_OFFERED},
+        {"250-b\r\n250 STARTTLS\r\n", "454 no\r\n", SMTP_CLIENT_TLS_IF_OFFERED,
+         SMTP_CLIENT_TLS_REFUSED},
+        {"250-b\r\n250 STARTTLS\r\n", "454 no\r\n", SMTP_CLIENT_TLS_REQUIRED,
+         SMTP_CLIENT_TLS_REFUSED},
+        {"250-b\r\n250 STARTTLS\r\n", "220 go\r\n", SMTP_CLIENT_TLS_REQUIRED,
+         SMTP_CLIENT_TLS_STARTED},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static struct transcript_run run;
+        const struct transcript transcript = {.name = "told", .tls = rows[i].tls};
+        transcript_open(&run, &transcript);
+        transcript_drive(&run, slice_text("220 b\r\n"));
+        transcript_drive(&run, slice_text(rows[i].hello));
+        if (rows[i].starttls != NULL) {
+            transcript_drive(&run, slice_text(rows[i].starttls));
+        }
+        assert_int_equal(smtp_client_secrecy(&run.client), rows[i].told);
+        if (rows[i].told == SMTP_CLIENT_TLS_STARTED) {
+            smtp_client_secured(&run.client, run.now_ns);
+            assert_int_equal(smtp_client_secrecy(&run.client), SMTP_CLIENT_SECURED);
+        }
+    }
+}
+
 static void loss_before_a_message_is_begun_is_told_to_the_message(void **state)
 {
     (void)state;
@@ -554,6 +690,10 @@ int main(void)
         cmocka_unit_test(a_line_now_and_then_does_not_move_the_deadline),
         cmocka_unit_test(broken_dialogue_is_temporary_and_closes),
         cmocka_unit_test(many_recipients_go_out_as_room_allows_and_none_twice),
+        cmocka_unit_test(tls_is_started_where_it_is_wanted_and_offered),
+        cmocka_unit_test(nothing_is_sent_without_tls_where_it_is_required),
+        cmocka_unit_test(plaintext_around_starttls_ends_the_connection),
+        cmocka_unit_test(the_owner_is_told_what_became_of_starttls),
         cmocka_unit_test(loss_before_a_message_is_begun_is_told_to_the_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
