@@ -1,6 +1,7 @@
 #include "engine/relay/outbound.h"
 #include "engine/core/mutation.h"
 #include "engine/relay/bounce.h"
+#include "engine/relay/relay_hops.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,7 +17,7 @@ struct outbound {
     struct relay *relay;
     struct relay_site *site;
     struct stream *stream;
-    struct endpoint to;
+    struct relay_hop hop;
     bool greeted;  /* the scheduler was told that it is open */
     bool draining; /* no further delivery */
     bool lost;     /* the stream has closed */
@@ -96,7 +97,7 @@ static void line_log(struct outbound *out, uint32_t index, const struct smtp_cli
     char remote[ENDPOINT_TEXT_MAX];
     char dsn[SMTP_STATUS_TEXT_MAX];
     message_id_format(message->id, id);
-    endpoint_format(&out->to, remote);
+    endpoint_format(&out->hop.to, remote);
     smtp_status_format(&result->status, dsn);
     logger_line(relay->logger, level, "%s: %s: to=<%.*s>, relay=%s, dsn=%s, status=%s (%u %.*s)",
                 out->site->lmtp ? "lmtp" : "smtp", id, (int)path.size, (const char *)path.bytes,
@@ -111,7 +112,7 @@ static void failure_fill(struct outbound *out, struct relay_failure *failure, ui
     failure->status = result->status;
     failure->code = result->code;
     if ((result->flags & SMTP_CLIENT_DECIDED_HERE) == 0) {
-        endpoint_format_address(&out->to, failure->remote);
+        endpoint_format_address(&out->hop.to, failure->remote);
     }
     snprintf(failure->text, sizeof(failure->text), "%.*s", (int)result->text.size,
              (const char *)result->text.bytes);
@@ -371,15 +372,6 @@ static bool body_pump(struct outbound *out)
 
 /* ---- The connection ---- */
 
-/* The next connection tries the next address; once, however many failed at this one together. */
-static void address_leave(struct relay_site *site, const struct endpoint *failed)
-{
-    const struct conf_route *route = site->route;
-    if (route != NULL && endpoint_equal(&route->to[site->next_address % route->to_count], failed)) {
-        site->next_address++;
-    }
-}
-
 static void outbound_end(struct outbound *out)
 {
     struct relay *relay = out->relay;
@@ -394,12 +386,12 @@ static void outbound_end(struct outbound *out)
     } else {
         struct slice reason = failure != NULL ? failure->text : slice_text("connection lost");
         char remote[ENDPOINT_TEXT_MAX];
-        endpoint_format(&out->to, remote);
+        endpoint_format(&out->hop.to, remote);
         relay->counters.connections_out_failed++;
         logger_line(relay->logger, LOGGER_INFO, "connect to %s: %.*s", remote, (int)reason.size,
                     (const char *)reason.bytes);
         sched_connection_failed(site->sched, relay->shard->now_ns, reason);
-        address_leave(site, &out->to);
+        relay_hop_failed(site, &out->hop);
     }
     wheel_disarm(relay->shard->wheel, &out->timer);
     list_remove(&out->idle);
@@ -594,7 +586,7 @@ void outbound_open(struct relay_site *site)
     }
     out->relay = relay;
     out->site = site;
-    out->to = route->to[site->next_address % route->to_count];
+    relay_hop_choose(site, &out->hop);
     out->recipients = out->recipients_inline;
     out->fates = out->fates_inline;
     out->recipient_size = OUTBOUND_RECIPIENTS_INLINE;
@@ -604,16 +596,16 @@ void outbound_open(struct relay_site *site)
     sched_connection_started(site->sched);
     relay->counters.connections_out++;
     const struct connect_request request = {
-        .to = out->to,
+        .to = out->hop.to,
         .from = route->source,
         .timeout_ns = relay->conf->timeouts.connect,
     };
-    struct network *network = relay_network_to(relay, &out->to);
+    struct network *network = relay_network_to(relay, &out->hop.to);
     int status = network->ops->connect(network, &request, &out->stream);
     if (status < 0) {
         relay->counters.connections_out_failed++;
         sched_connection_failed(site->sched, relay->shard->now_ns, slice_text(strerror(-status)));
-        address_leave(site, &out->to);
+        relay_hop_failed(site, &out->hop);
         memory_free(out);
         return;
     }

@@ -3,332 +3,8 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
+#include "engine/relay/relay_sites.h"
 #include <stdlib.h>
-
-#define RELAY_REFILE_NS (1000000000ull) /* memory was short: look again */
-
-/* ---- Sites ---- */
-
-static void site_wake(struct timer *timer, uint64_t now_ns)
-{
-    (void)now_ns;
-    relay_site_touch(list_entry(timer, struct relay_site, wake));
-}
-
-static void site_settings(const struct relay_conf *conf, const struct conf_route *route,
-                          struct sched_site_settings *settings)
-{
-    *settings = (struct sched_site_settings){
-        .connection_count_max = route->connections,
-        .address_count = route->to_count,
-        .retry = {.first_ns = conf->retry.first,
-                  .limit_ns = conf->retry.limit,
-                  .spread_pct = conf->retry.jitter_pct},
-        .reconnect = {.first_ns = conf->retry.first,
-                      .limit_ns = conf->retry.limit,
-                      .spread_pct = conf->retry.jitter_pct},
-        .expire_ns = conf->retry.expire,
-    };
-}
-
-static void site_client_settings(struct relay_site *site, const struct relay_conf *conf,
-                                 const struct conf_route *route)
-{
-    site->client_settings = (struct smtp_client_settings){
-        .hostname = slice_text(conf->hostname),
-        .lmtp = route->via == CONF_PROTOCOL_LMTP,
-        .pipelining = route->pipelining,
-        .greeting_ns = conf->timeouts.greeting,
-        .reply_ns = conf->timeouts.reply,
-        .data_start_ns = conf->timeouts.data_start,
-        .data_block_ns = conf->timeouts.data_block,
-        .data_end_ns = conf->timeouts.data_end,
-        .quit_ns = conf->timeouts.quit,
-    };
-    site->lmtp = site->client_settings.lmtp;
-}
-
-static void site_free(struct relay_site *site)
-{
-    wheel_disarm(site->relay->shard->wheel, &site->wake);
-    list_remove(&site->node);
-    list_remove(&site->dirty);
-    free(site);
-}
-
-static int site_open(struct relay *relay, const struct relay_conf *conf,
-                     const struct conf_route *route, struct list_node *sites)
-{
-    struct sched_site_settings settings;
-    struct relay_site *site = calloc(1, sizeof(*site));
-    if (site == NULL) {
-        return -ENOMEM;
-    }
-    site->relay = relay;
-    site->route = route;
-    list_init(&site->node);
-    list_init(&site->idle);
-    list_init(&site->dirty);
-    timer_init(&site->wake, site_wake);
-    site_settings(conf, route, &settings);
-    site_client_settings(site, conf, route);
-    int status = sched_site_open(relay->sched, &settings, site, &site->sched);
-    if (status < 0) {
-        free(site);
-        return status;
-    }
-    list_append(sites, &site->node);
-    return 0;
-}
-
-static int sites_open(struct relay *relay, const struct relay_conf *conf, struct list_node *sites)
-{
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        int status = site_open(relay, conf, &conf->routes[i], sites);
-        if (status < 0) {
-            return status;
-        }
-    }
-    return 0;
-}
-
-static struct relay_site *site_of_route(struct relay *relay, const struct conf_route *route)
-{
-    for (struct list_node *node = relay->sites.next; node != &relay->sites; node = node->next) {
-        struct relay_site *site = list_entry(node, struct relay_site, node);
-        if (site->route == route) {
-            return site;
-        }
-    }
-    return NULL;
-}
-
-void relay_site_touch(struct relay_site *site)
-{
-    if (list_empty(&site->dirty)) {
-        list_append(&site->relay->dirty, &site->dirty);
-    }
-}
-
-/* A site whose route is gone: its waiting deliveries go where the new routes lead. */
-static void site_empty(struct relay_site *site)
-{
-    struct relay *relay = site->relay;
-    sched_site_flush(site->sched);
-    for (struct sched_delivery *delivery;
-         (delivery = sched_next(site->sched, relay->shard->now_ns)) != NULL;) {
-        uint32_t count = delivery->count;
-        uint32_t *indexes = malloc(count * sizeof(*indexes));
-        if (indexes == NULL) {
-            sched_return(delivery, sched_indexes(delivery), count);
-            wheel_arm(relay->shard->wheel, &site->wake, relay->shard->now_ns + RELAY_REFILE_NS);
-            return;
-        }
-        memcpy(indexes, sched_indexes(delivery), count * sizeof(*indexes));
-        struct message *message = delivery->message;
-        uint32_t attempts = delivery->attempts;
-        sched_done(delivery);
-        relay_file(relay, message, indexes, count, attempts);
-        free(indexes);
-    }
-    if (site->connections == 0) {
-        sched_site_close(site->sched);
-        site_free(site);
-    }
-}
-
-void relay_site_left(struct relay_site *site)
-{
-    site->connections--;
-    relay_site_touch(site);
-}
-
-/* Memory is short: all of it waits again. */
-static void relay_put_back(struct relay *relay, struct sched_delivery *delivery)
-{
-    if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
-                    slice_text("out of memory")) == SCHED_EXPIRED) {
-        sched_return(delivery, sched_indexes(delivery), delivery->count);
-    }
-}
-
-/* Too old while it waited: its recipients go back to the sender. False: not now, memory is short.
- */
-static bool delivery_expire(struct relay *relay, struct sched_delivery *delivery)
-{
-    static const char words[] = "Not delivered in time; the last answer was: ";
-    uint32_t count = delivery->count;
-    struct message *message = delivery->message;
-    struct slice reason = sched_reason(delivery);
-    struct relay_failure *failures = calloc(count, sizeof(*failures));
-    if (failures == NULL) {
-        relay_put_back(relay, delivery);
-        return false;
-    }
-    reason = slice_first(reason, sizeof(failures->text) - sizeof(words));
-    for (uint32_t i = 0; i < count; i++) {
-        failures[i].index = sched_indexes(delivery)[i];
-        failures[i].status = (struct smtp_status){4, 4, 7};
-        memcpy(failures[i].text, words, sizeof(words) - 1);
-        memcpy(failures[i].text + sizeof(words) - 1, reason.bytes, reason.size);
-    }
-    sched_done(delivery);
-    bounce_send(relay, message, failures, count);
-    free(failures);
-    return true;
-}
-
-static void site_run(struct relay_site *site)
-{
-    struct relay *relay = site->relay;
-    uint64_t now_ns = relay->shard->now_ns;
-    if (site->route == NULL) {
-        site_empty(site);
-        return;
-    }
-    if (relay->draining) {
-        return;
-    }
-    struct sched_delivery *expired;
-    while ((expired = sched_expired(site->sched, now_ns)) != NULL &&
-           delivery_expire(relay, expired)) {
-    }
-    while (!list_empty(&site->idle)) {
-        struct sched_delivery *delivery = sched_next(site->sched, now_ns);
-        if (delivery == NULL) {
-            break;
-        }
-        outbound_take(outbound_of_idle(site->idle.next), delivery);
-    }
-    for (uint32_t wanted = sched_wants_connection(site->sched, now_ns); wanted > 0; wanted--) {
-        outbound_open(site);
-    }
-    uint64_t due = sched_site_next_due(site->sched, now_ns);
-    if (due != SCHED_NEVER) {
-        wheel_arm(relay->shard->wheel, &site->wake, due > now_ns ? due : now_ns + WHEEL_TICK_NS);
-    } else {
-        wheel_disarm(relay->shard->wheel, &site->wake);
-    }
-}
-
-/* ---- Routing messages ---- */
-
-static struct slice domain_of(const struct relay *relay, struct slice mailbox)
-{
-    const uint8_t *at = mailbox.size > 0 ? memrchr(mailbox.bytes, '@', mailbox.size) : NULL;
-    if (at == NULL) {
-        return slice_text(relay->conf->hostname);
-    }
-    return slice_from(mailbox, (size_t)(at - mailbox.bytes) + 1);
-}
-
-static struct relay_site *site_for(struct relay *relay, struct slice mailbox)
-{
-    bool named;
-    const struct conf_route *route =
-        relay_conf_route(relay->conf, domain_of(relay, mailbox), &named);
-    return route == NULL ? NULL : site_of_route(relay, route);
-}
-
-static void unroutable(struct relay *relay, struct message *message, uint32_t index)
-{
-    struct relay_failure failure = {.index = index,
-                                    .status = {5, 4, 4},
-                                    .text = "No route to the recipient's domain is configured"};
-    bounce_send(relay, message, &failure, 1);
-}
-
-static void group_add(struct relay_site *site, struct message *message, const uint32_t *indexes,
-                      uint32_t count, uint32_t attempts)
-{
-    struct relay *relay = site->relay;
-    uint64_t now_ns = relay->shard->now_ns;
-    int64_t age_s = world_wall_s(relay->shard->world) - message->envelope.arrival_wall_s;
-    uint32_t limit =
-        site->route->recipients_per_message > 0 ? site->route->recipients_per_message : count;
-    for (uint32_t from = 0; from < count; from += limit) {
-        const struct sched_request request = {
-            .message = message,
-            .indexes = indexes + from,
-            .count = count - from < limit ? count - from : limit,
-            .attempts = attempts,
-            .due_ns = now_ns,
-            .age_ns = age_s > 0 ? (uint64_t)age_s * 1000000000ull : 0,
-        };
-        if (sched_add(site->sched, &request, now_ns) < 0) {
-            logger_line(relay->logger, LOGGER_ERROR,
-                        "sched: out of memory; recipients wait for a restart");
-        }
-    }
-    relay_site_touch(site);
-}
-
-void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
-                uint32_t count, uint32_t attempts)
-{
-    enum { FEW = 16 };
-    uint32_t few[FEW] = {0};
-    uint32_t *group = count <= FEW ? few : malloc(count * sizeof(*group));
-    uint64_t done_few[1] = {0};
-    uint64_t *done = count <= 64 ? done_few : calloc((count + 63) / 64, sizeof(*done));
-    if (group == NULL || done == NULL) {
-        logger_line(relay->logger, LOGGER_ERROR,
-                    "relay: out of memory; recipients wait for a restart");
-        count = 0;
-    }
-    spool_message_hold(message);
-    for (uint32_t i = 0; i < count; i++) {
-        if (done[i / 64] >> (i % 64) & 1) {
-            continue;
-        }
-        struct relay_site *site = site_for(relay, message->recipients[indexes[i]].forward_path);
-        uint32_t members = 0;
-        for (uint32_t j = i; j < count; j++) {
-            struct slice path = message->recipients[indexes[j]].forward_path;
-            if (!(done[j / 64] >> (j % 64) & 1) && (j == i || site_for(relay, path) == site)) {
-                done[j / 64] |= 1ull << (j % 64);
-                group[members++] = indexes[j];
-            }
-        }
-        if (site != NULL) {
-            group_add(site, message, group, members, attempts);
-        } else {
-            for (uint32_t j = 0; j < members; j++) {
-                unroutable(relay, message, group[j]);
-            }
-        }
-    }
-    spool_message_release(relay->spool, message);
-    if (group != few) {
-        free(group);
-    }
-    if (done != done_few) {
-        free(done);
-    }
-}
-
-void relay_schedule(struct relay *relay, struct message *message)
-{
-    enum { FEW = 16 };
-    uint32_t few[FEW] = {0};
-    uint32_t waiting = message->waiting_count;
-    uint32_t *indexes = waiting <= FEW ? few : calloc(waiting, sizeof(*indexes));
-    uint32_t count = 0;
-    if (indexes == NULL) {
-        logger_line(relay->logger, LOGGER_ERROR,
-                    "relay: out of memory; a message waits for a restart");
-        return;
-    }
-    for (uint32_t i = 0; i < message->recipient_count && count < waiting; i++) {
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
-            indexes[count++] = i;
-        }
-    }
-    relay_file(relay, message, indexes, count, message->attempts);
-    if (indexes != few) {
-        free(indexes);
-    }
-}
 
 struct network *relay_network_to(struct relay *relay, const struct endpoint *to)
 {
@@ -389,19 +65,17 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     relay->bypass = settings->bypass;
     relay->tls = settings->tls;
     relay->log = settings->log;
-    list_init(&relay->sites);
-    list_init(&relay->retired);
     list_init(&relay->dirty);
     list_init(&relay->inbounds);
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
+    int status = relay_sites_open(relay);
     server_settings(relay, relay->conf);
     world_random(relay->shard->world, seeds, sizeof(seeds));
     relay->clients = client_count_open(seeds[0]);
     relay->sched = sched_open(seeds[1]);
-    int status = relay->clients == NULL || relay->sched == NULL ? -ENOMEM : 0;
-    if (status == 0) {
-        status = sites_open(relay, relay->conf, &relay->sites);
+    if (relay->clients == NULL || relay->sched == NULL) {
+        status = -ENOMEM;
     }
     if (status == 0) {
         const struct spool_settings spool = {
@@ -428,13 +102,6 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     return 0;
 }
 
-static void sites_close(struct list_node *sites)
-{
-    while (!list_empty(sites)) {
-        site_free(list_entry(sites->next, struct relay_site, node));
-    }
-}
-
 void relay_close(struct relay *relay)
 {
     for (uint32_t i = 0; i < relay->listener_count; i++) {
@@ -444,8 +111,7 @@ void relay_close(struct relay *relay)
         }
     }
     free(relay->listeners);
-    sites_close(&relay->sites);
-    sites_close(&relay->retired);
+    relay_sites_close(relay);
     if (relay->sched != NULL) {
         sched_close(relay->sched);
     }
@@ -523,7 +189,7 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
     list_init(&dirty);
     list_splice(&dirty, &relay->dirty);
     for (struct list_node *node; (node = list_pop(&dirty)) != NULL;) {
-        site_run(list_entry(node, struct relay_site, dirty));
+        relay_site_run(list_entry(node, struct relay_site, dirty));
         work++;
     }
     if (relay->draining && now_ns >= relay->drain_deadline_ns) {
@@ -535,76 +201,18 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
         }
         outbound_abort_all(relay);
     }
+    relay_sites_tidy(relay);
     return work + spool_round(relay->spool);
-}
-
-/* A site goes on when its route leads where it led before. */
-static bool route_same(const struct conf_route *a, const struct conf_route *b)
-{
-    if (strcmp(a->match, b->match) != 0 || a->via != b->via || a->to_count != b->to_count ||
-        !endpoint_equal(&a->source, &b->source)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < a->to_count; i++) {
-        if (!endpoint_equal(&a->to[i], &b->to[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static struct relay_site *site_like(struct list_node *sites, const struct conf_route *route)
-{
-    for (struct list_node *node = sites->next; node != sites; node = node->next) {
-        struct relay_site *site = list_entry(node, struct relay_site, node);
-        if (route_same(site->route, route)) {
-            return site;
-        }
-    }
-    return NULL;
 }
 
 void relay_reload(struct relay *relay, const struct relay_conf *conf)
 {
-    struct list_node before;
-    list_init(&before);
-    list_splice(&before, &relay->sites);
     relay->conf = conf;
     server_settings(relay, conf);
     if (relay->tls != NULL) {
         relay_tls_reload(relay->tls, conf);
     }
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        const struct conf_route *route = &conf->routes[i];
-        struct sched_site_settings settings;
-        struct relay_site *site = site_like(&before, route);
-        if (site == NULL) {
-            if (site_open(relay, conf, route, &relay->sites) < 0) {
-                logger_line(relay->logger, LOGGER_ERROR, "relay: out of memory for route %s",
-                            route->match);
-            }
-            continue;
-        }
-        list_remove(&site->node);
-        list_append(&relay->sites, &site->node);
-        site->route = route;
-        site_settings(conf, route, &settings);
-        site_client_settings(site, conf, route);
-        sched_site_set(site->sched, &settings);
-        relay_site_touch(site);
-    }
-    for (struct list_node *node; (node = list_pop(&before)) != NULL;) {
-        struct relay_site *site = list_entry(node, struct relay_site, node);
-        list_append(&relay->retired, node);
-        site->route = NULL;
-        site->client_settings.hostname = slice_text(conf->hostname);
-        relay_site_touch(site);
-        for (struct list_node *next = site->idle.next; next != &site->idle;) {
-            struct outbound *out = outbound_of_idle(next);
-            next = next->next;
-            outbound_drain(out);
-        }
-    }
+    relay_sites_reload(relay);
 }
 
 void relay_drain(struct relay *relay, uint64_t deadline_ns)
@@ -647,9 +255,7 @@ struct spool *relay_spool(struct relay *relay)
 void relay_flush_queue(struct relay *relay)
 {
     sched_flush(relay->sched);
-    for (struct list_node *node = relay->sites.next; node != &relay->sites; node = node->next) {
-        relay_site_touch(list_entry(node, struct relay_site, node));
-    }
+    relay_sites_touch_all(relay);
 }
 
 int relay_delete(struct relay *relay, uint64_t message_id)

@@ -4,6 +4,7 @@
 #pragma once
 #include "engine/relay/client_count.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_sites.h"
 #include "engine/relay/relay_tls.h"
 #include "proto/smtp/client.h"
 #include "proto/smtp/received.h"
@@ -15,19 +16,30 @@
 struct inbound;
 struct outbound;
 
-/* A set of next hops and the way to them: one for each route. Outlives its route while it has connections. */
+/* A set of next hops and the way to them. Outlives its route while it has connections. */
 struct relay_site {
-    struct list_node node; /* in relay->sites or relay->retired */
+    struct relay_site_key key;
+    struct relay_site *next; /* in its bucket */
+    struct list_node node;   /* in sites.used or sites.retired */
+    struct list_node dirty;  /* in relay->dirty: relay_round looks at it */
     struct relay *relay;
     const struct conf_route *route; /* NULL once the route is gone from the configuration */
     bool lmtp;
     struct sched_site *sched;
     struct smtp_client_settings client_settings;
-    uint32_t next_address;  /* the next connection goes to route->to[next_address % to_count] */
-    uint32_t connections;   /* outbound sessions, connecting ones too */
-    struct list_node idle;  /* outbound sessions that wait for a message */
-    struct list_node dirty; /* in relay->dirty: relay_round looks at it */
-    struct timer wake;      /* when the site must be looked at if nothing else happens */
+    uint32_t next_address; /* the next connection goes to route->to[next_address % to_count] */
+    uint32_t connections;  /* outbound sessions, connecting ones too */
+    struct list_node idle; /* outbound sessions that wait for a message */
+    struct timer wake;     /* when the site must be looked at if nothing else happens */
+    uint64_t used_ns;      /* when it was found last */
+    uint64_t filing;       /* the relay's, when recipients were filed here last; see relay_file */
+    uint32_t filing_group;
+};
+
+/* Where one connection goes: chosen by the site when it is opened. */
+struct relay_hop {
+    struct endpoint to;
+    struct slice name; /* the host's, as DNS has it; empty: the route names the endpoint */
 };
 
 struct relay_listener {
@@ -50,8 +62,8 @@ struct relay {
     struct spool *spool;
     struct sched *sched;
     struct client_count *clients;
-    struct list_node sites;   /* in the order of conf->routes */
-    struct list_node retired; /* of routes that are gone, until their last connection ends */
+    struct relay_sites sites;
+    uint64_t filing; /* calls of relay_file */
     struct list_node dirty;
     struct relay_listener *listeners;
     uint32_t listener_count;
@@ -82,6 +94,9 @@ void relay_file(struct relay *relay, struct message *message, const uint32_t *in
                 uint32_t count, uint32_t attempts);
 /* Which network reaches an address: the kernel for loopback and unix sockets, else the transport's. */
 struct network *relay_network_to(struct relay *relay, const struct endpoint *to);
+/* Too old while it waited (sched_expired): its recipients go back to the sender. False: not now,
+ * memory is short. */
+bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery);
 /* The site has work, or room for it: looked at in this round. */
 void relay_site_touch(struct relay_site *site);
 /* After a connection of a site has ended. */

@@ -1,0 +1,483 @@
+#include "engine/relay/relay_sites.h"
+#include "engine/relay/bounce.h"
+#include "engine/relay/outbound.h"
+#include <stdlib.h>
+
+#define RELAY_REFILE_NS (1000000000ull) /* memory was short: look again */
+#define SITE_TIDY_MOST 16               /* looked at in one round */
+#define SITE_BUCKETS_FIRST 64u
+
+/* ---- Keys ---- */
+
+/* The words of what is hashed, as siphash takes them. */
+struct key_words {
+    uint64_t all[64];
+    size_t count;
+};
+
+/* Folds what was gathered into one word when there is no room for more. */
+static void key_add(const struct relay_sites *sites, struct key_words *words, struct slice bytes)
+{
+    uint64_t size = bytes.size;
+    for (;;) {
+        if (words->count == sizeof(words->all) / sizeof(words->all[0])) {
+            words->all[0] = siphash(&sites->secret, words->all, words->count);
+            words->count = 1;
+        }
+        words->all[words->count] = size;
+        if (bytes.size == 0) {
+            words->count++; /* the length comes last: no two lists of bytes give the same words */
+            return;
+        }
+        words->all[words->count] = 0;
+        struct slice word = slice_first(bytes, sizeof(uint64_t));
+        memcpy(&words->all[words->count++], word.bytes, word.size);
+        bytes = slice_from(bytes, word.size);
+    }
+}
+
+static void key_add_endpoint(const struct relay_sites *sites, struct key_words *words,
+                             const struct endpoint *endpoint)
+{
+    char text[ENDPOINT_TEXT_MAX];
+    size_t size = endpoint->family == ENDPOINT_NONE ? 0 : endpoint_format(endpoint, text);
+    key_add(sites, words, slice_of(text, size));
+}
+
+/* Equal for routes that lead to the same hosts in the same way. */
+static uint64_t route_key(const struct relay_sites *sites, const struct conf_route *route)
+{
+    struct key_words words = {.all = {route->via}, .count = 1};
+    key_add(sites, &words, slice_text(route->match));
+    key_add_endpoint(sites, &words, &route->source);
+    for (uint32_t i = 0; i < route->to_count; i++) {
+        key_add_endpoint(sites, &words, &route->to[i]);
+    }
+    return siphash(&sites->secret, words.all, words.count);
+}
+
+/* Those of all routes, so that a recipient need not wait for them. NULL: memory is short. */
+static uint64_t *route_keys_make(struct relay *relay)
+{
+    const struct relay_conf *conf = relay->conf;
+    uint64_t *keys = malloc((conf->routes_count + 1) * sizeof(*keys));
+    for (uint32_t i = 0; keys != NULL && i < conf->routes_count; i++) {
+        keys[i] = route_key(&relay->sites, &conf->routes[i]);
+    }
+    return keys;
+}
+
+static uint64_t key_of(const struct relay *relay, const struct conf_route *route)
+{
+    const struct relay_sites *sites = &relay->sites;
+    return sites->route_keys != NULL ? sites->route_keys[route - relay->conf->routes]
+                                     : route_key(sites, route);
+}
+
+/* ---- The table ---- */
+
+static struct relay_site **bucket_of(const struct relay_sites *sites,
+                                     const struct relay_site_key *key)
+{
+    const uint64_t words[] = {key->route};
+    uint64_t hash = siphash(&sites->secret, words, sizeof(words) / sizeof(words[0]));
+    return &sites->buckets[hash & (sites->bucket_count - 1)];
+}
+
+static bool key_same(const struct relay_site_key *a, const struct relay_site_key *b)
+{
+    return a->route == b->route;
+}
+
+static struct relay_site *site_find(const struct relay_sites *sites,
+                                    const struct relay_site_key *key)
+{
+    struct relay_site *site = *bucket_of(sites, key);
+    while (site != NULL && !key_same(&site->key, key)) {
+        site = site->next;
+    }
+    return site;
+}
+
+static void site_enter(struct relay_sites *sites, struct relay_site *site)
+{
+    struct relay_site **bucket = bucket_of(sites, &site->key);
+    site->next = *bucket;
+    *bucket = site;
+    list_append(&sites->used, &site->node);
+    sites->count++;
+}
+
+static void site_leave(struct relay_sites *sites, struct relay_site *site)
+{
+    struct relay_site **at = bucket_of(sites, &site->key);
+    while (*at != site) {
+        at = &(*at)->next;
+    }
+    *at = site->next;
+    list_remove(&site->node);
+    sites->count--;
+}
+
+/* As many buckets as sites, about. Without memory the chains are longer, that is all. */
+static void table_grow(struct relay_sites *sites)
+{
+    struct relay_site **before = sites->buckets;
+    uint32_t before_count = sites->bucket_count;
+    struct relay_site **grown = calloc(2 * (size_t)before_count, sizeof(*grown));
+    if (grown == NULL) {
+        return;
+    }
+    sites->buckets = grown;
+    sites->bucket_count = 2 * before_count;
+    for (uint32_t i = 0; i < before_count; i++) {
+        for (struct relay_site *site = before[i], *next; site != NULL; site = next) {
+            struct relay_site **bucket = bucket_of(sites, &site->key);
+            next = site->next;
+            site->next = *bucket;
+            *bucket = site;
+        }
+    }
+    free(before);
+}
+
+/* ---- A site ---- */
+
+static void site_wake(struct timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    relay_site_touch(list_entry(timer, struct relay_site, wake));
+}
+
+/* What the route says of limits and times. */
+static void site_settle(struct relay_site *site, struct sched_site_settings *settings)
+{
+    const struct relay_conf *conf = site->relay->conf;
+    const struct conf_route *route = site->route;
+    *settings = (struct sched_site_settings){
+        .connection_count_max = route->connections,
+        .address_count = route->to_count,
+        .retry = {.first_ns = conf->retry.first,
+                  .limit_ns = conf->retry.limit,
+                  .spread_pct = conf->retry.jitter_pct},
+        .reconnect = {.first_ns = conf->retry.first,
+                      .limit_ns = conf->retry.limit,
+                      .spread_pct = conf->retry.jitter_pct},
+        .expire_ns = conf->retry.expire,
+    };
+    site->client_settings = (struct smtp_client_settings){
+        .hostname = slice_text(conf->hostname),
+        .lmtp = route->via == CONF_PROTOCOL_LMTP,
+        .pipelining = route->pipelining,
+        .greeting_ns = conf->timeouts.greeting,
+        .reply_ns = conf->timeouts.reply,
+        .data_start_ns = conf->timeouts.data_start,
+        .data_block_ns = conf->timeouts.data_block,
+        .data_end_ns = conf->timeouts.data_end,
+        .quit_ns = conf->timeouts.quit,
+    };
+    site->lmtp = site->client_settings.lmtp;
+}
+
+/* It is in no list but perhaps that of the dirty ones. */
+static void site_free(struct relay_site *site)
+{
+    wheel_disarm(site->relay->shard->wheel, &site->wake);
+    list_remove(&site->node);
+    list_remove(&site->dirty);
+    free(site);
+}
+
+static struct relay_site *site_open(struct relay *relay, const struct relay_site_key *key,
+                                    const struct conf_route *route)
+{
+    struct sched_site_settings settings;
+    struct relay_site *site = calloc(1, sizeof(*site));
+    if (site == NULL) {
+        return NULL;
+    }
+    site->relay = relay;
+    site->route = route;
+    site->key = *key;
+    list_init(&site->node);
+    list_init(&site->idle);
+    list_init(&site->dirty);
+    timer_init(&site->wake, site_wake);
+    site_settle(site, &settings);
+    if (sched_site_open(relay->sched, &settings, site, &site->sched) < 0) {
+        free(site);
+        return NULL;
+    }
+    if (relay->sites.count >= relay->sites.bucket_count) {
+        table_grow(&relay->sites);
+    }
+    site_enter(&relay->sites, site);
+    return site;
+}
+
+static void site_use(struct relay_site *site)
+{
+    site->used_ns = site->relay->shard->now_ns;
+    list_remove(&site->node);
+    list_append(&site->relay->sites.used, &site->node);
+}
+
+struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route)
+{
+    const struct relay_site_key key = {.route = key_of(relay, route)};
+    struct relay_site *site = site_find(&relay->sites, &key);
+    if (site == NULL) {
+        site = site_open(relay, &key, route);
+    }
+    if (site != NULL) {
+        site_use(site);
+    }
+    return site;
+}
+
+void relay_site_touch(struct relay_site *site)
+{
+    if (list_empty(&site->dirty)) {
+        list_append(&site->relay->dirty, &site->dirty);
+    }
+}
+
+void relay_site_left(struct relay_site *site)
+{
+    site->connections--;
+    relay_site_touch(site);
+}
+
+/* ---- Those that nobody needs ---- */
+
+static bool site_unused(const struct relay_site *site)
+{
+    struct sched_site_counts counts;
+    sched_site_counts(site->sched, &counts);
+    return counts.deliveries == 0 && counts.connections == 0 && site->connections == 0;
+}
+
+/* Not by a timer: a shard that has nothing to do need not wake up for this. */
+void relay_sites_tidy(struct relay *relay)
+{
+    struct relay_sites *sites = &relay->sites;
+    uint64_t now_ns = relay->shard->now_ns;
+    for (unsigned i = 0; i < SITE_TIDY_MOST && !list_empty(&sites->used); i++) {
+        struct relay_site *site = list_entry(sites->used.next, struct relay_site, node);
+        if (now_ns - site->used_ns < RELAY_SITE_UNUSED_NS) {
+            return;
+        }
+        if (site_unused(site)) {
+            site_leave(sites, site);
+            sched_site_close(site->sched);
+            site_free(site);
+        } else {
+            site_use(site);
+        }
+    }
+}
+
+/* A site whose route is gone: its waiting deliveries go where the new routes lead. */
+static void site_empty(struct relay_site *site)
+{
+    struct relay *relay = site->relay;
+    sched_site_flush(site->sched);
+    for (struct sched_delivery *delivery;
+         (delivery = sched_next(site->sched, relay->shard->now_ns)) != NULL;) {
+        uint32_t count = delivery->count;
+        uint32_t *indexes = malloc(count * sizeof(*indexes));
+        if (indexes == NULL) {
+            sched_return(delivery, sched_indexes(delivery), count);
+            wheel_arm(relay->shard->wheel, &site->wake, relay->shard->now_ns + RELAY_REFILE_NS);
+            return;
+        }
+        memcpy(indexes, sched_indexes(delivery), count * sizeof(*indexes));
+        struct message *message = delivery->message;
+        uint32_t attempts = delivery->attempts;
+        sched_done(delivery);
+        relay_file(relay, message, indexes, count, attempts);
+        free(indexes);
+    }
+    if (site->connections == 0) {
+        sched_site_close(site->sched);
+        site_free(site);
+    }
+}
+
+/* ---- What is due ---- */
+
+/* Memory is short: all of it waits again. */
+static void delivery_put_back(struct relay *relay, struct sched_delivery *delivery)
+{
+    if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
+                    slice_text("out of memory")) == SCHED_EXPIRED) {
+        sched_return(delivery, sched_indexes(delivery), delivery->count);
+    }
+}
+
+bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
+{
+    static const char words[] = "Not delivered in time; the last answer was: ";
+    uint32_t count = delivery->count;
+    struct message *message = delivery->message;
+    struct slice reason = sched_reason(delivery);
+    struct relay_failure *failures = calloc(count, sizeof(*failures));
+    if (failures == NULL) {
+        delivery_put_back(relay, delivery);
+        return false;
+    }
+    reason = slice_first(reason, sizeof(failures->text) - sizeof(words));
+    for (uint32_t i = 0; i < count; i++) {
+        failures[i].index = sched_indexes(delivery)[i];
+        failures[i].status = (struct smtp_status){4, 4, 7};
+        memcpy(failures[i].text, words, sizeof(words) - 1);
+        memcpy(failures[i].text + sizeof(words) - 1, reason.bytes, reason.size);
+    }
+    sched_done(delivery);
+    bounce_send(relay, message, failures, count);
+    free(failures);
+    return true;
+}
+
+void relay_site_run(struct relay_site *site)
+{
+    struct relay *relay = site->relay;
+    uint64_t now_ns = relay->shard->now_ns;
+    if (site->route == NULL) {
+        site_empty(site);
+        return;
+    }
+    if (relay->draining) {
+        return;
+    }
+    struct sched_delivery *expired;
+    while ((expired = sched_expired(site->sched, now_ns)) != NULL &&
+           relay_delivery_expire(relay, expired)) {
+    }
+    while (!list_empty(&site->idle)) {
+        struct sched_delivery *delivery = sched_next(site->sched, now_ns);
+        if (delivery == NULL) {
+            break;
+        }
+        outbound_take(outbound_of_idle(site->idle.next), delivery);
+    }
+    for (uint32_t wanted = sched_wants_connection(site->sched, now_ns); wanted > 0; wanted--) {
+        outbound_open(site);
+    }
+    uint64_t due = sched_site_next_due(site->sched, now_ns);
+    if (due != SCHED_NEVER) {
+        wheel_arm(relay->shard->wheel, &site->wake, due > now_ns ? due : now_ns + WHEEL_TICK_NS);
+    } else {
+        wheel_disarm(relay->shard->wheel, &site->wake);
+    }
+}
+
+void relay_sites_touch_all(struct relay *relay)
+{
+    struct list_node *used = &relay->sites.used;
+    for (struct list_node *node = used->next; node != used; node = node->next) {
+        relay_site_touch(list_entry(node, struct relay_site, node));
+    }
+}
+
+/* ---- Life ---- */
+
+int relay_sites_open(struct relay *relay)
+{
+    struct relay_sites *sites = &relay->sites;
+    list_init(&sites->used);
+    list_init(&sites->retired);
+    world_random(relay->shard->world, &sites->secret, sizeof(sites->secret));
+    sites->bucket_count = SITE_BUCKETS_FIRST;
+    sites->buckets = calloc(sites->bucket_count, sizeof(*sites->buckets));
+    sites->route_keys = route_keys_make(relay);
+    return sites->buckets == NULL ? -ENOMEM : 0;
+}
+
+static void list_free(struct list_node *sites)
+{
+    while (!list_empty(sites)) {
+        site_free(list_entry(sites->next, struct relay_site, node));
+    }
+}
+
+void relay_sites_close(struct relay *relay)
+{
+    struct relay_sites *sites = &relay->sites;
+    list_free(&sites->used);
+    list_free(&sites->retired);
+    free(sites->buckets);
+    free(sites->route_keys);
+}
+
+static void site_retire(struct relay *relay, struct relay_site *site)
+{
+    site_leave(&relay->sites, site);
+    list_append(&relay->sites.retired, &site->node);
+    site->route = NULL;
+    site->client_settings.hostname = slice_text(relay->conf->hostname);
+    relay_site_touch(site);
+    for (struct list_node *next = site->idle.next; next != &site->idle;) {
+        struct outbound *out = outbound_of_idle(next);
+        next = next->next;
+        outbound_drain(out);
+    }
+}
+
+/* A route of the configuration that is read now, by its key. */
+struct keyed_route {
+    uint64_t key;
+    const struct conf_route *route;
+};
+
+static int keyed_order(const void *a, const void *b)
+{
+    uint64_t first = ((const struct keyed_route *)a)->key;
+    uint64_t second = ((const struct keyed_route *)b)->key;
+    return first < second ? -1 : first > second;
+}
+
+/* NULL: memory is short. */
+static struct keyed_route *keyed_routes(const struct relay *relay)
+{
+    const struct relay_conf *conf = relay->conf;
+    struct keyed_route *keyed = malloc((conf->routes_count + 1) * sizeof(*keyed));
+    if (keyed != NULL) {
+        for (uint32_t i = 0; i < conf->routes_count; i++) {
+            const struct conf_route *route = &conf->routes[i];
+            keyed[i] = (struct keyed_route){key_of(relay, route), route};
+        }
+        qsort(keyed, conf->routes_count, sizeof(*keyed), keyed_order);
+    }
+    return keyed;
+}
+
+void relay_sites_reload(struct relay *relay)
+{
+    struct relay_sites *sites = &relay->sites;
+    struct list_node before;
+    free(sites->route_keys);
+    sites->route_keys = route_keys_make(relay);
+    struct keyed_route *keyed = keyed_routes(relay);
+    list_init(&before);
+    list_splice(&before, &sites->used);
+    for (struct list_node *node; (node = list_pop(&before)) != NULL;) {
+        struct relay_site *site = list_entry(node, struct relay_site, node);
+        struct sched_site_settings settings;
+        const struct keyed_route wanted = {.key = site->key.route};
+        const struct keyed_route *found =
+            keyed == NULL
+                ? NULL
+                : bsearch(&wanted, keyed, relay->conf->routes_count, sizeof(*keyed), keyed_order);
+        list_append(&sites->used, &site->node);
+        if (found == NULL) {
+            site_retire(relay, site);
+            continue;
+        }
+        site->route = found->route;
+        site_settle(site, &settings);
+        sched_site_set(site->sched, &settings);
+        relay_site_touch(site);
+    }
+    free(keyed);
+}
