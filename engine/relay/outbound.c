@@ -61,6 +61,7 @@ static void memory_free(struct outbound *out)
         free(out->fates);
     }
     free(out->failures);
+    relay_hop_release(&out->hop);
     free(out);
 }
 

@@ -15,3 +15,11 @@ void relay_hop_failed(struct relay_site *site, const struct relay_hop *hop)
         site->next_address++;
     }
 }
+
+void relay_hop_release(struct relay_hop *hop)
+{
+    if (hop->destination != NULL) {
+        destination_drop(hop->destination);
+        hop->destination = NULL;
+    }
+}

@@ -2,6 +2,7 @@
  * relay_private: what the parts of the relay (relay, inbound, outbound, bounce) share. Nobody else includes it.
  */
 #pragma once
+#include "engine/resolve/destination.h"
 #include "engine/relay/client_count.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_sites.h"
@@ -36,10 +37,13 @@ struct relay_site {
     uint32_t filing_group;
 };
 
-/* Where one connection goes: chosen by the site when it is opened. */
+/* Where one connection goes: chosen by the site when it is opened, kept by the session (relay_hops.h). What the
+ * domain says about TLS with this host is in destination->hosts[host]. */
 struct relay_hop {
     struct endpoint to;
-    struct slice name; /* the host's, as DNS has it; empty: the route names the endpoint */
+    struct destination
+        *destination; /* held until relay_hop_release; NULL: the route names the endpoint */
+    uint32_t host;    /* of destination->hosts */
 };
 
 struct relay_listener {
