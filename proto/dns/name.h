@@ -25,5 +25,5 @@ int dns_name_from_wire(struct slice rdata, size_t *offset, char name[DNS_NAME_BY
 /* "_25._tcp.mx.example.org". Returns the length, or -EINVAL when it would be too long. */
 int dns_name_with_prefix(const char *prefix, const char *name, char result[DNS_NAME_BYTES]);
 
-/* An address in text (192.0.2.1, 2001:db8::1) or a name of digits and dots only is no domain. */
+/* Is the last label a number? An IPv4 address in text looks like that, a domain does not (RFC 3696 §2). */
 bool dns_name_is_address(const char *name);
