@@ -1,7 +1,7 @@
 /*
  * The stack against whatever arrives: segments near the windows of connections in every state, raw
- * packets, ARP, ICMP, and a session that reads, writes and leaves in between. The first byte chooses
- * the settings; then each step is an operation and its arguments.
+ * packets, ARP or Neighbor Discovery, ICMP, and a session that reads, writes and leaves in between. The first byte
+ * chooses the family, the settings and the end; then each step is an operation and its arguments.
  *
  * After every step the connections must make sense (TCP's order of numbers, queues that add up, a
  * timer for all that waits), every frame that left must be whole, and bytes must be those that were
@@ -13,7 +13,9 @@
 #include "tests/fuzz/tcp_states_rig.h"
 
 #define STEPS_MAX 400u
-#define SETTINGS 32u
+#define SETTINGS 64u
+#define IPV6_CHOSEN 32u
+#define CLOSED_AT_ONCE 3u /* in the first byte, above the settings: in the middle of everything */
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -195,9 +197,8 @@ static void host_connects(struct rig *rig)
     const struct flow *flow = &rig->flows[HOST_FLOW];
     struct connect_request request = {.timeout_ns = 30 * SECOND_NS};
     struct stream *stream;
-    check(endpoint_parse(&request.to, slice_text("10.0.0.2:25")) == 0);
-    check(endpoint_parse(&request.from, slice_text("10.0.0.1:0")) == 0);
-    request.from.port = flow->local_port;
+    endpoint_of_ip_address(&request.to, &rig->peer, 25);
+    endpoint_of_ip_address(&request.from, &rig->local, flow->local_port);
     if (rig->network->ops->connect(rig->network, &request, &stream) == 0) {
         attach(rig, stream);
     }
@@ -237,6 +238,16 @@ static void simple_segment(struct rig *rig, unsigned flow, uint8_t flags)
     round_make(rig);
 }
 
+/* Until nothing is waited for. */
+static void rest(struct rig *rig)
+{
+    for (unsigned i = 0; i < 20000 && wheel_next_ns(rig->wheel) != WHEEL_NEVER; i++) {
+        uint64_t next_ns = wheel_next_ns(rig->wheel);
+        rig->now_ns = next_ns > rig->now_ns + 1000 ? next_ns : rig->now_ns + 1000;
+        round_make(rig);
+    }
+}
+
 /* 0: established; 1: half-open; 2: TIME-WAIT; the rest as the input wants. */
 static void scene_set(struct rig *rig)
 {
@@ -249,7 +260,8 @@ static void scene_set(struct rig *rig)
     rig->flows[HOST_FLOW].local_port = 40000;
     rig->flows[HOST_FLOW].remote_port = 25;
     struct input none = {NULL, NULL};
-    arp_arrives(rig, &none, 0);
+    neighbour_arrives(rig, &none, 0); /* it asks, and answers: RFC 4861 wants both */
+    neighbour_arrives(rig, &none, 1);
     for (unsigned i = 0; i < 3; i++) {
         simple_segment(rig, i, TCP_SYN);
         if (i != 1) {
@@ -267,10 +279,11 @@ static void scene_set(struct rig *rig)
 static void rig_open(struct rig *rig, uint8_t how)
 {
     static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
-    struct network_prefix address;
+    struct network_prefix addresses[2]; /* a host of IPv6 has both */
     struct listener *listener;
     struct listen_request request = {.accepted = accepted, .owner = rig};
-    *rig = (struct rig){.now_ns = 1000 * SECOND_NS, .random = 12345};
+    *rig =
+        (struct rig){.now_ns = 1000 * SECOND_NS, .random = 12345, .ipv6 = (how & IPV6_CHOSEN) != 0};
     rig->world = (struct world){.now_ns = world_now, .random = world_draw, .self = rig};
     rig->port.ops = &port_operations;
     rig->port.facts = (struct port_facts){.mtu = 1500, .queue_count = 1, .tx_segments = how & 1};
@@ -281,15 +294,19 @@ static void rig_open(struct rig *rig, uint8_t how)
     memcpy(rig->port.facts.mac, mac, 6);
     rss_init(&rig->port.facts.rss, 1);
     rig->wheel = wheel_open(rig->now_ns);
-    check(network_prefix_parse(&address, slice_text("10.0.0.1/24")) == 0);
-    check(endpoint_parse(&request.at, slice_text("10.0.0.1:25")) == 0);
+    check(network_prefix_parse(&addresses[0], slice_text("10.0.0.1/24")) == 0);
+    check(network_prefix_parse(&addresses[1], slice_text("fd00::1/64")) == 0);
+    check(ip_address_of_endpoint(&rig->local, &addresses[rig->ipv6].address));
+    rig->peer = rig->local;
+    rig->peer.words[3] += htonl(1);
+    endpoint_of_ip_address(&request.at, &rig->local, 25);
     const struct stack_settings settings = {
         .port = &rig->port,
         .world = &rig->world,
         .wheel = rig->wheel,
         .pool = pool,
-        .addresses = &address,
-        .address_count = 1,
+        .addresses = addresses,
+        .address_count = 1u + rig->ipv6,
         .vlan = (how & 8) != 0 ? RIG_VLAN : 0,
         .ecn = (how & 2) != 0 ? STACK_ECN_ASK : STACK_ECN_ACCEPT,
         .limits = {.connection_max = 16,
@@ -305,6 +322,7 @@ static void rig_open(struct rig *rig, uint8_t how)
     rig->shadow_count = settings.limits.connection_max;
     rig->shadows = calloc(rig->shadow_count, sizeof(rig->shadows[0]));
     check(rig->network->ops->listen(rig->network, &request, &listener) == 0);
+    rest(rig); /* nobody else has our addresses, and no router answers */
 }
 
 /* Every session lets go, and so much time passes that nothing is remembered. */
@@ -321,11 +339,7 @@ static void rig_rest(struct rig *rig)
         }
     }
     round_make(rig);
-    for (unsigned i = 0; i < 20000 && wheel_next_ns(rig->wheel) != WHEEL_NEVER; i++) {
-        uint64_t next_ns = wheel_next_ns(rig->wheel);
-        rig->now_ns = next_ns > rig->now_ns + 1000 ? next_ns : rig->now_ns + 1000;
-        round_make(rig);
-    }
+    rest(rig);
     check(tcp->table.used == 0 && tcp->conns.used == 0 && tcp->orphan_count == 0);
     check(tcp->half_opens.used == 0 && tcp->time_waits.used == 0 && tcp->held_mbufs == 0);
     check(rte_mempool_full(rig->stack->segments) && rte_mempool_full(rig->stack->control));
@@ -366,7 +380,7 @@ static void step(struct rig *rig, struct input *input)
         icmp_arrives(rig, input);
         break;
     case 6:
-        arp_arrives(rig, input, operation >> 4);
+        neighbour_arrives(rig, input, operation >> 4);
         break;
     default:
         if ((operation & 0x10) != 0) {
@@ -407,10 +421,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     for (unsigned i = 0; i < STEPS_MAX && input.at < input.end; i++) {
         step(rig, &input);
     }
-    if (how / SETTINGS == 7) {
-        rig_close(rig); /* in the middle of everything */
-    } else {
+    bool at_once = how / SETTINGS == CLOSED_AT_ONCE;
+    if (!at_once) {
         rig_rest(rig);
+    }
+    if (at_once || rig->stack->router.heard) { /* what a router has said stays */
+        rig_close(rig);
     }
     check(rte_mempool_full(pool) && rte_mempool_full(receive_pool) && rig->references == 0);
     return 0;

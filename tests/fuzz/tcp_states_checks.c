@@ -7,7 +7,8 @@ struct tcp_conn *conn_of_ports(struct rig *rig, uint16_t local, uint16_t remote)
     for (uint32_t i = 0; i < conns->block_count << conns->block_shift && i < conns->max; i++) {
         struct tcp_conn *conn = slab_at(conns, i);
         if (conn->stack == rig->stack && conn->in_table && conn->tuple.local_port == local &&
-            conn->tuple.remote_port == remote) {
+            conn->tuple.remote_port == remote &&
+            ip_address_equal(&conn->tuple.remote, &rig->peer)) {
             return conn;
         }
     }
@@ -24,16 +25,28 @@ static struct flow *flow_of_ports(struct rig *rig, uint16_t local, uint16_t remo
     return NULL;
 }
 
-static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
+struct packet { /* that leaves */
+    struct ip_address from, to;
+    uint64_t addresses_sum; /* of the bytes on the wire, for the pseudo-header */
+    uint8_t protocol;
+    uint32_t payload_at;
+    bool fragment; /* of an echo that has come in fragments too */
+};
+
+static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size,
+                     const struct packet *packet)
 {
-    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(frame + ETH_BYTES);
-    const struct rte_tcp_hdr *tcp = (const struct rte_tcp_hdr *)(ip + 1);
-    uint32_t header = ETH_BYTES + IPV4_BYTES + tcp->data_off / 16u * 4u;
+    const struct rte_tcp_hdr *tcp = (const struct rte_tcp_hdr *)(frame + packet->payload_at);
+    uint32_t tcp_bytes = size - packet->payload_at;
+    uint32_t header = packet->payload_at + tcp->data_off / 16u * 4u;
     uint32_t seq = ntohl(tcp->sent_seq);
-    uint64_t sum = (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) +
-                   htons((uint16_t)(size - ETH_BYTES - IPV4_BYTES));
     check(size >= header);
-    check(checksum_finish(checksum_add(sum, tcp, size - ETH_BYTES - IPV4_BYTES)) == 0);
+    uint64_t sum = packet->addresses_sum + htons(IPPROTO_TCP) + htons((uint16_t)tcp_bytes);
+    check(checksum_finish(checksum_add(sum, tcp, tcp_bytes)) == 0);
+    if (!ip_address_equal(&packet->to, &rig->peer)) {
+        return; /* an answer to a raw packet */
+    }
+    check(ip_address_equal(&packet->from, &rig->local));
     struct flow *flow = flow_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
     struct tcp_conn *conn = conn_of_ports(rig, ntohs(tcp->src_port), ntohs(tcp->dst_port));
     /* A frame of the connection before, with the same ports, may have waited for the device. */
@@ -57,10 +70,61 @@ static void left_tcp(struct rig *rig, const uint8_t *frame, uint32_t size)
         flow->sends = ntohl(tcp->recv_ack);
     }
     const uint8_t *options = (const uint8_t *)(tcp + 1);
-    if (header >= ETH_BYTES + IPV4_BYTES + TCP_HEADER_BYTES + 12 && options[2] == 8) {
+    if (header >= packet->payload_at + TCP_HEADER_BYTES + 12 && options[2] == 8) {
         memcpy(&flow->ts, options + 4, 4);
         flow->ts = ntohl(flow->ts);
     }
+}
+
+static struct packet ipv4_read(const uint8_t *frame, uint32_t size)
+{
+    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(frame + ETH_BYTES);
+    check(ip->version_ihl == 0x45 && ntohs(ip->total_length) == size - ETH_BYTES);
+    check(checksum_finish(checksum_add(0, ip, IPV4_BYTES)) == 0);
+    return (struct packet){.from = ip_address_of_ipv4(ip->src_addr),
+                           .to = ip_address_of_ipv4(ip->dst_addr),
+                           .addresses_sum = checksum_add(0, &ip->src_addr, 8),
+                           .protocol = ip->next_proto_id,
+                           .payload_at = ETH_BYTES + IPV4_BYTES,
+                           .fragment = (ip->fragment_offset & htons(0x3fff)) != 0};
+}
+
+/* Of extension headers only reports to routers have one (RFC 3810 §5), and fragments. */
+static struct packet ipv6_read(const uint8_t *frame, uint32_t size)
+{
+    const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)(frame + ETH_BYTES);
+    struct packet packet = {.from = ip_address_of_ipv6(ip->src_addr),
+                            .to = ip_address_of_ipv6(ip->dst_addr),
+                            .addresses_sum = checksum_add(0, ip->src_addr, 32),
+                            .protocol = ip->proto,
+                            .payload_at = ETH_BYTES + IPV6_BYTES};
+    check(size >= packet.payload_at + 8 && ntohl(ip->vtc_flow) >> 28 == 6);
+    check(ntohs(ip->payload_len) == size - packet.payload_at && ip->hop_limits > 0);
+    if (ip->proto == IPPROTO_HOPOPTS) {
+        const uint8_t *options = (const uint8_t *)(ip + 1);
+        check(options[0] == IPPROTO_ICMPV6 && options[1] == 0 && ip->hop_limits == 1);
+        packet.protocol = options[0];
+        packet.payload_at += 8;
+    }
+    packet.fragment = ip->proto == IPPROTO_FRAGMENT;
+    return packet;
+}
+
+static void left_packet(struct rig *rig, const uint8_t *frame, uint32_t size, bool ipv6)
+{
+    struct packet packet = (ipv6 ? ipv6_read : ipv4_read)(frame, size);
+    uint8_t icmp = ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+    uint32_t bytes = size - packet.payload_at;
+    if (packet.fragment) {
+        return;
+    }
+    if (packet.protocol == IPPROTO_TCP) {
+        left_tcp(rig, frame, size, &packet);
+        return;
+    }
+    uint64_t sum = ipv6 ? packet.addresses_sum + htons(icmp) + htons((uint16_t)bytes) : 0;
+    check(packet.protocol == icmp);
+    check(checksum_finish(checksum_add(sum, frame + packet.payload_at, bytes)) == 0);
 }
 
 /* A frame is on the wire. */
@@ -77,18 +141,17 @@ static void left(void *owner, uint8_t *frame, uint32_t size)
     check(size >= ETH_BYTES && size <= rig->port.facts.mtu + ETH_BYTES);
     const struct rte_ether_hdr *eth = (const struct rte_ether_hdr *)frame;
     check(memcmp(eth->src_addr.addr_bytes, rig->port.facts.mac, 6) == 0);
-    if (eth->ether_type == htons(RTE_ETHER_TYPE_IPV4)) {
-        const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(eth + 1);
-        check(ip->version_ihl == 0x45 && ntohs(ip->total_length) == size - ETH_BYTES);
-        check(checksum_finish(checksum_add(0, ip, IPV4_BYTES)) == 0);
-        if (ip->next_proto_id == IPPROTO_TCP) {
-            left_tcp(rig, frame, size);
-        } else {
-            check(ip->next_proto_id == IPPROTO_ICMP);
-            check(checksum_finish(checksum_add(0, ip + 1, size - ETH_BYTES - IPV4_BYTES)) == 0);
-        }
-    } else {
+    switch (ntohs(eth->ether_type)) {
+    case RTE_ETHER_TYPE_IPV4:
+        left_packet(rig, frame, size, false);
+        break;
+    case RTE_ETHER_TYPE_IPV6:
+        check(rig->ipv6);
+        left_packet(rig, frame, size, true);
+        break;
+    default:
         check(eth->ether_type == htons(RTE_ETHER_TYPE_ARP));
+        break;
     }
 }
 

@@ -1,3 +1,4 @@
+#include "engine/net/icmp6.h"
 #include "tests/fuzz/tcp_states_rig.h"
 
 struct rte_mempool *receive_pool;
@@ -42,23 +43,58 @@ static void ethernet_fill(uint8_t *frame, uint16_t type)
     memcpy(frame + 12, &type, 2);
 }
 
-static void ipv4_fill(uint8_t *frame, uint8_t protocol, uint32_t payload_bytes)
+/* What the peer sends, or what we have sent, when it is quoted. */
+static void ip_fill(const struct rig *rig, void *at, bool quoted, uint8_t protocol,
+                    uint32_t payload_bytes)
 {
-    struct ip_address from = ip_address_of_ipv4(htonl(0x0a000002));
-    struct ip_address to = ip_address_of_ipv4(htonl(0x0a000001));
-    ethernet_fill(frame, RTE_ETHER_TYPE_IPV4);
-    ipv4_header_fill((struct rte_ipv4_hdr *)(frame + ETH_BYTES), &from, &to, protocol,
-                     (uint16_t)payload_bytes);
+    const struct ip_address *from = quoted ? &rig->local : &rig->peer;
+    const struct ip_address *to = quoted ? &rig->peer : &rig->local;
+    if (!rig->ipv6) {
+        ipv4_header_fill(at, from, to, protocol, (uint16_t)payload_bytes);
+        return;
+    }
+    struct rte_ipv6_hdr *ip = at;
+    *ip = (struct rte_ipv6_hdr){.vtc_flow = htonl(6u << 28),
+                                .payload_len = htons((uint16_t)payload_bytes),
+                                .proto = protocol,
+                                .hop_limits = protocol == IPPROTO_ICMPV6 ? 255 : 64};
+    memcpy(ip->src_addr, from->words, sizeof(ip->src_addr));
+    memcpy(ip->dst_addr, to->words, sizeof(ip->dst_addr));
 }
 
-static void tcp_checksum_fill(uint8_t *frame, uint32_t header_bytes, uint32_t bytes)
+static void packet_fill(const struct rig *rig, uint8_t *frame, uint8_t protocol,
+                        uint32_t payload_bytes)
 {
-    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(frame + ETH_BYTES);
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + ETH_BYTES + header_bytes);
-    uint64_t sum =
-        (uint64_t)ip->src_addr + ip->dst_addr + htons(IPPROTO_TCP) + htons((uint16_t)bytes);
-    tcp->cksum = 0;
-    tcp->cksum = checksum_finish(checksum_add(sum, tcp, bytes));
+    ethernet_fill(frame, rig->ipv6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4);
+    ip_fill(rig, frame + ETH_BYTES, false, protocol, payload_bytes);
+}
+
+static void ipv4_checksum_fill(struct rte_ipv4_hdr *ip, uint32_t header_bytes)
+{
+    ip->hdr_checksum = 0;
+    ip->hdr_checksum = checksum_finish(checksum_add(0, ip, header_bytes));
+}
+
+/* At `at` of the payload. */
+static void checksum_fill(const struct rig *rig, uint8_t *payload, uint32_t bytes, uint8_t protocol,
+                          uint32_t at)
+{
+    uint64_t pseudo = ip_pseudo_sum(&rig->peer, &rig->local, protocol, bytes);
+    memset(payload + at, 0, 2);
+    uint16_t sum =
+        checksum_finish(checksum_add(protocol == IPPROTO_ICMP ? 0 : pseudo, payload, bytes));
+    memcpy(payload + at, &sum, sizeof(sum));
+}
+
+static void tcp_checksum_fill(const struct rig *rig, uint8_t *tcp, uint32_t bytes)
+{
+    checksum_fill(rig, tcp, bytes, IPPROTO_TCP, offsetof(struct rte_tcp_hdr, cksum));
+}
+
+static void icmp_checksum_fill(const struct rig *rig, uint8_t *icmp, uint32_t bytes)
+{
+    checksum_fill(rig, icmp, bytes, rig->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP,
+                  offsetof(struct rte_icmp_hdr, icmp_cksum));
 }
 
 static size_t options_take(struct input *input, const struct flow *flow, uint8_t flags,
@@ -96,13 +132,24 @@ static size_t options_take(struct input *input, const struct flow *flow, uint8_t
     return size;
 }
 
+static void congestion_mark(const struct rig *rig, uint8_t *at)
+{
+    if (rig->ipv6) {
+        ((struct rte_ipv6_hdr *)at)->vtc_flow |= htonl((uint32_t)TCP_CE << 20);
+        return;
+    }
+    ((struct rte_ipv4_hdr *)at)->type_of_service = TCP_CE;
+    ipv4_checksum_fill((struct rte_ipv4_hdr *)at, IPV4_BYTES);
+}
+
 /* Near what both ends expect of each other. */
 void segment_arrives(struct rig *rig, struct input *input)
 {
-    uint8_t frame[ETH_BYTES + IPV4_BYTES + 60 + 1460] = {0};
+    uint8_t frame[ETH_BYTES + IPV6_BYTES + 60 + 1460] = {0};
     uint8_t what = take(input), flags = take(input);
+    uint32_t ip_bytes = rig_ip_bytes(rig), room = 1500 - ip_bytes;
     struct flow *flow = &rig->flows[what % FLOWS];
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + ETH_BYTES + IPV4_BYTES);
+    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + ETH_BYTES + ip_bytes);
     int32_t seq_off = (what & 0x10) != 0 ? (int16_t)take_word(input) : 0;
     int32_t ack_off = (what & 0x20) != 0 ? (int16_t)take_word(input) : 0;
     uint16_t window = (what & 0x40) != 0 ? take_word(input) : 65535;
@@ -110,7 +157,7 @@ void segment_arrives(struct rig *rig, struct input *input)
     uint32_t seq = flow->sends + (uint32_t)seq_off;
     size_t options = options_take(input, flow, flags, (uint8_t *)(tcp + 1));
     uint32_t tcp_bytes = TCP_HEADER_BYTES + (uint32_t)options;
-    bytes = bytes < 1500 - IPV4_BYTES - tcp_bytes ? bytes : 1500 - IPV4_BYTES - tcp_bytes;
+    bytes = bytes < room - tcp_bytes ? bytes : room - tcp_bytes;
     struct tcp_conn *conn = conn_of_ports(rig, flow->local_port, flow->remote_port);
     uint32_t first = conn != NULL && conn->state != TCP_SYN_SENT ? conn->irs + 1 : flow->first;
     for (uint32_t i = 0; i < bytes; i++) {
@@ -124,15 +171,39 @@ void segment_arrives(struct rig *rig, struct input *input)
     tcp->data_off = (uint8_t)(tcp_bytes / 4 << 4);
     tcp->tcp_flags = flags;
     tcp->rx_win = htons(window);
-    ipv4_fill(frame, IPPROTO_TCP, tcp_bytes + bytes);
+    packet_fill(rig, frame, IPPROTO_TCP, tcp_bytes + bytes);
     if ((what & 8) != 0) {
-        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + ETH_BYTES);
-        ip->type_of_service = TCP_CE;
-        ip->hdr_checksum = 0;
-        ip->hdr_checksum = checksum_finish(checksum_add(0, ip, IPV4_BYTES));
+        congestion_mark(rig, frame + ETH_BYTES);
     }
-    tcp_checksum_fill(frame, IPV4_BYTES, tcp_bytes + bytes);
-    arrive(rig, frame, ETH_BYTES + IPV4_BYTES + tcp_bytes + bytes, (flags & 0x80) != 0 ? 70 : 0);
+    tcp_checksum_fill(rig, (uint8_t *)tcp, tcp_bytes + bytes);
+    arrive(rig, frame, ETH_BYTES + ip_bytes + tcp_bytes + bytes, (flags & 0x80) != 0 ? 70 : 0);
+}
+
+/* The packet's payload, behind a header of 8 bytes more if there is one: options of IPv4's, or an extension header
+ * of IPv6 that names what follows it. */
+static void raw_payload_fill(struct rig *rig, uint8_t *frame, uint32_t size, uint8_t how)
+{
+    const uint8_t protocols[4] = {IPPROTO_TCP, rig->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP,
+                                  IPPROTO_UDP, rig->ipv6 ? IPPROTO_FRAGMENT : 99};
+    static const uint8_t extensions[4] = {IPPROTO_HOPOPTS, IPPROTO_DSTOPTS, IPPROTO_ROUTING,
+                                          IPPROTO_FRAGMENT};
+    uint8_t protocol = protocols[how >> 4 & 3], *ip = frame + ETH_BYTES;
+    uint32_t more = (how & 8) != 0 && ETH_BYTES + rig_ip_bytes(rig) + 8 <= size ? 8 : 0;
+    uint32_t header = rig_ip_bytes(rig) + more, bytes = size - ETH_BYTES - header;
+    packet_fill(rig, frame, protocol, bytes + more);
+    if (!rig->ipv6) {
+        ip[0] = (uint8_t)(0x40 + header / 4);
+        ipv4_checksum_fill((struct rte_ipv4_hdr *)ip, header);
+    } else if (more > 0) {
+        ((struct rte_ipv6_hdr *)ip)->proto = extensions[ip[IPV6_BYTES + 1] & 3];
+        ip[IPV6_BYTES] = protocol;
+        ip[IPV6_BYTES + 1] = 0;
+    }
+    if ((how >> 4 & 3) == 0 && bytes >= TCP_HEADER_BYTES) {
+        tcp_checksum_fill(rig, ip + header, bytes);
+    } else if ((how >> 4 & 3) == 1 && bytes >= 4) {
+        icmp_checksum_fill(rig, ip + header, bytes);
+    }
 }
 
 /* Any bytes; a flag says which headers and checksums are put right. */
@@ -144,25 +215,11 @@ void raw_arrives(struct rig *rig, struct input *input)
         frame[i] = take(input);
     }
     if ((how & 1) != 0) {
-        ethernet_fill(frame, (how & 2) != 0 ? RTE_ETHER_TYPE_ARP : RTE_ETHER_TYPE_IPV4);
+        uint16_t ip = rig->ipv6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4;
+        ethernet_fill(frame, (how & 2) != 0 ? RTE_ETHER_TYPE_ARP : ip);
     }
-    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + ETH_BYTES);
-    if ((how & 4) != 0 && size >= ETH_BYTES + IPV4_BYTES) {
-        static const uint8_t protocols[4] = {IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_UDP, 99};
-        uint32_t header = IPV4_BYTES + ((how & 8) != 0 ? 8 : 0);
-        header = ETH_BYTES + header <= size ? header : IPV4_BYTES;
-        uint32_t bytes = size - ETH_BYTES - header;
-        ipv4_fill(frame, protocols[how >> 4 & 3], size - ETH_BYTES - IPV4_BYTES);
-        ip->version_ihl = (uint8_t)(0x40 + header / 4);
-        ip->hdr_checksum = 0;
-        ip->hdr_checksum = checksum_finish(checksum_add(0, ip, header));
-        if ((how >> 4 & 3) == 0 && bytes >= TCP_HEADER_BYTES) {
-            tcp_checksum_fill(frame, header, bytes);
-        } else if ((how >> 4 & 3) == 1 && bytes >= 4) {
-            uint16_t *icmp = (uint16_t *)((uint8_t *)ip + header);
-            icmp[1] = 0;
-            icmp[1] = checksum_finish(checksum_add(0, icmp, bytes));
-        }
+    if ((how & 4) != 0 && size >= ETH_BYTES + rig_ip_bytes(rig)) {
+        raw_payload_fill(rig, frame, size, how);
     }
     rig->dirty = true;
     if ((how & 0x40) != 0) {
@@ -175,29 +232,32 @@ void raw_arrives(struct rig *rig, struct input *input)
 /* An ICMP error about one of the flows, from a router that has seen it, or guesses. */
 void icmp_arrives(struct rig *rig, struct input *input)
 {
-    uint8_t frame[ETH_BYTES + IPV4_BYTES + 8 + IPV4_BYTES + TCP_HEADER_BYTES] = {0},
-                                                            what = take(input);
+    uint8_t frame[ETH_BYTES + IPV6_BYTES + 8 + IPV6_BYTES + 8] = {0}, what = take(input);
     const struct flow *flow = &rig->flows[what % FLOWS];
-    struct rte_icmp_hdr *icmp = (struct rte_icmp_hdr *)(frame + ETH_BYTES + IPV4_BYTES);
-    struct rte_ipv4_hdr *quoted = (struct rte_ipv4_hdr *)(icmp + 1);
-    struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(quoted + 1);
-    struct ip_address from = ip_address_of_ipv4(htonl(0x0a000001));
-    struct ip_address to = ip_address_of_ipv4(htonl(0x0a000002));
-    uint32_t bytes = 8 + IPV4_BYTES + 8; /* of TCP's header, eight */
-    ipv4_fill(frame, IPPROTO_ICMP, bytes);
-    icmp->icmp_type = (what & 0x10) != 0 ? 11 : 3;
-    icmp->icmp_code = what >> 5;
-    icmp->icmp_seq_nb = htons(take_word(input));
-    ipv4_header_fill(quoted, &from, &to, IPPROTO_TCP, 20);
+    uint8_t *icmp = frame + ETH_BYTES + rig_ip_bytes(rig), *quoted = icmp + 8;
+    uint16_t ports[2] = {htons(flow->local_port), htons(flow->remote_port)};
+    uint16_t number = htons(take_word(input));
+    uint32_t bytes = 8 + rig_ip_bytes(rig) + 8; /* of TCP's header, eight */
     uint32_t seq = htonl(flow->expects - take_word(input));
-    tcp->src_port = htons(flow->local_port);
-    tcp->dst_port = htons(flow->remote_port);
-    memcpy(&tcp->sent_seq, &seq, 4);
-    icmp->icmp_cksum = checksum_finish(checksum_add(0, icmp, bytes));
-    arrive(rig, frame, ETH_BYTES + IPV4_BYTES + bytes, 0);
+    bool too_big = what >> 4 == 8; /* the code of IPv4, a type of IPv6 */
+    packet_fill(rig, frame, rig->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, bytes);
+    if (rig->ipv6) {
+        icmp[0] = (what & 0x10) != 0 ? ICMP6_TIME_EXCEEDED
+                  : too_big          ? ICMP6_TOO_BIG
+                                     : ICMP6_UNREACHABLE;
+    } else {
+        icmp[0] = (what & 0x10) != 0 ? 11 : 3;
+    }
+    icmp[1] = what >> 5;
+    memcpy(icmp + 6, &number, sizeof(number)); /* the MTU, where there is one */
+    ip_fill(rig, quoted, true, IPPROTO_TCP, 20);
+    memcpy(quoted + rig_ip_bytes(rig), ports, sizeof(ports));
+    memcpy(quoted + rig_ip_bytes(rig) + 4, &seq, sizeof(seq));
+    icmp_checksum_fill(rig, icmp, bytes);
+    arrive(rig, frame, ETH_BYTES + rig_ip_bytes(rig) + bytes, 0);
 }
 
-void arp_arrives(struct rig *rig, struct input *input, uint8_t how)
+static void arp_arrives(struct rig *rig, struct input *input, uint8_t how)
 {
     uint8_t frame[60] = {0};
     struct rte_arp_hdr *arp = (struct rte_arp_hdr *)(frame + ETH_BYTES);
@@ -211,4 +271,55 @@ void arp_arrives(struct rig *rig, struct input *input, uint8_t how)
     arp->arp_data.arp_sip = htonl(0x0a000000u | ((how & 2) != 0 ? take(input) : 2u));
     arp->arp_data.arp_tip = htonl(0x0a000000u | ((how & 4) != 0 ? take(input) : 1u));
     arrive(rig, frame, sizeof(frame), 0);
+}
+
+/* A router's: a lifetime, a larger or smaller MTU, a prefix. */
+static uint32_t router_advertisement_fill(struct input *input, uint8_t *message)
+{
+    uint16_t lifetime_s = htons(take_word(input)), mtu = htons(take_word(input));
+    const uint8_t begin[] = {ICMP6_ROUTER_ADVERTISEMENT, 0, 0, 0, 64};
+    const uint8_t mtu_option[] = {5, 1}, prefix_option[] = {3, 4, take(input), 0x80, 0, 0};
+    memcpy(message, begin, sizeof(begin));
+    memcpy(message + 6, &lifetime_s, 2);
+    memcpy(message + 16, mtu_option, sizeof(mtu_option));
+    memcpy(message + 22, &mtu, 2);
+    memcpy(message + 24, prefix_option, sizeof(prefix_option));
+    memcpy(message + 30, &lifetime_s, 2);
+    message[40] = 0xfd;
+    message[40 + 7] = take(input);
+    return 56;
+}
+
+/* A solicitation or an advertisement of a neighbour, or of a router. */
+static void nd_arrives(struct rig *rig, struct input *input, uint8_t how)
+{
+    uint8_t frame[ETH_BYTES + IPV6_BYTES + 64] = {0}, *message = frame + ETH_BYTES + IPV6_BYTES;
+    struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + ETH_BYTES);
+    struct ip_address from = rig->peer, to = rig->local;
+    uint32_t bytes = 32;
+    from.words[3] = (how & 2) != 0 ? htonl(take(input)) : from.words[3];
+    to.words[3] = (how & 4) != 0 ? htonl(take(input)) : to.words[3];
+    if ((how & 8) != 0) {
+        bytes = router_advertisement_fill(input, message);
+        from = (struct ip_address){{htonl(0xfe800000), 0, 0, from.words[3]}};
+    } else {
+        bool advertises = (how & 1) != 0;
+        message[0] = advertises ? ICMP6_NEIGHBOR_ADVERTISEMENT : ICMP6_NEIGHBOR_SOLICITATION;
+        message[4] = advertises ? 0x60 : 0; /* solicited, overrides */
+        memcpy(message + 8, advertises ? from.words : to.words, 16);
+        message[24] = advertises ? 2 : 1; /* the target's Ethernet address, the source's */
+        message[25] = 1;
+        memcpy(message + 26, "\2\0\0\0\0\2", 6);
+    }
+    packet_fill(rig, frame, IPPROTO_ICMPV6, bytes);
+    memcpy(ip->src_addr, from.words, sizeof(ip->src_addr));
+    uint64_t sum = ip_pseudo_sum(&from, &rig->local, IPPROTO_ICMPV6, bytes);
+    sum = checksum_finish(checksum_add(sum, message, bytes));
+    memcpy(message + 2, &sum, 2);
+    arrive(rig, frame, ETH_BYTES + IPV6_BYTES + bytes, 0);
+}
+
+void neighbour_arrives(struct rig *rig, struct input *input, uint8_t how)
+{
+    (rig->ipv6 ? nd_arrives : arp_arrives)(rig, input, how);
 }

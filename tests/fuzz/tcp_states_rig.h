@@ -51,6 +51,8 @@ struct rig {
     struct shadow *shadows;
     uint32_t shadow_count;
     unsigned references;
+    bool ipv6;
+    struct ip_address local, peer; /* of the flows */
     bool dirty; /* raw frames were sent: what was received is no longer ours to foresee */
     bool blocked, closing;
 };
@@ -76,6 +78,12 @@ static inline uint8_t pattern(uint64_t offset)
     return (uint8_t)(offset * 31 + (offset >> 8) * 7);
 }
 
+/* Between the headers of Ethernet and of TCP. */
+static inline uint32_t rig_ip_bytes(const struct rig *rig)
+{
+    return ip_header_bytes(&rig->peer);
+}
+
 struct tcp_conn *conn_of_ports(struct rig *rig, uint16_t local, uint16_t remote);
 
 /* tcp_states_frames.c: what comes from the network, as the input says. */
@@ -83,7 +91,8 @@ extern struct rte_mempool *receive_pool;
 void segment_arrives(struct rig *rig, struct input *input);
 void raw_arrives(struct rig *rig, struct input *input);
 void icmp_arrives(struct rig *rig, struct input *input);
-void arp_arrives(struct rig *rig, struct input *input, uint8_t how);
+/* ARP's or Neighbor Discovery's, as the rig's family has it. */
+void neighbour_arrives(struct rig *rig, struct input *input, uint8_t how);
 
 /* tcp_states_checks.c */
 void everything_is_sane(struct rig *rig);
