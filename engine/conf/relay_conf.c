@@ -21,7 +21,8 @@
 #define MBUF_BYTES 2560       /* one with its header, and its place in a ring */
 #define ROUTES_MAX 128        /* of one port */
 #define IPV6_MTU_MIN 1280     /* RFC 8200 §5 */
-#define SEGMENTS_MIN 4        /* a shard needs one to write, one ready, and room to copy forward */
+#define SEGMENTS_MIN 5 /* LOG_SEGMENTS_MIN: two are kept back, to copy forward and for notes */
+#define FRAME_BYTES (256 * KB) /* LOG_FRAME_BYTES */
 
 typedef struct relay_conf R; /* in the tables only */
 
@@ -99,9 +100,9 @@ static const struct reader_key spool_keys[] = {
     KEY_TEXT("path", R, spool.path, name_is_absolute_path, NAME_PATH_EXPECTED,
              .standard = "/var/spool/tubepost"),
     KEY_WORD("durability", R, spool.durability, "commit", word_durabilities),
-    KEY_SIZE("segment_bytes", R, spool.segment_bytes, "64M", MB, 2 * GB),
+    KEY_SIZE("segment_bytes", R, spool.segment_bytes, "64M", 8 * FRAME_BYTES, 256 * MB),
     KEY_SIZE("memory_bytes", R, spool.memory_bytes, "64M", 8 * MB, 256 * GB),
-    KEY_SIZE("max_bytes", R, spool.max_bytes, "16G", 4 * MB, 1024 * TB),
+    KEY_SIZE("max_bytes", R, spool.max_bytes, "16G", 10 * MB, 1024 * TB),
     KEY_END,
 };
 static const struct reader_key route_keys[] = {
@@ -476,9 +477,9 @@ static void check_listeners_have_port(struct reader *reader, const struct relay_
 
 static void check_numbers(struct reader *reader, const struct relay_conf *conf)
 {
-    if (conf->spool.segment_bytes % 4096 != 0) {
+    if (conf->spool.segment_bytes % FRAME_BYTES != 0) {
         reader_problem(reader, "spool.segment_bytes",
-                       "not a whole number of blocks, expected a multiple of 4K");
+                       "not a whole number of frames, expected a multiple of 256K");
     }
     if (conf->spool.max_bytes < SEGMENTS_MIN * conf->spool.segment_bytes * conf->shards) {
         reader_problem(reader, "spool.max_bytes",

@@ -386,7 +386,8 @@ static int log_make(struct worker *worker)
     };
     uint64_t of_shard = conf->spool.max_bytes / conf->shards / conf->spool.segment_bytes;
     if (conf->spool.max_bytes > 0) {
-        settings.segment_count_max = (uint32_t)(of_shard < 3 ? 3 : of_shard);
+        settings.segment_count_max =
+            (uint32_t)(of_shard < LOG_SEGMENTS_MIN ? LOG_SEGMENTS_MIN : of_shard);
     }
     world_random(shard->world, &settings.new_id, sizeof(settings.new_id));
     int status = log_open(&worker->log, &settings);

@@ -20,11 +20,11 @@ static int settings_check(struct log_settings *settings)
         settings->memory_bytes % LOG_FRAME_BYTES != 0 ||
         settings->memory_bytes / LOG_FRAME_BYTES >= UINT16_MAX ||
         (uintptr_t)settings->memory % DISK_BLOCK_BYTES != 0 ||
-        settings->segment_bytes < SEGMENT_BYTES_MIN ||
+        settings->segment_bytes < LOG_SEGMENT_BYTES_MIN ||
         settings->segment_bytes > SEGMENT_BYTES_MAX ||
         settings->segment_bytes % LOG_FRAME_BYTES != 0 || settings->shard > 255 ||
         settings->write_count_max > LOG_WRITES_MAX ||
-        (settings->segment_count_max != 0 && settings->segment_count_max < 3)) {
+        (settings->segment_count_max != 0 && settings->segment_count_max < LOG_SEGMENTS_MIN)) {
         return -EINVAL;
     }
     return 0;
@@ -77,6 +77,7 @@ int log_open(struct log **result, const struct log_settings *given)
     log->settings = settings;
     log->disk = settings.disk;
     lists_open(log);
+    log->growth_bytes = LOG_GROWTH_UNKNOWN;
     log->frame_count = (uint32_t)(settings.memory_bytes / LOG_FRAME_BYTES);
     log->frames = (struct log_frame *)calloc(log->frame_count, sizeof(log->frames[0]));
     log->writes = (struct log_write *)calloc(settings.write_count_max, sizeof(log->writes[0]));

@@ -24,11 +24,12 @@
  * then, so that no crash revives what was refused; when no segment can be opened they are told at
  * once and appends answer -EIO or -ENOSPC, until a retry (once a second) succeeds.
  *
- * Space: a spare segment is ready before the current one is full. When none can be made, mail may
- * fill the current segment only; the last spare is for records marked LOG_RESERVED. Segments are
- * freed from the oldest on (log_trim) and recycled in that order, which keeps the sequences on the
- * disk without a gap: a freed segment that a crash brings back finds every later record that says
- * that its messages are gone.
+ * Space: a spare segment is ready before the current one is full. When no more can be made, mail may
+ * fill the current segment only; the last two spares are for records marked LOG_RESERVED, of the last
+ * one the end for those that are LOG_KEPT too. Two, so that a segment full of living messages can
+ * always be copied before it is freed. Segments are freed from the oldest on (log_trim) and recycled
+ * in that order, which keeps the sequences on the disk without a gap: a freed segment that a crash
+ * brings back finds every later record that says that its messages are gone.
  *
  * One thread. Nothing here reads a clock; log_open, log_recover and log_scan block, nothing else.
  */
@@ -42,7 +43,10 @@
     (LOG_FRAME_BYTES - 8192)              /* of one record's content: fits every frame */
 #define LOG_BODY_BYTES_MAX (1024u * 1024) /* one log_room, one spool_append */
 #define LOG_MEMORY_BYTES_MIN (16 * LOG_FRAME_BYTES)
+#define LOG_SEGMENT_BYTES_MIN (8 * LOG_FRAME_BYTES)
 #define LOG_SEGMENT_BYTES_DEFAULT (64u * 1024 * 1024)
+#define LOG_SEGMENTS_RESERVED 2u /* spares that mail does not get */
+#define LOG_SEGMENTS_MIN (LOG_SEGMENTS_RESERVED + 3)
 
 struct log;
 
@@ -52,15 +56,17 @@ enum log_durability {
 };
 
 struct log_settings {
-    struct disk *disk;        /* borrowed, as long as the log; nobody else writes in our folder */
-    uint32_t shard;           /* the folder's name, in decimal; at most 255 */
-    uint32_t segment_bytes;   /* multiple of LOG_FRAME_BYTES, 2 frames to 256 MiB; 0: the default */
-    void *memory;             /* borrowed; aligned to DISK_BLOCK_BYTES, pinned by the caller */
-    size_t memory_bytes;      /* multiple of LOG_FRAME_BYTES, at least LOG_MEMORY_BYTES_MIN */
-    uint64_t new_id;          /* random: names a log that is made now */
-    uint32_t write_count_max; /* in flight; 0: 4 */
-    uint32_t gather_bytes;    /* with a write in flight wait for so much; 0: 64 KiB */
-    uint32_t segment_count_max; /* on the disk, spares too; 0: what the disk has; else at least 3 */
+    struct disk *disk;          /* borrowed, as long as the log; nobody else writes in our folder */
+    uint32_t shard;             /* the folder's name, in decimal; at most 255 */
+    uint32_t segment_bytes;     /* multiple of LOG_FRAME_BYTES, LOG_SEGMENT_BYTES_MIN to 256 MiB;
+                                 0: the default */
+    void *memory;               /* borrowed; aligned to DISK_BLOCK_BYTES, pinned by the caller */
+    size_t memory_bytes;        /* multiple of LOG_FRAME_BYTES, at least LOG_MEMORY_BYTES_MIN */
+    uint64_t new_id;            /* random: names a log that is made now */
+    uint32_t write_count_max;   /* in flight; 0: 4 */
+    uint32_t gather_bytes;      /* with a write in flight wait for so much; 0: 64 KiB */
+    uint32_t segment_count_max; /* on the disk, spares too; 0: what the disk has; else at least
+                                   LOG_SEGMENTS_MIN */
     uint32_t recycled_count_max; /* freed ones that are kept; 0: 4 */
     enum log_durability durability;
 };
@@ -171,7 +177,20 @@ uint32_t log_head_sequence(const struct log *log);    /* oldest in use */
 uint32_t log_current_sequence(const struct log *log); /* appended to; 0 while there is none */
 uint64_t log_used_bytes(const struct log *log);       /* of segments in use */
 bool log_is_short(const struct log *log);             /* of disk space: no spare could be made */
-uint64_t log_left_bytes(const struct log *log); /* of the current segment and the ready ones */
+struct log_space {
+    uint64_t used_bytes;   /* of segments in use */
+    uint64_t rest_bytes;   /* of them, not written yet: the end of the current one */
+    uint64_t ready_bytes;  /* of spares */
+    uint64_t freed_bytes;  /* of segments that will be spares */
+    uint64_t growth_bytes; /* of segments that may still be made; LOG_GROWTH_UNKNOWN: as many as the
+                              disk has */
+};
+#define LOG_GROWTH_UNKNOWN (UINT64_MAX / 4)
+void log_space(const struct log *log, struct log_space *space);
+/* At most so much more of the disk may be taken, from now on. Segments that are there stay. */
+void log_limit_growth(struct log *log, uint64_t bytes);
+/* Its owner is about to free a segment: mail that finds no room waits (-EAGAIN), not -ENOSPC. */
+void log_expect_space(struct log *log, bool expected);
 /* That of the segment appended to, or of the one that will be next; 0: none is ready. Its header is
  * durable: no later start of this log will use it again. */
 uint32_t log_promised_sequence(const struct log *log);

@@ -4,6 +4,7 @@
 /* Readers may keep this share of the frames from being used again; then they read from the disk. */
 #define FRAMES_HELD_MAX(log) ((log)->frame_count / 2)
 #define COPY_PIECE_BYTES 8192u
+#define NOTES_SHARE 8u /* of the last segment, for records that are LOG_KEPT alone */
 
 static void frame_release(struct ref *ref)
 {
@@ -158,14 +159,27 @@ static int room_answer(struct log *log, int answer)
     return answer;
 }
 
+/* Has this record no part in what is left of the current segment? */
+static bool is_kept_out(const struct log *log, uint32_t flags)
+{
+    const struct log_segment *current = log->current;
+    if (current == NULL || !current->reserve || !log_is_short(log) || (flags & LOG_KEPT)) {
+        return false;
+    }
+    if (!(flags & LOG_RESERVED)) {
+        return true;
+    }
+    return log->ready_count == 0 &&
+           current->piece_count - current->piece_next < current->piece_count / NOTES_SHARE;
+}
+
 static int room(const struct log *log, size_t bytes, uint32_t flags)
 {
     if (log->state != LOG_RUNNING) {
         return log->state == LOG_BROKEN ? log->status : -EAGAIN;
     }
-    if (log->current != NULL && log->current->reserve && log_is_short(log) &&
-        !(flags & LOG_RESERVED)) {
-        return -ENOSPC;
+    if (is_kept_out(log, flags)) {
+        return log->space_expected && !(flags & LOG_RESERVED) ? -EAGAIN : -ENOSPC;
     }
     if ((int64_t)bytes <= frame_left(log)) {
         return 0;

@@ -12,7 +12,7 @@
 #include "queue/log/record.h"
 
 #define LOG_WRITES_MAX 64u
-#define LOG_READY_WANTED 2u /* the one mail goes on in, and the reserve behind it */
+#define LOG_READY_WANTED (LOG_SEGMENTS_RESERVED + 1) /* one that mail goes on in */
 #define LOG_RETRY_NS 1000000000ull
 #define LOG_STASH_BYTES_MAX (16u * 1024 * 1024)
 
@@ -127,6 +127,8 @@ struct log {
     struct list_node ready, freed, suspect;
     uint32_t ready_count, freed_count, suspect_count;
     uint32_t next_sequence, next_number;
+    uint64_t growth_bytes; /* see log_limit_growth */
+    bool space_expected;
     struct log_maker maker;
 
     struct list_node waiters, void_waiters, room_waiters;

@@ -18,7 +18,6 @@
 #define SEGMENT_MAGIC 0x31474f4c45425554ull /* "TUBELOG1" */
 #define SEGMENT_VERSION 1u
 #define SEGMENT_BYTES_MAX (256u * 1024 * 1024)
-#define SEGMENT_BYTES_MIN (8u * LOG_FRAME_BYTES)
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the disk format is little-endian");
 

@@ -59,6 +59,7 @@ static struct spool_message *message_make(size_t recipient_count, size_t extent_
     *message = (struct spool_message){0};
     list_init(&message->body.member);
     message->body.extents = (struct spool_extent *)(message + 1);
+    message->extent_capacity = (uint32_t)extent_count;
     message->message.recipients = (struct recipient *)(message->body.extents + extent_count);
     message->message.recipient_count = (uint32_t)recipient_count;
     *text = (char *)(message->message.recipients + recipient_count);

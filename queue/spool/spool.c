@@ -48,6 +48,7 @@ void body_forget(struct spool *spool, struct spool_body *body)
         body_live_take(spool, body->extents[i].lsn, body->extents[i].length + RECORD_COST);
     }
     body->extent_count = 0;
+    spool_forward_leave(spool, body);
     list_remove(&body->member);
 }
 

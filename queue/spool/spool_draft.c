@@ -138,6 +138,17 @@ int draft_room(struct spool_draft *draft, uint32_t extents)
     return 0;
 }
 
+void draft_replace(struct spool_draft *draft, struct spool_extent *extents, uint32_t count,
+                   uint32_t capacity)
+{
+    if (draft->body.extents != draft->few) {
+        free(draft->body.extents);
+    }
+    draft->body.extents = extents;
+    draft->body.extent_count = count;
+    draft->extent_capacity = capacity;
+}
+
 static struct log_extent last_extent(const struct spool_draft *draft)
 {
     const struct spool_body *body = &draft->body;
@@ -326,6 +337,7 @@ static bool draft_is_void(const struct spool_draft *draft)
 static void body_hand_over(struct spool_message *message, struct spool_draft *draft)
 {
     struct spool_body *from = &draft->body;
+    spool_forward_leave(message->spool, from);
     list_remove(&from->member);
     message->body.bytes = from->bytes;
     message->body.extent_count = from->extent_count;
@@ -333,6 +345,7 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
         memcpy(message->body.extents, from->extents, from->extent_count * sizeof(from->extents[0]));
     } else {
         message->body.extents = from->extents;
+        message->extent_capacity = draft->extent_capacity;
         message->extents_on_heap = true;
         from->extents = draft->few;
     }

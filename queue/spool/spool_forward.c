@@ -1,138 +1,230 @@
 /*
- * Space comes back from the oldest segment on. One in which nothing lives is freed; when much of the
- * log is dead, what still lives in the oldest is copied to the end, with a new commit that carries
- * what its recipients have reached. The old bytes count until the copy is durable.
+ * Copying forward: what still lives in the oldest segment moves to the end of the log, with a new
+ * commit that carries what its recipients have reached. The old bytes count until the copy is
+ * durable. When, and how much, is for spool_space.c to say.
  *
- * Copying begins when less than half of the log lives, so it never writes more than mail does.
+ * A body is cut anew where it goes, as it was when it came: whole records would not fill the frames,
+ * and a log that is full could not be copied into the room that it has.
  */
 #include "queue/spool/spool_private.h"
 
-#define TRIMS_MAX 16u                /* a round */
 #define COPY_BYTES_MAX (256u * 1024) /* a round */
-#define COPY_MEMBERS_MAX 64u         /* a round */
+#define COPY_MEMBERS_MAX 128u        /* a round: less would leave much of the blocks as padding */
 #define IN_FLIGHT_MAX 256u
-#define SEGMENTS_MIN 8u /* the default of forward_bytes_min */
 #define REST_ROUNDS 65536u
 
-static unsigned trim(struct spool *spool)
-{
-    unsigned count = 0;
-    for (; count < TRIMS_MAX; count++) {
-        struct log_segment_live *live = log_segment_live(spool->log, log_head_sequence(spool->log));
-        if (live == NULL || live->bytes > 0 || !list_empty(&live->members) ||
-            log_trim(spool->log) != 0) {
-            break;
-        }
-    }
-    return count;
-}
-
-static bool is_due(const struct spool *spool, uint32_t head, uint64_t head_bytes)
-{
-    const struct log *log = spool->log;
-    uint64_t used = log_used_bytes(log);
-    uint64_t segment = log_settings_of(log)->segment_bytes;
-    if (head == log_current_sequence(log) || used < spool->live_bytes) {
-        return false;
-    }
-    /* A packed log is dead in part too: the ends of its first and last segment, and padding. */
-    uint64_t dead = used - spool->live_bytes;
-    if (log_is_short(log)) {
-        return dead >= 3 * segment + used / 8 && head_bytes < log_left_bytes(log) / 2;
-    }
-    uint64_t least = spool->settings.forward_bytes_min;
-    return used > (least != 0 ? least : SEGMENTS_MIN * segment) &&
-           dead > spool->live_bytes + 4 * segment;
-}
+/* ── Reading back ────────────────────────────────────────────────────────────────────────────── */
 
 static void fetched(struct spool_waiter *waiter, int status)
 {
     struct spool_fetch *fetch = list_entry(waiter, struct spool_fetch, waiter);
+    struct spool_forward_fetch *own = list_entry(fetch, struct spool_forward_fetch, fetch);
     (void)status; /* reading says it again */
-    list_entry(fetch, struct spool_forward, fetch)->fetching = false;
+    own->busy = false;
+    if (own->body != NULL) {
+        own->body->fetch = 0;
+        own->body = NULL;
+    }
 }
 
-/* Copies one body record. 0 with *to; -EINPROGRESS, -EAGAIN, or why it cannot be moved. */
-static int extent_copy(struct spool *spool, uint64_t id, const struct spool_extent *from,
-                       struct log_extent *to)
+void spool_forward_leave(struct spool *spool, struct spool_body *body)
+{
+    if (body->fetch != 0) {
+        spool->forward.fetches[body->fetch - 1].body = NULL;
+        body->fetch = 0;
+    }
+}
+
+/* As spool_read_extent. Several are under way at a time, each for another body, since one after the
+ * other would be slower than mail comes. */
+static int extent_read(struct spool *spool, struct spool_body *body,
+                       const struct log_extent *extent, struct slice *bytes, struct ref **owner)
+{
+    struct spool_forward_fetch *fetches = spool->forward.fetches;
+    uint32_t i = 0;
+    while (i < FORWARD_FETCHES_MAX && fetches[i].busy) {
+        i++;
+    }
+    if (i == FORWARD_FETCHES_MAX) {
+        return -EAGAIN;
+    }
+    fetches[i].fetch.waiter.done = fetched;
+    int result = spool_read_extent(spool, extent, bytes, owner, &fetches[i].fetch);
+    if (result == -EINPROGRESS) {
+        fetches[i].busy = true;
+        fetches[i].body = body;
+        body->fetch = (uint8_t)(i + 1);
+    }
+    return result;
+}
+
+/* ── Extents ─────────────────────────────────────────────────────────────────────────────────── */
+
+static int copy_reserve(struct spool_copy *copy, uint32_t more)
+{
+    if (copy->extent_count + more <= copy->extent_capacity) {
+        return 0;
+    }
+    uint32_t capacity = copy->extent_count + more;
+    struct spool_extent *extents =
+        (struct spool_extent *)realloc(copy->extents, capacity * sizeof(copy->extents[0]));
+    if (extents == NULL) {
+        return -ENOMEM;
+    }
+    copy->extents = extents;
+    copy->extent_capacity = capacity;
+    return 0;
+}
+
+/* To the log, where there is room: behind the copy's last extent, or as a part of it. */
+static void copy_append(struct spool *spool, struct spool_copy *copy, uint64_t id,
+                        struct slice bytes, uint32_t offset)
+{
+    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY | LOG_RESERVED, .tag = id};
+    for (size_t done = 0; done < bytes.size;) {
+        struct spool_extent *last =
+            copy->extent_count > 0 ? &copy->extents[copy->extent_count - 1] : NULL;
+        struct log_extent grown = {0}, extent;
+        if (last != NULL) {
+            grown = (struct log_extent){.lsn = last->lsn, .length = last->length};
+        }
+        uint32_t added = log_append_body(spool->log, &head, &bytes, 1, done,
+                                         last != NULL ? &grown : NULL, &extent);
+        if (last != NULL && extent.lsn == last->lsn) {
+            last->length = extent.length;
+            body_live_add(spool, extent.lsn, added);
+        } else {
+            copy->extents[copy->extent_count++] = (struct spool_extent){
+                .lsn = extent.lsn, .length = extent.length, .offset = offset + (uint32_t)done};
+            body_live_add(spool, extent.lsn, added + RECORD_COST);
+        }
+        done += added;
+    }
+    spool->counters.copied_forward_bytes += bytes.size;
+}
+
+/* Copies one body record. 0; -EINPROGRESS, -EAGAIN, or why it cannot be moved. */
+static int extent_copy(struct spool *spool, struct spool_copy *copy, struct spool_body *body,
+                       const struct spool_extent *from)
 {
     struct log_extent extent = {.lsn = from->lsn, .length = from->length};
-    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY | LOG_RESERVED, .tag = id};
     struct slice bytes;
     struct ref *owner;
     int result = log_room(spool->log, from->length, LOG_RESERVED);
     if (result != 0) {
         return result;
     }
-    spool->forward.fetch.waiter.done = fetched;
-    result = spool_read_extent(spool, &extent, &bytes, &owner, &spool->forward.fetch);
-    if (result == -EINPROGRESS) {
-        spool->forward.fetching = true;
-    }
+    result = extent_read(spool, body, &extent, &bytes, &owner);
     if (result == 0) {
-        result = log_append(spool->log, &head, &bytes, 1, to);
+        copy_append(spool, copy, body->id, bytes, from->offset);
         ref_drop(owner);
-    }
-    if (result == 0) {
-        spool->counters.copied_forward_bytes += from->length;
-        body_live_add(spool, to->lsn, to->length + RECORD_COST);
     }
     return result;
 }
 
-/* Nobody was promised a draft: its bytes move at once, and are void if that write fails. */
-static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t head)
+/* Goes on with the body's extents: those in the oldest segment are copied, the others stay. */
+static int extents_copy(struct spool *spool, struct spool_copy *copy, struct spool_body *body)
 {
-    for (uint32_t i = 0; i < body->extent_count; i++) {
-        struct spool_extent *extent = &body->extents[i];
-        struct log_extent to;
-        if (log_lsn_sequence(extent->lsn) != head) {
-            continue;
+    for (; copy->done_count < body->extent_count; copy->done_count++) {
+        const struct spool_extent *extent = &body->extents[copy->done_count];
+        uint32_t rest = body->extent_count - copy->done_count;
+        int result = copy_reserve(copy, rest + COPY_PIECES_MAX);
+        if (result == 0 && log_lsn_sequence(extent->lsn) == copy->head) {
+            result = extent_copy(spool, copy, body, extent);
+        } else if (result == 0) {
+            copy->extents[copy->extent_count++] = *extent;
         }
-        int result = extent_copy(spool, body->id, extent, &to);
         if (result != 0) {
             return result;
         }
-        body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
-        extent->lsn = to.lsn;
     }
-    body_place(spool, body, NULL);
     return 0;
 }
 
-/* ── A message ───────────────────────────────────────────────────────────────────────────────── */
-
-static struct spool_copy *copy_begin(struct spool *spool, const struct spool_message *message)
+static struct spool_copy *copy_begin(const struct spool *spool, uint32_t head)
 {
-    size_t bytes = message->body.extent_count * sizeof(struct spool_extent);
-    struct spool_copy *copy = (struct spool_copy *)calloc(1, sizeof(*copy) + bytes);
+    struct spool_copy *copy = (struct spool_copy *)calloc(1, sizeof(*copy));
     if (copy != NULL) {
-        copy->extents = (struct spool_extent *)(copy + 1);
+        copy->head = head;
         copy->failures = log_counters(spool->log)->write_failures;
-        if (bytes > 0) {
-            memcpy(copy->extents, message->body.extents, bytes);
-        }
     }
     return copy;
 }
 
-/* Drops what one of the two places holds alone. */
-static void extents_take(struct spool *spool, const struct spool_extent *gone,
-                         const struct spool_extent *kept, uint32_t count)
+static void copy_free(struct spool_copy *copy)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (gone[i].lsn != kept[i].lsn) {
-            body_live_take(spool, gone[i].lsn, gone[i].length + RECORD_COST);
+    free(copy->extents);
+    free(copy);
+}
+
+/* The extents of a body that the copy replaces are dead. */
+static void extents_leave(struct spool *spool, const struct spool_body *body, uint32_t head)
+{
+    for (uint32_t i = 0; i < body->extent_count; i++) {
+        if (log_lsn_sequence(body->extents[i].lsn) == head) {
+            body_live_take(spool, body->extents[i].lsn, body->extents[i].length + RECORD_COST);
         }
     }
 }
 
+/* The extents that the copy alone has are dead; both lists are in order of the body. */
+static void copied_leave(struct spool *spool, const struct spool_copy *copy,
+                         const struct spool_body *body)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < copy->extent_count; i++) {
+        const struct spool_extent *extent = &copy->extents[i];
+        while (kept < body->extent_count && body->extents[kept].offset < extent->offset) {
+            kept++;
+        }
+        if (kept < body->extent_count && body->extents[kept].lsn == extent->lsn) {
+            continue;
+        }
+        body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
+    }
+}
+
+/* ── A draft ─────────────────────────────────────────────────────────────────────────────────── */
+
+/* Nobody was promised a draft: its bytes move at once, and are void if that write fails. What was
+ * copied before an error stays where it is, and the rest follows another time. */
+static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t head)
+{
+    struct spool_draft *draft = list_entry(body, struct spool_draft, body);
+    struct spool_copy *copy = copy_begin(spool, head);
+    int result = copy != NULL ? extents_copy(spool, copy, body) : -ENOMEM;
+    uint32_t rest = copy != NULL ? body->extent_count - copy->done_count : 0;
+    if (copy == NULL || copy->done_count == 0) {
+        free(copy != NULL ? copy->extents : NULL);
+        free(copy);
+        return result;
+    }
+    if (rest > 0) { /* there is room for it */
+        memcpy(copy->extents + copy->extent_count, body->extents + copy->done_count,
+               rest * sizeof(copy->extents[0]));
+        copy->extent_count += rest;
+    }
+    for (uint32_t i = 0; i < copy->done_count; i++) {
+        const struct spool_extent *extent = &body->extents[i];
+        if (log_lsn_sequence(extent->lsn) == head) {
+            body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
+        }
+    }
+    draft_replace(draft, copy->extents, copy->extent_count, copy->extent_capacity);
+    free(copy);
+    if (result == 0) {
+        body_place(spool, body, NULL);
+    }
+    return result;
+}
+
+/* ── A message ───────────────────────────────────────────────────────────────────────────────── */
+
 static void copy_drop(struct spool *spool, struct spool_message *message)
 {
-    struct spool_copy *copy = message->copy;
-    extents_take(spool, copy->extents, message->body.extents, message->body.extent_count);
-    place_forget(spool, &copy->place);
-    free(copy);
+    copied_leave(spool, message->copy, &message->body);
+    place_forget(spool, &message->copy->place);
+    copy_free(message->copy);
     message->copy = NULL;
 }
 
@@ -145,26 +237,41 @@ bool spool_forward_drop(struct spool *spool, struct spool_message *message)
     return true;
 }
 
+/* The message is where its copy is. */
+static void copy_take(struct spool *spool, struct spool_message *message)
+{
+    struct spool_copy *copy = message->copy;
+    struct spool_body *body = &message->body;
+    extents_leave(spool, body, copy->head);
+    if (copy->extent_count <= message->extent_capacity) {
+        memcpy(body->extents, copy->extents, copy->extent_count * sizeof(copy->extents[0]));
+    } else {
+        if (message->extents_on_heap) {
+            free(body->extents);
+        }
+        body->extents = copy->extents;
+        message->extents_on_heap = true;
+        message->extent_capacity = copy->extent_capacity;
+        copy->extents = NULL;
+    }
+    body->extent_count = copy->extent_count;
+    place_forget(spool, &message->place);
+    message->place = copy->place;
+    copy_free(copy);
+    message->copy = NULL;
+}
+
 static void copy_done(struct log_waiter *waiter, int status)
 {
     struct spool_message *message = list_entry(waiter, struct spool_message, waiter);
     struct spool *spool = message->spool;
-    struct spool_copy *copy = message->copy;
-    struct spool_body *body = &message->body;
     spool->forward.in_flight--;
     if (status == 0) {
-        extents_take(spool, body->extents, copy->extents, body->extent_count);
-        if (body->extent_count > 0) {
-            memcpy(body->extents, copy->extents, body->extent_count * sizeof(copy->extents[0]));
-        }
-        place_forget(spool, &message->place);
-        message->place = copy->place;
-        free(copy);
-        message->copy = NULL;
+        copy_take(spool, message);
     } else {
         copy_drop(spool, message);
     }
-    body_place(spool, body, &message->place);
+    body_place(spool, &message->body, &message->place);
     spool_message_settle(spool, message);
 }
 
@@ -174,7 +281,7 @@ static bool copy_is_void(const struct spool *spool, const struct spool_message *
     if (copy->failures == log_counters(spool->log)->write_failures) {
         return false;
     }
-    for (uint32_t i = 0; i < message->body.extent_count; i++) {
+    for (uint32_t i = 0; i < copy->extent_count; i++) {
         if (log_is_void(spool->log, copy->extents[i].lsn)) {
             return true;
         }
@@ -186,7 +293,7 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
 {
     struct spool_copy *copy = message->copy;
     const struct message *public = &message->message;
-    int result = commit_room(spool, public, message->body.extent_count, 0, LOG_RESERVED);
+    int result = commit_room(spool, public, copy->extent_count, 0, LOG_RESERVED);
     if (result != 0) {
         return result;
     }
@@ -194,8 +301,8 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
         copy_drop(spool, message);
         return -EAGAIN;
     }
-    result = commit_append(spool, public, copy->extents, message->body.extent_count, LOG_RESERVED,
-                           &copy->place);
+    result =
+        commit_append(spool, public, copy->extents, copy->extent_count, LOG_RESERVED, &copy->place);
     if (result != 0) {
         return result;
     }
@@ -214,25 +321,13 @@ static int message_forward(struct spool *spool, struct spool_message *message, u
         return -EBUSY;
     }
     if (message->copy == NULL) {
-        message->copy = copy_begin(spool, message);
+        message->copy = copy_begin(spool, head);
         if (message->copy == NULL) {
             return -ENOMEM;
         }
     }
-    struct spool_copy *copy = message->copy;
-    for (; copy->done_count < message->body.extent_count; copy->done_count++) {
-        struct spool_extent *extent = &copy->extents[copy->done_count];
-        struct log_extent to;
-        if (log_lsn_sequence(extent->lsn) != head) {
-            continue;
-        }
-        int result = extent_copy(spool, message->message.id, extent, &to);
-        if (result != 0) {
-            return result;
-        }
-        extent->lsn = to.lsn;
-    }
-    return copy_commit(spool, message);
+    int result = extents_copy(spool, message->copy, &message->body);
+    return result == 0 ? copy_commit(spool, message) : result;
 }
 
 /* ── A round ─────────────────────────────────────────────────────────────────────────────────── */
@@ -246,28 +341,27 @@ static int member_forward(struct spool *spool, struct list_node *node, uint32_t 
     return message_forward(spool, list_entry(body, struct spool_message, body), head);
 }
 
-unsigned spool_forward_round(struct spool *spool)
+/* A bounded piece of what lives in the oldest segment. */
+static unsigned members_forward(struct spool *spool, struct log_segment_live *live, uint32_t head)
 {
     struct spool_forward *forward = &spool->forward;
-    unsigned done = trim(spool);
-    uint32_t head = log_head_sequence(spool->log);
-    struct log_segment_live *live = log_segment_live(spool->log, head);
-    if (live == NULL || forward->fetching || !is_due(spool, head, live->bytes)) {
-        return done;
-    }
-    if (forward->stuck_sequence == head && forward->rest > 0) {
-        forward->rest--;
-        return done;
-    }
     uint64_t before = spool->counters.copied_forward_bytes;
-    for (unsigned i = 0; i < COPY_MEMBERS_MAX && !list_empty(&live->members) &&
-                         forward->in_flight < IN_FLIGHT_MAX &&
-                         spool->counters.copied_forward_bytes - before < COPY_BYTES_MAX;
-         i++) {
-        struct list_node *node = live->members.next;
+    unsigned done = 0;
+    struct list_node *node = live->members.next, *next;
+    for (unsigned i = 0;
+         i < COPY_MEMBERS_MAX && node != &live->members && forward->in_flight < IN_FLIGHT_MAX &&
+         spool->counters.copied_forward_bytes - before < COPY_BYTES_MAX;
+         i++, node = next) {
+        next = node->next;
+        if (list_entry(node, struct spool_body, member)->fetch != 0) {
+            continue;
+        }
         int result = member_forward(spool, node, head);
-        if (result == -EINPROGRESS || result == -EAGAIN) {
+        if (result == -EAGAIN) {
             break;
+        }
+        if (result == -EINPROGRESS) {
+            continue;
         }
         if (result != 0) { /* the others first */
             list_remove(node);
@@ -280,4 +374,20 @@ unsigned spool_forward_round(struct spool *spool)
         forward->stuck_sequence = 0;
     }
     return done;
+}
+
+unsigned spool_forward_round(struct spool *spool)
+{
+    struct spool_forward *forward = &spool->forward;
+    unsigned done = spool_space_round(spool);
+    uint32_t head = log_head_sequence(spool->log);
+    struct log_segment_live *live = log_segment_live(spool->log, head);
+    if (live == NULL || !spool->space.copies) {
+        return done;
+    }
+    if (forward->stuck_sequence == head && forward->rest > 0) {
+        forward->rest--;
+        return done;
+    }
+    return done + members_forward(spool, live, head);
 }

@@ -4,7 +4,8 @@
  * spool.c          open, close, what becomes of a committed message
  * spool_draft.c    receiving a message, committing it
  * spool_fetch.c    reading bodies
- * spool_forward.c  space: trimming the log, copying forward what is in its way
+ * spool_space.c    space: trimming the log, when to copy forward, how much more mail fits
+ * spool_forward.c  copying forward what is in the way
  * spool_harvest.c  recovery
  * spool_adopt.c    folders of shards that are no more
  * commit_record.c  the record that makes a message
@@ -53,6 +54,7 @@ struct spool_body {
     struct spool_extent *extents; /* in order of the body */
     uint32_t extent_count;
     bool is_draft;
+    uint8_t fetch; /* of spool_forward's, + 1, while one runs for it; 0: none */
 };
 
 struct spool_draft {
@@ -92,6 +94,7 @@ struct spool_message {
     uint32_t holds;
     uint8_t state;        /* enum spool_state */
     bool extents_on_heap; /* else behind this */
+    uint32_t extent_capacity;
 };
 
 struct message_table {
@@ -109,16 +112,34 @@ struct fetch_class {
 
 /* A message that is being copied forward: where it will be. */
 struct spool_copy {
-    struct spool_extent *extents;
+    struct spool_extent *extents; /* of the heap */
     struct spool_place place;
     uint64_t failures; /* of the log when it began */
-    uint64_t bytes;
-    uint32_t done_count; /* extents looked at */
+    uint32_t head;     /* the segment that it leaves */
+    uint32_t extent_count, extent_capacity;
+    uint32_t done_count; /* the message's extents that were looked at */
     bool in_flight;      /* the commit is appended */
 };
-struct spool_forward {
+#define COPY_PIECES_MAX 3u /* that one extent becomes: the end of a frame, and the next ones */
+
+/* How the log's space stands; spool_space.c. */
+struct spool_space {
+    bool copies;        /* the oldest segment is to be copied forward */
+    uint32_t begun;     /* this one: there was room for it */
+    uint32_t pass_end;  /* a pass over the whole log ends behind this segment; 0: none runs */
+    uint64_t pass_used; /* when it began */
+    uint64_t pass_bytes_in;
+    uint64_t packed_live; /* a pass gained nothing while so much lived; 0: none did */
+    uint64_t packed_bytes_in;
+};
+#define FORWARD_FETCHES_MAX 32u
+struct spool_forward_fetch { /* a record that is read back, to be copied */
     struct spool_fetch fetch;
-    bool fetching;
+    struct spool_body *body; /* whose it is, unless that is gone */
+    bool busy;
+};
+struct spool_forward {
+    struct spool_forward_fetch fetches[FORWARD_FETCHES_MAX];
     uint32_t in_flight;
     uint32_t stuck_sequence; /* of this head something cannot be moved now */
     uint32_t rest;           /* rounds until it is tried again */
@@ -143,6 +164,7 @@ struct spool {
     struct fetch_class small, large;
     void *fetch_memory; /* ours, or NULL */
     struct spool_forward forward;
+    struct spool_space space;
     uint8_t *scratch; /* COMMIT_BYTES_MAX: one record is made here */
     struct spool_counters counters;
 };
@@ -165,6 +187,9 @@ void spool_message_settle(struct spool *spool, struct spool_message *message);
 
 /* spool_draft.c */
 int draft_room(struct spool_draft *draft, uint32_t extents);
+/* Its extents are these, given. */
+void draft_replace(struct spool_draft *draft, struct spool_extent *extents, uint32_t count,
+                   uint32_t capacity);
 void spool_wait_for_room(struct spool *spool);
 
 /* spool_fetch.c */
@@ -173,8 +198,12 @@ void spool_fetch_close(struct spool *spool);
 int spool_read_extent(struct spool *spool, const struct log_extent *extent, struct slice *bytes,
                       struct ref **owner, struct spool_fetch *fetch);
 
+/* spool_space.c */
+unsigned spool_space_round(struct spool *spool);
+
 /* spool_forward.c */
 unsigned spool_forward_round(struct spool *spool);
+void spool_forward_leave(struct spool *spool, struct spool_body *body); /* it is gone */
 /* The message is not wanted any more. False: its copy is on the way to the disk, wait. */
 bool spool_forward_drop(struct spool *spool, struct spool_message *message);
 

@@ -213,10 +213,10 @@ static const struct bad bads[] = {
      "3:6: routes[1].match: never reached, routes[0] takes all of it; expected before it"},
     {"routes: [{match: a, to: [\"127.0.0.1:25\"], source: \"::1\"}]",
      "1:43: routes[0].source: of another family than to[0], expected the same"},
-    {"spool: {segment_bytes: 1048577}",
-     "1:9: spool.segment_bytes: not a whole number of blocks, expected a multiple of 4K"},
+    {"spool: {segment_bytes: 3145729}",
+     "1:9: spool.segment_bytes: not a whole number of frames, expected a multiple of 256K"},
     {"spool: {max_bytes: 64M}",
-     "1:9: spool.max_bytes: too little, expected room for 4 segments of each shard"},
+     "1:9: spool.max_bytes: too little, expected room for 5 segments of each shard"},
     {"shards: 2\nmemory: {eal_bytes: 64M}",
      "2:10: memory.eal_bytes: too little, expected 0 or at least 272M for 2 shards"},
     {"retry: {first: 2h, limit: 1h}",
@@ -395,7 +395,7 @@ static void a_full_file_is_read_into_the_struct(void **state)
         "listen:\n"
         "  - {name: mx, address: [\"192.0.2.1:25\", \"unix:/run/x\"], unix_mode: 0600}\n"
         "  - {name: in, address: [\"0.0.0.0:24\"], protocol: lmtp}\n"
-        "spool: {path: /s, durability: none, segment_bytes: 1M, max_bytes: 8M}\n"
+        "spool: {path: /s, durability: none, segment_bytes: 2M, max_bytes: 32M}\n"
         "relay_networks: [10.0.0.0/8]\n"
         "routes:\n"
         "  - match: example.org\n"
@@ -432,7 +432,7 @@ static void a_full_file_is_read_into_the_struct(void **state)
     assert_string_equal(conf->listen[0].addresses[1].path, "/run/x");
     assert_int_equal(conf->listen[1].protocol, CONF_PROTOCOL_LMTP);
     assert_int_equal(conf->spool.durability, CONF_DURABILITY_NONE);
-    assert_int_equal(conf->spool.segment_bytes, 1 << 20);
+    assert_int_equal(conf->spool.segment_bytes, 2 << 20);
     assert_int_equal(conf->routes[0].connections, 7);
     assert_int_equal(conf->routes[1].to_count, 2);
     assert_int_equal(conf->routes[1].source.family, ENDPOINT_IPV4);
