@@ -216,7 +216,8 @@ static void bench_run(struct bench *bench)
                   bench->now_ns); /* tells it the time, or the first connections were late */
     while (bench_wants_more(bench)) {
         carrier_flush(&bench->carrier, bench->now_ns);
-        carrier_poll(&bench->carrier, bench->now_ns, PATIENCE_MS);
+        bool busy = bench->source != NULL && source_has_work(bench->source);
+        carrier_poll(&bench->carrier, bench->now_ns, busy ? 0 : PATIENCE_MS);
         bench->now_ns = world_now_ns(&bench->world);
     }
     carrier_flush(&bench->carrier, bench->now_ns);
@@ -243,6 +244,13 @@ static bool source_tell(const struct bench *bench, struct report *report)
     report_number(report, "measured_s", measured_s);
     report_number(report, "sent_per_s", rate);
     report_number(report, "sent_mb_per_s", rate * (double)settings->message_bytes / 1e6);
+    if (source_secure(bench->source) != NULL) {
+        struct secure_counters tls;
+        secure_count(source_secure(bench->source), &tls);
+        report_count(report, "tls_handshakes", tls.handshakes);
+        report_count(report, "tls_resumed", tls.resumed);
+        report_count(report, "tls_failed", tls.failed);
+    }
     report_latency(report, "answer_us", source_latency(bench->source));
     if (source_trouble(bench->source)[0] != '\0') {
         report_text(report, "first_trouble", source_trouble(bench->source));

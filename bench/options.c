@@ -23,6 +23,8 @@ static const char usage[] =
     "source  --connections N (50)  --size BYTES (4096)  --recipients N (1)  --count N  --seconds S "
     "(10 without --count)\n"
     "        --warmup S (0)  --pace command|group|deep|bdat (command)  --per-connection N  --lmtp\n"
+    "        --starttls: TLS, sessions resumed where the server lets them  --no-resumption: whole "
+    "handshakes\n"
     "        --domain NAME (bench.example)  --sender ADDRESS (source@bench.example)  --from "
     "ADDRESS\n"
     "        --stall S (60): give up when nothing is answered  --acked FILE: what was "
@@ -61,6 +63,8 @@ enum option_code {
     OPTION_PACE,
     OPTION_PER_CONNECTION,
     OPTION_LMTP,
+    OPTION_STARTTLS,
+    OPTION_NO_RESUMPTION,
     OPTION_SINK_LMTP,
     OPTION_DOMAIN,
     OPTION_SENDER,
@@ -98,6 +102,8 @@ static const struct option table[] = {
     {"pace", required_argument, NULL, OPTION_PACE},
     {"per-connection", required_argument, NULL, OPTION_PER_CONNECTION},
     {"lmtp", no_argument, NULL, OPTION_LMTP},
+    {"starttls", no_argument, NULL, OPTION_STARTTLS},
+    {"no-resumption", no_argument, NULL, OPTION_NO_RESUMPTION},
     {"sink-lmtp", no_argument, NULL, OPTION_SINK_LMTP},
     {"domain", required_argument, NULL, OPTION_DOMAIN},
     {"sender", required_argument, NULL, OPTION_SENDER},
@@ -351,6 +357,14 @@ static void parse_sink_or_both(struct options *options, int code, const char *va
         break;
     case OPTION_SECONDS:
         options->source.seconds = options->sink_seconds = seconds(value);
+        break;
+    case OPTION_STARTTLS:
+        if (options->source.secure == SECURE_NOT) {
+            options->source.secure = SECURE_RESUMED;
+        }
+        break;
+    case OPTION_NO_RESUMPTION:
+        options->source.secure = SECURE_WHOLE;
         break;
     case OPTION_LMTP:
         options->source.lmtp = true;

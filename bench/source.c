@@ -94,7 +94,10 @@ bool source_round(struct source *source, uint64_t now_ns)
     if (!source->begun) {
         clock_start(source, now_ns);
     }
-    bounds_watch(source, now_ns);
+    bounds_watch(source, now_ns); /* before events, which are later than the round began */
+    if (source->secure != NULL) {
+        secure_round(source->secure, now_ns);
+    }
     if (!list_empty(&source->waiting)) {
         sessions_connect(source);
     }
@@ -192,6 +195,9 @@ int source_open(struct source **source, struct network *network, const struct wo
     if (rc == 0) {
         rc = sessions_make(made);
     }
+    if (rc == 0 && settings->secure != SECURE_NOT) {
+        rc = secure_open(&made->secure, world, settings->secure);
+    }
     if (rc < 0) {
         source_close(made);
         return rc;
@@ -216,6 +222,7 @@ void source_close(struct source *source)
         free(session->sent.accepted);
     }
     free(source->sessions);
+    secure_close(source->secure);
     free(source->rcpt);
     free(source->script);
     letter_book_close(&source->book);
@@ -225,6 +232,16 @@ void source_close(struct source *source)
 const struct source_counters *source_counters(const struct source *source)
 {
     return &source->counters;
+}
+
+bool source_has_work(const struct source *source)
+{
+    return source->secure != NULL && secure_has_work(source->secure);
+}
+
+const struct secure *source_secure(const struct source *source)
+{
+    return source->secure;
 }
 
 const struct histogram *source_latency(const struct source *source)

@@ -10,6 +10,7 @@
 #pragma once
 #include "bench/histogram.h"
 #include "bench/letter.h"
+#include "bench/secure.h"
 #include "engine/core/world.h"
 #include "engine/stream.h"
 
@@ -31,6 +32,7 @@ struct source_settings {
     unsigned to_count;
     struct endpoint from; /* family ENDPOINT_NONE: any */
     bool lmtp;
+    enum secure_kind secure; /* STARTTLS before the first letter */
     enum source_pace pace;
     uint32_t connections;
     uint64_t letters_per_connection; /* then QUIT and connect again; 0: no bound */
@@ -73,6 +75,10 @@ void source_stop(struct source *source);
 void source_close(struct source *source);
 
 const struct source_counters *source_counters(const struct source *source);
+/* Work is left that no event of the network will bring: another round must follow at once. */
+bool source_has_work(const struct source *source);
+/* NULL: without TLS. */
+const struct secure *source_secure(const struct source *source);
 const struct histogram *
 source_latency(const struct source *source); /* from MAIL (DEEP: from the body) to the answer */
 double source_measured_s(const struct source *source);

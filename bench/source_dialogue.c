@@ -327,6 +327,7 @@ void source_session_lost(struct source_session *session, uint64_t delay_ns)
     session->expected_count = 0;
     session->line_bytes = 0;
     session->quitting = false;
+    session->securing = session->secured = false;
     session->letters = 0;
     if (source_may_issue(session)) {
         source_session_again(session, delay_ns);
@@ -348,6 +349,14 @@ static enum reply_kind expected_next(struct source_session *session)
     return kind;
 }
 
+static void hello(struct source_session *session)
+{
+    source_expect(session, REPLY_HELLO);
+    send_text(session,
+              slice_text(session->source->settings.lmtp ? "LHLO source.bench.example\r\n"
+                                                        : "EHLO source.bench.example\r\n"));
+}
+
 /* False: this ends the session. */
 static bool reply_judge(struct source_session *session, enum reply_kind kind, char class)
 {
@@ -356,11 +365,19 @@ static bool reply_judge(struct source_session *session, enum reply_kind kind, ch
         source->settings.pace == SOURCE_PACE_BDAT ? &session->sent : &session->ahead;
     switch (kind) {
     case REPLY_BANNER:
-        source_expect(session, REPLY_HELLO);
-        send_text(session, slice_text(source->settings.lmtp ? "LHLO source.bench.example\r\n"
-                                                            : "EHLO source.bench.example\r\n"));
+        hello(session);
+        return class == '2';
+    case REPLY_STARTTLS:
+        session->securing = true; /* when what has come is read */
         return class == '2';
     case REPLY_HELLO:
+        if (source->secure != NULL && !session->secured) {
+            source_expect(session, REPLY_STARTTLS);
+            send_text(session, slice_text("STARTTLS\r\n"));
+            return class == '2';
+        }
+        letter_begin(session);
+        return class == '2';
     case REPLY_RSET:
         letter_begin(session);
         return class == '2';
@@ -445,6 +462,36 @@ static void session_read(struct source_session *session)
     }
 }
 
+/* RFC 3207: the server has said 220. */
+static void session_secure(struct source_session *session)
+{
+    struct source *source = session->source;
+    unsigned target = session->index % source->settings.to_count;
+    session->securing = false;
+    session->secured = true;
+    int rc = secure_connect(source->secure, session->stream, target, &session->stream);
+    if (rc < 0) {
+        source_say_trouble(source, "tls", slice_text(strerror(-rc)));
+        session->stream = NULL;
+        source->counters.connections_failed++;
+        source_session_again(session, CONNECT_AGAIN_NS);
+        return;
+    }
+    session->stream->notify = source_notify;
+    session->stream->session = session;
+}
+
+static void trouble_tell(struct source *source, const struct stream *stream)
+{
+    struct stream_facts facts;
+    stream_facts(stream, &facts);
+    bool by_tls = facts.tls != NULL && facts.tls->problem[0] != '\0';
+    if (stream->error != 0) {
+        source_say_trouble(source, by_tls ? "tls" : "connection",
+                           slice_text(by_tls ? facts.tls->problem : strerror(-stream->error)));
+    }
+}
+
 void source_notify(struct stream *stream, uint32_t events, void *owner)
 {
     struct source_session *session = owner;
@@ -452,11 +499,18 @@ void source_notify(struct stream *stream, uint32_t events, void *owner)
     if (session->stream != stream) {
         return; /* already let go */
     }
-    if (events & STREAM_CONNECTED) {
+    if ((events & STREAM_CONNECTED) && session->secured) {
+        hello(session);
+    } else if (events & STREAM_CONNECTED) {
         source->counters.connections++;
     }
     if (events & STREAM_READABLE) {
         session_read(session);
+    }
+    if (session->stream == stream && session->securing &&
+        !(events & (STREAM_CLOSED | STREAM_HALF_CLOSED))) {
+        session_secure(session);
+        return;
     }
     if (session->stream == stream && (events & STREAM_WRITABLE)) {
         held_send(session);
@@ -464,9 +518,7 @@ void source_notify(struct stream *stream, uint32_t events, void *owner)
     if (session->stream == stream && (events & (STREAM_CLOSED | STREAM_HALF_CLOSED))) {
         bool banner_owed =
             session->expected_count == 1 && session->expected[session->expected_at] == REPLY_BANNER;
-        if (stream->error != 0) {
-            source_say_trouble(source, "connection", slice_text(strerror(-stream->error)));
-        }
+        trouble_tell(source, stream);
         if (!session->quitting && banner_owed) {
             source->counters.connections_failed++;
         } else if (!session->quitting) {

@@ -16,6 +16,7 @@
 enum reply_kind {
     REPLY_BANNER,
     REPLY_HELLO,
+    REPLY_STARTTLS,
     REPLY_MAIL,
     REPLY_RCPT,
     REPLY_DATA,
@@ -50,6 +51,8 @@ struct source_session {
     uint32_t index;
     uint64_t letters;
     bool quitting, over;
+    bool securing;        /* STARTTLS was answered: the handshake is next */
+    bool secured;         /* the stream is TLS */
     struct transit ahead; /* its commands are out or under way */
     struct transit sent;  /* its end is out */
     uint8_t *expected;    /* ring of enum reply_kind */
@@ -62,6 +65,7 @@ struct source_session {
 
 struct source {
     struct network *network;
+    struct secure *secure; /* NULL: in the clear */
     const struct world *world;
     struct source_settings settings;
     struct letter_book book;

@@ -61,6 +61,7 @@ struct tls_session {
 };
 
 #define TLS_SESSION_CHAINS 256u
+#define TLS_SESSIONS_OF_KEY 64u
 
 struct tls {
     struct tls_settings settings;

@@ -11,6 +11,7 @@ static uint32_t chain_of(const char *key)
     return hash % TLS_SESSION_CHAINS;
 }
 
+/* The newest of a key. */
 static struct tls_session **find(struct tls *tls, const char *key)
 {
     struct tls_session **at = &tls->chains[chain_of(key)];
@@ -31,23 +32,46 @@ static void forget(struct tls *tls, struct tls_session **at)
     tls->session_count--;
 }
 
+static void forget_oldest(struct tls *tls)
+{
+    struct tls_session *oldest = list_entry(tls->sessions.next, struct tls_session, node);
+    struct tls_session **at = &tls->chains[chain_of(oldest->key)];
+    while (*at != oldest) {
+        at = &(*at)->next;
+    }
+    forget(tls, at);
+}
+
+/* Those of TLS 1.3 are used once, so as many are kept as connections may be opened together. */
+static void make_room(struct tls *tls, const char *key)
+{
+    struct tls_session **oldest = NULL;
+    unsigned count = 0;
+    for (struct tls_session **at = find(tls, key); *at != NULL; at = &(*at)->next) {
+        if (strcmp((*at)->key, key) == 0) {
+            oldest = at;
+            count++;
+        }
+    }
+    if (count >= TLS_SESSIONS_OF_KEY) {
+        forget(tls, oldest);
+    } else if (tls->session_count >= tls->settings.session_max) {
+        forget_oldest(tls);
+    }
+}
+
 void tls_session_keep(struct tls *tls, const char *key, SSL_SESSION *session)
 {
-    struct tls_session **at = find(tls, key);
-    if (*at != NULL) {
-        forget(tls, at);
-    } else if (tls->session_count == tls->settings.session_max) {
-        forget(tls, find(tls, list_entry(tls->sessions.next, struct tls_session, node)->key));
-    }
     size_t size = strlen(key) + 1;
+    make_room(tls, key);
     struct tls_session *made = malloc(sizeof(*made) + size);
     if (made == NULL) {
         SSL_SESSION_free(session); /* the next handshake is a whole one */
         return;
     }
-    at = &tls->chains[chain_of(key)];
-    made->next = *at;
-    *at = made;
+    struct tls_session **first = &tls->chains[chain_of(key)];
+    made->next = *first;
+    *first = made;
     made->session = session;
     memcpy(made->key, key, size);
     list_init(&made->node);
@@ -77,6 +101,6 @@ SSL_SESSION *tls_session_find(struct tls *tls, const char *key)
 void tls_sessions_close(struct tls *tls)
 {
     while (tls->session_count > 0) {
-        forget(tls, find(tls, list_entry(tls->sessions.next, struct tls_session, node)->key));
+        forget_oldest(tls);
     }
 }

@@ -59,6 +59,18 @@ class Tls(SystemTest):
     def counters(self):
         return json.loads(self.relay_process.ctl("--json", "status").stdout)
 
+    def test_the_load_generator_speaks_tls_and_resumes_sessions(self):
+        self.start()
+        words = [os.path.join(BUILD, "tubepost-bench"), "source", "--to", f"{RELAY}:{self.relay_process.port}", "--json",
+                 "--connections", "5", "--count", "200", "--starttls"]
+        for more, handshakes in (([], 5), (["--per-connection", "1"], 200), (["--per-connection", "1", "--no-resumption"], 200)):
+            report = json.loads(subprocess.run(words + more, check=True, capture_output=True, text=True, timeout=60).stdout)
+            self.assertEqual((report["acknowledged"], report["tls_failed"]), (200, 0))
+            self.assertIn(report["tls_handshakes"], range(handshakes, handshakes + 5))  # the last ones may find nothing left to send
+            whole = 5 if more and "--no-resumption" not in more else report["tls_handshakes"]
+            self.assertEqual(report["tls_handshakes"] - report["tls_resumed"], whole)  # the first of each connection
+        self.assertEqual(len(self.messages(600)), 600)
+
     def test_starttls_carries_mail_and_the_trace_says_so(self):
         self.start()
         with self.client() as smtp:

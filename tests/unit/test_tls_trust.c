@@ -227,6 +227,39 @@ static void a_session_is_resumed_by_its_key_only(void **state)
     tls_rig_close(&rig);
 }
 
+/* Opens connections with one key together; how many of them have resumed a session. */
+static unsigned resume_together(unsigned count)
+{
+    const struct tls_peer peer = {.session_key = "mx.example:25"};
+    struct tls_rig_end *clients[16];
+    unsigned resumed = 0;
+    for (unsigned i = 0; i < count; i++) {
+        clients[i] = tls_rig_connect(&rig, &peer);
+    }
+    tls_rig_run(&rig);
+    for (unsigned i = 0; i < count; i++) {
+        resumed += facts_of(clients[i])->resumed;
+        tls_rig_end_free(clients[i]);
+    }
+    tls_rig_run(&rig);
+    return resumed;
+}
+
+static void connections_that_are_opened_together_resume_a_session_each(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    assert_int_equal(resume_together(12), 0);
+    assert_int_equal(resume_together(12), 12);
+    assert_int_equal(resume_together(16), 12); /* as many as there were */
+    assert_int_equal(resume_together(16), 16);
+    for (unsigned i = 0; i < 100; i++) {
+        tls_session_keep(rig.tls, "mx.example:25", SSL_SESSION_new());
+    }
+    assert_int_equal(rig.tls->session_count, TLS_SESSIONS_OF_KEY);
+    tls_rig_close(&rig);
+}
+
 static void tickets_outlive_a_reload_but_not_their_secret_or_their_time(void **state)
 {
     static const char *const names[] = {"mx.example"};
@@ -304,6 +337,7 @@ int main(void)
         cmocka_unit_test(the_name_that_is_asked_for_chooses_the_certificate),
         cmocka_unit_test(clients_are_known_by_their_certificates_where_these_are_asked_for),
         cmocka_unit_test(a_session_is_resumed_by_its_key_only),
+        cmocka_unit_test(connections_that_are_opened_together_resume_a_session_each),
         cmocka_unit_test(tickets_outlive_a_reload_but_not_their_secret_or_their_time),
         cmocka_unit_test(the_oldest_session_makes_room),
         cmocka_unit_test(tls_1_2_works_the_same),
