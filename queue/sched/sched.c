@@ -75,21 +75,49 @@ static bool expired_before(const struct sched_delivery *delivery)
     return list_empty(&delivery->by_age);
 }
 
+/* It occupies no connection any more. */
+static void connection_leave(struct sched_delivery *delivery)
+{
+    delivery->site->active_count -= !expired_before(delivery) && !delivery->parked;
+    delivery->parked = false;
+}
+
 static void active_leave(struct sched_delivery *delivery)
 {
     check(delivery->state == SCHED_ACTIVE);
-    delivery->site->active_count -= !expired_before(delivery);
+    connection_leave(delivery);
 }
 
-/* Messages come in order of age but for those of one second, so the place is close to the end. */
+static uint64_t age_of(const struct list_node *node)
+{
+    return list_entry(node, struct sched_delivery, by_age)->expires_ns;
+}
+
+/* Messages come in order of age but for those of one second, so the place is at the end or close to
+ * it. Those that come from another site, in their order too, go where the last one went. */
 static void age_enter(struct sched_delivery *delivery)
 {
-    struct list_node *before = delivery->site->by_age.prev;
-    while (before != &delivery->site->by_age &&
-           list_entry(before, struct sched_delivery, by_age)->expires_ns > delivery->expires_ns) {
-        before = before->prev;
+    struct sched_site *site = delivery->site;
+    struct list_node *head = &site->by_age, *after = head->prev;
+    if (after != head && age_of(after) > delivery->expires_ns) {
+        after = site->age_hint != NULL ? site->age_hint : after;
+        while (after != head && age_of(after) > delivery->expires_ns) {
+            after = after->prev;
+        }
+        while (after->next != head && age_of(after->next) <= delivery->expires_ns) {
+            after = after->next;
+        }
+        site->age_hint = &delivery->by_age;
     }
-    list_prepend(before, &delivery->by_age);
+    list_prepend(after, &delivery->by_age);
+}
+
+static void age_leave(struct sched_delivery *delivery)
+{
+    if (delivery->site->age_hint == &delivery->by_age) {
+        delivery->site->age_hint = NULL;
+    }
+    list_remove(&delivery->by_age);
 }
 
 /* One that has expired and could not be returned to the sender: it expires again soon, among the
@@ -136,7 +164,7 @@ static void delivery_forget(struct sched_delivery *delivery)
         }
         first->next_of_message = delivery->next_of_message;
     }
-    list_remove(&delivery->by_age);
+    age_leave(delivery);
     site->delivery_count--;
     site->recipient_count -= delivery->count;
     site->sched->recipient_count -= delivery->count;
@@ -247,8 +275,8 @@ enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
     delivery->attempts++;
     bool again = expired_before(delivery);
     if (now_ns >= delivery->expires_ns && !again) {
-        site->active_count--;
-        list_remove(&delivery->by_age);
+        connection_leave(delivery);
+        age_leave(delivery);
         return SCHED_EXPIRED;
     }
     uint64_t due_ns =
@@ -276,6 +304,30 @@ void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint
     delivery->site->ready_count++;
 }
 
+void sched_park(struct sched_delivery *delivery)
+{
+    check(delivery->state == SCHED_ACTIVE && !delivery->parked && !expired_before(delivery));
+    delivery->site->active_count--;
+    delivery->parked = true;
+}
+
+void sched_move(struct sched_delivery *delivery, struct sched_site *site)
+{
+    struct sched_site *before = delivery->site;
+    check(site->sched == before->sched && !expired_before(delivery));
+    active_leave(delivery);
+    if (site != before) {
+        age_leave(delivery);
+        before->delivery_count--;
+        before->recipient_count -= delivery->count;
+        delivery->site = site;
+        site->delivery_count++;
+        site->recipient_count += delivery->count;
+        age_enter(delivery);
+    }
+    ready_enter(delivery);
+}
+
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
 {
     for (struct list_node *node = site->by_age.next; node != &site->by_age; node = node->next) {
@@ -286,7 +338,7 @@ struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
         if (delivery->state != SCHED_ACTIVE) {
             waiting_leave(delivery);
             delivery->state = SCHED_ACTIVE;
-            list_remove(&delivery->by_age);
+            age_leave(delivery);
             return delivery;
         }
     }

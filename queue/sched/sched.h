@@ -68,6 +68,7 @@ struct sched_delivery {
         uint32_t *many; /* when count > 2 */
     } indexes;
     uint8_t state; /* enum sched_state */
+    bool parked;   /* ACTIVE without a connection: see sched_park */
 };
 
 static_assert(sizeof(struct sched_delivery) + SCHED_REASON_BYTES_FEW + 8 <= 200,
@@ -119,6 +120,13 @@ enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
 /* Due at once, before the others, and no attempt counted: the connection failed before the server
  * could judge. */
 void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint32_t count);
+
+/* An ACTIVE delivery needs an answer before it can go on (where its domain's mail goes): it occupies no
+ * connection of its site meanwhile. One of done, defer, return, move follows. */
+void sched_park(struct sched_delivery *delivery);
+/* An ACTIVE delivery, parked or not, that has not expired goes on at this site, or another, of the
+ * same scheduler: READY there, behind the others; attempts and age stay. */
+void sched_move(struct sched_delivery *delivery, struct sched_site *site);
 
 /* A delivery that grew too old while it waited, without being tried again; ACTIVE then, as after
  * SCHED_EXPIRED. NULL: none. When its recipients cannot be returned to the sender now, put it back

@@ -22,8 +22,9 @@ struct sched_site {
 
     struct list_node ready; /* due: in the order in which they became so */
     struct sched_heap later;
-    struct sched_heap flushed; /* due by the operator's word, whatever their time */
-    struct list_node by_age;   /* all that have not expired, the first to expire first */
+    struct sched_heap flushed;  /* due by the operator's word, whatever their time */
+    struct list_node by_age;    /* all that have not expired, the first to expire first */
+    struct list_node *age_hint; /* the last that entered it before its end; NULL: none */
     uint64_t delivery_count, ready_count, active_count, recipient_count;
     struct sched_reason *last_reason; /* for sharing */
 
