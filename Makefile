@@ -46,6 +46,7 @@ LDLIBS := $(shell pkg-config --libs libdpdk liburing libssl libcrypto libcyaml j
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
 PROGRAM_SOURCES := $(wildcard engine/main/*.c)
+TOOL_SOURCES := $(wildcard engine/main/tubepost.c engine/main/tubepost_*.c)
 BENCH_SOURCES := $(wildcard bench/*.c)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
@@ -86,7 +87,7 @@ $(B)/tubepostd: $(B)/engine/main/tubepostd.o $(B)/libtubepost.a
 $(B)/tubepost-mailboxd: $(B)/engine/main/mailboxd.o $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
-$(B)/tubepost: $(B)/engine/main/tubepost.o $(B)/libtubepost.a
+$(B)/tubepost: $(TOOL_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(B)/libbench.a: $(patsubst %.c,$(B)/%.o,$(filter-out bench/main.c,$(BENCH_SOURCES)))

@@ -1,0 +1,68 @@
+/*
+ * tubepost: what the commands of the operator's tool share.
+ *
+ *   tubepost.c          the command line, and what needs no tubepostd
+ *   tubepost_ask.c      asking over the control socket
+ *   tubepost_status.c   status
+ *   tubepost_queue.c    queue ...
+ *   tubepost_net.c      net ...
+ *
+ * A command is handed the words of the command line from its own name on, reads its options with
+ * getopt_long (TOOL_OPTIONS among them) and returns what the program exits with (sysexits.h).
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sysexits.h>
+
+#define REQUEST_MAX 1024
+
+struct tool {
+    const char *conf_path;
+    char socket_path[ENDPOINT_PATH_MAX + 1];
+    bool as_json;
+    FILE *to, *from; /* the socket */
+    long patience_s; /* more than an answer usually takes */
+};
+
+/* Options that every command takes, and their letters. */
+#define TOOL_OPTIONS                                                                               \
+    {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},            \
+        {"json", no_argument, NULL, 'j'},                                                          \
+    {                                                                                              \
+        "help", no_argument, NULL, 'h'                                                             \
+    }
+#define TOOL_LETTERS "c:s:jh"
+#define TOOL_TAKEN (-1)
+/* Reads optarg for one of these options. TOOL_TAKEN, or what to exit with: it is none of them and
+ * wrong, or asks for help. */
+int tool_option(struct tool *tool, int option);
+/* All options of a command that has no others; the words behind them begin at optind then. */
+int tool_options(struct tool *tool, int count, char **words);
+int tool_usage(int code); /* says how the tool is used, returns code */
+
+/* Prints "tubepost: ..." and returns code. */
+int tool_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* EX_OK, or EX_CONFIG with its problems on stderr. *conf is the caller's. */
+int tool_load_conf(const char *path, struct relay_conf **conf);
+
+/* Sends one request and hands each line of the answer to `line`, which borrows it; *last is the
+ * caller's. */
+int tool_ask(struct tool *tool, const char *request, void (*line)(void *owner, const json_t *line),
+             void *owner, json_t **last);
+/* A list, page by page; `words` narrow it and come behind the cursor. */
+int tool_ask_pages(struct tool *tool, const char *what, const char *words,
+                   void (*line)(void *owner, const json_t *line), void *owner);
+
+/* For `line`: owner is a json_t *, which the last line replaces; or nothing. */
+void tool_keep_line(void *owner, const json_t *line);
+void tool_ignore_line(void *owner, const json_t *line);
+void tool_print_json(const json_t *line);
+
+/* The commands. */
+int tubepost_status(struct tool *tool, int count, char **words);
+int tubepost_queue(struct tool *tool, int count, char **words);
+int tubepost_net(struct tool *tool, int count, char **words);

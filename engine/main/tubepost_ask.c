@@ -1,0 +1,168 @@
+/* The control socket of tubepostd: finding it, asking, and what it refuses. */
+#include "engine/main/tubepost.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define ANSWER_TIMEOUT_S 30
+#define PAGE 500 /* messages asked for at once */
+
+int tool_fail(int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("tubepost: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return code;
+}
+
+int tool_load_conf(const char *path, struct relay_conf **conf)
+{
+    struct conf_report report;
+    if (relay_conf_load(conf, path, "localhost", &report) == 0) {
+        return EX_OK;
+    }
+    for (uint32_t i = 0; i < report.count && i < CONF_PROBLEMS_MAX; i++) {
+        fprintf(stderr, "%s\n", report.problems[i]);
+    }
+    return tool_fail(EX_CONFIG, "the configuration is not good");
+}
+
+static int find_socket(struct tool *tool)
+{
+    if (tool->socket_path[0] != '\0') {
+        return EX_OK;
+    }
+    struct relay_conf *conf = NULL;
+    int code = tool_load_conf(tool->conf_path, &conf);
+    if (code != EX_OK) {
+        return code;
+    }
+    int length = snprintf(tool->socket_path, sizeof tool->socket_path, "%s", conf->control.path);
+    relay_conf_free(conf);
+    return length < (int)sizeof tool->socket_path
+               ? EX_OK
+               : tool_fail(EX_CONFIG, "control.path is too long for a socket");
+}
+
+static int reach(struct tool *tool)
+{
+    int code = find_socket(tool);
+    if (code != EX_OK || tool->from != NULL) {
+        return code;
+    }
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", tool->socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        code = tool_fail(EX_UNAVAILABLE, "%s: %s; does tubepostd run?", tool->socket_path,
+                         strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return code;
+    }
+    struct timeval patience = {.tv_sec = ANSWER_TIMEOUT_S + tool->patience_s};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int copy = dup(fd);
+    tool->from = fdopen(fd, "r");
+    tool->to = copy < 0 ? NULL : fdopen(copy, "w");
+    return tool->from != NULL && tool->to != NULL ? EX_OK
+                                                  : tool_fail(EX_OSERR, "%s", strerror(errno));
+}
+
+/* The last line of an answer, when it says that the request failed. */
+static int refusal(const json_t *last)
+{
+    const char *code = json_string_value(json_object_get(last, "code"));
+    const char *text = json_string_value(json_object_get(last, "text"));
+    code = code != NULL ? code : "";
+    int exit_code = strcmp(code, "not-found") == 0     ? EX_DATAERR
+                    : strcmp(code, "busy") == 0        ? EX_TEMPFAIL
+                    : strcmp(code, "bad-request") == 0 ? EX_USAGE
+                    : strcmp(code, "unavailable") == 0 ? EX_UNAVAILABLE
+                                                       : EX_SOFTWARE;
+    return tool_fail(exit_code, "%s", text != NULL ? text : "tubepostd refused");
+}
+
+int tool_ask(struct tool *tool, const char *request, void (*line)(void *owner, const json_t *line),
+             void *owner, json_t **last)
+{
+    int code = reach(tool);
+    if (code != EX_OK) {
+        return code;
+    }
+    fprintf(tool->to, "%s\n", request);
+    if (fflush(tool->to) != 0) {
+        return tool_fail(EX_UNAVAILABLE, "%s: %s", tool->socket_path, strerror(errno));
+    }
+    char *text = NULL;
+    size_t room = 0;
+    *last = NULL;
+    while (code == EX_OK && *last == NULL) {
+        ssize_t size = getline(&text, &room, tool->from);
+        json_t *json = size > 0 ? json_loadb(text, (size_t)size, 0, NULL) : NULL;
+        const char *end = json_string_value(json_object_get(json, "end"));
+        if (json == NULL) {
+            code = size < 0
+                       ? tool_fail(EX_UNAVAILABLE, "tubepostd closed the connection or is silent")
+                       : tool_fail(EX_PROTOCOL, "tubepostd answered what is not JSON");
+        } else if (end == NULL) {
+            line(owner, json);
+        } else if (strcmp(end, "ok") == 0) {
+            *last = json_incref(json);
+        } else {
+            code = refusal(json);
+        }
+        json_decref(json);
+    }
+    free(text);
+    return code;
+}
+
+void tool_print_json(const json_t *line)
+{
+    json_dumpf(line, stdout, JSON_COMPACT);
+    putchar('\n');
+}
+
+void tool_keep_line(void *owner, const json_t *line)
+{
+    json_t **kept = (json_t **)owner;
+    json_decref(*kept);
+    *kept = json_incref((json_t *)(uintptr_t)line);
+}
+
+void tool_ignore_line(void *owner, const json_t *line)
+{
+    (void)owner;
+    (void)line;
+}
+
+int tool_ask_pages(struct tool *tool, const char *what, const char *words,
+                   void (*line)(void *owner, const json_t *line), void *owner)
+{
+    char request[REQUEST_MAX];
+    snprintf(request, sizeof request, "%s %d%s%s", what, PAGE, words[0] != '\0' ? " 0.0.0" : "",
+             words);
+    for (bool more = true; more;) {
+        json_t *last = NULL;
+        int code = tool_ask(tool, request, line, owner, &last);
+        if (code != EX_OK) {
+            return code;
+        }
+        const char *next = json_string_value(json_object_get(last, "next"));
+        more = next != NULL;
+        if (more) {
+            snprintf(request, sizeof request, "%s %d %.100s%s", what, PAGE, next, words);
+        }
+        json_decref(last);
+    }
+    return EX_OK;
+}
