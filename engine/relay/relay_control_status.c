@@ -1,0 +1,136 @@
+/* What is counted on the shards, and the sums. */
+#include "engine/relay/relay_control_private.h"
+#include "engine/tls/tls.h"
+#include "queue/log/log.h"
+#include "queue/spool/spool.h"
+#include <unistd.h>
+
+/* ---- On each shard ---- */
+
+static void set_number(json_t *object, const char *key, uint64_t value)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static json_t *relay_numbers(const struct relay_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "connections_in", counters->connections_in);
+    set_number(json, "connections_refused", counters->connections_refused);
+    set_number(json, "connections_out", counters->connections_out);
+    set_number(json, "connections_out_failed", counters->connections_out_failed);
+    set_number(json, "messages_in", counters->messages_in);
+    set_number(json, "recipients_in", counters->recipients_in);
+    set_number(json, "bytes_in", counters->bytes_in);
+    set_number(json, "refused_commands", counters->refused_commands);
+    set_number(json, "refused_messages", counters->refused_messages);
+    set_number(json, "deliveries", counters->deliveries);
+    set_number(json, "delivered", counters->delivered);
+    set_number(json, "deferred", counters->deferred);
+    set_number(json, "failed", counters->failed);
+    set_number(json, "bounces", counters->bounces);
+    set_number(json, "double_bounces", counters->double_bounces);
+    set_number(json, "bytes_out", counters->bytes_out);
+    return json;
+}
+
+static json_t *log_numbers(const struct log_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "records", counters->records);
+    set_number(json, "record_bytes", counters->record_bytes);
+    set_number(json, "writes", counters->writes);
+    set_number(json, "write_bytes", counters->write_bytes);
+    set_number(json, "write_failures", counters->write_failures);
+    set_number(json, "refused_full", counters->refused_full);
+    set_number(json, "refused_broken", counters->refused_broken);
+    set_number(json, "damaged_bytes", counters->damaged_bytes);
+    return json;
+}
+
+static json_t *tls_numbers(const struct tls_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "accepted", counters->accepted);
+    set_number(json, "connected", counters->connected);
+    set_number(json, "resumed", counters->resumed);
+    set_number(json, "failed", counters->failed);
+    set_number(json, "put_off", counters->turns_put_off);
+    set_number(json, "truncated", counters->truncated);
+    return json;
+}
+
+void status_share_answer(struct share *share)
+{
+    struct relay *relay = worker_relay(share->worker);
+    const struct relay_counters *counters = relay_counters(relay);
+    const struct spool_counters *spool = spool_counters(relay_spool(relay));
+    const struct log_counters *log = log_counters(worker_log(share->worker));
+    const struct shard *shard = worker_shard(share->worker);
+    json_t *counted = json_object();
+    json_t *gauges = json_object();
+    json_t *rounds = json_object();
+    json_object_set_new(counted, "relay", relay_numbers(counters));
+    json_object_set_new(counted, "log", log_numbers(log));
+    json_object_set_new(counted, "tls", tls_numbers(worker_tls_counters(share->worker)));
+    set_number(rounds, "rounds", shard->counters.rounds);
+    set_number(rounds, "busy_rounds", shard->counters.busy_rounds);
+    set_number(rounds, "busy_us", shard->counters.busy_ns / 1000);
+    set_number(rounds, "sleeps", shard->counters.sleeps);
+    set_number(rounds, "system_calls", shard->uring != NULL ? shard->uring->enter_count : 0);
+    json_object_set_new(counted, "shard", rounds);
+    set_number(gauges, "poll_gap_us_max", shard->counters.poll_gap_ns_max / 1000);
+    set_number(gauges, "sessions_in", counters->sessions_in);
+    set_number(gauges, "sessions_out", counters->sessions_out);
+    set_number(gauges, "messages_queued", spool->live_messages);
+    set_number(gauges, "segments_used", log->segments_used);
+    set_number(gauges, "segments_spare", log->segments_spare);
+    share->answer = json_object();
+    json_object_set_new(share->answer, "counters", counted);
+    json_object_set_new(share->answer, "gauges", gauges);
+}
+
+/* ---- Back on shard 0 ---- */
+
+/* What is the largest of a shard is no sum of all. */
+static bool ends_in_max(const char *key)
+{
+    size_t length = strlen(key);
+    return length > 4 && strcmp(key + length - 4, "_max") == 0;
+}
+
+void status_add_numbers(json_t *into, const json_t *from)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)from, key, value)
+    {
+        json_t *sum = json_object_get(into, key);
+        if (json_is_object(value)) {
+            status_add_numbers(sum, value);
+        } else if (ends_in_max(key)) {
+            json_integer_set(sum, json_integer_value(sum) > json_integer_value(value)
+                                      ? json_integer_value(sum)
+                                      : json_integer_value(value));
+        } else {
+            json_integer_set(sum, json_integer_value(sum) + json_integer_value(value));
+        }
+    }
+}
+
+void status_finish(struct question *question)
+{
+    json_t *sum = question->shares[0].answer;
+    for (unsigned i = 1; i < question->share_count; i++) {
+        status_add_numbers(sum, question->shares[i].answer);
+    }
+    const struct relay_control_settings *settings = &question->control->settings;
+    const struct world *world = worker_shard(settings->workers[0])->world;
+    json_object_set_new(sum, "shards", json_integer(question->share_count));
+    json_object_set_new(sum, "hostname", control_text(slice_text(settings->hostname)));
+    set_number(sum, "pid", (uint64_t)getpid());
+    set_number(sum, "uptime_s",
+               (world_now_ns(world) - question->control->opened_ns) / 1000000000ull);
+    control_line(question->request, json_incref(sum));
+    control_finish(question->request);
+}
