@@ -3,10 +3,11 @@
  * alone, with options and extension headers of every length and tags of a VLAN, while time passes; and TCP segments with
  * options of every length, whole or in fragments.
  *
- * The input is a list of steps about a few plans, each a datagram whose bytes are known. Whatever arrives at the socket
- * must be what its plan says unless the plan was tampered with, and a plan whose parts have all come, none of them
- * overlapping, in time and with no bound reached, must have arrived. Bounds hold after each step, and at the end, when
- * time has passed, nothing is left.
+ * The input is a list of steps about a few plans, each a datagram whose bytes are known. Of each the fuzz keeps by the
+ * book what has come, and so knows at each part, as long as it came in time and no bound was reached, whether the stack
+ * must find the datagram whole or ruined by an overlap, and must do neither else. Whatever arrives at the socket must be
+ * what its plan says unless the plan was tampered with; some have no checksum that would hide what is wrong. Bounds hold
+ * after each step, and at the end, when time has passed, nothing is left.
  *
  * with: tests/unit/net_link.c tests/unit/net_offload.c tests/unit/net_pair.c tests/unit/net_fragment.c
  */
@@ -31,6 +32,7 @@ struct input {
 
 struct part {
     uint32_t begin, end;
+    bool more;
 };
 
 /* One datagram, sent as often as the input likes. */
@@ -39,22 +41,26 @@ struct plan {
     bool ipv6;
     uint8_t sender;
     uint8_t option_bytes;
-    uint32_t bytes;    /* of payload */
-    uint32_t step;     /* where it is cut */
-    uint64_t first_ns; /* when its first part came; 0: none is under way */
-    uint64_t lost;     /* as lost_count says, at that time */
+    bool unsummed;              /* UDP of IPv4 without a checksum */
+    uint32_t bytes;             /* of payload */
+    uint32_t step;              /* where it is cut */
+    uint32_t cursor;            /* of the next part in order */
+    uint64_t first_ns, last_ns; /* when its parts came; 0: none is under way */
+    uint64_t lost;              /* as lost_count says, at that time */
     unsigned part_count;
     struct part parts[PARTS_MAX];
     uint32_t covered;
-    uint32_t cursor; /* of the next part in order */
-    bool doubtful;   /* overlaps, or too many parts: it need not arrive */
-    bool tampered;   /* and if it does, its bytes may be anything */
+    uint32_t end;  /* 0: not known yet */
+    bool ruined;   /* until its time is over */
+    bool doubtful; /* too late, or it fell to a bound, perhaps: anything may become of it */
+    bool tampered; /* and if it arrives, its bytes may be anything */
 };
 
 struct fuzz {
+    struct rte_mempool *pools[2];
     struct net_pair pair;
+    struct stack *stack; /* NULL: not open */
     struct input input;
-    struct stack *stack;
     struct datagram_socket *socket;
     struct plan plans[PLANS];
     uint16_t vlan; /* 0: none */
@@ -62,7 +68,6 @@ struct fuzz {
     uint16_t arrived; /* the serial of the last that did */
 };
 
-static struct rte_mempool *pools[2];
 static uint8_t packet[UINT16_MAX + 2048];
 
 static uint8_t byte(struct input *input)
@@ -167,15 +172,22 @@ static uint64_t lost_count(const struct fuzz *fuzz)
            counters->ip_reassembly_overlaps - counters->ip_reassembly_timeouts;
 }
 
+static uint32_t plan_size(const struct plan *plan)
+{
+    return UDP_HEADER_BYTES + plan->bytes;
+}
+
 static void plan_make(struct fuzz *fuzz, struct plan *plan)
 {
     struct input *input = &fuzz->input;
-    uint8_t kind = byte(input);
-    *plan = (struct plan){.serial = ++fuzz->serial,
+    uint16_t serial = ++fuzz->serial;
+    uint8_t kind = byte(input) ^ (serial & 1), options = kind >> 3;
+    *plan = (struct plan){.serial = serial,
                           .ipv6 = (kind & 1) != 0,
                           .sender = kind >> 1 & 3u,
-                          .option_bytes = (uint8_t)((kind >> 3) % 11u * ((kind & 1) != 0 ? 8 : 4)),
-                          .bytes = word(input) % PLAN_BYTES_MAX,
+                          .option_bytes = (uint8_t)(options % 11u * ((kind & 1) != 0 ? 8 : 4)),
+                          .unsummed = (kind & 1) == 0 && options >= 16,
+                          .bytes = 50u + word(input) % PLAN_BYTES_MAX,
                           .step = 8u + byte(input) * 8u % 1024u};
     if (plan->bytes / plan->step > PARTS_MAX - 2) {
         plan->step = (plan->bytes / (PARTS_MAX - 2) + 8) / 8 * 8;
@@ -198,25 +210,95 @@ static void plan_send(struct fuzz *fuzz, const struct plan *plan, struct net_fra
     inject(fuzz, part);
 }
 
-/* Did it come before, whole? Or some of it? */
-static bool is_repeated(struct plan *plan, struct part part)
+enum outcome { NOTHING, COMPLETES, RUINS };
+
+/* RFC 5722 and RFC 791 by the book: what must come of another part of what is here. */
+static enum outcome plan_add(struct plan *plan, struct part part)
 {
+    bool contradicts = plan->end != 0 && part.end > plan->end;
+    contradicts |= !part.more && plan->end != 0 && part.end != plan->end;
     for (unsigned i = 0; i < plan->part_count; i++) {
         const struct part *other = &plan->parts[i];
-        if (other->begin == part.begin && other->end == part.end) {
-            return true;
+        if (plan->ruined || (other->begin == part.begin && other->end == part.end)) {
+            return NOTHING;
         }
-        plan->doubtful |= other->begin < part.end && part.begin < other->end;
+        contradicts |= other->begin < part.end && part.begin < other->end;
+        contradicts |= !part.more && other->end > part.end;
     }
-    return false;
+    if (contradicts) {
+        plan->ruined = true;
+        return RUINS;
+    }
+    if (plan->part_count == PARTS_MAX) {
+        plan->doubtful = true;
+        return NOTHING;
+    }
+    plan->parts[plan->part_count++] = part;
+    plan->covered += part.end - part.begin;
+    plan->end = part.more ? plan->end : part.end;
+    return plan->covered == plan->end ? COMPLETES : NOTHING;
 }
 
-static void plan_begin(struct fuzz *fuzz, struct plan *plan)
+static void plan_forget(struct plan *plan)
 {
-    plan->first_ns = fuzz->pair.world.now_ns;
-    plan->lost = lost_count(fuzz);
-    plan->part_count = 0;
-    plan->covered = 0;
+    plan->first_ns = plan->part_count = plan->covered = plan->end = 0;
+    plan->ruined = plan->doubtful = plan->tampered = false;
+}
+
+/* What came too long ago is gone. Shortly before its time is over it is left open what becomes of it. */
+static void plan_age(struct fuzz *fuzz, struct plan *plan)
+{
+    uint64_t now_ns = fuzz->pair.world.now_ns, wait_ns = (plan->ipv6 ? 60 : 30) * SECOND_NS;
+    uint64_t since_ns = plan->doubtful ? plan->last_ns : plan->first_ns;
+    if (plan->first_ns != 0 && now_ns - since_ns > wait_ns + SECOND_NS) {
+        plan_forget(plan);
+    }
+    if (plan->first_ns == 0) {
+        plan->first_ns = now_ns;
+        plan->lost = lost_count(fuzz);
+    }
+    plan->doubtful |= now_ns - plan->first_ns > wait_ns - SECOND_NS;
+    plan->last_ns = now_ns;
+}
+
+/* With its own bytes at its place, whatever its place. */
+static void plan_give(struct fuzz *fuzz, struct plan *plan, struct part range)
+{
+    const struct stack_counters *counters = &fuzz->stack->counters;
+    struct net_fragment part = addresses_of(plan->ipv6, plan->sender);
+    net_datagram_make(packet, &part, plan->serial, PORT, plan->bytes, plan->serial);
+    if (plan->unsummed) {
+        memset(packet + 6, 0, 2);
+    }
+    part.offset = range.begin;
+    part.bytes = range.end - range.begin;
+    part.more = range.more;
+    fuzz->arrived = 0;
+    if (range.begin == 0 && !range.more) { /* no fragment, or an atomic one: RFC 6946 */
+        plan_send(fuzz, plan, &part);
+        check(plan->tampered || fuzz->arrived == plan->serial);
+        return;
+    }
+    plan_age(fuzz, plan);
+    enum outcome outcome = plan_add(plan, range);
+    uint64_t done = counters->ip_reassembly_done, overlaps = counters->ip_reassembly_overlaps;
+    plan_send(fuzz, plan, &part);
+    plan->doubtful |= plan->lost != lost_count(fuzz);
+    if (plan->doubtful) {
+        return;
+    }
+    check(counters->ip_reassembly_done - done == (outcome == COMPLETES));
+    check(counters->ip_reassembly_overlaps - overlaps == (outcome == RUINS));
+    if (outcome == COMPLETES) {
+        check(plan->tampered || plan->end < plan_size(plan) || fuzz->arrived == plan->serial);
+        plan_forget(plan);
+    }
+}
+
+static struct part part_at(const struct plan *plan, uint32_t begin, uint32_t bytes)
+{
+    uint32_t left = plan_size(plan) - begin;
+    return (struct part){begin, begin + (bytes < left ? bytes : left), bytes < left};
 }
 
 /* A part as it should be: the next where the plan is cut, another, or one that is cut elsewhere. */
@@ -226,44 +308,79 @@ static void plan_part(struct fuzz *fuzz, struct plan *plan, uint8_t where)
     if (plan->serial == 0) {
         plan_make(fuzz, plan);
     }
-    struct net_fragment part = addresses_of(plan->ipv6, plan->sender);
-    uint32_t size = net_datagram_make(packet, &part, plan->serial, PORT, plan->bytes, plan->serial);
     uint32_t step = plan->step + (where >= 0xe0 ? byte(input) % 4u * 8u : 0);
-    part.offset = (where < 0xa0 ? plan->cursor++ : where % 0x20u) * step;
-    if (part.offset >= size) {
-        part.offset = 0;
+    uint32_t begin = (where < 0xa0 ? plan->cursor++ : where % 0x20u) * step;
+    if (begin >= plan_size(plan)) {
+        begin = 0;
         plan->cursor = 1;
     }
-    part.more = size - part.offset > step;
-    part.bytes = part.more ? step : size - part.offset;
-    const struct part range = {part.offset, part.offset + part.bytes};
-    if (part.offset == 0 && !part.more) { /* no fragment, or an atomic one: RFC 6946 */
-        fuzz->arrived = 0;
-        plan_send(fuzz, plan, &part);
-        check(plan->tampered || fuzz->arrived == plan->serial);
+    plan_give(fuzz, plan, part_at(plan, begin, step));
+}
+
+enum twist { AS_IT_IS, LATER, EARLIER, LONGER, SHORTER, LEFT_OUT, REPEATED, TWISTS };
+
+/* One part is not what it should be. Those that lie elsewhere have as many bytes as the part whose place is left. */
+static void part_twist(struct fuzz *fuzz, struct plan *plan, struct part part, enum twist twist,
+                       uint32_t by)
+{
+    struct part other = part;
+    switch (twist) {
+    case LATER:
+        other.begin += by;
+        other.end += by;
+        break;
+    case EARLIER:
+        other.begin -= by; /* or it wraps, and is not inside */
+        other.end -= by;
+        break;
+    case LONGER:
+        other.end += by < 256 ? by : 256; /* frames have an end */
+        break;
+    case SHORTER:
+        other.end -= by;
+        break;
+    case LEFT_OUT:
         return;
+    case REPEATED:
+        plan_give(fuzz, plan, part);
+        break;
+    case AS_IT_IS:
+    case TWISTS:
+        break;
     }
-    if (plan->first_ns == 0) {
-        plan_begin(fuzz, plan);
+    other.more |= other.end < plan_size(plan) && other.end % 8 == 0;
+    bool inside = other.begin < other.end && other.end <= plan_size(plan);
+    bool cut_right = other.more ? (other.end - other.begin) % 8 == 0 : other.begin > 0;
+    plan_give(fuzz, plan, inside && cut_right ? other : part);
+}
+
+/* All parts, in some order, one of them twisted; and perhaps all again, as they should be. */
+static void plan_whole(struct fuzz *fuzz, struct plan *plan, const uint8_t how[4])
+{
+    if (plan->serial == 0 || plan->first_ns != 0) {
+        plan_make(fuzz, plan);
     }
-    if (!is_repeated(plan, range)) {
-        plan->doubtful |= plan->part_count == PARTS_MAX;
-        plan->parts[plan->doubtful ? 0 : plan->part_count++] = range;
-        plan->covered += part.bytes;
+    uint8_t order = how[1], odd = how[2], by = how[3];
+    uint32_t count = (plan_size(plan) + plan->step - 1) / plan->step;
+    for (uint32_t n = 0; n < count; n++) {
+        uint32_t turned = (n + order / 4u) % count; /* where it begins */
+        uint32_t i = (order & 1) != 0 ? count - 1 - turned : turned;
+        struct part part = part_at(plan, i * plan->step, plan->step);
+        enum twist twist = i == odd % count ? how[0] % TWISTS : AS_IT_IS;
+        part_twist(fuzz, plan, part, twist, 8u + by * 8u % plan->step);
     }
-    /* Shortly before its time is over it is left open what becomes of it. */
-    uint64_t wait_ns = (plan->ipv6 ? 59 : 29) * SECOND_NS;
-    plan->doubtful |= fuzz->pair.world.now_ns - plan->first_ns > wait_ns;
-    fuzz->arrived = 0;
-    plan_send(fuzz, plan, &part);
-    bool due = !plan->doubtful && !plan->tampered && plan->covered == size &&
-               plan->lost == lost_count(fuzz);
-    check(!due || fuzz->arrived == plan->serial);
-    if (plan->covered == size && !plan->doubtful) {
-        plan->first_ns = 0;
-        /* What was lost meanwhile may leave its last parts behind. */
-        plan->doubtful = !due;
+    for (uint32_t i = 0; (order & 2) != 0 && i < count; i++) {
+        plan_give(fuzz, plan, part_at(plan, i * plan->step, plan->step));
     }
+}
+
+/* Two plans have the same fate: those made one after the other are of both families. */
+static void plans_whole(struct fuzz *fuzz)
+{
+    uint8_t which = byte(&fuzz->input), how[4];
+    some(&fuzz->input, how, sizeof(how));
+    plan_whole(fuzz, &fuzz->plans[which % PLANS], how);
+    plan_whole(fuzz, &fuzz->plans[(which + 1) % PLANS], how);
 }
 
 /* Many parts, of one plan or of two in turn. */
@@ -290,6 +407,7 @@ static void plan_tamper(struct fuzz *fuzz)
     if (plan->serial == 0) {
         return;
     }
+    plan_age(fuzz, plan);
     plan->tampered = plan->doubtful = true;
     some(input, packet + part.offset, 32);
     plan_send(fuzz, plan, &part);
@@ -383,7 +501,6 @@ static void step(struct fuzz *fuzz)
     struct input *input = &fuzz->input;
     switch (byte(input) % 16) {
     case 0:
-    case 1:
         plan_make(fuzz, &fuzz->plans[byte(input) % PLANS]);
         break;
     case 2:
@@ -404,8 +521,13 @@ static void step(struct fuzz *fuzz)
         break;
     case 8:
     case 9:
-    case 10:
         plan_parts(fuzz);
+        break;
+    case 1:
+    case 10:
+    case 11:
+    case 12:
+        plans_whole(fuzz);
         break;
     default:
         plan_part(fuzz, &fuzz->plans[byte(input) % PLANS], byte(input));
@@ -414,17 +536,16 @@ static void step(struct fuzz *fuzz)
     bounds_check(fuzz);
 }
 
-static void begin(struct fuzz *fuzz)
+static void open_pair(struct fuzz *fuzz)
 {
     const struct stack_limits limits = {.held_mbuf_max = 256, .connection_max = 8};
     const struct net_pair_settings settings = {.seed = 1,
                                                .ipv6 = true,
                                                .limits = {limits, limits},
                                                .faults = {.lost = 10000},
-                                               .vlan = (byte(&fuzz->input) & 1) != 0 ? 7 : 0};
+                                               .vlan = fuzz->vlan};
     struct listener *listener;
-    fuzz->vlan = settings.vlan;
-    net_pair_open(&fuzz->pair, &settings, pools);
+    net_pair_open(&fuzz->pair, &settings, fuzz->pools);
     fuzz->stack = stack_of(fuzz->pair.hosts[0].network);
     const struct datagram_request request = {
         .notify = notified, .session = fuzz, .at = {.family = ENDPOINT_NONE, .port = PORT}};
@@ -434,34 +555,45 @@ static void begin(struct fuzz *fuzz)
     net_pair_run(&fuzz->pair, 20 * SECOND_NS); /* routers are asked for, groups are joined */
 }
 
-static void end(struct fuzz *fuzz)
+/* Time passes until all is forgotten, or everything ends in the middle. */
+static void end(struct fuzz *fuzz, bool wait)
 {
-    bool wait = (byte(&fuzz->input) & 1) == 0;
     if (wait) {
         net_pair_run(&fuzz->pair, 130 * SECOND_NS);
         check(fuzz->stack->reassembly.mbuf_count == 0);
         check(fuzz->stack->reassembly.datagrams.used == 0);
+    } else {
+        datagram_close(fuzz->socket);
+        net_pair_close(&fuzz->pair);
+        fuzz->stack = NULL;
     }
-    datagram_close(fuzz->socket);
-    net_pair_close(&fuzz->pair);
-    check(rte_mempool_in_use_count(pools[0]) == 0 && rte_mempool_in_use_count(pools[1]) == 0);
+    check(rte_mempool_full(fuzz->pools[0]) && rte_mempool_full(fuzz->pools[1]));
 }
 
+/* The first byte chooses the network and the end. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static bool begun;
-    static struct fuzz fuzz;
+    static struct fuzz fuzzes[2]; /* opening one takes longer than most inputs */
+    struct input input = {.at = bytes, .end = bytes + size};
+    uint8_t how = byte(&input);
+    struct fuzz *fuzz = &fuzzes[how & 1];
     if (!begun) {
         const struct memory_settings settings = {.program = "fuzz_reassembly", .megabytes = 128};
-        check(memory_start(&settings) == 0 && net_pools_open(pools, 1023) == 0);
+        check(memory_start(&settings) == 0 && net_pools_open(fuzz->pools, 1023) == 0);
+        memcpy(fuzzes[!(how & 1)].pools, fuzz->pools, sizeof(fuzz->pools));
         begun = true;
     }
-    memset(&fuzz, 0, sizeof(fuzz));
-    fuzz.input = (struct input){.at = bytes, .end = bytes + size};
-    begin(&fuzz);
-    for (unsigned i = 0; i < 400 && fuzz.input.at < fuzz.input.end; i++) {
-        step(&fuzz);
+    if (fuzz->stack == NULL) {
+        fuzz->vlan = (how & 1) != 0 ? 7 : 0;
+        open_pair(fuzz);
     }
-    end(&fuzz);
+    memset(fuzz->plans, 0, sizeof(fuzz->plans));
+    fuzz->serial = 0;
+    fuzz->input = input;
+    for (unsigned i = 0; i < 400 && fuzz->input.at < fuzz->input.end; i++) {
+        step(fuzz);
+    }
+    end(fuzz, (how & 0xe) != 0xe);
     return 0;
 }
