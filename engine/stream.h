@@ -31,16 +31,29 @@ enum stream_event {
 
 struct stream;
 
+/* What a certificate was worth, by the reasons of RFC 8460 §4.3.2. */
+enum tls_verdict {
+    TLS_VERDICT_GOOD, /* by a known authority or record, and for the names that were given */
+    TLS_VERDICT_EXPIRED,
+    TLS_VERDICT_OTHER_HOST,
+    TLS_VERDICT_NOT_TRUSTED, /* of nobody that we know */
+    TLS_VERDICT_NO_RECORD,   /* no TLSA record is of it */
+    TLS_VERDICT_INVALID,     /* anything else that is wrong with it */
+    TLS_VERDICT_NONE,        /* no certificate was judged */
+};
+
 struct tls_facts {
     const char *version; /* "TLSv1.3"; NULL: the handshake is not done */
     const char *cipher;  /* "TLS_AES_256_GCM_SHA384" */
     unsigned cipher_bits;
     bool resumed;
-    bool verified;           /* the peer's certificate stood all checks that were asked for */
-    char server_name[256];   /* that the client asked for; "": none */
-    char peer_name[256];     /* the common name in the peer's certificate; "": it showed none */
-    uint8_t peer_digest[32]; /* SHA-256 of that certificate */
-    char problem[128];       /* why a handshake failed, or the peer is not verified; "": nothing */
+    bool verified;               /* the peer's certificate stood all checks that were asked for */
+    char server_name[256];       /* that the client asked for; "": none */
+    char peer_name[256];         /* the common name in the peer's certificate; "": it showed none */
+    uint8_t peer_digest[32];     /* SHA-256 of that certificate */
+    uint8_t peer_key_digest[32]; /* SHA-256 of its public key */
+    uint8_t verdict;             /* enum tls_verdict */
+    char problem[128]; /* why a handshake failed, or the peer is not verified; "": nothing */
 };
 
 /* Addresses and what is known of the carrier: for Received:, logs and policy. */

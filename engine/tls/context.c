@@ -313,7 +313,9 @@ static int take_any(int verified, X509_STORE_CTX *store)
 static int server_set_up(struct tls_context *self, SSL_CTX *made,
                          const struct tls_server_settings *settings)
 {
-    static const uint8_t service[] = "tubepost";
+    /* What one listener has let through without a certificate is not resumed where one is required. */
+    static const char *const services[] = {"tubepost", "tubepost+asked", "tubepost+required"};
+    const char *service = services[settings->client_certificate];
     int verify = settings->client_certificate == TLS_CLIENT_REQUIRED
                      ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
                  : settings->client_certificate == TLS_CLIENT_ASKED ? SSL_VERIFY_PEER
@@ -328,7 +330,8 @@ static int server_set_up(struct tls_context *self, SSL_CTX *made,
         return SSL_CTX_set_num_tickets(made, 0) == 1 ? 0 : -ENOMEM;
     }
     return SSL_CTX_set_num_tickets(made, 1) == 1 &&
-                   SSL_CTX_set_session_id_context(made, service, sizeof(service) - 1) == 1 &&
+                   SSL_CTX_set_session_id_context(made, (const unsigned char *)service,
+                                                  (unsigned)strlen(service)) == 1 &&
                    SSL_CTX_set_tlsext_ticket_key_evp_cb(made, ticket_key) == 1
                ? 0
                : -ENOMEM;

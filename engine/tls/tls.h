@@ -66,7 +66,8 @@ struct tls_peer {
     struct tls_context *context; /* of a client; it keeps a reference */
     const char *server_name;     /* for SNI; NULL: none */
     enum tls_trust trust;
-    const char *const *names; /* TLS_VERIFIED, TLS_DANE: each of them is right */
+    /* TLS_VERIFIED, TLS_DANE: each of them is right. TLS_ANYBODY: the facts' verdict is about them. */
+    const char *const *names;
     uint32_t name_count;
     const struct tls_association *associations; /* TLS_DANE: usable ones, at least one */
     uint32_t association_count;

@@ -237,6 +237,7 @@ static int make(struct tls *tls, struct stream *below, struct tls_context *conte
     self->below = below;
     self->client = client;
     self->last = &self->first;
+    self->facts.verdict = TLS_VERDICT_NONE;
     self->context = tls_context_take(context);
     list_init(&self->stream.ready);
     list_init(&self->turn);
@@ -277,7 +278,6 @@ static bool names_set(SSL *ssl, const struct tls_peer *peer)
         right = i == 0 ? SSL_set1_host(ssl, peer->names[i]) == 1
                        : SSL_add1_host(ssl, peer->names[i]) == 1;
     }
-    SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
     return right;
 }
 
@@ -305,9 +305,10 @@ static bool associations_set(SSL *ssl, const struct tls_peer *peer)
 static bool peer_set(struct tls_stream *self, const struct tls_peer *peer)
 {
     bool right = true;
+    SSL_set_verify(self->ssl, peer->trust == TLS_ANYBODY ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
     switch (peer->trust) {
     case TLS_ANYBODY:
-        SSL_set_verify(self->ssl, SSL_VERIFY_NONE, NULL);
+        right = peer->name_count == 0 || names_set(self->ssl, peer);
         break;
     case TLS_VERIFIED:
         right = names_set(self->ssl, peer);

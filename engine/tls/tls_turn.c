@@ -61,6 +61,29 @@ void tls_stream_over(struct tls_stream *self, int error)
     tls_stream_tell(self, STREAM_CLOSED);
 }
 
+static enum tls_verdict verdict_of(long verdict)
+{
+    switch (verdict) {
+    case X509_V_OK:
+        return TLS_VERDICT_GOOD;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return TLS_VERDICT_EXPIRED;
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+        return TLS_VERDICT_OTHER_HOST;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_CERT_UNTRUSTED:
+        return TLS_VERDICT_NOT_TRUSTED;
+    case X509_V_ERR_DANE_NO_MATCH:
+        return TLS_VERDICT_NO_RECORD;
+    default:
+        return TLS_VERDICT_INVALID;
+    }
+}
+
 /* An alert may be on its way, so the end of the stream below is an orderly one. */
 static void fail(struct tls_stream *self, int error)
 {
@@ -68,6 +91,7 @@ static void fail(struct tls_stream *self, int error)
     if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
         snprintf(self->facts.problem, sizeof(self->facts.problem), "certificate: %s",
                  X509_verify_cert_error_string(verdict));
+        self->facts.verdict = (uint8_t)verdict_of(verdict);
         ERR_clear_error();
     } else {
         tls_problem(self->facts.problem, sizeof(self->facts.problem));
@@ -110,6 +134,17 @@ static void stopped(struct tls_stream *self, int result)
 
 /* ---- The handshake ---- */
 
+static void key_digest(X509 *certificate, uint8_t digest[32])
+{
+    uint8_t *bytes = NULL;
+    unsigned size = 0;
+    int length = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &bytes);
+    if (length < 0 || EVP_Digest(bytes, (size_t)length, digest, &size, EVP_sha256(), NULL) != 1) {
+        memset(digest, 0, 32);
+    }
+    OPENSSL_free(bytes);
+}
+
 static void peer_describe(struct tls_stream *self, X509 *certificate)
 {
     struct tls_facts *facts = &self->facts;
@@ -119,7 +154,9 @@ static void peer_describe(struct tls_stream *self, X509 *certificate)
     if (X509_digest(certificate, EVP_sha256(), facts->peer_digest, &size) != 1) {
         memset(facts->peer_digest, 0, sizeof(facts->peer_digest));
     }
+    key_digest(certificate, facts->peer_key_digest);
     long verdict = SSL_get_verify_result(self->ssl);
+    facts->verdict = (uint8_t)verdict_of(verdict);
     facts->verified = verdict == X509_V_OK &&
                       (!self->client || SSL_get_verify_mode(self->ssl) != SSL_VERIFY_NONE);
     if (verdict != X509_V_OK) {
