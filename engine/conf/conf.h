@@ -26,6 +26,20 @@ enum conf_tls {
     CONF_TLS_REQUIRED,
     CONF_TLS_IMPLICIT
 };
+enum conf_client_certificate {
+    CONF_CLIENT_CERTIFICATE_NO,
+    CONF_CLIENT_CERTIFICATE_ASK,
+    CONF_CLIENT_CERTIFICATE_REQUIRE
+};
+/* What a connection to a next hop must be, the weakest first. */
+enum conf_tls_level {
+    CONF_LEVEL_NONE,          /* in the clear, whatever is offered */
+    CONF_LEVEL_OPPORTUNISTIC, /* encrypted to whomever, where that works */
+    CONF_LEVEL_REQUIRED,      /* encrypted, to whomever */
+    CONF_LEVEL_VERIFIED,      /* to whom an authority says it is */
+    CONF_LEVEL_DANE           /* to whom DNSSEC says it is */
+};
+#define CONF_FINGERPRINT_BYTES 32u /* SHA-256 */
 enum conf_tls_version { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
@@ -74,9 +88,10 @@ struct conf_listener {
     const char *name;
     struct endpoint *addresses;
     uint32_t addresses_count;
-    uint8_t protocol; /* enum conf_protocol */
-    uint8_t tls;      /* enum conf_tls */
-    bool by_default;  /* nobody wrote it: an address that this machine lacks is worth a warning only
+    uint8_t protocol;           /* enum conf_protocol */
+    uint8_t tls;                /* enum conf_tls */
+    uint8_t client_certificate; /* enum conf_client_certificate */
+    bool by_default; /* nobody wrote it: an address that this machine lacks is worth a warning only
                        */
     uint32_t unix_mode; /* permissions of unix sockets */
 };
@@ -91,6 +106,13 @@ struct conf_route {
     uint32_t messages_per_connection; /* 0: no limit */
     uint32_t recipients_per_message;
     bool pipelining; /* use it where the peer offers it */
+    struct {
+        uint8_t level;      /* enum conf_tls_level */
+        bool implicit;      /* from the first byte: port 465 */
+        const char **names; /* NULL-terminated; the server's certificate has one of them */
+        uint32_t names_count;
+        const char *certificate, *key; /* shown to servers that ask; NULL: tls.client_certificate */
+    } tls;
 };
 
 struct relay_conf {
@@ -125,6 +147,9 @@ struct relay_conf {
 
     struct network_prefix *relay_networks;
     uint32_t relay_networks_count;
+    const char **relay_clients; /* fingerprints of certificates, or of their public keys */
+    uint32_t relay_clients_count;
+    uint8_t (*relay_client_digests)[CONF_FINGERPRINT_BYTES]; /* the same as bytes */
     struct conf_route *routes;
     uint32_t routes_count;
 
@@ -144,7 +169,7 @@ struct relay_conf {
 
     struct { /* nanoseconds. Ours as server, then as client (RFC 5321 §4.5.3.2) */
         uint64_t command, data, commit;
-        uint64_t connect, greeting, reply, data_start, data_block, data_end, quit, idle;
+        uint64_t connect, greeting, handshake, reply, data_start, data_block, data_end, quit, idle;
     } timeouts;
 
     struct {
@@ -162,9 +187,11 @@ struct relay_conf {
     struct {
         struct conf_certificate *certificates;
         uint32_t certificates_count;
-        uint8_t version_min;                /* enum conf_tls_version */
-        uint32_t security_level;            /* OpenSSL's; 0: its default */
-        const char *ciphers, *ciphersuites; /* NULL: OpenSSL's */
+        const char *client_certificate, *client_key; /* shown to servers that ask; NULL: none */
+        const char *authorities;                     /* file; NULL: the system's */
+        uint8_t version_min;                         /* enum conf_tls_version */
+        uint32_t security_level;                     /* OpenSSL's; 0: its default */
+        const char *ciphers, *ciphersuites;          /* NULL: OpenSSL's */
     } tls;
 
     struct {
@@ -254,6 +281,11 @@ const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct 
 /* May this client send to any destination? Clients on unix sockets may: the socket's permissions
  * decide. */
 bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client);
+
+/* May a client with this certificate, or this public key, send to any destination? SHA-256 of each. */
+bool relay_conf_client_may_relay(const struct relay_conf *conf,
+                                 const uint8_t certificate[CONF_FINGERPRINT_BYTES],
+                                 const uint8_t key[CONF_FINGERPRINT_BYTES]);
 
 /* Every key that a program knows, with what stands in for it: for documents and their tests.
  * `key` is as it is written in messages: "limits.message_bytes", "routes[].via". `value` is the

@@ -1,6 +1,7 @@
 #include "engine/conf/conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
+#include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
 #include "engine/core/check.h"
@@ -34,13 +35,6 @@ static const struct reader_word ecns[] = {
     {"off", CONF_ECN_OFF}, {"accept", CONF_ECN_ACCEPT}, {"ask", CONF_ECN_ASK}, {NULL, 0}};
 static const struct reader_word newlines[] = {
     {"refuse", CONF_BARE_NEWLINE_REFUSE}, {"normalize", CONF_BARE_NEWLINE_NORMALIZE}, {NULL, 0}};
-
-static const struct reader_word listener_tls[] = {
-    {"auto", CONF_TLS_AUTO},         {"off", CONF_TLS_OFF},
-    {"starttls", CONF_TLS_STARTTLS}, {"required", CONF_TLS_REQUIRED},
-    {"implicit", CONF_TLS_IMPLICIT}, {NULL, 0}};
-static const struct reader_word tls_versions[] = {
-    {"1.2", CONF_TLS_1_2}, {"1.3", CONF_TLS_1_3}, {NULL, 0}};
 
 static bool is_route_match(const char *text)
 {
@@ -92,7 +86,9 @@ static const struct reader_key listener_keys[] = {
     KEY_LIST("address", struct conf_listener, addresses, READER_ENDPOINT, .required = true,
              .min = 1, .max = 64),
     KEY_WORD("protocol", struct conf_listener, protocol, "smtp", word_protocols),
-    KEY_WORD("tls", struct conf_listener, tls, "auto", listener_tls),
+    KEY_WORD("tls", struct conf_listener, tls, "auto", tls_conf_listeners),
+    KEY_WORD("client_certificate", struct conf_listener, client_certificate, "no",
+             tls_conf_clients),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };
@@ -118,6 +114,13 @@ static const struct reader_key route_keys[] = {
     KEY_NUMBER("recipients_per_message", struct conf_route, recipients_per_message, "100", 1,
                100000),
     KEY_WORD("pipelining", struct conf_route, pipelining, "true", word_switches),
+    KEY_WORD("tls", struct conf_route, tls.level, "opportunistic", tls_conf_levels),
+    KEY_WORD("tls_implicit", struct conf_route, tls.implicit, "false", word_switches),
+    KEY_LIST("tls_names", struct conf_route, tls.names, READER_TEXT, .max = 100,
+             .expected = "a host's name"),
+    KEY_TEXT("tls_certificate", struct conf_route, tls.certificate, name_is_absolute_path,
+             NAME_PATH_EXPECTED),
+    KEY_TEXT("tls_key", struct conf_route, tls.key, name_is_absolute_path, NAME_PATH_EXPECTED),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -136,10 +139,19 @@ static const struct reader_key limits_keys[] = {
 };
 #define TIMEOUT(field, text) KEY_DURATION(#field, R, timeouts.field, text, 10 * MS, DAY)
 static const struct reader_key timeouts_keys[] = {
-    TIMEOUT(command, "5m"),    TIMEOUT(data, "5m"),       TIMEOUT(commit, "10m"),
-    TIMEOUT(connect, "30s"),   TIMEOUT(greeting, "5m"),   TIMEOUT(reply, "5m"),
-    TIMEOUT(data_start, "2m"), TIMEOUT(data_block, "3m"), TIMEOUT(data_end, "10m"),
-    TIMEOUT(quit, "5s"),       TIMEOUT(idle, "10s"),      KEY_END,
+    TIMEOUT(command, "5m"),
+    TIMEOUT(data, "5m"),
+    TIMEOUT(commit, "10m"),
+    TIMEOUT(connect, "30s"),
+    TIMEOUT(greeting, "5m"),
+    TIMEOUT(reply, "5m"),
+    TIMEOUT(handshake, "1m"),
+    TIMEOUT(data_start, "2m"),
+    TIMEOUT(data_block, "3m"),
+    TIMEOUT(data_end, "10m"),
+    TIMEOUT(quit, "5s"),
+    TIMEOUT(idle, "10s"),
+    KEY_END,
 };
 static const struct reader_key retry_keys[] = {
     KEY_DURATION("first", R, retry.first, "5m", MS, DAY),
@@ -179,25 +191,6 @@ static const struct reader_key idle_keys[] = {
     KEY_DURATION("poll", R, idle.poll, "1ms", 1000, SECOND),
     KEY_END,
 };
-static const struct reader_key certificate_keys[] = {
-    KEY_TEXT("certificate", struct conf_certificate, certificate, name_is_absolute_path,
-             NAME_PATH_EXPECTED, .required = true),
-    KEY_TEXT("key", struct conf_certificate, key, name_is_absolute_path, NAME_PATH_EXPECTED,
-             .required = true),
-    KEY_LIST("names", struct conf_certificate, names, READER_TEXT, .max = 1000,
-             .expected = "a host's name"),
-    KEY_END,
-};
-static const struct reader_key tls_keys[] = {
-    KEY_ROWS("certificates", R, tls.certificates, certificate_keys, NULL),
-    KEY_WORD("version_min", R, tls.version_min, "1.2", tls_versions),
-    KEY_NUMBER("security_level", R, tls.security_level, "0", 0, 5),
-    KEY_TEXT("ciphers", R, tls.ciphers, name_is_printable,
-             "ciphers of TLS 1.2, as OpenSSL lists them"),
-    KEY_TEXT("ciphersuites", R, tls.ciphersuites, name_is_printable,
-             "suites of TLS 1.3, as OpenSSL lists them"),
-    KEY_END,
-};
 static const struct reader_key cpu_keys[] = {
     KEY_WORD("pin", R, cpu.pin, "true", word_switches),
     KEY_NUMBER("first_cpu", R, cpu.first_cpu, "0", 0, 1023),
@@ -214,13 +207,15 @@ static const struct reader_key relay_keys[] = {
     KEY_SECTION("spool", spool_keys),
     KEY_LIST("relay_networks", R, relay_networks, READER_NETWORK, .standard = "127.0.0.0/8 ::1/128",
              .max = 10000),
+    KEY_LIST("relay_clients", R, relay_clients, READER_TEXT, .max = 10000,
+             .expected = "a fingerprint, SHA-256 in hexadecimal"),
     KEY_ROWS("routes", R, routes, route_keys,
              "[{match: \"*\", via: lmtp, to: [\"unix:/run/tubepost/lmtp\"]}]"),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("retry", retry_keys),
     KEY_SECTION("smtp", smtp_keys),
-    KEY_SECTION("tls", tls_keys),
+    KEY_SECTION("tls", tls_conf_keys),
     KEY_SECTION("io", io_keys),
     KEY_SECTION("shutdown", shutdown_keys),
     KEY_SECTION("control", control_keys),
@@ -262,20 +257,6 @@ static void check_listeners(struct reader *reader, const struct relay_conf *conf
                     }
                 }
             }
-        }
-    }
-}
-
-static void settle_tls(struct reader *reader, const struct relay_conf *conf)
-{
-    char key[64];
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        struct conf_listener *one = &conf->listen[i];
-        if (one->tls == CONF_TLS_AUTO) {
-            one->tls = conf->tls.certificates_count > 0 ? CONF_TLS_STARTTLS : CONF_TLS_OFF;
-        } else if (one->tls != CONF_TLS_OFF && conf->tls.certificates_count == 0) {
-            snprintf(key, sizeof key, "listen[%u].tls", i);
-            reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
         }
     }
 }
@@ -537,13 +518,13 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
             made->listen[i].by_default = !reader_given(&reader, "listen");
         }
         check_listeners(&reader, made);
-        settle_tls(&reader, made);
+        status = tls_conf_settle(&reader, made);
         check_routes(&reader, made);
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
         check_numbers(&reader, made);
         settle_memory(&reader, made);
-        status = made->hostname == NULL ? -ENOMEM : report->count > 0 ? -EINVAL : 0;
+        status = status < 0 || made->hostname == NULL ? -ENOMEM : report->count > 0 ? -EINVAL : 0;
     }
     reader_close(&reader);
     if (status < 0) {
@@ -595,6 +576,20 @@ bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *
     }
     for (uint32_t i = 0; i < conf->relay_networks_count; i++) {
         if (network_prefix_holds(&conf->relay_networks[i], client)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool relay_conf_client_may_relay(const struct relay_conf *conf,
+                                 const uint8_t certificate[CONF_FINGERPRINT_BYTES],
+                                 const uint8_t key[CONF_FINGERPRINT_BYTES])
+{
+    for (uint32_t i = 0; i < conf->relay_clients_count; i++) {
+        const uint8_t *known = conf->relay_client_digests[i];
+        if (memcmp(known, certificate, CONF_FINGERPRINT_BYTES) == 0 ||
+            memcmp(known, key, CONF_FINGERPRINT_BYTES) == 0) {
             return true;
         }
     }

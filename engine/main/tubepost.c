@@ -85,7 +85,7 @@ static int tubepost_config(struct tool *tool, int count, char **words)
     int code = tool_load_conf(tool->conf_path, &conf);
     char problem[TLS_PROBLEM_MAX];
     if (code == EX_OK && relay_tls_check(conf, problem) < 0) {
-        fprintf(stderr, "%s: tls.certificates: %s\n", tool->conf_path, problem);
+        fprintf(stderr, "%s: %s\n", tool->conf_path, problem);
         relay_conf_free(conf);
         return EX_CONFIG;
     }

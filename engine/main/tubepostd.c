@@ -462,8 +462,7 @@ int main(int argc, char **argv)
     }
     char problem[TLS_PROBLEM_MAX];
     if (relay_tls_check(daemon.conf, problem) < 0) {
-        fprintf(stderr, "%s: tls.certificates: %s\n",
-                daemon.conf_path ? daemon.conf_path : "(defaults)", problem);
+        fprintf(stderr, "%s: %s\n", daemon.conf_path ? daemon.conf_path : "(defaults)", problem);
         relay_conf_free(daemon.conf);
         return EX_CONFIG;
     }

@@ -1,4 +1,5 @@
 #include "engine/relay/inbound.h"
+#include "engine/relay/relay_trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -25,7 +26,8 @@ struct inbound {
     bool trusted;  /* may send anywhere */
     bool finished; /* the client has sent its FIN */
     bool lmtp;
-    struct timer timer; /* looks at the machine's deadline when it fires */
+    uint8_t client_certificate; /* enum conf_client_certificate, of its listener */
+    struct timer timer;         /* looks at the machine's deadline when it fires */
     struct stream_facts facts;
 
     /* The transaction. */
@@ -258,21 +260,9 @@ static bool body_begin(struct inbound *in)
     in->envelope.arrival_wall_s = world_wall_s(in->relay->shard->world);
     char id[MESSAGE_ID_TEXT] = "";
     message_id_format(spool_draft_id(in->draft), id);
-    char address[ENDPOINT_TEXT_MAX] = "";
     char line[SMTP_RECEIVED_MAX];
-    const struct endpoint *client = &in->facts.remote;
-    if (client->family != ENDPOINT_UNIX) {
-        endpoint_format_address(client, address);
-    }
-    const struct smtp_received received = {
-        .helo = smtp_server_helo(&in->server),
-        .address = slice_text(address),
-        .ipv6 = client->family == ENDPOINT_IPV6,
+    const struct smtp_received known = {
         .hostname = slice_text(in->relay->conf->hostname),
-        .protocol = smtp_server_protocol(&in->server),
-        .tls_version = in->facts.tls == NULL ? NULL : in->facts.tls->version,
-        .tls_cipher = in->facts.tls == NULL ? NULL : in->facts.tls->cipher,
-        .tls_bits = in->facts.tls == NULL ? 0 : in->facts.tls->cipher_bits,
         .id = slice_text(id),
         .forward_path =
             in->recipient_count == 1
@@ -280,7 +270,7 @@ static bool body_begin(struct inbound *in)
                 : slice_of(NULL, 0),
         .wall_s = in->envelope.arrival_wall_s,
     };
-    size_t size = smtp_received_format(&received, line);
+    size_t size = relay_trace_format(&in->server, &in->facts, &known, line);
     struct slice text = slice_of(line, size);
     status = spool_append(in->draft, &text, 1);
     if (status < 0) {
@@ -520,15 +510,16 @@ static void input_drop(struct inbound *in)
 static bool secure(struct inbound *in)
 {
     const struct relay_tls *tls = in->relay->tls;
+    struct tls_context *context = relay_tls_server(tls, in->client_certificate);
     struct stream *below = in->stream;
     if (in->state == INBOUND_SECURING) {
         input_drop(in);
     }
     in->stream = NULL;
-    if (tls->server == NULL) { /* a reload has taken the last certificate */
+    if (context == NULL) { /* a reload has taken the last certificate */
         stream_abort(below);
         stream_release(below);
-    } else if (tls_accept(tls->tls, below, tls->server, &in->stream) < 0) {
+    } else if (tls_accept(tls->tls, below, context, &in->stream) < 0) {
         in->stream = NULL;
     }
     if (in->stream == NULL) {
@@ -541,9 +532,22 @@ static bool secure(struct inbound *in)
     return true;
 }
 
+/* By its certificate, whatever its address: it may relay, and is not counted among the strangers. */
+static void client_identify(struct inbound *in)
+{
+    if (in->trusted || !relay_tls_may_relay(in->relay->conf, in->facts.tls)) {
+        return;
+    }
+    if (in->counted) {
+        client_count_leave(in->relay->clients, &in->facts.remote);
+    }
+    in->counted = in->trusted = true;
+}
+
 static void secured(struct inbound *in)
 {
     stream_facts(in->stream, &in->facts);
+    client_identify(in);
     smtp_server_secured(&in->server, in->relay->shard->now_ns);
     in->state = INBOUND_READING;
 }
@@ -650,6 +654,7 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     in->relay = relay;
     in->stream = stream;
     in->lmtp = at->protocol == CONF_PROTOCOL_LMTP;
+    in->client_certificate = at->client_certificate;
     stream_facts(stream, &in->facts);
     in->trusted = relay_conf_may_relay(conf, &in->facts.remote);
     in->counted = in->trusted || client_count_enter(relay->clients, &in->facts.remote,

@@ -3,6 +3,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
+#include "engine/relay/tls_clear.h"
 #include "engine/relay/relay_sites.h"
 #include <stdlib.h>
 
@@ -55,6 +56,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
 {
     struct relay *relay = calloc(1, sizeof(*relay));
     uint64_t seeds[2];
+    struct siphash_key secret;
     if (relay == NULL) {
         return -ENOMEM;
     }
@@ -72,9 +74,11 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     int status = relay_sites_open(relay);
     server_settings(relay, relay->conf);
     world_random(relay->shard->world, seeds, sizeof(seeds));
+    world_random(relay->shard->world, &secret, sizeof(secret));
+    relay->clear = tls_clear_open(&secret);
     relay->clients = client_count_open(seeds[0]);
     relay->sched = sched_open(seeds[1]);
-    if (relay->clients == NULL || relay->sched == NULL) {
+    if (relay->clear == NULL || relay->clients == NULL || relay->sched == NULL) {
         status = -ENOMEM;
     }
     if (status == 0) {
@@ -118,6 +122,7 @@ void relay_close(struct relay *relay)
     if (relay->spool != NULL) {
         spool_close(relay->spool);
     }
+    tls_clear_close(relay->clear);
     if (relay->clients != NULL) {
         client_count_close(relay->clients);
     }
@@ -133,7 +138,9 @@ static int listener_open(struct relay *relay, const struct conf_listener *from,
         .relay = relay,
         .network = relay_network_to(relay, at),
         .protocol = from->protocol,
-        .tls = relay->tls == NULL || relay->tls->server == NULL ? CONF_TLS_OFF : from->tls};
+        .tls = relay_tls_server(relay->tls, from->client_certificate) == NULL ? CONF_TLS_OFF
+                                                                              : from->tls,
+        .client_certificate = from->client_certificate};
     const struct listen_request request = {
         .at = *at, .unix_mode = from->unix_mode, .accepted = inbound_accepted, .owner = listener};
     endpoint_format(at, text);
@@ -213,6 +220,8 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf)
         relay_tls_reload(relay->tls, conf);
     }
     relay_sites_reload(relay);
+    outbound_drain_all(
+        relay); /* what was secured as the old one says is not for mail of the new one */
 }
 
 void relay_drain(struct relay *relay, uint64_t deadline_ns)

@@ -16,6 +16,7 @@
 
 struct inbound;
 struct outbound;
+struct tls_clear;
 
 /* A set of next hops and the way to them. Outlives its route while it has connections. */
 struct relay_site {
@@ -50,8 +51,9 @@ struct relay_listener {
     struct relay *relay;
     struct network *network;
     struct listener *listener;
-    uint8_t protocol; /* enum conf_protocol */
-    uint8_t tls;      /* enum conf_tls; OFF where there is no certificate */
+    uint8_t protocol;           /* enum conf_protocol */
+    uint8_t tls;                /* enum conf_tls; OFF where there is no certificate */
+    uint8_t client_certificate; /* enum conf_client_certificate */
 };
 
 enum relay_tls_kind { RELAY_TLS_OFF, RELAY_TLS_OFFERED, RELAY_TLS_REQUIRED, RELAY_TLS_KINDS };
@@ -72,6 +74,7 @@ struct relay {
     struct relay_listener *listeners;
     uint32_t listener_count;
     struct relay_tls *tls;
+    struct tls_clear *clear;
     /* Of SMTP and LMTP; without TLS, with it, with nothing but it. */
     struct smtp_server_settings server_settings[2][RELAY_TLS_KINDS];
     struct list_node inbounds;

@@ -171,6 +171,7 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
         .pipelining = route->pipelining,
         .greeting_ns = conf->timeouts.greeting,
         .reply_ns = conf->timeouts.reply,
+        .handshake_ns = conf->timeouts.handshake,
         .data_start_ns = conf->timeouts.data_start,
         .data_block_ns = conf->timeouts.data_block,
         .data_end_ns = conf->timeouts.data_end,

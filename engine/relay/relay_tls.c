@@ -1,4 +1,5 @@
 #include "engine/relay/relay_tls.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 static int64_t wall_s(void *self)
@@ -6,8 +7,22 @@ static int64_t wall_s(void *self)
     return world_wall_s(self);
 }
 
+static struct tls_rules rules_of(const struct relay_conf *conf)
+{
+    return (struct tls_rules){.authorities = conf->tls.authorities,
+                              .ciphers = conf->tls.ciphers,
+                              .suites = conf->tls.ciphersuites,
+                              .version_min =
+                                  conf->tls.version_min == CONF_TLS_1_3 ? 0x0304 : 0x0303,
+                              .security_level = (int)conf->tls.security_level};
+}
+
+/* ---- Listeners ---- */
+
+/* self: NULL where nothing will be served by it. */
 static int server_make(struct tls_context **made, const struct relay_conf *conf,
-                       const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
+                       const struct relay_tls *self, enum tls_client_certificate wanted,
+                       char problem[TLS_PROBLEM_MAX])
 {
     uint32_t count = conf->tls.certificates_count;
     struct tls_identity *identities = calloc(count, sizeof(*identities));
@@ -23,12 +38,10 @@ static int server_make(struct tls_context **made, const struct relay_conf *conf,
     }
     if (status == 0) {
         const struct tls_server_settings settings = {
-            .rules = {.ciphers = conf->tls.ciphers,
-                      .suites = conf->tls.ciphersuites,
-                      .version_min = conf->tls.version_min == CONF_TLS_1_3 ? 0x0304 : 0x0303,
-                      .security_level = (int)conf->tls.security_level},
+            .rules = rules_of(conf),
             .identities = identities,
             .identity_count = count,
+            .client_certificate = wanted,
             .ticket_secret = self == NULL ? NULL : self->ticket_secret,
             .wall_s = wall_s,
             .wall_self = self == NULL ? NULL : (void *)(uintptr_t)self->world};
@@ -39,16 +52,138 @@ static int server_make(struct tls_context **made, const struct relay_conf *conf,
     return status;
 }
 
-int relay_tls_check(const struct relay_conf *conf, char problem[TLS_PROBLEM_MAX])
+static int servers_make(struct relay_tls_contexts *made, const struct relay_conf *conf,
+                        const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
 {
-    struct tls_context *made;
-    problem[0] = '\0';
-    if (conf->tls.certificates_count == 0) {
+    static const enum tls_client_certificate wanted[RELAY_TLS_SERVERS] = {
+        TLS_CLIENT_NOT_ASKED, TLS_CLIENT_ASKED, TLS_CLIENT_REQUIRED};
+    int status = 0;
+    for (uint32_t i = 0; i < conf->listen_count && conf->tls.certificates_count > 0; i++) {
+        uint8_t kind = conf->listen[i].client_certificate;
+        if (status == 0 && made->servers[kind] == NULL) {
+            status = server_make(&made->servers[kind], conf, self, wanted[kind], problem);
+        }
+    }
+    return status;
+}
+
+/* ---- Routes ---- */
+
+static bool text_same(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static struct relay_tls_client *client_find(const struct relay_tls_contexts *contexts,
+                                            const char *certificate, const char *key)
+{
+    for (uint32_t i = 0; i < contexts->client_count; i++) {
+        struct relay_tls_client *client = &contexts->clients[i];
+        if (text_same(client->certificate, certificate) && text_same(client->key, key)) {
+            return client;
+        }
+    }
+    return NULL;
+}
+
+static void client_free(struct relay_tls_client *client)
+{
+    if (client->context != NULL) {
+        tls_context_drop(client->context);
+    }
+    free(client->certificate);
+    free(client->key);
+    *client = (struct relay_tls_client){0};
+}
+
+static int client_make(struct relay_tls_contexts *made, const struct relay_conf *conf,
+                       const char *certificate, const char *key, char problem[TLS_PROBLEM_MAX])
+{
+    if (client_find(made, certificate, key) != NULL) {
         return 0;
     }
-    int status = server_make(&made, conf, NULL, problem);
+    const struct tls_pair pair = {certificate, key};
+    const struct tls_client_settings settings = {.rules = rules_of(conf),
+                                                 .pairs = certificate == NULL ? NULL : &pair,
+                                                 .pair_count = certificate != NULL};
+    struct relay_tls_client *added = &made->clients[made->client_count];
+    if (certificate != NULL) {
+        added->certificate = strdup(certificate);
+        added->key = strdup(key);
+        if (added->certificate == NULL || added->key == NULL) {
+            client_free(added);
+            return -ENOMEM;
+        }
+    }
+    int status = tls_context_client(&added->context, &settings, problem);
+    if (status < 0) {
+        client_free(added);
+        return status;
+    }
+    made->client_count++;
+    return 0;
+}
+
+static int clients_make(struct relay_tls_contexts *made, const struct relay_conf *conf,
+                        char problem[TLS_PROBLEM_MAX])
+{
+    made->clients = calloc((size_t)conf->routes_count + 1, sizeof(*made->clients));
+    if (made->clients == NULL) {
+        return -ENOMEM;
+    }
+    int status =
+        client_make(made, conf, conf->tls.client_certificate, conf->tls.client_key, problem);
+    for (uint32_t i = 0; i < conf->routes_count && status == 0; i++) {
+        const struct conf_route *route = &conf->routes[i];
+        if (route->tls.certificate != NULL) {
+            status = client_make(made, conf, route->tls.certificate, route->tls.key, problem);
+        }
+    }
+    return status;
+}
+
+/* ---- All of them ---- */
+
+static void contexts_drop(struct relay_tls_contexts *contexts)
+{
+    for (unsigned i = 0; i < RELAY_TLS_SERVERS; i++) {
+        if (contexts->servers[i] != NULL) {
+            tls_context_drop(contexts->servers[i]);
+        }
+    }
+    for (uint32_t i = 0; i < contexts->client_count; i++) {
+        client_free(&contexts->clients[i]);
+    }
+    free(contexts->clients);
+    *contexts = (struct relay_tls_contexts){0};
+}
+
+/* The problem begins with the key of what is wrong. */
+static int contexts_make(struct relay_tls_contexts *made, const struct relay_conf *conf,
+                         const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
+{
+    char what[TLS_PROBLEM_MAX] = "";
+    const char *key = "tls.certificates";
+    *made = (struct relay_tls_contexts){0};
+    int status = servers_make(made, conf, self, what);
     if (status == 0) {
-        tls_context_drop(made);
+        key = "tls";
+        status = clients_make(made, conf, what);
+    }
+    if (status < 0) {
+        contexts_drop(made);
+        snprintf(problem, TLS_PROBLEM_MAX, "%s: %.*s", key, (int)(TLS_PROBLEM_MAX - 32),
+                 what[0] != '\0' ? what : strerror(-status));
+    }
+    return status;
+}
+
+int relay_tls_check(const struct relay_conf *conf, char problem[TLS_PROBLEM_MAX])
+{
+    struct relay_tls_contexts made;
+    int status = contexts_make(&made, conf, NULL, problem);
+    if (status == 0) {
+        contexts_drop(&made);
     }
     return status;
 }
@@ -57,16 +192,15 @@ int relay_tls_open(struct relay_tls *self, struct shard *shard, const struct rel
                    const uint8_t *ticket_secret)
 {
     const struct tls_settings settings = {.wheel = shard->wheel};
-    char problem[TLS_PROBLEM_MAX] = "";
+    char problem[TLS_PROBLEM_MAX] = "tls: out of memory";
     *self = (struct relay_tls){
         .ticket_secret = ticket_secret, .world = shard->world, .logger = shard->logger};
     int status = tls_open(&self->tls, &settings);
-    if (status == 0 && conf->tls.certificates_count > 0) {
-        status = server_make(&self->server, conf, self, problem);
+    if (status == 0) {
+        status = contexts_make(&self->contexts, conf, self, problem);
     }
     if (status < 0) {
-        logger_line(self->logger, LOGGER_ERROR, "tls: %s",
-                    problem[0] != '\0' ? problem : strerror(-status));
+        logger_line(self->logger, LOGGER_ERROR, "%s", problem);
         relay_tls_close(self);
     }
     return status;
@@ -74,20 +208,14 @@ int relay_tls_open(struct relay_tls *self, struct shard *shard, const struct rel
 
 void relay_tls_reload(struct relay_tls *self, const struct relay_conf *conf)
 {
-    struct tls_context *made = NULL;
-    char problem[TLS_PROBLEM_MAX] = "";
-    if (conf->tls.certificates_count > 0) {
-        int status = server_make(&made, conf, self, problem);
-        if (status < 0) {
-            logger_line(self->logger, LOGGER_ERROR, "tls: %s; the old certificates stay",
-                        problem[0] != '\0' ? problem : strerror(-status));
-            return;
-        }
+    struct relay_tls_contexts made;
+    char problem[TLS_PROBLEM_MAX];
+    if (contexts_make(&made, conf, self, problem) < 0) {
+        logger_line(self->logger, LOGGER_ERROR, "%s; the old certificates stay", problem);
+        return;
     }
-    if (self->server != NULL) {
-        tls_context_drop(self->server);
-    }
-    self->server = made;
+    contexts_drop(&self->contexts);
+    self->contexts = made;
 }
 
 void relay_tls_close(struct relay_tls *self)
@@ -95,11 +223,29 @@ void relay_tls_close(struct relay_tls *self)
     if (self->tls != NULL) {
         tls_close(self->tls);
     }
-    if (self->server != NULL) {
-        tls_context_drop(self->server);
-    }
+    contexts_drop(&self->contexts);
     self->tls = NULL;
-    self->server = NULL;
+}
+
+struct tls_context *relay_tls_server(const struct relay_tls *self,
+                                     enum conf_client_certificate client_certificate)
+{
+    return self == NULL ? NULL : self->contexts.servers[client_certificate];
+}
+
+struct tls_context *relay_tls_client(const struct relay_tls *self, const struct conf_route *route)
+{
+    const struct relay_tls_client *found =
+        client_find(&self->contexts, route->tls.certificate, route->tls.key);
+    /* A route whose own certificate could not be read at a reload shows the common one. */
+    return found == NULL || route->tls.certificate == NULL ? self->contexts.clients[0].context
+                                                           : found->context;
+}
+
+bool relay_tls_may_relay(const struct relay_conf *conf, const struct tls_facts *client)
+{
+    return client->verdict != TLS_VERDICT_NONE &&
+           relay_conf_client_may_relay(conf, client->peer_digest, client->peer_key_digest);
 }
 
 void relay_tls_failed(const struct relay_tls *self, const struct stream *stream)

@@ -51,6 +51,11 @@ size_t smtp_received_format(const struct smtp_received *received, char *text)
         snprintf(bits, sizeof(bits), " (%u bits))", received->tls_bits);
         put(&writer, bits);
     }
+    if (received->tls_client_shown) {
+        put(&writer, "\r\n\t(Client CN \"");
+        put_cleaned(&writer, received->tls_client, 255);
+        put(&writer, received->tls_client_verified ? "\" (verified OK))" : "\" (not verified))");
+    }
     put(&writer, "\r\n\tby ");
     put_cleaned(&writer, received->hostname, 255);
     put(&writer, " (Tubepost) with ");

@@ -8,7 +8,7 @@
 #pragma once
 #include "engine/core/slice.h"
 
-#define SMTP_RECEIVED_MAX 1280
+#define SMTP_RECEIVED_MAX 1536
 
 struct smtp_received {
     struct slice helo;       /* as the client called itself; may be empty */
@@ -19,6 +19,9 @@ struct smtp_received {
     const char *tls_version; /* "TLSv1.3"; NULL: in the clear */
     const char *tls_cipher;
     unsigned tls_bits;
+    bool tls_client_shown;    /* the client has shown a certificate */
+    bool tls_client_verified; /* of an authority that we trust */
+    struct slice tls_client;  /* the common name in it */
     struct slice id;
     struct slice
         forward_path; /* the only recipient; empty: none is named, since there are several */

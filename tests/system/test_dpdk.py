@@ -54,6 +54,9 @@ class OverOurTcp(unittest.TestCase):
         self.run_in_lab("net_af_packet", "test_crash.Crash.test_nothing_acknowledged_is_lost_by_kill_9",
                         TUBEPOST_CRASH_ROUNDS="20")
 
+    def test_tls_to_next_hops_over_af_packet(self):
+        self.run_in_lab("net_af_packet", "test_outbound_tls")
+
     def test_the_tool_shows_the_stack(self):
         self.run_in_lab("net_af_packet", "net_tool_cases")
 

@@ -10,18 +10,7 @@ import subprocess
 import unittest
 
 from harness import BUILD, RELAY, SystemTest, at, free_port, wait_until
-
-
-def certificate(folder, name, issuer=None):
-    """Files NAME.pem and NAME.key, made by openssl; signed by `issuer`, or by itself."""
-    base = os.path.join(folder, name)
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-               "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},DNS:*.{name}",
-               "-keyout", f"{base}.key", "-out", f"{base}.pem"]
-    if issuer:
-        command += ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"]
-    subprocess.run(command, check=True, capture_output=True)
-    return base
+from tls_peers import certificate, run_openssl
 
 
 class Tls(SystemTest):
@@ -31,11 +20,11 @@ class Tls(SystemTest):
         self.mx = certificate(self.folder, "mx.test", self.authority)
         self.other = certificate(self.folder, "other.test", self.authority)
 
-    def start(self, **kwargs):
+    def start(self, more="", tls_more="", **kwargs):
         self.received = self.sink()
         pairs = ", ".join(f"{{certificate: {base}.pem, key: {base}.key}}" for base in (self.mx, self.other))
         self.relay_process = self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{self.received.to}\"]}}",
-                                        settings=f"tls:\n  certificates: [{pairs}]\n", **kwargs)
+                                        settings=f"tls:\n  certificates: [{pairs}]\n{tls_more}{more}", **kwargs)
         return self.relay_process
 
     def context(self, verify=True):
@@ -171,6 +160,60 @@ class Tls(SystemTest):
         self.assertIn(f"certificate {self.mx}.pem", relay.output())
         with self.client() as smtp:
             smtp.noop()
+
+    def test_a_certificate_is_an_identity_that_may_relay(self):
+        known, stranger = certificate(self.folder, "known.test"), certificate(self.folder, "stranger.test")
+        pinned = certificate(self.folder, "pinned.test")
+        print_of = run_openssl("x509", "-in", f"{known}.pem", "-noout", "-fingerprint", "-sha256").split("=")[1].strip()
+        with open(f"{pinned}.der", "w+") as key:
+            run_openssl("pkey", "-in", f"{pinned}.key", "-pubout", "-outform", "der", "-out", key.name)
+            key_print = run_openssl("dgst", "-sha256", "-r", key.name).split()[0]
+        asking = free_port()
+        self.start(listen=[f"{{name: asking, address: [\"{at(RELAY, asking)}\"], client_certificate: ask}}"],
+                   more=f"relay_networks: [192.0.2.99/32]\nrelay_clients: [\"{print_of}\", {key_print}]\n")
+        for port, base, allowed in ((asking, known, True), (asking, pinned, True), (asking, stranger, False),
+                                    (asking, None, False), (self.relay_process.port, known, False)):
+            context = self.context()
+            if base:
+                context.load_cert_chain(f"{base}.pem", f"{base}.key")
+            for _ in range(2):  # the second time in a session that is resumed, perhaps
+                with smtplib.SMTP(RELAY, port, timeout=20) as smtp:
+                    smtp._host = "mx.test"
+                    smtp.ehlo("client.test")
+                    smtp.mail("a@client.test")
+                    self.assertEqual(smtp.rcpt("b@x.test")[0], 554)  # before it has shown anything
+                    smtp.rset()
+                    smtp.starttls(context=context)
+                    smtp.ehlo("client.test")
+                    smtp.mail("a@client.test")
+                    self.assertEqual(smtp.rcpt("b@x.test")[0], 250 if allowed else 554, (port, base))
+                    if allowed:
+                        self.assertEqual(smtp.data(b"Subject: known\r\n\r\nx\r\n")[0], 250)
+        traces = b"".join(self.messages(4))
+        self.assertEqual(traces.count(b'(Client CN "known.test" (not verified))'), 2)
+        self.assertEqual(traces.count(b'(Client CN "pinned.test" (not verified))'), 2)
+
+    def test_a_listener_that_requires_certificates_takes_those_of_its_authorities(self):
+        ours, stranger = certificate(self.folder, "ours.test", self.authority), certificate(self.folder, "stranger.test")
+        requiring = free_port()
+        self.start(listen=[f"{{name: requiring, address: [\"{at(RELAY, requiring)}\"], client_certificate: require}}"],
+                   tls_more=f"  authorities: {self.authority}.pem\n")
+        for base in (ours, stranger, None):
+            context = self.context()
+            if base:
+                context.load_cert_chain(f"{base}.pem", f"{base}.key")
+            with smtplib.SMTP(RELAY, requiring, timeout=20) as smtp:
+                smtp._host = "mx.test"
+                smtp.ehlo("client.test")
+                if base == ours:
+                    smtp.starttls(context=context)
+                    smtp.sendmail("a@client.test", ["b@x.test"], b"Subject: ours\r\n\r\nx\r\n")
+                    continue
+                with self.assertRaises((ssl.SSLError, OSError, smtplib.SMTPServerDisconnected)):
+                    smtp.starttls(context=context)  # TLS 1.3: the refusal comes with the next answer
+                    smtp.ehlo("client.test")
+                smtp.close()
+        self.assertIn(b'(Client CN "ours.test" (verified OK))', self.messages(1)[0])
 
     def test_a_mistake_is_found_before_the_start(self):
         config = os.path.join(self.folder, "wrong.yaml")

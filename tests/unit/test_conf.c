@@ -68,7 +68,7 @@ static const struct bad bads[] = {
     {"hostname: a\nlisten_on: 3\n",
      "2:1: listen_on: unknown key, expected one of: hostname, "
      "shards, transport, dpdk, memory, listen, spool, "
-     "relay_networks, routes, limits, timeouts, retry, smtp, tls, io, "
+     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, tls, io, "
      "shutdown, control, log, idle, cpu"},
     {"spool:\n  path: /x\n  durabilty: none",
      "3:3: spool.durabilty: unknown key, expected one of: path, durability, segment_bytes, "

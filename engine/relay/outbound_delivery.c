@@ -1,0 +1,311 @@
+#include "engine/core/mutation.h"
+#include "engine/relay/bounce.h"
+#include "engine/relay/outbound_private.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OUTBOUND_FETCH_RETRY_NS 10000000ull /* fetch memory was out */
+
+/* ---- The fate of recipients ---- */
+
+static struct relay_failure *failure_add(struct outbound *out)
+{
+    if (out->failure_count == out->failure_size) {
+        uint32_t size = out->failure_size == 0 ? 2 : out->failure_size * 2;
+        struct relay_failure *grown = realloc(out->failures, size * sizeof(*grown));
+        if (grown == NULL) {
+            return NULL;
+        }
+        out->failures = grown;
+        out->failure_size = size;
+    }
+    struct relay_failure *failure = &out->failures[out->failure_count++];
+    *failure = (struct relay_failure){0};
+    return failure;
+}
+
+static void line_log(struct outbound *out, uint32_t index, const struct smtp_client_result *result,
+                     const char *status)
+{
+    static const enum logger_level levels[] = {LOGGER_DEBUG, LOGGER_INFO, LOGGER_INFO};
+    struct relay *relay = out->relay;
+    enum logger_level level = levels[result->outcome];
+    if (relay->logger->level < level) {
+        return;
+    }
+    const struct message *message = out->delivery->message;
+    struct slice path = message->recipients[index].forward_path;
+    char id[MESSAGE_ID_TEXT];
+    char remote[ENDPOINT_TEXT_MAX];
+    char dsn[SMTP_STATUS_TEXT_MAX];
+    message_id_format(message->id, id);
+    endpoint_format(&out->hop.to, remote);
+    smtp_status_format(&result->status, dsn);
+    logger_line(relay->logger, level, "%s: %s: to=<%.*s>, relay=%s, dsn=%s, status=%s (%u %.*s)",
+                out->site->lmtp ? "lmtp" : "smtp", id, (int)path.size, (const char *)path.bytes,
+                remote, dsn, status, result->code, (int)result->text.size,
+                (const char *)result->text.bytes);
+}
+
+static void failure_fill(struct outbound *out, struct relay_failure *failure, uint32_t index,
+                         const struct smtp_client_result *result)
+{
+    failure->index = index;
+    failure->status = result->status;
+    failure->code = result->code;
+    if ((result->flags & SMTP_CLIENT_DECIDED_HERE) == 0) {
+        endpoint_format_address(&out->hop.to, failure->remote);
+    }
+    snprintf(failure->text, sizeof(failure->text), "%.*s", (int)result->text.size,
+             (const char *)result->text.bytes);
+}
+
+/* The connection ended before this delivery could be judged, and had worked before: not the message's fault. */
+static bool returned_unjudged(const struct outbound *out, const struct smtp_client_result *result)
+{
+    return (result->flags & SMTP_CLIENT_CONNECTION_FAILED) &&
+           result->stage <= SMTP_CLIENT_AT_MAIL && out->delivery_count > 1;
+}
+
+void outbound_result_take(struct outbound *out, const struct smtp_client_result *result)
+{
+    uint32_t index = sched_indexes(out->delivery)[result->index];
+    struct relay_counters *counters = &out->relay->counters;
+    uint8_t *fate = &out->fates[result->index];
+    check(*fate == FATE_OPEN);
+    out->open_count--;
+    if ((result->flags & SMTP_CLIENT_SUSPECT_PIPELINING) && out->site->client_settings.pipelining) {
+        out->site->client_settings.pipelining = false; /* until the configuration is read again */
+        logger_line(out->relay->logger, LOGGER_WARNING,
+                    "smtp: the site does not bear PIPELINING; going on without it");
+    }
+    switch ((enum smtp_client_outcome)result->outcome) {
+    case SMTP_CLIENT_ACCEPTED:
+        *fate = FATE_DELIVERED;
+        counters->delivered++;
+        line_log(out, index, result, "sent");
+        return;
+    case SMTP_CLIENT_TEMPORARY:
+        *fate = returned_unjudged(out, result) ? FATE_RETURNED : FATE_DEFERRED;
+        *fate = MUTATED(DEFERRED_IS_DELIVERED) ? FATE_DELIVERED : *fate;
+        counters->deferred += *fate == FATE_DEFERRED;
+        snprintf(out->reason, sizeof(out->reason), "%u %.*s", result->code, (int)result->text.size,
+                 (const char *)result->text.bytes);
+        line_log(out, index, result, "deferred");
+        return;
+    case SMTP_CLIENT_PERMANENT: {
+        struct relay_failure *failure = failure_add(out);
+        if (failure == NULL) { /* no memory for the report: the next attempt says it again */
+            *fate = FATE_DEFERRED;
+            return;
+        }
+        *fate = FATE_FAILED;
+        failure_fill(out, failure, index, result);
+        line_log(out, index, result, "bounced");
+        return;
+    }
+    }
+}
+
+/* Collects the indexes with a fate at the front of `indexes`; returns how many. */
+static uint32_t fates_collect(const struct outbound *out, enum outbound_fate fate,
+                              uint32_t *indexes)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < out->delivery->count; i++) {
+        if (out->fates[i] == fate) {
+            indexes[count++] = sched_indexes(out->delivery)[i];
+        }
+    }
+    return count;
+}
+
+static void expire(struct outbound *out, const uint32_t *indexes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct relay_failure *failure = failure_add(out);
+        if (failure != NULL) {
+            failure->index = indexes[i];
+            failure->status = (struct smtp_status){4, 4, 7};
+            snprintf(failure->text, sizeof(failure->text),
+                     "Not delivered in time; the last answer was: %.200s", out->reason);
+        }
+    }
+}
+
+/* Puts the waiting ones back with the scheduler. True when it still has the delivery. */
+static bool deferred_put_back(struct outbound *out, uint32_t *indexes)
+{
+    struct relay *relay = out->relay;
+    struct sched_delivery *delivery = out->delivery;
+    uint32_t returned = fates_collect(out, FATE_RETURNED, indexes);
+    if (returned > 0 &&
+        out->site->route != NULL) { /* all of a connection's recipients are returned, or none */
+        sched_return(delivery, indexes, returned);
+        return true;
+    }
+    uint32_t deferred = returned > 0 ? returned : fates_collect(out, FATE_DEFERRED, indexes);
+    if (deferred == 0) {
+        return false;
+    }
+    if (out->site->route == NULL) {
+        struct message *message = delivery->message;
+        uint32_t attempts = delivery->attempts + 1;
+        sched_done(delivery);
+        out->delivery = NULL;
+        relay_file(relay, message, indexes, deferred, attempts);
+        return true;
+    }
+    uint64_t now_ns = relay->shard->now_ns;
+    if (sched_defer(delivery, now_ns, indexes, deferred, slice_text(out->reason)) ==
+        SCHED_DEFERRED) {
+        spool_note_attempt(relay->spool, delivery->message, world_wall_s(relay->shard->world));
+        return true;
+    }
+    expire(out, indexes, deferred);
+    return false;
+}
+
+void outbound_delivery_settle(struct outbound *out)
+{
+    struct relay *relay = out->relay;
+    struct sched_delivery *delivery = out->delivery;
+    struct message *message = delivery->message;
+    uint32_t indexes_inline[OUTBOUND_RECIPIENTS_INLINE];
+    uint32_t *indexes = indexes_inline;
+    uint32_t *delivered = NULL;
+    uint32_t few[OUTBOUND_RECIPIENTS_INLINE];
+    uint32_t count = delivery->count;
+    check(out->open_count == 0);
+    if (count > OUTBOUND_RECIPIENTS_INLINE) {
+        indexes = malloc(2 * count * sizeof(*indexes));
+        check(indexes != NULL);
+    }
+    delivered = count > OUTBOUND_RECIPIENTS_INLINE ? indexes + count : few;
+    uint32_t delivered_count = fates_collect(out, FATE_DELIVERED, delivered);
+    spool_message_hold(message);
+    if (!deferred_put_back(out, indexes)) {
+        sched_done(delivery);
+    }
+    out->delivery = NULL;
+    for (uint32_t i = 0; i < delivered_count; i++) {
+        spool_recipient_finished(relay->spool, message, delivered[i], RECIPIENT_DELIVERED);
+    }
+    if (out->failure_count > 0) {
+        bounce_send(relay, message, out->failures, out->failure_count);
+        out->failure_count = 0;
+    }
+    spool_message_release(relay->spool, message);
+    if (indexes != indexes_inline) {
+        free(indexes);
+    }
+    relay_site_touch(out->site);
+}
+
+/* ---- One delivery ---- */
+
+static int recipients_reserve(struct outbound *out, uint32_t count)
+{
+    if (count <= out->recipient_size) {
+        return 0;
+    }
+    struct smtp_client_recipient *recipients = calloc(count, sizeof(*recipients));
+    uint8_t *fates = calloc(count, 1);
+    if (recipients == NULL || fates == NULL) {
+        free(recipients);
+        free(fates);
+        return -ENOMEM;
+    }
+    if (out->recipients != out->recipients_inline) {
+        free(out->recipients);
+        free(out->fates);
+    }
+    out->recipients = recipients;
+    out->fates = fates;
+    out->recipient_size = count;
+    return 0;
+}
+
+bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delivery)
+{
+    struct message *message = delivery->message;
+    const uint32_t *indexes = sched_indexes(delivery);
+    if (recipients_reserve(out, delivery->count) < 0) {
+        sched_return(delivery, indexes, delivery->count);
+        return false;
+    }
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        uint32_t index = indexes[MUTATED(RECIPIENTS_SWAPPED) ? delivery->count - 1 - i : i];
+        out->recipients[i] =
+            (struct smtp_client_recipient){.forward_path = message->recipients[index].forward_path};
+        out->fates[i] = FATE_OPEN;
+    }
+    out->delivery = delivery;
+    out->open_count = delivery->count;
+    out->failure_count = 0;
+    out->body_offset = 0;
+    out->delivery_count++;
+    out->relay->counters.deliveries++;
+    out->started_ns = out->relay->shard->now_ns;
+    const struct smtp_client_message request = {
+        .reverse_path = message->envelope.reverse_path,
+        .flags = ((message->envelope.flags & SPOOL_8BITMIME) ? SMTP_CLIENT_8BITMIME : 0u) |
+                 ((message->envelope.flags & SPOOL_SMTPUTF8) ? SMTP_CLIENT_SMTPUTF8 : 0u),
+        .recipient_count = delivery->count,
+        .body_bytes = message->body_bytes,
+        .recipients = out->recipients,
+    };
+    smtp_client_begin(&out->client, &request, out->relay->shard->now_ns);
+    return true;
+}
+
+static void body_fetched(struct spool_waiter *waiter, int status)
+{
+    struct outbound *out = list_entry(waiter, struct outbound, fetch.waiter);
+    (void)status; /* spool_read says it again */
+    out->fetching = false;
+    outbound_go_on(out);
+}
+
+bool outbound_body_pump(struct outbound *out)
+{
+    struct relay *relay = out->relay;
+    struct message *message = out->delivery->message;
+    while (out->body_offset < message->body_bytes) {
+        struct slice piece;
+        struct ref *owner;
+        if (out->fetching || out->lost) {
+            return false;
+        }
+        out->fetch.waiter.done = body_fetched;
+        int status =
+            spool_read(relay->spool, message, out->body_offset, &piece, &owner, &out->fetch);
+        if (status == -EINPROGRESS) {
+            out->fetching = true;
+            return false;
+        }
+        if (status == -EAGAIN) {
+            wheel_arm(relay->shard->wheel, &out->timer,
+                      relay->shard->now_ns + OUTBOUND_FETCH_RETRY_NS);
+            return false;
+        }
+        if (status < 0) {
+            logger_line(relay->logger, LOGGER_ERROR, "spool: a message cannot be read: %s",
+                        strerror(-status));
+            smtp_client_closed(&out->client, "the message could not be read");
+            out->lost = true;
+            stream_abort(out->stream);
+            return false;
+        }
+        status = stream_write_ref(out->stream, piece, owner);
+        ref_drop(owner);
+        if (status < 0) {
+            return false;
+        }
+        out->body_offset += piece.size;
+        relay->counters.bytes_out += piece.size;
+        smtp_client_body_sent(&out->client, SMTP_CLIENT_PART, relay->shard->now_ns);
+    }
+    smtp_client_body_sent(&out->client, SMTP_CLIENT_LAST, relay->shard->now_ns);
+    return true;
+}
