@@ -25,7 +25,7 @@ B := build/coverage
 VARIANT := --coverage
 endif
 
-PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 ifneq ($(shell scripts/setup --check build && echo yes),yes)
 $(shell scripts/setup build >&2)
@@ -41,7 +41,7 @@ CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-pr
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
 # A sanitizer brings its own heap.
 HEAP := $(if $(SAN)$(TSAN),,-ljemalloc)
-LDLIBS := $(shell pkg-config --libs libdpdk liburing libssl libcrypto libcyaml jansson) $(HEAP)
+LDLIBS := $(shell pkg-config --libs $(PACKAGES)) $(HEAP)
 
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)

@@ -39,11 +39,11 @@ struct destination_host {
     const char *name; /* as the MX says, or the domain itself */
     const char
         *tlsa_base; /* TLSA base domain: the name to send as SNI and to check (§2.2.3, §3.2) */
-    uint16_t preference;   /* 0 for the domain itself */
-    bool secure;           /* the way to its addresses was validated: MX records and addresses */
-    bool excluded;         /* by an enforced MTA-STS policy: its patterns do not name this host */
-    uint8_t tlsa;          /* enum destination_tlsa */
-    uint8_t tlsa_count;    /* usable ones; 0 unless DESTINATION_TLSA_USABLE */
+    uint16_t preference; /* 0 for the domain itself */
+    bool secure;         /* MX records and addresses were validated; only where TLS was asked for */
+    bool excluded;       /* by an enforced MTA-STS policy: its patterns do not name this host */
+    uint8_t tlsa;        /* enum destination_tlsa */
+    uint8_t tlsa_count;  /* usable ones; 0 unless DESTINATION_TLSA_USABLE */
     uint8_t address_count; /* 0 when lookup_failed */
     bool lookup_failed;    /* its addresses could not be learned now; others can be used */
     const struct endpoint *addresses; /* with the port asked for, in the order to try */
@@ -83,17 +83,19 @@ struct destination {
     uint32_t host_count;
     const struct destination_host *hosts; /* by preference, then name; see destination_order */
     struct destination_mta_sts mta_sts;
-    /* The same for every domain with the same set of hosts and the same port, also after a restart; 0 unless
-     * OK. Compare sites with destination_same_site where a collision would matter. */
+    /* The same for every domain with the same hosts in the same order of preference and the same port, also
+     * after a restart; 0 unless OK. destination_same_site tells what a collision would hide. */
     uint64_t site_key;
     uint64_t expires_ns; /* of the shard's clock; ask again then */
+    uint16_t port;
+    size_t bytes; /* that it takes */
 };
 
 /* The order in which one delivery tries the hosts: by preference, shuffled among equals. random: any 64
  * bits. Writes host_count indexes. */
 void destination_order(const struct destination *destination, uint64_t random,
                        uint8_t order[DNS_EXCHANGERS_MAX]);
-/* The same host names and port? (The addresses may differ: they are as old as the answer.) */
+/* The same host names, in the same order of preference, and port? (Addresses are as old as the answer.) */
 bool destination_same_site(const struct destination *a, const struct destination *b);
 
 static inline struct destination *destination_take(struct destination *destination)
@@ -106,6 +108,9 @@ static inline void destination_drop(struct destination *destination)
 {
     ref_drop(&destination->ref);
 }
+
+/* A copy of what `draft` says and points to; site_key, bytes and the count are its own. NULL: no memory. */
+struct destination *destination_new(const struct destination *draft);
 
 /* "ok", "no-domain", ...: for logs and lists. */
 const char *destination_status_name(enum destination_status status);
