@@ -25,7 +25,7 @@ B := build/coverage
 VARIANT := --coverage
 endif
 
-PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libpcre2-8 lmdb sqlite3 libpq ldap
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 ifneq ($(shell scripts/setup --check build && echo yes),yes)
 $(shell scripts/setup build >&2)
@@ -35,7 +35,7 @@ endif
 OPT ?= -O2
 MARCH ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
 DPDK_CFLAGS := $(patsubst -I%,-isystem %,$(filter-out -O%,$(shell pkg-config --cflags libdpdk)))
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags liburing libcyaml jansson)
+CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(filter-out libdpdk,$(PACKAGES)))
 CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -Wpointer-arith -Wvla -fno-strict-aliasing $(DPDK_CFLAGS) $(MARCH) $(VARIANT)
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
@@ -68,7 +68,7 @@ PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
   $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
 
-.PHONY: all run test unit sim bench bench-net lint fuzz install print-flags clean help
+.PHONY: all run test unit sim bench bench-net lint fuzz install print-flags print-libraries clean help
 .SECONDARY:
 all: $(PROGRAMS)
 
@@ -176,6 +176,8 @@ install: all
 
 print-flags:
 	@echo $(CPPFLAGS) $(CFLAGS)
+print-libraries:
+	@echo $(LDLIBS)
 
 clean:
 	rm -rf build
