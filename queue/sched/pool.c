@@ -40,6 +40,24 @@ struct sched_delivery *sched_pool_take(struct sched_pool *pool)
     return delivery;
 }
 
+void *sched_pool_first(const struct sched_pool *pool)
+{
+    return pool->slabs;
+}
+
+struct sched_delivery *sched_pool_next(void **at, uint32_t *index)
+{
+    for (struct sched_slab *slab = *at; slab != NULL; *at = slab = slab->next, *index = 0) {
+        while (*index < SCHED_SLAB_DELIVERIES) {
+            struct sched_delivery *delivery = &slab->deliveries[(*index)++];
+            if (delivery->count > 0) { /* not in the free list */
+                return delivery;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void indexes_free(struct sched_pool *pool, struct sched_delivery *delivery)
 {
     if (delivery->count > INDEXES_FEW) {

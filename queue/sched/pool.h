@@ -28,6 +28,11 @@ struct sched_delivery *sched_pool_take(struct sched_pool *pool); /* NULL when me
 /* With its indexes and its hold on a reason. */
 void sched_pool_give(struct sched_pool *pool, struct sched_delivery *delivery);
 
+/* All that are taken, one after the other: a place to begin with index 0, and the next from there, NULL: no more.
+ * Those that are taken meanwhile may be missed. */
+void *sched_pool_first(const struct sched_pool *pool);
+struct sched_delivery *sched_pool_next(void **at, uint32_t *index);
+
 /* Sets which recipients it is for. They may be a part of its own. 0 or -ENOMEM, never when there
  * are fewer than before. */
 int sched_pool_set_indexes(struct sched_pool *pool, struct sched_delivery *delivery,

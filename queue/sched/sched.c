@@ -9,7 +9,10 @@ struct sched *sched_open(uint64_t seed)
     struct sched *sched = calloc(1, sizeof(*sched));
     if (sched != NULL) {
         list_init(&sched->sites);
+        list_init(&sched->look);
+        sched_gate_init(&sched->gate, 0);
         sched->random = seed;
+        sched->queues.secret = (uint64_t)sched_entropy(sched) << 32 | sched_entropy(sched);
     }
     return sched;
 }
@@ -19,6 +22,8 @@ void sched_close(struct sched *sched)
     for (struct list_node *node; (node = list_pop(&sched->sites)) != NULL;) {
         sched_site_free(list_entry(node, struct sched_site, node));
     }
+    sched_suspensions_close(sched);
+    sched_queues_close(&sched->queues);
     sched_pool_close(&sched->pool);
     free(sched);
 }
@@ -39,13 +44,6 @@ static uint64_t add_saturated(uint64_t a, uint64_t b)
 
 /* ---- Where a delivery stands ---- */
 
-static void ready_enter(struct sched_delivery *delivery)
-{
-    delivery->state = SCHED_READY;
-    list_append(&delivery->site->ready, &delivery->ready);
-    delivery->site->ready_count++;
-}
-
 static void later_enter(struct sched_delivery *delivery, uint64_t due_ns)
 {
     delivery->state = SCHED_LATER;
@@ -53,13 +51,28 @@ static void later_enter(struct sched_delivery *delivery, uint64_t due_ns)
     sched_heap_add(&delivery->site->later, delivery);
 }
 
-/* Out of the ready queue or the heap; not when it is ACTIVE. */
-static void waiting_leave(struct sched_delivery *delivery)
+/* Without memory for its queue it is LATER, and due: it is tried again when something is. */
+static void ready_enter(struct sched_delivery *delivery, enum sched_end end, uint64_t due_ns)
+{
+    if (sched_ready_enter(delivery, end) < 0) {
+        later_enter(delivery, due_ns);
+    }
+}
+
+void sched_held_enter(struct sched_delivery *delivery)
+{
+    delivery->state = SCHED_HELD;
+    list_append(&delivery->site->held, &delivery->by_age);
+    delivery->site->held_count++;
+}
+
+void sched_waiting_leave(struct sched_delivery *delivery)
 {
     struct sched_site *site = delivery->site;
     if (delivery->state == SCHED_READY) {
-        list_remove(&delivery->ready);
-        site->ready_count--;
+        sched_ready_leave(delivery);
+    } else if (delivery->state == SCHED_HELD) {
+        site->held_count--;
     } else if (delivery == site->later.first) {
         sched_heap_remove_first(&site->later);
     } else if (delivery == site->flushed.first) {
@@ -80,6 +93,7 @@ static void connection_leave(struct sched_delivery *delivery)
 {
     delivery->site->active_count -= !expired_before(delivery) && !delivery->parked;
     delivery->parked = false;
+    sched_gates_idle(delivery->site);
 }
 
 static void active_leave(struct sched_delivery *delivery)
@@ -91,6 +105,16 @@ static void active_leave(struct sched_delivery *delivery)
 static uint64_t age_of(const struct list_node *node)
 {
     return list_entry(node, struct sched_delivery, by_age)->expires_ns;
+}
+
+/* It has come into the list by age: it may be the first of which must be told. */
+static void delay_note(struct sched_delivery *delivery)
+{
+    struct sched_site *site = delivery->site;
+    if (!delivery->delayed &&
+        (site->delay_at == &site->by_age || age_of(site->delay_at) > delivery->expires_ns)) {
+        site->delay_at = &delivery->by_age;
+    }
 }
 
 /* Messages come in order of age but for those of one second, so the place is at the end or close to
@@ -110,13 +134,19 @@ static void age_enter(struct sched_delivery *delivery)
         site->age_hint = &delivery->by_age;
     }
     list_prepend(after, &delivery->by_age);
+    delay_note(delivery);
 }
 
-static void age_leave(struct sched_delivery *delivery)
+void sched_age_leave(struct sched_delivery *delivery)
 {
-    if (delivery->site->age_hint == &delivery->by_age) {
-        delivery->site->age_hint = NULL;
+    struct sched_site *site = delivery->site;
+    if (site->age_hint == &delivery->by_age) {
+        site->age_hint = NULL;
     }
+    if (site->delay_at == &delivery->by_age) {
+        site->delay_at = delivery->by_age.next;
+    }
+    sched_walks_step(site, &delivery->by_age);
     list_remove(&delivery->by_age);
 }
 
@@ -131,6 +161,17 @@ static void age_enter_again(struct sched_delivery *delivery, uint64_t from_ns)
         after = after->next;
     }
     list_append(after, &delivery->by_age);
+    delay_note(delivery);
+}
+
+void sched_waiting_enter(struct sched_delivery *delivery, uint64_t now_ns)
+{
+    age_enter(delivery);
+    if (delivery->due_ns <= now_ns) {
+        ready_enter(delivery, SCHED_AT_END, delivery->due_ns);
+    } else {
+        later_enter(delivery, delivery->due_ns);
+    }
 }
 
 static void count_change(struct sched_delivery *delivery, uint32_t before)
@@ -164,7 +205,7 @@ static void delivery_forget(struct sched_delivery *delivery)
         }
         first->next_of_message = delivery->next_of_message;
     }
-    age_leave(delivery);
+    sched_age_leave(delivery);
     site->delivery_count--;
     site->recipient_count -= delivery->count;
     site->sched->recipient_count -= delivery->count;
@@ -176,6 +217,7 @@ static void delivery_forget(struct sched_delivery *delivery)
 int sched_add(struct sched_site *site, const struct sched_request *request, uint64_t now_ns)
 {
     struct sched_pool *pool = &site->sched->pool;
+    check(request->priority < SCHED_PRIORITY_COUNT);
     struct sched_delivery *delivery = sched_pool_take(pool);
     if (delivery == NULL) {
         return -ENOMEM;
@@ -191,6 +233,10 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
     delivery->site = site;
     delivery->attempts = request->attempts;
     delivery->due_ns = request->due_ns;
+    delivery->sender = request->sender;
+    delivery->priority = request->priority;
+    delivery->held = request->held;
+    delivery->delayed = request->delayed;
     uint64_t expire_ns = site->settings.expire_ns;
     if (request->age_ns < expire_ns) {
         delivery->expires_ns = add_saturated(now_ns, expire_ns - request->age_ns);
@@ -198,20 +244,35 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
         uint64_t first_due_ns = request->due_ns > now_ns ? request->due_ns : now_ns;
         delivery->expires_ns = add_saturated(first_due_ns, site->settings.retry.first_ns);
     }
-    age_enter(delivery);
     site->delivery_count++;
     site->recipient_count += request->count;
     site->sched->recipient_count += request->count;
-    if (request->due_ns <= now_ns) {
-        ready_enter(delivery);
+    if (delivery->held) {
+        sched_held_enter(delivery);
     } else {
-        later_enter(delivery, request->due_ns);
+        sched_waiting_enter(delivery, now_ns);
     }
     return 0;
 }
 
+uint64_t sched_due_again(struct sched_site *site, uint32_t attempts, uint64_t waited_ns,
+                         uint64_t now_ns)
+{
+    if (attempts == 0) {
+        return now_ns;
+    }
+    uint64_t wait_ns = retry_due(&site->settings.retry, 0, attempts, sched_entropy(site->sched));
+    return wait_ns > waited_ns ? add_saturated(now_ns, wait_ns - waited_ns) : now_ns;
+}
+
 void sched_site_promote(struct sched_site *site, uint64_t now_ns)
 {
+    sched_suspensions_look(site->sched, now_ns);
+    sched_ready_look(site, now_ns);
+    if (site->suspension != NULL && !sched_site_suspended(site, now_ns)) {
+        free(site->suspension);
+        site->suspension = NULL;
+    }
     for (unsigned i = 0; i < 64; i++) {
         struct sched_delivery *delivery = site->flushed.first;
         if (delivery != NULL) {
@@ -222,20 +283,34 @@ void sched_site_promote(struct sched_site *site, uint64_t now_ns)
         } else {
             return;
         }
-        ready_enter(delivery);
+        ready_enter(delivery, SCHED_AT_END, delivery->due_ns < now_ns ? delivery->due_ns : now_ns);
+        if (delivery->state == SCHED_LATER) {
+            return; /* memory is short */
+        }
     }
 }
 
 struct sched_delivery *sched_next(struct sched_site *site, uint64_t now_ns)
 {
+    struct sched_group *group = site->settings.group;
     sched_site_promote(site, now_ns);
-    if (list_empty(&site->ready)) {
+    if (sched_site_suspended(site, now_ns)) {
         return NULL;
     }
-    struct sched_delivery *delivery = list_entry(site->ready.next, struct sched_delivery, ready);
-    waiting_leave(delivery);
+    if (site->ready.count == site->ready.blocked_count) {
+        list_remove(&site->message_wait);
+        return NULL;
+    }
+    if (group != NULL) {
+        if (sched_meter_ask(&group->messages, &site->message_wait, now_ns, 1) == 0) {
+            return NULL;
+        }
+        sched_meter_take(&group->messages, &site->message_wait, now_ns, 1);
+    }
+    struct sched_delivery *delivery = sched_ready_take(site);
     delivery->state = SCHED_ACTIVE;
     site->active_count++;
+    sched_gates_idle(site);
     return delivery;
 }
 
@@ -266,6 +341,14 @@ static void reason_set(struct sched_delivery *delivery, struct slice text)
     }
 }
 
+/* The operator's word came while it was under way. */
+static void active_hold(struct sched_delivery *delivery)
+{
+    active_leave(delivery);
+    sched_age_leave(delivery);
+    sched_held_enter(delivery);
+}
+
 enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
                              const uint32_t *indexes, uint32_t count, struct slice reason)
 {
@@ -274,9 +357,15 @@ enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
     reason_set(delivery, reason);
     delivery->attempts++;
     bool again = expired_before(delivery);
+    if (delivery->held) {
+        delivery->due_ns = retry_due(&site->settings.retry, now_ns, delivery->attempts,
+                                     sched_entropy(site->sched));
+        active_hold(delivery);
+        return SCHED_DEFERRED;
+    }
     if (now_ns >= delivery->expires_ns && !again) {
         connection_leave(delivery);
-        age_leave(delivery);
+        sched_age_leave(delivery);
         return SCHED_EXPIRED;
     }
     uint64_t due_ns =
@@ -295,13 +384,15 @@ void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint
 {
     recipients_keep(delivery, indexes, count);
     bool again = expired_before(delivery);
+    if (delivery->held) {
+        active_hold(delivery);
+        return;
+    }
     active_leave(delivery);
     if (again) {
         age_enter_again(delivery, delivery->expires_ns);
     }
-    delivery->state = SCHED_READY;
-    list_prepend(&delivery->site->ready, &delivery->ready);
-    delivery->site->ready_count++;
+    ready_enter(delivery, SCHED_AT_FRONT, 0);
 }
 
 void sched_park(struct sched_delivery *delivery)
@@ -309,6 +400,7 @@ void sched_park(struct sched_delivery *delivery)
     check(delivery->state == SCHED_ACTIVE && !delivery->parked && !expired_before(delivery));
     delivery->site->active_count--;
     delivery->parked = true;
+    sched_gates_idle(delivery->site);
 }
 
 void sched_move(struct sched_delivery *delivery, struct sched_site *site)
@@ -317,15 +409,23 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site)
     check(site->sched == before->sched && !expired_before(delivery));
     active_leave(delivery);
     if (site != before) {
-        age_leave(delivery);
+        sched_age_leave(delivery);
         before->delivery_count--;
         before->recipient_count -= delivery->count;
         delivery->site = site;
         site->delivery_count++;
         site->recipient_count += delivery->count;
-        age_enter(delivery);
+        if (!delivery->held) {
+            age_enter(delivery);
+        }
+    } else if (delivery->held) {
+        sched_age_leave(delivery);
     }
-    ready_enter(delivery);
+    if (delivery->held) {
+        sched_held_enter(delivery);
+    } else {
+        ready_enter(delivery, SCHED_AT_END, 0);
+    }
 }
 
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
@@ -336,13 +436,44 @@ struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
             break;
         }
         if (delivery->state != SCHED_ACTIVE) {
-            waiting_leave(delivery);
+            sched_waiting_leave(delivery);
             delivery->state = SCHED_ACTIVE;
-            age_leave(delivery);
+            sched_age_leave(delivery);
             return delivery;
         }
     }
     return NULL;
+}
+
+/* Held ones, then the oldest. */
+static struct sched_delivery *first_waiting(const struct sched_site *site)
+{
+    const struct list_node *node = site->held.next;
+    if (node == &site->held) {
+        node = site->by_age.next;
+    }
+    for (; node != &site->by_age && node != &site->held; node = node->next) {
+        struct sched_delivery *delivery = list_entry(node, struct sched_delivery, by_age);
+        if (delivery->state != SCHED_ACTIVE) {
+            return delivery;
+        }
+    }
+    return NULL;
+}
+
+struct sched_delivery *sched_evict(struct sched_site *site)
+{
+    struct sched_delivery *delivery = first_waiting(site);
+    if (delivery != NULL) {
+        sched_waiting_leave(delivery);
+        if (delivery->held) {
+            sched_age_leave(delivery);
+            age_enter(delivery);
+        }
+        delivery->state = SCHED_ACTIVE;
+        delivery->parked = true;
+    }
+    return delivery;
 }
 
 struct slice sched_reason(const struct sched_delivery *delivery)
@@ -366,7 +497,7 @@ int sched_delete(struct message *message)
         }
     }
     while ((delivery = message->owner) != NULL) {
-        waiting_leave(delivery);
+        sched_waiting_leave(delivery);
         delivery_forget(delivery);
     }
     return 0;
@@ -383,6 +514,32 @@ static bool delivery_holds(const struct sched_delivery *delivery, uint32_t index
     return false;
 }
 
+static uint64_t later_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What it waits for besides its own time. */
+static void view_wait(const struct sched_delivery *delivery, struct sched_view *view)
+{
+    const struct sched_site *site = delivery->site;
+    const struct sched_suspension *words[] = {site->suspension,
+                                              sched_suspension_of(site->sched, delivery->sender)};
+    if (site->open_count == 0) {
+        view->next_attempt_ns = later_of(view->next_attempt_ns, site->rests_until_ns);
+    }
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (words[i] != NULL) {
+            view->suspended = true;
+            view->next_attempt_ns = later_of(view->next_attempt_ns, words[i]->until_ns);
+        }
+    }
+    if (delivery->state == SCHED_HELD) {
+        view->held = true;
+        view->next_attempt_ns = SCHED_NEVER;
+    }
+}
+
 bool sched_view(const struct message *message, uint32_t index, struct sched_view *view)
 {
     const struct sched_delivery *delivery = message->owner;
@@ -392,7 +549,6 @@ bool sched_view(const struct message *message, uint32_t index, struct sched_view
     if (delivery == NULL) {
         return false;
     }
-    const struct sched_site *site = delivery->site;
     *view = (struct sched_view){
         .active = delivery->state == SCHED_ACTIVE,
         .attempts = delivery->attempts,
@@ -401,9 +557,8 @@ bool sched_view(const struct message *message, uint32_t index, struct sched_view
     if (delivery->state == SCHED_LATER) {
         view->next_attempt_ns = delivery->due_ns;
     }
-    if (delivery->state != SCHED_ACTIVE && site->open_count == 0 &&
-        site->suspended_until_ns > view->next_attempt_ns) {
-        view->next_attempt_ns = site->suspended_until_ns;
+    if (delivery->state != SCHED_ACTIVE) {
+        view_wait(delivery, view);
     }
     return true;
 }
@@ -415,5 +570,5 @@ uint64_t sched_recipient_count(const struct sched *sched)
 
 uint64_t sched_memory_bytes(const struct sched *sched)
 {
-    return sched->pool.memory_bytes;
+    return sched->pool.memory_bytes + sched->queues.memory_bytes;
 }

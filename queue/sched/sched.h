@@ -10,6 +10,11 @@
  *                  ▲  ▲                  │   │
  *              due │  └──sched_return────┘   └─sched_defer─► LATER (a heap by due time)
  *                  └────────────────────────────────────────┘
+ *   READY, LATER ──sched_hold──► HELD ──sched_release──► READY or LATER
+ *
+ * What is READY in a site goes by priority, and within a priority one delivery of each sender in turn, so that the
+ * backlog of one delays nobody else. A lower priority gets one of every SCHED_PRIORITY_SHARE deliveries at least.
+ * group.h: limits that sites share. operator.h: holding, suspending, walking.
  *
  * No I/O, no clock, no randomness but the seed. All times: nanoseconds of the shard's monotonic
  * clock. Any number of deliveries of one site costs the others nothing: every operation touches one
@@ -27,6 +32,8 @@
 
 struct message;
 struct sched;
+struct sched_group;
+struct sched_queue;
 struct sched_site;
 struct sched_reason;
 
@@ -34,6 +41,9 @@ struct sched_reason;
 #define SCHED_REASON_BYTES_MAX 200 /* what is kept of a reason */
 #define SCHED_REASON_BYTES_FEW 56  /* and when more recipients wait than: */
 #define SCHED_REASON_MANY 100000
+#define SCHED_PRIORITY_COUNT 4 /* 0 .. 3; higher first */
+#define SCHED_PRIORITY_NORMAL 1
+#define SCHED_PRIORITY_SHARE 16
 
 struct sched_site_settings {
     uint32_t connection_count_max; /* >= 1 */
@@ -41,9 +51,11 @@ struct sched_site_settings {
     struct retry_policy retry;     /* of a delivery that was deferred */
     struct retry_policy reconnect; /* of a site that cannot be reached */
     uint64_t expire_ns;            /* a message that is older is given up */
+    uint64_t delay_ns;         /* one that is older is told of once, by sched_delayed; 0: never */
+    struct sched_group *group; /* whose limits hold too; NULL: none. See group.h */
 };
 
-enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE };
+enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE, SCHED_HELD };
 
 /* Read-only outside, and valid from sched_add until sched_done or sched_delete. */
 struct sched_delivery {
@@ -53,14 +65,18 @@ struct sched_delivery {
     uint32_t attempts; /* failures so far */
     uint64_t due_ns;
     uint64_t expires_ns;
+    uint64_t sender;
     /* The scheduler's own. */
     union {
-        struct list_node ready; /* READY: in the site's queue */
-        struct {                /* LATER: in one of the site's heaps */
+        struct { /* READY: in the queue of its sender */
+            struct list_node node;
+            struct sched_queue *queue;
+        } ready;
+        struct { /* LATER: in one of the site's heaps */
             struct sched_delivery *child, *next, *previous;
         } heap;
     };
-    struct list_node by_age; /* of its site, oldest first; out of it once it has expired */
+    struct list_node by_age; /* of its site, oldest first, or HELD; out of it once it has expired */
     struct sched_delivery *next_of_message; /* message->owner is the first */
     struct sched_reason *reason;
     union {
@@ -68,7 +84,10 @@ struct sched_delivery {
         uint32_t *many; /* when count > 2 */
     } indexes;
     uint8_t state; /* enum sched_state */
-    bool parked;   /* ACTIVE without a connection: see sched_park */
+    uint8_t priority;
+    bool parked;  /* ACTIVE without a connection: see sched_park */
+    bool held;    /* HELD, or will be when it comes back */
+    bool delayed; /* sched_delayed has told of it */
 };
 
 static_assert(sizeof(struct sched_delivery) + SCHED_REASON_BYTES_FEW + 8 <= 200,
@@ -94,6 +113,10 @@ struct sched_request {
     uint32_t attempts;       /* failures before a restart */
     uint64_t due_ns;         /* now_ns or less: at once */
     uint64_t age_ns;         /* of the message, now */
+    uint64_t sender;         /* who shares his turns: a hash, of the reverse-path's domain, say */
+    uint8_t priority;        /* < SCHED_PRIORITY_COUNT */
+    bool held;               /* since before a restart */
+    bool delayed;            /* its sender was told before a restart that it is delayed */
 };
 
 /* 0 or -ENOMEM. A message may have several deliveries, at one site or many. One that is too old
@@ -117,8 +140,8 @@ enum sched_defer { SCHED_DEFERRED, SCHED_EXPIRED };
  * ACTIVE with these recipients: return them to the sender, then sched_done. */
 enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
                              const uint32_t *indexes, uint32_t count, struct slice reason);
-/* Due at once, before the others, and no attempt counted: the connection failed before the server
- * could judge. */
+/* Due at once, before the others of its sender and priority, and no attempt counted: the connection
+ * failed before the server could judge. */
 void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint32_t count);
 
 /* An ACTIVE delivery needs an answer before it can go on (where its domain's mail goes): it occupies no
@@ -132,8 +155,20 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site);
  * SCHED_EXPIRED. NULL: none. When its recipients cannot be returned to the sender now, put it back
  * with sched_return or sched_defer: it expires again after the first wait of the retry policy. */
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns);
+/* A delivery that waits, whatever for: ACTIVE then, without a connection, as after sched_park; to
+ * empty a site. NULL: none. One that was HELD is so again when it comes back. */
+struct sched_delivery *sched_evict(struct sched_site *site);
 struct slice
 sched_reason(const struct sched_delivery *delivery); /* why it was deferred last; may be empty */
+
+/* A delivery that waits, or is under way, and is older than delay_ns now: its sender may be told. It
+ * stays where it is. Each comes once. NULL: none. */
+struct sched_delivery *sched_delayed(struct sched_site *site, uint64_t now_ns);
+
+/* When a delivery that failed `waited_ns` ago, for the attempts-th time, is due: for sched_request
+ * after a restart. */
+uint64_t sched_due_again(struct sched_site *site, uint32_t attempts, uint64_t waited_ns,
+                         uint64_t now_ns);
 
 /* How many more connections to open now. Each is told with started, then opened or failed, and
  * closed when it was opened. One that cannot be used (refused, timed out, greeted with an error)
@@ -142,24 +177,27 @@ uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns);
 void sched_connection_started(struct sched_site *site);
 void sched_connection_opened(struct sched_site *site); /* it greeted us: the site works */
 /* Connections that were tried at the same time and fail count as one failure. After address_count
- * failures with none open the site is suspended for a while, longer each time, then tried with one
- * connection. */
+ * failures with none open the site rests for a while, longer each time, then is tried with one
+ * connection. When that is opened two may be, then four: as many as its limit only step by step. */
 void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason);
 void sched_connection_closed(struct sched_site *site);
 
-/* When the site must be looked at again (sched_expired, sched_wants_connection, sched_next), if
- * nothing else happens: 0: now; SCHED_NEVER. */
+/* When the site must be looked at again (sched_expired, sched_delayed, sched_next,
+ * sched_wants_connection; in this order), if nothing else happens: 0: now; SCHED_NEVER. */
 uint64_t sched_site_next_due(const struct sched_site *site, uint64_t now_ns);
 
-/* For the operator: everything is due now, suspensions end. O(1) for each site. */
+/* For the operator: everything is due now, sites that could not be reached are tried. O(1) for each
+ * site. */
 void sched_flush(struct sched *sched);
 void sched_site_flush(struct sched_site *site);
 /* Takes a message out: 0; -EBUSY: it is being delivered, nothing was changed. */
 int sched_delete(struct message *message);
 
 struct sched_view {
-    uint64_t next_attempt_ns; /* 0: due or under way */
+    uint64_t next_attempt_ns; /* 0: due or under way; SCHED_NEVER: held, or suspended without end */
     bool active;
+    bool held;
+    bool suspended; /* its site or its sender, by the operator, until next_attempt_ns at least */
     uint32_t attempts;
     struct slice reason; /* borrowed until the scheduler is called again */
 };
@@ -168,10 +206,13 @@ bool sched_view(const struct message *message, uint32_t index, struct sched_view
 
 struct sched_site_counts {
     uint64_t recipients; /* that wait or are being delivered */
-    uint64_t deliveries, ready, active;
-    uint32_t connections;        /* open or being opened */
-    uint64_t suspended_until_ns; /* 0: not */
-    struct slice reason;         /* of the last connection that failed, while suspended */
+    uint64_t deliveries, ready, active, held;
+    uint64_t blocked;              /* of those that are ready: their senders are suspended */
+    uint32_t connections;          /* open or being opened */
+    uint64_t unreachable_until_ns; /* 0: it is not so */
+    struct slice reason;           /* of the last connection that failed, while unreachable */
+    uint64_t suspended_until_ns;   /* by the operator; 0: not, as far as was looked */
+    struct slice suspended_reason;
 };
 void sched_site_counts(const struct sched_site *site, struct sched_site_counts *counts);
 uint64_t sched_recipient_count(const struct sched *sched);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define DELAYED_LOOKED_AT 64 /* in one call */
+
 int sched_site_open(struct sched *sched, const struct sched_site_settings *settings, void *owner,
                     struct sched_site **site)
 {
@@ -14,23 +16,58 @@ int sched_site_open(struct sched *sched, const struct sched_site_settings *setti
     opened->owner = owner;
     list_init(&opened->node);
     list_append(&sched->sites, &opened->node);
-    list_init(&opened->ready);
+    sched_ready_init(&opened->ready);
     list_init(&opened->by_age);
+    opened->delay_at = &opened->by_age;
+    list_init(&opened->held);
+    list_init(&opened->walks);
+    list_init(&opened->look);
+    list_init(&opened->connection_wait);
+    list_init(&opened->message_wait);
+    sched_place_join(opened, &opened->places[SCHED_GATE_GROUP], NULL);
+    sched_place_join(opened, &opened->places[SCHED_GATE_SHARD], &sched->gate);
     sched_site_set(opened, settings);
     *site = opened;
     return 0;
 }
 
+/* The site with its connections belongs to another group from now on; NULL: to none. */
+static void group_change(struct sched_site *site, struct sched_group *group)
+{
+    struct sched_place *place = &site->places[SCHED_GATE_GROUP];
+    if (site->settings.group != NULL) {
+        site->settings.group->site_count--;
+    }
+    list_remove(&site->connection_wait);
+    list_remove(&site->message_wait);
+    site->connection_tokens = 0;
+    sched_place_leave(site, place);
+    sched_place_join(site, place, group != NULL ? &group->gate : NULL);
+    if (group != NULL) {
+        check(group->sched == site->sched);
+        group->site_count++;
+    }
+    site->settings.group = group;
+}
+
 void sched_site_set(struct sched_site *site, const struct sched_site_settings *settings)
 {
     check(settings->connection_count_max >= 1 && settings->expire_ns > 0);
+    if (settings->group != site->settings.group) {
+        group_change(site, settings->group);
+    }
     site->settings = *settings;
 }
 
 void sched_site_free(struct sched_site *site)
 {
+    group_change(site, NULL);
+    sched_place_leave(site, &site->places[SCHED_GATE_SHARD]);
+    sched_walks_close(site);
     sched_reason_drop(&site->sched->pool, site->last_reason);
+    list_remove(&site->look);
     list_remove(&site->node);
+    free(site->suspension);
     free(site);
 }
 
@@ -45,25 +82,36 @@ void *sched_site_owner(const struct sched_site *site)
     return site->owner;
 }
 
+bool sched_site_suspended(const struct sched_site *site, uint64_t now_ns)
+{
+    return site->suspension != NULL && site->suspension->until_ns > now_ns;
+}
+
 /* ---- Connections ---- */
 
-static bool suspended(const struct sched_site *site, uint64_t now_ns)
+static bool rests(const struct sched_site *site, uint64_t now_ns)
 {
-    return site->suspended_until_ns > now_ns;
+    return site->rests_until_ns > now_ns;
 }
 
 /* It has failed since it worked last: one connection tries for all. */
 static bool on_probation(const struct sched_site *site)
 {
-    return site->open_count == 0 && site->failure_count + site->suspension_count > 0;
+    return site->open_count == 0 && site->failure_count + site->rest_count > 0;
 }
 
 static uint32_t connections_allowed(const struct sched_site *site, uint64_t now_ns)
 {
-    if (suspended(site, now_ns)) {
+    uint32_t most = site->settings.connection_count_max;
+    if (rests(site, now_ns) || sched_site_suspended(site, now_ns)) {
         return 0;
     }
-    uint32_t most = on_probation(site) ? 1 : site->settings.connection_count_max;
+    if (site->ramp_count > 0 && site->ramp_count < most) {
+        most = site->ramp_count;
+    }
+    if (on_probation(site)) {
+        most = 1;
+    }
     uint32_t now = site->connecting_count + site->open_count;
     return now < most ? most - now : 0;
 }
@@ -80,22 +128,59 @@ static uint32_t connections_wanted(const struct sched_site *site, uint64_t due_c
     return unserved < allowed ? (uint32_t)unserved : allowed;
 }
 
+/* When the group lets this site begin a message. */
+static uint64_t message_due(const struct sched_site *site, uint64_t now_ns)
+{
+    const struct sched_group *group = site->settings.group;
+    return group == NULL ? 0 : sched_meter_due(&group->messages, &site->message_wait, now_ns);
+}
+
 uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
 {
+    struct sched_group *group = site->settings.group;
     sched_site_promote(site, now_ns);
-    return connections_wanted(site, site->ready_count, now_ns);
+    uint32_t wanted =
+        connections_wanted(site, site->ready.count - site->ready.blocked_count, now_ns);
+    if (message_due(site, now_ns) > now_ns) {
+        wanted = 0; /* it would have nothing to do yet */
+    }
+    uint32_t tokens = site->connection_tokens;
+    if (wanted == 0) {
+        list_remove(&site->connection_wait);
+    } else if (group != NULL && wanted > tokens) {
+        wanted = tokens + sched_meter_ask(&group->connections, &site->connection_wait, now_ns,
+                                          wanted - tokens);
+    }
+    wanted = sched_gates_pass(site, wanted);
+    if (group != NULL && wanted > tokens) {
+        sched_meter_take(&group->connections, &site->connection_wait, now_ns, wanted - tokens);
+        site->connection_tokens = wanted;
+    }
+    return wanted;
 }
 
 void sched_connection_started(struct sched_site *site)
 {
     site->connecting_count++;
+    site->connection_tokens -= site->connection_tokens > 0;
+    sched_gates_take(site);
 }
 
-static void suspension_lift(struct sched_site *site)
+static void rest_end(struct sched_site *site)
 {
-    site->suspended_until_ns = 0;
+    site->rests_until_ns = 0;
     site->paused = false;
     site->connect_reason_bytes = 0;
+}
+
+/* What was away for a while would be met by all connections at once, and be away again. */
+static void ramp_up(struct sched_site *site)
+{
+    if (site->ramp_count > 0) {
+        uint64_t doubled = 2 * (uint64_t)site->ramp_count;
+        bool whole = doubled >= site->settings.connection_count_max;
+        site->ramp_count = whole ? 0 : (uint32_t)doubled;
+    }
 }
 
 void sched_connection_opened(struct sched_site *site)
@@ -104,33 +189,37 @@ void sched_connection_opened(struct sched_site *site)
     site->connecting_count--;
     site->open_count++;
     site->failure_count = 0;
-    site->suspension_count = 0;
-    suspension_lift(site);
+    site->rest_count = 0;
+    ramp_up(site);
+    rest_end(site);
+    sched_gates_idle(site);
 }
 
-static void suspend(struct sched_site *site, uint64_t now_ns)
+static void rest_begin(struct sched_site *site, uint64_t now_ns)
 {
     site->failure_count = 0;
+    site->ramp_count = 1;
     site->paused = site->open_count > 0;
-    site->suspension_count = site->paused ? 1 : site->suspension_count + 1;
-    site->suspended_until_ns = retry_due(&site->settings.reconnect, now_ns, site->suspension_count,
-                                         sched_entropy(site->sched));
+    site->rest_count = site->paused ? 1 : site->rest_count + 1;
+    site->rests_until_ns =
+        retry_due(&site->settings.reconnect, now_ns, site->rest_count, sched_entropy(site->sched));
 }
 
 void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason)
 {
     check(site->connecting_count > 0);
     site->connecting_count--;
+    sched_gates_give(site);
     reason = slice_first(reason, sizeof(site->connect_reason));
     memcpy(site->connect_reason, reason.bytes, reason.size);
     site->connect_reason_bytes = (uint16_t)reason.size;
-    if (site->connecting_count > 0 || suspended(site, now_ns)) {
+    if (site->connecting_count > 0 || rests(site, now_ns)) {
         return; /* others of its round may yet succeed */
     }
     site->failure_count++;
     uint32_t addresses = site->settings.address_count > 0 ? site->settings.address_count : 1;
     if (site->failure_count >= addresses) {
-        suspend(site, now_ns);
+        rest_begin(site, now_ns);
     }
 }
 
@@ -138,8 +227,10 @@ void sched_connection_closed(struct sched_site *site)
 {
     check(site->open_count > 0);
     site->open_count--;
+    sched_gates_give(site);
+    sched_gates_idle(site);
     if (site->open_count == 0 && site->paused) {
-        suspension_lift(site); /* there is room again */
+        rest_end(site); /* there is room again */
     }
 }
 
@@ -164,26 +255,82 @@ static uint64_t expiry_due(const struct sched_site *site)
     return SCHED_NEVER;
 }
 
+/* How long before it expires a delivery counts as delayed; SCHED_NEVER: none does. */
+static uint64_t delay_lead(const struct sched_site *site)
+{
+    const struct sched_site_settings *settings = &site->settings;
+    return settings->delay_ns > 0 && settings->delay_ns < settings->expire_ns
+               ? settings->expire_ns - settings->delay_ns
+               : SCHED_NEVER;
+}
+
+/* When the next is to be told of; at once, while there are some to be passed over. */
+static uint64_t delay_due(const struct sched_site *site)
+{
+    uint64_t lead_ns = delay_lead(site);
+    if (site->delay_at == &site->by_age || lead_ns == SCHED_NEVER) {
+        return SCHED_NEVER;
+    }
+    const struct sched_delivery *delivery =
+        list_entry(site->delay_at, struct sched_delivery, by_age);
+    bool now = delivery->delayed || delivery->expires_ns < lead_ns;
+    return now ? 0 : delivery->expires_ns - lead_ns;
+}
+
+struct sched_delivery *sched_delayed(struct sched_site *site, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < DELAYED_LOOKED_AT && delay_due(site) <= now_ns; i++) {
+        struct sched_delivery *delivery = list_entry(site->delay_at, struct sched_delivery, by_age);
+        site->delay_at = site->delay_at->next;
+        if (!delivery->delayed) {
+            delivery->delayed = true;
+            return delivery;
+        }
+    }
+    return NULL;
+}
+
+/* When a connection can be opened for those that are due. */
+static uint64_t connection_due(const struct sched_site *site, uint64_t now_ns)
+{
+    const struct sched_group *group = site->settings.group;
+    uint64_t due_count = site->ready.count - site->ready.blocked_count;
+    if (connections_wanted(site, due_count > 0 ? due_count : 1, now_ns) == 0 ||
+        !sched_gates_open(site)) {
+        return SCHED_NEVER;
+    }
+    return group == NULL ? 0 : sched_meter_due(&group->connections, &site->connection_wait, now_ns);
+}
+
 /* When a delivery can be given to a connection, of those that are due now. */
 static uint64_t service_due(const struct sched_site *site, uint64_t now_ns)
 {
-    if (site->open_count > site->active_count) {
-        return 0;
+    if (sched_site_suspended(site, now_ns)) {
+        return site->suspension->until_ns;
     }
-    if (suspended(site, now_ns)) {
-        return site->suspended_until_ns;
+    uint64_t message_ns = message_due(site, now_ns);
+    if (site->open_count > site->active_count || message_ns > now_ns) {
+        return message_ns;
     }
-    uint64_t due_count = site->ready_count > 0 ? site->ready_count : 1;
-    return connections_wanted(site, due_count, now_ns) > 0 ? 0 : SCHED_NEVER;
+    return rests(site, now_ns) ? site->rests_until_ns : connection_due(site, now_ns);
+}
+
+/* Whether anything is due that its sender's suspension does not block. */
+static bool work_due(const struct sched_site *site, uint64_t now_ns)
+{
+    return site->ready.count > site->ready.blocked_count || site->flushed.first != NULL ||
+           (site->later.first != NULL && site->later.first->due_ns <= now_ns);
 }
 
 uint64_t sched_site_next_due(const struct sched_site *site, uint64_t now_ns)
 {
     uint64_t due_ns = site->later.first != NULL ? site->later.first->due_ns : SCHED_NEVER;
-    if (site->ready_count > 0 || site->flushed.first != NULL || due_ns <= now_ns) {
+    if (work_due(site, now_ns)) {
         due_ns = service_due(site, now_ns);
     }
     due_ns = least(due_ns, expiry_due(site));
+    due_ns = least(due_ns, delay_due(site));
+    due_ns = least(due_ns, site->ready.blocked_due_ns);
     return due_ns <= now_ns ? 0 : due_ns;
 }
 
@@ -193,8 +340,8 @@ void sched_site_flush(struct sched_site *site)
 {
     sched_heap_merge(&site->flushed, &site->later);
     site->failure_count = 0;
-    site->suspension_count = 0;
-    suspension_lift(site);
+    site->rest_count = 0;
+    rest_end(site);
 }
 
 void sched_flush(struct sched *sched)
@@ -209,10 +356,17 @@ void sched_site_counts(const struct sched_site *site, struct sched_site_counts *
     *counts = (struct sched_site_counts){
         .recipients = site->recipient_count,
         .deliveries = site->delivery_count,
-        .ready = site->ready_count,
+        .ready = site->ready.count,
         .active = site->active_count,
+        .held = site->held_count,
+        .blocked = site->ready.blocked_count,
         .connections = site->connecting_count + site->open_count,
-        .suspended_until_ns = site->suspended_until_ns,
+        .unreachable_until_ns = site->rests_until_ns,
         .reason = slice_of(site->connect_reason, site->connect_reason_bytes),
     };
+    if (site->suspension != NULL) {
+        counts->suspended_until_ns = site->suspension->until_ns;
+        counts->suspended_reason =
+            slice_of(site->suspension->reason, site->suspension->reason_bytes);
+    }
 }
