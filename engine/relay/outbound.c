@@ -1,5 +1,6 @@
 #include "engine/relay/outbound_private.h"
 #include "engine/relay/relay_hops.h"
+#include "queue/sched/group.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,12 +86,18 @@ static void outbound_idle(struct outbound *out)
     const struct conf_route *route = out->site->route;
     bool used_up = route != NULL && route->messages_per_connection > 0 &&
                    out->delivery_count >= route->messages_per_connection;
-    if (out->draining || relay->draining || route == NULL || used_up) {
+    uint32_t sent = (uint32_t)out->delivery_count;
+    if (out->draining || relay->draining || route == NULL || used_up ||
+        sched_connection_surplus(out->site->sched, sent)) {
         smtp_client_quit(&out->client, relay->shard->now_ns);
         return;
     }
     struct sched_delivery *delivery = sched_next(out->site->sched, relay->shard->now_ns);
     if (delivery != NULL && outbound_delivery_begin(out, delivery)) {
+        return;
+    }
+    if (sched_connection_surplus(out->site->sched, SCHED_CONNECTION_IDLE)) {
+        smtp_client_quit(&out->client, relay->shard->now_ns);
         return;
     }
     if (list_empty(&out->idle)) {

@@ -5,6 +5,7 @@
 #include "engine/relay/outbound.h"
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/relay_sites.h"
+#include "queue/sched/group.h"
 #include <stdlib.h>
 
 struct network *relay_network_to(struct relay *relay, const struct endpoint *to)
@@ -193,6 +194,9 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
 {
     unsigned work = 0;
     struct list_node dirty;
+    for (struct sched_site *site; (site = sched_look(relay->sched)) != NULL;) {
+        relay_site_touch(sched_site_owner(site));
+    }
     list_init(&dirty);
     list_splice(&dirty, &relay->dirty);
     for (struct list_node *node; (node = list_pop(&dirty)) != NULL;) {

@@ -1,6 +1,7 @@
 #include "engine/relay/relay_sites.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/outbound.h"
+#include "queue/sched/group.h"
 #include <stdlib.h>
 
 #define RELAY_REFILE_NS (1000000000ull) /* memory was short: look again */
@@ -255,7 +256,8 @@ static bool site_unused(const struct relay_site *site)
 {
     struct sched_site_counts counts;
     sched_site_counts(site->sched, &counts);
-    return counts.deliveries == 0 && counts.connections == 0 && site->connections == 0;
+    return counts.deliveries == 0 && counts.connections == 0 && site->connections == 0 &&
+           counts.suspended_until_ns == 0;
 }
 
 /* Not by a timer: a shard that has nothing to do need not wake up for this. */
@@ -282,9 +284,7 @@ void relay_sites_tidy(struct relay *relay)
 static void site_empty(struct relay_site *site)
 {
     struct relay *relay = site->relay;
-    sched_site_flush(site->sched);
-    for (struct sched_delivery *delivery;
-         (delivery = sched_next(site->sched, relay->shard->now_ns)) != NULL;) {
+    for (struct sched_delivery *delivery; (delivery = sched_evict(site->sched)) != NULL;) {
         uint32_t count = delivery->count;
         uint32_t *indexes = malloc(count * sizeof(*indexes));
         if (indexes == NULL) {
@@ -361,6 +361,10 @@ void relay_site_run(struct relay_site *site)
             break;
         }
         outbound_take(outbound_of_idle(site->idle.next), delivery);
+    }
+    while (!list_empty(&site->idle) &&
+           sched_connection_surplus(site->sched, SCHED_CONNECTION_IDLE)) {
+        outbound_drain(outbound_of_idle(site->idle.next));
     }
     for (uint32_t wanted = sched_wants_connection(site->sched, now_ns); wanted > 0; wanted--) {
         outbound_open(site);
