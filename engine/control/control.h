@@ -9,6 +9,7 @@
  *   queue show ID                 one line: the message with its recipients
  *   queue flush [ID]              everything that waits is tried now; or one message
  *   queue delete ID               forgotten, without a bounce
+ *   tls report                    how TLS to next hops went, a line for each domain, policy and day
  *   status                        one line: counters and gauges, nested objects of numbers
  *   net connections|neighbors|routes|trace [LIMIT [CURSOR [WORD...]]]
  *                                 of our own stack, a line each; "next" as above. Words narrow a list:
@@ -24,6 +25,9 @@
  * "recipients":[{"address","state","reason"}]}; a list may leave out recipients that are finished.
  * The status is {"hostname","pid","uptime_s","counters":{...},"gauges":{...}}: objects of numbers,
  * nested as deep as they like. Counters only grow; the tool makes rates of them.
+ *
+ * A line of tls report is {"day":"2026-11-26","domain","policy" (RFC 8460's policy-type),"results":
+ * {"success":N,...}} (its result-types).
  *
  * The last line of an answer is {"end":"ok"}, with "next" or "count" where they belong, or
  * {"end":"error","code":"not-found","text":"..."}. A page of a list is bounded (CONTROL_LIMIT_MAX),
@@ -47,6 +51,7 @@ enum control_verb {
     CONTROL_QUEUE_FLUSH,
     CONTROL_QUEUE_DELETE,
     CONTROL_STATUS,
+    CONTROL_TLS_REPORT,
     CONTROL_NET_CONNECTIONS,
     CONTROL_NET_NEIGHBORS,
     CONTROL_NET_ROUTES,

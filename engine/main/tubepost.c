@@ -17,6 +17,7 @@ static const char usage[] =
     "  queue delete ID...     forget messages; no bounce is sent\n"
     "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
+    "  tls report             how TLS to next hops went today and yesterday, by domain\n"
     "  net connections [state STATE] [local ADDRESS] [remote ADDRESS]\n"
     "                         of our own TCP, as ss -ti shows the kernel's; an ADDRESS is\n"
     "                         192.0.2.1:25, 192.0.2.0/24, [fd00::1]:25, fd00::1 or :25\n"
@@ -100,10 +101,8 @@ static const struct command {
     const char *name;
     int (*run)(struct tool *tool, int count, char **words);
 } commands[] = {
-    {"config", tubepost_config},
-    {"net", tubepost_net},
-    {"queue", tubepost_queue},
-    {"status", tubepost_status},
+    {"config", tubepost_config}, {"net", tubepost_net}, {"queue", tubepost_queue},
+    {"status", tubepost_status}, {"tls", tubepost_tls},
 };
 
 static int run_command(struct tool *tool, int count, char **words)

@@ -49,6 +49,15 @@ static void connect_failed(struct outbound *out, const struct smtp_client_result
     relay_hop_failed(site, &out->hop);
 }
 
+/* Once a connection, when it is of use or has failed. */
+static void starttls_note(const struct outbound *out)
+{
+    enum smtp_client_secrecy secrecy = smtp_client_secrecy(&out->client);
+    if (secrecy == SMTP_CLIENT_TLS_NOT_OFFERED || secrecy == SMTP_CLIENT_TLS_REFUSED) {
+        outbound_tls_not_there(&out->tls, out->relay, out->site->route, &out->hop);
+    }
+}
+
 static void outbound_end(struct outbound *out)
 {
     struct relay *relay = out->relay;
@@ -61,6 +70,7 @@ static void outbound_end(struct outbound *out)
     if (out->greeted) {
         sched_connection_closed(site->sched);
     } else {
+        starttls_note(out);
         connect_failed(out, failure);
     }
     wheel_disarm(relay->shard->wheel, &out->timer);
@@ -157,7 +167,7 @@ static void progress_note(struct outbound *out)
 
 static void secure_failed(struct outbound *out, const char *why)
 {
-    outbound_tls_failed(&out->tls, out->relay, &out->hop, out->stream, why);
+    outbound_tls_failed(&out->tls, out->relay, out->site->route, &out->hop, out->stream, why);
     out->lost = true;
     smtp_client_tls_failed(&out->client, out->tls.problem);
 }
@@ -181,7 +191,7 @@ static void secure(struct outbound *out)
 
 static void secured(struct outbound *out)
 {
-    outbound_tls_opened(&out->tls, out->relay, &out->hop, out->stream);
+    outbound_tls_opened(&out->tls, out->relay, out->site->route, &out->hop, out->stream);
     if (!out->tls.policy.implicit) {
         smtp_client_secured(&out->client, out->relay->shard->now_ns);
     }
@@ -209,6 +219,7 @@ static enum outbound_step message_next(struct outbound *out)
 {
     if (!out->greeted) {
         out->greeted = true;
+        starttls_note(out);
         sched_connection_opened(out->site->sched);
     }
     if (out->delivery != NULL) {

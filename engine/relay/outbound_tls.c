@@ -1,8 +1,41 @@
 #include "engine/relay/outbound_tls.h"
 #include "engine/relay/tls_clear.h"
+#include "engine/relay/tls_report.h"
 #include <stdio.h>
 
 #define HOST_TEXT_MAX (ENDPOINT_TEXT_MAX + 272u)
+
+/* ---- What is counted ---- */
+
+static void count(const struct outbound_tls *self, struct relay *relay,
+                  const struct conf_route *route, const struct relay_hop *hop,
+                  enum tls_result result)
+{
+    const char *domain = hop->destination != NULL ? hop->destination->domain
+                         : route != NULL          ? route->match
+                                                  : "";
+    tls_report_add(relay->tls_report, slice_text(domain), (enum tls_policy_kind)self->policy.kind,
+                   result, world_wall_s(relay->shard->world));
+}
+
+static enum tls_result result_of(enum tls_verdict verdict)
+{
+    switch (verdict) {
+    case TLS_VERDICT_GOOD:
+        return TLS_RESULT_SUCCESS;
+    case TLS_VERDICT_EXPIRED:
+        return TLS_RESULT_CERTIFICATE_EXPIRED;
+    case TLS_VERDICT_OTHER_HOST:
+        return TLS_RESULT_CERTIFICATE_HOST_MISMATCH;
+    case TLS_VERDICT_NOT_TRUSTED:
+        return TLS_RESULT_CERTIFICATE_NOT_TRUSTED;
+    case TLS_VERDICT_NO_RECORD:
+    case TLS_VERDICT_INVALID:
+    case TLS_VERDICT_NONE:
+        break;
+    }
+    return TLS_RESULT_VALIDATION_FAILURE;
+}
 
 /* ---- Before the connection ---- */
 
@@ -21,7 +54,16 @@ bool outbound_tls_choose(struct outbound_tls *self, struct relay *relay,
     if (policy->level == CONF_LEVEL_OPPORTUNISTIC && clear) {
         policy->level = CONF_LEVEL_NONE;
     }
+    if (policy->result != TLS_RESULT_SUCCESS) {
+        count(self, relay, route, hop, (enum tls_result)policy->result);
+    }
     return !policy->refused;
+}
+
+void outbound_tls_not_there(const struct outbound_tls *self, struct relay *relay,
+                            const struct conf_route *route, const struct relay_hop *hop)
+{
+    count(self, relay, route, hop, TLS_RESULT_STARTTLS_NOT_SUPPORTED);
 }
 
 enum smtp_client_tls outbound_tls_wish(const struct outbound_tls *self)
@@ -126,7 +168,7 @@ void outbound_tls_start(struct outbound_tls *self, struct relay *relay,
     int status = tls_connect(relay->tls->tls, below, &peer, stream);
     if (status < 0) {
         *stream = NULL;
-        outbound_tls_failed(self, relay, hop, NULL, strerror(-status));
+        outbound_tls_failed(self, relay, route, hop, NULL, strerror(-status));
         return;
     }
     self->secrecy = OUTBOUND_SHAKING_HANDS;
@@ -153,12 +195,17 @@ static const char *worth_of(const struct tls_facts *facts)
 }
 
 void outbound_tls_opened(struct outbound_tls *self, struct relay *relay,
-                         const struct relay_hop *hop, const struct stream *stream)
+                         const struct conf_route *route, const struct relay_hop *hop,
+                         const struct stream *stream)
 {
     char host[HOST_TEXT_MAX];
     struct stream_facts facts;
     stream_facts(stream, &facts);
     self->secrecy = OUTBOUND_SECURED;
+    /* In testing the certificate is only judged. */
+    count(self, relay, route, hop,
+          self->policy.testing ? result_of((enum tls_verdict)facts.tls->verdict)
+                               : TLS_RESULT_SUCCESS);
     host_format(hop, host);
     logger_line(relay->logger, LOGGER_INFO,
                 "%s TLS connection established to %s: %s with cipher %s (%u bits)",
@@ -167,7 +214,8 @@ void outbound_tls_opened(struct outbound_tls *self, struct relay *relay,
 }
 
 void outbound_tls_failed(struct outbound_tls *self, struct relay *relay,
-                         const struct relay_hop *hop, const struct stream *stream, const char *why)
+                         const struct conf_route *route, const struct relay_hop *hop,
+                         const struct stream *stream, const char *why)
 {
     static const char certificate[] = "certificate: ";
     char host[HOST_TEXT_MAX];
@@ -185,6 +233,9 @@ void outbound_tls_failed(struct outbound_tls *self, struct relay *relay,
         snprintf(self->problem, sizeof(self->problem), "Cannot start TLS: %s", why);
     }
     self->secrecy = OUTBOUND_NO_HANDSHAKE;
+    count(self, relay, route, hop,
+          facts.tls == NULL ? TLS_RESULT_VALIDATION_FAILURE
+                            : result_of((enum tls_verdict)facts.tls->verdict));
     host_format(hop, host);
     logger_line(relay->logger, LOGGER_INFO, "tls: no handshake with %s: %s", host, self->problem);
 }

@@ -31,11 +31,16 @@ enum smtp_client_tls outbound_tls_wish(const struct outbound_tls *self);
 void outbound_tls_start(struct outbound_tls *self, struct relay *relay,
                         const struct conf_route *route, const struct relay_hop *hop,
                         struct stream **stream);
-/* The handshake is done, or will never be; why: NULL: the stream knows. */
+/* The handshake is done; or will never be, and why, unless the stream knows better. */
 void outbound_tls_opened(struct outbound_tls *self, struct relay *relay,
-                         const struct relay_hop *hop, const struct stream *stream);
+                         const struct conf_route *route, const struct relay_hop *hop,
+                         const struct stream *stream);
 void outbound_tls_failed(struct outbound_tls *self, struct relay *relay,
-                         const struct relay_hop *hop, const struct stream *stream, const char *why);
+                         const struct conf_route *route, const struct relay_hop *hop,
+                         const struct stream *stream, const char *why);
+/* STARTTLS would have been asked for, but was not offered, or refused. */
+void outbound_tls_not_there(const struct outbound_tls *self, struct relay *relay,
+                            const struct conf_route *route, const struct relay_hop *hop);
 
 /* After a handshake has failed: may mail go in the clear, by a new connection? It is remembered. */
 bool outbound_tls_falls_back(struct outbound_tls *self, struct relay *relay,

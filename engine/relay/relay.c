@@ -4,6 +4,7 @@
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
 #include "engine/relay/tls_clear.h"
+#include "engine/relay/tls_report.h"
 #include "engine/relay/relay_sites.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
@@ -77,9 +78,11 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     world_random(relay->shard->world, seeds, sizeof(seeds));
     world_random(relay->shard->world, &secret, sizeof(secret));
     relay->clear = tls_clear_open(&secret);
+    relay->tls_report = tls_report_open(&secret);
     relay->clients = client_count_open(seeds[0]);
     relay->sched = sched_open(seeds[1]);
-    if (relay->clear == NULL || relay->clients == NULL || relay->sched == NULL) {
+    if (relay->clear == NULL || relay->tls_report == NULL || relay->clients == NULL ||
+        relay->sched == NULL) {
         status = -ENOMEM;
     }
     if (status == 0) {
@@ -124,6 +127,7 @@ void relay_close(struct relay *relay)
         spool_close(relay->spool);
     }
     tls_clear_close(relay->clear);
+    tls_report_close(relay->tls_report);
     if (relay->clients != NULL) {
         client_count_close(relay->clients);
     }
@@ -256,6 +260,11 @@ bool relay_drained(const struct relay *relay)
 const struct relay_counters *relay_counters(const struct relay *relay)
 {
     return &relay->counters;
+}
+
+const struct tls_report *relay_tls_report(const struct relay *relay)
+{
+    return relay->tls_report;
 }
 
 struct spool *relay_spool(struct relay *relay)

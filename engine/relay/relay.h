@@ -14,6 +14,7 @@
 struct log;
 struct relay;
 struct relay_tls;
+struct tls_report;
 struct message;
 struct spool;
 
@@ -52,6 +53,8 @@ bool relay_drained(const struct relay *relay);
 
 const struct relay_counters *relay_counters(const struct relay *relay);
 struct spool *relay_spool(struct relay *relay);
+/* How TLS to next hops went. */
+const struct tls_report *relay_tls_report(const struct relay *relay);
 
 /* For the operator. flush: everything is due now. delete: 0, -ENOENT, or -EBUSY while it is being delivered. */
 void relay_flush_queue(struct relay *relay);

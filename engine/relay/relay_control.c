@@ -17,6 +17,9 @@ static void share_answer(struct share *share)
     case CONTROL_STATUS:
         status_share_answer(share);
         return;
+    case CONTROL_TLS_REPORT:
+        tls_share_answer(share);
+        return;
     case CONTROL_NET_CONNECTIONS:
     case CONTROL_NET_NEIGHBORS:
     case CONTROL_NET_ROUTES:
@@ -87,6 +90,9 @@ static void question_finish(struct question *question)
             break;
         case CONTROL_STATUS:
             status_finish(question);
+            break;
+        case CONTROL_TLS_REPORT:
+            tls_finish(question);
             break;
         case CONTROL_NET_CONNECTIONS:
         case CONTROL_NET_NEIGHBORS:

@@ -350,6 +350,7 @@ json_t *net_question_answer(struct net_question *question, struct worker *worker
     case CONTROL_QUEUE_FLUSH:
     case CONTROL_QUEUE_DELETE:
     case CONTROL_STATUS:
+    case CONTROL_TLS_REPORT:
         break;
     }
     if (worker_port_count(worker) > 1) {

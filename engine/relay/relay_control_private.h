@@ -4,6 +4,7 @@
  * relay_control.c         asks the shards, and knows who answers what
  * relay_control_queue.c   queue ...
  * relay_control_status.c  status
+ * relay_control_tls.c     tls report
  */
 #pragma once
 #include "engine/relay/relay.h"
@@ -43,6 +44,10 @@ struct question {
 /* queue ...: on each shard, then on shard 0. */
 void queue_share_answer(struct share *share);
 void queue_finish(struct question *question);
+
+/* tls report, on each shard; then put together. */
+void tls_share_answer(struct share *share);
+void tls_finish(struct question *question);
 
 /* status, on each shard; then the sums. */
 void status_share_answer(struct share *share);

@@ -1,5 +1,6 @@
 /* What is counted on the shards, and the sums. */
 #include "engine/relay/relay_control_private.h"
+#include "engine/relay/tls_report.h"
 #include "engine/tls/tls.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
@@ -48,6 +49,16 @@ static json_t *log_numbers(const struct log_counters *counters)
     return json;
 }
 
+/* Of next hops, by what reports call it. */
+static json_t *tls_results(const struct tls_report *report)
+{
+    json_t *json = json_object();
+    for (unsigned i = 0; i < TLS_RESULT_COUNT; i++) {
+        set_number(json, tls_result_name((enum tls_result)i), report->totals[i]);
+    }
+    return json;
+}
+
 static json_t *tls_numbers(const struct tls_counters *counters)
 {
     json_t *json = json_object();
@@ -73,6 +84,7 @@ void status_share_answer(struct share *share)
     json_object_set_new(counted, "relay", relay_numbers(counters));
     json_object_set_new(counted, "log", log_numbers(log));
     json_object_set_new(counted, "tls", tls_numbers(worker_tls_counters(share->worker)));
+    json_object_set_new(counted, "tls_to_next_hops", tls_results(relay_tls_report(relay)));
     set_number(rounds, "rounds", shard->counters.rounds);
     set_number(rounds, "busy_rounds", shard->counters.busy_rounds);
     set_number(rounds, "busy_us", shard->counters.busy_ns / 1000);

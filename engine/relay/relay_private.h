@@ -17,6 +17,7 @@
 struct inbound;
 struct outbound;
 struct tls_clear;
+struct tls_report;
 
 /* A set of next hops and the way to them. Outlives its route while it has connections. */
 struct relay_site {
@@ -75,6 +76,7 @@ struct relay {
     uint32_t listener_count;
     struct relay_tls *tls;
     struct tls_clear *clear;
+    struct tls_report *tls_report;
     /* Of SMTP and LMTP; without TLS, with it, with nothing but it. */
     struct smtp_server_settings server_settings[2][RELAY_TLS_KINDS];
     struct list_node inbounds;

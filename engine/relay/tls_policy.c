@@ -1,9 +1,12 @@
 #include "engine/relay/tls_policy.h"
+#include "engine/relay/tls_report.h"
 #include <string.h>
 
-static void refuse(struct tls_policy *policy, enum tls_policy_kind kind, const char *why)
+static void refuse(struct tls_policy *policy, enum tls_policy_kind kind, enum tls_result result,
+                   const char *why)
 {
     policy->kind = (uint8_t)kind;
+    policy->result = (uint8_t)result;
     policy->refused = true;
     policy->why = why;
 }
@@ -44,7 +47,14 @@ static void by_records(struct tls_policy *policy, const struct destination *dest
 static void by_promise(struct tls_policy *policy, const struct destination *destination,
                        const struct destination_host *host)
 {
+    static const uint8_t failures[] = {
+        [DESTINATION_MTA_STS_NO_FAILURE] = TLS_RESULT_SUCCESS,
+        [DESTINATION_MTA_STS_FETCH_ERROR] = TLS_RESULT_STS_POLICY_FETCH_ERROR,
+        [DESTINATION_MTA_STS_INVALID] = TLS_RESULT_STS_POLICY_INVALID,
+        [DESTINATION_MTA_STS_WEBPKI_INVALID] = TLS_RESULT_STS_WEBPKI_INVALID,
+    };
     if (destination->mta_sts.mode == DNS_MTA_STS_NONE) {
+        policy->result = failures[destination->mta_sts.failure];
         return;
     }
     policy->kind = TLS_POLICY_STS;
@@ -58,7 +68,8 @@ static void by_promise(struct tls_policy *policy, const struct destination *dest
         return;
     }
     if (host->excluded) {
-        refuse(policy, TLS_POLICY_STS, "the domain's MTA-STS policy does not name this host");
+        refuse(policy, TLS_POLICY_STS, TLS_RESULT_VALIDATION_FAILURE,
+               "the domain's MTA-STS policy does not name this host");
         return;
     }
     raise(policy, CONF_LEVEL_VERIFIED);
@@ -77,10 +88,12 @@ static void by_domain(struct tls_policy *policy, const struct destination *desti
         by_records(policy, destination, host);
         return;
     case DESTINATION_TLSA_FAILED:
-        refuse(policy, TLS_POLICY_TLSA, "the host's TLSA records cannot be looked up");
+        refuse(policy, TLS_POLICY_TLSA, TLS_RESULT_DNSSEC_INVALID,
+               "the host's TLSA records cannot be looked up");
         return;
     case DESTINATION_TLSA_UNUSABLE:
         by_promise(policy, destination, host);
+        policy->result = policy->refused ? policy->result : (uint8_t)TLS_RESULT_TLSA_INVALID;
         policy->kind = policy->refused ? policy->kind : (uint8_t)TLS_POLICY_TLSA;
         raise(policy, CONF_LEVEL_REQUIRED);
         return;
@@ -88,7 +101,8 @@ static void by_domain(struct tls_policy *policy, const struct destination *desti
         break;
     }
     if (required) {
-        refuse(policy, TLS_POLICY_TLSA, "the host has no TLSA records, which the route requires");
+        refuse(policy, TLS_POLICY_TLSA, TLS_RESULT_DANE_REQUIRED,
+               "the host has no TLSA records, which the route requires");
     } else {
         by_promise(policy, destination, host);
     }

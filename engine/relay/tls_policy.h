@@ -25,6 +25,8 @@ enum tls_policy_kind {
 struct tls_policy {
     uint8_t level; /* enum conf_tls_level; DANE: with at least one record */
     uint8_t kind;  /* enum tls_policy_kind */
+    uint8_t
+        result; /* enum tls_result (tls_report.h): what is wrong with the policy itself; SUCCESS: nothing */
     bool implicit; /* from the first byte */
     bool refused;  /* the host must not be used: `why` */
     bool

@@ -83,6 +83,17 @@ class OutboundTls(SystemTest):
         for (fault, level), sink in sinks.items():
             if MATRIX[fault][LEVELS.index(level)] == WAITS:
                 self.assertEqual(sink.messages, [], f"{level} must not send to {fault}")
+        report = {line["domain"]: line for line in map(json.loads, self.running.ctl("--json", "tls", "report").stdout.splitlines())}
+        self.assertEqual(report["required.good.test"]["results"], {"success": 1})
+        self.assertEqual(report["opportunistic.hidden.test"]["results"], {"starttls-not-supported": 1})
+        self.assertEqual(set(report["verified.expired.test"]["results"]), {"certificate-expired"})
+        self.assertEqual(set(report["verified.other-name.test"]["results"]), {"certificate-host-mismatch"})
+        self.assertEqual(set(report["verified.self-signed.test"]["results"]), {"certificate-not-trusted"})
+        self.assertNotIn("none.good.test", report)
+        printed = self.running.ctl("tls", "report").stdout
+        self.assertRegex(printed, r"required\.good\.test +no-policy-found +1 +0\n")
+        status = json.loads(self.running.ctl("--json", "status").stdout)["counters"]["tls_to_next_hops"]
+        self.assertEqual(status["success"], sum(row.count(TLS) for row in MATRIX.values()))
         log = self.running.output()
         for (fault, level), word in {("good", "verified"): "Verified", ("good", "opportunistic"): "Trusted",
                                      ("self-signed", "required"): "Untrusted"}.items():

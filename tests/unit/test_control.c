@@ -105,6 +105,7 @@ static const struct {
     uint32_t limit;
 } lines[] = {
     {"status", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
+    {"tls report", CONTROL_TLS_REPORT, "", "", CONTROL_LIMIT_DEFAULT},
     {"  status \r", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
     {"queue list", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_DEFAULT},
     {"queue list 7", CONTROL_QUEUE_LIST, "", "", 7},

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *const hosts[] = {"mx.example", "other.example", "stranger"};
+static const char *const hosts[] = {"mx.example", "other.example", "stranger", "expired"};
 
 /* ---- Certificates ---- */
 
@@ -29,7 +29,9 @@ static X509 *certificate_make(const char *name, EVP_PKEY *key, X509 *issuer, EVP
     check(X509_set_version(certificate, X509_VERSION_3) == 1);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), ++serial);
     X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    bool expired = strcmp(name, "expired") == 0;
+    name = expired ? "mx.example" : name;
+    X509_gmtime_adj(X509_getm_notAfter(certificate), expired ? -60 : 3600);
     X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
     X509_set_issuer_name(certificate, issuer == NULL ? subject : X509_get_subject_name(issuer));
     X509_set_pubkey(certificate, key);
