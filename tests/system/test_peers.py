@@ -5,36 +5,15 @@ The peers are fetched as packages and run from build/peers; nothing is installed
 import glob
 import os
 import smtplib
-import subprocess
 import unittest
 
-from harness import TOP, SystemTest, free_port, wait_until
+from harness import free_port, wait_until
+from real_peers import MESSAGE, PeerTest, peers
 
-PEERS = os.path.join(TOP, "scripts/peers")
-# Complete: what lacks a Date or a Message-ID, Postfix would add.
-MESSAGE = (b"From: a@client.test\r\nSubject: peer\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n"
-           b"Message-ID: <1@client.test>\r\n\r\n.dot\r\n..\r\nlast line\r\n")
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 60s, jitter_pct: 0}"
 
 
-def peers(*arguments, patience_s=240, **kwargs):
-    result = subprocess.run([PEERS, *arguments], capture_output=True, text=True, timeout=patience_s, **kwargs)
-    if result.returncode != 0:
-        raise AssertionError(f"scripts/peers {' '.join(arguments)}: {result.stdout}{result.stderr}")
-    return result.stdout
-
-
-@unittest.skipUnless(os.geteuid() == 0, "the peers need root for a mount namespace of their own")
-class Peers(SystemTest):
-    def start(self, peer, name, *settings):
-        peers("fetch", peer)
-        folder = os.path.join(self.folder, name)
-        os.makedirs(folder)
-        os.chmod(self.folder, 0o755)
-        self.addCleanup(peers, "stop", folder)
-        peers("start", peer, folder, *settings)
-        return folder
-
+class Peers(PeerTest):
     def mail_of(self, folder, user):
         found = []
         for path in glob.glob(os.path.join(folder, "mail", user, "Maildir/new/*")):
@@ -44,7 +23,7 @@ class Peers(SystemTest):
 
     def dovecot_delivers(self, transport):
         port = free_port()
-        folder = self.start("dovecot", "dovecot", f"lmtp=127.0.0.1:{port}", "users=ann@example.org,bob@example.org,full@example.org",
+        folder = self.start_peer("dovecot", "dovecot", f"lmtp=127.0.0.1:{port}", "users=ann@example.org,bob@example.org,full@example.org",
                             "quota:full@example.org=1K")
         to = f"unix:{folder}/lmtp" if transport == "unix" else f"127.0.0.1:{port}"
         home = self.sink(path=os.path.join(self.folder, "home"), lmtp=True)
@@ -70,7 +49,7 @@ class Peers(SystemTest):
     def test_postfix_is_the_next_hop(self):
         sink = self.sink()
         port = free_port()
-        self.start("postfix", "postfix", f"listen=127.0.0.1:{port}", f"relay={sink.to}", "mode=relay")
+        self.start_peer("postfix", "postfix", f"listen=127.0.0.1:{port}", f"relay={sink.to}", "mode=relay")
         relay = self.relay(f"  - {{match: \"*\", via: smtp, to: [\"127.0.0.1:{port}\"]}}", settings=QUICK)
         with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as client:
             for number in range(20):
@@ -83,7 +62,7 @@ class Peers(SystemTest):
         sink = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
         relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{sink.to}\"]}}")
         port = free_port()
-        self.start("postfix", "postfix", f"listen=127.0.0.1:{port}", f"relay=127.0.0.1:{relay.port}", "mode=relay")
+        self.start_peer("postfix", "postfix", f"listen=127.0.0.1:{port}", f"relay=127.0.0.1:{relay.port}", "mode=relay")
         with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             for number in range(20):
                 client.sendmail("a@client.test", [f"b{number}@example.org"], MESSAGE)
