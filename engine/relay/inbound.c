@@ -529,6 +529,9 @@ static bool secure(struct inbound *in)
     in->stream->session = in;
     in->stream->notify = inbound_notify;
     in->state = INBOUND_HANDSHAKE;
+    if (in->finished) { /* nobody else is told any more */
+        tls_half_closed(in->stream);
+    }
     return true;
 }
 

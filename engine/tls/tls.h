@@ -81,6 +81,9 @@ int tls_connect(struct tls *tls, struct stream *below, const struct tls_peer *pe
                 struct stream **stream);
 int tls_accept(struct tls *tls, struct stream *below, struct tls_context *context,
                struct stream **stream);
+/* The session had STREAM_HALF_CLOSED of the stream below while it was its own: nothing will come, and no
+ * handshake can be waited for. Right after one of the two above. */
+void tls_half_closed(struct stream *stream);
 
 struct tls_counters {
     uint64_t accepted, connected; /* handshakes that succeeded */

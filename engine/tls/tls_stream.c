@@ -373,3 +373,8 @@ int tls_accept(struct tls *tls, struct stream *below, struct tls_context *contex
     *stream = &self->stream;
     return 0;
 }
+
+void tls_half_closed(struct stream *stream)
+{
+    of(stream)->end_below = true; /* its turn is due */
+}

@@ -238,6 +238,18 @@ class Tls(SystemTest):
         wait_until(lambda: self.counters()["gauges"]["sessions_in"] == 0, "the last session's end")
         self.assertIn("tls: no handshake with 127.0.0.1", relay.output())
 
+    def test_starttls_and_the_end_at_once_do_not_hold_a_session(self):
+        self.start()
+        with socket.create_connection((RELAY, self.relay_process.port), 20) as connection:
+            wait_for(connection, b"\r\n")
+            connection.sendall(b"EHLO c\r\n")
+            wait_for(connection, b"250 8BITMIME\r\n")
+            connection.sendall(b"STARTTLS\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1000):
+                pass  # cut at once, not after timeouts.command
+            wait_until(lambda: self.counters()["gauges"]["sessions_in"] == 0, "the session's end")
+
 
 def wait_for(connection, end):
     data = b""

@@ -13,27 +13,6 @@
 
 static struct tls_rig rig;
 
-static const struct tls_facts *facts_of(const struct tls_rig_end *end)
-{
-    struct stream_facts facts;
-    stream_facts(end->stream, &facts);
-    assert_non_null(facts.tls);
-    return facts.tls;
-}
-
-/* The server's end. */
-static struct tls_rig_end *other(void)
-{
-    assert_true(rig.accepted_count > 0);
-    return rig.accepted[rig.accepted_count - 1];
-}
-
-static void both_connected(const struct tls_rig_end *client)
-{
-    assert_int_equal(client->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
-    assert_int_equal(other()->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
-}
-
 /* ---- Bytes ---- */
 
 static void both_ends_are_told_when_the_handshake_is_done(void **state)
@@ -41,14 +20,14 @@ static void both_ends_are_told_when_the_handshake_is_done(void **state)
     (void)state;
     tls_rig_open(&rig, ROOM, NULL);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
-    assert_null(facts_of(client)->version);
+    assert_null(tls_rig_facts(client)->version);
     tls_rig_run(&rig);
-    both_connected(client);
-    assert_string_equal(facts_of(client)->version, "TLSv1.3");
-    assert_string_equal(facts_of(other())->version, "TLSv1.3");
-    assert_true(facts_of(client)->cipher_bits >= 128);
-    assert_string_equal(facts_of(client)->peer_name, "mx.example");
-    assert_false(facts_of(client)->verified); /* nobody asked for it */
+    assert_true(tls_rig_connected(&rig, client));
+    assert_string_equal(tls_rig_facts(client)->version, "TLSv1.3");
+    assert_string_equal(tls_rig_facts(tls_rig_other(&rig))->version, "TLSv1.3");
+    assert_true(tls_rig_facts(client)->cipher_bits >= 128);
+    assert_string_equal(tls_rig_facts(client)->peer_name, "mx.example");
+    assert_false(tls_rig_facts(client)->verified); /* nobody asked for it */
     assert_int_equal(tls_counters(rig.tls)->accepted, 1);
     assert_int_equal(tls_counters(rig.tls)->connected, 1);
     tls_rig_end_free(client);
@@ -64,8 +43,8 @@ static void what_is_written_before_the_handshake_is_sent_after_it(void **state)
     assert_int_equal(stream_write(client->stream, slice_text("client.example\r\n")), 0);
     assert_int_equal(stream_queued(client->stream), 21);
     tls_rig_run(&rig);
-    assert_int_equal(other()->received_bytes, 21);
-    assert_memory_equal(other()->received, "EHLO client.example\r\n", 21);
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, 21);
+    assert_memory_equal(tls_rig_other(&rig)->received, "EHLO client.example\r\n", 21);
     assert_int_equal(stream_queued(client->stream), 0);
     assert_int_equal(tls_counters(rig.tls)->records_out, 1); /* small ones are put together */
     tls_rig_end_free(client);
@@ -103,7 +82,7 @@ static void every_byte_arrives_in_its_place(void **state)
         ref_init(&memory.ref, counted_over);
         tls_rig_open(&rig, STREAM_WRITE_MAX + draw(&random, 20000), NULL);
         struct tls_rig_end *ends[2] = {tls_rig_connect(&rig, NULL), NULL};
-        ends[1] = other();
+        ends[1] = tls_rig_other(&rig);
         while (ends[0]->received_bytes < MEBIBYTE || ends[1]->received_bytes < MEBIBYTE) {
             for (unsigned side = 0; side < 2; side++) {
                 bool refers = draw(&random, 2) == 0;
@@ -140,7 +119,7 @@ static void who_writes_too_much_waits_and_is_told(void **state)
     tls_rig_open(&rig, ROOM, NULL);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    other()->holds = true;
+    tls_rig_other(&rig)->holds = true;
     while ((status = stream_write(client->stream, slice_of(text, sizeof(text)))) == 0) {
         assert_true(++count < 100);
     }
@@ -148,13 +127,14 @@ static void who_writes_too_much_waits_and_is_told(void **state)
     assert_int_equal(stream_write(client->stream, slice_of(text, STREAM_WRITE_MAX + 1)), -EMSGSIZE);
     tls_rig_run(&rig);
     assert_int_equal(client->events & STREAM_WRITABLE, 0);
-    other()->holds = false;
-    stream_read_start(other()->stream);
-    other()->stream->notify(other()->stream, STREAM_READABLE, other());
+    tls_rig_other(&rig)->holds = false;
+    stream_read_start(tls_rig_other(&rig)->stream);
+    tls_rig_other(&rig)->stream->notify(tls_rig_other(&rig)->stream, STREAM_READABLE,
+                                        tls_rig_other(&rig));
     tls_rig_run(&rig);
     assert_true((client->events & STREAM_WRITABLE) != 0);
     assert_true((client->events & STREAM_DRAINED) != 0);
-    assert_int_equal(other()->received_bytes, count * sizeof(text));
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, count * sizeof(text));
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }
@@ -178,7 +158,7 @@ static void a_large_message_leaves_the_shard_to_others_after_each_turn(void **st
         assert_int_equal(tls_counters(rig.tls)->records_out - before, 3 * round);
     }
     tls_rig_run(&rig);
-    assert_int_equal(other()->received_bytes, 4 * MEBIBYTE);
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, 4 * MEBIBYTE);
     assert_int_equal(memory.ref.count, 1);
     free(text);
     tls_rig_end_free(client);
@@ -192,17 +172,17 @@ static void who_does_not_read_is_not_read_for(void **state)
     tls_rig_open(&rig, ROOM, NULL);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    stream_read_stop(other()->stream);
-    other()->events = 0;
+    stream_read_stop(tls_rig_other(&rig)->stream);
+    tls_rig_other(&rig)->events = 0;
     for (unsigned i = 0; i < 8; i++) {
         assert_int_equal(stream_write(client->stream, slice_of(text, sizeof(text))), 0);
     }
     tls_rig_run(&rig);
-    assert_int_equal(other()->events & STREAM_READABLE, 0);
+    assert_int_equal(tls_rig_other(&rig)->events & STREAM_READABLE, 0);
     assert_true(stream_queued(client->stream) > 0);
-    stream_read_start(other()->stream);
+    stream_read_start(tls_rig_other(&rig)->stream);
     tls_rig_run(&rig);
-    assert_int_equal(other()->received_bytes, 8 * sizeof(text));
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, 8 * sizeof(text));
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }
@@ -237,15 +217,15 @@ static void a_half_close_is_told_and_the_other_half_goes_on(void **state)
     stream_shut(client->stream);
     assert_int_equal(stream_write(client->stream, slice_text("more")), -EPIPE);
     tls_rig_run(&rig);
-    assert_true((other()->events & STREAM_HALF_CLOSED) != 0);
-    assert_false(other()->closed);
-    assert_int_equal(stream_write(other()->stream, slice_text("221 bye\r\n")), 0);
-    stream_shut(other()->stream);
+    assert_true((tls_rig_other(&rig)->events & STREAM_HALF_CLOSED) != 0);
+    assert_false(tls_rig_other(&rig)->closed);
+    assert_int_equal(stream_write(tls_rig_other(&rig)->stream, slice_text("221 bye\r\n")), 0);
+    stream_shut(tls_rig_other(&rig)->stream);
     tls_rig_run(&rig);
     assert_int_equal(client->received_bytes, 9);
-    assert_true(client->closed && other()->closed);
+    assert_true(client->closed && tls_rig_other(&rig)->closed);
     assert_int_equal(client->error, 0);
-    assert_int_equal(other()->error, 0);
+    assert_int_equal(tls_rig_other(&rig)->error, 0);
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }
@@ -260,10 +240,28 @@ static void a_connection_that_is_cut_is_not_taken_for_one_that_has_ended(void **
     struct tls_stream *inside = (struct tls_stream *)(void *)client->stream;
     stream_shut(inside->below); /* somebody between them ends it in the middle */
     tls_rig_run(&rig);
-    assert_true(other()->closed);
-    assert_int_equal(other()->error, -ECONNRESET);
-    assert_int_equal(other()->events & STREAM_HALF_CLOSED, 0);
+    assert_true(tls_rig_other(&rig)->closed);
+    assert_int_equal(tls_rig_other(&rig)->error, -ECONNRESET);
+    assert_int_equal(tls_rig_other(&rig)->events & STREAM_HALF_CLOSED, 0);
     assert_int_equal(tls_counters(rig.tls)->truncated, 1);
+    tls_rig_end_free(client);
+    tls_rig_close(&rig);
+}
+
+static void no_handshake_is_waited_for_when_the_end_was_heard_before_it(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    rig.in_the_clear = true;
+    struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+    struct tls_stream *inside = (struct tls_stream *)(void *)client->stream;
+    stream_shut(inside->below); /* STARTTLS and FIN at once */
+    tls_rig_run(&rig);
+    struct tls_rig_end *server = tls_rig_accept(&rig);
+    tls_half_closed(server->stream);
+    tls_rig_run(&rig);
+    assert_true(server->closed);
+    assert_int_equal(server->error, -ECONNRESET);
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }
@@ -274,13 +272,13 @@ static void who_has_said_goodbye_needs_no_answer_to_it(void **state)
     tls_rig_open(&rig, ROOM, NULL);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    stream_shut(other()->stream);
+    stream_shut(tls_rig_other(&rig)->stream);
     tls_rig_run(&rig);
     struct tls_stream *inside = (struct tls_stream *)(void *)client->stream;
     stream_shut(inside->below); /* without close_notify, as many clients do */
     tls_rig_run(&rig);
-    assert_true(other()->closed);
-    assert_int_equal(other()->error, 0);
+    assert_true(tls_rig_other(&rig)->closed);
+    assert_int_equal(tls_rig_other(&rig)->error, 0);
     assert_int_equal(tls_counters(rig.tls)->truncated, 0);
     tls_rig_end_free(client);
     tls_rig_close(&rig);
@@ -298,8 +296,8 @@ static void what_was_written_is_sent_after_release(void **state)
     assert_int_equal(stream_write_ref(client->stream, slice_of(text, MEBIBYTE), &memory.ref), 0);
     tls_rig_end_free(client);
     tls_rig_run(&rig);
-    assert_int_equal(other()->received_bytes, MEBIBYTE);
-    assert_true((other()->events & STREAM_HALF_CLOSED) != 0);
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, MEBIBYTE);
+    assert_true((tls_rig_other(&rig)->events & STREAM_HALF_CLOSED) != 0);
     assert_int_equal(memory.ref.count, 1);
     free(text);
     tls_rig_close(&rig);
@@ -315,7 +313,7 @@ static void a_released_stream_that_gets_nowhere_is_cut(void **state)
     tls_rig_open(&rig, ROOM, &settings);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    other()->holds = true;
+    tls_rig_other(&rig)->holds = true;
     assert_int_equal(stream_write_ref(client->stream, slice_of(text, MEBIBYTE), &memory.ref), 0);
     tls_rig_end_free(client);
     tls_rig_run(&rig);
@@ -324,7 +322,7 @@ static void a_released_stream_that_gets_nowhere_is_cut(void **state)
     wheel_run(rig.wheel, 5100000000ull);
     assert_int_equal(tls_counters(rig.tls)->streams, 1);
     assert_int_equal(memory.ref.count, 1);
-    other()->holds = false;
+    tls_rig_other(&rig)->holds = false;
     tls_rig_run(&rig);
     free(text);
     tls_rig_close(&rig);
@@ -338,9 +336,9 @@ static void an_abort_ends_both(void **state)
     tls_rig_run(&rig);
     stream_abort(client->stream);
     tls_rig_run(&rig);
-    assert_true(client->closed && other()->closed);
+    assert_true(client->closed && tls_rig_other(&rig)->closed);
     assert_int_equal(client->error, -ECONNABORTED);
-    assert_int_equal(other()->error, -ECONNRESET);
+    assert_int_equal(tls_rig_other(&rig)->error, -ECONNRESET);
     assert_int_equal(stream_write(client->stream, slice_text("x")), -EPIPE);
     tls_rig_end_free(client);
     tls_rig_close(&rig);
@@ -354,8 +352,8 @@ static void released_in_the_middle_of_a_handshake_it_is_gone(void **state)
     tls_rig_round(&rig);
     tls_rig_end_free(client);
     tls_rig_run(&rig);
-    assert_true(other()->closed);
-    assert_true(other()->error < 0);
+    assert_true(tls_rig_other(&rig)->closed);
+    assert_true(tls_rig_other(&rig)->error < 0);
     tls_rig_close(&rig);
 }
 
@@ -380,9 +378,9 @@ static void what_is_no_tls_is_refused(void **state)
         rig.network->ops->poll(rig.network, 0);
         assert_int_equal(stream_write(plain, slice_text(texts[i])), 0);
         tls_rig_run(&rig);
-        assert_int_equal(other()->error, -EPROTO);
-        assert_string_not_equal(facts_of(other())->problem, "");
-        assert_int_equal(other()->received_bytes, 0);
+        assert_int_equal(tls_rig_other(&rig)->error, -EPROTO);
+        assert_string_not_equal(tls_rig_facts(tls_rig_other(&rig))->problem, "");
+        assert_int_equal(tls_rig_other(&rig)->received_bytes, 0);
         assert_int_equal(tls_counters(rig.tls)->failed, 1);
         stream_release(plain);
         tls_rig_close(&rig);
@@ -399,7 +397,7 @@ static void a_flood_of_handshakes_leaves_turns_to_mail(void **state)
     tls_rig_open(&rig, ROOM, &settings);
     struct tls_rig_end *mail = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    struct tls_rig_end *server = other();
+    struct tls_rig_end *server = tls_rig_other(&rig);
     for (unsigned i = 0; i < 20; i++) {
         clients[i] = tls_rig_connect(&rig, NULL);
     }
@@ -462,6 +460,7 @@ int main(void)
         cmocka_unit_test(an_idle_connection_holds_no_buffer),
         cmocka_unit_test(a_half_close_is_told_and_the_other_half_goes_on),
         cmocka_unit_test(a_connection_that_is_cut_is_not_taken_for_one_that_has_ended),
+        cmocka_unit_test(no_handshake_is_waited_for_when_the_end_was_heard_before_it),
         cmocka_unit_test(who_has_said_goodbye_needs_no_answer_to_it),
         cmocka_unit_test(what_was_written_is_sent_after_release),
         cmocka_unit_test(a_released_stream_that_gets_nowhere_is_cut),

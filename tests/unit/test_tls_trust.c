@@ -11,27 +11,6 @@
 
 static struct tls_rig rig;
 
-static const struct tls_facts *facts_of(const struct tls_rig_end *end)
-{
-    struct stream_facts facts;
-    stream_facts(end->stream, &facts);
-    assert_non_null(facts.tls);
-    return facts.tls;
-}
-
-/* The server's end. */
-static struct tls_rig_end *other(void)
-{
-    assert_true(rig.accepted_count > 0);
-    return rig.accepted[rig.accepted_count - 1];
-}
-
-static void both_connected(const struct tls_rig_end *client)
-{
-    assert_int_equal(client->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
-    assert_int_equal(other()->events & (STREAM_CONNECTED | STREAM_CLOSED), STREAM_CONNECTED);
-}
-
 /* ---- Trust ---- */
 
 static const char *const right_name[] = {"mx.example"};
@@ -59,12 +38,12 @@ static void a_certificate_counts_for_its_names_only(void **state)
         struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
         tls_rig_run(&rig);
         assert_int_equal(client->closed, !rows[i].right);
-        assert_int_equal(facts_of(client)->verified, rows[i].right);
+        assert_int_equal(tls_rig_facts(client)->verified, rows[i].right);
         if (!rows[i].right) {
             assert_int_equal(client->error, -EPROTO);
-            assert_string_equal(facts_of(client)->problem, "certificate: hostname mismatch");
-            assert_true(other()->closed); /* it was told by an alert */
-            assert_int_equal(other()->error, -EPROTO);
+            assert_string_equal(tls_rig_facts(client)->problem, "certificate: hostname mismatch");
+            assert_true(tls_rig_other(&rig)->closed); /* it was told by an alert */
+            assert_int_equal(tls_rig_other(&rig)->error, -EPROTO);
             assert_int_equal(tls_counters(rig.tls)->connected, 0);
         }
         tls_rig_end_free(client);
@@ -82,12 +61,12 @@ static void a_certificate_of_no_authority_is_for_anybody_only(void **state)
     struct tls_rig_end *refusing = tls_rig_connect(&rig, &verified);
     tls_rig_run(&rig);
     assert_int_equal(refusing->error, -EPROTO);
-    assert_string_equal(facts_of(refusing)->problem, "certificate: self-signed certificate");
+    assert_string_equal(tls_rig_facts(refusing)->problem, "certificate: self-signed certificate");
     struct tls_rig_end *taking = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
     assert_false(taking->closed);
-    assert_false(facts_of(taking)->verified);
-    assert_string_equal(facts_of(taking)->problem, "certificate: self-signed certificate");
+    assert_false(tls_rig_facts(taking)->verified);
+    assert_string_equal(tls_rig_facts(taking)->problem, "certificate: self-signed certificate");
     tls_rig_end_free(refusing);
     tls_rig_end_free(taking);
     tls_rig_close(&rig);
@@ -112,12 +91,12 @@ static void dane_takes_what_the_records_say_and_nothing_else(void **state)
     struct tls_rig_end *right = tls_rig_connect(&rig, &peer);
     tls_rig_run(&rig);
     assert_false(right->closed);
-    assert_true(facts_of(right)->verified);
+    assert_true(tls_rig_facts(right)->verified);
     peer.association_count = 1;
     struct tls_rig_end *refused = tls_rig_connect(&rig, &peer);
     tls_rig_run(&rig);
     assert_int_equal(refused->error, -EPROTO);
-    assert_int_equal(strncmp(facts_of(refused)->problem, "certificate: ", 13), 0);
+    assert_int_equal(strncmp(tls_rig_facts(refused)->problem, "certificate: ", 13), 0);
     const struct tls_association nonsense = {3, 1, 1, slice_of(digest, 20)};
     peer.associations = &nonsense;
     assert_null(tls_rig_connect(&rig, &peer));
@@ -144,8 +123,8 @@ static void the_name_that_is_asked_for_chooses_the_certificate(void **state)
         tls_rig_open(&rig, ROOM, NULL);
         struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
         tls_rig_run(&rig);
-        both_connected(client);
-        assert_string_equal(facts_of(client)->peer_name, rows[i].shown);
+        assert_true(tls_rig_connected(&rig, client));
+        assert_string_equal(tls_rig_facts(client)->peer_name, rows[i].shown);
         tls_rig_end_free(client);
         tls_rig_close(&rig);
     }
@@ -186,10 +165,10 @@ static void clients_are_known_by_their_certificates_where_these_are_asked_for(vo
         const struct tls_peer peer = {.context = context};
         struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
         tls_rig_run(&rig);
-        assert_int_equal(other()->closed, !rows[i].taken);
-        assert_int_equal(facts_of(other())->verified, rows[i].verified);
+        assert_int_equal(tls_rig_other(&rig)->closed, !rows[i].taken);
+        assert_int_equal(tls_rig_facts(tls_rig_other(&rig))->verified, rows[i].verified);
         if (rows[i].taken && rows[i].wanted != TLS_CLIENT_NOT_ASKED && rows[i].shown != NULL) {
-            assert_string_equal(facts_of(other())->peer_name, rows[i].shown);
+            assert_string_equal(tls_rig_facts(tls_rig_other(&rig))->peer_name, rows[i].shown);
         }
         tls_rig_end_free(client);
         if (context != NULL) {
@@ -206,9 +185,9 @@ static bool resumes(const char *key)
     const struct tls_peer peer = {.session_key = key};
     struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
     tls_rig_run(&rig);
-    both_connected(client);
-    bool resumed = facts_of(client)->resumed;
-    assert_int_equal(facts_of(other())->resumed, resumed);
+    assert_true(tls_rig_connected(&rig, client));
+    bool resumed = tls_rig_facts(client)->resumed;
+    assert_int_equal(tls_rig_facts(tls_rig_other(&rig))->resumed, resumed);
     tls_rig_end_free(client);
     tls_rig_run(&rig);
     return resumed;
@@ -238,7 +217,7 @@ static unsigned resume_together(unsigned count)
     }
     tls_rig_run(&rig);
     for (unsigned i = 0; i < count; i++) {
-        resumed += facts_of(clients[i])->resumed;
+        resumed += tls_rig_facts(clients[i])->resumed;
         tls_rig_end_free(clients[i]);
     }
     tls_rig_run(&rig);
@@ -304,10 +283,10 @@ static void tls_1_2_works_the_same(void **state)
     assert_true(resumes("a"));
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    assert_string_equal(facts_of(client)->version, "TLSv1.2");
+    assert_string_equal(tls_rig_facts(client)->version, "TLSv1.2");
     assert_int_equal(stream_write(client->stream, slice_text("NOOP\r\n")), 0);
     tls_rig_run(&rig);
-    assert_int_equal(other()->received_bytes, 6);
+    assert_int_equal(tls_rig_other(&rig)->received_bytes, 6);
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }
@@ -321,9 +300,9 @@ static void older_versions_are_refused(void **state)
     SSL_CTX_set_security_level(rig.client->identities[0], 0);
     struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
     tls_rig_run(&rig);
-    assert_true(client->closed && other()->closed);
-    assert_int_equal(other()->error, -EPROTO);
-    assert_string_equal(facts_of(other())->problem, "unsupported protocol");
+    assert_true(client->closed && tls_rig_other(&rig)->closed);
+    assert_int_equal(tls_rig_other(&rig)->error, -EPROTO);
+    assert_string_equal(tls_rig_facts(tls_rig_other(&rig))->problem, "unsupported protocol");
     tls_rig_end_free(client);
     tls_rig_close(&rig);
 }

@@ -155,19 +155,24 @@ static void silent(struct stream *stream, uint32_t events, void *session)
     (void)session;
 }
 
+struct tls_rig_end *tls_rig_accept(struct tls_rig *rig)
+{
+    struct stream *made;
+    check(tls_accept(rig->tls, rig->below, rig->server, &made) == 0);
+    check(rig->accepted_count < 64);
+    return rig->accepted[rig->accepted_count++] = end_new(made);
+}
+
 static void accepted(void *owner, struct listener *listener, struct stream *stream)
 {
     struct tls_rig *rig = owner;
-    struct stream *made;
     (void)listener;
     rig->below = stream;
     if (rig->in_the_clear) {
         stream->notify = silent;
-        return;
+    } else {
+        tls_rig_accept(rig);
     }
-    check(tls_accept(rig->tls, stream, rig->server, &made) == 0);
-    check(rig->accepted_count < 64);
-    rig->accepted[rig->accepted_count++] = end_new(made);
 }
 
 struct tls_rig_end *tls_rig_connect(struct tls_rig *rig, const struct tls_peer *peer)
@@ -183,6 +188,30 @@ struct tls_rig_end *tls_rig_connect(struct tls_rig *rig, const struct tls_peer *
     rig->network->ops->poll(rig->network, 0);
     filled.context = filled.context == NULL ? rig->client : filled.context;
     return tls_connect(rig->tls, below, &filled, &made) == 0 ? end_new(made) : NULL;
+}
+
+struct tls_rig_end *tls_rig_other(const struct tls_rig *rig)
+{
+    check(rig->accepted_count > 0);
+    return rig->accepted[rig->accepted_count - 1];
+}
+
+const struct tls_facts *tls_rig_facts(const struct tls_rig_end *end)
+{
+    struct stream_facts facts;
+    stream_facts(end->stream, &facts);
+    check(facts.tls != NULL);
+    return facts.tls;
+}
+
+static bool is_connected(const struct tls_rig_end *end)
+{
+    return (end->events & (STREAM_CONNECTED | STREAM_CLOSED)) == STREAM_CONNECTED;
+}
+
+bool tls_rig_connected(const struct tls_rig *rig, const struct tls_rig_end *client)
+{
+    return is_connected(client) && is_connected(tls_rig_other(rig));
 }
 
 /* ---- The whole ---- */

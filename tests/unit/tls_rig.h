@@ -30,7 +30,7 @@ struct tls_rig {
     struct tls_rig_end *accepted[64]; /* in order */
     unsigned accepted_count;
     struct stream *below; /* of the last one accepted */
-    bool in_the_clear;    /* what is accepted stays without TLS: `below` */
+    bool in_the_clear;    /* what is accepted waits for tls_rig_accept; nobody hears its events */
 };
 
 /* Files of certificates made once: rig->folder/NAME.pem holds certificate and key for the host NAME and
@@ -42,6 +42,13 @@ void tls_rig_context(struct tls_rig *rig, const char *const *names, unsigned cou
                      enum tls_client_certificate wanted);
 /* Opens a connection, the client's end is the caller's. NULL: tls_connect failed. */
 struct tls_rig_end *tls_rig_connect(struct tls_rig *rig, const struct tls_peer *peer);
+struct tls_rig_end *tls_rig_accept(struct tls_rig *rig);
+/* The server's end of the last connection. */
+struct tls_rig_end *tls_rig_other(const struct tls_rig *rig);
+/* Of an end that is there. */
+const struct tls_facts *tls_rig_facts(const struct tls_rig_end *end);
+/* Were both ends told that the handshake is done, and not yet of an end? */
+bool tls_rig_connected(const struct tls_rig *rig, const struct tls_rig_end *client);
 void tls_rig_run(struct tls_rig *rig); /* until nothing happens */
 unsigned tls_rig_round(struct tls_rig *rig);
 void tls_rig_release(struct tls_rig_end *end);
