@@ -17,6 +17,16 @@ enum conf_transport { CONF_TRANSPORT_KERNEL, CONF_TRANSPORT_DPDK };
 enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
 enum conf_ecn { CONF_ECN_OFF, CONF_ECN_ACCEPT, CONF_ECN_ASK };
 enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
+enum conf_via { CONF_VIA_SMTP, CONF_VIA_LMTP, CONF_VIA_MX, CONF_VIA_DISCARD, CONF_VIA_ERROR };
+enum conf_family {
+    CONF_FAMILY_ANY,
+    CONF_FAMILY_IPV4_FIRST,
+    CONF_FAMILY_IPV6_FIRST,
+    CONF_FAMILY_IPV4,
+    CONF_FAMILY_IPV6
+};
+/* AUTO becomes one of the others when the file is read: see docs/configuration.md. */
+enum conf_accept { CONF_ACCEPT_AUTO, CONF_ACCEPT_ANYONE, CONF_ACCEPT_CLIENTS };
 /* Of a listener. AUTO, the default, becomes OFF or STARTTLS when the file is read: whether there are
  * certificates decides. */
 enum conf_tls {
@@ -97,11 +107,21 @@ struct conf_listener {
 };
 
 struct conf_route {
-    const char *match;   /* "example.org", ".example.org" (what is below it), or "*" */
-    uint8_t via;         /* enum conf_protocol */
-    struct endpoint *to; /* tried in turn */
+    const char *match;   /* "example.org", ".example.org" (what is below it), "user@example.org",
+                          "/pattern/i", or "*" */
+    uint8_t via;         /* enum conf_via */
+    struct endpoint *to; /* SMTP, LMTP: tried in turn */
     uint32_t to_count;
+    uint32_t port;         /* MX */
+    uint8_t family;        /* MX: enum conf_family */
+    bool address_literals; /* MX: go to the address of user@[192.0.2.1] */
+    const char *reply;     /* ERROR: as it was written, and in parts */
+    uint16_t reply_code;
+    const char *reply_status; /* "5.1.1" */
+    const char *reply_text;
+    uint8_t accept_from;              /* enum conf_accept, never AUTO */
     struct endpoint source;           /* address to connect from, port 0; ENDPOINT_NONE: any */
+    const char *hostname;             /* our name there; NULL: relay_conf's */
     uint32_t connections;             /* at once, to all of `to` together, of one shard */
     uint32_t messages_per_connection; /* 0: no limit */
     uint32_t recipients_per_message;
@@ -114,6 +134,8 @@ struct conf_route {
         const char *certificate, *key; /* shown to servers that ask; NULL: tls.client_certificate */
     } tls;
 };
+
+struct route_index;
 
 struct relay_conf {
     const char *hostname;
@@ -152,6 +174,7 @@ struct relay_conf {
     uint8_t (*relay_client_digests)[CONF_FINGERPRINT_BYTES]; /* the same as bytes */
     struct conf_route *routes;
     uint32_t routes_count;
+    struct route_index *route_index; /* see relay_conf_index */
 
     struct {
         uint64_t message_bytes;
@@ -272,11 +295,12 @@ int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char
                        struct conf_report *report);
 void mailboxd_conf_free(struct mailboxd_conf *conf);
 
-/* What a relay_conf says of a domain (no case): the first route that matches, or NULL. *named: the
- * route names a domain, so anyone may send to it; otherwise it is for relay clients only. An empty
- * domain matches "*" only. */
-const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice domain,
-                                          bool *named);
+/* The route of a mailbox (no case; without a domain it is one of `hostname`): that of its address, else
+ * of its domain, else of the longest domain that it is below, else the first pattern that matches,
+ * else "*". NULL: none. Takes the same time however many routes there are, but for patterns. */
+const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox);
+/* For who has changed `routes` by hand: makes route_index anew. 0, -ENOMEM, -EINVAL. */
+int relay_conf_index(struct relay_conf *conf);
 
 /* May this client send to any destination? Clients on unix sockets may: the socket's permissions
  * decide. */

@@ -1,6 +1,8 @@
 #include "engine/conf/conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
+#include "engine/conf/route_conf.h"
+#include "engine/conf/route_index.h"
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
@@ -35,15 +37,6 @@ static const struct reader_word ecns[] = {
     {"off", CONF_ECN_OFF}, {"accept", CONF_ECN_ACCEPT}, {"ask", CONF_ECN_ASK}, {NULL, 0}};
 static const struct reader_word newlines[] = {
     {"refuse", CONF_BARE_NEWLINE_REFUSE}, {"normalize", CONF_BARE_NEWLINE_NORMALIZE}, {NULL, 0}};
-
-static bool is_route_match(const char *text)
-{
-    size_t length = strlen(text);
-    if (text[0] == '[') {
-        return length > 2 && text[length - 1] == ']' && name_is_printable(text);
-    }
-    return strcmp(text, "*") == 0 || name_is_domain(text[0] == '.' ? text + 1 : text);
-}
 
 static const struct reader_word routers[] = {
     {"auto", CONF_ROUTERS_AUTO}, {"on", CONF_ROUTERS_ON}, {"off", CONF_ROUTERS_OFF}, {NULL, 0}};
@@ -99,28 +92,6 @@ static const struct reader_key spool_keys[] = {
     KEY_SIZE("segment_bytes", R, spool.segment_bytes, "64M", 8 * FRAME_BYTES, 256 * MB),
     KEY_SIZE("memory_bytes", R, spool.memory_bytes, "64M", 8 * MB, 256 * GB),
     KEY_SIZE("max_bytes", R, spool.max_bytes, "16G", 10 * MB, 1024 * TB),
-    KEY_END,
-};
-static const struct reader_key route_keys[] = {
-    KEY_TEXT("match", struct conf_route, match, is_route_match,
-             "a domain such as example.org, .example.org for what is below it, or \"*\"",
-             .required = true),
-    KEY_WORD("via", struct conf_route, via, "smtp", word_protocols),
-    KEY_LIST("to", struct conf_route, to, READER_ENDPOINT, .required = true, .min = 1, .max = 64),
-    KEY_ADDRESS("source", struct conf_route, source),
-    KEY_NUMBER("connections", struct conf_route, connections, "20", 1, 10000),
-    KEY_NUMBER("messages_per_connection", struct conf_route, messages_per_connection, "1000", 0,
-               UINT32_MAX),
-    KEY_NUMBER("recipients_per_message", struct conf_route, recipients_per_message, "100", 1,
-               100000),
-    KEY_WORD("pipelining", struct conf_route, pipelining, "true", word_switches),
-    KEY_WORD("tls", struct conf_route, tls.level, "opportunistic", tls_conf_levels),
-    KEY_WORD("tls_implicit", struct conf_route, tls.implicit, "false", word_switches),
-    KEY_LIST("tls_names", struct conf_route, tls.names, READER_TEXT, .max = 100,
-             .expected = "a host's name"),
-    KEY_TEXT("tls_certificate", struct conf_route, tls.certificate, name_is_absolute_path,
-             NAME_PATH_EXPECTED),
-    KEY_TEXT("tls_key", struct conf_route, tls.key, name_is_absolute_path, NAME_PATH_EXPECTED),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -256,30 +227,6 @@ static void check_listeners(struct reader *reader, const struct relay_conf *conf
                             "the same as listen[%u].address[%u], expected each address once", j, b);
                     }
                 }
-            }
-        }
-    }
-}
-
-static void check_routes(struct reader *reader, const struct relay_conf *conf)
-{
-    char key[64];
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        const struct conf_route *route = &conf->routes[i];
-        for (uint32_t j = 0; j < i; j++) {
-            if (strcmp(conf->routes[j].match, "*") == 0 ||
-                slice_equal_nocase(slice_text(conf->routes[j].match), slice_text(route->match))) {
-                snprintf(key, sizeof key, "routes[%u].match", i);
-                reader_problem(reader, key,
-                               "never reached, routes[%u] takes all of it; expected before it", j);
-                break;
-            }
-        }
-        for (uint32_t t = 0; route->source.family != ENDPOINT_NONE && t < route->to_count; t++) {
-            if (route->to[t].family != route->source.family) {
-                snprintf(key, sizeof key, "routes[%u].source", i);
-                reader_problem(reader, key, "of another family than to[%u], expected the same", t);
-                break;
             }
         }
     }
@@ -519,12 +466,18 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
         }
         check_listeners(&reader, made);
         status = tls_conf_settle(&reader, made);
-        check_routes(&reader, made);
+        if (status == 0) {
+            status = route_conf_settle(&reader, made);
+        }
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
         check_numbers(&reader, made);
         settle_memory(&reader, made);
-        status = status < 0 || made->hostname == NULL ? -ENOMEM : report->count > 0 ? -EINVAL : 0;
+        if (made->hostname == NULL || reader.out_of_memory) {
+            status = -ENOMEM;
+        } else if (status == 0 && report->count > 0) {
+            status = -EINVAL;
+        }
     }
     reader_close(&reader);
     if (status < 0) {
@@ -539,34 +492,10 @@ void relay_conf_free(struct relay_conf *conf)
 {
     if (conf != NULL) {
         struct owned_conf *owned = (struct owned_conf *)(void *)conf;
+        route_index_close(conf->route_index);
         reader_memory_free(&owned->memory);
         free(owned);
     }
-}
-
-static bool route_matches(const struct conf_route *route, struct slice domain)
-{
-    struct slice match = slice_text(route->match);
-    if (match.bytes[0] == '*') {
-        return true;
-    }
-    if (match.bytes[0] == '.') {
-        return domain.size > match.size &&
-               slice_equal_nocase(slice_from(domain, domain.size - match.size), match);
-    }
-    return slice_equal_nocase(domain, match);
-}
-
-const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice domain,
-                                          bool *named)
-{
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        if (route_matches(&conf->routes[i], domain)) {
-            *named = conf->routes[i].match[0] != '*';
-            return &conf->routes[i];
-        }
-    }
-    return NULL;
 }
 
 bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client)

@@ -1,4 +1,5 @@
 #include "engine/relay/inbound.h"
+#include "engine/relay/recipient_judge.h"
 #include "engine/relay/relay_trace.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,33 +143,16 @@ static void verdict(struct inbound *in, unsigned code, const char *status, const
 
 /* ---- Who may send what to whom ---- */
 
-/* Routing inside the local part ("user%victim", "victim!user", "user@victim" in quotes) would make the next hop
- * relay for strangers. */
-static bool local_part_routes(struct slice local)
+static void recipient_take(struct inbound *in, const struct smtp_path *path)
 {
-    for (size_t i = 0; i < local.size; i++) {
-        if (local.bytes[i] == '%' || local.bytes[i] == '!' || local.bytes[i] == '@') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void recipient_judge(struct inbound *in, const struct smtp_path *path)
-{
-    const struct relay_conf *conf = in->relay->conf;
-    struct slice domain = path->domain.size > 0 ? path->domain : slice_text(conf->hostname);
-    bool named = false;
-    const struct conf_route *route = relay_conf_route(conf, domain, &named);
-    if (route == NULL || (!named && !in->trusted)) {
-        logger_line(in->relay->logger, LOGGER_INFO,
-                    "smtp: reject: RCPT: 554 5.7.1 Relay access denied; to=<%.*s>",
-                    (int)path->mailbox.size, (const char *)path->mailbox.bytes);
-        verdict(in, 554, "5.7.1", "Relay access denied");
-        return;
-    }
-    if (!in->trusted && local_part_routes(path->local)) {
-        verdict(in, 554, "5.7.1", "Routing inside the local part is not for strangers");
+    struct smtp_verdict refusal;
+    if (!recipient_judge(in->relay->conf, in->trusted, path, &refusal)) {
+        logger_line(in->relay->logger, LOGGER_INFO, "smtp: reject: RCPT: %u %s %.*s; to=<%.*s>",
+                    refusal.code, refusal.status, (int)refusal.text.size,
+                    (const char *)refusal.text.bytes, (int)path->mailbox.size,
+                    (const char *)path->mailbox.bytes);
+        in->relay->counters.refused_commands++;
+        smtp_server_verdict(&in->server, &refusal);
         return;
     }
     if (recipient_keep(in, path->mailbox) < 0) {
@@ -368,7 +352,7 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
         sender_judge(in, event);
         return true;
     case SMTP_EVENT_RECIPIENT:
-        recipient_judge(in, &event->path);
+        recipient_take(in, &event->path);
         return true;
     case SMTP_EVENT_BODY_BEGIN:
         return body_begin(in);

@@ -1,4 +1,5 @@
 #include "engine/relay/outbound_private.h"
+#include "engine/relay/relay_direct.h"
 #include "engine/relay/relay_hops.h"
 #include "queue/sched/group.h"
 #include <stdio.h>
@@ -102,7 +103,7 @@ static void outbound_idle(struct outbound *out)
         smtp_client_quit(&out->client, relay->shard->now_ns);
         return;
     }
-    struct sched_delivery *delivery = sched_next(out->site->sched, relay->shard->now_ns);
+    struct sched_delivery *delivery = relay_site_next(out->site);
     if (delivery != NULL && outbound_delivery_begin(out, delivery)) {
         return;
     }
@@ -220,6 +221,7 @@ static enum outbound_step message_next(struct outbound *out)
     if (!out->greeted) {
         out->greeted = true;
         starttls_note(out);
+        relay_hop_worked(out->site, &out->hop);
         sched_connection_opened(out->site->sched);
     }
     if (out->delivery != NULL) {

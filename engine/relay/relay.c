@@ -68,12 +68,16 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     relay->kernel = settings->kernel;
     relay->bypass = settings->bypass;
     relay->tls = settings->tls;
+    relay->resolve = settings->resolve;
     relay->log = settings->log;
     list_init(&relay->dirty);
     list_init(&relay->inbounds);
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
     int status = relay_sites_open(relay);
+    if (relay_domains_open(relay) < 0) {
+        status = -ENOMEM;
+    }
     server_settings(relay, relay->conf);
     world_random(relay->shard->world, seeds, sizeof(seeds));
     world_random(relay->shard->world, &secret, sizeof(secret));
@@ -119,6 +123,7 @@ void relay_close(struct relay *relay)
         }
     }
     free(relay->listeners);
+    relay_domains_close(relay);
     relay_sites_close(relay);
     if (relay->sched != NULL) {
         sched_close(relay->sched);

@@ -14,6 +14,7 @@
 struct log;
 struct relay;
 struct relay_tls;
+struct resolve;
 struct tls_report;
 struct message;
 struct spool;
@@ -21,9 +22,10 @@ struct spool;
 struct relay_settings {
     const struct relay_conf *conf; /* borrowed until relay_reload or relay_close */
     struct shard *shard;
-    struct network *kernel; /* unix sockets, loopback; everything on the kernel transport */
-    struct network *bypass; /* our own stack; NULL on the kernel transport */
-    struct relay_tls *tls;  /* NULL: nobody offers TLS, whatever the configuration says */
+    struct network *kernel;  /* unix sockets, loopback; everything on the kernel transport */
+    struct network *bypass;  /* our own stack; NULL on the kernel transport */
+    struct relay_tls *tls;   /* NULL: nobody offers TLS, whatever the configuration says */
+    struct resolve *resolve; /* NULL: no DNS, mail of routes by MX waits; borrowed */
     struct log *log;
     void *fetch_memory; /* for bodies that are read back; see queue/spool */
     size_t fetch_memory_bytes;

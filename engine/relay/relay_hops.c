@@ -1,18 +1,168 @@
 #include "engine/relay/relay_hops.h"
+#include <stdlib.h>
+
+#define BAD_HOSTS_MAX 16u /* addresses of one site; of more the longest known is forgotten */
+#define BAD_FIRST_NS (60ull * 1000000000ull)
+#define BAD_DOUBLINGS_MAX 5u /* half an hour */
+
+/* An address that could not be used. */
+struct relay_bad_host {
+    uint8_t address[16];
+    uint8_t family;
+    uint8_t failures;
+    uint64_t until_ns; /* 0: no longer */
+};
+
+bool relay_host_usable(const struct destination_host *host)
+{
+    return host->address_count > 0 && !host->excluded && host->tlsa != DESTINATION_TLSA_FAILED;
+}
+
+uint32_t relay_hop_count(const struct destination *destination)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < destination->host_count; i++) {
+        count +=
+            relay_host_usable(&destination->hosts[i]) ? destination->hosts[i].address_count : 0;
+    }
+    return count;
+}
+
+static struct relay_bad_host *bad_find(const struct relay_site *site,
+                                       const struct endpoint *address)
+{
+    for (unsigned i = 0; site->bad_hosts != NULL && i < BAD_HOSTS_MAX; i++) {
+        struct relay_bad_host *bad = &site->bad_hosts[i];
+        if (bad->failures > 0 && bad->family == address->family &&
+            memcmp(bad->address, address->address, sizeof(bad->address)) == 0) {
+            return bad;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t bad_until(const struct relay_site *site, const struct endpoint *address)
+{
+    const struct relay_bad_host *bad = bad_find(site, address);
+    return bad == NULL || bad->until_ns <= site->relay->shard->now_ns ? 0 : bad->until_ns;
+}
+
+/* The address of a host to try first, and until when it is bad; 0: it is not. */
+static uint32_t best_address(const struct relay_site *site, const struct destination_host *host,
+                             uint64_t *until_ns)
+{
+    uint32_t best = 0;
+    *until_ns = UINT64_MAX;
+    for (uint32_t i = 0; i<host->address_count && * until_ns> 0; i++) {
+        uint64_t until = bad_until(site, &host->addresses[i]);
+        if (until < *until_ns) {
+            *until_ns = until;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static bool host_good(const struct relay_site *site, const struct destination_host *host)
+{
+    uint64_t until_ns = UINT64_MAX;
+    if (relay_host_usable(host)) {
+        best_address(site, host, &until_ns);
+    }
+    return until_ns == 0;
+}
+
+/* Of the best hosts that are not bad the one whose turn it is; or the one that is bad no longer soonest. */
+static uint32_t best_host(struct relay_site *site)
+{
+    const struct destination *destination = site->destination;
+    uint32_t good_count = 0, best = 0;
+    uint8_t good[DNS_EXCHANGERS_MAX];
+    uint64_t soonest_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < destination->host_count; i++) {
+        const struct destination_host *host = &destination->hosts[i];
+        uint64_t until_ns = UINT64_MAX;
+        if (good_count > 0 && host->preference != destination->hosts[good[0]].preference) {
+            break;
+        }
+        if (host_good(site, host)) {
+            good[good_count++] = (uint8_t)i;
+        } else if (relay_host_usable(host)) {
+            best_address(site, host, &until_ns);
+        }
+        if (until_ns < soonest_ns) {
+            soonest_ns = until_ns;
+            best = i;
+        }
+    }
+    return good_count > 0 ? good[site->next_host++ % good_count] : best;
+}
 
 void relay_hop_choose(struct relay_site *site, struct relay_hop *hop)
 {
     const struct conf_route *route = site->route;
-    *hop = (struct relay_hop){.to = route->to[site->next_address % route->to_count]};
+    if (site->destination == NULL) {
+        *hop = (struct relay_hop){.to = route->to[site->next_host % route->to_count]};
+        return;
+    }
+    uint64_t until_ns;
+    uint32_t index = best_host(site);
+    const struct destination_host *host = &site->destination->hosts[index];
+    *hop = (struct relay_hop){.to = host->addresses[best_address(site, host, &until_ns)],
+                              .destination = destination_take(site->destination),
+                              .host = index};
 }
 
-/* Once, however many connections failed there together. */
+/* Where the next one is noted: a place that is free, or that of the one that is forgotten. */
+static struct relay_bad_host *bad_place(struct relay_site *site)
+{
+    if (site->bad_hosts == NULL) {
+        site->bad_hosts = calloc(BAD_HOSTS_MAX, sizeof(*site->bad_hosts));
+    }
+    struct relay_bad_host *place = site->bad_hosts;
+    for (unsigned i = 0; place != NULL && i < BAD_HOSTS_MAX; i++) {
+        if (site->bad_hosts[i].until_ns < place->until_ns) {
+            place = &site->bad_hosts[i];
+        }
+    }
+    return place;
+}
+
+static void address_failed(struct relay_site *site, const struct endpoint *address)
+{
+    uint64_t now_ns = site->relay->shard->now_ns;
+    struct relay_bad_host *bad = bad_find(site, address);
+    if (bad == NULL) {
+        bad = bad_place(site);
+        if (bad == NULL) {
+            return; /* it is tried again at once, that is all */
+        }
+        *bad = (struct relay_bad_host){.family = address->family};
+        memcpy(bad->address, address->address, sizeof(bad->address));
+    } else if (bad->until_ns > now_ns) {
+        return; /* others of its round have failed before */
+    }
+    uint32_t doublings = bad->failures < BAD_DOUBLINGS_MAX ? bad->failures : BAD_DOUBLINGS_MAX;
+    bad->failures += bad->failures < UINT8_MAX;
+    bad->until_ns = now_ns + (BAD_FIRST_NS << doublings);
+}
+
 void relay_hop_failed(struct relay_site *site, const struct relay_hop *hop)
 {
     const struct conf_route *route = site->route;
-    if (route != NULL &&
-        endpoint_equal(&route->to[site->next_address % route->to_count], &hop->to)) {
-        site->next_address++;
+    if (hop->destination != NULL) {
+        address_failed(site, &hop->to);
+    } else if (route != NULL &&
+               endpoint_equal(&route->to[site->next_host % route->to_count], &hop->to)) {
+        site->next_host++; /* once, however many connections failed there together */
+    }
+}
+
+void relay_hop_worked(struct relay_site *site, const struct relay_hop *hop)
+{
+    struct relay_bad_host *bad = hop->destination != NULL ? bad_find(site, &hop->to) : NULL;
+    if (bad != NULL) {
+        *bad = (struct relay_bad_host){0};
     }
 }
 

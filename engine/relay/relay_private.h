@@ -2,9 +2,9 @@
  * relay_private: what the parts of the relay (relay, inbound, outbound, bounce) share. Nobody else includes it.
  */
 #pragma once
-#include "engine/resolve/destination.h"
 #include "engine/relay/client_count.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_sites.h"
 #include "engine/relay/relay_tls.h"
 #include "proto/smtp/client.h"
@@ -16,6 +16,7 @@
 
 struct inbound;
 struct outbound;
+struct relay_bad_host;
 struct tls_clear;
 struct tls_report;
 
@@ -27,16 +28,20 @@ struct relay_site {
     struct list_node dirty;  /* in relay->dirty: relay_round looks at it */
     struct relay *relay;
     const struct conf_route *route; /* NULL once the route is gone from the configuration */
+    bool lobby;                     /* no hosts: see relay_direct.h */
     bool lmtp;
     struct sched_site *sched;
     struct smtp_client_settings client_settings;
-    uint32_t next_address; /* the next connection goes to route->to[next_address % to_count] */
     uint32_t connections;  /* outbound sessions, connecting ones too */
     struct list_node idle; /* outbound sessions that wait for a message */
     struct timer wake;     /* when the site must be looked at if nothing else happens */
     uint64_t used_ns;      /* when it was found last */
-    uint64_t filing;       /* the relay's, when recipients were filed here last; see relay_file */
-    uint32_t filing_group;
+    uint32_t next_host;    /* whose turn it is: see relay_hops.h */
+    /* By MX. */
+    struct destination *destination; /* the newest answer for any of its domains; held */
+    uint64_t fresh_until_ns;         /* the first answer for one of its domains ends */
+    uint64_t review_count;           /* deliveries still to be asked where they lead by now */
+    struct relay_bad_host *bad_hosts;
 };
 
 /* Where one connection goes: chosen by the site when it is opened, kept by the session (relay_hops.h). What the
@@ -70,7 +75,8 @@ struct relay {
     struct sched *sched;
     struct client_count *clients;
     struct relay_sites sites;
-    uint64_t filing; /* calls of relay_file */
+    struct relay_domains domains;
+    struct resolve *resolve; /* NULL: no DNS */
     struct list_node dirty;
     struct relay_listener *listeners;
     uint32_t listener_count;

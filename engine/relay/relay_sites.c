@@ -1,6 +1,8 @@
 #include "engine/relay/relay_sites.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/outbound.h"
+#include "engine/relay/relay_direct.h"
+#include "engine/relay/relay_hops.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
 
@@ -10,60 +12,13 @@
 
 /* ---- Keys ---- */
 
-/* The words of what is hashed, as siphash takes them. */
-struct key_words {
-    uint64_t all[64];
-    size_t count;
-};
-
-/* Folds what was gathered into one word when there is no room for more. */
-static void key_add(const struct relay_sites *sites, struct key_words *words, struct slice bytes)
-{
-    uint64_t size = bytes.size;
-    for (;;) {
-        if (words->count == sizeof(words->all) / sizeof(words->all[0])) {
-            words->all[0] = siphash(&sites->secret, words->all, words->count);
-            words->count = 1;
-        }
-        words->all[words->count] = size;
-        if (bytes.size == 0) {
-            words->count++; /* the length comes last: no two lists of bytes give the same words */
-            return;
-        }
-        words->all[words->count] = 0;
-        struct slice word = slice_first(bytes, sizeof(uint64_t));
-        memcpy(&words->all[words->count++], word.bytes, word.size);
-        bytes = slice_from(bytes, word.size);
-    }
-}
-
-static void key_add_endpoint(const struct relay_sites *sites, struct key_words *words,
-                             const struct endpoint *endpoint)
-{
-    char text[ENDPOINT_TEXT_MAX];
-    size_t size = endpoint->family == ENDPOINT_NONE ? 0 : endpoint_format(endpoint, text);
-    key_add(sites, words, slice_of(text, size));
-}
-
-/* Equal for routes that lead to the same hosts in the same way. */
-static uint64_t route_key(const struct relay_sites *sites, const struct conf_route *route)
-{
-    struct key_words words = {.all = {route->via}, .count = 1};
-    key_add(sites, &words, slice_text(route->match));
-    key_add_endpoint(sites, &words, &route->source);
-    for (uint32_t i = 0; i < route->to_count; i++) {
-        key_add_endpoint(sites, &words, &route->to[i]);
-    }
-    return siphash(&sites->secret, words.all, words.count);
-}
-
 /* Those of all routes, so that a recipient need not wait for them. NULL: memory is short. */
 static uint64_t *route_keys_make(struct relay *relay)
 {
     const struct relay_conf *conf = relay->conf;
     uint64_t *keys = malloc((conf->routes_count + 1) * sizeof(*keys));
     for (uint32_t i = 0; keys != NULL && i < conf->routes_count; i++) {
-        keys[i] = route_key(&relay->sites, &conf->routes[i]);
+        keys[i] = relay_site_key_route(&relay->sites.secret, &conf->routes[i]);
     }
     return keys;
 }
@@ -72,7 +27,7 @@ static uint64_t key_of(const struct relay *relay, const struct conf_route *route
 {
     const struct relay_sites *sites = &relay->sites;
     return sites->route_keys != NULL ? sites->route_keys[route - relay->conf->routes]
-                                     : route_key(sites, route);
+                                     : relay_site_key_route(&sites->secret, route);
 }
 
 /* ---- The table ---- */
@@ -80,21 +35,20 @@ static uint64_t key_of(const struct relay *relay, const struct conf_route *route
 static struct relay_site **bucket_of(const struct relay_sites *sites,
                                      const struct relay_site_key *key)
 {
-    const uint64_t words[] = {key->route};
+    const uint64_t words[] = {key->route, key->exchangers, key->policy};
     uint64_t hash = siphash(&sites->secret, words, sizeof(words) / sizeof(words[0]));
     return &sites->buckets[hash & (sites->bucket_count - 1)];
 }
 
-static bool key_same(const struct relay_site_key *a, const struct relay_site_key *b)
-{
-    return a->route == b->route;
-}
-
+/* The key of the hosts is no secret: somebody may have made other hosts with the same. */
 static struct relay_site *site_find(const struct relay_sites *sites,
-                                    const struct relay_site_key *key)
+                                    const struct relay_site_key *key,
+                                    const struct destination *destination)
 {
     struct relay_site *site = *bucket_of(sites, key);
-    while (site != NULL && !key_same(&site->key, key)) {
+    while (site != NULL &&
+           (!relay_site_key_same(&site->key, key) ||
+            (destination != NULL && !destination_same_site(site->destination, destination)))) {
         site = site->next;
     }
     return site;
@@ -157,7 +111,8 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
     const struct conf_route *route = site->route;
     *settings = (struct sched_site_settings){
         .connection_count_max = route->connections,
-        .address_count = route->to_count,
+        .address_count =
+            site->destination != NULL ? relay_hop_count(site->destination) : route->to_count,
         .retry = {.first_ns = conf->retry.first,
                   .limit_ns = conf->retry.limit,
                   .spread_pct = conf->retry.jitter_pct},
@@ -167,8 +122,8 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
         .expire_ns = conf->retry.expire,
     };
     site->client_settings = (struct smtp_client_settings){
-        .hostname = slice_text(conf->hostname),
-        .lmtp = route->via == CONF_PROTOCOL_LMTP,
+        .hostname = slice_text(route->hostname != NULL ? route->hostname : conf->hostname),
+        .lmtp = route->via == CONF_VIA_LMTP,
         .pipelining = route->pipelining,
         .greeting_ns = conf->timeouts.greeting,
         .reply_ns = conf->timeouts.reply,
@@ -179,6 +134,7 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
         .quit_ns = conf->timeouts.quit,
     };
     site->lmtp = site->client_settings.lmtp;
+    site->lobby = route->via >= CONF_VIA_MX && site->destination == NULL;
 }
 
 /* It is in no list but perhaps that of the dirty ones. */
@@ -187,11 +143,15 @@ static void site_free(struct relay_site *site)
     wheel_disarm(site->relay->shard->wheel, &site->wake);
     list_remove(&site->node);
     list_remove(&site->dirty);
+    if (site->destination != NULL) {
+        destination_drop(site->destination);
+    }
+    free(site->bad_hosts);
     free(site);
 }
 
 static struct relay_site *site_open(struct relay *relay, const struct relay_site_key *key,
-                                    const struct conf_route *route)
+                                    const struct conf_route *route, struct destination *destination)
 {
     struct sched_site_settings settings;
     struct relay_site *site = calloc(1, sizeof(*site));
@@ -201,6 +161,8 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     site->relay = relay;
     site->route = route;
     site->key = *key;
+    site->destination = destination;
+    site->fresh_until_ns = UINT64_MAX;
     list_init(&site->node);
     list_init(&site->idle);
     list_init(&site->dirty);
@@ -209,6 +171,9 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     if (sched_site_open(relay->sched, &settings, site, &site->sched) < 0) {
         free(site);
         return NULL;
+    }
+    if (destination != NULL) {
+        destination_take(destination);
     }
     if (relay->sites.count >= relay->sites.bucket_count) {
         table_grow(&relay->sites);
@@ -224,15 +189,107 @@ static void site_use(struct relay_site *site)
     list_append(&site->relay->sites.used, &site->node);
 }
 
+static bool site_vacant(const struct sched_site_counts *counts, const struct relay_site *site)
+{
+    return counts->deliveries == 0 && counts->connections == 0 && site->connections == 0;
+}
+
+/* What is known of one that cannot be reached would be lost with it. */
+static bool site_unused(const struct relay_site *site)
+{
+    struct sched_site_counts counts;
+    sched_site_counts(site->sched, &counts);
+    return site_vacant(&counts, site) && counts.suspended_until_ns == 0;
+}
+
+static void site_close(struct relay_site *site)
+{
+    site_leave(&site->relay->sites, site);
+    sched_site_close(site->sched);
+    site_free(site);
+}
+
 struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route)
 {
     const struct relay_site_key key = {.route = key_of(relay, route)};
-    struct relay_site *site = site_find(&relay->sites, &key);
+    struct relay_site *site = site_find(&relay->sites, &key, NULL);
     if (site == NULL) {
-        site = site_open(relay, &key, route);
+        site = site_open(relay, &key, route, NULL);
     }
     if (site != NULL) {
         site_use(site);
+    }
+    return site;
+}
+
+static struct relay_site_key destination_key(const struct relay *relay, uint64_t route,
+                                             const struct destination *destination)
+{
+    return (struct relay_site_key){.route = route,
+                                   .exchangers = destination->site_key,
+                                   .policy =
+                                       relay_site_key_policy(&relay->sites.secret, destination)};
+}
+
+bool relay_site_holds(const struct relay_site *site, const struct destination *destination)
+{
+    if (site->destination == destination) {
+        return true;
+    }
+    if (site->destination == NULL || destination->status != DESTINATION_OK) {
+        return false;
+    }
+    const struct relay_site_key key = destination_key(site->relay, site->key.route, destination);
+    return relay_site_key_same(&site->key, &key) &&
+           destination_same_site(site->destination, destination);
+}
+
+void relay_site_refresh(struct relay_site *site, struct destination *destination)
+{
+    struct destination *before = site->destination;
+    if (destination->expires_ns < site->fresh_until_ns) {
+        site->fresh_until_ns = destination->expires_ns;
+    }
+    if (destination == before || destination->expires_ns <= before->expires_ns) {
+        return;
+    }
+    site->destination = destination_take(destination);
+    if (relay_hop_count(destination) != relay_hop_count(before)) {
+        struct sched_site_settings settings;
+        site_settle(site, &settings);
+        sched_site_set(site->sched, &settings);
+    }
+    destination_drop(before);
+}
+
+/* One more may be made: the longest unused make room. */
+static bool site_fits(struct relay *relay)
+{
+    struct relay_sites *sites = &relay->sites;
+    struct list_node *node = sites->used.next;
+    for (unsigned i = 0; sites->count >= RELAY_SITES_MAX && i < SITE_TIDY_MOST; i++) {
+        struct relay_site *site = list_entry(node, struct relay_site, node);
+        node = node->next;
+        if (site_unused(site)) {
+            site_close(site);
+        } else {
+            site_use(site);
+        }
+    }
+    return sites->count < RELAY_SITES_MAX;
+}
+
+struct relay_site *relay_site_of_destination(struct relay *relay, const struct conf_route *route,
+                                             struct destination *destination)
+{
+    const struct relay_site_key key = destination_key(relay, key_of(relay, route), destination);
+    struct relay_site *site = site_find(&relay->sites, &key, destination);
+    if (site == NULL && site_fits(relay)) {
+        site = site_open(relay, &key, route, destination);
+    }
+    if (site != NULL) {
+        site_use(site);
+        relay_site_refresh(site, destination);
     }
     return site;
 }
@@ -252,14 +309,6 @@ void relay_site_left(struct relay_site *site)
 
 /* ---- Those that nobody needs ---- */
 
-static bool site_unused(const struct relay_site *site)
-{
-    struct sched_site_counts counts;
-    sched_site_counts(site->sched, &counts);
-    return counts.deliveries == 0 && counts.connections == 0 && site->connections == 0 &&
-           counts.suspended_until_ns == 0;
-}
-
 /* Not by a timer: a shard that has nothing to do need not wake up for this. */
 void relay_sites_tidy(struct relay *relay)
 {
@@ -271,9 +320,7 @@ void relay_sites_tidy(struct relay *relay)
             return;
         }
         if (site_unused(site)) {
-            site_leave(sites, site);
-            sched_site_close(site->sched);
-            site_free(site);
+            site_close(site);
         } else {
             site_use(site);
         }
@@ -299,7 +346,9 @@ static void site_empty(struct relay_site *site)
         relay_file(relay, message, indexes, count, attempts);
         free(indexes);
     }
-    if (site->connections == 0) {
+    struct sched_site_counts counts;
+    sched_site_counts(site->sched, &counts);
+    if (site_vacant(&counts, site)) { /* no connection has one, no question is under way for one */
         sched_site_close(site->sched);
         site_free(site);
     }
@@ -340,6 +389,32 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
     return true;
 }
 
+/* Gives what is due to connections, and opens those that are wanted. Returns when it may be looked at again at
+ * the earliest. */
+static uint64_t site_connect(struct relay_site *site)
+{
+    uint64_t now_ns = site->relay->shard->now_ns;
+    while (!list_empty(&site->idle)) {
+        struct sched_delivery *delivery = relay_site_next(site);
+        if (delivery == NULL) {
+            break;
+        }
+        outbound_take(outbound_of_idle(site->idle.next), delivery);
+    }
+    while (!list_empty(&site->idle) &&
+           sched_connection_surplus(site->sched, SCHED_CONNECTION_IDLE)) {
+        outbound_drain(outbound_of_idle(site->idle.next));
+    }
+    uint32_t wanted = sched_wants_connection(site->sched, now_ns);
+    if (wanted > 0 && relay_site_reviewed(site)) {
+        wanted = sched_wants_connection(site->sched, now_ns);
+        for (; wanted > 0; wanted--) {
+            outbound_open(site);
+        }
+    }
+    return now_ns;
+}
+
 void relay_site_run(struct relay_site *site)
 {
     struct relay *relay = site->relay;
@@ -355,21 +430,9 @@ void relay_site_run(struct relay_site *site)
     while ((expired = sched_expired(site->sched, now_ns)) != NULL &&
            relay_delivery_expire(relay, expired)) {
     }
-    while (!list_empty(&site->idle)) {
-        struct sched_delivery *delivery = sched_next(site->sched, now_ns);
-        if (delivery == NULL) {
-            break;
-        }
-        outbound_take(outbound_of_idle(site->idle.next), delivery);
-    }
-    while (!list_empty(&site->idle) &&
-           sched_connection_surplus(site->sched, SCHED_CONNECTION_IDLE)) {
-        outbound_drain(outbound_of_idle(site->idle.next));
-    }
-    for (uint32_t wanted = sched_wants_connection(site->sched, now_ns); wanted > 0; wanted--) {
-        outbound_open(site);
-    }
+    uint64_t rest_until_ns = site->lobby ? relay_lobby_run(site) : site_connect(site);
     uint64_t due = sched_site_next_due(site->sched, now_ns);
+    due = due > rest_until_ns ? due : rest_until_ns;
     if (due != SCHED_NEVER) {
         wheel_arm(relay->shard->wheel, &site->wake, due > now_ns ? due : now_ns + WHEEL_TICK_NS);
     } else {

@@ -3,9 +3,10 @@
  * are unused.
  *
  * A site is a set of next hops and the way to them: what limits and fails together. Its key says
- * which route leads there; a keyed hash finds it, so that a recipient costs the same whether there
- * are five sites or fifty thousand. One without mail and without connections is closed after
- * RELAY_SITE_UNUSED_NS.
+ * which route leads there and, by MX, to which hosts with which demands on TLS: ten thousand domains
+ * with the same are one site. A keyed hash finds it, so that a recipient costs the same whether
+ * there are five sites or fifty thousand. One without mail and without connections is closed after
+ * RELAY_SITE_UNUSED_NS, or earlier when there are too many.
  *
  * After a reload a site goes on when its route leads where it led before. Otherwise it is retired:
  * nobody finds it any more, its waiting deliveries are filed again, and it ends with its last
@@ -13,19 +14,16 @@
  */
 #pragma once
 #include "engine/core/list.h"
-#include "engine/net/siphash.h"
+#include "engine/relay/relay_site_key.h"
 
 struct conf_route;
+struct destination;
 struct relay;
 struct relay_conf;
 struct relay_site;
 
+#define RELAY_SITES_MAX 65536u
 #define RELAY_SITE_UNUSED_NS (600ull * 1000000000ull)
-
-/* What tells one site from another. */
-struct relay_site_key {
-    uint64_t route; /* what the route says of the way: its match, its hosts, its source */
-};
 
 struct relay_sites {
     struct siphash_key secret;
@@ -41,8 +39,17 @@ struct relay_sites {
 int relay_sites_open(struct relay *relay);
 void relay_sites_close(struct relay *relay); /* also after an open that failed */
 
-/* The site that a route of the configuration leads to. NULL: memory is short. */
+/* The site that a route of the configuration leads to: its hosts, or the lobby of one that has none.
+ * NULL: memory is short. */
 struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route);
+/* The site of a destination that is OK, by a route by MX; the destination is borrowed. NULL: memory
+ * is short, or there are RELAY_SITES_MAX and all are needed. */
+struct relay_site *relay_site_of_destination(struct relay *relay, const struct conf_route *route,
+                                             struct destination *destination);
+/* Is it the site of this destination? */
+bool relay_site_holds(const struct relay_site *site, const struct destination *destination);
+/* Takes note of an answer for one of its domains: addresses are as new as the newest. */
+void relay_site_refresh(struct relay_site *site, struct destination *destination);
 
 /* Deliveries that are due find connections, those that are too old go back to their senders. */
 void relay_site_run(struct relay_site *site);

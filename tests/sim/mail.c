@@ -182,10 +182,28 @@ static void crash(struct timer *timer, uint64_t now_ns)
 
 /* ---- Setting up ---- */
 
+/* All sinks take its mail: where it goes is what the DNS says at the time. */
+static void route_by_mx(struct mail *mail, struct conf_route *route, unsigned site)
+{
+    route->via = CONF_VIA_MX;
+    route->port = SIM_SINK_PORT;
+    route->family = mail->family == SIM_IPV6 ? CONF_FAMILY_IPV6 : CONF_FAMILY_IPV4;
+    for (unsigned i = 0; i < mail->sink_count; i++) {
+        mail->sinks[i].sites |= 1u << site;
+    }
+}
+
 static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
 {
     struct sim *sim = mail->sim;
     struct sim_relay *relay = &mail->relays[number];
+    sim_dns_setup(&relay->dns, sim, number);
+    for (unsigned i = 0; i < mail->sink_count; i++) {
+        struct endpoint sink =
+            sim_host_at(&sim->hosts[mail->relay_count + i], mail->family, SIM_SINK_PORT);
+        sim_dns_add(&relay->dns, &sink);
+    }
+    bool by_mx = sim_dns_chance(&relay->dns, 60) && !lmtp;
     bool passes_on = number == 0 && mail->relay_count > 1;
     for (unsigned i = 0; i < SIM_ROUTES; i++) {
         struct conf_route *route = &relay->routes[i];
@@ -199,7 +217,7 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
         if (passes_on && i != SIM_BACK && sim_chance(sim, 60)) {
             relay->next_hops[i][route->to_count++] =
                 sim_host_at(&sim->hosts[1], mail->family, SIM_SMTP_PORT);
-            route->via = CONF_PROTOCOL_SMTP;
+            route->via = CONF_VIA_SMTP;
             continue;
         }
         bool both = mail->sink_count > 1 && sim_chance(sim, 40);
@@ -210,7 +228,11 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
                 sim_host_at(&sim->hosts[mail->relay_count + sink], mail->family, SIM_SINK_PORT);
             mail->sinks[sink].sites |= 1u << i;
         }
-        route->via = lmtp ? CONF_PROTOCOL_LMTP : CONF_PROTOCOL_SMTP;
+        route->via = lmtp ? CONF_VIA_LMTP : CONF_VIA_SMTP;
+        if (by_mx && sim_dns_chance(&relay->dns, 70)) {
+            route->to_count = 0;
+            route_by_mx(mail, route, i);
+        }
     }
 }
 
@@ -403,12 +425,12 @@ static void mail_run(const struct sim_options *options)
     letters_check_all(&mail.letters);
     sim_say(
         &sim,
-        "clean: %u letters, %llu deliveries, %llu of them again, %llu reports; %llu steps, %llu "
-        "frames, %llu lost",
+        "clean: %u letters, %llu deliveries, %llu of them again, %llu reports; %llu answers of the "
+        "first relay's DNS; %llu steps, %llu frames, %llu lost",
         mail.letters.count, (unsigned long long)mail.letters.deliveries,
         (unsigned long long)mail.letters.repeats, (unsigned long long)mail.letters.reports,
-        (unsigned long long)sim.steps, (unsigned long long)sim.net.frames,
-        (unsigned long long)sim.net.lost);
+        (unsigned long long)mail.relays[0].dns.answers, (unsigned long long)sim.steps,
+        (unsigned long long)sim.net.frames, (unsigned long long)sim.net.lost);
     finish(&mail);
     for (unsigned i = 0; i < mail.client_count; i++) {
         mail_client_crash(&mail.clients[i]);

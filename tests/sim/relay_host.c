@@ -26,6 +26,7 @@ static unsigned queue_poll(void *self, uint64_t now_ns)
         relay->void_since_ns = now_ns;
     }
     if (relay->serving) {
+        work += sim_dns_poll(&relay->dns, now_ns);
         work += relay_round(relay->relay, now_ns);
     }
     return work;
@@ -89,7 +90,10 @@ static uint64_t relay_next_ns(struct sim_host *host)
         relay->disk_due_ns =
             host->sim->world.now_ns + sim_spread(host->sim, 20 * SIM_US, relay->disk_slow_ns);
     }
-    return relay->relay == NULL ? UINT64_MAX : relay->disk_due_ns;
+    if (relay->relay == NULL) {
+        return UINT64_MAX;
+    }
+    return relay->dns.due_ns < relay->disk_due_ns ? relay->dns.due_ns : relay->disk_due_ns;
 }
 
 /* ---- Configuration ---- */
@@ -131,6 +135,7 @@ static void conf_make(struct sim_relay *relay)
         route->recipients_per_message = (uint32_t)sim_spread(sim, 1, 10);
         route->pipelining = sim_chance(sim, 80);
     }
+    check(relay_conf_index(conf) == 0);
 }
 
 static void disk_draw(struct sim_relay *relay)
@@ -236,9 +241,13 @@ static int relay_begin(struct sim_relay *relay)
     disk_fault_hold(relay->fault, false);
     int status = log_make(relay);
     if (status == 0) {
+        status = sim_dns_start(&relay->dns, &relay->host->shard);
+    }
+    if (status == 0) {
         const struct relay_settings settings = {.conf = relay->conf,
                                                 .shard = &relay->host->shard,
                                                 .bypass = relay->host->network,
+                                                .resolve = relay->dns.resolve,
                                                 .log = relay->log,
                                                 .fetch_memory = relay->fetch_memory,
                                                 .fetch_memory_bytes = FETCH_MEMORY_BYTES};
@@ -329,6 +338,7 @@ void sim_relay_crash(struct sim_relay *relay)
         relay->relay = NULL;
         log_drop(relay->log);
         relay->log = NULL;
+        sim_dns_stop(&relay->dns);
     }
     relay->crash = NULL;
     relay->crashed_ns = host->sim->world.now_ns;
@@ -358,6 +368,7 @@ void sim_relay_start_in_vain(struct sim_relay *relay)
         log_drop(relay->log);
         relay->log = NULL;
     }
+    sim_dns_stop(&relay->dns);
     disk_fault_set(relay->fault, &relay->disk_settings);
 }
 
@@ -366,6 +377,7 @@ void sim_relay_stop(struct sim_relay *relay)
     relay->serving = false;
     relay_close(relay->relay);
     relay->relay = NULL;
+    sim_dns_stop(&relay->dns);
     log_close(relay->log);
     relay->log = NULL;
 }

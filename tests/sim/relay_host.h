@@ -6,6 +6,7 @@
 #include "engine/conf/conf.h"
 #include "engine/disk/disk_fault.h"
 #include "engine/relay/relay.h"
+#include "tests/sim/relay_dns.h"
 #include "tests/sim/sim.h"
 
 #define SIM_SITES 3u
@@ -32,6 +33,7 @@ struct sim_relay {
     struct conf_route routes[SIM_ROUTES];
     struct endpoint next_hops[SIM_ROUTES][2];
     char matches[SIM_ROUTES][32];
+    struct sim_dns dns;
     struct endpoint address; /* that it listens at */
     struct network_prefix clients[SIM_FAMILIES];
     struct disk_fault_settings disk_settings;
@@ -54,7 +56,7 @@ struct sim_relay {
     uint64_t write_failures; /* when the waiting began */
 };
 
-/* routes and next_hops are the scenario's to fill before; the host is open. */
+/* routes, next_hops and dns are the scenario's to fill before; the host is open. */
 void sim_relay_setup(struct sim_relay *relay, struct sim_host *host, enum sim_family family);
 void sim_relay_teardown(struct sim_relay *relay);
 /* On a host that is open. 0, or what relay_open said. */

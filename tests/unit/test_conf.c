@@ -80,7 +80,7 @@ static const struct bad bads[] = {
     {"spool: {path: /a}\nhostname: x\nspool: {path: /b}", "3:1: spool: given twice, expected once"},
     {"routes:\n  - {via: smtp, to: [\"127.0.0.1:25\"]}",
      "2:5: routes[0].match: missing, expected a domain such as example.org, .example.org for what "
-     "is below it, or \"*\""},
+     "is below it, an address, a pattern such as /^x@/i, or \"*\""},
     {"routes:\n  - {match: a.test}", "2:5: routes[0].to: missing, expected a list"},
     {"listen:\n  - {address: [\"127.0.0.1:25\"]}",
      "2:5: listen[0].name: missing, expected a name, for the log"},
@@ -122,10 +122,37 @@ static const struct bad bads[] = {
     {"relay_networks:\n  - 10.0.0.0/8\n  - 10.0.0.0/33",
      "3:5: relay_networks[1]: '10.0.0.0/33' will not do, expected a network such as 192.0.2.0/24 "
      "or 2001:db8::/32"},
-    {"routes: [{match: a@b, to: [\"127.0.0.1:25\"]}]",
-     "1:11: routes[0].match: 'a@b' will not do, expected a domain such as example.org, "
-     ".example.org for what is below "
-     "it, or \"*\""},
+    {"routes: [{match: a b, to: [\"127.0.0.1:25\"]}]",
+     "1:11: routes[0].match: 'a b' will not do, expected a domain such as example.org, "
+     ".example.org for what is below it, an address, a pattern such as /^x@/i, or \"*\""},
+    {"routes: [{match: a@, to: [\"127.0.0.1:25\"]}]",
+     "1:11: routes[0].match: 'a@' will not do, expected a domain such as example.org, "
+     ".example.org for what is below it, an address, a pattern such as /^x@/i, or \"*\""},
+    {"routes: [{match: /a/x, to: [\"127.0.0.1:25\"]}]",
+     "1:11: routes[0].match: '/a/x' will not do, expected a domain such as example.org, "
+     ".example.org for what is below it, an address, a pattern such as /^x@/i, or \"*\""},
+    {"routes:\n  - match: /(a/\n    via: discard",
+     "2:5: routes[0].match: no regular expression: missing closing parenthesis, after 2 "
+     "characters"},
+    {"routes: [{match: a, via: error, reply: \"250 2.0.0 Fine\"}]",
+     "1:33: routes[0].reply: '250 2.0.0 Fine' will not do, expected a code, an enhanced code and "
+     "a text, such as \"550 5.1.1 No such user\""},
+    {"routes: [{match: a, via: error, reply: \"550 4.0.0 Twice\"}]",
+     "1:33: routes[0].reply: '550 4.0.0 Twice' will not do, expected a code, an enhanced code and "
+     "a text, such as \"550 5.1.1 No such user\""},
+    {"routes: [{match: a, via: error}]",
+     "1:10: routes[0].reply: missing, expected a code, an enhanced code and a text, such as "
+     "\"550 5.1.1 No such user\""},
+    {"routes: [{match: a, via: mx, to: [\"127.0.0.1:25\"]}]",
+     "1:30: routes[0].to: not for this way, expected only with via: smtp or lmtp"},
+    {"routes: [{match: a, port: 26, to: [\"127.0.0.1:25\"]}]",
+     "1:21: routes[0].port: not for this way, expected only with via: mx"},
+    {"routes: [{match: a, via: discard, hostname: a.test}]",
+     "1:35: routes[0].hostname: not for this way, expected only with via: smtp, lmtp or mx"},
+    {"routes: [{match: \"*\", via: mx, accept_from: anyone}]",
+     "1:32: routes[0].accept_from: of \"*\" would relay for the whole world, expected clients"},
+    {"routes: [{match: \"*\", via: mx, source: 192.0.2.1, family: ipv6}]",
+     "1:32: routes[0].source: of another family than `family`, expected the same"},
     {"routes: [{match: a, to: [\"127.0.0.1:25\"], source: \"127.0.0.0/8\"}]",
      "1:43: routes[0].source: '127.0.0.0/8' will not do, expected an address such as 192.0.2.1 or "
      "2001:db8::1"},
@@ -205,12 +232,11 @@ static const struct bad bads[] = {
      "2:41: listen[0].address[1]: the same as listen[0].address[0], expected each address once"},
     {"relay_networks: [\"0.0.0.0/0\"]", "1:18: relay_networks[0]: everybody, which makes an open "
                                         "relay; expected a network of your own"},
-    {"routes:\n  - {match: \"*\", to: [\"127.0.0.1:25\"]}\n  - {match: a.test, to: "
-     "[\"127.0.0.1:25\"]}",
-     "3:6: routes[1].match: never reached, routes[0] takes all of it; expected before it"},
+    {"routes:\n  - {match: \"*\", to: [\"127.0.0.1:25\"]}\n  - {match: \"*\", via: mx}",
+     "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
     {"routes:\n  - {match: a.test, to: [\"127.0.0.1:25\"]}\n  - {match: A.TEST, to: "
      "[\"127.0.0.1:25\"]}",
-     "3:6: routes[1].match: never reached, routes[0] takes all of it; expected before it"},
+     "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
     {"routes: [{match: a, to: [\"127.0.0.1:25\"], source: \"::1\"}]",
      "1:43: routes[0].source: of another family than to[0], expected the same"},
     {"spool: {segment_bytes: 3145729}",
@@ -328,7 +354,7 @@ static void no_file_is_a_whole_configuration(void **state)
     text[endpoint_format(&conf->listen[0].addresses[1], text)] = '\0';
     assert_string_equal(text, "[::1]:2525");
     assert_int_equal(conf->routes_count, 1);
-    assert_int_equal(conf->routes[0].via, CONF_PROTOCOL_LMTP);
+    assert_int_equal(conf->routes[0].via, CONF_VIA_LMTP);
     assert_int_equal(conf->routes[0].to[0].family, ENDPOINT_UNIX);
     assert_true(conf->routes[0].pipelining);
     assert_int_equal(conf->relay_networks_count, 2);
@@ -455,46 +481,6 @@ static void ecn_is_accepted_unless_it_is_turned_off(void **state)
     relay_conf_free(conf);
 }
 
-static void routes_are_tried_in_order_and_tell_whether_they_name_a_domain(void **state)
-{
-    (void)state;
-    struct relay_conf *conf = load_good("routes:\n"
-                                        "  - {match: Example.org, to: [\"127.0.0.1:1\"]}\n"
-                                        "  - {match: .example.org, to: [\"127.0.0.1:2\"]}\n"
-                                        "  - {match: \"[192.0.2.1]\", to: [\"127.0.0.1:3\"]}\n"
-                                        "  - {match: \"*\", to: [\"127.0.0.1:4\"]}\n");
-    static const struct {
-        const char *domain;
-        int port;
-        bool named;
-    } cases[] = {
-        {"example.org", 1, true},
-        {"EXAMPLE.ORG", 1, true},
-        {"a.example.org", 2, true},
-        {"a.b.Example.Org", 2, true},
-        {".example.org", 4, false},
-        {"badexample.org", 4, false},
-        {"example.org.evil", 4, false},
-        {"[192.0.2.1]", 3, true},
-        {"", 4, false},
-        {"org", 4, false},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        bool named = !cases[i].named;
-        const struct conf_route *route =
-            relay_conf_route(conf, slice_text(cases[i].domain), &named);
-        assert_non_null(route);
-        assert_int_equal(route->to[0].port, cases[i].port);
-        assert_int_equal(named, cases[i].named);
-    }
-    relay_conf_free(conf);
-
-    bool named = false;
-    conf = load_good("routes: [{match: a.test, to: [\"127.0.0.1:1\"]}]");
-    assert_null(relay_conf_route(conf, slice_text("b.test"), &named));
-    relay_conf_free(conf);
-}
-
 static void only_clients_of_the_relay_networks_may_relay(void **state)
 {
     (void)state;
@@ -512,24 +498,6 @@ static void only_clients_of_the_relay_networks_may_relay(void **state)
         assert_int_equal(endpoint_parse(&client, slice_text(cases[i].client)), 0);
         assert_int_equal(relay_conf_may_relay(conf, &client), cases[i].may);
     }
-    relay_conf_free(conf);
-}
-
-static void thousands_of_routes_load(void **state)
-{
-    (void)state;
-    FILE *file = fopen(file_name, "w");
-    assert_non_null(file);
-    fputs("routes:\n", file);
-    for (int i = 0; i < 2000; i++) {
-        fprintf(file, "  - {match: d%d.test, to: [\"127.0.0.1:%d\"]}\n", i, 1 + i);
-    }
-    fclose(file);
-    struct relay_conf *conf = NULL;
-    struct conf_report report;
-    assert_int_equal(relay_conf_load(&conf, file_name, "relay.test", &report), 0);
-    bool named = false;
-    assert_int_equal(relay_conf_route(conf, slice_text("d1999.test"), &named)->to[0].port, 2000);
     relay_conf_free(conf);
 }
 
@@ -634,9 +602,7 @@ int main(void)
         cmocka_unit_test(a_bad_name_of_the_machine_is_not_used),
         cmocka_unit_test(a_full_file_is_read_into_the_struct),
         cmocka_unit_test(ecn_is_accepted_unless_it_is_turned_off),
-        cmocka_unit_test(routes_are_tried_in_order_and_tell_whether_they_name_a_domain),
         cmocka_unit_test(only_clients_of_the_relay_networks_may_relay),
-        cmocka_unit_test(thousands_of_routes_load),
         cmocka_unit_test(the_mailbox_service_has_a_configuration_of_its_own),
         cmocka_unit_test(every_key_has_a_row_with_its_default_in_the_document),
     };

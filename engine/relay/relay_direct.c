@@ -1,0 +1,294 @@
+#include "engine/relay/relay_direct.h"
+#include "engine/relay/bounce.h"
+#include "engine/relay/relay_domain.h"
+#include "engine/relay/relay_hops.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LOBBY_BATCH 256u                      /* deliveries in one round */
+#define LOBBY_RETRY_NS (10ull * 1000000ull)   /* resolve or memory had no room */
+#define NEXT_MOST 64u                         /* that belong elsewhere, in one call */
+#define REVIEW_REST_NS (1000ull * 1000000ull) /* a destination counts as fresh at least this long */
+
+/* ---- Those that need no server ---- */
+
+/* As outbound says it of those that do. */
+static void fate_log(const struct relay *relay, const struct sched_delivery *delivery,
+                     const char *agent, const char *status, const char *text)
+{
+    const struct message *message = delivery->message;
+    char id[MESSAGE_ID_TEXT];
+    if (relay->logger->level < LOGGER_INFO) {
+        return;
+    }
+    message_id_format(message->id, id);
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        struct slice path = message->recipients[sched_indexes(delivery)[i]].forward_path;
+        logger_line(relay->logger, LOGGER_INFO, "%s: %s: to=<%.*s>, relay=none, %s (%s)", agent, id,
+                    (int)path.size, (const char *)path.bytes, status, text);
+    }
+}
+
+static void delivery_discard(struct relay *relay, struct sched_delivery *delivery)
+{
+    struct message *message = delivery->message;
+    fate_log(relay, delivery, "discard", "dsn=2.0.0, status=sent", "discarded");
+    spool_message_hold(message);
+    for (uint32_t i = 0; i < delivery->count; i++) {
+        spool_recipient_finished(relay->spool, message, sched_indexes(delivery)[i],
+                                 RECIPIENT_DELIVERED);
+    }
+    relay->counters.delivered += delivery->count;
+    sched_done(delivery);
+    spool_message_release(relay->spool, message);
+}
+
+static void delivery_defer(struct relay *relay, struct sched_delivery *delivery, const char *dsn,
+                           const char *text)
+{
+    char status[64];
+    snprintf(status, sizeof(status), "dsn=%s, status=deferred", dsn);
+    fate_log(relay, delivery, "smtp", status, text);
+    relay->counters.deferred += delivery->count;
+    relay_site_touch(sched_site_owner(delivery->site)); /* when it is due next has changed */
+    if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
+                    slice_text(text)) == SCHED_EXPIRED) {
+        relay_delivery_expire(relay, delivery);
+        return;
+    }
+    spool_note_attempt(relay->spool, delivery->message, world_wall_s(relay->shard->world));
+}
+
+/* It cannot be delivered, ever. like: what to report of each recipient. */
+static void delivery_fail(struct relay *relay, struct sched_delivery *delivery, const char *agent,
+                          const struct relay_failure *like)
+{
+    struct message *message = delivery->message;
+    uint32_t count = delivery->count;
+    struct relay_failure *failures = calloc(count, sizeof(*failures));
+    char dsn[SMTP_STATUS_TEXT_MAX], status[64];
+    if (failures == NULL) {
+        delivery_defer(relay, delivery, "4.3.0", "out of memory");
+        return;
+    }
+    smtp_status_format(&like->status, dsn);
+    snprintf(status, sizeof(status), "dsn=%s, status=bounced", dsn);
+    fate_log(relay, delivery, agent, status, like->text);
+    for (uint32_t i = 0; i < count; i++) {
+        failures[i] = *like;
+        failures[i].index = sched_indexes(delivery)[i];
+    }
+    sched_done(delivery);
+    bounce_send(relay, message, failures, count);
+    free(failures);
+}
+
+static void delivery_refuse(struct relay *relay, struct sched_delivery *delivery,
+                            const struct conf_route *route)
+{
+    struct relay_failure failure = {.code = route->reply_code};
+    unsigned class = 5, subject = 0, detail = 0;
+    sscanf(route->reply_status, "%u.%u.%u", &class, &subject, &detail);
+    failure.status = (struct smtp_status){5, (uint16_t)subject, (uint16_t)detail};
+    snprintf(failure.text, sizeof(failure.text), "%s", route->reply_text);
+    if (class == 4) {
+        delivery_defer(relay, delivery, route->reply_status, route->reply_text);
+        return;
+    }
+    delivery_fail(relay, delivery, "error", &failure);
+}
+
+/* ---- By the destination ---- */
+
+/* Why none of the hosts can be used now, or NULL. */
+static const char *hosts_trouble(const struct destination *destination, const char **dsn)
+{
+    bool excluded = false, tlsa_failed = false;
+    for (uint32_t i = 0; i < destination->host_count; i++) {
+        const struct destination_host *host = &destination->hosts[i];
+        if (relay_host_usable(host)) {
+            return NULL;
+        }
+        excluded = excluded || host->excluded;
+        tlsa_failed = tlsa_failed || host->tlsa == DESTINATION_TLSA_FAILED;
+    }
+    *dsn = excluded || tlsa_failed ? "4.7.5" : "4.4.3";
+    return excluded      ? "The domain's MTA-STS policy names none of its mail servers"
+           : tlsa_failed ? "TLSA records of the domain's mail servers cannot be looked up"
+                         : "Addresses of the domain's mail servers cannot be looked up";
+}
+
+static void destination_fail(struct relay *relay, struct sched_delivery *delivery,
+                             const struct destination *destination)
+{
+    struct relay_failure failure = {.status = {(uint8_t)destination->enhanced_class,
+                                               destination->enhanced_subject,
+                                               destination->enhanced_detail}};
+    char dsn[SMTP_STATUS_TEXT_MAX];
+    snprintf(failure.text, sizeof(failure.text), "%s",
+             destination->text != NULL ? destination->text : "Host or domain name not found");
+    if (destination->status == DESTINATION_TEMPORARY || destination->status == DESTINATION_BOGUS) {
+        smtp_status_format(&failure.status, dsn);
+        delivery_defer(relay, delivery, dsn, failure.text);
+    } else {
+        delivery_fail(relay, delivery, "smtp", &failure);
+    }
+}
+
+/* Does the delivery belong to the site where it is? */
+static bool stays(struct relay_site *site, struct destination *destination)
+{
+    if (!relay_site_holds(site, destination)) {
+        return false;
+    }
+    relay_site_refresh(site, destination);
+    return true;
+}
+
+void relay_direct(struct relay *relay, struct sched_delivery *delivery,
+                  struct destination *destination)
+{
+    struct relay_site *site = sched_site_owner(delivery->site);
+    const char *dsn = "4.4.3", *trouble;
+    if (site->route == NULL) { /* retired while it waited: filed anew, as all that is there */
+        sched_move(delivery, delivery->site);
+        relay_site_touch(site);
+        return;
+    }
+    if (destination->status != DESTINATION_OK) {
+        destination_fail(relay, delivery, destination);
+        return;
+    }
+    trouble = hosts_trouble(destination, &dsn);
+    if (trouble != NULL) {
+        delivery_defer(relay, delivery, dsn, trouble);
+        return;
+    }
+    if (!stays(site, destination)) {
+        site = relay_site_of_destination(relay, site->route, destination);
+    }
+    if (site == NULL) {
+        delivery_defer(relay, delivery, "4.3.2", "Too many destinations at once, or out of memory");
+        return;
+    }
+    sched_move(delivery, site->sched);
+    relay_site_touch(site);
+}
+
+/* ---- Whose turn it is ---- */
+
+enum direction {
+    STAYS,   /* at its site: an attempt may be made */
+    GONE,    /* on its way elsewhere, or waiting for an answer */
+    NOT_NOW, /* there is no room to ask */
+};
+
+static enum direction delivery_ask(struct relay_site *site, struct sched_delivery *delivery)
+{
+    struct relay *relay = site->relay;
+    struct slice path = delivery->message->recipients[sched_indexes(delivery)[0]].forward_path;
+    struct destination *destination = NULL;
+    struct relay_domain *domain = NULL;
+    int status =
+        relay_domain_ask(relay, site->route, relay_domain_of(relay, path), &destination, &domain);
+    if (status == -EINPROGRESS) {
+        return relay_domain_wait(domain, delivery) == 0 ? GONE : NOT_NOW;
+    }
+    if (status == -ENOTSUP) {
+        delivery_defer(relay, delivery, "4.4.3", "No DNS is configured");
+        return GONE;
+    }
+    if (status < 0) {
+        return NOT_NOW;
+    }
+    enum direction direction = GONE;
+    if (stays(site, destination)) {
+        direction = STAYS;
+    } else {
+        relay_direct(relay, delivery, destination);
+    }
+    destination_drop(destination);
+    return direction;
+}
+
+struct sched_delivery *relay_site_next(struct relay_site *site)
+{
+    for (unsigned i = 0; i < NEXT_MOST; i++) {
+        struct sched_delivery *delivery = sched_next(site->sched, site->relay->shard->now_ns);
+        if (delivery == NULL || site->destination == NULL ||
+            delivery_ask(site, delivery) !=
+                GONE) { /* no room to ask: what was known is good enough */
+            return delivery;
+        }
+    }
+    relay_site_touch(site);
+    return NULL;
+}
+
+bool relay_site_reviewed(struct relay_site *site)
+{
+    uint64_t now_ns = site->relay->shard->now_ns;
+    if (site->destination == NULL || site->connections > 0) {
+        site->review_count = 0;
+        return true;
+    }
+    if (site->review_count == 0) {
+        struct sched_site_counts counts;
+        if (site->fresh_until_ns > now_ns) {
+            return true;
+        }
+        sched_site_counts(site->sched, &counts);
+        site->review_count = counts.ready;
+        site->fresh_until_ns = UINT64_MAX;
+    }
+    for (unsigned i = 0; i < LOBBY_BATCH && site->review_count > 0; i++) {
+        struct sched_delivery *delivery = sched_next(site->sched, now_ns);
+        site->review_count = delivery == NULL ? 0 : site->review_count - 1;
+        if (delivery != NULL && delivery_ask(site, delivery) != GONE) {
+            sched_move(delivery, site->sched); /* behind those that were not looked at yet */
+        }
+    }
+    if (site->review_count > 0) {
+        relay_site_touch(site);
+        return false;
+    }
+    if (site->fresh_until_ns < now_ns + REVIEW_REST_NS) {
+        site->fresh_until_ns = now_ns + REVIEW_REST_NS;
+    }
+    return true;
+}
+
+static enum direction lobby_take(struct relay_site *lobby, struct sched_delivery *delivery)
+{
+    switch ((enum conf_via)lobby->route->via) {
+    case CONF_VIA_DISCARD:
+        delivery_discard(lobby->relay, delivery);
+        return GONE;
+    case CONF_VIA_ERROR:
+        delivery_refuse(lobby->relay, delivery, lobby->route);
+        return GONE;
+    case CONF_VIA_SMTP:
+    case CONF_VIA_LMTP:
+    case CONF_VIA_MX:
+        break;
+    }
+    return delivery_ask(lobby, delivery);
+}
+
+uint64_t relay_lobby_run(struct relay_site *lobby)
+{
+    struct relay *relay = lobby->relay;
+    uint64_t now_ns = relay->shard->now_ns;
+    for (unsigned i = 0; i < LOBBY_BATCH; i++) {
+        struct sched_delivery *delivery = sched_next(lobby->sched, now_ns);
+        if (delivery == NULL) {
+            return now_ns;
+        }
+        if (lobby_take(lobby, delivery) == NOT_NOW) {
+            sched_return(delivery, sched_indexes(delivery), delivery->count);
+            return now_ns + LOBBY_RETRY_NS;
+        }
+    }
+    relay_site_touch(lobby);
+    return now_ns;
+}
