@@ -3,6 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* The first of those who wait for a token has an interval of the rate to take it, but at least so long: its timer may
+ * be late by a tick. He may have nothing to send any more. */
+#define GRACE_NS_MIN 10000000u
+
 /* ---- Groups ---- */
 
 int sched_group_open(struct sched *sched, const struct sched_limits *limits,
@@ -71,10 +75,9 @@ uint64_t sched_meter_due(const struct sched_meter *meter, const struct list_node
     if (first_or_alone(meter, node)) {
         return due_ns;
     }
-    /* The first has one interval to take its token: it may have nothing to send any more. */
-    uint64_t interval_ns = rate_interval(&meter->rate);
-    uint64_t passed_ns =
-        due_ns < SCHED_NEVER - interval_ns ? due_ns + interval_ns : SCHED_NEVER - 1;
+    uint64_t grace_ns = rate_interval(&meter->rate);
+    grace_ns = grace_ns > GRACE_NS_MIN ? grace_ns : GRACE_NS_MIN;
+    uint64_t passed_ns = due_ns < SCHED_NEVER - grace_ns ? due_ns + grace_ns : SCHED_NEVER - 1;
     return passed_ns <= now_ns ? now_ns : passed_ns;
 }
 

@@ -7,7 +7,7 @@
  * Who wants what is short stands in a queue. Connections: a slot that becomes free goes to the first of it, which goes
  * to the end of it when it wants more; and while somebody waits, sites that have more than he are told to give one up
  * between two messages (sched_connection_surplus). Tokens of a rate: the first of the queue has one interval to take
- * its token. So a site with a backlog takes all while nobody else wants it, and its share otherwise.
+ * its token before another may. So a site with a backlog takes all while nobody else wants it, and its share otherwise.
  *
  * No timers: sched_site_next_due says when a token comes; a site that gets a slot because another gave it up comes out
  * of sched_look.

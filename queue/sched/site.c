@@ -141,8 +141,11 @@ uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
     sched_site_promote(site, now_ns);
     uint32_t wanted =
         connections_wanted(site, site->ready.count - site->ready.blocked_count, now_ns);
-    if (message_due(site, now_ns) > now_ns) {
-        wanted = 0; /* it would have nothing to do yet */
+    if (wanted > 0 && message_due(site, now_ns) > now_ns) { /* it would have nothing to do yet */
+        if (site->connecting_count + site->open_count == 0) {
+            sched_meter_ask(&group->messages, &site->message_wait, now_ns, 1); /* its turn comes */
+        }
+        wanted = 0;
     }
     uint32_t tokens = site->connection_tokens;
     if (wanted == 0) {

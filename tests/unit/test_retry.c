@@ -54,11 +54,43 @@ static void end_of_time_is_not_passed(void **state)
     }
 }
 
+/* Of any sensible policy, tried by a relay that fails every time for a week. */
+static void a_week_of_failures_has_as_many_attempts_as_the_policy_says(void **state)
+{
+    (void)state;
+    const uint64_t week_ns = 7 * 24 * 3600 * SECOND;
+    static const struct {
+        struct retry_policy policy;
+        uint32_t least, most; /* attempts in a week */
+    } cases[] = {
+        {{300 * SECOND, 14400 * SECOND, 0}, 47, 47},
+        {{300 * SECOND, 14400 * SECOND, 20}, 45, 56},
+        {{1200 * SECOND, 7 * 24 * 3600 * SECOND, 20}, 8, 10},
+        {{SECOND, SECOND, 50}, 604000, 1300000},
+        {{7 * 24 * 3600 * SECOND, 7 * 24 * 3600 * SECOND, 50}, 1, 2},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t now_ns = 1000 * week_ns, end_ns = now_ns + week_ns, random = i;
+        uint32_t attempts = 0;
+        while (now_ns < end_ns) {
+            attempts++;
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            uint64_t due_ns =
+                retry_due(&cases[i].policy, now_ns, attempts, (uint32_t)(random >> 32));
+            uint64_t least_ns = cases[i].policy.first_ns / 100 * (100 - cases[i].policy.spread_pct);
+            assert_in_range(due_ns - now_ns, least_ns, cases[i].policy.limit_ns);
+            now_ns = due_ns;
+        }
+        assert_in_range(attempts, cases[i].least, cases[i].most);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wait_doubles_up_to_its_limit),
         cmocka_unit_test(jitter_stays_in_its_bounds_and_below_the_limit),
+        cmocka_unit_test(a_week_of_failures_has_as_many_attempts_as_the_policy_says),
         cmocka_unit_test(end_of_time_is_not_passed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -466,47 +466,7 @@ static void long_reason_is_cut(void **state)
     assert_int_equal(sched_reason(delivery).size, SCHED_REASON_BYTES_MAX);
 }
 
-/* ---- Many ---- */
-
-static void a_million_of_one_dead_site_cost_200_bytes_each_and_the_others_nothing(void **state)
-{
-    (void)state;
-    enum { MANY = 1000000 };
-    struct message *messages = calloc(MANY, sizeof(*messages));
-    assert_non_null(messages);
-    for (uint32_t i = 0; i < MANY; i++) {
-        char reason[128]; /* each its own, and longer than is kept */
-        int size =
-            snprintf(reason, sizeof(reason),
-                     "450 4.7.1 <user%07u@dead.test> greylisted, try again in %u seconds", i, i);
-        add(&messages[i], 0, START);
-        struct sched_delivery *delivery = sched_next(site, START);
-        assert_int_equal(sched_defer(delivery, START + i, sched_indexes(delivery), 1,
-                                     slice_of(reason, (size_t)size)),
-                         SCHED_DEFERRED);
-    }
-    assert_in_range(sched_memory_bytes(sched) / MANY, 100, 200);
-
-    struct sched_site *dead = site, *other;
-    struct message message = {0};
-    assert_int_equal(sched_site_open(sched, &settings, NULL, &other), 0);
-    site = other;
-    add(&message, 0, START);
-    assert_int_equal(sched_site_next_due(other, START), 0);
-    struct sched_delivery *delivery = sched_next(other, START);
-    assert_ptr_equal(delivery->message, &message);
-    sched_done(delivery);
-    site = dead;
-
-    sched_flush(sched); /* O(1) */
-    uint64_t count = 0;
-    for (; (delivery = sched_next(site, START)) != NULL; count++) {
-        sched_done(delivery);
-    }
-    assert_int_equal(count, MANY);
-    assert_int_equal(sched_recipient_count(sched), 0);
-    free(messages);
-}
+/* ---- All together ---- */
 
 static uint64_t random_state;
 
@@ -721,7 +681,6 @@ int main(void)
         TEST(message_that_is_being_delivered_is_not_deleted),
         TEST(view_says_when_and_why),
         TEST(long_reason_is_cut),
-        TEST(a_million_of_one_dead_site_cost_200_bytes_each_and_the_others_nothing),
         TEST(a_delivery_that_moves_keeps_its_attempts_reason_and_age),
         TEST(those_that_move_find_their_place_by_age_wherever_it_is),
         TEST(a_parked_delivery_occupies_no_connection),

@@ -428,6 +428,35 @@ static void one_that_lost_its_mail_holds_a_token_back_for_one_interval_only(void
     assert_non_null(sched_next(sites[0], START + 3 * SECOND));
 }
 
+static void a_site_without_a_connection_gets_its_turn_at_a_busy_rate(void **state)
+{
+    (void)state;
+    open_with(&(struct sched_limits){.messages = {.count = 10, .period_ns = SECOND}});
+    add(sites[0], 1000);
+    add(sites[1], 1);
+    sched_connection_started(sites[0]);
+    sched_connection_opened(sites[0]);
+    uint64_t now_ns = START;
+    while (connections(sites[1]) == 0) {
+        struct sched_delivery *delivery = sched_next(sites[0], now_ns); /* always the faster one */
+        if (delivery != NULL) {
+            sched_done(delivery);
+        }
+        open_wanted(sites[1], now_ns);
+        uint64_t first_ns = sched_site_next_due(sites[0], now_ns);
+        uint64_t second_ns = sched_site_next_due(sites[1], now_ns);
+        now_ns = first_ns < second_ns ? first_ns : second_ns;
+        assert_true(now_ns < START + SECOND);
+    }
+    for (; sched_next(sites[1], now_ns) == NULL; now_ns += SECOND / 10) {
+        struct sched_delivery *delivery = sched_next(sites[0], now_ns);
+        if (delivery != NULL) {
+            sched_done(delivery);
+        }
+        assert_true(now_ns < START + 2 * SECOND);
+    }
+}
+
 static void connections_are_opened_at_the_rate_of_the_group(void **state)
 {
     (void)state;
@@ -517,6 +546,7 @@ int main(void)
         TEST(no_connections_are_opened_that_the_rate_leaves_idle),
         TEST(sites_share_the_rate_of_messages),
         TEST(one_that_lost_its_mail_holds_a_token_back_for_one_interval_only),
+        TEST(a_site_without_a_connection_gets_its_turn_at_a_busy_rate),
         TEST(connections_are_opened_at_the_rate_of_the_group),
         TEST(deliveries_expire_behind_a_limit),
         TEST(a_site_that_comes_back_gets_its_connections_step_by_step),
