@@ -153,7 +153,8 @@ struct relay_conf {
     struct {
         uint64_t
             eal_bytes; /* what the EAL maps where there are no huge pages; enough for all shards */
-        uint32_t mbuf_count; /* mbufs of one shard */
+        uint32_t mbuf_count;      /* mbufs of one shard */
+        uint64_t queue_max_bytes; /* of what waits, all shards together; 0: no limit */
     } memory;
 
     struct conf_listener *listen;
@@ -161,10 +162,11 @@ struct relay_conf {
 
     struct {
         const char *path;
-        uint8_t durability;     /* enum conf_durability */
-        uint64_t segment_bytes; /* multiple of 4096 */
-        uint64_t memory_bytes;  /* log memory of one shard */
-        uint64_t max_bytes;     /* of all shards together */
+        uint8_t durability;      /* enum conf_durability */
+        uint64_t segment_bytes;  /* multiple of 256 KiB */
+        uint64_t memory_bytes;   /* log memory of one shard */
+        uint64_t max_bytes;      /* of all shards together */
+        uint64_t free_min_bytes; /* of the file system, left to others */
     } spool;
 
     struct network_prefix *relay_networks;

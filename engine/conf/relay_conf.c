@@ -71,6 +71,7 @@ static const struct reader_key dpdk_keys[] = {
 static const struct reader_key memory_keys[] = {
     KEY_SIZE("eal_bytes", R, memory.eal_bytes, "0", 0, 256 * GB),
     KEY_NUMBER("mbuf_count", R, memory.mbuf_count, "16384", 1024, 16777216),
+    KEY_SIZE("queue_max", R, memory.queue_max_bytes, "4G", 0, 16 * TB),
     KEY_END,
 };
 static const struct reader_key listener_keys[] = {
@@ -92,6 +93,7 @@ static const struct reader_key spool_keys[] = {
     KEY_SIZE("segment_bytes", R, spool.segment_bytes, "64M", 8 * FRAME_BYTES, 256 * MB),
     KEY_SIZE("memory_bytes", R, spool.memory_bytes, "64M", 8 * MB, 256 * GB),
     KEY_SIZE("max_bytes", R, spool.max_bytes, "16G", 10 * MB, 1024 * TB),
+    KEY_SIZE("free_min", R, spool.free_min_bytes, "256M", 0, 1024 * TB),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -412,6 +414,10 @@ static void check_numbers(struct reader *reader, const struct relay_conf *conf)
     if (conf->spool.max_bytes < SEGMENTS_MIN * conf->spool.segment_bytes * conf->shards) {
         reader_problem(reader, "spool.max_bytes",
                        "too little, expected room for %d segments of each shard", SEGMENTS_MIN);
+    }
+    if (conf->memory.queue_max_bytes != 0 && conf->memory.queue_max_bytes < conf->shards * MB) {
+        reader_problem(reader, "memory.queue_max",
+                       "too little, expected 0 or at least 1M for each shard");
     }
     if (conf->retry.limit < conf->retry.first) {
         reader_problem(reader, "retry.limit", "shorter than retry.first, expected at least that");

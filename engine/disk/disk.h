@@ -22,6 +22,12 @@ struct disk_done {
     struct list_node node;                           /* the disk's while under way */
 };
 
+struct disk_space { /* of the file system */
+    uint64_t total_bytes;
+    uint64_t free_bytes; /* for us */
+    uint64_t free_files; /* so many more may be made */
+};
+
 struct disk;
 struct disk_ops {
     int (*write)(struct disk *, int file, const void *block, size_t bytes, uint64_t offset,
@@ -31,11 +37,12 @@ struct disk_ops {
     /* Made, full of zeros on the device, durable with its folder; result: its file number. -ENOSPC leaves nothing behind. */
     int (*prepare)(struct disk *, const char *name, uint64_t bytes, struct disk_done *);
     int (*remove)(struct disk *, const char *name, struct disk_done *); /* durable when done */
+    int (*space)(struct disk *, struct disk_space *space,
+                 struct disk_done *); /* filled when done */
     /* At start only; these block. open syncs file and folder before answering, so that what is read is on the device. */
     int (*open)(struct disk *, const char *name, uint64_t *bytes); /* file number or -errno */
     int (*list)(struct disk *, const char *folder, void (*visit)(void *owner, const char *name),
                 void *owner);
-    int (*free_bytes)(struct disk *, uint64_t *bytes);
     void (*forget)(struct disk *, int file); /* closes it */
     /* Memory that writes will come from, pinned where that helps; at most once. */
     int (*pin)(struct disk *, void *memory, size_t bytes);

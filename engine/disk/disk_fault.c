@@ -169,7 +169,7 @@ static struct fault_op *op_add(struct disk_fault *fault, enum disk_fault_kind ki
     check(op != NULL);
     op->kind = kind;
     op->done = done;
-    op->error = op_error(fault, kind);
+    op->error = kind < DISK_FAULT_KINDS ? op_error(fault, kind) : 0;
     list_init(&op->node);
     list_append(&fault->ops, &op->node);
     fault->op_count++;
@@ -245,6 +245,13 @@ static int fault_remove(struct disk *disk, const char *name, struct disk_done *d
     return 0;
 }
 
+static int fault_space(struct disk *disk, struct disk_space *space, struct disk_done *done)
+{
+    struct fault_op *op = op_add(fault_of(disk), DISK_FAULT_KINDS, done);
+    op->to = (uint8_t *)space;
+    return 0;
+}
+
 /* Puts some sectors of a write, each by chance, or all of it. */
 static void write_land(struct disk_fault *fault, const struct fault_op *op, bool whole)
 {
@@ -282,12 +289,25 @@ static int prepare_run(struct disk_fault *fault, const struct fault_op *op)
     if (op->error != 0) {
         return op->error;
     }
-    if (fault->settings.capacity_bytes != 0 &&
-        used_bytes(fault) + op->bytes > fault->settings.capacity_bytes) {
+    if (fault->settings.no_files ||
+        (fault->settings.capacity_bytes != 0 &&
+         used_bytes(fault) + op->bytes > fault->settings.capacity_bytes)) {
         return -ENOSPC;
     }
     struct fault_file *file = file_make(fault, op->name, op->bytes);
     return file != NULL ? file_open(fault, file) : -ENOMEM;
+}
+
+static int space_run(struct disk_fault *fault, const struct fault_op *op)
+{
+    uint64_t used = used_bytes(fault), capacity = fault->settings.capacity_bytes;
+    *(struct disk_space *)(void *)op->to =
+        (struct disk_space){.total_bytes = capacity == 0 ? UINT64_MAX : capacity,
+                            .free_bytes = capacity == 0     ? UINT64_MAX
+                                          : capacity > used ? capacity - used
+                                                            : 0,
+                            .free_files = fault->settings.no_files ? 0 : UINT64_MAX};
+    return 0;
 }
 
 static int op_run(struct disk_fault *fault, const struct fault_op *op)
@@ -311,7 +331,7 @@ static int op_run(struct disk_fault *fault, const struct fault_op *op)
         }
         return op->error;
     case DISK_FAULT_KINDS:
-        break;
+        return space_run(fault, op);
     }
     return -EINVAL;
 }
@@ -390,15 +410,6 @@ static int fault_list(struct disk *disk, const char *folder, void (*visit)(void 
     return found ? 0 : -ENOENT;
 }
 
-static int fault_free_bytes(struct disk *disk, uint64_t *bytes)
-{
-    struct disk_fault *fault = fault_of(disk);
-    uint64_t used = used_bytes(fault);
-    uint64_t capacity = fault->settings.capacity_bytes;
-    *bytes = capacity == 0 ? UINT64_MAX : capacity > used ? capacity - used : 0;
-    return 0;
-}
-
 static void fault_forget(struct disk *disk, int number)
 {
     struct disk_fault *fault = fault_of(disk);
@@ -434,9 +445,9 @@ static const struct disk_ops fault_ops = {
     .read = fault_read,
     .prepare = fault_prepare,
     .remove = fault_remove,
+    .space = fault_space,
     .open = fault_open,
     .list = fault_list,
-    .free_bytes = fault_free_bytes,
     .forget = fault_forget,
     .pin = fault_pin,
     .reap = fault_reap,

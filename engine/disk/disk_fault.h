@@ -25,6 +25,7 @@ enum disk_fault_kind {
 struct disk_fault_settings {
     uint64_t seed;
     uint64_t capacity_bytes; /* prepare answers -ENOSPC beyond; 0: no limit */
+    bool no_files;           /* no file can be made: prepare answers -ENOSPC */
     uint32_t late_percent;   /* chance of an operation to wait for another reap, 0..99 */
     uint32_t error_permyriad[DISK_FAULT_KINDS]; /* chance of -EIO in 10,000, each operation */
 };

@@ -325,12 +325,20 @@ int disk_folder_list(int folder, const char *name, void (*visit)(void *, const c
     return error;
 }
 
-int disk_folder_free_bytes(int folder, uint64_t *bytes)
+int disk_job_space(struct disk_job *job)
 {
     struct statvfs found;
-    if (fstatvfs(folder, &found) < 0) {
+    if (fstatvfs(job->folder, &found) < 0) {
         return -errno;
     }
-    *bytes = (uint64_t)found.f_bavail * found.f_frsize;
+    bool counts_files = found.f_files > 0; /* btrfs does not */
+    job->space = (struct disk_space){.total_bytes = (uint64_t)found.f_blocks * found.f_frsize,
+                                     .free_bytes = (uint64_t)found.f_bavail * found.f_frsize,
+                                     .free_files = counts_files ? found.f_favail : UINT64_MAX};
     return 0;
+}
+
+void disk_job_space_finish(struct disk_job *job)
+{
+    *(struct disk_space *)job->block = job->space;
 }

@@ -80,6 +80,19 @@ static int thread_remove(struct disk *disk, const char *name, struct disk_done *
     return 0;
 }
 
+static int thread_space(struct disk *disk, struct disk_space *space, struct disk_done *done)
+{
+    struct disk_thread *self = disk_of(disk);
+    struct disk_job *job = disk_job_new(disk_job_space, self->folder, NULL, done);
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->block = space;
+    job->finish = disk_job_space_finish;
+    disk_worker_ask(&self->slow, job);
+    return 0;
+}
+
 static int thread_open(struct disk *disk, const char *name, uint64_t *bytes)
 {
     return disk_file_open(disk_of(disk)->folder, name, disk->direct, bytes);
@@ -89,11 +102,6 @@ static int thread_list(struct disk *disk, const char *folder, void (*visit)(void
                        void *owner)
 {
     return disk_folder_list(disk_of(disk)->folder, folder, visit, owner);
-}
-
-static int thread_free_bytes(struct disk *disk, uint64_t *bytes)
-{
-    return disk_folder_free_bytes(disk_of(disk)->folder, bytes);
 }
 
 static void thread_forget(struct disk *disk, int file)
@@ -144,9 +152,9 @@ static const struct disk_ops thread_ops = {
     .read = thread_read,
     .prepare = thread_prepare,
     .remove = thread_remove,
+    .space = thread_space,
     .open = thread_open,
     .list = thread_list,
-    .free_bytes = thread_free_bytes,
     .forget = thread_forget,
     .pin = thread_pin,
     .reap = thread_reap,

@@ -156,6 +156,19 @@ static int uring_remove(struct disk *disk, const char *name, struct disk_done *d
     return 0;
 }
 
+static int uring_space(struct disk *disk, struct disk_space *space, struct disk_done *done)
+{
+    struct disk_uring *self = disk_of(disk);
+    struct disk_job *job = disk_job_new(disk_job_space, self->folder, NULL, done);
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->block = space;
+    job->finish = disk_job_space_finish;
+    disk_worker_ask(&self->slow, job);
+    return 0;
+}
+
 static int uring_open_file(struct disk *disk, const char *name, uint64_t *bytes)
 {
     return disk_file_open(disk_of(disk)->folder, name, disk->direct, bytes);
@@ -165,11 +178,6 @@ static int uring_list(struct disk *disk, const char *folder, void (*visit)(void 
                       void *owner)
 {
     return disk_folder_list(disk_of(disk)->folder, folder, visit, owner);
-}
-
-static int uring_free_bytes(struct disk *disk, uint64_t *bytes)
-{
-    return disk_folder_free_bytes(disk_of(disk)->folder, bytes);
 }
 
 static void uring_forget(struct disk *disk, int file)
@@ -247,9 +255,9 @@ static const struct disk_ops uring_ops = {
     .read = uring_read,
     .prepare = uring_prepare,
     .remove = uring_remove,
+    .space = uring_space,
     .open = uring_open_file,
     .list = uring_list,
-    .free_bytes = uring_free_bytes,
     .forget = uring_forget,
     .pin = uring_pin,
     .reap = uring_disk_reap,

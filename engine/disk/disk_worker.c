@@ -168,6 +168,9 @@ unsigned disk_worker_reap(struct disk_worker *worker)
         struct disk_job *next = job->next;
         struct disk_done *done = job->done;
         int result = job->result;
+        if (job->finish != NULL) {
+            job->finish(job);
+        }
         job_free(job);
         worker->under_way--;
         done->run(done, result);

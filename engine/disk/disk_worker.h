@@ -15,6 +15,7 @@ struct disk_job {
     int (*work)(struct disk_job *job); /* on the worker's thread; its result is told to `done` */
     void (*undo)(
         struct disk_job *job); /* instead of `done` when the disk is closed first, or NULL */
+    void (*finish)(struct disk_job *job); /* on the shard's thread, before `done`; or NULL */
     int result;
     struct disk_done *done;
     int folder; /* descriptor */
@@ -22,6 +23,7 @@ struct disk_job {
     uint64_t bytes, offset;
     int file;
     void *block;
+    struct disk_space space;
     uint32_t flags;
     bool direct; /* with O_DIRECT */
 };

@@ -171,6 +171,10 @@ static void sender_judge(struct inbound *in, const struct smtp_event *event)
         verdict(in, 421, "4.3.2", "Service is ending");
         return;
     }
+    if (!relay_has_room(in->relay, event->size)) {
+        verdict(in, 452, "4.3.1", "Insufficient system storage");
+        return;
+    }
     if (path_keep(in, event->path.mailbox) < 0) {
         verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return;
@@ -235,7 +239,7 @@ static bool body_take(struct inbound *in, struct slice piece)
 /* The draft is opened, with our trace line before what the client sends. False when it must wait. */
 static bool body_begin(struct inbound *in)
 {
-    int status = spool_begin(in->relay->spool, &in->draft);
+    int status = relay_has_room(in->relay, 0) ? spool_begin(in->relay->spool, &in->draft) : -ENOSPC;
     if (status < 0) {
         in->draft = NULL;
         body_refuse(in, status);

@@ -222,7 +222,9 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
         outbound_abort_all(relay);
     }
     relay_sites_tidy(relay);
-    return work + spool_round(relay->spool);
+    work += spool_round(relay->spool);
+    relay_space_round(relay);
+    return work;
 }
 
 void relay_reload(struct relay *relay, const struct relay_conf *conf)

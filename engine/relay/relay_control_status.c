@@ -1,6 +1,7 @@
 /* What is counted on the shards, and the sums. */
 #include "engine/relay/relay_control_private.h"
 #include "engine/relay/tls_report.h"
+#include "engine/relay/relay_space.h"
 #include "engine/tls/tls.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
@@ -95,6 +96,7 @@ void status_share_answer(struct share *share)
     set_number(gauges, "sessions_in", counters->sessions_in);
     set_number(gauges, "sessions_out", counters->sessions_out);
     set_number(gauges, "messages_queued", spool->live_messages);
+    relay_space_gauges(relay, gauges);
     set_number(gauges, "segments_used", log->segments_used);
     set_number(gauges, "segments_spare", log->segments_spare);
     share->answer = json_object();

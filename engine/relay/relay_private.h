@@ -6,6 +6,7 @@
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_sites.h"
+#include "engine/relay/relay_space.h"
 #include "engine/relay/relay_tls.h"
 #include "proto/smtp/client.h"
 #include "proto/smtp/received.h"
@@ -88,6 +89,7 @@ struct relay {
     struct list_node inbounds;
     struct list_node outbounds;
     struct list_node bounces;
+    struct relay_space space;
     struct relay_counters counters;
     bool draining;
     uint64_t drain_deadline_ns;

@@ -382,6 +382,8 @@ static int log_make(struct worker *worker)
         .segment_bytes = (uint32_t)conf->spool.segment_bytes,
         .memory = worker->log_memory,
         .memory_bytes = worker->log_memory_bytes,
+        .disk_free_min = conf->spool.free_min_bytes,
+        .share_count = conf->shards,
         .durability = conf->spool.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
     };
     uint64_t of_shard = conf->spool.max_bytes / conf->shards / conf->spool.segment_bytes;

@@ -77,7 +77,7 @@ int log_open(struct log **result, const struct log_settings *given)
     log->settings = settings;
     log->disk = settings.disk;
     lists_open(log);
-    log->growth_bytes = LOG_GROWTH_UNKNOWN;
+    log_space_open(log);
     log->frame_count = (uint32_t)(settings.memory_bytes / LOG_FRAME_BYTES);
     log->frames = (struct log_frame *)calloc(log->frame_count, sizeof(log->frames[0]));
     log->writes = (struct log_write *)calloc(settings.write_count_max, sizeof(log->writes[0]));
@@ -111,7 +111,7 @@ const struct log_settings *log_settings_of(const struct log *log)
 
 void log_close(struct log *log)
 {
-    check(log->write_count == 0 && log->maker.state == MAKER_IDLE);
+    check(log->write_count == 0 && log->maker.state == MAKER_IDLE && !log->watch.asks);
     log_free(log);
 }
 
@@ -121,13 +121,14 @@ bool log_is_quiet(const struct log *log)
     if (!list_empty(&log->unsent)) {
         unsent = unsent || list_entry(log->unsent.next, struct log_frame, node)->closed;
     }
-    return log->write_count == 0 && log->maker.state == MAKER_IDLE &&
+    return log->write_count == 0 && log->maker.state == MAKER_IDLE && !log->watch.asks &&
            (log->state == LOG_BROKEN || (log->state == LOG_RUNNING && !unsent));
 }
 
 unsigned log_round(struct log *log, uint64_t now_ns)
 {
     log->now_ns = now_ns;
+    log_space_ask(log);
     unsigned done = log_maker_step(log);
     done += log_failure_round(log);
     return done + log_run_room(log);
@@ -189,6 +190,14 @@ static void newest_resume(struct log *log)
     }
 }
 
+static void disk_wait(struct disk *disk)
+{
+    disk->ops->submit(disk);
+    if (disk->ops->reap(disk) == 0) {
+        sched_yield();
+    }
+}
+
 int log_recover(struct log *log, const struct log_visitor *visitor)
 {
     check(log->folder != NULL);
@@ -205,12 +214,13 @@ int log_recover(struct log *log, const struct log_visitor *visitor)
     if (result != 0) {
         return result;
     }
+    log_space_ask(log);
+    while (log->watch.asks) {
+        disk_wait(log->disk);
+    }
     log_maker_step(log);
     while (log->maker.state != MAKER_IDLE) {
-        log->disk->ops->submit(log->disk);
-        if (log->disk->ops->reap(log->disk) == 0) {
-            sched_yield();
-        }
+        disk_wait(log->disk);
     }
     newest_resume(log);
     return 0;

@@ -68,6 +68,9 @@ struct log_settings {
     uint32_t segment_count_max; /* on the disk, spares too; 0: what the disk has; else at least
                                    LOG_SEGMENTS_MIN */
     uint32_t recycled_count_max; /* freed ones that are kept; 0: 4 */
+    uint64_t disk_free_min;      /* bytes of the file system that are left to others, and to notes
+                                    that have filled the reserve */
+    uint32_t share_count;        /* logs on this file system; 0: 1 */
     enum log_durability durability;
 };
 
@@ -187,8 +190,7 @@ struct log_space {
 };
 #define LOG_GROWTH_UNKNOWN (UINT64_MAX / 4)
 void log_space(const struct log *log, struct log_space *space);
-/* At most so much more of the disk may be taken, from now on. Segments that are there stay. */
-void log_limit_growth(struct log *log, uint64_t bytes);
+uint64_t log_disk_free_bytes(const struct log *log); /* our share; UINT64_MAX: not known */
 /* Its owner is about to free a segment: mail that finds no room waits (-EAGAIN), not -ENOSPC. */
 void log_expect_space(struct log *log, bool expected);
 /* That of the segment appended to, or of the one that will be next; 0: none is ready. Its header is

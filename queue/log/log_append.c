@@ -167,7 +167,7 @@ static bool is_kept_out(const struct log *log, uint32_t flags)
         return false;
     }
     if (!(flags & LOG_RESERVED)) {
-        return true;
+        return log->ready_count < LOG_SEGMENTS_RESERVED; /* else what is kept back is whole */
     }
     return log->ready_count == 0 &&
            current->piece_count - current->piece_next < current->piece_count / NOTES_SHARE;
@@ -179,7 +179,7 @@ static int room(const struct log *log, size_t bytes, uint32_t flags)
         return log->state == LOG_BROKEN ? log->status : -EAGAIN;
     }
     if (is_kept_out(log, flags)) {
-        return log->space_expected && !(flags & LOG_RESERVED) ? -EAGAIN : -ENOSPC;
+        return log_space_comes(log, flags) ? -EAGAIN : -ENOSPC;
     }
     if ((int64_t)bytes <= frame_left(log)) {
         return 0;

@@ -5,6 +5,7 @@
  * log_append.c    frames and records
  * log_write.c     blocks to the disk, the frontier, waiters
  * log_segments.c  spares, recycling, trimming
+ * log_space.c     what there is of the disk
  * log_failure.c   what follows a failed write, and the stash
  */
 #pragma once
@@ -76,6 +77,16 @@ struct log_maker {
     uint64_t retry_ns;
 };
 
+struct log_watch { /* of the file system */
+    struct disk_done done;
+    struct log *log;
+    struct disk_space space;
+    uint64_t asked_ns;
+    uint64_t free_bytes;   /* our share; UINT64_MAX: not known */
+    uint64_t growth_bytes; /* of segments that we may still make; LOG_GROWTH_UNKNOWN */
+    bool asks;
+};
+
 struct log_open_record { /* the newest record, while it may grow */
     bool is;
     uint32_t offset; /* of its header in log->frame */
@@ -127,7 +138,7 @@ struct log {
     struct list_node ready, freed, suspect;
     uint32_t ready_count, freed_count, suspect_count;
     uint32_t next_sequence, next_number;
-    uint64_t growth_bytes; /* see log_limit_growth */
+    struct log_watch watch;
     bool space_expected;
     struct log_maker maker;
 
@@ -157,6 +168,13 @@ void log_segment_detach(struct log *log,
 void log_segment_name(const struct log *log, uint32_t number, char name[static 32]);
 unsigned log_maker_step(struct log *log);
 void log_void_segments_give_up(struct log *log);
+
+/* log_space.c */
+void log_space_open(struct log *log);
+void log_space_ask(struct log *log); /* now and then */
+bool log_space_may_grow(const struct log *log);
+void log_space_grown(struct log *log, uint64_t bytes);
+bool log_space_comes(const struct log *log, uint32_t flags); /* worth waiting for */
 
 /* log_failure.c */
 void log_write_failed(struct log *log, uint64_t lsn, int result);

@@ -92,10 +92,8 @@ int log_segment_ready(const struct log *log, uint32_t flags)
     if (log->ready_count >= wanted) {
         return 0;
     }
-    if (log->maker.status == -ENOSPC && log->space_expected && !(flags & LOG_RESERVED)) {
-        return -EAGAIN;
-    }
-    return log->maker.status != 0 ? log->maker.status : -EAGAIN;
+    bool comes = log->maker.status == -ENOSPC && log_space_comes(log, flags);
+    return log->maker.status != 0 && !comes ? log->maker.status : -EAGAIN;
 }
 
 void log_segment_take(struct log *log)
@@ -124,61 +122,6 @@ uint32_t log_head_sequence(const struct log *log)
 uint32_t log_current_sequence(const struct log *log)
 {
     return log->current != NULL ? log->current->sequence : 0;
-}
-
-uint64_t log_used_bytes(const struct log *log)
-{
-    return log->used_bytes;
-}
-
-bool log_is_short(const struct log *log)
-{
-    return log->maker.status == -ENOSPC && log->ready_count < LOG_READY_WANTED;
-}
-
-static uint32_t segment_count(const struct log *log)
-{
-    return log->used_count + log->ready_count + log->freed_count + log->suspect_count;
-}
-
-/* What segments that are not there yet may take. */
-static uint64_t growth_bytes(const struct log *log)
-{
-    uint64_t bytes = log->growth_bytes, count = segment_count(log);
-    if (log->maker.status == -ENOSPC) {
-        return 0;
-    }
-    if (log->settings.segment_count_max != 0) {
-        uint64_t most =
-            log->settings.segment_count_max > count ? log->settings.segment_count_max - count : 0;
-        most *= log->settings.segment_bytes;
-        bytes = most < bytes ? most : bytes;
-    }
-    return bytes;
-}
-
-void log_space(const struct log *log, struct log_space *space)
-{
-    uint64_t segment = log->settings.segment_bytes;
-    *space = (struct log_space){.used_bytes = log->used_bytes,
-                                .ready_bytes = log->ready_count * segment,
-                                .freed_bytes = log->freed_count * segment,
-                                .growth_bytes = growth_bytes(log)};
-    if (log->current != NULL) {
-        space->rest_bytes =
-            (uint64_t)(log->current->piece_count - log->current->piece_next) * LOG_FRAME_BYTES;
-    }
-}
-
-void log_limit_growth(struct log *log, uint64_t bytes)
-{
-    log->growth_bytes = bytes;
-}
-
-void log_expect_space(struct log *log, bool expected)
-{
-    log->room_due = log->room_due || (log->space_expected && !expected);
-    log->space_expected = expected;
 }
 
 uint32_t log_promised_sequence(const struct log *log)
@@ -320,9 +263,7 @@ static void maker_head(struct log *log, struct log_segment *segment)
 
 static void maker_prepare(struct log *log)
 {
-    uint32_t most = log->settings.segment_count_max;
-    if ((most != 0 && segment_count(log) >= most) ||
-        log->growth_bytes < log->settings.segment_bytes) {
+    if (!log_space_may_grow(log)) {
         maker_failed(log, -ENOSPC);
         return;
     }
@@ -366,10 +307,7 @@ static void maker_prepared(struct log *log, struct log_segment *segment, int res
     }
     segment->file = result;
     log->counters.segments_prepared++;
-    if (log->growth_bytes != LOG_GROWTH_UNKNOWN) { /* the limit may have fallen meanwhile */
-        log->growth_bytes -=
-            segment->bytes < log->growth_bytes ? segment->bytes : log->growth_bytes;
-    }
+    log_space_grown(log, segment->bytes);
     maker_head(log, segment);
 }
 

@@ -1,4 +1,5 @@
 #include "engine/core/mutation.h"
+#include <malloc.h>
 #include "queue/spool/spool_private.h"
 #include "queue/spool/spool_harvest.h"
 
@@ -74,8 +75,20 @@ void place_forget(struct spool *spool, struct spool_place *place)
 
 /* ── A committed message ─────────────────────────────────────────────────────────────────────── */
 
+void spool_message_weigh(struct spool *spool, struct spool_message *message)
+{
+    size_t bytes = malloc_usable_size(message) + malloc_usable_size(message->place.parts);
+    if (message->extents_on_heap) {
+        bytes += malloc_usable_size(message->body.extents);
+    }
+    spool->memory_bytes += bytes;
+    spool->memory_bytes -= message->memory_bytes;
+    message->memory_bytes = (uint32_t)bytes;
+}
+
 void spool_message_free(struct spool *spool, struct spool_message *message)
 {
+    spool->memory_bytes -= message->memory_bytes;
     body_forget(spool, &message->body);
     place_forget(spool, &message->place);
     if (message->extents_on_heap) {
@@ -244,6 +257,7 @@ static void message_take(void *owner, struct spool_message *message)
                       message->body.extents[i].length + RECORD_COST);
     }
     body_place(spool, &message->body, &message->place);
+    spool_message_weigh(spool, message);
     spool->counters.live_messages++;
     spool->counters.recovered++;
     spool->found(spool->found_owner, &message->message);
@@ -284,6 +298,7 @@ int spool_open(struct spool **result, struct log *log, const struct spool_settin
     spool->found = found;
     spool->found_owner = owner;
     spool->pending_last = &spool->pending_first;
+    spool->space.capacity_bytes = UINT64_MAX;
     list_init(&spool->room);
     list_init(&spool->small.idle);
     list_init(&spool->large.idle);

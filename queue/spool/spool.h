@@ -123,6 +123,15 @@ void spool_message_release(struct spool *spool, struct message *message);
 /* Housekeeping (copying forward, recycling): a bounded piece. Call it once a round, after log_round. Returns how much was done. */
 unsigned spool_round(struct spool *spool);
 
+/* How full it is. Looked up, not computed. */
+struct spool_fill {
+    uint64_t live_bytes;      /* of messages and drafts, as they lie in the log */
+    uint64_t capacity_bytes;  /* so many may live before the log refuses mail */
+    uint64_t memory_bytes;    /* of messages and drafts */
+    uint64_t disk_free_bytes; /* of the file system, our share; UINT64_MAX: not known */
+};
+void spool_fill(const struct spool *spool, struct spool_fill *fill);
+
 struct message *spool_find(struct spool *spool, uint64_t id);
 void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message),
                 void *owner);

@@ -349,6 +349,7 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
         message->extents_on_heap = true;
         from->extents = draft->few;
     }
+    spool_message_weigh(message->spool, message);
     place_live_add(message->spool, &message->place);
     body_place(message->spool, &message->body, &message->place);
 }

@@ -76,6 +76,13 @@ static int copy_reserve(struct spool_copy *copy, uint32_t more)
     return 0;
 }
 
+static void copy_count(struct spool *spool, struct spool_copy *copy, uint64_t lsn, uint32_t bytes)
+{
+    body_live_add(spool, lsn, bytes);
+    copy->bytes += bytes;
+    spool->twice_bytes += bytes;
+}
+
 /* To the log, where there is room: behind the copy's last extent, or as a part of it. */
 static void copy_append(struct spool *spool, struct spool_copy *copy, uint64_t id,
                         struct slice bytes, uint32_t offset)
@@ -92,11 +99,11 @@ static void copy_append(struct spool *spool, struct spool_copy *copy, uint64_t i
                                          last != NULL ? &grown : NULL, &extent);
         if (last != NULL && extent.lsn == last->lsn) {
             last->length = extent.length;
-            body_live_add(spool, extent.lsn, added);
+            copy_count(spool, copy, extent.lsn, added);
         } else {
             copy->extents[copy->extent_count++] = (struct spool_extent){
                 .lsn = extent.lsn, .length = extent.length, .offset = offset + (uint32_t)done};
-            body_live_add(spool, extent.lsn, added + RECORD_COST);
+            copy_count(spool, copy, extent.lsn, added + RECORD_COST);
         }
         done += added;
     }
@@ -151,8 +158,9 @@ static struct spool_copy *copy_begin(const struct spool *spool, uint32_t head)
     return copy;
 }
 
-static void copy_free(struct spool_copy *copy)
+static void copy_free(struct spool *spool, struct spool_copy *copy)
 {
+    spool->twice_bytes -= copy->bytes;
     free(copy->extents);
     free(copy);
 }
@@ -195,8 +203,9 @@ static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t 
     int result = copy != NULL ? extents_copy(spool, copy, body) : -ENOMEM;
     uint32_t rest = copy != NULL ? body->extent_count - copy->done_count : 0;
     if (copy == NULL || copy->done_count == 0) {
-        free(copy != NULL ? copy->extents : NULL);
-        free(copy);
+        if (copy != NULL) {
+            copy_free(spool, copy);
+        }
         return result;
     }
     if (rest > 0) { /* there is room for it */
@@ -211,7 +220,8 @@ static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t 
         }
     }
     draft_replace(draft, copy->extents, copy->extent_count, copy->extent_capacity);
-    free(copy);
+    copy->extents = NULL;
+    copy_free(spool, copy);
     if (result == 0) {
         body_place(spool, body, NULL);
     }
@@ -224,7 +234,7 @@ static void copy_drop(struct spool *spool, struct spool_message *message)
 {
     copied_leave(spool, message->copy, &message->body);
     place_forget(spool, &message->copy->place);
-    copy_free(message->copy);
+    copy_free(spool, message->copy);
     message->copy = NULL;
 }
 
@@ -252,13 +262,14 @@ static void copy_take(struct spool *spool, struct spool_message *message)
         body->extents = copy->extents;
         message->extents_on_heap = true;
         message->extent_capacity = copy->extent_capacity;
-        copy->extents = NULL;
+        copy->extents = NULL; /* they are the message's */
     }
     body->extent_count = copy->extent_count;
     place_forget(spool, &message->place);
     message->place = copy->place;
-    copy_free(copy);
+    copy_free(spool, copy);
     message->copy = NULL;
+    spool_message_weigh(spool, message);
 }
 
 static void copy_done(struct log_waiter *waiter, int status)

@@ -95,6 +95,7 @@ struct spool_message {
     uint8_t state;        /* enum spool_state */
     bool extents_on_heap; /* else behind this */
     uint32_t extent_capacity;
+    uint32_t memory_bytes; /* counted in spool->memory_bytes */
 };
 
 struct message_table {
@@ -115,6 +116,7 @@ struct spool_copy {
     struct spool_extent *extents; /* of the heap */
     struct spool_place place;
     uint64_t failures; /* of the log when it began */
+    uint64_t bytes;    /* of live_bytes, what counts twice for it */
     uint32_t head;     /* the segment that it leaves */
     uint32_t extent_count, extent_capacity;
     uint32_t done_count; /* the message's extents that were looked at */
@@ -131,6 +133,7 @@ struct spool_space {
     uint64_t pass_bytes_in;
     uint64_t packed_live; /* a pass gained nothing while so much lived; 0: none did */
     uint64_t packed_bytes_in;
+    uint64_t capacity_bytes; /* see struct spool_fill */
 };
 #define FORWARD_FETCHES_MAX 32u
 struct spool_forward_fetch { /* a record that is read back, to be copied */
@@ -157,6 +160,8 @@ struct spool {
     uint32_t draft_count;
     uint32_t id_sequence, id_count;
     uint64_t live_bytes;
+    uint64_t twice_bytes;                                /* of them: copies that are under way */
+    uint64_t memory_bytes;                               /* of messages */
     struct spool_message *pending_first, **pending_last; /* commits that wait for room */
     struct list_node room;                               /* spool_when_room */
     struct log_waiter room_waiter;
@@ -197,6 +202,9 @@ int spool_fetch_open(struct spool *spool);
 void spool_fetch_close(struct spool *spool);
 int spool_read_extent(struct spool *spool, const struct log_extent *extent, struct slice *bytes,
                       struct ref **owner, struct spool_fetch *fetch);
+
+void spool_message_weigh(struct spool *spool,
+                         struct spool_message *message); /* its memory changed */
 
 /* spool_space.c */
 unsigned spool_space_round(struct spool *spool);

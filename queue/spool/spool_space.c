@@ -37,7 +37,7 @@ static uint64_t less(uint64_t from, uint64_t bytes)
 
 static bool fits(const struct log_space *space, uint64_t segment, uint64_t head_bytes)
 {
-    uint64_t room = less(space->rest_bytes + space->ready_bytes, segment / 8);
+    uint64_t room = less(space->rest_bytes + space->ready_bytes + space->freed_bytes, segment / 8);
     return head_bytes + head_bytes / 4 + LOG_FRAME_BYTES <= room;
 }
 
@@ -46,9 +46,9 @@ enum space_need { SPACE_ENOUGH, SPACE_LOOSE, SPACE_NOTES, SPACE_MAIL };
 static enum space_need need(const struct spool *spool, const struct log_space *space,
                             uint64_t segment)
 {
-    uint64_t used = space->used_bytes;
+    uint64_t used = space->used_bytes, live = spool->live_bytes - spool->twice_bytes;
     /* A packed log is dead in part too: the ends of its first and last segment, and padding. */
-    uint64_t dead = less(used, space->rest_bytes + spool->live_bytes);
+    uint64_t dead = less(used, space->rest_bytes + live);
     uint64_t left = space->rest_bytes + space->ready_bytes;
     uint64_t reserve = LOG_SEGMENTS_RESERVED * segment;
     uint64_t least = spool->settings.forward_bytes_min;
@@ -59,8 +59,7 @@ static enum space_need need(const struct spool *spool, const struct log_space *s
     if (left < reserve && dead >= segment + used / 32) {
         return SPACE_NOTES;
     }
-    if (used > (least != 0 ? least : SEGMENTS_MIN * segment) &&
-        dead > spool->live_bytes + 4 * segment) {
+    if (used > (least != 0 ? least : SEGMENTS_MIN * segment) && dead > live + 4 * segment) {
         return SPACE_LOOSE;
     }
     return SPACE_ENOUGH;
@@ -96,6 +95,31 @@ static bool pass_gains(struct spool *spool, const struct log_space *space, uint3
     return true;
 }
 
+/* ── How full it is ──────────────────────────────────────────────────────────────────────────── */
+
+/* The most that may live before the log is too packed for copying to gain what need() asks for. */
+static uint64_t capacity(const struct log_space *space, uint64_t segment)
+{
+    uint64_t all =
+        space->used_bytes + space->ready_bytes + space->freed_bytes + space->growth_bytes;
+    uint64_t mails = less(all, LOG_SEGMENTS_RESERVED * segment);
+    return less(mails - mails / 8, segment);
+}
+
+void spool_fill(const struct spool *spool, struct spool_fill *fill)
+{
+    *fill = (struct spool_fill){
+        .live_bytes = spool->live_bytes - spool->twice_bytes,
+        .capacity_bytes = spool->space.capacity_bytes,
+        .memory_bytes = spool->memory_bytes +
+                        (spool->table.bucket_count + spool->table.old_count) * sizeof(void *) +
+                        (uint64_t)spool->draft_count * sizeof(struct spool_draft),
+        .disk_free_bytes = log_disk_free_bytes(spool->log),
+    };
+}
+
+/* ── A round ─────────────────────────────────────────────────────────────────────────────────── */
+
 unsigned spool_space_round(struct spool *spool)
 {
     struct log *log = spool->log;
@@ -105,6 +129,7 @@ unsigned spool_space_round(struct spool *spool)
     const struct log_segment_live *live = log_segment_live(log, head);
     struct log_space space;
     log_space(log, &space);
+    spool->space.capacity_bytes = capacity(&space, segment);
     enum space_need wanted = SPACE_ENOUGH;
     if (live != NULL && head != log_current_sequence(log) &&
         (head == spool->space.begun || fits(&space, segment, live->bytes))) {

@@ -315,6 +315,7 @@ static void sessions_drop(struct relay *relay)
 static void log_drop(struct log *log)
 {
     log->write_count = 0;
+    log->watch.asks = false;
     if (log->maker.state != MAKER_IDLE) {
         free(log->maker.segment);
         log->maker.state = MAKER_IDLE;

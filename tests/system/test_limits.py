@@ -11,7 +11,7 @@ from harness import BUILD, Client, SystemTest, free_port, wait_until
 
 MESSAGE_BYTES = 200_000
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 1h, jitter_pct: 0}"
-SPOOL = "spool: {{path: {}, segment_bytes: 4M, memory_bytes: 16M}}"
+SPOOL = "spool: {{path: {}, segment_bytes: 4M, memory_bytes: 16M, free_min: 4M}}"
 
 
 def body_of(number):

@@ -79,6 +79,7 @@ void log_rig_crash(struct log_rig *rig)
     struct log *log = rig->log;
     disk_fault_crash(rig->fault);
     log->write_count = 0;
+    log->watch.asks = false;
     if (log->maker.state != MAKER_IDLE) {
         free(log->maker.segment);
         log->maker.state = MAKER_IDLE;

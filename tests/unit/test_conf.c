@@ -72,7 +72,7 @@ static const struct bad bads[] = {
      "shutdown, control, log, idle, cpu"},
     {"spool:\n  path: /x\n  durabilty: none",
      "3:3: spool.durabilty: unknown key, expected one of: path, durability, segment_bytes, "
-     "memory_bytes, max_bytes"},
+     "memory_bytes, max_bytes, free_min"},
     {"dpdk:\n  ports:\n    - {name: a, addresses: [1.2.3.4]}\n    - {name: b, adresses: [1.2.3.4]}",
      "4:17: dpdk.ports[1].adresses: unknown key, expected one of: name, addresses, gateway, "
      "gateway6, routes, router_advertisements, duplicate_address_detection, vlan, exception, "
@@ -243,6 +243,8 @@ static const struct bad bads[] = {
      "1:9: spool.segment_bytes: not a whole number of frames, expected a multiple of 256K"},
     {"spool: {max_bytes: 64M}",
      "1:9: spool.max_bytes: too little, expected room for 5 segments of each shard"},
+    {"shards: 2\nmemory: {queue_max: 1M}",
+     "2:10: memory.queue_max: too little, expected 0 or at least 1M for each shard"},
     {"shards: 2\nmemory: {eal_bytes: 64M}",
      "2:10: memory.eal_bytes: too little, expected 0 or at least 272M for 2 shards"},
     {"retry: {first: 2h, limit: 1h}",

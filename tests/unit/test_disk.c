@@ -318,14 +318,24 @@ static void a_disk_closed_with_work_under_way_tells_nobody(void **state)
     close(after);
 }
 
+static struct disk_space space_of(struct rig *rig)
+{
+    struct disk_space space = {0};
+    struct awaited awaited = nobody();
+    assert_int_equal(rig->disk->ops->space(rig->disk, &space, &awaited.done), 0);
+    assert_int_equal(await(rig, &awaited), 0);
+    return space;
+}
+
 static void free_bytes_fall_with_what_is_prepared(void **state)
 {
     struct rig *rig = *state;
-    uint64_t before, after;
-    assert_int_equal(rig->disk->ops->free_bytes(rig->disk, &before), 0);
+    struct disk_space before = space_of(rig);
     int file = prepare(rig, "a", 4 * MIB);
-    assert_int_equal(rig->disk->ops->free_bytes(rig->disk, &after), 0);
-    assert_true(before >= after + 4 * MIB);
+    struct disk_space after = space_of(rig);
+    assert_true(before.free_bytes >= after.free_bytes + 4 * MIB);
+    assert_true(before.total_bytes == after.total_bytes);
+    assert_true(after.total_bytes > after.free_bytes && after.free_files > 0);
     rig->disk->ops->forget(rig->disk, file);
 }
 

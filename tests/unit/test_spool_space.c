@@ -254,6 +254,7 @@ static void nothing_is_left(struct flow *flow)
     post_crash(flow->post);
     post_start(flow->post);
     assert_int_equal(flow->post->found_count, 0);
+    flow_settle(flow); /* what is dead is freed */
     assert_int_equal(flow_post(flow, 5000), 0);
     flow_settle(flow);
     assert_true(flow_at(flow, 0)->accepted);
@@ -287,6 +288,115 @@ static void a_disk_that_is_full_to_the_brim_drains_to_empty(void **state)
     flow_close(&flow);
 }
 
+/* ── Marks ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* With the margin that the relay leaves. */
+static bool flow_is_full(const struct flow *flow)
+{
+    struct spool_fill fill;
+    spool_fill(flow->post->spool, &fill);
+    return fill.live_bytes + fill.capacity_bytes / 32 >= fill.capacity_bytes;
+}
+
+/* Mail of all sizes comes, a third of it leaves again, in any order. */
+static void flow_mix(struct flow *flow)
+{
+    assert_int_equal(flow_post(flow, 500 + post_below(flow->post, 60000)), 0);
+    flow_round(flow);
+    uint32_t i = post_below(flow->post, flow->count);
+    if (post_below(flow->post, 3) == 0 && flow_at(flow, i)->accepted) {
+        parcel_leave(flow, flow_at(flow, i));
+        *flow_at(flow, i) = *flow_at(flow, 0);
+        flow->first++;
+        flow->count--;
+    }
+}
+
+static void the_log_refuses_nothing_before_its_capacity_is_reached(void **state)
+{
+    (void)state;
+    for (uint32_t segments = LOG_SEGMENTS_MIN; segments < 40; segments += 7) {
+        struct flow flow;
+        flow_open(&flow, 20 + segments, segments);
+        while (!flow_is_full(&flow)) {
+            flow_mix(&flow);
+        }
+        flow_settle(&flow);
+        for (int i = 0; i < 3000; i++) {
+            while (flow_is_full(&flow)) {
+                parcel_leave(&flow, flow_at(&flow, 0));
+                flow.first++;
+                flow.count--;
+            }
+            flow_mix(&flow);
+            flow_settle(&flow);
+        }
+        flow_close(&flow);
+    }
+}
+
+static void the_file_system_keeps_what_it_must_and_mail_goes_on_in_the_files_there_are(void **state)
+{
+    (void)state;
+    struct flow flow;
+    flow_open(&flow, 10, 0);
+    post_crash(flow.post);
+    flow.post->rig.settings.disk_free_min = 6 * SEGMENT;
+    flow.post->rig.fault_settings.capacity_bytes = 20 * SEGMENT;
+    disk_fault_set(flow.post->rig.fault, &flow.post->rig.fault_settings);
+    post_start(flow.post);
+    while (!flow_is_full(&flow)) {
+        flow_mix(&flow);
+    }
+    struct log_space space;
+    log_space(flow.post->rig.log, &space);
+    assert_true(space.used_bytes + space.ready_bytes + space.freed_bytes <= 14 * SEGMENT);
+    assert_true(space.used_bytes > 9 * SEGMENT);
+    flow_settle(&flow);
+    flow_drain(&flow);
+    for (int i = 0; i < 2000; i++) {
+        flow_round(&flow);
+    }
+    assert_int_equal(flow_post(&flow, 5000), 0);
+    flow_settle(&flow);
+    flow_close(&flow);
+}
+
+static void without_room_for_files_nothing_is_made_and_notes_are_kept(void **state)
+{
+    (void)state;
+    struct flow flow;
+    flow_open(&flow, 11, 0);
+    flow.post->rig.fault_settings.no_files = true;
+    disk_fault_set(flow.post->rig.fault, &flow.post->rig.fault_settings);
+    for (int i = 0; i < 2000; i++) {
+        flow_round(&flow); /* it is seen within a second */
+    }
+    flow_fill(&flow, 20000);
+    flow_drain(&flow);
+    nothing_is_left(&flow);
+    flow_close(&flow);
+}
+
+static void the_memory_of_mail_is_counted_and_given_back(void **state)
+{
+    (void)state;
+    struct flow flow;
+    struct spool_fill before, full, after;
+    flow_open(&flow, 12, 0);
+    spool_fill(flow.post->spool, &before);
+    for (int i = 0; i < 900; i++) {
+        assert_int_equal(flow_post(&flow, 1000), 0);
+    }
+    flow_settle(&flow);
+    spool_fill(flow.post->spool, &full);
+    assert_true(full.memory_bytes > before.memory_bytes + 900 * 100);
+    flow_drain(&flow);
+    spool_fill(flow.post->spool, &after);
+    assert_int_equal(after.memory_bytes, before.memory_bytes);
+    flow_close(&flow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +405,11 @@ int main(void)
         cmocka_unit_test(an_oldest_segment_full_of_living_mail_does_not_keep_the_dead_behind_it),
         cmocka_unit_test(a_log_that_is_full_to_the_brim_drains_to_empty),
         cmocka_unit_test(a_disk_that_is_full_to_the_brim_drains_to_empty),
+        cmocka_unit_test(the_log_refuses_nothing_before_its_capacity_is_reached),
+        cmocka_unit_test(
+            the_file_system_keeps_what_it_must_and_mail_goes_on_in_the_files_there_are),
+        cmocka_unit_test(without_room_for_files_nothing_is_made_and_notes_are_kept),
+        cmocka_unit_test(the_memory_of_mail_is_counted_and_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
