@@ -7,9 +7,10 @@ static int64_t wall_s(void *self)
     return world_wall_s(self);
 }
 
-static struct tls_rules rules_of(const struct relay_conf *conf)
+static struct tls_rules rules_of(const struct relay_conf *conf,
+                                 const struct relay_tls_contexts *made)
 {
-    return (struct tls_rules){.authorities = conf->tls.authorities,
+    return (struct tls_rules){.read = made->authorities,
                               .ciphers = conf->tls.ciphers,
                               .suites = conf->tls.ciphersuites,
                               .version_min =
@@ -20,10 +21,11 @@ static struct tls_rules rules_of(const struct relay_conf *conf)
 /* ---- Listeners ---- */
 
 /* self: NULL where nothing will be served by it. */
-static int server_make(struct tls_context **made, const struct relay_conf *conf,
-                       const struct relay_tls *self, enum tls_client_certificate wanted,
-                       char problem[TLS_PROBLEM_MAX])
+static int server_make(struct relay_tls_contexts *made, uint8_t kind, const struct relay_conf *conf,
+                       const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
 {
+    static const enum tls_client_certificate wanted[RELAY_TLS_SERVERS] = {
+        TLS_CLIENT_NOT_ASKED, TLS_CLIENT_ASKED, TLS_CLIENT_REQUIRED};
     uint32_t count = conf->tls.certificates_count;
     struct tls_identity *identities = calloc(count, sizeof(*identities));
     struct tls_pair *pairs = calloc(count, sizeof(*pairs));
@@ -38,30 +40,33 @@ static int server_make(struct tls_context **made, const struct relay_conf *conf,
     }
     if (status == 0) {
         const struct tls_server_settings settings = {
-            .rules = rules_of(conf),
+            .rules = rules_of(conf, made),
             .identities = identities,
             .identity_count = count,
-            .client_certificate = wanted,
+            .client_certificate = wanted[kind],
             .ticket_secret = self == NULL ? NULL : self->ticket_secret,
             .wall_s = wall_s,
             .wall_self = self == NULL ? NULL : (void *)(uintptr_t)self->world};
-        status = tls_context_server(made, &settings, problem);
+        status = tls_context_server(&made->servers[kind], &settings, problem);
     }
     free(identities);
     free(pairs);
     return status;
 }
 
+/* Listeners stay what they are when the configuration is read again: what one wanted is kept. */
 static int servers_make(struct relay_tls_contexts *made, const struct relay_conf *conf,
                         const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
 {
-    static const enum tls_client_certificate wanted[RELAY_TLS_SERVERS] = {
-        TLS_CLIENT_NOT_ASKED, TLS_CLIENT_ASKED, TLS_CLIENT_REQUIRED};
+    bool wanted[RELAY_TLS_SERVERS] = {false};
     int status = 0;
-    for (uint32_t i = 0; i < conf->listen_count && conf->tls.certificates_count > 0; i++) {
-        uint8_t kind = conf->listen[i].client_certificate;
-        if (status == 0 && made->servers[kind] == NULL) {
-            status = server_make(&made->servers[kind], conf, self, wanted[kind], problem);
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        wanted[conf->listen[i].client_certificate] = true;
+    }
+    for (uint8_t kind = 0; kind < RELAY_TLS_SERVERS && status == 0; kind++) {
+        bool had = self != NULL && self->contexts.servers[kind] != NULL;
+        if (conf->tls.certificates_count > 0 && (wanted[kind] || had)) {
+            status = server_make(made, kind, conf, self, problem);
         }
     }
     return status;
@@ -103,7 +108,7 @@ static int client_make(struct relay_tls_contexts *made, const struct relay_conf 
         return 0;
     }
     const struct tls_pair pair = {certificate, key};
-    const struct tls_client_settings settings = {.rules = rules_of(conf),
+    const struct tls_client_settings settings = {.rules = rules_of(conf, made),
                                                  .pairs = certificate == NULL ? NULL : &pair,
                                                  .pair_count = certificate != NULL};
     struct relay_tls_client *added = &made->clients[made->client_count];
@@ -155,6 +160,9 @@ static void contexts_drop(struct relay_tls_contexts *contexts)
         client_free(&contexts->clients[i]);
     }
     free(contexts->clients);
+    if (contexts->authorities != NULL) {
+        tls_authorities_drop(contexts->authorities);
+    }
     *contexts = (struct relay_tls_contexts){0};
 }
 
@@ -163,9 +171,14 @@ static int contexts_make(struct relay_tls_contexts *made, const struct relay_con
                          const struct relay_tls *self, char problem[TLS_PROBLEM_MAX])
 {
     char what[TLS_PROBLEM_MAX] = "";
-    const char *key = "tls.certificates";
+    const char *key = "tls";
     *made = (struct relay_tls_contexts){0};
-    int status = servers_make(made, conf, self, what);
+    int status = tls_authorities_read(&made->authorities, conf->tls.authorities,
+                                      self == NULL ? NULL : self->contexts.authorities, what);
+    if (status == 0) {
+        key = "tls.certificates";
+        status = servers_make(made, conf, self, what);
+    }
     if (status == 0) {
         key = "tls";
         status = clients_make(made, conf, what);

@@ -17,7 +17,9 @@ struct relay_tls_client {
 
 /* All contexts of one configuration. */
 struct relay_tls_contexts {
-    /* By what listeners want of their clients; NULL: there are no certificates, or no such listener. */
+    struct tls_authorities *authorities;
+    /* By what listeners want of their clients; NULL: there are no certificates, or no such listener
+     * was ever in the configuration. */
     struct tls_context *servers[RELAY_TLS_SERVERS];
     struct relay_tls_client *clients; /* the first: what tls.client_certificate says */
     uint32_t client_count;

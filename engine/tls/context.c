@@ -54,11 +54,30 @@ static int rules_set(SSL_CTX *made, const struct tls_rules *rules, char problem[
     if (rules->suites != NULL && SSL_CTX_set_ciphersuites(made, rules->suites) != 1) {
         return refuse(problem, "cipher suites", rules->suites);
     }
-    if (rules->authorities != NULL ? SSL_CTX_load_verify_file(made, rules->authorities) != 1
-                                   : SSL_CTX_set_default_verify_paths(made) != 1) {
-        return refuse(problem, "authorities", rules->authorities);
+    if (rules->read != NULL) {
+        SSL_CTX_set1_cert_store(made, rules->read->store);
     }
     return 0;
+}
+
+/* The same rules with what they name read. Who asks for no certificate needs nobody to judge it. */
+static int rules_read(struct tls_rules *filled, const struct tls_rules *rules, bool judges,
+                      char problem[TLS_PROBLEM_MAX])
+{
+    *filled = *rules;
+    if (judges && rules->read != NULL) {
+        ref_take(&rules->read->ref);
+        return 0;
+    }
+    filled->read = NULL;
+    return judges ? tls_authorities_read(&filled->read, rules->authorities, NULL, problem) : 0;
+}
+
+static void rules_drop(struct tls_rules *filled)
+{
+    if (filled->read != NULL) {
+        tls_authorities_drop(filled->read);
+    }
 }
 
 static int pairs_load(SSL_CTX *made, const struct tls_pair *pairs, uint32_t count,
@@ -394,9 +413,13 @@ int tls_context_server(struct tls_context **context, const struct tls_server_set
         self->wall_s = settings->wall_s;
         self->wall_self = settings->wall_self;
     }
+    struct tls_server_settings filled = *settings;
+    status = rules_read(&filled.rules, &settings->rules,
+                        settings->client_certificate != TLS_CLIENT_NOT_ASKED, problem);
     for (uint32_t i = 0; i < settings->identity_count && status == 0; i++) {
-        status = identity_open(self, settings, &settings->identities[i], problem);
+        status = identity_open(self, &filled, &settings->identities[i], problem);
     }
+    rules_drop(&filled.rules);
     if (status < 0) {
         tls_context_drop(self);
         return status;
@@ -413,7 +436,10 @@ int tls_context_client(struct tls_context **context, const struct tls_client_set
     problem[0] = '\0';
     ERR_clear_error();
     SSL_CTX *made = self == NULL ? NULL : identity_new(self, TLS_client_method());
-    int status = made == NULL ? -ENOMEM : rules_set(made, &settings->rules, problem);
+    struct tls_rules rules = {0};
+    int status = made == NULL ? -ENOMEM : rules_read(&rules, &settings->rules, true, problem);
+    status = status < 0 ? status : rules_set(made, &rules, problem);
+    rules_drop(&rules);
     status = status < 0 ? status : pairs_load(made, settings->pairs, settings->pair_count, problem);
     if (status == 0) {
         SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);

@@ -4,10 +4,20 @@
 #include "engine/tls/context.h"
 #include <openssl/ssl.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 struct tls_name {
     char *name;       /* in lower case; a wildcard begins with "*." */
     SSL_CTX *context; /* of its identity */
+};
+
+struct tls_authorities {
+    struct ref ref;
+    X509_STORE *store;
+    char *file; /* NULL: a folder of the system's */
+    struct timespec changed;
+    off_t bytes;
+    ino_t inode;
 };
 
 struct tls_context {

@@ -3,6 +3,7 @@
 #include "engine/tls/tls_private.h"
 #include "tests/unit/tls_rig.h"
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
@@ -178,6 +179,34 @@ static void clients_are_known_by_their_certificates_where_these_are_asked_for(vo
     }
 }
 
+static void authorities_are_read_again_only_when_their_file_has_changed(void **state)
+{
+    struct tls_authorities *first, *second, *third;
+    char problem[TLS_PROBLEM_MAX];
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    const char *file = tls_rig_file(&rig, "authority");
+    const char *other = tls_rig_file(&rig, "stranger");
+    assert_int_equal(tls_authorities_read(&first, file, NULL, problem), 0);
+    assert_int_equal(tls_authorities_read(&second, file, first, problem), 0);
+    assert_ptr_equal(first, second);
+    assert_int_equal(tls_authorities_read(&third, other, first, problem), 0);
+    assert_ptr_not_equal(first, third);
+    tls_authorities_drop(second);
+    tls_authorities_drop(third);
+    FILE *longer = fopen(file, "a");
+    assert_non_null(longer);
+    assert_int_equal(fputs("\n", longer), 1);
+    fclose(longer);
+    assert_int_equal(tls_authorities_read(&second, file, first, problem), 0);
+    assert_ptr_not_equal(first, second);
+    tls_authorities_drop(first);
+    tls_authorities_drop(second);
+    assert_int_equal(tls_authorities_read(&first, "/nowhere/ca.pem", NULL, problem), -EINVAL);
+    assert_non_null(strstr(problem, "authorities /nowhere/ca.pem: "));
+    tls_rig_close(&rig);
+}
+
 /* ---- Resumption ---- */
 
 static bool resumes(const char *key)
@@ -315,6 +344,7 @@ int main(void)
         cmocka_unit_test(dane_takes_what_the_records_say_and_nothing_else),
         cmocka_unit_test(the_name_that_is_asked_for_chooses_the_certificate),
         cmocka_unit_test(clients_are_known_by_their_certificates_where_these_are_asked_for),
+        cmocka_unit_test(authorities_are_read_again_only_when_their_file_has_changed),
         cmocka_unit_test(a_session_is_resumed_by_its_key_only),
         cmocka_unit_test(connections_that_are_opened_together_resume_a_session_each),
         cmocka_unit_test(tickets_outlive_a_reload_but_not_their_secret_or_their_time),
