@@ -655,10 +655,7 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     list_init(&in->node);
     list_append(&relay->inbounds, &in->node);
     relay->counters.sessions_in++;
-    enum relay_tls_kind kind = at->tls == CONF_TLS_OFF        ? RELAY_TLS_OFF
-                               : at->tls == CONF_TLS_STARTTLS ? RELAY_TLS_OFFERED
-                                                              : RELAY_TLS_REQUIRED;
-    smtp_server_open(&in->server, &relay->server_settings[in->lmtp][kind], relay->shard->now_ns);
+    smtp_server_open(&in->server, relay_listener_settings(at), relay->shard->now_ns);
     stream->session = in;
     stream->notify = inbound_notify;
     if (at->tls != CONF_TLS_IMPLICIT || secure(in)) {

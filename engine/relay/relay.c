@@ -37,12 +37,13 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
         .smtputf8 = conf->smtp.smtputf8,
     };
     for (unsigned i = 0; i < 2 * RELAY_TLS_KINDS; i++) {
-        struct smtp_server_settings *made =
-            &relay->server_settings[i / RELAY_TLS_KINDS][i % RELAY_TLS_KINDS];
+        enum relay_tls_kind kind = i % RELAY_TLS_KINDS;
+        struct smtp_server_settings *made = &relay->server_settings[i / RELAY_TLS_KINDS][kind];
         *made = settings;
         made->lmtp = i / RELAY_TLS_KINDS == 1;
-        made->starttls = i % RELAY_TLS_KINDS != RELAY_TLS_OFF;
-        made->tls_only = i % RELAY_TLS_KINDS == RELAY_TLS_REQUIRED;
+        made->starttls =
+            relay_tls_has_server(relay->tls) && kind != RELAY_TLS_OFF && kind != RELAY_TLS_MISSED;
+        made->tls_only = kind == RELAY_TLS_REQUIRED || kind == RELAY_TLS_MISSED;
     }
 }
 
@@ -139,66 +140,6 @@ void relay_close(struct relay *relay)
     free(relay);
 }
 
-static int listener_open(struct relay *relay, const struct conf_listener *from,
-                         const struct endpoint *at)
-{
-    struct relay_listener *listener = &relay->listeners[relay->listener_count];
-    char text[ENDPOINT_TEXT_MAX];
-    *listener = (struct relay_listener){
-        .relay = relay,
-        .network = relay_network_to(relay, at),
-        .protocol = from->protocol,
-        .tls = relay_tls_server(relay->tls, from->client_certificate) == NULL ? CONF_TLS_OFF
-                                                                              : from->tls,
-        .client_certificate = from->client_certificate};
-    const struct listen_request request = {
-        .at = *at, .unix_mode = from->unix_mode, .accepted = inbound_accepted, .owner = listener};
-    endpoint_format(at, text);
-    int status = listener->network->ops->listen(listener->network, &request, &listener->listener);
-    if (status < 0 && from->by_default) {
-        logger_line(relay->logger, LOGGER_WARNING, "listen %s: %s", text, strerror(-status));
-        return 0;
-    }
-    if (status < 0) {
-        logger_line(relay->logger, LOGGER_ERROR, "listen %s (%s): %s", text, from->name,
-                    strerror(-status));
-        return status;
-    }
-    relay->listener_count++;
-    logger_line(relay->logger, LOGGER_INFO, "listening on %s (%s, %s transport)", text, from->name,
-                listener->network->transport);
-    return 0;
-}
-
-int relay_listen(struct relay *relay)
-{
-    const struct relay_conf *conf = relay->conf;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        count += conf->listen[i].addresses_count;
-    }
-    if (count == 0) {
-        return 0;
-    }
-    relay->listeners = calloc(count, sizeof(*relay->listeners));
-    if (relay->listeners == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        for (uint32_t j = 0; j < conf->listen[i].addresses_count; j++) {
-            const struct endpoint *at = &conf->listen[i].addresses[j];
-            if (at->family == ENDPOINT_UNIX && relay->shard->settings.index > 0) {
-                continue; /* a path can be bound once: the first shard has it */
-            }
-            int status = listener_open(relay, &conf->listen[i], at);
-            if (status < 0) {
-                return status;
-            }
-        }
-    }
-    return 0;
-}
-
 unsigned relay_round(struct relay *relay, uint64_t now_ns)
 {
     unsigned work = 0;
@@ -230,10 +171,11 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
 void relay_reload(struct relay *relay, const struct relay_conf *conf)
 {
     relay->conf = conf;
-    server_settings(relay, conf);
     if (relay->tls != NULL) {
         relay_tls_reload(relay->tls, conf);
+        relay_listeners_reload(relay);
     }
+    server_settings(relay, conf);
     relay_sites_reload(relay);
     outbound_drain_all(
         relay); /* what was secured as the old one says is not for mail of the new one */

@@ -58,12 +58,19 @@ struct relay_listener {
     struct relay *relay;
     struct network *network;
     struct listener *listener;
+    struct endpoint at;
     uint8_t protocol;           /* enum conf_protocol */
-    uint8_t tls;                /* enum conf_tls; OFF where there is no certificate */
-    uint8_t client_certificate; /* enum conf_client_certificate */
+    uint8_t tls;                /* enum conf_tls, as the configuration now has it */
+    uint8_t client_certificate; /* enum conf_client_certificate, too */
 };
 
-enum relay_tls_kind { RELAY_TLS_OFF, RELAY_TLS_OFFERED, RELAY_TLS_REQUIRED, RELAY_TLS_KINDS };
+enum relay_tls_kind {
+    RELAY_TLS_OFF,
+    RELAY_TLS_OFFERED,
+    RELAY_TLS_REQUIRED,
+    RELAY_TLS_MISSED, /* required, but the last reload has taken the listener's certificate */
+    RELAY_TLS_KINDS
+};
 
 struct relay {
     const struct relay_conf *conf;
@@ -84,7 +91,7 @@ struct relay {
     struct relay_tls *tls;
     struct tls_clear *clear;
     struct tls_report *tls_report;
-    /* Of SMTP and LMTP; without TLS, with it, with nothing but it. */
+    /* Of SMTP and LMTP; what each kind says of TLS holds for sessions that are open, too. */
     struct smtp_server_settings server_settings[2][RELAY_TLS_KINDS];
     struct list_node inbounds;
     struct list_node outbounds;
@@ -94,6 +101,11 @@ struct relay {
     bool draining;
     uint64_t drain_deadline_ns;
 };
+
+/* relay_listen.c */
+void relay_listeners_reload(struct relay *relay); /* relay->conf is another */
+/* Of sessions that begin now. */
+const struct smtp_server_settings *relay_listener_settings(const struct relay_listener *at);
 
 /* What became of a recipient for good: for the report to the sender. */
 struct relay_failure {

@@ -219,6 +219,20 @@ int relay_tls_open(struct relay_tls *self, struct shard *shard, const struct rel
     return status;
 }
 
+static bool has_server(const struct relay_tls_contexts *contexts)
+{
+    bool any = false;
+    for (unsigned i = 0; i < RELAY_TLS_SERVERS; i++) {
+        any |= contexts->servers[i] != NULL;
+    }
+    return any;
+}
+
+bool relay_tls_has_server(const struct relay_tls *self)
+{
+    return self != NULL && has_server(&self->contexts);
+}
+
 void relay_tls_reload(struct relay_tls *self, const struct relay_conf *conf)
 {
     struct relay_tls_contexts made;
@@ -226,6 +240,10 @@ void relay_tls_reload(struct relay_tls *self, const struct relay_conf *conf)
     if (contexts_make(&made, conf, self, problem) < 0) {
         logger_line(self->logger, LOGGER_ERROR, "%s; the old certificates stay", problem);
         return;
+    }
+    if (has_server(&self->contexts) && !has_server(&made)) {
+        logger_line(self->logger, LOGGER_WARNING,
+                    "tls: no certificate is left: STARTTLS is not offered any more");
     }
     contexts_drop(&self->contexts);
     self->contexts = made;

@@ -45,6 +45,7 @@ void relay_tls_close(struct relay_tls *self);
 /* Of a listener; NULL: it has no TLS. */
 struct tls_context *relay_tls_server(const struct relay_tls *self,
                                      enum conf_client_certificate client_certificate);
+bool relay_tls_has_server(const struct relay_tls *self); /* of any listener */
 /* Of a route. */
 struct tls_context *relay_tls_client(const struct relay_tls *self, const struct conf_route *route);
 

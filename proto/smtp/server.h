@@ -73,7 +73,7 @@ struct smtp_server_settings {
     bool pipelining, chunking,
         smtputf8;   /* what is announced; 8BITMIME, SIZE and status codes always are */
     bool starttls;  /* announced until the session is encrypted; else STARTTLS is not known */
-    bool tls_only;  /* no transaction begins in the clear: 530 5.7.0 */
+    bool tls_only;  /* nothing begins in the clear: 530 5.7.0; without STARTTLS 454 4.7.0 */
     bool normalize; /* bare newlines become lines; else they are refused */
     uint64_t message_bytes_max;
     uint32_t recipients_max; /* of a message: then 452 4.5.3 */

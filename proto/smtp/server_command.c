@@ -426,10 +426,19 @@ static void run_refused(struct smtp_server *server, const struct command *comman
     smtp_server_error(server, 502, "5.5.1", "Command is not implemented");
 }
 
+/* RFC 3207 §4, for now: the client keeps the mail. */
+static void tls_missed(struct smtp_server *server)
+{
+    smtp_server_error(server, 454, "4.7.0", "TLS is required, but not available");
+}
+
 /* RFC 3207 §4. Whatever follows in the clear is never looked at: see SMTP_WANT_TLS. */
 static void run_starttls(struct smtp_server *server, const struct command *command)
 {
-    if (!server->settings->starttls) {
+    const struct smtp_server_settings *settings = server->settings;
+    if (!settings->starttls && settings->tls_only && !server->secured) {
+        tls_missed(server);
+    } else if (!settings->starttls) {
         run_refused(server, command);
     } else if (server->secured) {
         smtp_server_error(server, 503, "5.5.1", "TLS is active already");
@@ -518,11 +527,13 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
                 smtp_server_error(server, 503, "5.5.1", "BDAT LAST comes before anything else");
                 return;
             }
-            if (server->settings->tls_only && !server->secured && !allowed_in_clear(i)) {
+            if (!server->settings->tls_only || server->secured || allowed_in_clear(i)) {
+                commands[i].run(server, &command);
+            } else if (server->settings->starttls) {
                 smtp_server_error(server, 530, "5.7.0", "Must issue a STARTTLS command first");
-                return;
+            } else {
+                tls_missed(server);
             }
-            commands[i].run(server, &command);
             return;
         }
     }

@@ -215,6 +215,44 @@ class Tls(SystemTest):
                 smtp.close()
         self.assertIn(b'(Client CN "ours.test" (verified OK))', self.messages(1)[0])
 
+    def test_a_reload_that_removes_the_last_certificate_ends_the_offer_and_never_the_demand(self):
+        required, implicit = free_port(), free_port()
+        relay = self.start(listen=[f"{{name: required, address: [\"{at(RELAY, required)}\"], tls: required}}",
+                                   f"{{name: smtps, address: [\"{at(RELAY, implicit)}\"], tls: implicit}}"])
+        with open(relay.config) as file:
+            whole = file.read()
+        without = re.sub(r"tls:\n  certificates: .*\n", "", whole)
+        without = re.sub(r"  - \{name: (required|smtps), .*\n", "", without)
+        self.assertNotIn("required", without)
+        with smtplib.SMTP(RELAY, relay.port, timeout=20) as before:
+            before.ehlo("client.test")
+            self.assertIn("starttls", before.esmtp_features)
+            with open(relay.config, "w") as file:
+                file.write(without)
+            relay.popen.send_signal(signal.SIGHUP)
+            wait_until(lambda: "no certificate is left" in relay.output(), "the reload")
+            self.assertEqual(before.docmd("STARTTLS")[0], 502)
+            before.sendmail("a@client.test", ["b@x.test"], b"Subject: offered no more\r\n\r\nx\r\n")
+        with smtplib.SMTP(RELAY, relay.port, timeout=20) as smtp:
+            smtp.ehlo("client.test")
+            self.assertNotIn("starttls", smtp.esmtp_features)
+            smtp.sendmail("a@client.test", ["b@x.test"], b"Subject: never offered\r\n\r\nx\r\n")
+        self.messages(2)
+        with smtplib.SMTP(RELAY, required, timeout=20) as smtp:
+            smtp.ehlo("client.test")
+            self.assertNotIn("starttls", smtp.esmtp_features)
+            self.assertEqual(smtp.docmd("STARTTLS")[0], 454)
+            self.assertEqual(smtp.mail("a@client.test")[0], 454)
+        with socket.create_connection((RELAY, implicit), 20) as raw:
+            with self.assertRaises((ConnectionResetError, ssl.SSLError)):
+                self.context().wrap_socket(raw, server_hostname="mx.test")
+        with open(relay.config, "w") as file:
+            file.write(whole)
+        relay.popen.send_signal(signal.SIGHUP)
+        wait_until(lambda: relay.output().count("reloaded") == 2, "the second reload")
+        with self.client() as smtp:
+            smtp.noop()
+
     def test_a_mistake_is_found_before_the_start(self):
         config = os.path.join(self.folder, "wrong.yaml")
         with open(config, "w") as file:

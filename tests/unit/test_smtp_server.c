@@ -589,6 +589,19 @@ static void where_tls_is_required_no_transaction_begins_in_the_clear(void **stat
     scripts_check(scripts, sizeof(scripts) / sizeof(*scripts), &settings);
 }
 
+static void where_required_tls_cannot_be_had_the_client_comes_again(void **state)
+{
+    static const struct script scripts[] = {
+        SCRIPT("454", "EHLO c\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\nVRFY a\r\nQUIT\r\n",
+               "220 250 454 454 454 221", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    settings_usual(&settings);
+    settings.tls_only = true;
+    scripts_check(scripts, sizeof(scripts) / sizeof(*scripts), &settings);
+}
+
 static void a_session_may_be_encrypted_from_the_start(void **state)
 {
     struct smtp_server server;
@@ -692,6 +705,7 @@ int main(void)
         cmocka_unit_test(what_follows_starttls_in_the_clear_is_never_looked_at),
         cmocka_unit_test(what_was_said_in_the_clear_is_forgotten),
         cmocka_unit_test(where_tls_is_required_no_transaction_begins_in_the_clear),
+        cmocka_unit_test(where_required_tls_cannot_be_had_the_client_comes_again),
         cmocka_unit_test(a_session_may_be_encrypted_from_the_start),
         cmocka_unit_test(time_runs_out_by_stage),
         cmocka_unit_test(random_input_in_random_pieces_keeps_the_rules),
