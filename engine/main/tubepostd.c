@@ -164,7 +164,7 @@ static int open_port(struct daemon *daemon, const struct conf_port *conf, struct
     };
     int status = port_dpdk_open(port, &settings);
     if (status == 0 && daemon->conf->shards > 1) {
-        status = port_deal_open(port, *port, (uint16_t)daemon->conf->shards);
+        status = port_deal_among(port, (uint16_t)daemon->conf->shards);
     }
     if (status < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR, "port %s: cannot be opened: %s", conf->name,

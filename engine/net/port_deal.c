@@ -391,6 +391,17 @@ int port_deal_open(struct port **port, struct port *inner, uint16_t shard_count)
     return 0;
 }
 
+int port_deal_among(struct port **port, uint16_t shard_count)
+{
+    struct port *inner = *port;
+    *port = NULL;
+    int status = port_deal_open(port, inner, shard_count);
+    if (status < 0) {
+        inner->ops->close(inner);
+    }
+    return status;
+}
+
 void port_deal_counters(const struct port *port, uint16_t shard,
                         struct port_deal_counters *counters)
 {

@@ -28,6 +28,8 @@ static inline bool port_deal_wanted(const struct port *port, uint16_t shard_coun
  * port. shard_count > 0. 0 or -ENOMEM, -EINVAL (too many shards); then inner is still the caller's.
  */
 int port_deal_open(struct port **port, struct port *inner, uint16_t shard_count);
+/* In the place of *port, which is closed when this fails; then *port is NULL. */
+int port_deal_among(struct port **port, uint16_t shard_count);
 
 /* A frame that every shard gets: copied to those whose door it did not come in by. */
 bool port_deal_is_for_all(const uint8_t *frame, uint32_t bytes);

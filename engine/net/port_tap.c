@@ -41,7 +41,7 @@ int port_tap_open(struct port **port, const struct port_tap_settings *settings)
                                             .pools = settings->pools};
     status = port_dpdk_open(port, &dpdk);
     if (status == 0 && (*port)->facts.queue_count < settings->shard_count) {
-        status = port_deal_open(port, *port, settings->shard_count);
+        status = port_deal_among(port, settings->shard_count);
     }
     return status;
 }

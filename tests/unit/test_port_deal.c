@@ -504,6 +504,16 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void a_port_that_cannot_be_dealt_out_is_closed(void **state)
+{
+    struct device device = {.port.ops = &device_ops, .port.facts.queue_count = 1};
+    struct port *port = &device.port;
+    (void)state;
+    assert_int_equal(port_deal_among(&port, PORT_DEAL_SHARDS_MAX + 1), -EINVAL);
+    assert_true(device.closed);
+    assert_null(port);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -519,6 +529,7 @@ int main(void)
         cmocka_unit_test(shard_with_something_in_its_rings_does_not_go_to_sleep),
         cmocka_unit_test(threads_pass_frames_both_ways_and_lose_none),
         cmocka_unit_test(door_of_a_device_that_must_be_polled_says_so),
+        cmocka_unit_test(a_port_that_cannot_be_dealt_out_is_closed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
