@@ -173,6 +173,15 @@ static int open_port(struct daemon *daemon, const struct conf_port *conf, struct
     return status;
 }
 
+/* The interface of a relay before us: the kernel lets go of it a little after its end. */
+static bool is_in_the_way(int status)
+{
+    return status == -EEXIST || status == -EBUSY;
+}
+
+#define EXCEPTION_TRY_MS 100
+#define EXCEPTION_TRIES 50u
+
 static int open_exception(struct daemon *daemon, const struct conf_port *conf,
                           const struct port *beside, struct port **port)
 {
@@ -186,6 +195,15 @@ static int open_exception(struct daemon *daemon, const struct conf_port *conf,
         return 0;
     }
     int status = port_tap_open(port, &settings);
+    for (unsigned i = 0; is_in_the_way(status) && i < EXCEPTION_TRIES; i++) {
+        if (i == 0) {
+            logger_line(&daemon->logger, LOGGER_WARNING,
+                        "port %s: exception %s is there already: waiting for its end", conf->name,
+                        conf->exception);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = EXCEPTION_TRY_MS * 1000000L}, NULL);
+        status = port_tap_open(port, &settings);
+    }
     if (status < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR, "port %s: exception %s cannot be made: %s",
                     conf->name, conf->exception, strerror(-status));

@@ -103,7 +103,7 @@ class SharedAddress(SystemTest):
     def interfaces(self):
         return subprocess.run(["ip", "-n", self.here.name, "-br", "link"], check=True, capture_output=True, text=True).stdout
 
-    def start(self, shards):
+    def start(self, shards, meanwhile=None):
         config = os.path.join(self.folder, "relay.yaml")
         words = ["--no-huge", "-m512", "--no-pci", f"--file-prefix=exception{os.getpid()}",
                  f"--vdev=net_af_packet0,iface=relay0,qpairs={shards}"]
@@ -117,6 +117,8 @@ class SharedAddress(SystemTest):
         relay = Process(["nsenter", f"--net=/run/netns/{self.here.name}", os.path.join(BUILD, "tubepostd"), "-c", config],
                         os.path.join(self.folder, "relay.log"), env=sanitizer_environment())
         self.addCleanup(self.end, relay)
+        if meanwhile:
+            meanwhile(relay)
         wait_until(lambda: "is ready" in relay.output(), "the relay's start")
         self.ip(self.here, f"address add {RELAY}/24 dev tp0")
         return relay
@@ -195,6 +197,16 @@ class SharedAddress(SystemTest):
 
     def test_with_two_shards_too(self):
         self.share_one_address(2)
+
+    def test_an_interface_that_the_relay_before_left_is_waited_for(self):
+        self.ip(self.here, "tuntap add dev tp0 mode tap")
+
+        def go_away(relay):
+            wait_until(lambda: "exception tp0 is there already: waiting for its end" in relay.output(), "the wait")
+            self.ip(self.here, "tuntap del dev tp0 mode tap")
+        self.start(1, go_away)
+        with self.there:
+            self.assertEqual(self.connect(25).recv(4), b"220 ")
 
 
 if __name__ == "__main__":
