@@ -387,6 +387,15 @@ struct net_segment net_peer_next(struct net_peer *peer, uint8_t flags)
                                 .ts_echo = tcp_timestamp_now(peer->stack, conn->ts_offset)};
 }
 
+unsigned net_peer_take_all(struct net_peer *peer)
+{
+    struct net_segment segment;
+    unsigned count = 0;
+    for (; net_peer_take(peer, &segment); count++) {
+    }
+    return count;
+}
+
 void net_peer_send_next(struct net_peer *peer, uint8_t flags)
 {
     struct net_segment segment = net_peer_next(peer, flags);
@@ -428,6 +437,27 @@ void net_peer_write(struct net_peer *peer, const char *text)
 {
     assert_int_equal(stream_write(net_peer_last(peer)->stream, slice_text(text)), 0);
     net_peer_round(peer);
+}
+
+void net_peer_write_segments(struct net_peer *peer, uint32_t count)
+{
+    static const uint8_t bytes[STREAM_WRITE_MAX];
+    struct slice segment = slice_of(bytes, net_peer_conn(peer)->mss);
+    for (; count > 0; count--) {
+        assert_int_equal(stream_write(net_peer_last(peer)->stream, segment), 0);
+    }
+    net_peer_round(peer);
+}
+
+void net_peer_warm(struct net_peer *peer, unsigned rounds, uint64_t rtt_ns)
+{
+    for (; rounds > 0; rounds--) {
+        net_peer_write_segments(peer, 1);
+        net_peer_forget(peer);
+        net_peer_wait(peer, rtt_ns);
+        net_peer_send_next(peer, TCP_ACK);
+    }
+    net_peer_forget(peer);
 }
 
 void net_peer_let_go(struct net_peer *peer)

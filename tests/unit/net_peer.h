@@ -79,6 +79,7 @@ void net_peer_wait(struct net_peer *peer, uint64_t ns); /* timers fire on the wa
 
 /* The oldest segment that the stack has sent and that was not taken yet. False: there is none. */
 bool net_peer_take(struct net_peer *peer, struct net_segment *segment);
+unsigned net_peer_take_all(struct net_peer *peer); /* how many they were */
 /* Any frame, oldest first; its size, 0: none. Needs keep_frames. */
 uint32_t net_peer_frame(struct net_peer *peer, uint8_t *frame);
 void net_peer_forget(struct net_peer *peer); /* what was sent so far */
@@ -100,4 +101,7 @@ void net_peer_expect_none(struct net_peer *peer);
 void net_peer_open_plain(struct net_peer *peer);
 void net_peer_open_with_options(struct net_peer *peer);
 void net_peer_write(struct net_peer *peer, const char *text); /* what the last session says */
-void net_peer_let_go(struct net_peer *peer);                  /* the last session releases */
+void net_peer_write_segments(struct net_peer *peer, uint32_t count); /* full ones, one by one */
+/* So many rounds of one full segment that is acknowledged after a round trip: both ends know its time. */
+void net_peer_warm(struct net_peer *peer, unsigned rounds, uint64_t rtt_ns);
+void net_peer_let_go(struct net_peer *peer); /* the last session releases */

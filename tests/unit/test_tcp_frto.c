@@ -11,24 +11,6 @@
 static struct net_peer peer;
 static struct tcp_conn *conn;
 static uint32_t una, mss;
-static uint8_t bytes[STREAM_WRITE_MAX];
-
-static void write_segments(uint32_t count)
-{
-    for (; count > 0; count--) {
-        assert_int_equal(stream_write(net_peer_last(&peer)->stream, slice_of(bytes, mss)), 0);
-    }
-    net_peer_round(&peer);
-}
-
-static unsigned count_segments(void)
-{
-    struct net_segment segment;
-    unsigned count = 0;
-    for (; net_peer_take(&peer, &segment); count++) {
-    }
-    return count;
-}
 
 /* Segments are counted from the first that is not acknowledged at the begin. begin == end: no SACK. */
 static void acknowledge(uint32_t to, uint32_t begin, uint32_t end)
@@ -56,15 +38,8 @@ static void open_with(bool timestamps)
     net_peer_forget(&peer);
     conn = net_peer_conn(&peer);
     mss = conn->mss;
+    net_peer_warm(&peer, 4, RTT_NS);
     una = conn->snd_una;
-    for (unsigned i = 0; i < 4; i++) {
-        write_segments(1);
-        count_segments();
-        net_peer_wait(&peer, RTT_NS);
-        acknowledge(i + 1, 0, 0);
-    }
-    una = conn->snd_una;
-    count_segments();
 }
 
 static void wait_for_timeout(uint64_t number)
@@ -79,11 +54,11 @@ static void wait_for_timeout(uint64_t number)
 static void time_out(void)
 {
     open_with(false);
-    write_segments(6);
-    assert_int_equal(count_segments(), 6);
+    net_peer_write_segments(&peer, 6);
+    assert_int_equal(net_peer_take_all(&peer), 6);
     wait_for_timeout(1);
-    count_segments();
-    write_segments(4);
+    net_peer_forget(&peer);
+    net_peer_write_segments(&peer, 4);
     net_peer_expect_none(&peer); /* nothing but the head until it is answered */
 }
 
@@ -123,7 +98,7 @@ static void what_sack_tells_of_segments_before_the_timeout_says_so_too(void **st
     (void)state;
     time_out();
     acknowledge(1, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     acknowledge(1, 2, 3);
     expect_undone(0);
     net_peer_close(&peer);
@@ -134,12 +109,12 @@ static void a_timeout_that_was_right_is_repaired_after_the_new_data(void **state
     (void)state;
     time_out();
     acknowledge(1, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     acknowledge(1, 6, 7); /* the new data arrive, and what was before them does not */
     expect_not_undone();
     expect_segment(1);
     acknowledge(2, 6, 8);
-    assert_true(count_segments() >= 1);
+    assert_true(net_peer_take_all(&peer) >= 1);
     expect_not_undone();
     net_peer_close(&peer);
 }
@@ -150,7 +125,7 @@ static void an_acknowledgement_beyond_the_timeout_proves_nothing(void **state)
     (void)state;
     time_out();
     acknowledge(1, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     acknowledge(2, 6, 7);
     expect_not_undone();
     net_peer_close(&peer);
@@ -192,7 +167,7 @@ static void data_of_the_peer_are_no_answer(void **state)
     (void)state;
     time_out();
     acknowledge(1, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     struct net_segment data = net_peer_next(&peer, TCP_ACK);
     data.ack = una + mss;
     data.size = 10;
@@ -208,7 +183,7 @@ static void a_duplicate_that_tells_nothing_goes_on_with_the_repair(void **state)
     (void)state;
     time_out();
     acknowledge(1, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     net_peer_wait(&peer, RTT_NS);
     acknowledge(1, 0, 1); /* D-SACK: the head came twice */
     assert_int_equal(conn->rack->frto, TCP_FRTO_NONE);
@@ -219,10 +194,10 @@ static void without_new_data_the_repair_goes_on_at_once(void **state)
 {
     (void)state;
     open_with(false);
-    write_segments(6);
-    count_segments();
+    net_peer_write_segments(&peer, 6);
+    net_peer_forget(&peer);
     wait_for_timeout(1);
-    count_segments();
+    net_peer_forget(&peer);
     acknowledge(1, 0, 0);
     expect_segment(1);
     net_peer_close(&peer);
@@ -234,13 +209,13 @@ static void a_timeout_in_a_repair_and_a_second_one_are_taken_as_they_are(void **
     (void)state;
     time_out();
     wait_for_timeout(2);
-    count_segments();
+    net_peer_forget(&peer);
     acknowledge(1, 0, 0);
     expect_segment(1); /* no new data first */
     net_peer_close(&peer);
 
     open_with(false);
-    write_segments(6);
+    net_peer_write_segments(&peer, 6);
     acknowledge(0, 3, 6);
     assert_int_equal(conn->recovery, TCP_FAST_RECOVERY);
     wait_for_timeout(1);
@@ -252,7 +227,7 @@ static void with_timestamps_nothing_needs_to_be_found_out(void **state)
 {
     (void)state;
     open_with(true);
-    write_segments(6);
+    net_peer_write_segments(&peer, 6);
     wait_for_timeout(1);
     assert_int_equal(conn->rack->frto, TCP_FRTO_NONE);
     net_peer_close(&peer);

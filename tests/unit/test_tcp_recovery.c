@@ -11,24 +11,6 @@
 static struct net_peer peer;
 static struct tcp_conn *conn;
 static uint32_t una, mss;
-static uint8_t bytes[STREAM_WRITE_MAX];
-
-static void write_segments(uint32_t count)
-{
-    for (; count > 0; count--) {
-        assert_int_equal(stream_write(net_peer_last(&peer)->stream, slice_of(bytes, mss)), 0);
-    }
-    net_peer_round(&peer);
-}
-
-static unsigned count_segments(void)
-{
-    struct net_segment segment;
-    unsigned count = 0;
-    for (; net_peer_take(&peer, &segment); count++) {
-    }
-    return count;
-}
 
 /* Segments, counted from the first that is not acknowledged at the begin. */
 static struct tcp_range segments(uint32_t begin, uint32_t end)
@@ -66,16 +48,10 @@ static void open_warm(void)
     net_peer_open_with_options(&peer);
     conn = net_peer_conn(&peer);
     mss = conn->mss;
-    una = conn->snd_una;
-    for (unsigned i = 0; i < 8; i++) {
-        write_segments(1);
-        count_segments();
-        net_peer_wait(&peer, RTT_NS);
-        acknowledge_to(i + 1);
-    }
+    net_peer_warm(&peer, 8, RTT_NS);
     una = conn->snd_una;
     assert_in_range(conn->srtt_us, 39000, 41000);
-    assert_int_equal(count_segments(), 0);
+    assert_int_equal(net_peer_take_all(&peer), 0);
     assert_null(conn->rack); /* nothing is under way */
 }
 
@@ -83,12 +59,12 @@ static void idle_connections_hold_no_records(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(1);
+    net_peer_write_segments(&peer, 1);
     assert_int_equal(peer.stack->tcp.racks.used, 1);
     net_peer_wait(&peer, RTT_NS);
     acknowledge_to(1);
     assert_int_equal(peer.stack->tcp.racks.used, 0);
-    write_segments(1);
+    net_peer_write_segments(&peer, 1);
     stream_abort(net_peer_last(&peer)->stream);
     assert_int_equal(peer.stack->tcp.racks.used, 0);
     net_peer_close(&peer);
@@ -99,8 +75,8 @@ static void a_hole_is_repaired_when_the_reordering_window_is_over(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(2);
-    count_segments();
+    net_peer_write_segments(&peer, 2);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 2);
     net_peer_expect_none(&peer);
@@ -120,14 +96,14 @@ static void a_segment_that_is_only_late_is_not_sent_again(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(2);
-    count_segments();
+    net_peer_write_segments(&peer, 2);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 2);
     net_peer_wait(&peer, 5 * MS_NS);
     acknowledge_to(2);
     net_peer_wait(&peer, SECOND_NS);
-    assert_int_equal(count_segments(), 0);
+    assert_int_equal(net_peer_take_all(&peer), 0);
     assert_true(conn->rack_memory.reordering_seen);
     net_peer_close(&peer);
 }
@@ -136,13 +112,13 @@ static void a_lost_retransmission_is_sent_a_third_time_without_a_timeout(void **
 {
     (void)state;
     open_warm();
-    write_segments(10);
-    assert_int_equal(count_segments(), 10);
+    net_peer_write_segments(&peer, 10);
+    assert_int_equal(net_peer_take_all(&peer), 10);
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 6);
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una);
-    write_segments(4);
-    assert_true(count_segments() >= 1); /* new data after the retransmission */
+    net_peer_write_segments(&peer, 4);
+    assert_true(net_peer_take_all(&peer) >= 1); /* new data after the retransmission */
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 11);
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una);
@@ -154,8 +130,8 @@ static void the_tail_is_probed_after_two_round_trips(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(3);
-    count_segments();
+    net_peer_write_segments(&peer, 3);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, 75 * MS_NS);
     net_peer_expect_none(&peer);
     net_peer_wait(&peer, 10 * MS_NS);
@@ -176,8 +152,8 @@ static void a_single_segment_is_probed_later(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(1);
-    count_segments();
+    net_peer_write_segments(&peer, 1);
+    net_peer_forget(&peer);
     uint64_t rto_ns = tcp_rto_ns(conn);
     net_peer_wait(&peer, 200 * MS_NS);
     net_peer_expect_none(&peer);
@@ -195,8 +171,8 @@ static void a_probe_is_new_data_where_there_are_any(void **state)
     (void)state;
     open_warm();
     conn->congestion.cwnd = 2 * mss;
-    write_segments(4);
-    assert_int_equal(count_segments(), 2);
+    net_peer_write_segments(&peer, 4);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     net_peer_wait(&peer, 85 * MS_NS);
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una + 2 * mss);
     net_peer_wait(&peer, 100 * MS_NS);
@@ -209,12 +185,12 @@ static void a_loss_that_the_probe_has_repaired_slows_down(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(2);
+    net_peer_write_segments(&peer, 2);
     net_peer_wait(&peer, 130 * MS_NS);
-    assert_int_equal(count_segments(), 3);
+    assert_int_equal(net_peer_take_all(&peer), 3);
     acknowledge_to(2);
     uint32_t cwnd = conn->congestion.cwnd;
-    write_segments(2);
+    net_peer_write_segments(&peer, 2);
     net_peer_wait(&peer, RTT_NS);
     acknowledge_to(4);
     assert_true(conn->congestion.cwnd < cwnd);
@@ -225,13 +201,13 @@ static void a_probe_that_was_needless_does_not(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(2);
+    net_peer_write_segments(&peer, 2);
     net_peer_wait(&peer, 130 * MS_NS);
-    assert_int_equal(count_segments(), 3);
+    assert_int_equal(net_peer_take_all(&peer), 3);
     uint32_t cwnd = conn->congestion.cwnd;
     acknowledge_to(2);
     acknowledge(2, 0, 1, segments(1, 2), none); /* it came twice */
-    write_segments(2);
+    net_peer_write_segments(&peer, 2);
     net_peer_wait(&peer, RTT_NS);
     acknowledge_to(4);
     assert_true(conn->congestion.cwnd >= cwnd);
@@ -245,8 +221,8 @@ static void a_timestamp_from_before_the_retransmission_takes_it_back(void **stat
     (void)state;
     open_warm();
     uint32_t sent_ts = tcp_timestamp_now(peer.stack, conn->ts_offset);
-    write_segments(8);
-    count_segments();
+    net_peer_write_segments(&peer, 8);
+    net_peer_forget(&peer);
     uint32_t cwnd = conn->congestion.cwnd;
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 5);
@@ -266,17 +242,17 @@ static void a_timeout_that_came_too_early_is_taken_back(void **state)
     (void)state;
     open_warm();
     uint32_t sent_ts = tcp_timestamp_now(peer.stack, conn->ts_offset);
-    write_segments(6);
+    net_peer_write_segments(&peer, 6);
     uint32_t cwnd = conn->congestion.cwnd;
     net_peer_wait(&peer, 2 * tcp_rto_ns(conn)); /* a delay that stops everything */
     assert_int_equal(conn->congestion.cwnd, mss);
-    count_segments();
+    net_peer_forget(&peer);
     acknowledge(1, sent_ts, 0, none, none);
     assert_int_equal(conn->recovery, TCP_OPEN);
     assert_true(conn->congestion.cwnd >= cwnd);
     assert_int_equal(conn->backoff, 0);
     net_peer_wait(&peer, MS_NS);
-    assert_int_equal(count_segments(), 0); /* the others will come too */
+    assert_int_equal(net_peer_take_all(&peer), 0); /* the others will come too */
     net_peer_close(&peer);
 }
 
@@ -284,8 +260,8 @@ static void a_timestamp_of_the_retransmission_itself_does_not(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(8);
-    count_segments();
+    net_peer_write_segments(&peer, 8);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 5);
     uint32_t again_ts = net_peer_expect(&peer, TCP_ACK).ts_value;
@@ -303,12 +279,12 @@ static void when_all_that_was_sent_again_is_reported_twice_it_was_no_loss(void *
 {
     (void)state;
     open_warm();
-    write_segments(8);
-    count_segments();
+    net_peer_write_segments(&peer, 8);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, RTT_NS);
     uint32_t cwnd = conn->congestion.cwnd;
     sack(0, 1, 4);
-    assert_int_equal(count_segments(), 1);
+    assert_int_equal(net_peer_take_all(&peer), 1);
     acknowledge_to(4);
     assert_int_equal(conn->recovery, TCP_FAST_RECOVERY);
     acknowledge(4, 0, 1, segments(0, 1), none);
@@ -323,17 +299,17 @@ static void what_a_peer_has_dropped_after_sacking_it_is_sent_again(void **state)
 {
     (void)state;
     open_warm();
-    write_segments(4);
-    count_segments();
+    net_peer_write_segments(&peer, 4);
+    net_peer_forget(&peer);
     net_peer_wait(&peer, RTT_NS);
     sack(0, 1, 4);
-    assert_int_equal(count_segments(), 1);
+    assert_int_equal(net_peer_take_all(&peer), 1);
     sack(1, 1, 4); /* which can be, only if they are held and yet not acknowledged */
     net_peer_wait(&peer, 500 * MS_NS);
     assert_int_equal(conn->sacked.count, 0);
     acknowledge_to(2);
     acknowledge_to(3);
-    assert_true(count_segments() >= 3);
+    assert_true(net_peer_take_all(&peer) >= 3);
     acknowledge_to(4);
     assert_int_equal(conn->recovery, TCP_OPEN);
     net_peer_close(&peer);
@@ -346,8 +322,8 @@ static void without_records_three_duplicates_still_repair(void **state)
     peer.stack->tcp.racks.max = 0;
     uint32_t free_one = peer.stack->tcp.racks.free;
     peer.stack->tcp.racks.free = SLAB_NONE;
-    write_segments(8);
-    count_segments();
+    net_peer_write_segments(&peer, 8);
+    net_peer_forget(&peer);
     assert_null(conn->rack);
     assert_int_equal(peer.stack->counters.tcp_rack_none, 1);
     net_peer_wait(&peer, RTT_NS);

@@ -38,15 +38,6 @@ static void data_arrive(uint32_t seq, uint32_t size)
     net_peer_send(&peer, &data);
 }
 
-static unsigned count_segments(void)
-{
-    struct net_segment segment;
-    unsigned count = 0;
-    for (; net_peer_take(&peer, &segment); count++) {
-    }
-    return count;
-}
-
 /* ---- receiving ---- */
 
 static void every_second_full_segment_is_acknowledged_and_the_last_after_a_while(void **state)
@@ -172,7 +163,7 @@ static void without_sack_each_early_segment_is_answered(void **state)
         net_peer_put(&peer, &data);
     }
     net_peer_round(&peer);
-    assert_int_equal(count_segments(), 3);
+    assert_int_equal(net_peer_take_all(&peer), 3);
     net_peer_close(&peer);
 }
 
@@ -293,10 +284,10 @@ static void a_window_that_is_taken_back_does_not_end_a_peer_that_answers(void **
     net_peer_open_plain(&peer);
     uint32_t una = net_peer_conn(&peer)->snd_una;
     write_bytes(3000);
-    count_segments();
+    net_peer_take_all(&peer);
     for (unsigned i = 0; i < 400; i++) { /* RFC 9293 §3.8.6: it must be probed, not given up */
         net_peer_wait(&peer, SECOND_NS);
-        if (count_segments() > 0) {
+        if (net_peer_take_all(&peer) > 0) {
             acknowledge(una, 0, 0, 0);
         }
     }
@@ -401,18 +392,18 @@ static void a_timeout_sends_all_again_from_one_segment_on(void **state)
     struct tcp_conn *conn = net_peer_conn(&peer);
     uint32_t una = conn->snd_una;
     write_bytes(5 * conn->mss);
-    assert_int_equal(count_segments(), 5);
+    assert_int_equal(net_peer_take_all(&peer), 5);
     net_peer_wait(&peer, 1100 * MS_NS); /* a probe of the tail */
     assert_int_equal(net_peer_expect(&peer, TCP_ACK | TCP_PSH).seq, una + 4u * conn->mss);
     net_peer_wait(&peer, 1000 * MS_NS);
-    assert_int_equal(count_segments(), 1);
+    assert_int_equal(net_peer_take_all(&peer), 1);
     assert_int_equal(conn->congestion.cwnd, conn->mss);
     net_peer_wait(&peer, 50 * MS_NS);
     acknowledge(una + conn->mss, 65535, 0, 0);
-    assert_int_equal(count_segments(), 2);
+    assert_int_equal(net_peer_take_all(&peer), 2);
     acknowledge(una + 5u * conn->mss, 65535, 0, 0); /* it had them all */
     assert_int_equal(conn->recovery, TCP_OPEN);
-    assert_int_equal(count_segments(), 0);
+    assert_int_equal(net_peer_take_all(&peer), 0);
     net_peer_close(&peer);
 }
 
@@ -425,7 +416,7 @@ static void three_duplicates_bring_the_first_segment_again(void **state)
     struct tcp_conn *conn = net_peer_conn(&peer);
     uint32_t una = conn->snd_una;
     write_bytes(8 * conn->mss);
-    assert_int_equal(count_segments(), 8);
+    assert_int_equal(net_peer_take_all(&peer), 8);
     acknowledge(una, 65535, 0, 0);
     acknowledge(una, 65535, 0, 0);
     net_peer_expect_none(&peer);
@@ -449,7 +440,7 @@ static void a_changed_window_or_data_are_no_duplicate(void **state)
     struct tcp_conn *conn = net_peer_conn(&peer);
     uint32_t una = conn->snd_una;
     write_bytes(8 * conn->mss);
-    count_segments();
+    net_peer_take_all(&peer);
     for (uint16_t i = 0; i < 6; i++) {
         acknowledge(una, (uint16_t)(60000 + i), 0, 0);
     }
@@ -472,7 +463,7 @@ static void sack_brings_just_the_holes_again(void **state)
     struct tcp_conn *conn = net_peer_conn(&peer);
     uint32_t una = conn->snd_una, mss = conn->mss;
     write_bytes(8u * mss);
-    assert_int_equal(count_segments(), 8);
+    assert_int_equal(net_peer_take_all(&peer), 8);
     struct net_segment ack = net_peer_next(&peer, TCP_ACK); /* 0 and 2 are missing */
     ack.ack = una;
     ack.ranges[0] = (struct tcp_range){una + 3 * mss, una + 7 * mss};
@@ -482,7 +473,7 @@ static void sack_brings_just_the_holes_again(void **state)
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una);
     assert_int_equal(net_peer_expect(&peer, TCP_ACK).seq, una + 2 * mss);
     acknowledge(una + 8 * mss, 65535, 0, 0);
-    assert_int_equal(count_segments(), 0);
+    assert_int_equal(net_peer_take_all(&peer), 0);
     assert_int_equal(conn->recovery, TCP_OPEN);
     assert_int_equal(peer.stack->counters.tcp_retransmitted_segments, 2);
     net_peer_close(&peer);
@@ -495,7 +486,7 @@ static void ranges_that_make_no_sense_are_passed_over(void **state)
     struct tcp_conn *conn = net_peer_conn(&peer);
     uint32_t una = conn->snd_una;
     write_bytes(4000);
-    count_segments();
+    net_peer_take_all(&peer);
     acknowledge(una, 65535, una + 4001, una + 5000); /* never sent */
     acknowledge(una, 65535, una + 2000, una + 1000); /* backwards */
     acknowledge(una, 65535, una - 500, una);         /* a duplicate that it reports */
@@ -517,7 +508,7 @@ static void duplicates_of_what_a_timeout_sent_needlessly_are_no_loss(void **stat
     uint32_t end = una + 4u * conn->mss;
     acknowledge(end, 65535, 0, 0);
     write_bytes(4 * conn->mss);
-    count_segments();
+    net_peer_take_all(&peer);
     for (unsigned i = 0; i < 3; i++) {
         acknowledge(end, 65535, 0, 0);
     }
@@ -539,7 +530,7 @@ static void after_two_gigabytes_without_a_loss_the_next_is_still_repaired(void *
     }
     uint32_t una = conn->snd_una;
     write_bytes(8 * conn->mss);
-    count_segments();
+    net_peer_take_all(&peer);
     for (unsigned i = 0; i < 3; i++) {
         acknowledge(una, 65535, 0, 0);
     }
@@ -562,7 +553,7 @@ static void a_silent_peer_is_asked_and_then_given_up(void **state)
     net_peer_wait(&peer, 118 * SECOND_NS);
     net_peer_expect_none(&peer);
     net_peer_wait(&peer, 2 * SECOND_NS + 3 * 30 * SECOND_NS);
-    assert_int_equal(count_segments(), 4);
+    assert_int_equal(net_peer_take_all(&peer), 4);
     net_peer_wait(&peer, 31 * SECOND_NS);
     assert_int_equal(net_peer_last(&peer)->error, -ETIMEDOUT);
     net_peer_expect(&peer, TCP_RST | TCP_ACK);
