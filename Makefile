@@ -25,7 +25,7 @@ B := build/coverage
 VARIANT := --coverage
 endif
 
-PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libpcre2-8 lmdb sqlite3 libpq ldap
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libcurl libpcre2-8 lmdb sqlite3 libpq ldap
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 ifneq ($(shell scripts/setup --check build && echo yes),yes)
 $(shell scripts/setup build >&2)
@@ -41,7 +41,8 @@ CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-pr
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
 # A sanitizer brings its own heap.
 HEAP := $(if $(SAN)$(TSAN),,-ljemalloc)
-LDLIBS := $(shell pkg-config --libs $(PACKAGES)) $(HEAP)
+# libunbound's own file asks for libevent, which only its event interface needs.
+LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound $(HEAP)
 
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
@@ -104,6 +105,9 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtube
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 
+$(B)/tests/system/resolve_probe: $(B)/tests/system/resolve_probe.o $(B)/libtubepost.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(B)/tests/system/lossy_wire: $(B)/tests/system/lossy_wire.o
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ -o $@
@@ -148,7 +152,8 @@ sim: $(B)/tests/sim/sim
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/sim/sim-mutant $(B)/tests/system/lossy_wire $(B)/tests/wire/run $(PLUGIN)
+test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/sim/sim-mutant $(B)/tests/system/lossy_wire $(B)/tests/system/resolve_probe \
+  $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
 	@tests/run --build $(B) all
 

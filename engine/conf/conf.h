@@ -18,6 +18,7 @@ enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
 enum conf_ecn { CONF_ECN_OFF, CONF_ECN_ACCEPT, CONF_ECN_ASK };
 enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
 enum conf_via { CONF_VIA_SMTP, CONF_VIA_LMTP, CONF_VIA_MX, CONF_VIA_DISCARD, CONF_VIA_ERROR };
+/* As enum resolve_family. */
 enum conf_family {
     CONF_FAMILY_ANY,
     CONF_FAMILY_IPV4_FIRST,
@@ -218,6 +219,23 @@ struct relay_conf {
         uint32_t security_level;                     /* OpenSSL's; 0: its default */
         const char *ciphers, *ciphersuites;          /* NULL: OpenSSL's */
     } tls;
+
+    struct {                      /* durations in nanoseconds */
+        struct endpoint *servers; /* to forward to; none: as resolv_conf says */
+        uint32_t servers_count;
+        const char *resolv_conf, *trust_anchor; /* files */
+        bool dnssec, mta_sts;
+        uint64_t timeout;     /* of an answer, all attempts together */
+        uint32_t attempts;    /* at one server */
+        uint32_t threads;     /* of the process */
+        uint32_t outstanding; /* questions of one shard at the servers at once */
+        uint32_t waiting;     /* destinations of one shard that are being looked for */
+        uint64_t cache_bytes; /* of one shard */
+        uint64_t ttl_min, ttl_max, negative_ttl_max, failure_ttl;
+        uint32_t mta_sts_port;           /* of the web servers: 443, but for tests */
+        const char *mta_sts_authorities; /* file; NULL: the system's */
+        uint64_t mta_sts_timeout;
+    } dns;
 
     struct {
         uint8_t uring; /* enum conf_uring */

@@ -1,4 +1,5 @@
 #include "engine/conf/conf.h"
+#include "engine/conf/dns_conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
 #include "engine/conf/route_conf.h"
@@ -189,6 +190,7 @@ static const struct reader_key relay_keys[] = {
     KEY_SECTION("retry", retry_keys),
     KEY_SECTION("smtp", smtp_keys),
     KEY_SECTION("tls", tls_conf_keys),
+    KEY_SECTION("dns", dns_conf_keys),
     KEY_SECTION("io", io_keys),
     KEY_SECTION("shutdown", shutdown_keys),
     KEY_SECTION("control", control_keys),
@@ -475,6 +477,7 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
         if (status == 0) {
             status = route_conf_settle(&reader, made);
         }
+        dns_conf_check(&reader, made);
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
         check_numbers(&reader, made);

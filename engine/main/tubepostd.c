@@ -12,6 +12,7 @@
 #include "engine/net/port_deal.h"
 #include "engine/net/port_dpdk.h"
 #include "engine/net/port_tap.h"
+#include "engine/relay/relay_resolve.h"
 #include "engine/relay/relay_tls.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
@@ -44,6 +45,7 @@ struct daemon {
     unsigned ports_count;
     int spool_fd; /* locked: two relays on one spool would each hold the other's records for damage */
     unsigned shards;
+    struct resolver *resolver;
     struct worker **workers;
     struct worker_thread *threads;
     sem_t started;
@@ -292,6 +294,7 @@ static int open_workers(struct daemon *daemon)
             .pool = daemon->pools[i],
             .ports = daemon->ports,
             .exceptions = daemon->exceptions,
+            .resolver = daemon->resolver,
             .ticket_secret = daemon->ticket_secret,
             .all = daemon->workers,
             .index = i,
@@ -340,7 +343,7 @@ static void reload(struct daemon *daemon)
     relay_conf_free(daemon->conf);
     daemon->conf = conf;
     logger_line(&daemon->logger, LOGGER_INFO,
-                "reloaded; listeners, shards, transport and spool stay as they were at start");
+                "reloaded; listeners, shards, transport, spool and dns stay as they were at start");
 }
 
 static void serve(struct daemon *daemon, const sigset_t *signals)
@@ -387,6 +390,8 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     int status = claim_spool(daemon);
     status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
+    status = status == 0 ? relay_resolver_open(&daemon->resolver, daemon->conf, &daemon->logger)
+                         : status;
     if (status == 0) {
         status = open_workers(daemon);
     }
@@ -416,6 +421,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
         if (daemon->workers[i] != NULL) {
             worker_close(daemon->workers[i]);
         }
+    }
+    if (daemon->resolver != NULL) {
+        resolver_close(daemon->resolver);
     }
     for (unsigned i = 0; i < daemon->ports_count; i++) {
         if (daemon->exceptions[i] != NULL) {

@@ -5,6 +5,7 @@
 #include "engine/net/stack.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
+#include "engine/relay/relay_resolve.h"
 #include "engine/relay/relay_tls.h"
 #include "engine/relay/worker_net.h"
 #include "engine/shard/memory.h"
@@ -33,6 +34,7 @@ struct worker {
     void *fetch_memory;
     struct log *log;
     struct relay_tls tls;
+    struct relay_resolve resolve;
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
@@ -139,6 +141,11 @@ unsigned worker_port_count(const struct worker *worker)
 const char *worker_port_name(const struct worker *worker, unsigned port)
 {
     return worker->port_names[port];
+}
+
+struct resolve *worker_resolve(struct worker *worker)
+{
+    return worker->resolve.resolve;
 }
 
 const struct tls_counters *worker_tls_counters(const struct worker *worker)
@@ -419,6 +426,7 @@ static int queue_open(struct worker *worker)
         .kernel = worker->kernel,
         .bypass = worker->bypass,
         .tls = &worker->tls,
+        .resolve = worker->resolve.resolve,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,
         .fetch_memory_bytes = FETCH_MEMORY_BYTES,
@@ -511,6 +519,10 @@ static int worker_start(struct shard *shard, void *owner)
     status = status == 0 ? relay_tls_open(&worker->tls, shard, worker->settings.conf,
                                           worker->settings.ticket_secret)
                          : status;
+    if (status == 0 && worker->settings.resolver != NULL) {
+        status = relay_resolve_open(&worker->resolve, worker->settings.resolver,
+                                    worker->settings.conf, shard);
+    }
     status = status == 0 ? queue_open(worker) : status;
     if (status == 0) {
         parts_add(worker);
@@ -532,6 +544,7 @@ static void worker_end(struct worker *worker)
     if (worker->relay != NULL) {
         relay_close(worker->relay);
     }
+    relay_resolve_close(&worker->resolve);
     if (worker->log != NULL) {
         log_close(worker->log);
     }

@@ -12,6 +12,8 @@
 struct log;
 struct network;
 struct relay;
+struct resolve;
+struct resolver;
 struct tls_counters;
 struct worker;
 
@@ -24,6 +26,7 @@ struct worker_settings {
     struct port *
         *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
     struct port **exceptions;     /* the same, the kernel's beside them; NULL where there is none */
+    struct resolver *resolver;    /* of the process; NULL: no DNS. Borrowed */
     const uint8_t *ticket_secret; /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
     struct worker **all;          /* every worker of the process, conf->shards of them */
     unsigned index;
@@ -36,6 +39,7 @@ void worker_close(struct worker *worker); /* after its thread has ended */
 struct shard *worker_shard(struct worker *worker);
 struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
+struct resolve *worker_resolve(struct worker *worker); /* NULL: no DNS */
 const struct tls_counters *worker_tls_counters(const struct worker *worker);
 /* Our own stack on one port; NULL: the transport is the kernel's, or it is not there (any more). */
 struct network *worker_stack(struct worker *worker, unsigned port);

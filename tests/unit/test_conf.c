@@ -68,8 +68,12 @@ static const struct bad bads[] = {
     {"hostname: a\nlisten_on: 3\n",
      "2:1: listen_on: unknown key, expected one of: hostname, "
      "shards, transport, dpdk, memory, listen, spool, "
-     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, tls, io, "
+     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, tls, dns, io, "
      "shutdown, control, log, idle, cpu"},
+    {"dns: {servers: [\"127.0.0.1:53\", \"unix:/run/dns\"]}",
+     "1:33: dns.servers[1]: a unix socket, expected ADDRESS:PORT"},
+    {"dns: {ttl_min: 2h, ttl_max: 1h}",
+     "1:7: dns.ttl_min: more than dns.ttl_max, expected at most as much"},
     {"spool:\n  path: /x\n  durabilty: none",
      "3:3: spool.durabilty: unknown key, expected one of: path, durability, segment_bytes, "
      "memory_bytes, max_bytes, free_min"},

@@ -1,0 +1,321 @@
+#include "engine/resolve/resolver_private.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Threads and what comes in to them ---- */
+
+uint64_t resolver_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+int resolver_inbox_open(struct resolver_inbox *inbox)
+{
+    list_init(&inbox->jobs);
+    inbox->stop = false;
+    pthread_mutex_init(&inbox->lock, NULL);
+    inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return inbox->fd < 0 ? -errno : 0;
+}
+
+void resolver_inbox_close(struct resolver_inbox *inbox)
+{
+    close(inbox->fd);
+    pthread_mutex_destroy(&inbox->lock);
+}
+
+static void inbox_ring(struct resolver_inbox *inbox)
+{
+    uint64_t one = 1;
+    ssize_t written = write(inbox->fd, &one, sizeof(one));
+    (void)written; /* full: readable already */
+}
+
+void resolver_inbox_put(struct resolver_inbox *inbox, struct resolver_job *job)
+{
+    pthread_mutex_lock(&inbox->lock);
+    list_append(&inbox->jobs, &job->node);
+    pthread_mutex_unlock(&inbox->lock);
+    inbox_ring(inbox);
+}
+
+void resolver_inbox_stop(struct resolver_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    inbox->stop = true;
+    pthread_mutex_unlock(&inbox->lock);
+    inbox_ring(inbox);
+}
+
+bool resolver_inbox_take(struct resolver_inbox *inbox, struct list_node *jobs)
+{
+    uint64_t drained;
+    ssize_t got = read(inbox->fd, &drained, sizeof(drained));
+    (void)got;
+    pthread_mutex_lock(&inbox->lock);
+    list_splice(jobs, &inbox->jobs);
+    bool stop = inbox->stop;
+    pthread_mutex_unlock(&inbox->lock);
+    return !stop;
+}
+
+int resolver_thread_start(pthread_t *thread, void *(*run)(void *), void *owner)
+{
+    pthread_attr_t attributes;
+    cpu_set_t everywhere;
+    sigset_t all, before;
+    memset(&everywhere, 0xff, sizeof(everywhere)); /* the kernel takes those that we may use */
+    sigfillset(&all);
+    int error = pthread_attr_init(&attributes);
+    if (error != 0) {
+        return -error;
+    }
+    pthread_attr_setaffinity_np(&attributes, sizeof(everywhere), &everywhere);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(thread, &attributes, run, owner);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -error;
+}
+
+/* ---- Jobs ---- */
+
+static void job_free(struct resolver_job *job)
+{
+    free(job->rdata);
+    free(job->text);
+    free(job);
+}
+
+static void job_arrived(struct shard_message *message, struct shard *receiver)
+{
+    struct resolver_job *job = list_entry(message, struct resolver_job, message);
+    (void)receiver;
+    list_remove(&job->all);
+    if (job->question != NULL) {
+        job->question->answered(job->question, &job->answer);
+    } else if (job->fetch != NULL) {
+        job->fetch->fetched(job->fetch, job->fetch_status, slice_of(job->text, job->text_size));
+    }
+    job_free(job);
+}
+
+void resolver_job_return(struct resolver_job *job)
+{
+    struct resolver *resolver = job->resolver;
+    pthread_mutex_lock(&resolver->lock);
+    if (job->backend == NULL) {
+        pthread_mutex_unlock(&resolver->lock);
+        job_free(job);
+        return;
+    }
+    job->returned = true;
+    job->message.run = job_arrived;
+    while (shard_post(job->backend->shard, &job->message) < 0) { /* no memory for a few bytes */
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+}
+
+void resolver_job_fail(struct resolver_job *job, const char *reason)
+{
+    snprintf(job->reason, sizeof(job->reason), "%s", reason);
+    job->answer = (struct resolve_answer){.status = RESOLVE_ANSWER_FAILED, .reason = job->reason};
+    job->fetch_status = RESOLVE_FETCH_FAILED;
+    resolver_job_return(job);
+}
+
+static struct resolver_backend *backend_of(struct resolve_backend *backend)
+{
+    return list_entry(backend, struct resolver_backend, backend);
+}
+
+static struct resolver_job *job_new(struct resolve_backend *of, enum resolver_job_kind kind)
+{
+    struct resolver_backend *backend = backend_of(of);
+    struct resolver_job *job = calloc(1, sizeof(*job));
+    if (job != NULL) {
+        job->kind = (uint8_t)kind;
+        job->backend = backend;
+        job->resolver = backend->resolver;
+        job->deadline_ns = UINT64_MAX;
+        list_append(&backend->jobs, &job->all);
+    }
+    return job;
+}
+
+static int ask(struct resolve_backend *backend, struct resolve_question *question)
+{
+    struct resolver_job *job = job_new(backend, RESOLVER_QUESTION);
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->question = question;
+    question->job = job;
+    job->type = question->type;
+    memcpy(job->name, question->name, sizeof(job->name));
+    resolver_inbox_put(&resolver_dns_for(job->resolver, job->name)->inbox, job);
+    return 0;
+}
+
+static void cancel(struct resolve_backend *backend, struct resolve_question *question)
+{
+    struct resolver_job *job = question->job;
+    (void)backend;
+    job->question = NULL;
+}
+
+/* Its addresses are learned first, from the same servers as everything else. */
+static int fetch_policy(struct resolve_backend *backend, struct resolve_fetch *fetch)
+{
+    char name[DNS_NAME_BYTES];
+    struct resolver_job *job = dns_name_with_prefix("mta-sts", fetch->domain, name) > 0
+                                   ? job_new(backend, RESOLVER_FETCH)
+                                   : NULL;
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->fetch = fetch;
+    fetch->job = job;
+    job->type = DNS_TYPE_AAAA;
+    memcpy(job->name, name, sizeof(job->name));
+    resolver_inbox_put(&resolver_dns_for(job->resolver, job->name)->inbox, job);
+    return 0;
+}
+
+static void cancel_fetch(struct resolve_backend *backend, struct resolve_fetch *fetch)
+{
+    struct resolver_job *job = fetch->job;
+    (void)backend;
+    job->fetch = NULL;
+}
+
+struct resolve_backend *resolver_backend_open(struct resolver *resolver, struct shard *shard)
+{
+    static const struct resolve_backend_ops ops = {
+        .ask = ask, .cancel = cancel, .fetch = fetch_policy, .cancel_fetch = cancel_fetch};
+    struct resolver_backend *backend = calloc(1, sizeof(*backend));
+    if (backend == NULL) {
+        return NULL;
+    }
+    backend->backend.ops = &ops;
+    backend->resolver = resolver;
+    backend->shard = shard;
+    list_init(&backend->jobs);
+    return &backend->backend;
+}
+
+void resolver_backend_close(struct resolve_backend *closed)
+{
+    struct resolver_backend *backend = backend_of(closed);
+    struct list_node *node;
+    pthread_mutex_lock(&backend->resolver->lock);
+    while ((node = list_pop(&backend->jobs)) != NULL) {
+        struct resolver_job *job = list_entry(node, struct resolver_job, all);
+        if (job->returned) {
+            job_free(job);
+        } else {
+            job->backend = NULL; /* its thread frees it */
+        }
+    }
+    pthread_mutex_unlock(&backend->resolver->lock);
+    free(backend);
+}
+
+/* ---- Life ---- */
+
+static int copy_text(const char **text)
+{
+    if (*text != NULL) {
+        *text = strdup(*text);
+        return *text != NULL ? 0 : -ENOMEM;
+    }
+    return 0;
+}
+
+static int copy_settings(struct resolver *resolver, const struct resolver_settings *settings)
+{
+    struct resolver_settings *own = &resolver->settings;
+    *own = *settings;
+    own->servers = calloc(settings->server_count + 1, sizeof(struct endpoint));
+    int status = own->servers != NULL ? 0 : -ENOMEM;
+    status |=
+        copy_text(&own->resolv_conf) | copy_text(&own->trust_anchor) | copy_text(&own->mta_sts_ca);
+    if (status == 0 && settings->server_count > 0) {
+        memcpy((struct endpoint *)(uintptr_t)own->servers, settings->servers,
+               settings->server_count * sizeof(struct endpoint));
+    }
+    return status == 0 ? 0 : -ENOMEM;
+}
+
+/* What libunbound or libcurl cannot read shows only when something is asked, and mail then waits: say it now. */
+static void look_at_files(const struct resolver_settings *settings)
+{
+    const char *const files[] = {settings->dnssec ? settings->trust_anchor : NULL,
+                                 settings->mta_sts_ca,
+                                 settings->server_count == 0 ? settings->resolv_conf : NULL};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i] != NULL && access(files[i], R_OK) < 0) {
+            logger_line(settings->logger, LOGGER_WARNING,
+                        "resolve: %s: %s: no destination can be found in the DNS", files[i],
+                        strerror(errno));
+        }
+    }
+}
+
+int resolver_open(struct resolver **opened, const struct resolver_settings *settings)
+{
+    struct resolver *resolver = calloc(1, sizeof(*resolver));
+    if (resolver == NULL) {
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&resolver->lock, NULL);
+    int status = copy_settings(resolver, settings);
+    if (status == 0) {
+        look_at_files(&resolver->settings);
+    }
+    resolver->dns = calloc(settings->threads, sizeof(*resolver->dns));
+    if (status == 0 && resolver->dns == NULL) {
+        status = -ENOMEM;
+    }
+    while (status == 0 && resolver->dns_open < settings->threads) {
+        status = resolver_dns_open(&resolver->dns[resolver->dns_open], resolver);
+        resolver->dns_open += status == 0;
+    }
+    if (status == 0) {
+        status = resolver_fetcher_open(&resolver->fetcher, resolver);
+        resolver->fetcher_open = status == 0;
+    }
+    if (status < 0) {
+        resolver_close(resolver);
+        return status;
+    }
+    *opened = resolver;
+    return 0;
+}
+
+void resolver_close(struct resolver *resolver)
+{
+    for (unsigned i = 0; i < resolver->dns_open; i++) {
+        resolver_dns_close(
+            &resolver->dns[i]); /* they hand jobs to the fetcher, so it is the last */
+    }
+    if (resolver->fetcher_open) {
+        resolver_fetcher_close(&resolver->fetcher);
+    }
+    free(resolver->dns);
+    free((void *)(uintptr_t)resolver->settings.servers);
+    free((void *)(uintptr_t)resolver->settings.resolv_conf);
+    free((void *)(uintptr_t)resolver->settings.trust_anchor);
+    free((void *)(uintptr_t)resolver->settings.mta_sts_ca);
+    pthread_mutex_destroy(&resolver->lock);
+    free(resolver);
+}
