@@ -56,3 +56,9 @@ void rate_take(const struct rate *rate, struct rate_bucket *bucket, uint64_t now
                               : UINT64_MAX - 1;
     }
 }
+
+void rate_give(const struct rate *rate, struct rate_bucket *bucket)
+{
+    uint64_t interval_ns = rate_interval(rate);
+    bucket->full_ns = bucket->full_ns > interval_ns ? bucket->full_ns - interval_ns : 0;
+}

@@ -27,3 +27,5 @@ void rate_take(const struct rate *rate, struct rate_bucket *bucket, uint64_t now
                uint32_t count);
 /* Between two tokens; 0 without a limit. */
 uint64_t rate_interval(const struct rate *rate);
+/* One that was taken was not used. */
+void rate_give(const struct rate *rate, struct rate_bucket *bucket);

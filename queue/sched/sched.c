@@ -395,9 +395,19 @@ void sched_return(struct sched_delivery *delivery, const uint32_t *indexes, uint
     ready_enter(delivery, SCHED_AT_FRONT, 0);
 }
 
+/* sched_next has taken it for a message that is not begun now. */
+static void token_give(const struct sched_site *site)
+{
+    struct sched_group *group = site->settings.group;
+    if (group != NULL) {
+        rate_give(&group->messages.rate, &group->messages.bucket);
+    }
+}
+
 void sched_park(struct sched_delivery *delivery)
 {
     check(delivery->state == SCHED_ACTIVE && !delivery->parked && !expired_before(delivery));
+    token_give(delivery->site);
     delivery->site->active_count--;
     delivery->parked = true;
     sched_gates_idle(delivery->site);
@@ -407,6 +417,9 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site)
 {
     struct sched_site *before = delivery->site;
     check(site->sched == before->sched && !expired_before(delivery));
+    if (!delivery->parked) {
+        token_give(before);
+    }
     active_leave(delivery);
     if (site != before) {
         sched_age_leave(delivery);

@@ -135,6 +135,23 @@ static uint64_t message_due(const struct sched_site *site, uint64_t now_ns)
     return group == NULL ? 0 : sched_meter_due(&group->messages, &site->message_wait, now_ns);
 }
 
+#define RATE_AHEAD_NS 1000000000ull /* about what it takes to open a connection */
+
+/* Of so many connections wanted, how many find something to send at the rate of messages. */
+static uint32_t connections_fed(const struct sched_site *site, uint64_t now_ns, uint32_t wanted)
+{
+    const struct sched_meter *meter = &site->settings.group->messages;
+    uint64_t interval_ns = rate_interval(&meter->rate);
+    uint64_t unfed = site->connecting_count + site->open_count - site->active_count;
+    if (interval_ns == 0) {
+        return wanted;
+    }
+    uint64_t tokens = rate_available(&meter->rate, &meter->bucket, now_ns, UINT32_MAX) +
+                      RATE_AHEAD_NS / interval_ns;
+    tokens = tokens > unfed ? tokens - unfed : 0;
+    return tokens < wanted ? (uint32_t)tokens : wanted;
+}
+
 uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
 {
     struct sched_group *group = site->settings.group;
@@ -146,6 +163,8 @@ uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
             sched_meter_ask(&group->messages, &site->message_wait, now_ns, 1); /* its turn comes */
         }
         wanted = 0;
+    } else if (wanted > 0 && group != NULL) {
+        wanted = connections_fed(site, now_ns, wanted);
     }
     uint32_t tokens = site->connection_tokens;
     if (wanted == 0) {

@@ -527,6 +527,41 @@ static void a_site_that_comes_back_gets_its_connections_step_by_step(void **stat
     assert_int_equal(sched_wants_connection(sites[0], now_ns) + connections(sites[0]), 100);
 }
 
+/* ---- Deliveries that are not begun ---- */
+
+static void what_is_parked_or_moved_gives_its_token_back(void **state)
+{
+    (void)state;
+    const struct sched_limits limits = {.messages = {.count = 1, .period_ns = 10 * SECOND}};
+    open_with(&limits);
+    add(sites[0], 3);
+    assert_int_equal(open_wanted(sites[0], START), 1);
+    struct sched_delivery *parked = sched_next(sites[0], START);
+    sched_park(parked);
+    struct sched_delivery *moved = sched_next(sites[0], START);
+    assert_non_null(moved);
+    sched_move(moved, sites[1]);
+    struct sched_delivery *sent = sched_next(sites[0], START);
+    assert_non_null(sent);
+    sched_done(sent);
+    sched_move(parked, sites[0]);
+    assert_null(sched_next(sites[0], START + 9 * SECOND));
+    assert_non_null(sched_next(sites[0], START + 10 * SECOND));
+}
+
+static void no_more_connections_are_opened_than_the_rate_of_messages_feeds(void **state)
+{
+    (void)state;
+    const struct sched_limits slow = {.messages = {.count = 1, .period_ns = 10 * SECOND}};
+    const struct sched_limits fast = {.messages = {.count = 20, .period_ns = SECOND}};
+    open_with(&slow);
+    add(sites[0], 50);
+    assert_int_equal(open_wanted(sites[0], START), 1);
+    sched_group_set(group, &fast);
+    assert_int_equal(open_wanted(sites[0], START),
+                     20); /* with the first: a second's worth, and one */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_one, close_one)
 
 int main(void)
@@ -544,6 +579,8 @@ int main(void)
         TEST(a_group_that_changes_counts_the_connections_there_are),
         TEST(messages_of_a_group_come_at_its_rate_and_none_polls),
         TEST(no_connections_are_opened_that_the_rate_leaves_idle),
+        TEST(what_is_parked_or_moved_gives_its_token_back),
+        TEST(no_more_connections_are_opened_than_the_rate_of_messages_feeds),
         TEST(sites_share_the_rate_of_messages),
         TEST(one_that_lost_its_mail_holds_a_token_back_for_one_interval_only),
         TEST(a_site_without_a_connection_gets_its_turn_at_a_busy_rate),
