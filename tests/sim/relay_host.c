@@ -379,6 +379,9 @@ void sim_relay_stop(struct sim_relay *relay)
     relay_close(relay->relay);
     relay->relay = NULL;
     sim_dns_stop(&relay->dns);
+    while (!log_is_quiet(relay->log)) { /* it asks now and then how much room there is */
+        relay->disk->ops->reap(relay->disk);
+    }
     log_close(relay->log);
     relay->log = NULL;
 }

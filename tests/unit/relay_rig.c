@@ -428,6 +428,9 @@ static void relay_stop(struct relay_rig *rig)
     relay_close(rig->relay);
     rig->relay = NULL;
     resolve_close(rig->resolve);
+    while (!log_is_quiet(rig->log.log)) { /* it asks now and then how much room there is */
+        rig->log.disk->ops->reap(rig->log.disk);
+    }
     log_close(rig->log.log);
     rig->log.log = NULL;
 }
