@@ -107,6 +107,13 @@ struct conf_listener {
     uint32_t unix_mode; /* permissions of unix sockets */
 };
 
+/* So many in a time. */
+struct conf_rate {
+    const char *text;
+    uint32_t count; /* 0: no limit */
+    uint64_t period_ns;
+};
+
 struct conf_route {
     const char *match;   /* "example.org", ".example.org" (what is below it), "user@example.org",
                           "/pattern/i", or "*" */
@@ -120,11 +127,12 @@ struct conf_route {
     uint16_t reply_code;
     const char *reply_status; /* "5.1.1" */
     const char *reply_text;
-    uint8_t accept_from;              /* enum conf_accept, never AUTO */
-    struct endpoint source;           /* address to connect from, port 0; ENDPOINT_NONE: any */
-    const char *hostname;             /* our name there; NULL: relay_conf's */
-    uint32_t connections;             /* at once, to all of `to` together, of one shard */
-    uint32_t messages_per_connection; /* 0: no limit */
+    uint8_t accept_from;    /* enum conf_accept, never AUTO */
+    struct endpoint source; /* address to connect from, port 0; ENDPOINT_NONE: any */
+    const char *hostname;   /* our name there; NULL: relay_conf's */
+    uint32_t connections;   /* at once, to all of `to` together, of one shard */
+    struct conf_rate connection_rate, message_rate; /* of one shard */
+    uint32_t messages_per_connection;               /* 0: no limit */
     uint32_t recipients_per_message;
     bool pipelining; /* use it where the peer offers it */
     struct {
@@ -186,6 +194,7 @@ struct relay_conf {
         uint32_t errors;   /* of one connection */
         uint32_t messages; /* of one connection; 0: no limit */
         uint32_t connections;            /* incoming, of the process */
+        uint32_t connections_out;        /* to next hops, of the process */
         uint32_t connections_per_client; /* by address; clients in relay_networks are exempt */
         uint32_t line_bytes;             /* of message text, without CRLF */
         uint32_t header_bytes;           /* of the whole header section */

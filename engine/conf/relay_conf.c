@@ -104,6 +104,7 @@ static const struct reader_key limits_keys[] = {
     KEY_NUMBER("errors", R, limits.errors, "20", 1, UINT32_MAX),
     KEY_NUMBER("messages", R, limits.messages, "0", 0, UINT32_MAX),
     KEY_NUMBER("connections", R, limits.connections, "10000", 1, 10000000),
+    KEY_NUMBER("connections_out", R, limits.connections_out, "10000", 1, 10000000),
     KEY_NUMBER("connections_per_client", R, limits.connections_per_client, "50", 1, 10000000),
     KEY_SIZE("line_bytes", R, limits.line_bytes, "64K", 998, GB),
     KEY_SIZE("header_bytes", R, limits.header_bytes, "256K", KB, GB),

@@ -2,6 +2,7 @@
 #include "engine/conf/names.h"
 #include "engine/conf/route_index.h"
 #include "engine/conf/tls_conf.h"
+#include "engine/conf/value.h"
 #include "engine/conf/words.h"
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +23,40 @@ static const struct reader_word families[] = {{"any", CONF_FAMILY_ANY},
                                               {"ipv4", CONF_FAMILY_IPV4},
                                               {"ipv6", CONF_FAMILY_IPV6},
                                               {NULL, 0}};
+
+#define RATE_EXPECTED "a number in a time, such as 10/1s or 600/1h"
+#define RATE_COUNT_MAX 1000000u
+
+static bool rate_parse(const char *text, uint32_t *count, uint64_t *period_ns)
+{
+    const char *slash = strchr(text, '/');
+    char number[16];
+    uint64_t value;
+    if (slash == NULL || (size_t)(slash - text) >= sizeof number) {
+        return false;
+    }
+    snprintf(number, sizeof number, "%.*s", (int)(slash - text), text);
+    if (value_parse_number(number, &value) < 0 || value < 1 || value > RATE_COUNT_MAX ||
+        value_parse_duration(slash + 1, period_ns) < 0) {
+        return false;
+    }
+    *count = (uint32_t)value;
+    return *period_ns > 0;
+}
+
+static bool rate_is_good(const char *text)
+{
+    uint32_t count;
+    uint64_t period_ns;
+    return rate_parse(text, &count, &period_ns);
+}
+
+static void settle_rate(struct conf_rate *rate)
+{
+    if (rate->text != NULL && !rate_parse(rate->text, &rate->count, &rate->period_ns)) {
+        rate->count = 0; /* which was said */
+    }
+}
 
 /* "550 5.1.1 No such user": a reply that refuses, RFC 5321 §4.2 and RFC 3463 §2. */
 static bool reply_is_good(const char *text)
@@ -51,6 +86,9 @@ const struct reader_key route_keys[] = {
     KEY_ADDRESS("source", struct conf_route, source),
     KEY_TEXT("hostname", struct conf_route, hostname, name_is_domain, NAME_DOMAIN_EXPECTED),
     KEY_NUMBER("connections", struct conf_route, connections, "20", 1, 10000),
+    KEY_TEXT("connection_rate", struct conf_route, connection_rate.text, rate_is_good,
+             RATE_EXPECTED),
+    KEY_TEXT("message_rate", struct conf_route, message_rate.text, rate_is_good, RATE_EXPECTED),
     KEY_NUMBER("messages_per_connection", struct conf_route, messages_per_connection, "1000", 0,
                UINT32_MAX),
     KEY_NUMBER("recipients_per_message", struct conf_route, recipients_per_message, "100", 1,
@@ -178,6 +216,8 @@ int route_conf_settle(struct reader *reader, struct relay_conf *conf)
         settle_source(reader, &conf->routes[i], i);
         settle_accept(reader, &conf->routes[i], i);
         settle_reply(reader, &conf->routes[i]);
+        settle_rate(&conf->routes[i].connection_rate);
+        settle_rate(&conf->routes[i].message_rate);
     }
     int status = route_index_open(&conf->route_index, conf->routes, conf->routes_count, &problem);
     if (status == -EINVAL) {

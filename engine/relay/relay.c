@@ -5,6 +5,7 @@
 #include "engine/relay/outbound.h"
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/tls_report.h"
+#include "engine/relay/relay_group.h"
 #include "engine/relay/relay_sites.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
@@ -47,6 +48,12 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
     }
 }
 
+static void connections_limit(struct relay *relay)
+{
+    uint32_t most = relay->conf->limits.connections_out / relay->conf->shards;
+    sched_set_connection_count_max(relay->sched, most > 0 ? most : 1);
+}
+
 static void message_found(void *owner, struct message *message)
 {
     if (MUTATED(DEFERRED_FORGOTTEN) && message->attempts > 0) {
@@ -75,6 +82,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->inbounds);
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
+    list_init(&relay->groups);
     int status = relay_sites_open(relay);
     if (relay_domains_open(relay) < 0) {
         status = -ENOMEM;
@@ -129,6 +137,7 @@ void relay_close(struct relay *relay)
     if (relay->sched != NULL) {
         sched_close(relay->sched);
     }
+    relay_groups_close(relay);
     if (relay->spool != NULL) {
         spool_close(relay->spool);
     }
@@ -176,6 +185,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf)
         relay_listeners_reload(relay);
     }
     server_settings(relay, conf);
+    connections_limit(relay);
     relay_sites_reload(relay);
     outbound_drain_all(
         relay); /* what was secured as the old one says is not for mail of the new one */

@@ -7,13 +7,15 @@
 /* Recipients of one message that go one way: to one site and, by MX, of one domain, since what the domain says
  * about TLS is its own. Each leads to the next by `next`. */
 struct filing_group {
-    struct relay_site *site;
-    const void *way;             /* what tells the group from others; NULL: nobody joins it */
-    struct destination *held;    /* the way, where it is one: it must not become another's memory */
+    struct relay_site *site;     /* NULL: memory is short */
+    uint64_t way;                /* what tells the group from others */
     uint32_t first, last, count; /* positions in `indexes` */
 };
 
 struct filing {
+    struct message *message;
+    uint32_t attempts;
+    bool again; /* a restart has found it: what was tried before waits for its time */
     const uint32_t *indexes;
     uint32_t group_count;
     struct filing_group *groups;
@@ -31,22 +33,50 @@ static void unroutable(struct relay *relay, struct message *message, uint32_t in
     bounce_send(relay, message, &failure, 1);
 }
 
-static void group_add(struct relay_site *site, struct message *message, const uint32_t *indexes,
-                      uint32_t count, uint32_t attempts)
+/* Of the domain, no case. */
+static uint64_t domain_hash(const struct relay *relay, struct slice domain, uint64_t salt)
+{
+    uint64_t words[33] = {salt};
+    uint8_t *bytes = (uint8_t *)&words[1];
+    domain = slice_first(domain, sizeof(words) - sizeof(words[0]));
+    for (size_t i = 0; i < domain.size; i++) {
+        bytes[i] = slice_lower(domain.bytes[i]);
+    }
+    return siphash(&relay->sites.secret, words, 1 + (domain.size + 7) / 8);
+}
+
+/* Who shares his turns at a site: all senders of a domain. Reports of ours share theirs. */
+static uint64_t sender_of(const struct relay *relay, const struct message *message)
+{
+    struct slice mailbox = message->envelope.reverse_path;
+    return mailbox.size == 0 ? 0 : domain_hash(relay, relay_domain_of(relay, mailbox), 0);
+}
+
+static uint64_t wall_passed_ns(const struct relay *relay, int64_t since_s)
+{
+    int64_t passed_s = world_wall_s(relay->shard->world) - since_s;
+    return passed_s > 0 ? (uint64_t)passed_s * 1000000000ull : 0;
+}
+
+static void group_add(const struct filing *filing, struct relay_site *site, uint32_t count)
 {
     struct relay *relay = site->relay;
+    struct message *message = filing->message;
     uint64_t now_ns = relay->shard->now_ns;
-    int64_t age_s = world_wall_s(relay->shard->world) - message->envelope.arrival_wall_s;
+    uint64_t waited_ns = wall_passed_ns(relay, message->last_attempt_wall_s);
     uint32_t limit =
         site->route->recipients_per_message > 0 ? site->route->recipients_per_message : count;
     for (uint32_t from = 0; from < count; from += limit) {
         const struct sched_request request = {
             .message = message,
-            .indexes = indexes + from,
+            .indexes = filing->members + from,
             .count = count - from < limit ? count - from : limit,
-            .attempts = attempts,
-            .due_ns = now_ns,
-            .age_ns = age_s > 0 ? (uint64_t)age_s * 1000000000ull : 0,
+            .attempts = filing->attempts,
+            .due_ns = filing->again
+                          ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
+                          : now_ns,
+            .sender = sender_of(relay, message),
+            .age_ns = wall_passed_ns(relay, message->envelope.arrival_wall_s),
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {
             logger_line(relay->logger, LOGGER_ERROR,
@@ -57,10 +87,9 @@ static void group_add(struct relay_site *site, struct message *message, const ui
 }
 
 /* The place of the way's group in the table, or the free one where it would be. */
-static uint32_t *place_find(const struct filing *filing, const void *way)
+static uint32_t *place_find(const struct filing *filing, uint64_t way)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)way * 0x9e3779b97f4a7c15ull;
-    for (uint32_t at = (uint32_t)(hash >> 32);; at++) {
+    for (uint32_t at = (uint32_t)way;; at++) {
         uint32_t *place = &filing->places[at & filing->place_mask];
         if (*place == 0 || filing->groups[*place - 1].way == way) {
             return place;
@@ -68,44 +97,50 @@ static uint32_t *place_find(const struct filing *filing, const void *way)
     }
 }
 
-/* The recipient at this position joins those who go the same way, or is the first. one: its group alone. */
-static void group_join(struct filing *filing, const struct filing_group *one)
+/* By MX: the site of the domain where it is known, and the mail is due; else the lobby. */
+static struct relay_site *site_by_mx(const struct filing *filing, struct relay *relay,
+                                     const struct conf_route *route, struct slice domain)
 {
-    uint32_t position = one->first;
-    uint32_t *place = one->way != NULL ? place_find(filing, one->way) : NULL;
-    if (place == NULL || *place == 0) {
-        filing->groups[filing->group_count++] = *one;
-        if (place != NULL) {
-            *place = filing->group_count;
+    struct destination *destination = NULL;
+    struct relay_domain *asked = NULL;
+    struct relay_site *site = NULL;
+    if (!filing->again && relay_domain_ask(relay, route, domain, &destination, &asked) == 0) {
+        if (destination->status == DESTINATION_OK && relay_hop_count(destination) > 0) {
+            site = relay_site_of_destination(relay, route, destination);
         }
+        destination_drop(destination);
+    }
+    return site != NULL ? site : relay_site_of_route(relay, route);
+}
+
+/* The recipient at this position joins those who go the same way, or is the first. */
+static void group_join(struct filing *filing, struct relay *relay, const struct conf_route *route,
+                       uint32_t position)
+{
+    uint32_t index = filing->indexes[position];
+    struct slice domain = relay_domain_of(relay, filing->message->recipients[index].forward_path);
+    bool by_mx = route->via == CONF_VIA_MX;
+    uint64_t way = (uint64_t)(route - relay->conf->routes);
+    way = by_mx ? domain_hash(relay, domain, way) : siphash(&relay->sites.secret, &way, 1);
+    uint32_t *place = place_find(filing, way);
+    if (*place == 0) {
+        filing->groups[filing->group_count++] =
+            (struct filing_group){.site = by_mx ? site_by_mx(filing, relay, route, domain)
+                                                : relay_site_of_route(relay, route),
+                                  .way = way,
+                                  .first = position,
+                                  .last = position,
+                                  .count = 1};
+        *place = filing->group_count;
         return;
     }
     struct filing_group *group = &filing->groups[*place - 1];
-    if (one->held != NULL) {
-        destination_drop(one->held);
-    }
     filing->next[group->last] = position;
     group->last = position;
     group->count++;
 }
 
-/* The site where a recipient waits, and what tells those who go with it. */
-static void group_by_mx(struct relay *relay, const struct conf_route *route, struct slice mailbox,
-                        struct filing_group *group)
-{
-    struct relay_domain *domain = NULL;
-    int status =
-        relay_domain_ask(relay, route, relay_domain_of(relay, mailbox), &group->held, &domain);
-    group->way = status == 0 ? (const void *)group->held : domain;
-    if (status == 0 && group->held->status == DESTINATION_OK && relay_hop_count(group->held) > 0) {
-        group->site = relay_site_of_destination(relay, route, group->held);
-    }
-    if (group->site == NULL) {
-        group->site = relay_site_of_route(relay, route); /* its lobby */
-    }
-}
-
-static void groups_add(const struct filing *filing, struct message *message, uint32_t attempts)
+static void groups_add(const struct filing *filing, struct relay *relay)
 {
     for (uint32_t i = 0; i < filing->group_count; i++) {
         const struct filing_group *group = &filing->groups[i];
@@ -113,56 +148,42 @@ static void groups_add(const struct filing *filing, struct message *message, uin
         for (uint32_t j = 0; j < group->count; j++, position = filing->next[position]) {
             filing->members[j] = filing->indexes[position];
         }
-        group_add(group->site, message, filing->members, group->count, attempts);
-        if (group->held != NULL) {
-            destination_drop(group->held);
+        if (group->site != NULL) {
+            group_add(filing, group->site, group->count);
+        } else {
+            logger_line(relay->logger, LOGGER_ERROR,
+                        "relay: out of memory; recipients wait for a restart");
         }
     }
 }
 
 /* Each recipient costs the same, however many there are and wherever they go. */
-static void filing_run(struct relay *relay, struct filing *filing, struct message *message,
-                       uint32_t count, uint32_t attempts)
+static void filing_run(struct relay *relay, struct filing *filing, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = filing->indexes[i];
-        struct slice mailbox = message->recipients[index].forward_path;
-        const struct conf_route *route = relay_conf_route(relay->conf, mailbox);
-        if (route == NULL) {
-            unroutable(relay, message, index);
-            continue;
-        }
-        struct filing_group group = {.first = i, .last = i, .count = 1};
-        if (route->via == CONF_VIA_MX) {
-            group_by_mx(relay, route, mailbox, &group);
+        const struct conf_route *route =
+            relay_conf_route(relay->conf, filing->message->recipients[index].forward_path);
+        if (route != NULL) {
+            group_join(filing, relay, route, i);
         } else {
-            group.site = relay_site_of_route(relay, route);
-            group.way = group.site;
-        }
-        if (group.site != NULL) {
-            group_join(filing, &group);
-            continue;
-        }
-        logger_line(relay->logger, LOGGER_ERROR,
-                    "relay: out of memory; a recipient waits for a restart");
-        if (group.held != NULL) {
-            destination_drop(group.held);
+            unroutable(relay, filing->message, index);
         }
     }
-    groups_add(filing, message, attempts);
+    groups_add(filing, relay);
 }
 
-void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
-                uint32_t count, uint32_t attempts)
+/* like: what the filing is about. */
+static void recipients_file(struct relay *relay, const struct filing *like, uint32_t count)
 {
     struct filing_group groups_few[FILING_FEW];
     uint32_t next_few[FILING_FEW] = {0}, members_few[FILING_FEW], places_few[2 * FILING_FEW] = {0};
-    struct filing filing = {.indexes = indexes,
-                            .groups = groups_few,
-                            .next = next_few,
-                            .members = members_few,
-                            .places = places_few,
-                            .place_mask = 2 * FILING_FEW - 1};
+    struct filing filing = *like;
+    filing.groups = groups_few;
+    filing.next = next_few;
+    filing.members = members_few;
+    filing.places = places_few;
+    filing.place_mask = 2 * FILING_FEW - 1;
     void *memory = NULL;
     if (count > FILING_FEW) {
         size_t places = 2 * FILING_FEW;
@@ -182,10 +203,17 @@ void relay_file(struct relay *relay, struct message *message, const uint32_t *in
         filing.places = filing.members + count;
         filing.place_mask = (uint32_t)places - 1;
     }
-    spool_message_hold(message);
-    filing_run(relay, &filing, message, count, attempts);
-    spool_message_release(relay->spool, message);
+    spool_message_hold(filing.message);
+    filing_run(relay, &filing, count);
+    spool_message_release(relay->spool, filing.message);
     free(memory);
+}
+
+void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
+                uint32_t count, uint32_t attempts)
+{
+    const struct filing like = {.message = message, .attempts = attempts, .indexes = indexes};
+    recipients_file(relay, &like, count);
 }
 
 void relay_schedule(struct relay *relay, struct message *message)
@@ -204,7 +232,11 @@ void relay_schedule(struct relay *relay, struct message *message)
             indexes[count++] = i;
         }
     }
-    relay_file(relay, message, indexes, count, message->attempts);
+    const struct filing like = {.message = message,
+                                .attempts = message->attempts,
+                                .again = message->attempts > 0,
+                                .indexes = indexes};
+    recipients_file(relay, &like, count);
     if (indexes != few) {
         free(indexes);
     }

@@ -18,6 +18,7 @@
 struct inbound;
 struct outbound;
 struct relay_bad_host;
+struct relay_group;
 struct tls_clear;
 struct tls_report;
 
@@ -32,6 +33,7 @@ struct relay_site {
     bool lobby;                     /* no hosts: see relay_direct.h */
     bool lmtp;
     struct sched_site *sched;
+    struct relay_group *group; /* whose limits hold; NULL: a lobby */
     struct smtp_client_settings client_settings;
     uint32_t connections;  /* outbound sessions, connecting ones too */
     struct list_node idle; /* outbound sessions that wait for a message */
@@ -84,6 +86,7 @@ struct relay {
     struct client_count *clients;
     struct relay_sites sites;
     struct relay_domains domains;
+    struct list_node groups;
     struct resolve *resolve; /* NULL: no DNS */
     struct list_node dirty;
     struct relay_listener *listeners;

@@ -2,6 +2,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/outbound.h"
 #include "engine/relay/relay_direct.h"
+#include "engine/relay/relay_group.h"
 #include "engine/relay/relay_hops.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
@@ -32,10 +33,11 @@ static uint64_t key_of(const struct relay *relay, const struct conf_route *route
 
 /* ---- The table ---- */
 
+/* The same for all demands on TLS: who leads to the same hosts finds one another. */
 static struct relay_site **bucket_of(const struct relay_sites *sites,
                                      const struct relay_site_key *key)
 {
-    const uint64_t words[] = {key->route, key->exchangers, key->policy};
+    const uint64_t words[] = {key->route, key->exchangers};
     uint64_t hash = siphash(&sites->secret, words, sizeof(words) / sizeof(words[0]));
     return &sites->buckets[hash & (sites->bucket_count - 1)];
 }
@@ -120,6 +122,7 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
                       .limit_ns = conf->retry.limit,
                       .spread_pct = conf->retry.jitter_pct},
         .expire_ns = conf->retry.expire,
+        .group = site->group != NULL ? relay_group_sched(site->group) : NULL,
     };
     site->client_settings = (struct smtp_client_settings){
         .hostname = slice_text(route->hostname != NULL ? route->hostname : conf->hostname),
@@ -134,7 +137,6 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
         .quit_ns = conf->timeouts.quit,
     };
     site->lmtp = site->client_settings.lmtp;
-    site->lobby = route->via >= CONF_VIA_MX && site->destination == NULL;
 }
 
 /* It is in no list but perhaps that of the dirty ones. */
@@ -150,10 +152,40 @@ static void site_free(struct relay_site *site)
     free(site);
 }
 
+/* That of a site that leads to the same hosts, or a group of its own. */
+static struct relay_group *group_find(const struct relay_site *site)
+{
+    struct relay_site *other = *bucket_of(&site->relay->sites, &site->key);
+    for (; other != NULL; other = other->next) {
+        if (other->key.route == site->key.route && other->key.exchangers == site->key.exchangers &&
+            (site->destination == NULL ||
+             destination_same_site(other->destination, site->destination))) {
+            return other->group;
+        }
+    }
+    return relay_group_open(site->relay, site->route);
+}
+
+/* It has joined the scheduler. 0 or -ENOMEM. */
+static int site_join(struct relay_site *site)
+{
+    struct sched_site_settings settings;
+    site->lobby = site->route->via >= CONF_VIA_MX && site->destination == NULL;
+    site->group = site->lobby ? NULL : group_find(site);
+    if (!site->lobby && site->group == NULL) {
+        return -ENOMEM;
+    }
+    site_settle(site, &settings);
+    int status = sched_site_open(site->relay->sched, &settings, site, &site->sched);
+    if (status < 0 && site->group != NULL) {
+        relay_group_leave(site->group);
+    }
+    return status;
+}
+
 static struct relay_site *site_open(struct relay *relay, const struct relay_site_key *key,
                                     const struct conf_route *route, struct destination *destination)
 {
-    struct sched_site_settings settings;
     struct relay_site *site = calloc(1, sizeof(*site));
     if (site == NULL) {
         return NULL;
@@ -167,8 +199,7 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     list_init(&site->idle);
     list_init(&site->dirty);
     timer_init(&site->wake, site_wake);
-    site_settle(site, &settings);
-    if (sched_site_open(relay->sched, &settings, site, &site->sched) < 0) {
+    if (site_join(site) < 0) {
         free(site);
         return NULL;
     }
@@ -202,11 +233,20 @@ static bool site_unused(const struct relay_site *site)
     return site_vacant(&counts, site) && counts.suspended_until_ns == 0;
 }
 
+/* It is in the table no more. */
+static void site_end(struct relay_site *site)
+{
+    sched_site_close(site->sched);
+    if (site->group != NULL) {
+        relay_group_leave(site->group);
+    }
+    site_free(site);
+}
+
 static void site_close(struct relay_site *site)
 {
     site_leave(&site->relay->sites, site);
-    sched_site_close(site->sched);
-    site_free(site);
+    site_end(site);
 }
 
 struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route)
@@ -349,8 +389,7 @@ static void site_empty(struct relay_site *site)
     struct sched_site_counts counts;
     sched_site_counts(site->sched, &counts);
     if (site_vacant(&counts, site)) { /* no connection has one, no question is under way for one */
-        sched_site_close(site->sched);
-        site_free(site);
+        site_end(site);
     }
 }
 
@@ -543,6 +582,9 @@ void relay_sites_reload(struct relay *relay)
             continue;
         }
         site->route = found->route;
+        if (site->group != NULL) {
+            relay_group_set(site->group, site->route);
+        }
         site_settle(site, &settings);
         sched_site_set(site->sched, &settings);
         relay_site_touch(site);

@@ -137,6 +137,18 @@ static void the_source_of_an_mx_route_decides_the_family(void **state)
     relay_conf_free(conf);
 }
 
+static void rates_are_so_many_in_a_time(void **state)
+{
+    (void)state;
+    struct relay_conf *conf = load_good(
+        "routes: [{match: a.test, via: mx, message_rate: 600/1h, connection_rate: 3/500ms}]");
+    assert_int_equal(conf->routes[0].message_rate.count, 600);
+    assert_int_equal(conf->routes[0].message_rate.period_ns, 3600000000000ull);
+    assert_int_equal(conf->routes[0].connection_rate.count, 3);
+    assert_int_equal(conf->routes[0].connection_rate.period_ns, 500000000ull);
+    relay_conf_free(conf);
+}
+
 static void thousands_of_routes_load_and_are_found(void **state)
 {
     (void)state;
@@ -166,6 +178,7 @@ int main(void)
         cmocka_unit_test(strangers_may_send_where_a_route_names_the_domain_and_not_by_mx),
         cmocka_unit_test(an_error_route_has_its_reply_in_parts),
         cmocka_unit_test(the_source_of_an_mx_route_decides_the_family),
+        cmocka_unit_test(rates_are_so_many_in_a_time),
         cmocka_unit_test(thousands_of_routes_load_and_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -339,6 +339,27 @@ static void mail_whose_domain_is_asked_for_survives_a_reload_and_a_restart(void 
     relay_rig_close(rig);
 }
 
+static void after_a_restart_what_was_tried_waits_for_its_time(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_pair();
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 later");
+    rig_mx(rig, "b.test", 10, "mx1.a.test", 300);
+    rig_post(rig, "s@relay.test", "u@a.test v@b.test w@a.test");
+    assert_int_equal(rig_waiting(rig), 3);
+    rig_pass(rig, 100 * RIG_SECOND);
+    unsigned connections = rig->servers[0].connection_count;
+    strcpy(rig->servers[0].rcpt_reply, "250 2.1.5 Ok");
+    rig_restart(rig);
+    rig_pass(rig, 150 * RIG_SECOND);
+    assert_int_equal(rig->servers[0].connection_count, connections);
+    assert_int_equal(rig_waiting(rig), 3);
+    rig_pass(rig, 400 * RIG_SECOND); /* the message was tried twice: once for each domain */
+    assert_non_null(rig_letter_for(rig, "u@a.test w@a.test")); /* still by domain */
+    assert_non_null(rig_letter_for(rig, "v@b.test"));
+    relay_rig_close(rig);
+}
+
 /* ---- Routes ---- */
 
 static void discarded_mail_is_gone_and_told_of(void **state)
@@ -403,6 +424,46 @@ static void each_route_has_its_own_name_and_sites(void **state)
     assert_string_equal(server->helo, "out.relay.test");
     rig_post(rig, "s@relay.test", "u@b.test");
     assert_string_equal(server->helo, "relay.test");
+    relay_rig_close(rig);
+}
+
+/* One message in ten seconds. */
+static struct relay_rig *rig_open_rated(void)
+{
+    struct relay_rig *rig = relay_rig_open("\n  - {match: \"*\", via: mx, message_rate: 6/1m}\n");
+    rig_a(rig, "mx.a.test", "192.0.2.1", 3600);
+    rig_mx(rig, "a.test", 10, "mx.a.test", 3600);
+    rig_mx(rig, "b.test", 10, "mx.a.test", 3600);
+    rig_serve(rig, "192.0.2.1:25");
+    return rig;
+}
+
+static void a_rate_holds_for_all_that_leads_to_the_same_hosts(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_rated();
+    for (unsigned i = 0; i < 20; i++) {
+        rig_post(rig, "s@relay.test", i % 2 == 0 ? "u@a.test" : "u@b.test");
+    }
+    assert_in_range(rig->letter_count, 1, 2);
+    rig_pass(rig, 50 * RIG_SECOND);
+    assert_in_range(rig->letter_count, 5, 7); /* one in ten seconds */
+    rig_pass(rig, 200 * RIG_SECOND);
+    assert_int_equal(rig->letter_count, 20);
+    relay_rig_close(rig);
+}
+
+static void one_senders_backlog_does_not_hold_up_another(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_rated();
+    for (unsigned i = 0; i < 100; i++) {
+        rig_post_only(rig, "s@bulk.test", "u@a.test");
+    }
+    rig_post(rig, "s@other.test", "v@a.test");
+    rig_pass(rig, 40 * RIG_SECOND);
+    assert_non_null(rig_letter_for(rig, "v@a.test"));
+    assert_true(rig->letter_count < 10);
     relay_rig_close(rig);
 }
 
@@ -519,6 +580,9 @@ int main(void)
         cmocka_unit_test(mail_that_waits_for_a_dead_host_follows_its_domain),
         cmocka_unit_test(mail_that_a_server_deferred_follows_its_domain),
         cmocka_unit_test(mail_whose_domain_is_asked_for_survives_a_reload_and_a_restart),
+        cmocka_unit_test(after_a_restart_what_was_tried_waits_for_its_time),
+        cmocka_unit_test(a_rate_holds_for_all_that_leads_to_the_same_hosts),
+        cmocka_unit_test(one_senders_backlog_does_not_hold_up_another),
         cmocka_unit_test(discarded_mail_is_gone_and_told_of),
         cmocka_unit_test(mail_that_a_route_refuses_by_now_is_returned_with_its_words),
         cmocka_unit_test(an_address_literal_is_gone_to_as_it_stands),
