@@ -53,6 +53,17 @@ tobogus MX 20 a
 self MX 10 selfhost
 self MX 20 a
 selfhost A 127.0.0.1
+pair MX 10 s1
+pair MX 20 s2
+tenant1 MX 10 s2
+tenant2 MX 10 S2
+lone A 127.0.1.3
+deadfirst MX 10 s9
+deadfirst MX 20 s1
+s1 A 127.0.1.1
+s2 A 127.0.1.2
+s9 A 127.0.1.9
+xn--bcher-kva MX 10 s1
 sts MX 10 a
 sts MX 20 b
 _mta-sts.sts TXT "v=STSv1; id=20261126;"

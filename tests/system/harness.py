@@ -149,7 +149,7 @@ class Sink:
     LMTP once for each accepted recipient, with the recipient as argument.
     """
 
-    def __init__(self, path=None, port=None, lmtp=False, reply=None, extensions=("PIPELINING", "8BITMIME", "SIZE 100000000")):
+    def __init__(self, path=None, port=None, lmtp=False, reply=None, host=None, extensions=("PIPELINING", "8BITMIME", "SIZE 100000000")):
         self.lmtp, self.reply, self.extensions = lmtp, reply or (lambda command, argument: None), extensions
         self.messages = []  # (reverse-path, [forward-paths], bytes)
         self.connections = 0
@@ -161,7 +161,7 @@ class Sink:
         else:
             self.socket = socket.socket(socket.AF_INET6 if IPV6 else socket.AF_INET)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((PEER, port or 0))
+            self.socket.bind((host or PEER, port or 0))
             self.to = at(*self.socket.getsockname()[:2])
         self.socket.listen(64)
         self.open = set()
