@@ -101,6 +101,8 @@ void tls_session_keep(struct tls *tls, const char *key, SSL_SESSION *session);
 /* The caller's to free; NULL: none. One of TLS 1.3 is forgotten, since it shall be used once
  * (RFC 8446 appendix C.4). */
 SSL_SESSION *tls_session_find(struct tls *tls, const char *key);
+/* After a fatal alert (RFC 8446 §6.2). */
+void tls_session_forget(struct tls *tls, const char *key);
 
 /* tls_bio.c */
 BIO_METHOD *tls_bio_method(void);

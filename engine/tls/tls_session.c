@@ -86,16 +86,24 @@ SSL_SESSION *tls_session_find(struct tls *tls, const char *key)
         return NULL;
     }
     SSL_SESSION *session = (*at)->session;
-    bool usable = SSL_SESSION_is_resumable(session) == 1;
-    check(SSL_SESSION_up_ref(session) == 1);
-    if (!usable || SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
+    if (SSL_SESSION_is_resumable(session) != 1) {
         forget(tls, at);
-    }
-    if (!usable) {
-        SSL_SESSION_free(session);
         return NULL;
     }
+    if (SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
+        return SSL_SESSION_dup(session); /* what becomes of one connection is not the next one's fault */
+    }
+    check(SSL_SESSION_up_ref(session) == 1);
+    forget(tls, at);
     return session;
+}
+
+void tls_session_forget(struct tls *tls, const char *key)
+{
+    struct tls_session **at = find(tls, key);
+    if (*at != NULL) {
+        forget(tls, at);
+    }
 }
 
 void tls_sessions_close(struct tls *tls)

@@ -266,8 +266,13 @@ int tls_session_learned(SSL *ssl, SSL_SESSION *session)
     if (self->session_key == NULL) {
         return 0;
     }
-    tls_session_keep(self->tls, self->session_key, session);
-    return 1; /* its reference is ours now */
+    /* A copy: the connection's own is spoilt when it ends without close_notify, as many servers end after
+     * QUIT, and neither version asks for that (RFC 5246 §7.2.1, RFC 8446 §6.1). */
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    if (copy != NULL) {
+        tls_session_keep(self->tls, self->session_key, copy);
+    }
+    return 0; /* the reference stays OpenSSL's */
 }
 
 static bool names_set(SSL *ssl, const struct tls_peer *peer)

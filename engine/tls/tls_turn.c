@@ -96,6 +96,9 @@ static void fail(struct tls_stream *self, int error)
     } else {
         tls_problem(self->facts.problem, sizeof(self->facts.problem));
     }
+    if (error == -EPROTO && self->session_key != NULL) {
+        tls_session_forget(self->tls, self->session_key);
+    }
     tls_bio_flush(self);
     if (!self->below_over) {
         stream_shut(self->below);

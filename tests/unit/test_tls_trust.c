@@ -287,6 +287,23 @@ static void tickets_outlive_a_reload_but_not_their_secret_or_their_time(void **s
     tls_rig_close(&rig);
 }
 
+static void a_session_outlives_a_connection_that_is_cut(void **state)
+{
+    const struct tls_peer peer = {.session_key = "a"};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    struct tls_rig_end *client = tls_rig_connect(&rig, &peer);
+    tls_rig_run(&rig);
+    assert_true(tls_rig_connected(&rig, client));
+    stream_abort(tls_rig_other(&rig)->stream); /* no close_notify: as many servers end after QUIT */
+    tls_rig_run(&rig);
+    assert_true(client->closed);
+    tls_rig_end_free(client);
+    tls_rig_run(&rig);
+    assert_true(resumes("a"));
+    tls_rig_close(&rig);
+}
+
 static void the_oldest_session_makes_room(void **state)
 {
     const struct tls_settings settings = {.session_max = 2};
@@ -348,6 +365,7 @@ int main(void)
         cmocka_unit_test(a_session_is_resumed_by_its_key_only),
         cmocka_unit_test(connections_that_are_opened_together_resume_a_session_each),
         cmocka_unit_test(tickets_outlive_a_reload_but_not_their_secret_or_their_time),
+        cmocka_unit_test(a_session_outlives_a_connection_that_is_cut),
         cmocka_unit_test(the_oldest_session_makes_room),
         cmocka_unit_test(tls_1_2_works_the_same),
         cmocka_unit_test(older_versions_are_refused),
