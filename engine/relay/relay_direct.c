@@ -100,22 +100,20 @@ static void delivery_refuse(struct relay *relay, struct sched_delivery *delivery
 
 /* ---- By the destination ---- */
 
-/* Why none of the hosts can be used now, or NULL. */
-static const char *hosts_trouble(const struct destination *destination, const char **dsn)
+/* Why none of the hosts can be used now, or NULL: the first that policy forbids speaks for all. */
+static const char *hosts_trouble(const struct conf_route *route,
+                                 const struct destination *destination, const char **dsn)
 {
-    bool excluded = false, tlsa_failed = false;
+    const char *forbidden = NULL, *why;
     for (uint32_t i = 0; i < destination->host_count; i++) {
-        const struct destination_host *host = &destination->hosts[i];
-        if (relay_host_usable(host)) {
+        if (relay_host_usable(route, destination, i, &why)) {
             return NULL;
         }
-        excluded = excluded || host->excluded;
-        tlsa_failed = tlsa_failed || host->tlsa == DESTINATION_TLSA_FAILED;
+        forbidden = forbidden != NULL ? forbidden : why;
     }
-    *dsn = excluded || tlsa_failed ? "4.7.5" : "4.4.3";
-    return excluded      ? "The domain's MTA-STS policy names none of its mail servers"
-           : tlsa_failed ? "TLSA records of the domain's mail servers cannot be looked up"
-                         : "Addresses of the domain's mail servers cannot be looked up";
+    *dsn = forbidden != NULL ? "4.7.5" : "4.4.3";
+    return forbidden != NULL ? forbidden
+                             : "Addresses of the domain's mail servers cannot be looked up";
 }
 
 static void destination_fail(struct relay *relay, struct sched_delivery *delivery,
@@ -159,7 +157,7 @@ void relay_direct(struct relay *relay, struct sched_delivery *delivery,
         destination_fail(relay, delivery, destination);
         return;
     }
-    trouble = hosts_trouble(destination, &dsn);
+    trouble = hosts_trouble(site->route, destination, &dsn);
     if (trouble != NULL) {
         delivery_defer(relay, delivery, dsn, trouble);
         return;

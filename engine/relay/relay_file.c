@@ -105,7 +105,7 @@ static struct relay_site *site_by_mx(const struct filing *filing, struct relay *
     struct relay_domain *asked = NULL;
     struct relay_site *site = NULL;
     if (!filing->again && relay_domain_ask(relay, route, domain, &destination, &asked) == 0) {
-        if (destination->status == DESTINATION_OK && relay_hop_count(destination) > 0) {
+        if (destination->status == DESTINATION_OK && relay_hop_count(route, destination) > 0) {
             site = relay_site_of_destination(relay, route, destination);
         }
         destination_drop(destination);

@@ -1,4 +1,5 @@
 #include "engine/relay/relay_hops.h"
+#include "engine/relay/tls_policy.h"
 #include <stdlib.h>
 
 #define BAD_HOSTS_MAX 16u /* addresses of one site; of more the longest known is forgotten */
@@ -13,17 +14,28 @@ struct relay_bad_host {
     uint64_t until_ns; /* 0: no longer */
 };
 
-bool relay_host_usable(const struct destination_host *host)
+bool relay_host_usable(const struct conf_route *route, const struct destination *destination,
+                       uint32_t index, const char **why)
 {
-    return host->address_count > 0 && !host->excluded && host->tlsa != DESTINATION_TLSA_FAILED;
+    const struct destination_host *host = &destination->hosts[index];
+    struct tls_policy policy;
+    *why = NULL;
+    if (host->address_count > 0 || host->excluded || host->tlsa == DESTINATION_TLSA_FAILED) {
+        const struct endpoint any = {.family = ENDPOINT_IPV4};
+        tls_policy_for(&policy, route, &any, destination, index);
+        *why = policy.why;
+    }
+    return *why == NULL && host->address_count > 0;
 }
 
-uint32_t relay_hop_count(const struct destination *destination)
+uint32_t relay_hop_count(const struct conf_route *route, const struct destination *destination)
 {
     uint32_t count = 0;
+    const char *why;
     for (uint32_t i = 0; i < destination->host_count; i++) {
-        count +=
-            relay_host_usable(&destination->hosts[i]) ? destination->hosts[i].address_count : 0;
+        count += relay_host_usable(route, destination, i, &why)
+                     ? destination->hosts[i].address_count
+                     : 0;
     }
     return count;
 }
@@ -63,13 +75,15 @@ static uint32_t best_address(const struct relay_site *site, const struct destina
     return best;
 }
 
-static bool host_good(const struct relay_site *site, const struct destination_host *host)
+/* Until when it is bad; 0: it is not; UINT64_MAX: it cannot be used at all. */
+static uint64_t host_bad_until(const struct relay_site *site, uint32_t index)
 {
     uint64_t until_ns = UINT64_MAX;
-    if (relay_host_usable(host)) {
-        best_address(site, host, &until_ns);
+    const char *why;
+    if (relay_host_usable(site->route, site->destination, index, &why)) {
+        best_address(site, &site->destination->hosts[index], &until_ns);
     }
-    return until_ns == 0;
+    return until_ns;
 }
 
 /* Of the best hosts that are not bad the one whose turn it is; or the one that is bad no longer soonest. */
@@ -81,14 +95,12 @@ static uint32_t best_host(struct relay_site *site)
     uint64_t soonest_ns = UINT64_MAX;
     for (uint32_t i = 0; i < destination->host_count; i++) {
         const struct destination_host *host = &destination->hosts[i];
-        uint64_t until_ns = UINT64_MAX;
         if (good_count > 0 && host->preference != destination->hosts[good[0]].preference) {
             break;
         }
-        if (host_good(site, host)) {
+        uint64_t until_ns = host_bad_until(site, i);
+        if (until_ns == 0) {
             good[good_count++] = (uint8_t)i;
-        } else if (relay_host_usable(host)) {
-            best_address(site, host, &until_ns);
         }
         if (until_ns < soonest_ns) {
             soonest_ns = until_ns;

@@ -19,7 +19,9 @@ void relay_hop_failed(struct relay_site *site, const struct relay_hop *hop);
 void relay_hop_worked(struct relay_site *site, const struct relay_hop *hop);
 void relay_hop_release(struct relay_hop *hop);
 
-/* May mail go there at all, by what is known of it now? */
-bool relay_host_usable(const struct destination_host *host);
+/* May mail go there at all, by what is known of it now? *why, where the host's or the domain's policy on
+ * TLS forbids it; NULL: it has no address now. */
+bool relay_host_usable(const struct conf_route *route, const struct destination *destination,
+                       uint32_t index, const char **why);
 /* Addresses that can be tried, before the site is left alone for a while. */
-uint32_t relay_hop_count(const struct destination *destination);
+uint32_t relay_hop_count(const struct conf_route *route, const struct destination *destination);

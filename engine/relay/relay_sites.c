@@ -114,7 +114,7 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
     *settings = (struct sched_site_settings){
         .connection_count_max = route->connections,
         .address_count =
-            site->destination != NULL ? relay_hop_count(site->destination) : route->to_count,
+            site->destination != NULL ? relay_hop_count(route, site->destination) : route->to_count,
         .retry = {.first_ns = conf->retry.first,
                   .limit_ns = conf->retry.limit,
                   .spread_pct = conf->retry.jitter_pct},
@@ -294,7 +294,7 @@ void relay_site_refresh(struct relay_site *site, struct destination *destination
         return;
     }
     site->destination = destination_take(destination);
-    if (relay_hop_count(destination) != relay_hop_count(before)) {
+    if (relay_hop_count(site->route, destination) != relay_hop_count(site->route, before)) {
         struct sched_site_settings settings;
         site_settle(site, &settings);
         sched_site_set(site->sched, &settings);

@@ -28,10 +28,8 @@ static void raise(struct tls_policy *policy, enum conf_tls_level level)
     policy->level = policy->level < level ? (uint8_t)level : policy->level;
 }
 
-/* RFC 7672 §3.2: the TLSA base domain is what is asked for and checked, and the domain that was
- * resolved, since its MX records have been validated too. */
-static void by_records(struct tls_policy *policy, const struct destination *destination,
-                       const struct destination_host *host)
+/* RFC 7672 §3.2: the TLSA base domain is what is asked for and checked. */
+static void by_records(struct tls_policy *policy, const struct destination_host *host)
 {
     policy->kind = TLS_POLICY_TLSA;
     policy->level = CONF_LEVEL_DANE;
@@ -41,7 +39,6 @@ static void by_records(struct tls_policy *policy, const struct destination *dest
     policy->name_count = 0;
     name_own(policy, policy->server_name);
     name_own(policy, host->name);
-    name_own(policy, destination->domain);
 }
 
 static void by_promise(struct tls_policy *policy, const struct destination *destination,
@@ -85,7 +82,7 @@ static void by_domain(struct tls_policy *policy, const struct destination *desti
     }
     switch ((enum destination_tlsa)host->tlsa) {
     case DESTINATION_TLSA_USABLE:
-        by_records(policy, destination, host);
+        by_records(policy, host);
         return;
     case DESTINATION_TLSA_FAILED:
         refuse(policy, TLS_POLICY_TLSA, TLS_RESULT_DNSSEC_INVALID,

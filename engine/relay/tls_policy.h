@@ -3,7 +3,9 @@
  *
  * The route names a level; the domain may raise it, by TLSA records (DANE) or an MTA-STS policy, and
  * never lowers it. A policy belongs to a domain: two domains on the same hosts may have different ones,
- * and mail of one never goes by the other's.
+ * and mail of one never goes by the other's. Domains that demand the same share connections
+ * (relay_site_key.h), so what is demanded of a certificate is about the host alone: a domain's own name
+ * in it, which RFC 7672 §3.2.2 would take too, may be anybody's who points an MX there.
  *
  * Pure: nothing is allocated, all that it points to is borrowed from its three arguments.
  *
@@ -13,7 +15,7 @@
 #include "engine/conf/conf.h"
 #include "engine/resolve/destination.h"
 
-#define TLS_POLICY_NAMES_MAX 3u
+#define TLS_POLICY_NAMES_MAX 2u
 
 /* Who has decided, as reports call it: RFC 8460 §4.2. */
 enum tls_policy_kind {

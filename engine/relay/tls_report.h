@@ -2,6 +2,9 @@
  * tls_report: how TLS to next hops went, by the domain whose policy it was, and by day: what a TLS-RPT
  * report counts. One a shard.
  *
+ * Domains with the same hosts and the same demands share connections: what became of one is counted with
+ * the domain whose answer from DNS is the newest.
+ *
  * Today's and yesterday's rows are kept, of TLS_REPORT_ROWS domains together; what comes for more is
  * only in the totals, and `left_out` says how often. Nothing outlives the process.
  *

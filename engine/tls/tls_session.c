@@ -91,7 +91,8 @@ SSL_SESSION *tls_session_find(struct tls *tls, const char *key)
         return NULL;
     }
     if (SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
-        return SSL_SESSION_dup(session); /* what becomes of one connection is not the next one's fault */
+        return SSL_SESSION_dup(
+            session); /* what becomes of one connection is not the next one's fault */
     }
     check(SSL_SESSION_up_ref(session) == 1);
     forget(tls, at);

@@ -72,15 +72,50 @@ static void dns_cancel(struct resolve_backend *backend, struct resolve_question 
     free(asked);
 }
 
+struct rig_fetch {
+    struct list_node node;
+    struct resolve_fetch *fetch;
+};
+
 static int dns_fetch(struct resolve_backend *backend, struct resolve_fetch *fetch)
 {
-    (void)backend, (void)fetch;
-    return -ENOTSUP;
+    struct rig_fetch *asked = malloc(sizeof(*asked));
+    assert_non_null(asked);
+    asked->fetch = fetch;
+    fetch->job = asked;
+    list_init(&asked->node);
+    list_append(&rig_of(backend)->fetches, &asked->node);
+    return 0;
 }
 
 static void dns_cancel_fetch(struct resolve_backend *backend, struct resolve_fetch *fetch)
 {
-    (void)backend, (void)fetch;
+    struct rig_fetch *asked = fetch->job;
+    (void)backend;
+    list_remove(&asked->node);
+    free(asked);
+}
+
+static unsigned fetches_answer(struct relay_rig *rig)
+{
+    struct list_node *node = list_pop(&rig->fetches);
+    if (node == NULL) {
+        return 0;
+    }
+    struct rig_fetch *asked = list_entry(node, struct rig_fetch, node);
+    struct resolve_fetch *fetch = asked->fetch;
+    free(asked);
+    bool known = rig->policy_domain != NULL && strcmp(rig->policy_domain, fetch->domain) == 0;
+    fetch->fetched(fetch, known ? RESOLVE_FETCH_OK : RESOLVE_FETCH_FAILED,
+                   slice_text(known ? rig->policy_text : ""));
+    return 1;
+}
+
+static bool is_secure(const struct relay_rig *rig, const char *name)
+{
+    size_t size = rig->secure_below == NULL ? 0 : strlen(rig->secure_below);
+    return size > 0 && strlen(name) >= size &&
+           strcmp(name + strlen(name) - size, rig->secure_below) == 0;
 }
 
 static const struct resolve_backend_ops dns_ops = {dns_ask, dns_cancel, dns_fetch,
@@ -89,8 +124,10 @@ static const struct resolve_backend_ops dns_ops = {dns_ask, dns_cancel, dns_fetc
 static void dns_answer(struct relay_rig *rig, struct resolve_question *question)
 {
     struct slice records[16];
-    struct resolve_answer answer = {
-        .status = RESOLVE_ANSWER_NO_DOMAIN, .ttl_s = 60, .records = records};
+    struct resolve_answer answer = {.status = RESOLVE_ANSWER_NO_DOMAIN,
+                                    .secure = is_secure(rig, question->name),
+                                    .ttl_s = 60,
+                                    .records = records};
     for (struct list_node *node = rig->records.next; node != &rig->records; node = node->next) {
         const struct rig_record *record = list_entry(node, struct rig_record, node);
         if (!slice_equal_nocase(slice_text(record->name), slice_text(question->name))) {
@@ -126,7 +163,7 @@ static unsigned dns_poll(void *self, uint64_t now_ns)
         free(asked);
         dns_answer(rig, question);
     }
-    return count;
+    return count + fetches_answer(rig);
 }
 
 static struct rig_record *record_add(struct relay_rig *rig, const char *name, unsigned type,
@@ -172,6 +209,27 @@ void rig_a(struct relay_rig *rig, const char *name, const char *address, uint32_
     struct rig_record *record = record_add(rig, name, DNS_TYPE_A, ttl_s);
     memcpy(record->bytes, prefix.address.address, 4);
     record->size = 4;
+}
+
+void rig_tlsa(struct relay_rig *rig, const char *name)
+{
+    struct rig_record *record = record_add(rig, name, DNS_TYPE_TLSA, 300);
+    memcpy(record->bytes, (const uint8_t[]){3, 1, 1}, 3);
+    memset(record->bytes + 3, 0xa5, 32);
+    record->size = 35;
+}
+
+void rig_policy(struct relay_rig *rig, const char *domain, const char *text)
+{
+    static const char words[] = "v=STSv1; id=1;";
+    char name[DNS_NAME_BYTES];
+    snprintf(name, sizeof(name), "_mta-sts.%s", domain);
+    struct rig_record *record = record_add(rig, name, DNS_TYPE_TXT, 300);
+    record->bytes[0] = sizeof(words) - 1;
+    memcpy(record->bytes + 1, words, sizeof(words) - 1);
+    record->size = sizeof(words);
+    rig->policy_domain = domain;
+    rig->policy_text = text;
 }
 
 static void records_drop(struct relay_rig *rig, const char *name, unsigned type)
@@ -459,6 +517,7 @@ struct relay_rig *relay_rig_open(const char *routes)
     rig->world = (struct world){world_now, world_wall, world_draw, rig};
     list_init(&rig->records);
     list_init(&rig->questions);
+    list_init(&rig->fetches);
     assert_int_equal(pipe2(rig->log_fds, O_NONBLOCK | O_CLOEXEC), 0);
     logger_open(&rig->logger, rig->log_fds[1], LOGGER_INFO);
     const struct shard_settings shard = {
@@ -597,20 +656,14 @@ void rig_post(struct relay_rig *rig, const char *sender, const char *recipients)
 
 bool rig_log_says(struct relay_rig *rig, const char *words)
 {
-    static char text[1 << 20];
-    static size_t size;
-    static const struct relay_rig *of;
-    if (of != rig) {
-        of = rig;
-        size = 0;
-    }
     ssize_t got;
-    while (size < sizeof(text) - 1 &&
-           (got = read(rig->log_fds[0], text + size, sizeof(text) - 1 - size)) > 0) {
-        size += (size_t)got;
+    while (rig->log_size < sizeof(rig->log_text) - 1 &&
+           (got = read(rig->log_fds[0], rig->log_text + rig->log_size,
+                       sizeof(rig->log_text) - 1 - rig->log_size)) > 0) {
+        rig->log_size += (size_t)got;
     }
-    text[size] = '\0';
-    return strstr(text, words) != NULL;
+    rig->log_text[rig->log_size] = '\0';
+    return strstr(rig->log_text, words) != NULL;
 }
 
 uint64_t rig_waiting(const struct relay_rig *rig)

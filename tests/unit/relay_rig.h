@@ -54,9 +54,14 @@ struct relay_rig {
 
     struct resolve_backend backend; /* the DNS */
     struct list_node records, questions;
-    bool dns_held;           /* questions wait */
+    bool dns_held;            /* questions wait */
+    const char *secure_below; /* names that end so are validated by DNSSEC; NULL: none */
+    const char *policy_domain, *policy_text; /* MTA-STS: one domain's, see rig_policy */
+    struct list_node fetches;
     unsigned question_count; /* asked so far */
     int log_fds[2];
+    size_t log_size;
+    char log_text[1 << 20]; /* that rig_log_says has read */
 };
 
 /* routes: YAML, what follows "routes:". */
@@ -84,6 +89,10 @@ void rig_server_up(struct rig_server *server);
 void rig_mx(struct relay_rig *rig, const char *name, unsigned preference, const char *host,
             uint32_t ttl_s);
 void rig_a(struct relay_rig *rig, const char *name, const char *address, uint32_t ttl_s);
+/* "3 1 1" and a digest that no certificate has. */
+void rig_tlsa(struct relay_rig *rig, const char *name);
+/* The domain has this MTA-STS policy. Texts are borrowed. */
+void rig_policy(struct relay_rig *rig, const char *domain, const char *text);
 /* This name and type answers so, whatever was told of it. */
 void rig_dns_status(struct relay_rig *rig, const char *name, unsigned type,
                     enum resolve_answer_status status);

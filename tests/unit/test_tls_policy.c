@@ -156,8 +156,8 @@ static void the_names_are_the_routes_or_the_hosts(void **state)
     assert_string_equal(policy.names[0], "mx.example.org");
     decide(&(const struct case_of){.level = O, .tlsa = USABLE}, &policy);
     assert_string_equal(policy.server_name, "mx.example.org");
-    assert_int_equal(policy.name_count, 2); /* and the domain: RFC 7672 §3.2.2 */
-    assert_string_equal(policy.names[1], "example.org");
+    assert_int_equal(policy.name_count, 1); /* not the domain's, whose connections others share */
+    assert_string_equal(policy.names[0], "mx.example.org");
 }
 
 static void a_policy_of_the_domain_is_about_the_host_whatever_names_the_route_has(void **state)
