@@ -112,6 +112,7 @@ struct conf_rate {
     const char *text;
     uint32_t count; /* 0: no limit */
     uint64_t period_ns;
+    uint32_t burst; /* so many at once after a time without any; >= 1 */
 };
 
 struct conf_route {

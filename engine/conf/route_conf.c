@@ -24,20 +24,23 @@ static const struct reader_word families[] = {{"any", CONF_FAMILY_ANY},
                                               {"ipv6", CONF_FAMILY_IPV6},
                                               {NULL, 0}};
 
-#define RATE_EXPECTED "a number in a time, such as 10/1s or 600/1h"
+#define RATE_EXPECTED "a number in a time, such as 10/s, 600/h or 5/10s"
 #define RATE_COUNT_MAX 1000000u
 
 static bool rate_parse(const char *text, uint32_t *count, uint64_t *period_ns)
 {
     const char *slash = strchr(text, '/');
-    char number[16];
+    char number[16], period[16];
     uint64_t value;
-    if (slash == NULL || (size_t)(slash - text) >= sizeof number) {
+    if (slash == NULL || strlen(slash) >= sizeof period ||
+        (size_t)(slash - text) >= sizeof number) {
         return false;
     }
     snprintf(number, sizeof number, "%.*s", (int)(slash - text), text);
+    bool bare = slash[1] < '0' || slash[1] > '9'; /* "10/s" is 10 in one second */
+    snprintf(period, sizeof period, "%s%.14s", bare ? "1" : "", slash + 1);
     if (value_parse_number(number, &value) < 0 || value < 1 || value > RATE_COUNT_MAX ||
-        value_parse_duration(slash + 1, period_ns) < 0) {
+        value_parse_duration(period, period_ns) < 0) {
         return false;
     }
     *count = (uint32_t)value;
@@ -51,11 +54,18 @@ static bool rate_is_good(const char *text)
     return rate_parse(text, &count, &period_ns);
 }
 
+/* Without a word about it, a burst is what comes in a tenth of a second: a rate of thousands must not depend on how
+ * exactly we wake up. */
 static void settle_rate(struct conf_rate *rate)
 {
-    if (rate->text != NULL && !rate_parse(rate->text, &rate->count, &rate->period_ns)) {
-        rate->count = 0; /* which was said */
+    if (rate->text == NULL || !rate_parse(rate->text, &rate->count, &rate->period_ns)) {
+        rate->count = 0; /* there is none, or it was said what is wrong */
+        return;
     }
+    if (rate->burst == 0) {
+        rate->burst = (uint32_t)(rate->count * (uint64_t)100000000 / rate->period_ns);
+    }
+    rate->burst = rate->burst > 0 ? rate->burst : 1;
 }
 
 /* "550 5.1.1 No such user": a reply that refuses, RFC 5321 §4.2 and RFC 3463 §2. */
@@ -88,7 +98,10 @@ const struct reader_key route_keys[] = {
     KEY_NUMBER("connections", struct conf_route, connections, "20", 1, 10000),
     KEY_TEXT("connection_rate", struct conf_route, connection_rate.text, rate_is_good,
              RATE_EXPECTED),
+    KEY_NUMBER("connection_burst", struct conf_route, connection_rate.burst, "0", 0,
+               RATE_COUNT_MAX),
     KEY_TEXT("message_rate", struct conf_route, message_rate.text, rate_is_good, RATE_EXPECTED),
+    KEY_NUMBER("message_burst", struct conf_route, message_rate.burst, "0", 0, RATE_COUNT_MAX),
     KEY_NUMBER("messages_per_connection", struct conf_route, messages_per_connection, "1000", 0,
                UINT32_MAX),
     KEY_NUMBER("recipients_per_message", struct conf_route, recipients_per_message, "100", 1,

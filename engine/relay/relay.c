@@ -99,6 +99,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
         status = -ENOMEM;
     }
     if (status == 0) {
+        connections_limit(relay);
         const struct spool_settings spool = {
             .message_bytes_max = relay->conf->limits.message_bytes + SMTP_RECEIVED_MAX,
             .draft_count_max = relay->conf->limits.connections,

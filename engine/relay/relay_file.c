@@ -76,6 +76,7 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
                           ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
                           : now_ns,
             .sender = sender_of(relay, message),
+            .priority = SCHED_PRIORITY_NORMAL,
             .age_ns = wall_passed_ns(relay, message->envelope.arrival_wall_s),
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {

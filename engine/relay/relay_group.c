@@ -13,9 +13,11 @@ static struct sched_limits limits_of(const struct conf_route *route)
     return (struct sched_limits){
         .connection_count_max = route->connections,
         .connections = {.count = route->connection_rate.count,
-                        .period_ns = route->connection_rate.period_ns},
+                        .period_ns = route->connection_rate.period_ns,
+                        .burst = route->connection_rate.burst},
         .messages = {.count = route->message_rate.count,
-                     .period_ns = route->message_rate.period_ns},
+                     .period_ns = route->message_rate.period_ns,
+                     .burst = route->message_rate.burst},
     };
 }
 

@@ -225,12 +225,13 @@ static bool site_vacant(const struct sched_site_counts *counts, const struct rel
     return counts->deliveries == 0 && counts->connections == 0 && site->connections == 0;
 }
 
-/* What is known of one that cannot be reached would be lost with it. */
+/* What is known of one that cannot be reached, or what the operator said of it, would be lost with it. */
 static bool site_unused(const struct relay_site *site)
 {
     struct sched_site_counts counts;
     sched_site_counts(site->sched, &counts);
-    return site_vacant(&counts, site) && counts.suspended_until_ns == 0;
+    return site_vacant(&counts, site) && counts.suspended_until_ns == 0 &&
+           counts.unreachable_until_ns <= site->relay->shard->now_ns;
 }
 
 /* It is in the table no more. */

@@ -145,11 +145,11 @@ static const struct bad bads[] = {
      "1:33: routes[0].reply: '550 4.0.0 Twice' will not do, expected a code, an enhanced code and "
      "a text, such as \"550 5.1.1 No such user\""},
     {"routes: [{match: a, via: mx, message_rate: 10}]",
-     "1:30: routes[0].message_rate: '10' will not do, expected a number in a time, such as 10/1s "
-     "or 600/1h"},
+     "1:30: routes[0].message_rate: '10' will not do, expected a number in a time, such as 10/s, "
+     "600/h or 5/10s"},
     {"routes: [{match: a, via: mx, connection_rate: 0/1s}]",
      "1:30: routes[0].connection_rate: '0/1s' will not do, expected a number in a time, such as "
-     "10/1s or 600/1h"},
+     "10/s, 600/h or 5/10s"},
     {"routes: [{match: a, via: error}]",
      "1:10: routes[0].reply: missing, expected a code, an enhanced code and a text, such as "
      "\"550 5.1.1 No such user\""},

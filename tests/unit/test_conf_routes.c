@@ -140,13 +140,31 @@ static void the_source_of_an_mx_route_decides_the_family(void **state)
 static void rates_are_so_many_in_a_time(void **state)
 {
     (void)state;
-    struct relay_conf *conf = load_good(
-        "routes: [{match: a.test, via: mx, message_rate: 600/1h, connection_rate: 3/500ms}]");
-    assert_int_equal(conf->routes[0].message_rate.count, 600);
-    assert_int_equal(conf->routes[0].message_rate.period_ns, 3600000000000ull);
-    assert_int_equal(conf->routes[0].connection_rate.count, 3);
-    assert_int_equal(conf->routes[0].connection_rate.period_ns, 500000000ull);
-    relay_conf_free(conf);
+    static const struct {
+        const char *text;
+        uint32_t count;
+        uint64_t period_ms;
+        uint32_t burst;
+    } cases[] = {
+        {"message_rate: 600/1h", 600, 3600000, 1},
+        {"message_rate: 3/500ms", 3, 500, 1},
+        {"message_rate: 100/s", 100, 1000, 10},
+        {"message_rate: 1000000/m", 1000000, 60000, 1666},
+        {"message_rate: 1/d", 1, 86400000, 1},
+        {"message_rate: 7/h, message_burst: 50", 7, 3600000, 50},
+        {"message_burst: 50", 0, 0, 50},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        snprintf(text, sizeof(text), "routes: [{match: a.test, via: mx, %s}]", cases[i].text);
+        struct relay_conf *conf = load_good(text);
+        const struct conf_rate *rate = &conf->routes[0].message_rate;
+        assert_int_equal(rate->count, cases[i].count);
+        assert_int_equal(rate->period_ns, cases[i].period_ms * 1000000);
+        assert_int_equal(rate->burst, cases[i].burst);
+        assert_int_equal(conf->routes[0].connection_rate.count, 0);
+        relay_conf_free(conf);
+    }
 }
 
 static void thousands_of_routes_load_and_are_found(void **state)
