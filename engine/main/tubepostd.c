@@ -390,7 +390,8 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     int status = claim_spool(daemon);
     status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
-    status = status == 0 ? relay_resolver_open(&daemon->resolver, daemon->conf, &daemon->logger)
+    status = status == 0 ? relay_resolver_open(&daemon->resolver, daemon->conf, &daemon->world,
+                                               &daemon->logger)
                          : status;
     if (status == 0) {
         status = open_workers(daemon);

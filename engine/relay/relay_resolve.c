@@ -6,8 +6,9 @@
 #include <stdio.h>
 
 int relay_resolver_open(struct resolver **resolver, const struct relay_conf *conf,
-                        struct logger *logger)
+                        const struct world *world, struct logger *logger)
 {
+    char file[4096];
     const struct resolver_settings settings = {
         .servers = conf->dns.servers,
         .server_count = conf->dns.servers_count,
@@ -20,8 +21,11 @@ int relay_resolver_open(struct resolver **resolver, const struct relay_conf *con
         .mta_sts_port = (uint16_t)conf->dns.mta_sts_port,
         .mta_sts_ca = conf->dns.mta_sts_authorities,
         .mta_sts_timeout_ns = conf->dns.mta_sts_timeout,
+        .mta_sts_file = conf->dns.mta_sts ? file : NULL,
+        .wall_s = world_wall_s(world),
         .logger = logger,
     };
+    snprintf(file, sizeof(file), "%s/mta-sts.cache", conf->spool.path);
     return resolver_open(resolver, &settings);
 }
 
@@ -94,6 +98,12 @@ static void own_add_listener(struct relay_resolve *resolve, const struct relay_c
 
 /* ---- Life ---- */
 
+static void recalled(void *owner, const struct policy_record *record)
+{
+    struct relay_resolve *resolve = owner;
+    resolve_remember_policy(resolve->resolve, record);
+}
+
 int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
                        const struct relay_conf *conf, struct shard *shard)
 {
@@ -125,7 +135,11 @@ int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
         .waiting_max = conf->dns.waiting,
         .mta_sts = conf->dns.mta_sts,
     };
-    return resolve_open(&resolve->resolve, &settings);
+    int status = resolve_open(&resolve->resolve, &settings);
+    if (status == 0) {
+        resolver_recall(resolver, recalled, resolve);
+    }
+    return status;
 }
 
 void relay_resolve_close(struct relay_resolve *resolve)

@@ -23,7 +23,7 @@ struct relay_resolve {
 
 /* 0 or -errno. Owned by the caller; closed after every relay_resolve. */
 int relay_resolver_open(struct resolver **resolver, const struct relay_conf *conf,
-                        struct logger *logger);
+                        const struct world *world, struct logger *logger);
 
 /* On the shard. 0 or -errno; closed in any case. */
 int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,

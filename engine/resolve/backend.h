@@ -58,6 +58,8 @@ struct resolve_backend_ops {
     void (*cancel)(struct resolve_backend *backend, struct resolve_question *question);
     int (*fetch)(struct resolve_backend *backend, struct resolve_fetch *fetch);
     void (*cancel_fetch)(struct resolve_backend *backend, struct resolve_fetch *fetch);
+    /* A policy to keep beyond the end of the process: a record of policy_record.h, copied. NULL: nobody does. */
+    void (*keep)(struct resolve_backend *backend, struct slice record);
 };
 
 struct resolve_backend {

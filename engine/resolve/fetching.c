@@ -1,3 +1,4 @@
+#include "engine/resolve/policy_record.h"
 #include "engine/resolve/resolve_private.h"
 
 #include <stdio.h>
@@ -51,15 +52,22 @@ static void failed(struct fetching *fetching, enum destination_mta_sts_failure f
 static void store(struct fetching *fetching, struct slice text)
 {
     struct resolve *resolve = fetching->resolve;
-    struct dns_mta_sts_policy policy;
-    if (dns_mta_sts_read_policy(text, &policy) < 0) {
+    struct resolve_backend *backend = resolve->settings.backend;
+    struct policy_record record = {.fetched_s = world_wall_s(resolve->settings.world)};
+    uint8_t bytes[POLICY_RECORD_BYTES_MAX];
+    if (dns_mta_sts_read_policy(text, &record.policy) < 0) {
         failed(fetching, DESTINATION_MTA_STS_INVALID);
         return;
     }
     resolve_count(&resolve->counters.mta_sts_fetched, 1);
-    if (policies_store(&resolve->policies, fetching->fetch.domain, fetching->id, &policy,
-                       world_wall_s(resolve->settings.world)) < 0) {
+    memcpy(record.domain, fetching->fetch.domain, sizeof(record.domain));
+    memcpy(record.id, fetching->id, sizeof(record.id));
+    if (policies_store(&resolve->policies, record.domain, record.id, &record.policy,
+                       record.fetched_s) < 0) {
         failed(fetching, DESTINATION_MTA_STS_FETCH_ERROR);
+    }
+    if (backend->ops->keep != NULL) {
+        backend->ops->keep(backend, slice_of(bytes, policy_record_write(&record, bytes)));
     }
 }
 
@@ -144,4 +152,10 @@ void fetching_close_all(struct resolve *resolve)
         }
         fetching_free(fetching);
     }
+}
+
+void resolve_remember_policy(struct resolve *resolve, const struct policy_record *record)
+{
+    (void)policies_store(&resolve->policies, record->domain, record->id, &record->policy,
+                         record->fetched_s);
 }

@@ -18,6 +18,7 @@
 #include "engine/core/world.h"
 #include "engine/resolve/destination.h"
 
+struct policy_record;
 struct resolve;
 struct resolve_backend;
 
@@ -89,6 +90,8 @@ int resolve_destination(struct resolve *resolve, struct slice domain,
 /* Its done is not called. Harmless when nothing waits, if the query was zeroed once. */
 void resolve_cancel(struct resolve *resolve, struct resolve_query *query);
 
+/* After opening: a policy that was kept (backend.h). */
+void resolve_remember_policy(struct resolve *resolve, const struct policy_record *record);
 /* Forgets answers (not MTA-STS policies), e.g. after a reload or by the operator's wish. */
 void resolve_forget(struct resolve *resolve);
 const struct resolve_counters *resolve_counters(const struct resolve *resolve);

@@ -88,7 +88,7 @@ int resolver_thread_start(pthread_t *thread, void *(*run)(void *), void *owner)
 
 /* ---- Jobs ---- */
 
-static void job_free(struct resolver_job *job)
+void resolver_job_free(struct resolver_job *job)
 {
     free(job->rdata);
     free(job->text);
@@ -105,7 +105,7 @@ static void job_arrived(struct shard_message *message, struct shard *receiver)
     } else if (job->fetch != NULL) {
         job->fetch->fetched(job->fetch, job->fetch_status, slice_of(job->text, job->text_size));
     }
-    job_free(job);
+    resolver_job_free(job);
 }
 
 void resolver_job_return(struct resolver_job *job)
@@ -114,7 +114,7 @@ void resolver_job_return(struct resolver_job *job)
     pthread_mutex_lock(&resolver->lock);
     if (job->backend == NULL) {
         pthread_mutex_unlock(&resolver->lock);
-        job_free(job);
+        resolver_job_free(job);
         return;
     }
     job->returned = true;
@@ -198,10 +198,30 @@ static void cancel_fetch(struct resolve_backend *backend, struct resolve_fetch *
     job->fetch = NULL;
 }
 
+/* Nobody waits for it, so it is no job of the backend's. */
+static void keep(struct resolve_backend *backend, struct slice record)
+{
+    struct resolver_job *job = calloc(1, sizeof(*job));
+    uint8_t *copy = malloc(record.size);
+    if (job == NULL || copy == NULL) { /* it is known until the end of the process */
+        free(job);
+        free(copy);
+        return;
+    }
+    memcpy(copy, record.bytes, record.size);
+    job->kind = RESOLVER_KEEP;
+    job->text = copy;
+    job->text_size = record.size;
+    resolver_inbox_put(&backend_of(backend)->resolver->fetcher.inbox, job);
+}
+
 struct resolve_backend *resolver_backend_open(struct resolver *resolver, struct shard *shard)
 {
-    static const struct resolve_backend_ops ops = {
-        .ask = ask, .cancel = cancel, .fetch = fetch_policy, .cancel_fetch = cancel_fetch};
+    static const struct resolve_backend_ops ops = {.ask = ask,
+                                                   .cancel = cancel,
+                                                   .fetch = fetch_policy,
+                                                   .cancel_fetch = cancel_fetch,
+                                                   .keep = keep};
     struct resolver_backend *backend = calloc(1, sizeof(*backend));
     if (backend == NULL) {
         return NULL;
@@ -221,7 +241,7 @@ void resolver_backend_close(struct resolve_backend *closed)
     while ((node = list_pop(&backend->jobs)) != NULL) {
         struct resolver_job *job = list_entry(node, struct resolver_job, all);
         if (job->returned) {
-            job_free(job);
+            resolver_job_free(job);
         } else {
             job->backend = NULL; /* its thread frees it */
         }
@@ -245,6 +265,7 @@ static int copy_settings(struct resolver *resolver, const struct resolver_settin
 {
     struct resolver_settings *own = &resolver->settings;
     *own = *settings;
+    own->mta_sts_file = NULL; /* policy_file has it */
     own->servers = calloc(settings->server_count + 1, sizeof(struct endpoint));
     int status = own->servers != NULL ? 0 : -ENOMEM;
     status |=
@@ -281,6 +302,9 @@ int resolver_open(struct resolver **opened, const struct resolver_settings *sett
     int status = copy_settings(resolver, settings);
     if (status == 0) {
         look_at_files(&resolver->settings);
+        status = policy_file_open(&resolver->policies, settings->mta_sts_file, settings->wall_s,
+                                  settings->logger);
+        resolver->policies_open = status == 0;
     }
     resolver->dns = calloc(settings->threads, sizeof(*resolver->dns));
     if (status == 0 && resolver->dns == NULL) {
@@ -311,6 +335,9 @@ void resolver_close(struct resolver *resolver)
     if (resolver->fetcher_open) {
         resolver_fetcher_close(&resolver->fetcher);
     }
+    if (resolver->policies_open) {
+        policy_file_close(&resolver->policies);
+    }
     free(resolver->dns);
     free((void *)(uintptr_t)resolver->settings.servers);
     free((void *)(uintptr_t)resolver->settings.resolv_conf);
@@ -318,4 +345,10 @@ void resolver_close(struct resolver *resolver)
     free((void *)(uintptr_t)resolver->settings.mta_sts_ca);
     pthread_mutex_destroy(&resolver->lock);
     free(resolver);
+}
+
+void resolver_recall(struct resolver *resolver,
+                     void (*each)(void *owner, const struct policy_record *record), void *owner)
+{
+    policy_file_each(&resolver->policies, each, owner);
 }

@@ -11,6 +11,7 @@
 #include "engine/resolve/backend.h"
 #include "engine/shard/shard.h"
 
+struct policy_record;
 struct resolver;
 
 struct resolver_settings {
@@ -26,6 +27,8 @@ struct resolver_settings {
     uint16_t mta_sts_port;  /* of the web servers: 443, but for tests */
     const char *mta_sts_ca; /* file of trusted CAs; NULL: the system's */
     uint64_t mta_sts_timeout_ns;
+    const char *mta_sts_file; /* where policies are kept (policy_file.h); NULL: nowhere */
+    int64_t wall_s;           /* now */
     struct logger *logger;
 };
 
@@ -38,3 +41,7 @@ void resolver_close(struct resolver *resolver);
 struct resolve_backend *resolver_backend_open(struct resolver *resolver, struct shard *shard);
 /* After the shard's resolve. */
 void resolver_backend_close(struct resolve_backend *backend);
+
+/* The policies that were kept. On the calling thread. */
+void resolver_recall(struct resolver *resolver,
+                     void (*each)(void *owner, const struct policy_record *record), void *owner);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #define CONNECTIONS_MAX 32L
+#define WRITE_AFTER_NS 1000000000ull /* what comes in a second is written to the file together */
+#define IDLE_MS 60000
 
 /* A policy that is being fetched. */
 struct resolver_page {
@@ -143,30 +145,64 @@ static void end_finished(CURLM *multi)
     }
 }
 
+static void take_in(struct resolver_fetcher *fetcher, struct list_node *jobs,
+                    struct list_node *pages)
+{
+    struct policy_file *policies = &fetcher->resolver->policies;
+    struct list_node *node;
+    while ((node = list_pop(jobs)) != NULL) {
+        struct resolver_job *job = list_entry(node, struct resolver_job, node);
+        if (job->kind == RESOLVER_FETCH) {
+            page_begin(fetcher, fetcher->multi, pages, job);
+            continue;
+        }
+        if (!policies->changed) {
+            fetcher->write_ns = resolver_now_ns() + WRITE_AFTER_NS;
+        }
+        policy_file_put(policies, slice_of(job->text, job->text_size));
+        resolver_job_free(job);
+    }
+}
+
+/* Writes when it is time. Returns how long there is nothing to do. */
+static int write_policies(struct resolver_fetcher *fetcher)
+{
+    struct policy_file *policies = &fetcher->resolver->policies;
+    uint64_t now_ns = resolver_now_ns();
+    if (!policies->changed) {
+        return IDLE_MS;
+    }
+    if (now_ns < fetcher->write_ns) {
+        return (int)((fetcher->write_ns - now_ns) / 1000000) + 1;
+    }
+    if (policy_file_write(policies) < 0) {
+        policies->changed = true; /* the disk may be full: again in a minute */
+        fetcher->write_ns = now_ns + 60 * WRITE_AFTER_NS;
+    }
+    return IDLE_MS;
+}
+
 static void *fetcher_main(void *owner)
 {
     struct resolver_fetcher *fetcher = owner;
     CURLM *multi = fetcher->multi;
-    struct list_node jobs, pages, *node;
+    struct list_node jobs, pages;
     list_init(&jobs);
     list_init(&pages);
     while (resolver_inbox_take(&fetcher->inbox, &jobs)) {
         struct curl_waitfd inbox = {.fd = fetcher->inbox.fd, .events = CURL_WAIT_POLLIN};
         int running;
-        while ((node = list_pop(&jobs)) != NULL) {
-            page_begin(fetcher, multi, &pages, list_entry(node, struct resolver_job, node));
-        }
+        take_in(fetcher, &jobs, &pages);
         curl_multi_perform(multi, &running);
         end_finished(multi);
-        curl_multi_poll(multi, &inbox, 1, 60000, NULL);
+        curl_multi_poll(multi, &inbox, 1, write_policies(fetcher), NULL);
     }
+    take_in(fetcher, &jobs, &pages); /* the last policies are kept too */
     while (!list_empty(&pages)) {
         struct resolver_page *page = list_entry(pages.next, struct resolver_page, node);
         page_end(multi, page, CURLE_ABORTED_BY_CALLBACK);
     }
-    while ((node = list_pop(&jobs)) != NULL) {
-        resolver_job_fail(list_entry(node, struct resolver_job, node), "shutting down");
-    }
+    (void)policy_file_write(&fetcher->resolver->policies);
     return NULL;
 }
 

@@ -10,12 +10,13 @@
  */
 #pragma once
 #include "engine/core/check.h"
+#include "engine/resolve/policy_file.h"
 #include "engine/resolve/resolver.h"
 #include <pthread.h>
 
 #define RESOLVER_ADDRESSES_MAX 8u /* of a web server; more are not tried */
 
-enum resolver_job_kind { RESOLVER_QUESTION, RESOLVER_FETCH };
+enum resolver_job_kind { RESOLVER_QUESTION, RESOLVER_FETCH, RESOLVER_KEEP };
 
 struct resolver_job {
     struct shard_message message;
@@ -40,7 +41,7 @@ struct resolver_job {
     char reason[160];
     uint8_t *rdata; /* owned: the records' bytes, then their slices */
     enum resolve_fetch_status fetch_status;
-    uint8_t *text; /* owned: of the policy */
+    uint8_t *text; /* owned: of the policy; KEEP: the record */
     size_t text_size;
     char addresses[RESOLVER_ADDRESSES_MAX][64]; /* of the web server */
     unsigned address_count;
@@ -71,7 +72,8 @@ struct resolver_dns {
 
 struct resolver_fetcher {
     struct resolver *resolver;
-    void *multi; /* CURLM */
+    void *multi;       /* CURLM */
+    uint64_t write_ns; /* when what has changed is written */
     struct resolver_inbox inbox;
     pthread_t thread;
 };
@@ -83,6 +85,8 @@ struct resolver {
     unsigned dns_open;
     struct resolver_fetcher fetcher;
     bool fetcher_open;
+    struct policy_file policies; /* the fetcher puts in and writes */
+    bool policies_open;
 };
 
 /* ---- resolver.c ---- */
@@ -97,6 +101,7 @@ bool resolver_inbox_take(struct resolver_inbox *inbox, struct list_node *jobs);
 /* A helper thread with every signal blocked that may run on any processor. 0 or -errno. */
 int resolver_thread_start(pthread_t *thread, void *(*run)(void *), void *owner);
 uint64_t resolver_now_ns(void);
+void resolver_job_free(struct resolver_job *job);
 /* To its shard, or away. */
 void resolver_job_return(struct resolver_job *job);
 void resolver_job_fail(struct resolver_job *job, const char *reason);

@@ -78,8 +78,8 @@ static void dns_cancel_fetch(struct resolve_backend *backend, struct resolve_fet
     (void)backend, (void)fetch;
 }
 
-static const struct resolve_backend_ops operations = {dns_ask, dns_cancel, dns_fetch,
-                                                      dns_cancel_fetch};
+static const struct resolve_backend_ops operations = {
+    .ask = dns_ask, .cancel = dns_cancel, .fetch = dns_fetch, .cancel_fetch = dns_cancel_fetch};
 
 /* ---- Answers ---- */
 

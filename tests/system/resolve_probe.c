@@ -2,7 +2,7 @@
  * resolve_probe: the resolver alone, as a program: where does mail for these domains go?
  *
  * usage: resolve_probe [server=ADDRESS:PORT] [anchor=FILE] [timeout=MS] [family=N] [port=N] [sts_port=N] [sts_ca=FILE]
- *                      [own=ADDRESS:PORT] [dnssec=0] [twice=1] DOMAIN...
+ *                      [sts_file=FILE] [own=ADDRESS:PORT] [dnssec=0] [twice=1] DOMAIN...
  * One JSON object a line, in the order of the domains. All are asked at once; twice: then once more, from the cache.
  */
 #include "engine/core/check.h"
@@ -64,6 +64,8 @@ static bool take_option(struct probe *probe, const char *argument)
         probe->settings.mta_sts_port = (uint16_t)number;
     } else if (slice_equal(name, slice_text("sts_ca"))) {
         probe->settings.mta_sts_ca = value;
+    } else if (slice_equal(name, slice_text("sts_file"))) {
+        probe->settings.mta_sts_file = value;
     } else if (slice_equal(name, slice_text("own"))) {
         check(endpoint_parse(&probe->own, slice_text(value)) == 0);
         probe->has_own = true;
@@ -73,6 +75,11 @@ static bool take_option(struct probe *probe, const char *argument)
         probe->twice = number != 0;
     }
     return true;
+}
+
+static void recalled(void *owner, const struct policy_record *record)
+{
+    resolve_remember_policy(((struct probe *)owner)->resolve, record);
 }
 
 static void ask_all(struct probe *probe, char **domains, struct probe_query *queries, int count)
@@ -116,6 +123,7 @@ int main(int argc, char **argv)
     system_world_fill(&probe.world);
     logger_open(&probe.logger, STDERR_FILENO, LOGGER_DEBUG);
     probe.settings.logger = &probe.logger;
+    probe.settings.wall_s = world_wall_s(&probe.world);
     const struct shard_settings shard = {
         .count = 1, .cpu = -1, .world = &probe.world, .logger = &probe.logger};
     check(shard_open(&probe.shard, &shard) == 0);
@@ -136,6 +144,7 @@ int main(int argc, char **argv)
                                               .waiting_max = 1000,
                                               .mta_sts = true};
     check(resolve_open(&probe.resolve, &settings) == 0);
+    resolver_recall(resolver, recalled, &probe);
     struct probe_query *queries = calloc((size_t)count + 1, sizeof(*queries));
     check(queries != NULL);
     ask_all(&probe, argv + first, queries, count);

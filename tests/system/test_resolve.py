@@ -192,6 +192,24 @@ class Resolve(SystemTest):
         port = web[0].split("=")[1]
         self.assertEqual(server.asked, [(f"mta-sts.sts.example:{port}", "/.well-known/mta-sts.txt")])
 
+    def test_a_policy_outlives_the_process_and_the_loss_of_its_web_server(self):
+        dns = self.tree()
+        server, web = self.web()
+        server.answer = (200, self.PLAIN, self.POLICY)
+        kept = f"sts_file={self.folder}/mta-sts.cache"
+        [first] = probe(*dns, *web, kept, "sts.example")
+        self.assertEqual(first["mta_sts"]["mode"], "enforce")
+        self.assertEqual(os.listdir(self.folder).count("mta-sts.cache"), 1)
+        server.answer = (404, self.PLAIN, b"")
+        [again] = probe(*dns, *web, kept, "sts.example")
+        self.assertEqual(again["mta_sts"], first["mta_sts"])
+        self.assertEqual(len(server.asked), 1)
+        with open(f"{self.folder}/mta-sts.cache", "r+b") as f:
+            f.seek(30)
+            f.write(b"\xff")
+        [damaged] = probe(*dns, *web, kept, "sts.example")
+        self.assertEqual(damaged["mta_sts"], {"mode": "none", "failure": "sts-policy-fetch-error"})
+
     def test_what_is_no_policy_is_not_taken(self):
         dns = self.tree()
         server, web = self.web()

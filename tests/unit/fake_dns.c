@@ -287,10 +287,20 @@ static void fetch_cancel(struct resolve_backend *backend, struct resolve_fetch *
     dns->fetch_count = kept;
 }
 
+static void keep(struct resolve_backend *backend, struct slice record)
+{
+    struct fake_dns *dns = fake_dns_of(backend);
+    check(policy_record_read(&record, &dns->kept) == 0);
+    dns->kept_count++;
+}
+
 void fake_dns_open(struct fake_dns *dns)
 {
-    static const struct resolve_backend_ops ops = {
-        .ask = ask, .cancel = cancel, .fetch = fetch_ask, .cancel_fetch = fetch_cancel};
+    static const struct resolve_backend_ops ops = {.ask = ask,
+                                                   .cancel = cancel,
+                                                   .fetch = fetch_ask,
+                                                   .cancel_fetch = fetch_cancel,
+                                                   .keep = keep};
     memset(dns, 0, sizeof(*dns));
     dns->backend.ops = &ops;
     dns->ttl_s = 3600;

@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "engine/resolve/backend.h"
+#include "engine/resolve/policy_record.h"
 
 #define FAKE_DNS_RECORDS_MAX 512
 #define FAKE_DNS_PENDING_MAX 1024
@@ -38,8 +39,9 @@ struct fake_dns {
     unsigned pending_count, pending_max;
     struct resolve_fetch *fetches[16];
     unsigned fetch_count;
-    unsigned asked, fetched; /* since the start */
-    uint32_t ttl_s;          /* of what is added */
+    unsigned asked, fetched, kept_count; /* since the start */
+    struct policy_record kept;           /* the last */
+    uint32_t ttl_s;                      /* of what is added */
     uint32_t negative_ttl_s;
     bool refusing; /* takes no question */
 };

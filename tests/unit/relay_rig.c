@@ -118,8 +118,8 @@ static bool is_secure(const struct relay_rig *rig, const char *name)
            strcmp(name + strlen(name) - size, rig->secure_below) == 0;
 }
 
-static const struct resolve_backend_ops dns_ops = {dns_ask, dns_cancel, dns_fetch,
-                                                   dns_cancel_fetch};
+static const struct resolve_backend_ops dns_ops = {
+    .ask = dns_ask, .cancel = dns_cancel, .fetch = dns_fetch, .cancel_fetch = dns_cancel_fetch};
 
 static void dns_answer(struct relay_rig *rig, struct resolve_question *question)
 {

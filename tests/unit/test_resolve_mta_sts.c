@@ -258,6 +258,23 @@ static void closing_during_a_fetch_cancels_it(void **state)
     assert_int_equal(query.done_count, 0);
 }
 
+static void a_policy_that_was_kept_holds_in_the_next_life(void **state)
+{
+    struct resolve_rig *rig = *state;
+    make_domain(rig);
+    expect_mode(rig, DNS_MTA_STS_ENFORCE, "1");
+    assert_int_equal(rig->dns.kept_count, 1);
+    assert_string_equal(rig->dns.kept.domain, "a.test");
+    resolve_rig_reopen(rig);
+    resolve_remember_policy(rig->resolve, &rig->dns.kept);
+    announce(rig, NULL);
+    resolve_rig_pass(rig, 30 * DAY - 1);
+    expect_mode(rig, DNS_MTA_STS_ENFORCE, "1");
+    assert_int_equal(rig->dns.fetched, 1);
+    resolve_rig_pass(rig, 1);
+    expect_mode(rig, DNS_MTA_STS_NONE, "");
+}
+
 static void switched_off_nothing_is_asked(void **state)
 {
     struct resolve_rig *rig = *state;
@@ -287,6 +304,7 @@ int main(void)
         RIG_TEST(two_who_wait_for_one_policy_fetch_it_once),
         RIG_TEST(a_fetch_that_the_backend_does_not_take_is_a_failed_one),
         RIG_TEST(closing_during_a_fetch_cancels_it),
+        RIG_TEST(a_policy_that_was_kept_holds_in_the_next_life),
         RIG_TEST(switched_off_nothing_is_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
