@@ -86,9 +86,13 @@ def run(folder, *command):
 
 
 class Tree:
-    """NSD with the zones above. `server` is where it answers, `anchor` the file with the root's key."""
+    """NSD with the zones above. `server` is where it answers, `anchor` the file with the root's key.
 
-    def __init__(self, folder, cleanup):
+    more: further records, by zone.
+    """
+
+    def __init__(self, folder, cleanup, more=None):
+        self.more = more or {}
         self.folder = os.path.join(folder, "dns")
         os.makedirs(self.folder)
         subprocess.run([PEERS, "fetch", "nsd"], check=True, timeout=300)
@@ -112,6 +116,7 @@ class Tree:
 
     def make(self, zone):
         signed, text = ZONES[zone]
+        text += self.more.get(zone, "")
         plain = self.file(zone)
         for child in ZONES:
             if f"@DS:{child}@" in text:
