@@ -3,6 +3,7 @@
  */
 #include "bench/carrier.h"
 #include "bench/cost.h"
+#include "bench/queue_cost.h"
 #include "bench/report.h"
 #include <sched.h>
 #include <signal.h>
@@ -339,6 +340,16 @@ int main(int argc, char **argv)
     if (bench.options.part == BENCH_COST) {
         cpu_choose(bench.options.cpu);
         return cost_run(bench.options.json) < 0;
+    }
+    if (bench.options.part == BENCH_QUEUE) {
+        cpu_choose(bench.options.cpu);
+        const struct source_settings *source = &bench.options.source;
+        const struct queue_cost_settings settings = {
+            .folder = bench.options.folder,
+            .count = source->count > 0 ? source->count : 1000000,
+            .body_bytes = source->message_bytes,
+        };
+        return queue_cost_run(&settings, bench.options.json) < 0;
     }
     int rc = bench_open(&bench);
     if (rc < 0) {

@@ -17,6 +17,9 @@ static const char usage[] =
     "tubepost-bench ask --to ADDRESS [option...]        asks\n"
     "tubepost-bench cost [--json] [--cpu N]             cycles of the stack alone, without a "
     "driver\n"
+    "tubepost-bench queue --folder DIR [--count N] [--size BYTES] [--json] [--cpu N]\n"
+    "                                                   memory of a recipient that waits, time of "
+    "a restart\n"
     "\n"
     "ADDRESS is 192.0.2.1:25, [2001:db8::1]:25 or unix:/path; both options may be repeated.\n"
     "\n"
@@ -87,6 +90,7 @@ enum option_code {
     OPTION_ADDRESS,
     OPTION_GATEWAY,
     OPTION_MTU,
+    OPTION_FOLDER,
     OPTION_HELP,
 };
 
@@ -126,6 +130,7 @@ static const struct option table[] = {
     {"address", required_argument, NULL, OPTION_ADDRESS},
     {"gateway", required_argument, NULL, OPTION_GATEWAY},
     {"mtu", required_argument, NULL, OPTION_MTU},
+    {"folder", required_argument, NULL, OPTION_FOLDER},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -385,6 +390,9 @@ static void parse_sink_or_both(struct options *options, int code, const char *va
     case OPTION_CPU:
         options->cpu = (int)number(value, 0, 4095);
         break;
+    case OPTION_FOLDER:
+        options->folder = value;
+        break;
     case OPTION_HELP:
         fputs(usage, stdout);
         exit(0);
@@ -413,6 +421,9 @@ static enum bench_part part_of(const char *name)
     if (name != NULL && strcmp(name, "cost") == 0) {
         return BENCH_COST;
     }
+    if (name != NULL && strcmp(name, "queue") == 0) {
+        return BENCH_QUEUE;
+    }
     bool help = name != NULL && strcmp(name, "--help") == 0;
     fputs(usage, help ? stdout : stderr);
     exit(help ? 0 : 2);
@@ -425,6 +436,9 @@ static void judge(const struct options *options)
     }
     if ((options->part & (BENCH_SINK | BENCH_ANSWER)) && options->sink.listen_count == 0) {
         wrong("missing", "--listen");
+    }
+    if (options->part == BENCH_QUEUE && options->folder == NULL) {
+        wrong("missing", "--folder");
     }
     const struct carrier_options *carrier = &options->carrier;
     if (carrier->dpdk && (carrier->port == NULL || carrier->address.length == 0)) {

@@ -17,6 +17,7 @@ enum bench_part {
     BENCH_ASK = 4,
     BENCH_ANSWER = 8,
     BENCH_COST = 16,
+    BENCH_QUEUE = 32,
 };
 
 struct carrier_options {
@@ -41,7 +42,8 @@ struct options {
     double sink_seconds; /* stop after; 0: no bound */
     double
         sink_idle_s; /* stop when nothing has come for so long, once something has; 0: no bound */
-    int cpu;         /* to run on; -1: any */
+    const char *folder; /* of a queue */
+    int cpu;            /* to run on; -1: any */
     bool json;
 };
 
