@@ -250,7 +250,6 @@ static void message_take(void *owner, struct spool_message *message)
 {
     struct spool *spool = (struct spool *)owner;
     message->spool = spool;
-    message_table_add(&spool->table, message);
     place_live_add(spool, &message->place);
     for (uint32_t i = 0; i < message->body.extent_count; i++) {
         body_live_add(spool, message->body.extents[i].lsn,
@@ -274,7 +273,7 @@ static int spool_recover(struct spool *spool)
         .record = spool_harvest_record, .damaged = spool_harvest_damaged, .owner = harvest};
     result = log_recover(spool->log, &visitor);
     if (result == 0) {
-        result = spool_harvest_each(harvest, message_take, spool);
+        result = spool_harvest_each(harvest, &spool->table, message_take, spool);
     }
     spool->counters.damaged_bytes = log_counters(spool->log)->damaged_bytes;
     spool_harvest_close(harvest);

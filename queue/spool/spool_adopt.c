@@ -153,7 +153,7 @@ static int harvest_adopt(struct adoption *adoption, struct spool_harvest *harves
     int result =
         log_folder_scan(adoption->folder, adoption->memory, LOG_FOLDER_MEMORY_BYTES, &visitor);
     if (result == 0) {
-        result = spool_harvest_each(harvest, message_adopt, adoption);
+        result = spool_harvest_each(harvest, NULL, message_adopt, adoption);
     }
     result = result == 0 ? adoption->status : result;
     if (result == 0 && adoption->first != NULL) {

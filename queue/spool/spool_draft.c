@@ -395,8 +395,9 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
         fits = fits && forward_paths[i].size <= UINT16_MAX;
     }
     uint32_t inline_extents = draft->body.extents == draft->few ? DRAFT_EXTENTS_INLINE : 0;
-    if (inline_extents > draft->body.extent_count + STAGE_EXTENTS_MAX) {
-        inline_extents = draft->body.extent_count + STAGE_EXTENTS_MAX;
+    uint32_t wanted = draft->body.extent_count + (draft->staged > 0 ? STAGE_EXTENTS_MAX : 0);
+    if (inline_extents > wanted) {
+        inline_extents = wanted;
     }
     struct spool_message *message =
         fits ? message_new(envelope, forward_paths, count, inline_extents) : NULL;

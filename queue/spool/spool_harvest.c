@@ -21,6 +21,7 @@ struct harvest_entry {
 
 struct spool_harvest {
     struct message_table messages;
+    struct list_node order; /* of their commits in the log; through body.member */
     struct harvest_entry **buckets;
     uint64_t bucket_count, entry_count;
     uint64_t damaged_bytes;
@@ -204,6 +205,7 @@ static void recipient_reached(struct message *message, uint32_t index, uint8_t s
 
 static void message_discard(struct spool_message *message)
 {
+    list_remove(&message->body.member);
     free(message->place.parts);
     free(message);
 }
@@ -248,6 +250,7 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
     }
     if (message->message.waiting_count > 0) {
         message_table_add(&harvest->messages, message);
+        list_append(&harvest->order, &message->body.member);
     } else {
         message_discard(message);
     }
@@ -321,6 +324,7 @@ int spool_harvest_open(struct spool_harvest **result)
     if (harvest == NULL) {
         return -ENOMEM;
     }
+    list_init(&harvest->order);
     harvest->bucket_count = ENTRY_BUCKETS_MIN;
     harvest->buckets =
         (struct harvest_entry **)calloc(ENTRY_BUCKETS_MIN, sizeof(harvest->buckets[0]));
@@ -333,43 +337,65 @@ int spool_harvest_open(struct spool_harvest **result)
     return 0;
 }
 
-struct giving {
-    struct spool_message **messages;
-    uint64_t count;
+/* What decides lies in the list that is sorted, since a look at each of millions of messages costs. */
+struct arrival {
+    int64_t wall_s;
+    uint64_t id;
+    struct spool_message *message;
 };
-
-static void giving_add(void *owner, struct spool_message *message)
-{
-    struct giving *giving = (struct giving *)owner;
-    giving->messages[giving->count++] = message;
-}
 
 static int by_arrival(const void *left, const void *right)
 {
-    const struct message *a = &(*(struct spool_message *const *)left)->message;
-    const struct message *b = &(*(struct spool_message *const *)right)->message;
-    if (a->envelope.arrival_wall_s != b->envelope.arrival_wall_s) {
-        return a->envelope.arrival_wall_s < b->envelope.arrival_wall_s ? -1 : 1;
+    const struct arrival *a = (const struct arrival *)left;
+    const struct arrival *b = (const struct arrival *)right;
+    if (a->wall_s != b->wall_s) {
+        return a->wall_s < b->wall_s ? -1 : 1;
     }
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-int spool_harvest_each(struct spool_harvest *harvest,
+/* The log has nearly this order: what was copied forward is out of it. */
+static struct arrival *arrivals_sort(struct spool_harvest *harvest)
+{
+    uint64_t count = 0;
+    bool sorted = true;
+    struct arrival *arrivals =
+        (struct arrival *)malloc((harvest->messages.count + 1) * sizeof(arrivals[0]));
+    for (struct list_node *node; arrivals != NULL && (node = list_pop(&harvest->order)) != NULL;
+         count++) {
+        struct spool_body *body = list_entry(node, struct spool_body, member);
+        struct spool_message *message = list_entry(body, struct spool_message, body);
+        arrivals[count] = (struct arrival){.wall_s = message->message.envelope.arrival_wall_s,
+                                           .id = message->message.id,
+                                           .message = message};
+        sorted = sorted && (count == 0 || by_arrival(&arrivals[count - 1], &arrivals[count]) < 0);
+    }
+    if (arrivals != NULL && !sorted) {
+        qsort(arrivals, count, sizeof(arrivals[0]), by_arrival);
+    }
+    return arrivals;
+}
+
+int spool_harvest_each(struct spool_harvest *harvest, struct message_table *table,
                        void (*take)(void *owner, struct spool_message *message), void *owner)
 {
-    struct giving giving = {0};
     uint64_t count = harvest->messages.count;
-    giving.messages = (struct spool_message **)calloc(count + 1, sizeof(giving.messages[0]));
-    if (giving.messages == NULL) {
+    struct arrival *arrivals = arrivals_sort(harvest);
+    if (arrivals == NULL) {
         return -ENOMEM;
     }
-    message_table_each(&harvest->messages, giving_add, &giving);
-    qsort(giving.messages, giving.count, sizeof(giving.messages[0]), by_arrival);
-    for (uint64_t i = 0; i < giving.count; i++) {
-        message_table_remove(&harvest->messages, giving.messages[i]);
-        take(owner, giving.messages[i]);
+    if (table != NULL) {
+        struct message_table empty = *table;
+        *table = harvest->messages;
+        harvest->messages = empty;
     }
-    free(giving.messages);
+    for (uint64_t i = 0; i < count; i++) {
+        if (table == NULL) {
+            message_table_remove(&harvest->messages, arrivals[i].message);
+        }
+        take(owner, arrivals[i].message);
+    }
+    free(arrivals);
     return 0;
 }
 

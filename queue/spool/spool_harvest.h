@@ -8,6 +8,7 @@
 #pragma once
 #include "queue/log/log.h"
 
+struct message_table;
 struct spool_message;
 struct spool_harvest;
 
@@ -18,6 +19,7 @@ void spool_harvest_close(struct spool_harvest *harvest);
 int spool_harvest_record(void *owner, const struct log_record *record);
 void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes);
 
-/* Gives every message that still waits, in order of arrival; once. 0 or -ENOMEM. */
-int spool_harvest_each(struct spool_harvest *harvest,
+/* Gives every message that still waits, in order of arrival; once. table: an empty one, which has them
+ * all then; NULL: they are in none. 0 or -ENOMEM. */
+int spool_harvest_each(struct spool_harvest *harvest, struct message_table *table,
                        void (*take)(void *owner, struct spool_message *message), void *owner);
