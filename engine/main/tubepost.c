@@ -36,6 +36,11 @@ static const char usage[] =
     "said\n"
     "                         otherwise\n"
     "  config check           is the file of -c good?\n"
+    "  spool check [DIR]      every record of the spool of a relay that does not run\n"
+    "  spool stat [DIR]       what waits in it, by age and domain\n"
+    "  spool export --to FOLDER [--id ID]... [--envelope json] [DIR]\n"
+    "                         the messages that wait, as files ID.eml; DIR: else that of the\n"
+    "                         configuration\n"
     "  -c FILE                the configuration of tubepostd, which names its socket\n"
     "  -s SOCKET              its socket\n"
     "  --json                 the answer as it comes, a line of JSON each\n";
@@ -101,8 +106,8 @@ static const struct command {
     const char *name;
     int (*run)(struct tool *tool, int count, char **words);
 } commands[] = {
-    {"config", tubepost_config}, {"net", tubepost_net}, {"queue", tubepost_queue},
-    {"status", tubepost_status}, {"tls", tubepost_tls},
+    {"config", tubepost_config}, {"net", tubepost_net},       {"queue", tubepost_queue},
+    {"spool", tubepost_spool},   {"status", tubepost_status}, {"tls", tubepost_tls},
 };
 
 static int run_command(struct tool *tool, int count, char **words)

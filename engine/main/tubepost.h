@@ -7,6 +7,7 @@
  *   tubepost_queue.c    queue ...
  *   tubepost_net.c      net ...
  *   tubepost_tls.c      tls ...
+ *   tubepost_spool*.c   spool ...
  *
  * A command is handed the words of the command line from its own name on, reads its options with
  * getopt_long (TOOL_OPTIONS among them) and returns what the program exits with (sysexits.h).
@@ -67,4 +68,5 @@ void tool_print_json(const json_t *line);
 int tubepost_status(struct tool *tool, int count, char **words);
 int tubepost_queue(struct tool *tool, int count, char **words);
 int tubepost_net(struct tool *tool, int count, char **words);
+int tubepost_spool(struct tool *tool, int count, char **words);
 int tubepost_tls(struct tool *tool, int count, char **words);

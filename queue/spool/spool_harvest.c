@@ -25,6 +25,7 @@ struct spool_harvest {
     struct harvest_entry **buckets;
     uint64_t bucket_count, entry_count;
     uint64_t damaged_bytes;
+    bool keeps_broken;
 };
 
 /* ── Entries ─────────────────────────────────────────────────────────────────────────────────── */
@@ -237,11 +238,13 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
     }
     struct spool_message *earlier = message_table_find(&harvest->messages, record->tag);
     bool whole;
-    result = message_is_whole(harvest, message, earlier, &whole);
-    if (result != 0 || !whole) {
+    bool earlier_is_broken = earlier != NULL && earlier->is_broken;
+    result = message_is_whole(harvest, message, earlier_is_broken ? NULL : earlier, &whole);
+    if (result != 0 || (!whole && (earlier != NULL || !harvest->keeps_broken))) {
         message_discard(message);
         return result;
     }
+    message->is_broken = !whole;
     entry_drop(harvest, record->tag);
     if (earlier != NULL) {
         message_inherit(&message->message, &earlier->message);
@@ -307,6 +310,25 @@ int spool_harvest_record(void *owner, const struct log_record *record)
         return 0;
     default: /* of a later version: nothing that makes a message */
         return 0;
+    }
+}
+
+void spool_harvest_keep_broken(struct spool_harvest *harvest)
+{
+    harvest->keeps_broken = true;
+}
+
+void spool_harvest_orphans(const struct spool_harvest *harvest, uint64_t *count, uint64_t *bytes)
+{
+    *count = *bytes = 0;
+    for (uint64_t i = 0; i < harvest->bucket_count; i++) {
+        for (const struct harvest_entry *entry = harvest->buckets[i]; entry != NULL;
+             entry = entry->next) {
+            ++*count;
+            for (uint32_t body = 0; body < entry->count; body++) {
+                *bytes += entry->bodies[body].length;
+            }
+        }
     }
 }
 

@@ -15,6 +15,11 @@ struct spool_harvest;
 int spool_harvest_open(struct spool_harvest **harvest); /* 0 or -ENOMEM */
 void spool_harvest_close(struct spool_harvest *harvest);
 
+/* Messages whose commit is whole and whose body is not are given too, marked as broken. */
+void spool_harvest_keep_broken(struct spool_harvest *harvest);
+/* Bodies without a commit. */
+void spool_harvest_orphans(const struct spool_harvest *harvest, uint64_t *count, uint64_t *bytes);
+
 /* A log_visitor's; owner is the harvest. */
 int spool_harvest_record(void *owner, const struct log_record *record);
 void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes);

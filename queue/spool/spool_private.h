@@ -8,6 +8,7 @@
  * spool_forward.c  copying forward what is in the way
  * spool_harvest.c  recovery
  * spool_adopt.c    folders of shards that are no more
+ * spool_reader.c   folders that nobody works on, for tools
  * commit_record.c  the record that makes a message
  * message_table.c  messages by id
  */
@@ -94,6 +95,7 @@ struct spool_message {
     uint32_t holds;
     uint8_t state;        /* enum spool_state */
     bool extents_on_heap; /* else behind this */
+    bool is_broken;       /* a part of the body is lost; only spool_reader keeps such */
     uint32_t extent_capacity;
     uint32_t memory_bytes; /* counted in spool->memory_bytes */
 };
