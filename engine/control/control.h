@@ -10,6 +10,7 @@
  *   queue flush [ID]              everything that waits is tried now; or one message
  *   queue delete ID               forgotten, without a bounce
  *   tls report                    how TLS to next hops went, a line for each domain, policy and day
+ *   resolve DOMAIN                one line: where its mail goes, as engine/relay/destination_json says it
  *   status                        one line: counters and gauges, nested objects of numbers
  *   net connections|neighbors|routes|trace [LIMIT [CURSOR [WORD...]]]
  *                                 of our own stack, a line each; "next" as above. Words narrow a list:
@@ -52,6 +53,7 @@ enum control_verb {
     CONTROL_QUEUE_DELETE,
     CONTROL_STATUS,
     CONTROL_TLS_REPORT,
+    CONTROL_RESOLVE,
     CONTROL_NET_CONNECTIONS,
     CONTROL_NET_NEIGHBORS,
     CONTROL_NET_ROUTES,
@@ -63,7 +65,7 @@ enum control_verb {
 /* Lives until control_finish, also when the operator has gone. */
 struct control_request {
     enum control_verb verb;
-    struct slice id; /* show, delete; flush: empty means all */
+    struct slice id; /* show, delete; flush: empty means all; resolve: the domain */
     struct slice
         cursor; /* list: where to go on, as a former answer's `next` said; empty: from the start */
     uint32_t limit;                        /* list */

@@ -92,6 +92,11 @@ int control_request_parse(struct control_request *request, struct slice line)
         request->verb = CONTROL_STATUS;
         return 0;
     }
+    if (count == 2 && word_is(words[0], "resolve")) {
+        request->verb = CONTROL_RESOLVE;
+        request->id = words[1];
+        return 0;
+    }
     if (count == 2 && word_is(words[0], "tls") && word_is(words[1], "report")) {
         request->verb = CONTROL_TLS_REPORT;
         return 0;

@@ -2,7 +2,7 @@
  * tubepost: the operator's tool. Asks a running tubepostd over its control socket and prints what
  * it says.
  *
- * Exit codes are those of sysexits.h: 0; 64 wrong usage; 65 no such message; 69 tubepostd cannot be
+ * Exit codes are those of sysexits.h: 0; 64 wrong usage; 65 no such message; 68 no mail goes there; 69 tubepostd cannot be
  * reached; 70 it failed; 75 try again; 76 it answered nonsense; 78 the configuration is wrong.
  */
 #include "engine/main/tubepost.h"
@@ -18,6 +18,7 @@ static const char usage[] =
     "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
     "  tls report             how TLS to next hops went today and yesterday, by domain\n"
+    "  resolve DOMAIN         where mail for it goes: hosts, addresses, DANE, MTA-STS\n"
     "  net connections [state STATE] [local ADDRESS] [remote ADDRESS]\n"
     "                         of our own TCP, as ss -ti shows the kernel's; an ADDRESS is\n"
     "                         192.0.2.1:25, 192.0.2.0/24, [fd00::1]:25, fd00::1 or :25\n"
@@ -106,8 +107,9 @@ static const struct command {
     const char *name;
     int (*run)(struct tool *tool, int count, char **words);
 } commands[] = {
-    {"config", tubepost_config}, {"net", tubepost_net},       {"queue", tubepost_queue},
-    {"spool", tubepost_spool},   {"status", tubepost_status}, {"tls", tubepost_tls},
+    {"config", tubepost_config},   {"net", tubepost_net},     {"queue", tubepost_queue},
+    {"resolve", tubepost_resolve}, {"spool", tubepost_spool}, {"status", tubepost_status},
+    {"tls", tubepost_tls},
 };
 
 static int run_command(struct tool *tool, int count, char **words)

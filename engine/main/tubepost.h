@@ -8,6 +8,7 @@
  *   tubepost_net.c      net ...
  *   tubepost_tls.c      tls ...
  *   tubepost_spool*.c   spool ...
+ *   tubepost_resolve.c  resolve
  *
  * A command is handed the words of the command line from its own name on, reads its options with
  * getopt_long (TOOL_OPTIONS among them) and returns what the program exits with (sysexits.h).
@@ -70,3 +71,4 @@ int tubepost_queue(struct tool *tool, int count, char **words);
 int tubepost_net(struct tool *tool, int count, char **words);
 int tubepost_spool(struct tool *tool, int count, char **words);
 int tubepost_tls(struct tool *tool, int count, char **words);
+int tubepost_resolve(struct tool *tool, int count, char **words);

@@ -31,6 +31,7 @@ static void share_answer(struct share *share)
         share->answer = net_counters_answer(share->worker);
         share->status = share->answer == NULL ? -ENOMEM : 0;
         return;
+    case CONTROL_RESOLVE:     /* answered by shard 0 alone */
     case CONTROL_NET_CAPTURE: /* answered by relay_capture */
         return;
     }
@@ -103,6 +104,7 @@ static void question_finish(struct question *question)
         case CONTROL_NET_COUNTERS:
             finish_counters(question);
             break;
+        case CONTROL_RESOLVE:
         case CONTROL_NET_CAPTURE:
             break;
         }
@@ -196,8 +198,12 @@ static void ask(void *owner, struct control_request *request)
 {
     struct relay_control *control = owner;
     unsigned count = control->settings.worker_count;
-    struct question *question = calloc(1, sizeof(*question) + count * sizeof(struct share));
     const char *text = NULL;
+    if (request->verb == CONTROL_RESOLVE) {
+        resolve_ask(control, request);
+        return;
+    }
+    struct question *question = calloc(1, sizeof(*question) + count * sizeof(struct share));
     if (request->verb == CONTROL_NET_CAPTURE) {
         free(question);
         ask_capture(control, request);
@@ -236,6 +242,7 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
         return -ENOMEM;
     }
     control->settings = *settings;
+    list_init(&control->lookups);
     control->opened_ns = world_now_ns(worker_shard(settings->workers[0])->world);
     const struct control_settings below = {.network = settings->network,
                                            .at = settings->at,
@@ -258,6 +265,7 @@ bool relay_control_quiet(const struct relay_control *control)
 
 void relay_control_close(struct relay_control *control)
 {
+    resolve_end_all(control);
     control_close(control->control);
     free(control);
 }

@@ -351,6 +351,7 @@ json_t *net_question_answer(struct net_question *question, struct worker *worker
     case CONTROL_QUEUE_DELETE:
     case CONTROL_STATUS:
     case CONTROL_TLS_REPORT:
+    case CONTROL_RESOLVE:
         break;
     }
     if (worker_port_count(worker) > 1) {

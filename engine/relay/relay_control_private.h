@@ -5,6 +5,7 @@
  * relay_control_queue.c   queue ...
  * relay_control_status.c  status
  * relay_control_tls.c     tls report
+ * relay_control_resolve.c resolve
  */
 #pragma once
 #include "engine/relay/relay.h"
@@ -16,6 +17,7 @@ struct relay_control {
     struct relay_control_settings settings;
     struct control *control;
     struct relay_capture *capture; /* under way, or NULL */
+    struct list_node lookups;      /* of resolve, under way */
     uint64_t opened_ns;
 };
 
@@ -48,6 +50,10 @@ void queue_finish(struct question *question);
 /* tls report, on each shard; then put together. */
 void tls_share_answer(struct share *share);
 void tls_finish(struct question *question);
+
+/* resolve: on shard 0, answered later. */
+void resolve_ask(struct relay_control *control, struct control_request *request);
+void resolve_end_all(struct relay_control *control);
 
 /* status, on each shard; then the sums. */
 void status_share_answer(struct share *share);

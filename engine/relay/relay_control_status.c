@@ -2,6 +2,7 @@
 #include "engine/relay/relay_control_private.h"
 #include "engine/relay/tls_report.h"
 #include "engine/relay/relay_space.h"
+#include "engine/resolve/resolve.h"
 #include "engine/tls/tls.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
@@ -50,6 +51,24 @@ static json_t *log_numbers(const struct log_counters *counters)
     return json;
 }
 
+static json_t *dns_numbers(const struct resolve_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "queries", counters->queries);
+    set_number(json, "hits", counters->hits);
+    set_number(json, "refused", counters->refused);
+    set_number(json, "questions", counters->questions);
+    set_number(json, "answers", counters->answers);
+    set_number(json, "negatives", counters->negatives);
+    set_number(json, "failures", counters->failures);
+    set_number(json, "bogus", counters->bogus);
+    set_number(json, "malformed", counters->malformed);
+    set_number(json, "evicted", counters->evicted);
+    set_number(json, "mta_sts_fetched", counters->mta_sts_fetched);
+    set_number(json, "mta_sts_failed", counters->mta_sts_failed);
+    return json;
+}
+
 /* Of next hops, by what reports call it. */
 static json_t *tls_results(const struct tls_report *report)
 {
@@ -79,6 +98,7 @@ void status_share_answer(struct share *share)
     const struct spool_counters *spool = spool_counters(relay_spool(relay));
     const struct log_counters *log = log_counters(worker_log(share->worker));
     const struct shard *shard = worker_shard(share->worker);
+    const struct resolve *resolve = worker_resolve(share->worker);
     json_t *counted = json_object();
     json_t *gauges = json_object();
     json_t *rounds = json_object();
@@ -86,6 +106,12 @@ void status_share_answer(struct share *share)
     json_object_set_new(counted, "log", log_numbers(log));
     json_object_set_new(counted, "tls", tls_numbers(worker_tls_counters(share->worker)));
     json_object_set_new(counted, "tls_to_next_hops", tls_results(relay_tls_report(relay)));
+    if (resolve != NULL) {
+        json_object_set_new(counted, "dns", dns_numbers(resolve_counters(resolve)));
+        set_number(gauges, "dns_waiting", resolve_counters(resolve)->waiting);
+        set_number(gauges, "dns_outstanding", resolve_counters(resolve)->outstanding);
+        set_number(gauges, "dns_cache_bytes", resolve_counters(resolve)->cache_bytes);
+    }
     set_number(rounds, "rounds", shard->counters.rounds);
     set_number(rounds, "busy_rounds", shard->counters.busy_rounds);
     set_number(rounds, "busy_us", shard->counters.busy_ns / 1000);

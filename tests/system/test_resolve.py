@@ -12,7 +12,7 @@ import time
 import unittest
 
 from dns_tree import Liar, Tree
-from harness import BUILD, SystemTest, free_port, sanitizer_environment
+from harness import BUILD, PORT, SystemTest, free_port, sanitizer_environment
 from tls_peers import certificate
 
 PROBE = os.path.join(BUILD, "tests/system/resolve_probe")
@@ -114,6 +114,27 @@ class Resolve(SystemTest):
         dns = self.tree()
         [answer] = probe(dns[0], f"anchor={anchor}", "mx.example")
         self.assertEqual(answer["status"], "bogus")
+
+    @unittest.skipIf(PORT, "loopback stays with the kernel")
+    def test_the_tool_says_where_mail_goes(self):
+        server, anchor = (argument.partition("=")[2] for argument in self.tree())
+        sink = self.sink()
+        relay = self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{sink.to}\"]}}",
+                           settings=f"dns: {{servers: [\"{server}\"], trust_anchor: {anchor}, timeout: 2s, mta_sts: off}}\n")
+        found = relay.ctl("resolve", "dane.example")
+        self.assertEqual((found.returncode, found.stderr), (0, ""))
+        lines = found.stdout.splitlines()
+        self.assertRegex(lines[0], r"^dane.example: ok, site [0-9a-f]{16}, MX records \(validated\), known for \d+ s$")
+        self.assertEqual(lines[1:], ["     10  danehost.example, validated, TLSA records at danehost.example: usable",
+                                     "         192.0.2.5:25", f"         TLSA 3 1 1 {DIGEST}"])
+        refused = relay.ctl("resolve", "null.example")
+        self.assertEqual((refused.returncode, refused.stdout),
+                         (68, "null.example: null-mx, 556 5.1.10 Domain null.example does not accept mail (nullMX)\n"))
+        bogus = relay.ctl("--json", "resolve", "bogus.example")
+        self.assertEqual((bogus.returncode, json.loads(bogus.stdout)["status"]), (75, "bogus"))
+        self.assertEqual(relay.ctl("resolve").returncode, 64)
+        counted = json.loads(relay.ctl("--json", "status", "0").stdout)["counters"]["dns"]
+        self.assertEqual([counted[key] for key in ("queries", "hits", "bogus", "failures")], [3, 0, 1, 0])
 
     # ---- Servers that say nothing, or lie ----
 

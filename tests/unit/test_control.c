@@ -106,6 +106,8 @@ static const struct {
 } lines[] = {
     {"status", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
     {"tls report", CONTROL_TLS_REPORT, "", "", CONTROL_LIMIT_DEFAULT},
+    {"resolve b\303\274cher.example", CONTROL_RESOLVE, "b\303\274cher.example", "",
+     CONTROL_LIMIT_DEFAULT},
     {"  status \r", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
     {"queue list", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_DEFAULT},
     {"queue list 7", CONTROL_QUEUE_LIST, "", "", 7},
