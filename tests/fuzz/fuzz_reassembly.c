@@ -194,20 +194,21 @@ static void plan_make(struct fuzz *fuzz, struct plan *plan)
     }
 }
 
-static void plan_send(struct fuzz *fuzz, const struct plan *plan, struct net_fragment *part)
+static void plan_send(struct fuzz *fuzz, const struct plan *plan, const struct net_fragment *part)
 {
     uint8_t options[80];
+    struct net_fragment whole = *part;
     memset(options, plan->ipv6 ? 0 : 1, sizeof(options)); /* padding: PadN's content, NOP */
     if (plan->ipv6) {
         const uint8_t header[4] = {IPPROTO_FRAGMENT, (uint8_t)(plan->option_bytes / 8 - 1), 1,
                                    (uint8_t)(plan->option_bytes - 4)};
         memcpy(options, header, sizeof(header));
     }
-    part->id = plan->serial;
-    part->options = options;
-    part->option_bytes = plan->option_bytes;
-    part->options_begin = plan->serial % 2 == 0 ? IPPROTO_DSTOPTS : IPPROTO_HOPOPTS;
-    inject(fuzz, part);
+    whole.id = plan->serial;
+    whole.options = options;
+    whole.option_bytes = plan->option_bytes;
+    whole.options_begin = plan->serial % 2 == 0 ? IPPROTO_DSTOPTS : IPPROTO_HOPOPTS;
+    inject(fuzz, &whole);
 }
 
 enum outcome { NOTHING, COMPLETES, RUINS };
