@@ -135,6 +135,8 @@ struct conf_route {
     struct conf_rate connection_rate, message_rate; /* of one shard */
     uint32_t messages_per_connection;               /* 0: no limit */
     uint32_t recipients_per_message;
+    const char **recipients; /* names of maps of those who exist; none: anybody */
+    uint32_t recipients_count;
     bool pipelining; /* use it where the peer offers it */
     struct {
         uint8_t level;      /* enum conf_tls_level */
@@ -246,6 +248,15 @@ struct relay_conf {
         const char *mta_sts_authorities; /* file; NULL: the system's */
         uint64_t mta_sts_timeout;
     } dns;
+    struct { /* names of maps, "KIND:WHERE" */
+        const char **sender_canonical, **recipient_canonical, **virtual_aliases, **aliases;
+        uint32_t sender_canonical_count, recipient_canonical_count, virtual_aliases_count,
+            aliases_count;
+        bool includes; /* ":include:" of an alias may be read */
+        const char **local_domains;
+        uint32_t local_domains_count;
+        const char *extension; /* one character; NULL: none */
+    } rewrite;
 
     struct {
         uint8_t uring; /* enum conf_uring */

@@ -2,6 +2,7 @@
 #include "engine/conf/dns_conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
+#include "engine/conf/rewrite_conf.h"
 #include "engine/conf/route_conf.h"
 #include "engine/conf/route_index.h"
 #include "engine/conf/tls_conf.h"
@@ -190,6 +191,7 @@ static const struct reader_key relay_keys[] = {
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("retry", retry_keys),
     KEY_SECTION("smtp", smtp_keys),
+    KEY_SECTION("rewrite", rewrite_conf_keys),
     KEY_SECTION("tls", tls_conf_keys),
     KEY_SECTION("dns", dns_conf_keys),
     KEY_SECTION("io", io_keys),

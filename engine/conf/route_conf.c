@@ -1,5 +1,6 @@
 #include "engine/conf/route_conf.h"
 #include "engine/conf/names.h"
+#include "engine/conf/rewrite_conf.h"
 #include "engine/conf/route_index.h"
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
@@ -106,6 +107,8 @@ const struct reader_key route_keys[] = {
                UINT32_MAX),
     KEY_NUMBER("recipients_per_message", struct conf_route, recipients_per_message, "100", 1,
                100000),
+    KEY_LIST("recipients", struct conf_route, recipients, READER_TEXT, .max = 32,
+             .good = map_name_is_good, .expected = MAP_NAME_EXPECTED),
     KEY_WORD("pipelining", struct conf_route, pipelining, "true", word_switches),
     KEY_WORD("tls", struct conf_route, tls.level, "opportunistic", tls_conf_levels),
     KEY_WORD("tls_implicit", struct conf_route, tls.implicit, "false", word_switches),

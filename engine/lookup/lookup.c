@@ -204,6 +204,7 @@ static void question_dropped(struct helper_job *job)
     if (question->value != NULL) {
         lookup_value_drop(question->value);
     }
+    map_close(question->map);
     free(question);
 }
 
@@ -215,6 +216,7 @@ static void question_done(struct helper_job *job, struct shard *shard)
     struct entry *entry = question->entry;
     (void)shard;
     list_remove(&question->node);
+    map_close(question->map); /* the last who has it, when it was closed meanwhile */
     free(question);
     if (lookup == NULL) {
         if (value != NULL) {
@@ -237,7 +239,7 @@ static int ask_helpers(struct lookup *lookup, struct entry *entry)
         .job = {.work = question_work, .done = question_done, .dropped = question_dropped},
         .lookup = lookup,
         .entry = entry,
-        .map = entry->map,
+        .map = map_take(entry->map),
         .now_ns = now_of(lookup),
         .key_bytes = entry->key_bytes};
     memcpy(question->key, entry->key, entry->key_bytes);
@@ -246,6 +248,7 @@ static int ask_helpers(struct lookup *lookup, struct entry *entry)
     int status = helpers_give(lookup->settings.helpers, lookup->settings.shard, &question->job);
     if (status < 0) {
         list_remove(&question->node);
+        map_close(question->map);
         free(question);
         return status;
     }

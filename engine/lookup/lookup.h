@@ -42,7 +42,7 @@ int lookup_open(struct lookup **lookup, const struct lookup_settings *settings);
 void lookup_close(struct lookup *lookup);
 
 /* 0 and *value, which is given: drop it; -EINPROGRESS: query->told runs later, never before this returns; -ENOBUFS: too
- * many are asked; -ENOMEM. The map lives until lookup_close, or until lookup_forget. */
+ * many are asked; -ENOMEM. The map may be closed after lookup_forget. */
 int lookup_find(struct lookup *lookup, struct map *map, struct slice key,
                 struct lookup_query *query, struct lookup_value **value);
 void lookup_cancel(struct lookup_query *query);

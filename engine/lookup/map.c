@@ -7,9 +7,9 @@
 
 #define LOOK_AGAIN_NS 1000000000ull
 
-static const struct map_kind *const kinds[] = {&map_inline, &map_texthash, &map_aliases,
-                                               &map_pcre,   &map_cidr,     &map_lmdb,
-                                               &map_sqlite, &map_pgsql,    &map_ldap};
+static const struct map_kind *const kinds[] = {&map_inline, &map_texthash, &map_aliases, &map_pcre,
+                                               &map_cidr,   &map_lmdb,     &map_sqlite,  &map_pgsql,
+                                               &map_ldap,   &map_include};
 
 struct map {
     const struct map_kind *kind;
@@ -23,6 +23,7 @@ struct map {
     uint64_t looked_ns;
     char problem[MAP_PROBLEM_MAX];
     atomic_uint_fast64_t generation;
+    atomic_uint count; /* of those who have it */
 };
 
 void map_found(struct map_result *result, struct slice value)
@@ -81,6 +82,7 @@ int map_open(struct map **opened, const char *name, char problem[MAP_PROBLEM_MAX
         return -ENOMEM;
     }
     map->kind = kind;
+    atomic_init(&map->count, 1);
     map->where = map->name + (colon - name) + 1;
     if (kind->is_file && stat(map->where, &file) == 0) {
         file_note(map, &file); /* before it is read: what comes meanwhile is a change */
@@ -99,8 +101,17 @@ int map_open(struct map **opened, const char *name, char problem[MAP_PROBLEM_MAX
     return 0;
 }
 
+struct map *map_take(struct map *map)
+{
+    atomic_fetch_add_explicit(&map->count, 1, memory_order_relaxed);
+    return map;
+}
+
 void map_close(struct map *map)
 {
+    if (atomic_fetch_sub_explicit(&map->count, 1, memory_order_acq_rel) > 1) {
+        return;
+    }
     map->kind->close(map->source);
     pthread_rwlock_destroy(&map->lock);
     free(map->name);

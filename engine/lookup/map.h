@@ -2,7 +2,7 @@
  * map: a table that an operator keeps: from a key to a value, both text.
  *
  * "KIND:WHERE" names one, as in Postfix: texthash:/etc/tubepost/virtual, aliases:/etc/aliases, pcre:FILE, cidr:FILE,
- * lmdb:FILE, sqlite:FILE, pgsql:FILE, ldap:FILE, inline:{a=1, b=2}. The files have Postfix's formats. One file of
+ * lmdb:FILE, sqlite:FILE, pgsql:FILE, ldap:FILE, inline:{a=1, b=2}; "include:" is of files that are named by keys. The files have Postfix's formats. One file of
  * code a kind; a kind is a struct map_kind and nothing else.
  *
  * Everything here may block, so it runs on helper threads only, or while a program starts. A map may be asked by
@@ -46,14 +46,15 @@ struct map_kind {
 };
 
 extern const struct map_kind map_inline, map_texthash, map_aliases, map_pcre, map_cidr, map_lmdb,
-    map_sqlite, map_pgsql, map_ldap;
+    map_sqlite, map_pgsql, map_ldap, map_include;
 
 struct map;
 
-/* name: "KIND:WHERE". The caller's to close, when nobody asks it any more. Errors as a kind's open; -EINVAL for a kind
- * that does not exist. A database that does not answer is no error here: it is asked when it is needed. */
+/* name: "KIND:WHERE". The caller's to close; whoever still has it taken keeps it. Errors as a kind's open; -EINVAL for a
+ * kind that does not exist. A database that does not answer is no error here: it is asked when it is needed. */
 int map_open(struct map **map, const char *name, char problem[MAP_PROBLEM_MAX]);
 void map_close(struct map *map);
+struct map *map_take(struct map *map); /* any thread; given back by map_close */
 const char *map_name(const struct map *map);
 bool map_of_patterns(const struct map *map);
 

@@ -1,6 +1,9 @@
-/* Maps that are written out: inline in the configuration, in a text file, in the format of /etc/aliases. */
+/* Maps that are written out: inline in the configuration, in a text file, in the format of /etc/aliases; and lists that
+ * aliases include. */
 #include "engine/core/check.h"
 #include "engine/lookup/text.h"
+#include <stdio.h>
+#include <stdlib.h>
 
 struct entry {
     struct slice key, value;
@@ -209,3 +212,47 @@ const struct map_kind map_aliases = {.name = "aliases",
                                      .open = aliases_open,
                                      .close = text_close,
                                      .find = text_find};
+
+/* ---- ":include:": the key is a file of addresses, a line each or more ---- */
+
+static int include_open(struct map_source **made, const char *where, char problem[MAP_PROBLEM_MAX])
+{
+    (void)where;
+    (void)problem;
+    *made = calloc(1, sizeof(**made));
+    return *made == NULL ? -ENOMEM : 0;
+}
+
+static void include_find(struct map_source *source, struct slice key, struct map_result *result)
+{
+    char path[MAP_KEY_MAX + 1], *text;
+    size_t bytes;
+    unsigned number, next = 1;
+    (void)source;
+    memcpy(path, key.bytes, key.size);
+    path[key.size] = '\0';
+    int status = path[0] == '/' ? text_read(path, &text, &bytes) : -EINVAL;
+    if (status < 0) {
+        map_failed(result, "%.150s: %s", path, strerror(-status));
+        return;
+    }
+    result->answer = MAP_FOUND;
+    result->bytes = 0;
+    struct slice rest = slice_of(text, bytes), line;
+    while (result->answer == MAP_FOUND && text_line(&rest, &line, &number, &next)) {
+        if (line.size + 1 > MAP_VALUE_MAX - result->bytes) {
+            map_failed(result, "%.150s: too long", path);
+            break;
+        }
+        memcpy(result->value + result->bytes, line.bytes, line.size);
+        result->value[result->bytes + line.size] = ',';
+        result->bytes += line.size + 1;
+    }
+    free(text);
+}
+
+const struct map_kind map_include = {.name = "include",
+                                     .of_patterns = true,
+                                     .open = include_open,
+                                     .close = text_close,
+                                     .find = include_find};

@@ -13,6 +13,7 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/net/port_tap.h"
 #include "engine/relay/relay_resolve.h"
+#include "engine/relay/relay_maps.h"
 #include "engine/relay/relay_tls.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
@@ -30,6 +31,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#define HELPER_THREADS 4 /* who ask databases and read files */
+#define HELPER_QUEUE 4096u
 #define KERNEL_BUFFER_FACTOR 4 /* how much larger a buffer is that sockets receive into */
 
 struct daemon {
@@ -38,7 +41,9 @@ struct daemon {
     struct relay_conf *conf;
     struct world world;
     struct logger logger;
-    struct rte_mempool **pools;              /* one a shard */
+    struct rte_mempool **pools; /* one a shard */
+    struct relay_maps *maps;    /* of conf */
+    struct helpers *helpers;
     uint8_t ticket_secret[TLS_SECRET_BYTES]; /* of this process: tickets end with it */
     struct port **ports;
     struct port **exceptions; /* beside them; NULL where none is wanted */
@@ -295,6 +300,8 @@ static int open_workers(struct daemon *daemon)
             .ports = daemon->ports,
             .exceptions = daemon->exceptions,
             .resolver = daemon->resolver,
+            .maps = daemon->maps,
+            .helpers = daemon->helpers,
             .ticket_secret = daemon->ticket_secret,
             .all = daemon->workers,
             .index = i,
@@ -321,8 +328,16 @@ static void reload(struct daemon *daemon)
 {
     static struct conf_report report; /* 16 KiB that only main's thread uses */
     struct relay_conf *conf = NULL;
-    if (relay_conf_load(&conf, daemon->conf_path, daemon->hostname, &report) < 0) {
+    struct relay_maps *maps = NULL;
+    char problem[MAP_PROBLEM_MAX];
+    int status = relay_conf_load(&conf, daemon->conf_path, daemon->hostname, &report);
+    if (status < 0) {
         log_report(&daemon->logger, &report);
+    } else if ((status = relay_maps_open(&maps, conf, problem)) < 0) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "%s", problem);
+        relay_conf_free(conf);
+    }
+    if (status < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR,
                     "the configuration was not reloaded: the old one stays");
         return;
@@ -331,7 +346,7 @@ static void reload(struct daemon *daemon)
     sem_init(&taken, 0, 0);
     unsigned asked = 0;
     for (unsigned i = 0; i < daemon->shards; i++) {
-        while (worker_reload(daemon->workers[i], conf, conf_taken, &taken) < 0) {
+        while (worker_reload(daemon->workers[i], conf, maps, conf_taken, &taken) < 0) {
             usleep(1000); /* the shard's ring is full: it empties it every round */
         }
         asked++;
@@ -340,7 +355,9 @@ static void reload(struct daemon *daemon)
         asked -= sem_wait(&taken) == 0;
     }
     sem_destroy(&taken);
+    relay_maps_close(daemon->maps);
     relay_conf_free(daemon->conf);
+    daemon->maps = maps;
     daemon->conf = conf;
     logger_line(&daemon->logger, LOGGER_INFO,
                 "reloaded; listeners, shards, transport, spool and dns stay as they were at start");
@@ -387,7 +404,12 @@ static void *join_workers(void *owner)
 
 static int run(struct daemon *daemon, const sigset_t *signals)
 {
+    const struct helpers_settings helping = {.threads = HELPER_THREADS,
+                                             .queue_max = HELPER_QUEUE,
+                                             .own_bytes = LOOKUP_HELPER_BYTES,
+                                             .name = "helper"};
     int status = claim_spool(daemon);
+    status = status == 0 ? helpers_open(&daemon->helpers, &helping) : status;
     status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
     status = status == 0 ? relay_resolver_open(&daemon->resolver, daemon->conf, &daemon->world,
@@ -426,6 +448,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     if (daemon->resolver != NULL) {
         resolver_close(daemon->resolver);
     }
+    if (daemon->helpers != NULL) {
+        helpers_close(daemon->helpers);
+    }
     for (unsigned i = 0; i < daemon->ports_count; i++) {
         if (daemon->exceptions[i] != NULL) {
             daemon->exceptions[i]->ops->close(daemon->exceptions[i]);
@@ -453,6 +478,18 @@ static int usage(FILE *out, int code)
             "  -c FILE   the configuration (docs/configuration.md); without it the defaults serve\n"
             "  --check   read the configuration, say what is wrong with it, and end\n");
     return code;
+}
+
+/* Certificates and maps: files that the configuration names, which the reader does not open. */
+static bool what_it_names_is_wrong(struct daemon *daemon)
+{
+    char problem[TLS_PROBLEM_MAX > MAP_PROBLEM_MAX ? TLS_PROBLEM_MAX : MAP_PROBLEM_MAX];
+    if (relay_tls_check(daemon->conf, problem) == 0 &&
+        relay_maps_open(&daemon->maps, daemon->conf, problem) == 0) {
+        return false;
+    }
+    fprintf(stderr, "%s: %s\n", daemon->conf_path ? daemon->conf_path : "(defaults)", problem);
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -487,15 +524,14 @@ int main(int argc, char **argv)
         print_report(&report);
         return EX_CONFIG;
     }
-    char problem[TLS_PROBLEM_MAX];
-    if (relay_tls_check(daemon.conf, problem) < 0) {
-        fprintf(stderr, "%s: %s\n", daemon.conf_path ? daemon.conf_path : "(defaults)", problem);
+    if (what_it_names_is_wrong(&daemon)) {
         relay_conf_free(daemon.conf);
         return EX_CONFIG;
     }
     if (check_only) {
         printf("%s: the configuration is good\n",
                daemon.conf_path ? daemon.conf_path : "(defaults)");
+        relay_maps_close(daemon.maps);
         relay_conf_free(daemon.conf);
         return EX_OK;
     }
@@ -529,6 +565,7 @@ int main(int argc, char **argv)
         status = run(&daemon, &signals);
         memory_stop();
     }
+    relay_maps_close(daemon.maps);
     relay_conf_free(daemon.conf);
     return status < 0 ? EX_OSERR : EX_OK;
 }

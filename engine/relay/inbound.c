@@ -1,54 +1,10 @@
-#include "engine/relay/inbound.h"
+#include "engine/relay/inbound_private.h"
+#include "engine/relay/inbound_paths.h"
+#include "engine/relay/recipient.h"
 #include "engine/relay/recipient_judge.h"
-#include "engine/relay/relay_trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What holds the session up. */
-enum inbound_state {
-    INBOUND_READING,    /* commands and text are taken as they come */
-    INBOUND_NO_ROOM,    /* the log's buffers are all under way: `held` waits for spool_when_room */
-    INBOUND_COMMITTING, /* the end of data waits for the disk */
-    INBOUND_SECURING,   /* the answer to STARTTLS is being written */
-    INBOUND_HANDSHAKE,  /* `stream` is TLS, and not yet open */
-    INBOUND_CLOSING,    /* the last reply is written; what comes in is dropped */
-    INBOUND_GONE,       /* no stream any more; only the commit is waited for */
-};
-
-#define INBOUND_SLICES 16
-#define INBOUND_PATHS_FIRST_BYTES 512
-
-struct inbound {
-    struct list_node node; /* in relay->inbounds */
-    struct relay *relay;
-    struct stream *stream;
-    enum inbound_state state;
-    bool counted;  /* in relay->clients */
-    bool trusted;  /* may send anywhere */
-    bool finished; /* the client has sent its FIN */
-    bool lmtp;
-    uint8_t client_certificate; /* enum conf_client_certificate, of its listener */
-    struct timer timer;         /* looks at the machine's deadline when it fires */
-    struct stream_facts facts;
-
-    /* The transaction. */
-    struct spool_draft *draft;
-    struct envelope envelope;
-    uint8_t *paths; /* reverse-path, then forward-paths, one after the other */
-    size_t paths_used, paths_size;
-    struct slice *forward_paths; /* offsets until commit: see inbound_paths_settle */
-    uint32_t recipient_count, recipient_size;
-    struct slice held;   /* body that spool_append could not take yet; borrowed from the stream */
-    size_t held_consume; /* what the machine has used of the stream for it */
-    struct message *message;
-    struct spool_waiter durable;
-    struct spool_waiter room;
-    bool room_waited; /* `room` is in the spool's hands */
-
-    struct smtp_server server;
-};
-
-static void inbound_run(struct inbound *in);
 static void inbound_notify(struct stream *stream, uint32_t events, void *session);
 static void inbound_end(struct inbound *in);
 
@@ -57,81 +13,30 @@ static bool inbound_busy(const struct inbound *in)
     return in->state == INBOUND_COMMITTING || in->room_waited;
 }
 
-static void inbound_free(struct inbound *in)
+void inbound_free(struct inbound *in)
 {
     list_remove(&in->node);
-    free(in->paths);
-    free(in->forward_paths);
+    inbound_paths_free(&in->paths);
     free(in);
 }
 
-/* One reset, on every way out of a transaction. */
-static void transaction_reset(struct inbound *in)
+void inbound_reset(struct inbound *in)
 {
     if (in->draft != NULL) {
         spool_abort(in->draft);
         in->draft = NULL;
     }
     in->envelope = (struct envelope){0};
-    in->paths_used = 0;
-    in->recipient_count = 0;
+    inbound_paths_reset(&in->paths);
+    in->accepted_count = 0;
+    if (in->judging != NULL) {
+        recipient_job_end(in->judging);
+        in->judging = NULL;
+    }
     in->held = slice_of(NULL, 0);
 }
 
-/* Keeps a path of the transaction. 0 or -ENOMEM. */
-static int path_keep(struct inbound *in, struct slice path)
-{
-    if (path.size == 0) {
-        return 0; /* the null reverse-path */
-    }
-    if (in->paths_size - in->paths_used < path.size) {
-        size_t size = in->paths_size == 0 ? INBOUND_PATHS_FIRST_BYTES : in->paths_size * 2;
-        while (size - in->paths_used < path.size) {
-            size *= 2;
-        }
-        uint8_t *grown = realloc(in->paths, size);
-        if (grown == NULL) {
-            return -ENOMEM;
-        }
-        in->paths = grown;
-        in->paths_size = size;
-    }
-    memcpy(in->paths + in->paths_used, path.bytes, path.size);
-    in->paths_used += path.size;
-    return 0;
-}
-
-static int recipient_keep(struct inbound *in, struct slice path)
-{
-    if (in->recipient_count == in->recipient_size) {
-        uint32_t size = in->recipient_size == 0 ? 4 : in->recipient_size * 2;
-        struct slice *grown = realloc(in->forward_paths, size * sizeof(struct slice));
-        if (grown == NULL) {
-            return -ENOMEM;
-        }
-        in->forward_paths = grown;
-        in->recipient_size = size;
-    }
-    if (path_keep(in, path) < 0) {
-        return -ENOMEM;
-    }
-    in->forward_paths[in->recipient_count++] = slice_of(NULL, path.size);
-    return 0;
-}
-
-/* The paths may have moved while they were gathered; now they stay. */
-static void paths_settle(struct inbound *in)
-{
-    const uint8_t *next = in->paths;
-    in->envelope.reverse_path.bytes = next;
-    next += in->envelope.reverse_path.size;
-    for (uint32_t i = 0; i < in->recipient_count; i++) {
-        in->forward_paths[i].bytes = next;
-        next += in->forward_paths[i].size;
-    }
-}
-
-static void verdict(struct inbound *in, unsigned code, const char *status, const char *text)
+void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text)
 {
     struct smtp_verdict answer = {
         .code = (uint16_t)code, .status = status, .text = slice_text(text)};
@@ -143,194 +48,119 @@ static void verdict(struct inbound *in, unsigned code, const char *status, const
 
 /* ---- Who may send what to whom ---- */
 
-static void recipient_take(struct inbound *in, const struct smtp_path *path)
+static void path_refuse(struct inbound *in, const char *command, struct slice mailbox,
+                        const struct smtp_verdict *refusal, const char *reason)
 {
-    struct smtp_verdict refusal;
-    if (!recipient_judge(in->relay->conf, in->trusted, path, &refusal)) {
-        logger_line(in->relay->logger, LOGGER_INFO, "smtp: reject: RCPT: %u %s %.*s; to=<%.*s>",
-                    refusal.code, refusal.status, (int)refusal.text.size,
-                    (const char *)refusal.text.bytes, (int)path->mailbox.size,
-                    (const char *)path->mailbox.bytes);
-        in->relay->counters.refused_commands++;
-        smtp_server_verdict(&in->server, &refusal);
-        return;
-    }
-    if (recipient_keep(in, path->mailbox) < 0) {
-        verdict(in, 452, "4.3.1", "Out of memory, try again later");
-        return;
-    }
-    verdict(in, 250, "2.1.5", "Ok");
+    logger_line(in->relay->logger, LOGGER_INFO, "smtp: reject: %s: %u %s %.*s; %s=<%.*s>%s%s",
+                command, refusal->code, refusal->status, (int)refusal->text.size,
+                (const char *)refusal->text.bytes, command[0] == 'M' ? "from" : "to",
+                (int)mailbox.size, (const char *)mailbox.bytes, reason[0] != '\0' ? "; " : "",
+                reason);
+    in->relay->counters.refused_commands++;
+    smtp_server_verdict(&in->server, refusal);
 }
 
-static void sender_judge(struct inbound *in, const struct smtp_event *event)
+/* The maps have spoken. */
+static void judged(struct inbound *in)
 {
-    transaction_reset(in);
-    in->envelope.flags =
-        (event->eight_bit ? SPOOL_8BITMIME : 0u) | (event->smtputf8 ? SPOOL_SMTPUTF8 : 0u);
-    if (in->relay->draining) {
-        verdict(in, 421, "4.3.2", "Service is ending");
+    struct recipient_job *job = in->judging;
+    int status = 0;
+    in->judging = NULL;
+    if (job->verdict.code != 250) {
+        path_refuse(in, job->is_sender ? "MAIL" : "RCPT", job->path.mailbox, &job->verdict,
+                    job->reason);
+        recipient_job_end(job);
         return;
     }
-    if (!relay_has_room(in->relay, event->size)) {
-        verdict(in, 452, "4.3.1", "Insufficient system storage");
-        return;
+    if (job->is_sender) {
+        status = inbound_paths_reverse(&in->paths, job->addresses[0]);
+    } else if (in->paths.count + job->address_count > INBOUND_RECIPIENTS_MAX) {
+        status = -ENOMEM;
     }
-    if (path_keep(in, event->path.mailbox) < 0) {
-        verdict(in, 452, "4.3.1", "Out of memory, try again later");
-        return;
+    for (uint32_t i = 0; i < job->address_count && status == 0 && !job->is_sender; i++) {
+        /* What one stands for may be in the transaction already, by another. */
+        if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
+            status = inbound_paths_forward(&in->paths, job->addresses[i]);
+        }
     }
-    in->envelope.reverse_path.size = event->path.mailbox.size;
-    verdict(in, 250, "2.1.0", "Ok");
+    in->accepted_count += status == 0 && !job->is_sender;
+    if (status < 0) {
+        inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
+    } else {
+        smtp_server_verdict(&in->server, &job->verdict);
+    }
+    recipient_job_end(job);
 }
 
-/* ---- The body ---- */
-
-static void body_refuse(struct inbound *in, int status)
+static void judging_done(struct recipient_job *job)
 {
-    const struct smtp_verdict full = {452, "4.3.1", slice_text("Insufficient system storage")};
-    const struct smtp_verdict broken = {451, "4.3.0", slice_text("Local error in processing")};
-    const struct smtp_verdict large = {552, "5.3.4", slice_text("Message is too large")};
-    if (in->draft != NULL) {
-        spool_abort(in->draft);
-        in->draft = NULL;
-    }
-    in->relay->counters.refused_messages++;
-    smtp_server_body_refuse(&in->server, status == -ENOSPC || status == -EAGAIN ? &full
-                                         : status == -EFBIG                     ? &large
-                                                                                : &broken);
-}
-
-static void room_came(struct spool_waiter *waiter, int status)
-{
-    struct inbound *in = list_entry(waiter, struct inbound, room);
-    (void)status; /* whatever it is, spool_append says it again */
-    in->room_waited = false;
-    if (in->state == INBOUND_GONE) {
-        inbound_free(in);
-        return;
-    }
+    struct inbound *in = job->owner;
     in->state = INBOUND_READING;
+    judged(in);
     inbound_run(in);
 }
 
-/* Takes body into the log. False when it must wait; then `piece` is remembered. */
-static bool body_take(struct inbound *in, struct slice piece)
+/* False when the session must wait. */
+static bool judging_begin(struct inbound *in, struct recipient_job *job)
 {
-    if (in->draft == NULL) {
-        return true; /* refused already: the rest is thrown away */
-    }
-    int status = spool_append(in->draft, &piece, 1);
-    if (status == -EAGAIN) {
-        in->held = piece;
-        in->state = INBOUND_NO_ROOM;
-        in->room_waited = true;
-        in->room.done = room_came;
-        spool_when_room(in->relay->spool, &in->room);
-        return false;
-    }
-    if (status < 0) {
-        body_refuse(in, status);
-    } else {
-        in->relay->counters.bytes_in += piece.size;
-    }
-    return true;
-}
-
-/* The draft is opened, with our trace line before what the client sends. False when it must wait. */
-static bool body_begin(struct inbound *in)
-{
-    int status = relay_has_room(in->relay, 0) ? spool_begin(in->relay->spool, &in->draft) : -ENOSPC;
-    if (status < 0) {
-        in->draft = NULL;
-        body_refuse(in, status);
+    if (job == NULL) {
+        inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }
-    in->envelope.arrival_wall_s = world_wall_s(in->relay->shard->world);
-    char id[MESSAGE_ID_TEXT] = "";
-    message_id_format(spool_draft_id(in->draft), id);
-    char line[SMTP_RECEIVED_MAX];
-    const struct smtp_received known = {
-        .hostname = slice_text(in->relay->conf->hostname),
-        .id = slice_text(id),
-        .forward_path =
-            in->recipient_count == 1
-                ? slice_of(in->paths + in->envelope.reverse_path.size, in->forward_paths[0].size)
-                : slice_of(NULL, 0),
-        .wall_s = in->envelope.arrival_wall_s,
-    };
-    size_t size = relay_trace_format(&in->server, &in->facts, &known, line);
-    struct slice text = slice_of(line, size);
-    status = spool_append(in->draft, &text, 1);
-    if (status < 0) {
-        /* Not worth a wait of its own: the client comes again. */
-        body_refuse(in, status);
+    in->judging = job;
+    job->owner = in;
+    job->done = judging_done;
+    if (recipient_job_run(job) == -EINPROGRESS) {
+        in->state = INBOUND_JUDGING;
+        return false;
     }
+    judged(in);
     return true;
 }
 
-static void commit_answer(struct inbound *in, int status)
+/* False when the session must wait. */
+static bool recipient_take(struct inbound *in, const struct smtp_path *path)
 {
-    char id[MESSAGE_ID_TEXT];
-    char text[64];
-    uint32_t count = in->lmtp ? in->recipient_count : 1;
-    if (status == 0) {
-        message_id_format(in->message->id, id);
-        snprintf(text, sizeof(text), "Ok: queued as %s", id);
+    struct smtp_verdict refusal;
+    if (recipient_needs_job(in->relay, path->mailbox)) {
+        return judging_begin(in, recipient_job_new(in->relay, path, in->trusted));
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (status == 0) {
-            verdict(in, 250, "2.0.0", text);
-        } else if (status == -ENOSPC) {
-            verdict(in, 452, "4.3.1", "Insufficient system storage");
-        } else {
-            verdict(in, 451, "4.3.0", "The message could not be kept, try again later");
-        }
+    if (!recipient_judge(in->relay->conf, in->trusted, path, &refusal)) {
+        path_refuse(in, "RCPT", path->mailbox, &refusal, "");
+        return true;
     }
-    in->message = NULL;
-    transaction_reset(in);
+    if (inbound_paths_forward(&in->paths, path->mailbox) < 0) {
+        inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
+        return true;
+    }
+    in->accepted_count++;
+    inbound_verdict(in, 250, "2.1.5", "Ok");
+    return true;
 }
 
-static void commit_done(struct spool_waiter *waiter, int status)
+/* False when the session must wait. */
+static bool sender_judge(struct inbound *in, const struct smtp_event *event)
 {
-    struct inbound *in = list_entry(waiter, struct inbound, durable);
-    struct relay *relay = in->relay;
-    struct message *message = in->message;
-    bool gone = in->state == INBOUND_GONE;
-    if (gone) {
-        inbound_free(in);
-    } else {
-        in->state = INBOUND_READING;
-        commit_answer(in, status);
+    inbound_reset(in);
+    in->envelope.flags =
+        (event->eight_bit ? SPOOL_8BITMIME : 0u) | (event->smtputf8 ? SPOOL_SMTPUTF8 : 0u);
+    if (in->relay->draining) {
+        inbound_verdict(in, 421, "4.3.2", "Service is ending");
+        return true;
     }
-    if (status == 0) {
-        relay->counters.messages_in++;
-        relay->counters.recipients_in += message->recipient_count;
-        relay_schedule(relay, message);
-    } else {
-        logger_line(relay->logger, LOGGER_ERROR, "spool: a message was refused: %s",
-                    strerror(-status));
+    if (!relay_has_room(in->relay, event->size)) {
+        inbound_verdict(in, 452, "4.3.1", "Insufficient system storage");
+        return true;
     }
-    if (!gone) {
-        inbound_run(in);
+    if (sender_needs_job(in->relay, event->path.mailbox)) {
+        return judging_begin(in, sender_job_new(in->relay, &event->path));
     }
-}
-
-static void commit(struct inbound *in)
-{
-    if (in->draft == NULL) { /* the machine has the verdict of body_refuse */
-        return;
+    if (inbound_paths_reverse(&in->paths, event->path.mailbox) < 0) {
+        inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
+        return true;
     }
-    paths_settle(in);
-    in->durable.done = commit_done;
-    struct spool_draft *draft = in->draft;
-    in->draft = NULL;
-    int status = spool_commit(draft, &in->envelope, in->forward_paths, in->recipient_count,
-                              &in->message, &in->durable);
-    if (status < 0) {
-        commit_answer(in, status);
-        return;
-    }
-    in->state = INBOUND_COMMITTING;
+    inbound_verdict(in, 250, "2.1.0", "Ok");
+    return true;
 }
 
 /* ---- The dialogue ---- */
@@ -343,9 +173,9 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
         return true;
     case SMTP_EVENT_CONNECTED:
         if (in->relay->draining) {
-            verdict(in, 421, "4.3.2", "Service is ending");
+            inbound_verdict(in, 421, "4.3.2", "Service is ending");
         } else if (!in->counted) {
-            verdict(in, 421, "4.7.0", "Too many connections from your address");
+            inbound_verdict(in, 421, "4.7.0", "Too many connections from your address");
         } else {
             smtp_server_verdict(&in->server, NULL);
         }
@@ -353,20 +183,18 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
     case SMTP_EVENT_HELO:
         return true;
     case SMTP_EVENT_SENDER:
-        sender_judge(in, event);
-        return true;
+        return sender_judge(in, event);
     case SMTP_EVENT_RECIPIENT:
-        recipient_take(in, &event->path);
-        return true;
+        return recipient_take(in, &event->path);
     case SMTP_EVENT_BODY_BEGIN:
-        return body_begin(in);
+        return inbound_body_begin(in);
     case SMTP_EVENT_BODY:
-        return body_take(in, event->body);
+        return inbound_body_take(in, event->body);
     case SMTP_EVENT_BODY_END:
-        commit(in);
+        inbound_commit(in);
         return in->state == INBOUND_READING;
     case SMTP_EVENT_RESET:
-        transaction_reset(in);
+        inbound_reset(in);
         return true;
     }
     return true;
@@ -447,8 +275,8 @@ static void input_take(struct inbound *in)
 static void timer_set(struct inbound *in)
 {
     uint64_t due = smtp_server_deadline(&in->server);
-    if (in->state == INBOUND_COMMITTING || due == WHEEL_NEVER) {
-        return; /* the disk answers in any case */
+    if (in->state == INBOUND_COMMITTING || in->state == INBOUND_JUDGING || due == WHEEL_NEVER) {
+        return; /* the disk and the maps answer in any case */
     }
     if (!timer_armed(&in->timer) || in->timer.due_ns > due) {
         wheel_arm(in->relay->shard->wheel, &in->timer, due);
@@ -462,6 +290,9 @@ static void timer_fired(struct timer *timer, uint64_t now_ns)
         stream_abort(in->stream); /* the client does not take our last words */
         return;
     }
+    if (in->state == INBOUND_JUDGING) {
+        return; /* it is we who keep the client waiting */
+    }
     if (smtp_server_deadline(&in->server) <= now_ns && !inbound_busy(in)) {
         smtp_server_expire(&in->server, now_ns);
         in->state = INBOUND_CLOSING;
@@ -473,7 +304,7 @@ static void held_take(struct inbound *in)
 {
     struct slice held = in->held;
     in->held = slice_of(NULL, 0);
-    if (held.size > 0 && body_take(in, held)) {
+    if (held.size > 0 && inbound_body_take(in, held)) {
         stream_consume(in->stream, in->held_consume);
         in->held_consume = 0;
     }
@@ -545,7 +376,7 @@ static void secured(struct inbound *in)
 
 #define INBOUND_LAST_WORDS_NS (10ull * 1000000000ull)
 
-static void inbound_run(struct inbound *in)
+void inbound_run(struct inbound *in)
 {
     if (in->state == INBOUND_READING && in->held.size > 0) {
         held_take(in);
@@ -613,7 +444,7 @@ static void inbound_end(struct inbound *in)
     }
     relay->counters.sessions_in--;
     if (in->state != INBOUND_COMMITTING) {
-        transaction_reset(in);
+        inbound_reset(in);
     }
     bool busy = inbound_busy(in);
     in->state = INBOUND_GONE;
@@ -669,6 +500,15 @@ void inbound_drain(struct inbound *in)
         smtp_server_shut(&in->server);
         in->state = INBOUND_CLOSING;
         inbound_run(in);
+    }
+}
+
+void inbound_reload(struct inbound *in)
+{
+    if (in->state == INBOUND_JUDGING) {
+        in->judging->verdict =
+            (struct smtp_verdict){451, "4.3.0", slice_text("Temporary lookup failure")};
+        judging_done(in->judging);
     }
 }
 

@@ -15,6 +15,8 @@
 void inbound_accepted(void *owner, struct listener *listener, struct stream *stream);
 /* Ends a session that is between transactions with 421; others go on. */
 void inbound_drain(struct inbound *inbound);
+/* The maps of before are of no use any more: whoever waits for them comes again. */
+void inbound_reload(struct inbound *inbound);
 /* False: it waits for the disk alone, and ends when that has answered. */
 bool inbound_abort(struct inbound *inbound);
 struct inbound *inbound_of_node(struct list_node *node);

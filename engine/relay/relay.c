@@ -1,5 +1,6 @@
 #include "engine/relay/relay.h"
 #include "engine/core/mutation.h"
+#include "engine/lookup/lookup.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
@@ -78,6 +79,8 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     relay->tls = settings->tls;
     relay->resolve = settings->resolve;
     relay->log = settings->log;
+    relay->lookup = settings->lookup;
+    relay->maps = settings->maps;
     list_init(&relay->dirty);
     list_init(&relay->inbounds);
     list_init(&relay->outbounds);
@@ -178,9 +181,24 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
     return work;
 }
 
-void relay_reload(struct relay *relay, const struct relay_conf *conf)
+static void each_inbound(struct relay *relay, void (*visit)(struct inbound *inbound))
+{
+    struct list_node all;
+    list_init(&all);
+    list_splice(&all, &relay->inbounds);
+    for (struct list_node *node; (node = list_pop(&all)) != NULL;) {
+        list_append(&relay->inbounds, node);
+        visit(inbound_of_node(node)); /* which may end it */
+    }
+}
+
+void relay_reload(struct relay *relay, const struct relay_conf *conf, const struct relay_maps *maps)
 {
     relay->conf = conf;
+    relay->maps = maps;
+    if (relay->lookup != NULL) {
+        lookup_forget(relay->lookup);
+    }
     if (relay->tls != NULL) {
         relay_tls_reload(relay->tls, conf);
         relay_listeners_reload(relay);
@@ -190,6 +208,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf)
     relay_sites_reload(relay);
     outbound_drain_all(
         relay); /* what was secured as the old one says is not for mail of the new one */
+    each_inbound(relay, inbound_reload);
 }
 
 void relay_drain(struct relay *relay, uint64_t deadline_ns)
@@ -201,13 +220,7 @@ void relay_drain(struct relay *relay, uint64_t deadline_ns)
         at->network->ops->unlisten(at->network, at->listener);
         at->listener = NULL;
     }
-    struct list_node all;
-    list_init(&all);
-    list_splice(&all, &relay->inbounds);
-    for (struct list_node *node; (node = list_pop(&all)) != NULL;) {
-        list_append(&relay->inbounds, node);
-        inbound_drain(inbound_of_node(node));
-    }
+    each_inbound(relay, inbound_drain);
     outbound_drain_all(relay);
     bounce_abandon_all(relay);
 }

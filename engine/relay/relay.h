@@ -12,7 +12,9 @@
 #include "engine/stream.h"
 
 struct log;
+struct lookup;
 struct relay;
+struct relay_maps;
 struct relay_tls;
 struct resolve;
 struct tls_report;
@@ -22,10 +24,12 @@ struct spool;
 struct relay_settings {
     const struct relay_conf *conf; /* borrowed until relay_reload or relay_close */
     struct shard *shard;
-    struct network *kernel;  /* unix sockets, loopback; everything on the kernel transport */
-    struct network *bypass;  /* our own stack; NULL on the kernel transport */
-    struct relay_tls *tls;   /* NULL: nobody offers TLS, whatever the configuration says */
-    struct resolve *resolve; /* NULL: no DNS, mail of routes by MX waits; borrowed */
+    struct network *kernel;        /* unix sockets, loopback; everything on the kernel transport */
+    struct network *bypass;        /* our own stack; NULL on the kernel transport */
+    struct relay_tls *tls;         /* NULL: nobody offers TLS, whatever the configuration says */
+    struct resolve *resolve;       /* NULL: no DNS, mail of routes by MX waits; borrowed */
+    struct lookup *lookup;         /* with maps; borrowed */
+    const struct relay_maps *maps; /* NULL: none have a say; borrowed as conf is */
     struct log *log;
     void *fetch_memory; /* for bodies that are read back; see queue/spool */
     size_t fetch_memory_bytes;
@@ -48,7 +52,9 @@ int relay_listen(struct relay *relay);
 /* Once a round, after the networks were polled: starts deliveries that are due, tidies the spool. Returns work done. */
 unsigned relay_round(struct relay *relay, uint64_t now_ns);
 
-void relay_reload(struct relay *relay, const struct relay_conf *conf);
+/* maps: of this configuration; NULL: none. */
+void relay_reload(struct relay *relay, const struct relay_conf *conf,
+                  const struct relay_maps *maps);
 /* Accept nobody; end idle sessions; let the others finish until the deadline, then abort them. */
 void relay_drain(struct relay *relay, uint64_t deadline_ns);
 bool relay_drained(const struct relay *relay);

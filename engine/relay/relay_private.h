@@ -88,6 +88,8 @@ struct relay {
     struct relay_domains domains;
     struct list_node groups;
     struct resolve *resolve; /* NULL: no DNS */
+    struct lookup *lookup;
+    const struct relay_maps *maps; /* NULL: none */
     struct list_node dirty;
     struct relay_listener *listeners;
     uint32_t listener_count;

@@ -1,4 +1,5 @@
 #include "engine/relay/worker.h"
+#include "engine/lookup/lookup.h"
 #include "engine/disk/disk.h"
 #include "engine/net/capture.h"
 #include "engine/net/networks.h"
@@ -35,6 +36,7 @@ struct worker {
     struct log *log;
     struct relay_tls tls;
     struct relay_resolve resolve;
+    struct lookup *lookup;
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
@@ -415,7 +417,9 @@ static int log_make(struct worker *worker)
 static int queue_open(struct worker *worker)
 {
     struct shard *shard = &worker->shard;
+    const struct lookup_settings lookup = {.shard = shard, .helpers = worker->settings.helpers};
     int status = disk_open(worker);
+    status = status == 0 ? lookup_open(&worker->lookup, &lookup) : status;
     status = status == 0 ? log_make(worker) : status;
     if (status < 0) {
         return status;
@@ -427,6 +431,8 @@ static int queue_open(struct worker *worker)
         .bypass = worker->bypass,
         .tls = &worker->tls,
         .resolve = worker->resolve.resolve,
+        .lookup = worker->lookup,
+        .maps = worker->settings.maps,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,
         .fetch_memory_bytes = FETCH_MEMORY_BYTES,
@@ -545,6 +551,9 @@ static void worker_end(struct worker *worker)
         relay_close(worker->relay);
     }
     relay_resolve_close(&worker->resolve);
+    if (worker->lookup != NULL) {
+        lookup_close(worker->lookup);
+    }
     if (worker->log != NULL) {
         log_close(worker->log);
     }
@@ -607,6 +616,7 @@ struct reload_message {
     struct shard_message message;
     struct worker *worker;
     const struct relay_conf *conf;
+    const struct relay_maps *maps;
     void (*taken)(void *owner);
     void *owner;
 };
@@ -615,20 +625,21 @@ static void reload_arrived(struct shard_message *message, struct shard *shard)
 {
     struct reload_message *reload = list_entry(message, struct reload_message, message);
     (void)shard;
-    relay_reload(reload->worker->relay, reload->conf);
+    relay_reload(reload->worker->relay, reload->conf, reload->maps);
     reload->worker->settings.conf = reload->conf;
+    reload->worker->settings.maps = reload->maps;
     reload->taken(reload->owner);
     free(reload);
 }
 
-int worker_reload(struct worker *worker, const struct relay_conf *conf, void (*taken)(void *owner),
-                  void *owner)
+int worker_reload(struct worker *worker, const struct relay_conf *conf,
+                  const struct relay_maps *maps, void (*taken)(void *owner), void *owner)
 {
     struct reload_message *reload = calloc(1, sizeof(*reload));
     if (reload == NULL) {
         return -ENOMEM;
     }
-    *reload = (struct reload_message){{reload_arrived}, worker, conf, taken, owner};
+    *reload = (struct reload_message){{reload_arrived}, worker, conf, maps, taken, owner};
     int status = shard_post(&worker->shard, &reload->message);
     if (status < 0) {
         free(reload);

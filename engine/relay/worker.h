@@ -9,11 +9,13 @@
 #include "engine/net/port.h"
 #include "engine/shard/shard.h"
 
+struct helpers;
 struct log;
 struct network;
 struct relay;
 struct resolve;
 struct resolver;
+struct relay_maps;
 struct tls_counters;
 struct worker;
 
@@ -25,10 +27,12 @@ struct worker_settings {
     struct rte_mempool *pool; /* this shard's mbufs; borrowed */
     struct port *
         *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
-    struct port **exceptions;     /* the same, the kernel's beside them; NULL where there is none */
-    struct resolver *resolver;    /* of the process; NULL: no DNS. Borrowed */
-    const uint8_t *ticket_secret; /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
-    struct worker **all;          /* every worker of the process, conf->shards of them */
+    struct port **exceptions;  /* the same, the kernel's beside them; NULL where there is none */
+    struct resolver *resolver; /* of the process; NULL: no DNS. Borrowed */
+    const struct relay_maps *maps; /* of conf; NULL: none; borrowed as it is */
+    struct helpers *helpers;       /* who ask them */
+    const uint8_t *ticket_secret;  /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
+    struct worker **all;           /* every worker of the process, conf->shards of them */
     unsigned index;
 };
 
@@ -57,5 +61,5 @@ int worker_run(struct worker *worker, void (*started)(void *owner, int status), 
 void worker_drain(struct worker *worker);
 /* From main's thread: serve by this configuration from now on; `taken` runs on the shard when the old one is
  * no longer read. 0 or -ENOMEM. */
-int worker_reload(struct worker *worker, const struct relay_conf *conf, void (*taken)(void *owner),
-                  void *owner);
+int worker_reload(struct worker *worker, const struct relay_conf *conf,
+                  const struct relay_maps *maps, void (*taken)(void *owner), void *owner);

@@ -567,7 +567,7 @@ void rig_reload(struct relay_rig *rig, const char *routes)
 {
     struct relay_conf *before = rig->conf;
     rig->conf = conf_make(routes);
-    relay_reload(rig->relay, rig->conf);
+    relay_reload(rig->relay, rig->conf, NULL);
     relay_conf_free(before);
     rig_settle(rig);
 }

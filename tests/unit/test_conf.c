@@ -68,7 +68,7 @@ static const struct bad bads[] = {
     {"hostname: a\nlisten_on: 3\n",
      "2:1: listen_on: unknown key, expected one of: hostname, "
      "shards, transport, dpdk, memory, listen, spool, "
-     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, tls, dns, io, "
+     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, rewrite, tls, dns, io, "
      "shutdown, control, log, idle, cpu"},
     {"dns: {servers: [\"127.0.0.1:53\", \"unix:/run/dns\"]}",
      "1:33: dns.servers[1]: a unix socket, expected ADDRESS:PORT"},

@@ -1,0 +1,67 @@
+/*
+ * inbound_private: what the two halves of an inbound session share: inbound.c (the dialogue, paths, TLS, the session's
+ * life) and inbound_message.c (the body and its commit).
+ */
+#pragma once
+#include "engine/relay/inbound.h"
+#include "engine/relay/inbound_paths.h"
+#include "engine/relay/recipient.h"
+
+/* What holds the session up. */
+enum inbound_state {
+    INBOUND_READING,    /* commands and text are taken as they come */
+    INBOUND_JUDGING,    /* a path waits for the operator's maps */
+    INBOUND_NO_ROOM,    /* the log's buffers are all under way: `held` waits for spool_when_room */
+    INBOUND_COMMITTING, /* the end of data waits for the disk */
+    INBOUND_SECURING,   /* the answer to STARTTLS is being written */
+    INBOUND_HANDSHAKE,  /* `stream` is TLS, and not yet open */
+    INBOUND_CLOSING,    /* the last reply is written; what comes in is dropped */
+    INBOUND_GONE,       /* no stream any more; only the commit is waited for */
+};
+
+#define INBOUND_SLICES 16
+#define INBOUND_RECIPIENTS_MAX 100000u /* that a message's addresses stand for */
+
+struct inbound {
+    struct list_node node; /* in relay->inbounds */
+    struct relay *relay;
+    struct stream *stream;
+    enum inbound_state state;
+    bool counted;  /* in relay->clients */
+    bool trusted;  /* may send anywhere */
+    bool finished; /* the client has sent its FIN */
+    bool lmtp;
+    uint8_t client_certificate; /* enum conf_client_certificate, of its listener */
+    struct timer timer;         /* looks at the machine's deadline when it fires */
+    struct stream_facts facts;
+
+    /* The transaction. */
+    struct spool_draft *draft;
+    struct envelope envelope;
+    struct inbound_paths paths;
+    uint32_t accepted_count;       /* RCPTs: each is answered for by LMTP, whatever it stands for */
+    struct recipient_job *judging; /* NULL: no path waits for maps */
+    struct slice held;   /* body that spool_append could not take yet; borrowed from the stream */
+    size_t held_consume; /* what the machine has used of the stream for it */
+    struct message *message;
+    struct spool_waiter durable;
+    struct spool_waiter room;
+    bool room_waited; /* `room` is in the spool's hands */
+
+    struct smtp_server server;
+};
+
+/* ---- inbound.c ---- */
+/* Takes what has come, says what is to be said; may end the session. */
+void inbound_run(struct inbound *in);
+void inbound_free(struct inbound *in);
+/* One reset, on every way out of a transaction. */
+void inbound_reset(struct inbound *in);
+void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
+
+/* ---- inbound_message.c ---- */
+/* The draft is opened, with our trace line before what the client sends. False when it must wait. */
+bool inbound_body_begin(struct inbound *in);
+/* Takes body into the log. False when it must wait; then `piece` is remembered. */
+bool inbound_body_take(struct inbound *in, struct slice piece);
+void inbound_commit(struct inbound *in);

@@ -1,0 +1,202 @@
+#include "engine/relay/recipient.h"
+#include "engine/relay/recipient_judge.h"
+#include "engine/relay/relay_private.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct rewrite_maps *known_of(const struct relay *relay, struct slice mailbox)
+{
+    const struct conf_route *route = relay_conf_route(relay->conf, mailbox);
+    if (route == NULL || route->recipients_count == 0) {
+        return NULL;
+    }
+    return &relay->maps->recipients[route - relay->conf->routes];
+}
+
+bool recipient_needs_job(const struct relay *relay, struct slice mailbox)
+{
+    return relay->maps != NULL &&
+           (relay->maps->rewrites_recipients || known_of(relay, mailbox) != NULL);
+}
+
+bool sender_needs_job(const struct relay *relay, struct slice mailbox)
+{
+    return relay->maps != NULL && relay->maps->rewrites_senders && mailbox.size > 0;
+}
+
+static void verdict(struct recipient_job *job, unsigned code, const char *status, const char *text)
+{
+    job->verdict = (struct smtp_verdict){(uint16_t)code, status, slice_text(text)};
+}
+
+/* False: the verdict says why. */
+static bool rewritten(struct recipient_job *job, const struct rewrite_job *from)
+{
+    switch (from->status) {
+    case REWRITE_OK:
+        return true;
+    case REWRITE_FAILED:
+        verdict(job, 451, "4.3.0", "Temporary lookup failure");
+        break;
+    case REWRITE_WRONG:
+        verdict(job, 451, "4.3.5", "Server configuration error");
+        break;
+    case REWRITE_TOO_MANY:
+        verdict(job, 550, "5.4.6", "The address stands for too many others");
+        break;
+    case REWRITE_LOOP:
+        verdict(job, 550, "5.4.6", "The address leads back to itself");
+        break;
+    }
+    snprintf(job->reason, sizeof(job->reason), "%s", from->reason);
+    return false;
+}
+
+/* May mail go to this one of the addresses? */
+static bool address_judge(struct recipient_job *job, struct slice address)
+{
+    struct smtp_path path = {.mailbox = address, .local = address};
+    if (slice_equal_nocase(address, job->path.mailbox)) {
+        return recipient_judge(job->relay->conf, job->trusted, &job->path, &job->verdict);
+    }
+    for (size_t at = address.size; at > 0; at--) {
+        if (address.bytes[at - 1] == '@') {
+            path.local = slice_first(address, at - 1);
+            path.domain = slice_from(address, at);
+            break;
+        }
+    }
+    return recipient_judge(job->relay->conf, true, &path, &job->verdict);
+}
+
+/* 0: the verdict is there. */
+static int known_run(struct recipient_job *job)
+{
+    for (; job->known_at < job->rewrite.address_count; job->known_at++) {
+        struct slice address = job->rewrite.addresses[job->known_at];
+        const struct rewrite_maps *maps = known_of(job->relay, address);
+        if (maps == NULL) {
+            continue;
+        }
+        rewrite_job_end(&job->known);
+        int status =
+            rewrite_known(&job->known, job->relay->lookup, &job->relay->maps->rules, maps, address);
+        if (status == -EINPROGRESS) {
+            return status;
+        }
+        if (status < 0) {
+            verdict(job, 452, "4.3.1", "Out of memory, try again later");
+            return 0;
+        }
+        if (!rewritten(job, &job->known)) {
+            return 0;
+        }
+        if (job->known.address_count == 0) {
+            verdict(job, 550, "5.1.1", "User unknown");
+            return 0;
+        }
+    }
+    verdict(job, 250, "2.1.5", "Ok");
+    return 0;
+}
+
+static int addresses_judge(struct recipient_job *job)
+{
+    if (!rewritten(job, &job->rewrite)) {
+        return 0;
+    }
+    job->addresses = job->rewrite.addresses;
+    job->address_count = job->rewrite.address_count;
+    if (job->is_sender) {
+        verdict(job, 250, "2.1.0", "Ok");
+        return 0;
+    }
+    for (uint32_t i = 0; i < job->address_count; i++) {
+        if (!address_judge(job, job->addresses[i])) {
+            return 0;
+        }
+    }
+    return known_run(job);
+}
+
+static void rewrite_done(struct rewrite_job *rewrite)
+{
+    struct recipient_job *job = list_entry(rewrite, struct recipient_job, rewrite);
+    if (addresses_judge(job) == 0) {
+        job->done(job);
+    }
+}
+
+static void known_done(struct rewrite_job *known)
+{
+    struct recipient_job *job = list_entry(known, struct recipient_job, known);
+    bool good = rewritten(job, known);
+    if (good && known->address_count == 0) {
+        verdict(job, 550, "5.1.1", "User unknown");
+        good = false;
+    }
+    job->known_at++;
+    if (!good || known_run(job) == 0) {
+        job->done(job);
+    }
+}
+
+/* A copy of a path, whose parts point into it. */
+static struct recipient_job *job_new(struct relay *relay, const struct smtp_path *path)
+{
+    struct recipient_job *job = malloc(sizeof(*job) + path->mailbox.size);
+    if (job == NULL) {
+        return NULL;
+    }
+    *job = (struct recipient_job){.relay = relay, .path = *path};
+    job->rewrite.done = rewrite_done;
+    job->known.done = known_done;
+    memcpy(job->text, path->mailbox.bytes, path->mailbox.size);
+    job->path.mailbox.bytes = (const uint8_t *)job->text;
+    job->path.local.bytes = job->path.mailbox.bytes;
+    job->path.domain.bytes = job->path.mailbox.bytes + path->mailbox.size - path->domain.size;
+    return job;
+}
+
+struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_path *path,
+                                        bool client_trusted)
+{
+    struct recipient_job *job = job_new(relay, path);
+    if (job != NULL) {
+        job->trusted = client_trusted;
+    }
+    return job;
+}
+
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_path *path)
+{
+    struct recipient_job *job = job_new(relay, path);
+    if (job != NULL) {
+        job->is_sender = true;
+    }
+    return job;
+}
+
+int recipient_job_run(struct recipient_job *job)
+{
+    const struct rewrite_rules *rules = &job->relay->maps->rules;
+    struct lookup *lookup = job->relay->lookup;
+    int status = job->is_sender
+                     ? rewrite_sender(&job->rewrite, lookup, rules, job->path.mailbox)
+                     : rewrite_recipient(&job->rewrite, lookup, rules, job->path.mailbox);
+    if (status == -EINPROGRESS) {
+        return status;
+    }
+    if (status < 0) {
+        verdict(job, 452, "4.3.1", "Out of memory, try again later");
+        return 0;
+    }
+    return addresses_judge(job);
+}
+
+void recipient_job_end(struct recipient_job *job)
+{
+    rewrite_job_end(&job->rewrite);
+    rewrite_job_end(&job->known);
+    free(job);
+}

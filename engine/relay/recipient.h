@@ -1,0 +1,44 @@
+/*
+ * recipient: what RCPT and MAIL are answered where the operator's maps have a say: rewriting, aliases, who exists.
+ *
+ * A recipient is rewritten (rewrite.h). One that stands for itself is judged as without maps (recipient_judge); what a map
+ * has made of one is where its owner wants it, so it needs a route and no permission. Then each must be known to the
+ * recipients of its route, where that names any. All are taken, or none.
+ *
+ * Lookups may have to wait: then the session does, in a state, not in a thread.
+ */
+#pragma once
+#include "engine/relay/relay_maps.h"
+#include "proto/smtp/server.h"
+
+struct relay;
+
+struct recipient_job {
+    void (*done)(struct recipient_job *job); /* set before it is run; which may end it */
+    void *owner;                             /* whoever waits for it */
+    /* The result. code 250: taken. Text and status are borrowed from the configuration or static. */
+    struct smtp_verdict verdict;
+    const struct slice *addresses; /* of 250; until recipient_job_end */
+    uint32_t address_count;
+    char reason[REWRITE_REASON_MAX]; /* for the log, when a map is to blame; "": none is */
+    /* Its own. */
+    struct relay *relay;
+    bool trusted, is_sender;
+    struct smtp_path path; /* as the client gave it, in `text` */
+    uint32_t known_at;     /* the address whose existence is looked up */
+    struct rewrite_job rewrite, known;
+    char text[];
+};
+
+/* Is there a map that has a say? Otherwise nobody needs a job. */
+bool recipient_needs_job(const struct relay *relay, struct slice mailbox);
+bool sender_needs_job(const struct relay *relay, struct slice mailbox);
+
+/* NULL: memory is short. `done` runs only when recipient_job_run says so. */
+struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_path *path,
+                                        bool client_trusted);
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_path *path);
+/* 0: it is done, `done` does not run; -EINPROGRESS: it runs later. Once. */
+int recipient_job_run(struct recipient_job *job);
+/* Frees it, done or not. */
+void recipient_job_end(struct recipient_job *job);
