@@ -5,6 +5,7 @@
 #include "bench/cost.h"
 #include "bench/queue_cost.h"
 #include "bench/report.h"
+#include "bench/sched_cost.h"
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -350,6 +351,10 @@ int main(int argc, char **argv)
             .body_bytes = source->message_bytes,
         };
         return queue_cost_run(&settings, bench.options.json) < 0;
+    }
+    if (bench.options.part == BENCH_SCHED) {
+        cpu_choose(bench.options.cpu);
+        return sched_cost_run(bench.options.source.count, bench.options.json) < 0;
     }
     int rc = bench_open(&bench);
     if (rc < 0) {

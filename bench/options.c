@@ -20,6 +20,9 @@ static const char usage[] =
     "tubepost-bench queue --folder DIR [--count N] [--size BYTES] [--json] [--cpu N]\n"
     "                                                   memory of a recipient that waits, time of "
     "a restart\n"
+    "tubepost-bench sched [--count N] [--json] [--cpu N]  what the scheduler takes while N "
+    "(10000000) "
+    "recipients wait\n"
     "\n"
     "ADDRESS is 192.0.2.1:25, [2001:db8::1]:25 or unix:/path; both options may be repeated.\n"
     "\n"
@@ -423,6 +426,9 @@ static enum bench_part part_of(const char *name)
     }
     if (name != NULL && strcmp(name, "queue") == 0) {
         return BENCH_QUEUE;
+    }
+    if (name != NULL && strcmp(name, "sched") == 0) {
+        return BENCH_SCHED;
     }
     bool help = name != NULL && strcmp(name, "--help") == 0;
     fputs(usage, help ? stdout : stderr);

@@ -18,6 +18,7 @@ enum bench_part {
     BENCH_ANSWER = 8,
     BENCH_COST = 16,
     BENCH_QUEUE = 32,
+    BENCH_SCHED = 64,
 };
 
 struct carrier_options {
