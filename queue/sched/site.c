@@ -142,7 +142,8 @@ static uint32_t connections_fed(const struct sched_site *site, uint64_t now_ns, 
 {
     const struct sched_meter *meter = &site->settings.group->messages;
     uint64_t interval_ns = rate_interval(&meter->rate);
-    uint64_t unfed = site->connecting_count + site->open_count - site->active_count;
+    uint64_t unfed = (uint64_t)site->connecting_count + site->open_count;
+    unfed = unfed > site->active_count ? unfed - site->active_count : 0;
     if (interval_ns == 0) {
         return wanted;
     }
@@ -318,8 +319,8 @@ static uint64_t connection_due(const struct sched_site *site, uint64_t now_ns)
     const struct sched_group *group = site->settings.group;
     uint64_t due_count = site->ready.count - site->ready.blocked_count;
     if (connections_wanted(site, due_count > 0 ? due_count : 1, now_ns) == 0 ||
-        !sched_gates_open(site)) {
-        return SCHED_NEVER;
+        !sched_gates_open(site) || (group != NULL && connections_fed(site, now_ns, 1) == 0)) {
+        return SCHED_NEVER; /* what is to come wakes it: a connection that opens, one that ends */
     }
     return group == NULL ? 0 : sched_meter_due(&group->connections, &site->connection_wait, now_ns);
 }

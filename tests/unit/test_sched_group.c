@@ -556,7 +556,12 @@ static void no_more_connections_are_opened_than_the_rate_of_messages_feeds(void 
     const struct sched_limits fast = {.messages = {.count = 20, .period_ns = SECOND}};
     open_with(&slow);
     add(sites[0], 50);
-    assert_int_equal(open_wanted(sites[0], START), 1);
+    assert_int_equal(sched_wants_connection(sites[0], START), 1);
+    sched_connection_started(sites[0]);
+    assert_int_equal(sched_wants_connection(sites[0], START), 0);
+    assert_true(sched_site_next_due(sites[0], START) > START); /* nobody asks all the time */
+    sched_connection_opened(sites[0]);
+    assert_int_equal(sched_site_next_due(sites[0], START), 0);
     sched_group_set(group, &fast);
     assert_int_equal(open_wanted(sites[0], START),
                      20); /* with the first: a second's worth, and one */
