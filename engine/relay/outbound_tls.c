@@ -100,7 +100,7 @@ static void session_key(const struct outbound_tls *self, const struct relay *rel
     const struct tls_policy *policy = &self->policy;
     const struct siphash_key *secret = &relay->clear->secret;
     char remote[ENDPOINT_TEXT_MAX];
-    uint64_t hash = hash_add(secret, 0, slice_text(route->match));
+    uint64_t hash = hash_add(secret, relay->tls->generation, slice_text(route->match));
     hash = hash_add(secret, hash,
                     slice_text(route->tls.certificate != NULL ? route->tls.certificate : ""));
     for (uint32_t i = 0; i < policy->name_count; i++) {

@@ -247,6 +247,7 @@ void relay_tls_reload(struct relay_tls *self, const struct relay_conf *conf)
     }
     contexts_drop(&self->contexts);
     self->contexts = made;
+    self->generation++;
 }
 
 void relay_tls_close(struct relay_tls *self)

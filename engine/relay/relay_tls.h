@@ -28,6 +28,7 @@ struct relay_tls_contexts {
 struct relay_tls {
     struct tls *tls;
     struct relay_tls_contexts contexts;
+    uint64_t generation; /* of `contexts`: what one has let through, the next looks at again */
     const uint8_t *ticket_secret;
     const struct world *world;
     struct logger *logger;

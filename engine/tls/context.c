@@ -328,13 +328,28 @@ static int take_any(int verified, X509_STORE_CTX *store)
     return 1;
 }
 
+/* Sessions are resumed within it. What one listener has let through without a certificate is not where one
+ * is required, nor what an authority has vouched for once those that we trust have changed. */
+static void service_name(const struct tls_server_settings *settings, char *name, size_t size)
+{
+    static const char *const kinds[] = {"tubepost", "tubepost a", "tubepost r"};
+    const struct tls_authorities *trusted = settings->rules.read;
+    uint64_t state = 0;
+    if (trusted != NULL) {
+        state =
+            (uint64_t)trusted->changed.tv_sec * 1000000000u + (uint64_t)trusted->changed.tv_nsec;
+        state ^= (uint64_t)trusted->bytes << 40 ^ (uint64_t)trusted->inode << 20;
+    }
+    snprintf(name, size, "%s %016llx", kinds[settings->client_certificate],
+             (unsigned long long)state);
+}
+
 /* Every identity is set up alike: once a name is known, only certificates change. */
 static int server_set_up(struct tls_context *self, SSL_CTX *made,
                          const struct tls_server_settings *settings)
 {
-    /* What one listener has let through without a certificate is not resumed where one is required. */
-    static const char *const services[] = {"tubepost", "tubepost+asked", "tubepost+required"};
-    const char *service = services[settings->client_certificate];
+    char service[SSL_MAX_SID_CTX_LENGTH + 1];
+    service_name(settings, service, sizeof(service));
     int verify = settings->client_certificate == TLS_CLIENT_REQUIRED
                      ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
                  : settings->client_certificate == TLS_CLIENT_ASKED ? SSL_VERIFY_PEER

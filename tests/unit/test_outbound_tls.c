@@ -283,6 +283,9 @@ static void a_session_is_resumed_where_the_same_was_demanded(void **state)
     assert_true(resumed(O));
     assert_false(resumed(V)); /* nobody has looked at its certificate */
     assert_true(resumed(V));
+    relay_tls.generation++; /* other authorities, perhaps */
+    assert_false(resumed(V));
+    assert_true(resumed(V));
     host.tlsa = DESTINATION_TLSA_USABLE;
     host.tlsa_count = 1;
     assert_false(resumed(O));

@@ -304,6 +304,32 @@ static void a_session_outlives_a_connection_that_is_cut(void **state)
     tls_rig_close(&rig);
 }
 
+static void clients_are_looked_at_again_when_the_authorities_have_changed(void **state)
+{
+    static const char *const names[] = {"mx.example"};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_REQUIRED);
+    struct tls_context *client = rig.client;
+    rig.client = client_with("other.example");
+    assert_false(resumes("a"));
+    assert_true(resumes("a"));
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_REQUIRED);
+    assert_true(resumes("a"));
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_ASKED);
+    assert_false(resumes("a"));
+    FILE *longer = fopen(tls_rig_file(&rig, "authority"), "a");
+    assert_non_null(longer);
+    assert_int_equal(fputs("\n", longer), 1);
+    fclose(longer);
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_ASKED);
+    assert_false(resumes("a"));
+    assert_true(resumes("a"));
+    tls_context_drop(rig.client);
+    rig.client = client;
+    tls_rig_close(&rig);
+}
+
 static void the_oldest_session_makes_room(void **state)
 {
     const struct tls_settings settings = {.session_max = 2};
@@ -366,6 +392,7 @@ int main(void)
         cmocka_unit_test(connections_that_are_opened_together_resume_a_session_each),
         cmocka_unit_test(tickets_outlive_a_reload_but_not_their_secret_or_their_time),
         cmocka_unit_test(a_session_outlives_a_connection_that_is_cut),
+        cmocka_unit_test(clients_are_looked_at_again_when_the_authorities_have_changed),
         cmocka_unit_test(the_oldest_session_makes_room),
         cmocka_unit_test(tls_1_2_works_the_same),
         cmocka_unit_test(older_versions_are_refused),
