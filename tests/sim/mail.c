@@ -15,7 +15,7 @@
 #define SINKS_MAX 2u
 #define CLIENTS_MAX 2u
 #define AWAIT_NS (30 * SIM_S) /* for the moment at which a relay loses its power */
-#define DRAIN_NS (4 * 3600 * SIM_S)
+#define DRAIN_NS (3600 * SIM_S)
 #define REST_NS (600 * SIM_S)
 #define SETTLE_NS (70 * SIM_S)
 
