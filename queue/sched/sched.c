@@ -516,6 +516,37 @@ int sched_delete(struct message *message)
     return 0;
 }
 
+int sched_withdraw(struct sched_delivery *delivery, const uint32_t *keep, uint32_t count)
+{
+    uint32_t before = delivery->count;
+    if (delivery->state == SCHED_ACTIVE) {
+        return -EBUSY;
+    }
+    check(count <= before);
+    if (count == 0) {
+        sched_waiting_leave(delivery);
+        delivery_forget(delivery);
+    } else if (count < before) {
+        int status = sched_pool_set_indexes(&delivery->site->sched->pool, delivery, keep, count);
+        check(status == 0);
+        count_change(delivery, before);
+    }
+    return 0;
+}
+
+int sched_hurry(struct sched_delivery *delivery)
+{
+    if (delivery->state == SCHED_ACTIVE || delivery->state == SCHED_HELD) {
+        return -EBUSY;
+    }
+    if (delivery->state == SCHED_LATER) {
+        sched_waiting_leave(delivery);
+        ready_enter(delivery, SCHED_AT_FRONT, 0);
+    }
+    sched_site_lift(delivery->site);
+    return 0;
+}
+
 static bool delivery_holds(const struct sched_delivery *delivery, uint32_t index)
 {
     const uint32_t *indexes = sched_indexes(delivery);
@@ -553,15 +584,8 @@ static void view_wait(const struct sched_delivery *delivery, struct sched_view *
     }
 }
 
-bool sched_view(const struct message *message, uint32_t index, struct sched_view *view)
+void sched_view_delivery(const struct sched_delivery *delivery, struct sched_view *view)
 {
-    const struct sched_delivery *delivery = message->owner;
-    while (delivery != NULL && !delivery_holds(delivery, index)) {
-        delivery = delivery->next_of_message;
-    }
-    if (delivery == NULL) {
-        return false;
-    }
     *view = (struct sched_view){
         .active = delivery->state == SCHED_ACTIVE,
         .attempts = delivery->attempts,
@@ -573,6 +597,18 @@ bool sched_view(const struct message *message, uint32_t index, struct sched_view
     if (delivery->state != SCHED_ACTIVE) {
         view_wait(delivery, view);
     }
+}
+
+bool sched_view(const struct message *message, uint32_t index, struct sched_view *view)
+{
+    const struct sched_delivery *delivery = message->owner;
+    while (delivery != NULL && !delivery_holds(delivery, index)) {
+        delivery = delivery->next_of_message;
+    }
+    if (delivery == NULL) {
+        return false;
+    }
+    sched_view_delivery(delivery, view);
     return true;
 }
 

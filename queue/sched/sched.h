@@ -193,6 +193,13 @@ void sched_site_flush(struct sched_site *site);
 /* Takes a message out: 0; -EBUSY: it is being delivered, nothing was changed. */
 int sched_delete(struct message *message);
 
+/* Of a delivery that waits; -EBUSY: it is ACTIVE (for sched_hurry also: HELD), nothing was changed. */
+/* Only these recipients (a part of its own, in its order) wait on; the others are the caller's.
+ * None: the delivery is gone. */
+int sched_withdraw(struct sched_delivery *delivery, const uint32_t *keep, uint32_t count);
+/* Due now, and its site is tried although it has failed. */
+int sched_hurry(struct sched_delivery *delivery);
+
 struct sched_view {
     uint64_t next_attempt_ns; /* 0: due or under way; SCHED_NEVER: held, or suspended without end */
     bool active;
@@ -203,6 +210,9 @@ struct sched_view {
 };
 /* What is known of one recipient of a message: false when it does not wait here. */
 bool sched_view(const struct message *message, uint32_t index, struct sched_view *view);
+
+/* The same of all recipients of a delivery. */
+void sched_view_delivery(const struct sched_delivery *delivery, struct sched_view *view);
 
 struct sched_site_counts {
     uint64_t recipients; /* that wait or are being delivered */

@@ -94,5 +94,7 @@ void sched_held_enter(struct sched_delivery *delivery);
 void sched_waiting_enter(struct sched_delivery *delivery, uint64_t now_ns);
 /* Moves deliveries that are due from the heaps to the ready queue: a bounded number a call. */
 void sched_site_promote(struct sched_site *site, uint64_t now_ns);
+/* It may be tried at once, whatever has failed. */
+void sched_site_lift(struct sched_site *site);
 /* Without its deliveries: those end with the pool. */
 void sched_site_free(struct sched_site *site);

@@ -359,12 +359,17 @@ uint64_t sched_site_next_due(const struct sched_site *site, uint64_t now_ns)
 
 /* ---- The operator ---- */
 
-void sched_site_flush(struct sched_site *site)
+void sched_site_lift(struct sched_site *site)
 {
-    sched_heap_merge(&site->flushed, &site->later);
     site->failure_count = 0;
     site->rest_count = 0;
     rest_end(site);
+}
+
+void sched_site_flush(struct sched_site *site)
+{
+    sched_heap_merge(&site->flushed, &site->later);
+    sched_site_lift(site);
 }
 
 void sched_flush(struct sched *sched)
