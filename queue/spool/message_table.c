@@ -119,3 +119,43 @@ void message_table_each(struct message_table *table,
         }
     }
 }
+
+static void bucket_visit(struct spool_message *message,
+                         void (*visit)(void *owner, struct spool_message *message), void *owner)
+{
+    while (message != NULL) {
+        struct spool_message *next = message->next;
+        visit(owner, message);
+        message = next;
+    }
+}
+
+static uint64_t bits_reversed(uint64_t bits)
+{
+    bits = (bits & 0x5555555555555555ull) << 1 | (bits >> 1 & 0x5555555555555555ull);
+    bits = (bits & 0x3333333333333333ull) << 2 | (bits >> 2 & 0x3333333333333333ull);
+    bits = (bits & 0x0f0f0f0f0f0f0f0full) << 4 | (bits >> 4 & 0x0f0f0f0f0f0f0f0full);
+    return __builtin_bswap64(bits);
+}
+
+/* Counts from the highest bit of a bucket's index down: when the table has grown, the two buckets
+ * into which one was split come one after the other, and both lie behind the cursor or both before it. */
+static uint64_t cursor_next(uint64_t cursor, uint64_t bucket_count)
+{
+    return bits_reversed(bits_reversed(cursor | ~(bucket_count - 1)) + 1);
+}
+
+uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
+                            void (*visit)(void *owner, struct spool_message *message), void *owner)
+{
+    uint64_t count = table->bucket_count, fewer = count;
+    if (table->old != NULL) {
+        fewer = table->old_count;
+        bucket_visit(table->old[cursor & (fewer - 1)], visit, owner);
+    }
+    do {
+        bucket_visit(table->buckets[cursor & (count - 1)], visit, owner);
+        cursor = cursor_next(cursor, count);
+    } while ((cursor & (count - 1) & ~(fewer - 1)) != 0);
+    return cursor;
+}

@@ -161,6 +161,13 @@ void spool_note_attempt(struct spool *spool, struct message *message, int64_t wa
     note_append(spool, message->id, SPOOL_ATTEMPT, slice_of(&attempt, sizeof(attempt)));
 }
 
+void spool_note_held(struct spool *spool, struct message *message, uint32_t held)
+{
+    struct spool_hold hold = {.held = held & SPOOL_HELD};
+    message->envelope.flags = (message->envelope.flags & ~(uint32_t)SPOOL_HELD) | hold.held;
+    note_append(spool, message->id, SPOOL_HOLD, slice_of(&hold, sizeof(hold)));
+}
+
 int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes,
                struct ref **owner, struct spool_fetch *fetch)
 {
@@ -205,6 +212,13 @@ void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *
 {
     struct visit each = {.visit = visit, .owner = owner};
     message_table_each(&spool->table, visit_one, &each);
+}
+
+uint64_t spool_walk(const struct spool *spool, uint64_t cursor,
+                    void (*visit)(void *owner, struct message *message), void *owner)
+{
+    struct visit each = {.visit = visit, .owner = owner};
+    return message_table_walk(&spool->table, cursor, visit_one, &each);
 }
 
 const struct spool_counters *spool_counters(const struct spool *spool)

@@ -22,7 +22,7 @@ struct log;
 struct spool;
 struct spool_draft; /* a message being received */
 
-enum spool_flags { SPOOL_8BITMIME = 1, SPOOL_SMTPUTF8 = 2, SPOOL_BOUNCE = 4 };
+enum spool_flags { SPOOL_8BITMIME = 1, SPOOL_SMTPUTF8 = 2, SPOOL_BOUNCE = 4, SPOOL_HELD = 1 << 16 };
 
 enum recipient_state {
     RECIPIENT_WAITING,   /* not delivered yet */
@@ -105,6 +105,8 @@ void spool_abort(struct spool_draft *draft);
 void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
                               enum recipient_state state);
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s);
+/* SPOOL_HELD of the envelope is this from now on, 0 or SPOOL_HELD. */
+void spool_note_held(struct spool *spool, struct message *message, uint32_t held);
 
 /* Reading: bytes of the body from `offset`, as many as lie together, held by *owner (taken for the caller: ref_drop
  * it). 0; -EINPROGRESS: being fetched, fetch->done runs, then ask again; -EAGAIN: fetch memory is out, try later; -EIO. */
@@ -135,6 +137,12 @@ void spool_fill(const struct spool *spool, struct spool_fill *fill);
 struct message *spool_find(struct spool *spool, uint64_t id);
 void spool_each(struct spool *spool, void (*visit)(void *owner, struct message *message),
                 void *owner);
+
+/* A part of a walk over all messages in no order, at a cursor that is 0 at first: the few that lie
+ * together there. `visit` may not commit or forget any. Returns the next cursor; 0: the walk is over. Between
+ * the parts messages may come and go: one that is there all the time is visited once, others at most once. */
+uint64_t spool_walk(const struct spool *spool, uint64_t cursor,
+                    void (*visit)(void *owner, struct message *message), void *owner);
 
 #define MESSAGE_ID_TEXT 14 /* 13 characters of base 32 and NUL */
 void message_id_format(uint64_t id, char text[MESSAGE_ID_TEXT]);

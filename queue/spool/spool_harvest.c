@@ -292,6 +292,18 @@ static void attempt_found(struct spool_harvest *harvest, const struct log_record
     }
 }
 
+static void hold_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct spool_message *message = message_table_find(&harvest->messages, record->tag);
+    struct spool_hold hold;
+    if (message == NULL || record->content.size != sizeof(hold)) {
+        return;
+    }
+    memcpy(&hold, record->content.bytes, sizeof(hold));
+    uint32_t *flags = &message->message.envelope.flags;
+    *flags = (*flags & ~(uint32_t)SPOOL_HELD) | (hold.held & SPOOL_HELD);
+}
+
 int spool_harvest_record(void *owner, const struct log_record *record)
 {
     struct spool_harvest *harvest = (struct spool_harvest *)owner;
@@ -307,6 +319,9 @@ int spool_harvest_record(void *owner, const struct log_record *record)
         return 0;
     case SPOOL_ATTEMPT:
         attempt_found(harvest, record);
+        return 0;
+    case SPOOL_HOLD:
+        hold_found(harvest, record);
         return 0;
     default: /* of a later version: nothing that makes a message */
         return 0;

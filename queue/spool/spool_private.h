@@ -23,6 +23,7 @@ enum spool_record {
     SPOOL_COMMIT,                    /* makes a message; the newest one of an id counts */
     SPOOL_STATUS,                    /* one recipient is finished */
     SPOOL_ATTEMPT,                   /* a delivery was tried */
+    SPOOL_HOLD = LOG_TYPE_OWNER_MIN + 16, /* held by the operator, or released */
 };
 
 struct spool_status {
@@ -33,6 +34,11 @@ struct spool_status {
 struct spool_attempt {
     int64_t wall_s;
     uint32_t attempts;
+    uint32_t zero;
+};
+
+struct spool_hold {
+    uint32_t held; /* SPOOL_HELD or 0 */
     uint32_t zero;
 };
 
@@ -225,6 +231,9 @@ void message_table_add(struct message_table *table, struct spool_message *messag
 void message_table_remove(struct message_table *table, struct spool_message *message);
 void message_table_each(struct message_table *table,
                         void (*visit)(void *owner, struct spool_message *message), void *owner);
+/* As spool_walk. */
+uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
+                            void (*visit)(void *owner, struct spool_message *message), void *owner);
 
 /* commit_record.c */
 /* A message in one piece of memory, recipients waiting. extents: room for so many behind it. */
