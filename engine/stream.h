@@ -62,6 +62,8 @@ struct stream_facts {
     struct endpoint remote;
     const char *transport;       /* "kernel", "dpdk", "test"; static text */
     const struct tls_facts *tls; /* NULL: in the clear. As long as the stream */
+    bool user_known;             /* a unix socket's other end is a process of this user: */
+    uint32_t user;
 };
 
 struct stream_ops {

@@ -23,6 +23,7 @@ struct session {
     bool peer_done; /* its FIN was seen */
     bool going_on;  /* session_go_on runs: an answer that comes at once is sent by it */
     bool failed;    /* a line could not be made */
+    int64_t user;   /* of the operator; -1: not known */
     char line[CONTROL_LINE_MAX + 1];
     size_t line_bytes;
     char *output;
@@ -136,10 +137,11 @@ static void session_ask(struct session *session)
     session->line_bytes =
         0; /* the bytes stay, for the request's slices, until the next line is read */
     if (status < 0) {
-        control_finish_error(
-            &session->request, "bad-request",
-            "expected queue list [LIMIT [CURSOR]], queue show ID, queue flush [ID], "
-            "queue delete ID, status or net connections|neighbors|routes|trace|counters|capture");
+        control_finish_error(&session->request, "bad-request",
+                             "expected status, queue "
+                             "list|show|body|summary|hold|release|flush|delete|bounce|suspend|"
+                             "resume|suspensions|jobs|job|cancel or "
+                             "net connections|neighbors|routes|trace|counters|capture");
     } else {
         control->settings.ask(control->settings.owner, &session->request);
     }
@@ -228,6 +230,9 @@ static void accepted(void *owner, struct listener *listener, struct stream *stre
     session->control = control;
     session->stream = stream;
     session->state = SESSION_LISTENING;
+    struct stream_facts facts;
+    stream_facts(stream, &facts);
+    session->user = facts.user_known ? (int64_t)facts.user : -1;
     list_init(&session->node);
     list_append(&control->sessions, &session->node);
     control->session_count++;
@@ -274,6 +279,12 @@ bool control_abandoned(const struct control_request *request)
 {
     const struct session *session = (const struct session *)(const void *)request;
     return session->state == SESSION_ABANDONED || session->peer_done;
+}
+
+int64_t control_user(const struct control_request *request)
+{
+    const struct session *session = (const struct session *)(const void *)request;
+    return session->user;
 }
 
 unsigned control_pending(const struct control *control)

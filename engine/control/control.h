@@ -5,10 +5,11 @@
  * has asked its other shards; the session waits meanwhile. A connection may ask again after an
  * answer, one at a time.
  *
- *   queue list [LIMIT [CURSOR]]   a line for each message; "next" in the last line is where to go on
- *   queue show ID                 one line: the message with its recipients
- *   queue flush [ID]              everything that waits is tried now; or one message
- *   queue delete ID               forgotten, without a bounce
+ *   queue list [WORD...]          a line for each message; "next" in the last line is where to go on
+ *   queue show|body|summary|suspensions|jobs|job [WORD...]
+ *   queue hold|release|flush|delete|bounce|suspend|resume|cancel [WORD...]
+ *                                 words are KEY=VALUE (words.h); which ones: engine/relay/queue_order.h.
+ *                                 What may take long is a job: answered at once with "job", its number
  *   tls report                    how TLS to next hops went, a line for each domain, policy and day
  *   resolve DOMAIN                one line: where its mail goes, as engine/relay/destination_json says it
  *   status                        one line: counters and gauges, nested objects of numbers
@@ -20,17 +21,17 @@
  *                                 frames into a file that is made; answered when it is over, with
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *
- * A message is {"id","bytes","arrival" (seconds of the
- * epoch),"sender","attempts","recipient_count","waiting_count", "due_s" (seconds until the next
- * attempt; absent: under way),"reason" (the last failure; absent: none),
- * "recipients":[{"address","state","reason"}]}; a list may leave out recipients that are finished.
+ * A message is {"id","bytes","arrival" (seconds of the epoch),"sender","attempts","recipient_count",
+ * "waiting_count","held","recipients":[{"address","state","reason","site","due_s" (seconds until the next
+ * attempt),"attempts"}]}; a list has those recipients only that wait and are meant, and may give them in
+ * several lines of the same id, one after the other.
  * The status is {"hostname","pid","uptime_s","counters":{...},"gauges":{...}}: objects of numbers,
  * nested as deep as they like. Counters only grow; the tool makes rates of them.
  *
  * A line of tls report is {"day":"2026-11-26","domain","policy" (RFC 8460's policy-type),"results":
  * {"success":N,...}} (its result-types).
  *
- * The last line of an answer is {"end":"ok"}, with "next" or "count" where they belong, or
+ * The last line of an answer is {"end":"ok"}, with "next" or "job" where they belong, or
  * {"end":"error","code":"not-found","text":"..."}. A page of a list is bounded (CONTROL_LIMIT_MAX),
  * so an answer is kept in memory until it is sent.
  */
@@ -41,16 +42,27 @@
 
 #define CONTROL_LIMIT_MAX 1000 /* messages of one page */
 #define CONTROL_LIMIT_DEFAULT 200
-#define CONTROL_WORDS_MAX 16  /* of a request's end that the answerer reads */
-#define CONTROL_LINE_MAX 1024 /* of a request; longer: an error, then closed */
+#define CONTROL_WORDS_MAX 24  /* of a request's end that the answerer reads */
+#define CONTROL_LINE_MAX 4096 /* of a request; longer: an error, then closed */
 #define CONTROL_CONNECTIONS_MAX                                                                    \
     16 /* one more: the one that is idle longest is closed, or the new one */
 
 enum control_verb {
     CONTROL_QUEUE_LIST,
     CONTROL_QUEUE_SHOW,
+    CONTROL_QUEUE_BODY,
+    CONTROL_QUEUE_SUMMARY,
+    CONTROL_QUEUE_HOLD,
+    CONTROL_QUEUE_RELEASE,
     CONTROL_QUEUE_FLUSH,
     CONTROL_QUEUE_DELETE,
+    CONTROL_QUEUE_BOUNCE,
+    CONTROL_QUEUE_SUSPEND,
+    CONTROL_QUEUE_RESUME,
+    CONTROL_QUEUE_SUSPENSIONS,
+    CONTROL_QUEUE_JOBS,
+    CONTROL_QUEUE_JOB,
+    CONTROL_QUEUE_CANCEL,
     CONTROL_STATUS,
     CONTROL_TLS_REPORT,
     CONTROL_RESOLVE,
@@ -65,11 +77,10 @@ enum control_verb {
 /* Lives until control_finish, also when the operator has gone. */
 struct control_request {
     enum control_verb verb;
-    struct slice id; /* show, delete; flush: empty means all; resolve: the domain */
-    struct slice
-        cursor; /* list: where to go on, as a former answer's `next` said; empty: from the start */
-    uint32_t limit;                        /* list */
-    struct slice words[CONTROL_WORDS_MAX]; /* net: what narrows it */
+    /* net: where to go on, as a former answer's `next` said; empty: from the start */
+    struct slice cursor;
+    uint32_t limit;                        /* net: of a list */
+    struct slice words[CONTROL_WORDS_MAX]; /* what narrows it; resolve: the domain */
     unsigned word_count;
     void *gathering; /* the answerer's own */
 };
@@ -92,6 +103,8 @@ int control_open(struct control **control, const struct control_settings *settin
 void control_close(struct control *control);
 /* The operator has gone, or at least asks nothing more: what goes on for long should end. */
 bool control_abandoned(const struct control_request *request);
+/* Who asks: the user of the process at the other end. -1: not known. */
+int64_t control_user(const struct control_request *request);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);
 
@@ -101,7 +114,7 @@ void control_line(struct control_request *request, json_t *line);
 /* The end; the request is gone afterwards. */
 void control_finish(struct control_request *request);
 void control_finish_with(struct control_request *request, const char *key,
-                         json_t *value); /* "next", "count"; value given */
+                         json_t *value); /* "next", "job"; value given */
 /* code: a word for programs ("not-found", "busy", "failed"). */
 void control_finish_error(struct control_request *request, const char *code, const char *text);
 

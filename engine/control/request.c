@@ -82,6 +82,37 @@ static int parse_net(struct control_request *request, const struct slice *words,
     return request->verb == CONTROL_NET_COUNTERS && count > 2 ? -EINVAL : 0;
 }
 
+static const struct {
+    const char *word;
+    enum control_verb verb;
+} queue_words[] = {
+    {"list", CONTROL_QUEUE_LIST},     {"show", CONTROL_QUEUE_SHOW},
+    {"body", CONTROL_QUEUE_BODY},     {"summary", CONTROL_QUEUE_SUMMARY},
+    {"hold", CONTROL_QUEUE_HOLD},     {"release", CONTROL_QUEUE_RELEASE},
+    {"flush", CONTROL_QUEUE_FLUSH},   {"delete", CONTROL_QUEUE_DELETE},
+    {"bounce", CONTROL_QUEUE_BOUNCE}, {"suspend", CONTROL_QUEUE_SUSPEND},
+    {"resume", CONTROL_QUEUE_RESUME}, {"suspensions", CONTROL_QUEUE_SUSPENSIONS},
+    {"jobs", CONTROL_QUEUE_JOBS},     {"job", CONTROL_QUEUE_JOB},
+    {"cancel", CONTROL_QUEUE_CANCEL},
+};
+
+/* queue WHAT [WORD...] */
+static int parse_queue(struct control_request *request, const struct slice *words, int count)
+{
+    const size_t all = sizeof queue_words / sizeof queue_words[0];
+    size_t which = 0;
+    while (which < all && !word_is(words[1], queue_words[which].word)) {
+        which++;
+    }
+    if (which == all || count - 2 > CONTROL_WORDS_MAX) {
+        return -EINVAL;
+    }
+    request->verb = queue_words[which].verb;
+    request->word_count = (unsigned)count - 2;
+    memcpy(request->words, words + 2, request->word_count * sizeof words[0]);
+    return 0;
+}
+
 int control_request_parse(struct control_request *request, struct slice line)
 {
     struct slice words[WORDS_MAX];
@@ -94,7 +125,8 @@ int control_request_parse(struct control_request *request, struct slice line)
     }
     if (count == 2 && word_is(words[0], "resolve")) {
         request->verb = CONTROL_RESOLVE;
-        request->id = words[1];
+        request->words[0] = words[1];
+        request->word_count = 1;
         return 0;
     }
     if (count == 2 && word_is(words[0], "tls") && word_is(words[1], "report")) {
@@ -104,26 +136,5 @@ int control_request_parse(struct control_request *request, struct slice line)
     if (count >= 2 && word_is(words[0], "net")) {
         return parse_net(request, words, count);
     }
-    if (count < 2 || count > 5 || !word_is(words[0], "queue")) {
-        return -EINVAL;
-    }
-    if (word_is(words[1], "list") && count <= 4) {
-        request->verb = CONTROL_QUEUE_LIST;
-        request->cursor = count == 4 ? words[3] : slice_of(line.bytes, 0);
-        return count >= 3 ? parse_limit(words[2], &request->limit) : 0;
-    }
-    request->id = count == 3 ? words[2] : slice_of(line.bytes, 0);
-    if (word_is(words[1], "flush") && count <= 3) {
-        request->verb = CONTROL_QUEUE_FLUSH;
-        return 0;
-    }
-    if (word_is(words[1], "show") && count == 3) {
-        request->verb = CONTROL_QUEUE_SHOW;
-        return 0;
-    }
-    if (word_is(words[1], "delete") && count == 3) {
-        request->verb = CONTROL_QUEUE_DELETE;
-        return 0;
-    }
-    return -EINVAL;
+    return count >= 2 && word_is(words[0], "queue") ? parse_queue(request, words, count) : -EINVAL;
 }

@@ -4,5 +4,5 @@
 #pragma once
 #include "engine/control/control.h"
 
-/* Fills verb, id, cursor and limit; the slices point into the line. 0 or -EINVAL. */
+/* Fills verb, cursor, limit and words; the slices point into the line. 0 or -EINVAL. */
 int control_request_parse(struct control_request *request, struct slice line);

@@ -11,10 +11,26 @@
 
 static const char usage[] =
     "Usage: tubepost [-c FILE] [-s SOCKET] [--json] COMMAND\n"
-    "  queue list             the messages that wait\n"
-    "  queue show ID          one message\n"
-    "  queue flush [ID]       try everything now, or one message\n"
-    "  queue delete ID...     forget messages; no bounce is sent\n"
+    "  queue list [WHICH]     the mail that waits, as mailq has it; * is being delivered, ! is "
+    "held;\n"
+    "                         with --json as postqueue -j\n"
+    "  queue show ID [--headers] [--body]\n"
+    "                         one message and its recipients; or its text\n"
+    "  queue summary [WHICH] [--by domain|site|sender] [--top N]\n"
+    "                         how many recipients wait, by age in minutes, as qshape\n"
+    "  queue flush [WHICH]    try it now\n"
+    "  queue hold WHICH       do not try these messages, also after a restart\n"
+    "  queue release [WHICH]  try them again\n"
+    "  queue delete WHICH     forget it; nobody is told\n"
+    "  queue bounce WHICH [--text WORDS]\n"
+    "                         return it to its senders\n"
+    "  queue jobs             what was begun, and how far it is\n"
+    "  queue cancel JOB       end it where it is\n"
+    "      WHICH: ID...  --domain D  --site NEXT-HOP  --sender ADDRESS|DOMAIN|'<>'  --recipient R\n"
+    "             --older 2h  --younger 3d  --pattern RE  --held  --ready  --deferred  --limit N\n"
+    "             --all: everything. All conditions hold together. .example.org as a domain: what\n"
+    "             is below it. RE: PCRE2, in sender, recipient or reason\n"
+    "      --background: do not wait until it is done\n"
     "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
     "  tls report             how TLS to next hops went today and yesterday, by domain\n"
@@ -122,18 +138,53 @@ static int run_command(struct tool *tool, int count, char **words)
     return tool_usage(EX_USAGE);
 }
 
-int main(int argc, char **argv)
+/* Called by another name: mailq; or sendmail, of which this does -bp and -q. */
+static int run_as(struct tool *tool, const char *name, int count, char **words)
 {
-    static const struct option options[] = {TOOL_OPTIONS, {NULL, 0, NULL, 0}};
-    struct tool tool = {0};
-    /* +: those behind the command are its own. */
-    for (int option; (option = getopt_long(argc, argv, "+" TOOL_LETTERS, options, NULL)) != -1;) {
-        int code = tool_option(&tool, option);
-        if (code != TOOL_TAKEN) {
-            return code;
+    char *list[] = {"queue", "list", NULL}, *flush[] = {"queue", "flush", NULL};
+    bool lists = strcmp(name, "mailq") == 0, flushes = false;
+    for (int i = 1; i < count; i++) {
+        if (strcmp(words[i], "-c") == 0 && i + 1 < count) {
+            tool->conf_path = words[++i];
+        } else if (strcmp(words[i], "-bp") == 0) {
+            lists = true;
+        } else if (strcmp(words[i], "-q") == 0) {
+            flushes = true;
+        } else {
+            return tool_fail(EX_USAGE, "as %s it knows -bp and -q, not %s", name, words[i]);
         }
     }
-    int code = run_command(&tool, argc - optind, argv + optind);
+    if (lists == flushes) {
+        return tool_fail(EX_USAGE, "as %s it knows -bp and -q", name);
+    }
+    return tubepost_queue(tool, 2, lists ? list : flush);
+}
+
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = name_of(argv[0] != NULL ? argv[0] : "");
+    static const struct option options[] = {TOOL_OPTIONS, {NULL, 0, NULL, 0}};
+    struct tool tool = {0};
+    int code = EX_OK;
+    if (strcmp(name, "mailq") == 0 || strcmp(name, "sendmail") == 0) {
+        code = run_as(&tool, name, argc, argv);
+    } else {
+        /* +: those behind the command are its own. */
+        for (int option;
+             (option = getopt_long(argc, argv, "+" TOOL_LETTERS, options, NULL)) != -1;) {
+            code = tool_option(&tool, option);
+            if (code != TOOL_TAKEN) {
+                return code;
+            }
+        }
+        code = run_command(&tool, argc - optind, argv + optind);
+    }
     if (tool.to != NULL) {
         fclose(tool.to);
     }

@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#define REQUEST_MAX 1024
+#define REQUEST_MAX 3072
 
 struct tool {
     const char *conf_path;

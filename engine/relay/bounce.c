@@ -238,3 +238,13 @@ void bounce_abandon_all(struct relay *relay)
         bounce_free(bounce);
     }
 }
+
+uint32_t bounce_count(const struct relay *relay)
+{
+    uint32_t count = 0;
+    for (const struct list_node *node = relay->bounces.next; node != &relay->bounces;
+         node = node->next) {
+        count++;
+    }
+    return count;
+}

@@ -13,3 +13,6 @@ void bounce_send(struct relay *relay, struct message *message, const struct rela
                  uint32_t count);
 /* At the end of the relay: lets go of reports that are not durable yet; they are made again after a start. */
 void bounce_abandon_all(struct relay *relay);
+
+/* How many reports are being written. */
+uint32_t bounce_count(const struct relay *relay);

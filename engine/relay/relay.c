@@ -4,6 +4,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
 #include "engine/relay/outbound.h"
+#include "engine/relay/relay_queue.h"
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/tls_report.h"
 #include "engine/relay/relay_group.h"
@@ -86,6 +87,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
     list_init(&relay->groups);
+    queue_walks_init(&relay->walks, NULL, settings->shard->world);
     int status = relay_sites_open(relay);
     if (relay_domains_open(relay) < 0) {
         status = -ENOMEM;
@@ -111,6 +113,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
         };
         status = spool_open(&relay->spool, relay->log, &spool, message_found, relay);
     }
+    relay->walks.spool = relay->spool;
     if (status == 0) {
         int adopted = spool_adopt(relay->spool, relay->conf->shards);
         if (adopted < 0) { /* their mail is safe where it is */
@@ -166,6 +169,7 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
         relay_site_run(list_entry(node, struct relay_site, dirty));
         work++;
     }
+    work += queue_walks_round(&relay->walks);
     if (relay->draining && now_ns >= relay->drain_deadline_ns) {
         while (!list_empty(&relay->inbounds) && relay->counters.sessions_in > 0) {
             struct inbound *in = inbound_of_node(relay->inbounds.next);
@@ -214,6 +218,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf, const stru
 void relay_drain(struct relay *relay, uint64_t deadline_ns)
 {
     relay->draining = true;
+    queue_walks_cancel(&relay->walks);
     relay->drain_deadline_ns = deadline_ns;
     for (uint32_t i = 0; i < relay->listener_count; i++) {
         struct relay_listener *at = &relay->listeners[i];
@@ -227,7 +232,8 @@ void relay_drain(struct relay *relay, uint64_t deadline_ns)
 
 bool relay_drained(const struct relay *relay)
 {
-    return relay->draining && list_empty(&relay->inbounds) && list_empty(&relay->outbounds);
+    return relay->draining && relay->visits == 0 && list_empty(&relay->inbounds) &&
+           list_empty(&relay->outbounds);
 }
 
 const struct relay_counters *relay_counters(const struct relay *relay)
@@ -253,39 +259,28 @@ void relay_flush_queue(struct relay *relay)
     relay_sites_touch_all(relay);
 }
 
-int relay_delete(struct relay *relay, uint64_t message_id)
+struct queue_walks *relay_walks(struct relay *relay)
 {
-    struct message *message = spool_find(relay->spool, message_id);
-    if (message == NULL) {
-        return -ENOENT;
-    }
-    int status = sched_delete(message);
-    if (status < 0) {
-        return status;
-    }
-    uint32_t count = message->recipient_count;
-    spool_message_hold(message);
-    for (uint32_t i = 0; i < count; i++) {
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
-            spool_recipient_finished(relay->spool, message, i, RECIPIENT_FAILED);
-        }
-    }
-    spool_message_release(relay->spool, message);
-    return 0;
+    return &relay->walks;
 }
 
-void relay_view_recipient(struct relay *relay, const struct message *message, uint32_t index,
-                          struct relay_recipient_view *view)
+struct log *relay_log(struct relay *relay)
 {
-    struct sched_view found;
-    *view = (struct relay_recipient_view){0};
-    if (!sched_view(message, index, &found)) {
-        view->active = true; /* its report is being written */
-        return;
-    }
-    uint64_t now_ns = relay->shard->now_ns;
-    view->active = found.active;
-    view->reason = found.reason;
-    view->next_attempt_s =
-        found.next_attempt_ns > now_ns ? (found.next_attempt_ns - now_ns) / 1000000000ull : 0;
+    return relay->log;
+}
+
+bool relay_is_draining(const struct relay *relay)
+{
+    return relay->draining;
+}
+
+void relay_visit_begin(struct relay *relay)
+{
+    relay->visits++;
+}
+
+void relay_visit_end(struct relay *relay)
+{
+    check(relay->visits > 0);
+    relay->visits--;
 }

@@ -13,6 +13,7 @@
 
 struct log;
 struct lookup;
+struct queue_walks;
 struct relay;
 struct relay_maps;
 struct relay_tls;
@@ -64,14 +65,11 @@ struct spool *relay_spool(struct relay *relay);
 /* How TLS to next hops went. */
 const struct tls_report *relay_tls_report(const struct relay *relay);
 
-/* For the operator. flush: everything is due now. delete: 0, -ENOENT, or -EBUSY while it is being delivered. */
+/* For the operator. Everything is due now. */
 void relay_flush_queue(struct relay *relay);
-int relay_delete(struct relay *relay, uint64_t message_id);
-/* When a message's recipient is tried next, and why it was not delivered so far; for lists. */
-struct relay_recipient_view {
-    uint64_t next_attempt_s; /* seconds from now; 0: due or under way */
-    bool active;
-    struct slice reason;
-};
-void relay_view_recipient(struct relay *relay, const struct message *message, uint32_t index,
-                          struct relay_recipient_view *view);
+struct queue_walks *relay_walks(struct relay *relay);
+struct log *relay_log(struct relay *relay);
+bool relay_is_draining(const struct relay *relay);
+/* A question of the operator's has come to this shard, or gone: it ends behind the last. */
+void relay_visit_begin(struct relay *relay);
+void relay_visit_end(struct relay *relay);

@@ -8,12 +8,6 @@
 static void share_answer(struct share *share)
 {
     switch (share->question->request->verb) {
-    case CONTROL_QUEUE_LIST:
-    case CONTROL_QUEUE_SHOW:
-    case CONTROL_QUEUE_FLUSH:
-    case CONTROL_QUEUE_DELETE:
-        queue_share_answer(share);
-        return;
     case CONTROL_STATUS:
         status_share_answer(share);
         return;
@@ -31,8 +25,7 @@ static void share_answer(struct share *share)
         share->answer = net_counters_answer(share->worker);
         share->status = share->answer == NULL ? -ENOMEM : 0;
         return;
-    case CONTROL_RESOLVE:     /* answered by shard 0 alone */
-    case CONTROL_NET_CAPTURE: /* answered by relay_capture */
+    default: /* answered by others */
         return;
     }
 }
@@ -83,12 +76,6 @@ static void question_finish(struct question *question)
     }
     if (question->request != NULL) {
         switch (question->request->verb) {
-        case CONTROL_QUEUE_LIST:
-        case CONTROL_QUEUE_SHOW:
-        case CONTROL_QUEUE_FLUSH:
-        case CONTROL_QUEUE_DELETE:
-            queue_finish(question);
-            break;
         case CONTROL_STATUS:
             status_finish(question);
             break;
@@ -104,8 +91,7 @@ static void question_finish(struct question *question)
         case CONTROL_NET_COUNTERS:
             finish_counters(question);
             break;
-        case CONTROL_RESOLVE:
-        case CONTROL_NET_CAPTURE:
+        default:
             break;
         }
     }
@@ -113,6 +99,46 @@ static void question_finish(struct question *question)
         json_decref(question->shares[i].answer);
     }
     free(question);
+}
+
+/* ---- To a shard and back ---- */
+
+/* The rings between shards may be full; then a slower way is taken. */
+static void message_send(struct worker *from, struct worker *to, struct shard_message *message)
+{
+    if (shard_send(worker_shard(from), worker_shard(to), message) < 0) {
+        check(shard_post(worker_shard(to), message) == 0);
+    }
+}
+
+static void visit_arrived(struct shard_message *message, struct shard *receiver)
+{
+    struct visit *visit = list_entry(message, struct visit, message);
+    (void)receiver;
+    relay_visit_begin(visit_relay(visit));
+    visit->there(visit);
+}
+
+static void visit_came_back(struct shard_message *message, struct shard *receiver)
+{
+    struct visit *visit = list_entry(message, struct visit, message);
+    (void)receiver;
+    visit->back(visit);
+}
+
+void visit_begin(struct visit *visit, struct relay_control *control, unsigned shard)
+{
+    visit->home = control->settings.workers[0];
+    visit->worker = control->settings.workers[shard];
+    visit->message.run = visit_arrived;
+    message_send(visit->home, visit->worker, &visit->message);
+}
+
+void visit_return(struct visit *visit)
+{
+    relay_visit_end(visit_relay(visit));
+    visit->message.run = visit_came_back;
+    message_send(visit->worker, visit->home, &visit->message);
 }
 
 static void share_returned(struct shard_message *message, struct shard *receiver)
@@ -151,9 +177,7 @@ static const char *question_read(struct question *question, const char **text)
                    ? "bad-request"
                    : NULL;
     }
-    struct slice id = request->verb == CONTROL_QUEUE_LIST ? request->cursor : request->id;
-    *text = "this is not the id of a message";
-    return id.size > 0 && message_id_parse(id, &question->id) < 0 ? "not-found" : NULL;
+    return NULL;
 }
 
 /* Lists of the stack are read shard by shard; everything else is asked of all at once. */
@@ -198,6 +222,10 @@ static void ask(void *owner, struct control_request *request)
 {
     struct relay_control *control = owner;
     unsigned count = control->settings.worker_count;
+    if (request->verb < CONTROL_STATUS) {
+        queue_ask(control, request);
+        return;
+    }
     const char *text = NULL;
     if (request->verb == CONTROL_RESOLVE) {
         resolve_ask(control, request);
@@ -213,7 +241,7 @@ static void ask(void *owner, struct control_request *request)
         control_finish_error(request, "failed", "out of memory");
         return;
     }
-    *question = (struct question){.control = control, .request = request, .limit = request->limit};
+    *question = (struct question){.control = control, .request = request};
     const char *refusal = question_read(question, &text);
     if (refusal != NULL) {
         free(question);
@@ -243,6 +271,7 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
     }
     control->settings = *settings;
     list_init(&control->lookups);
+    list_init(&control->jobs);
     control->opened_ns = world_now_ns(worker_shard(settings->workers[0])->world);
     const struct control_settings below = {.network = settings->network,
                                            .at = settings->at,
@@ -260,12 +289,13 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
 
 bool relay_control_quiet(const struct relay_control *control)
 {
-    return control_pending(control->control) == 0;
+    return control_pending(control->control) == 0 && queue_jobs_quiet(control);
 }
 
 void relay_control_close(struct relay_control *control)
 {
     resolve_end_all(control);
     control_close(control->control);
+    queue_jobs_close(control);
     free(control);
 }

@@ -343,15 +343,7 @@ json_t *net_question_answer(struct net_question *question, struct worker *worker
     case CONTROL_NET_TRACE:
         list_traces(question, worker, lines);
         break;
-    case CONTROL_NET_COUNTERS:
-    case CONTROL_NET_CAPTURE:
-    case CONTROL_QUEUE_LIST:
-    case CONTROL_QUEUE_SHOW:
-    case CONTROL_QUEUE_FLUSH:
-    case CONTROL_QUEUE_DELETE:
-    case CONTROL_STATUS:
-    case CONTROL_TLS_REPORT:
-    case CONTROL_RESOLVE:
+    default:
         break;
     }
     if (worker_port_count(worker) > 1) {

@@ -47,7 +47,8 @@ void resolve_ask(struct relay_control *control, struct control_request *request)
     *lookup =
         (struct lookup){.query = {.done = lookup_done}, .control = control, .request = request};
     list_append(&control->lookups, &lookup->node);
-    int status = resolve_destination(resolve, request->id, &options, &lookup->query, &destination);
+    int status =
+        resolve_destination(resolve, request->words[0], &options, &lookup->query, &destination);
     if (status == 0) {
         lookup_answer(lookup, destination);
     } else if (status != -EINPROGRESS) {

@@ -78,6 +78,7 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
             .sender = sender_of(relay, message),
             .priority = SCHED_PRIORITY_NORMAL,
             .age_ns = wall_passed_ns(relay, message->envelope.arrival_wall_s),
+            .held = (message->envelope.flags & SPOOL_HELD) != 0,
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {
             logger_line(relay->logger, LOGGER_ERROR,

@@ -3,6 +3,7 @@
  */
 #pragma once
 #include "engine/relay/client_count.h"
+#include "engine/relay/queue_walk.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_sites.h"
@@ -37,6 +38,7 @@ struct relay_site {
     struct smtp_client_settings client_settings;
     uint32_t connections;  /* outbound sessions, connecting ones too */
     struct list_node idle; /* outbound sessions that wait for a message */
+    char *name;            /* see relay_site_name; NULL: nobody has asked */
     struct timer wake;     /* when the site must be looked at if nothing else happens */
     uint64_t used_ns;      /* when it was found last */
     uint32_t next_host;    /* whose turn it is: see relay_hops.h */
@@ -102,6 +104,8 @@ struct relay {
     struct list_node outbounds;
     struct list_node bounces;
     struct relay_space space;
+    struct queue_walks walks; /* of the operator */
+    unsigned visits;          /* of the operator's questions that are here: see relay_control */
     struct relay_counters counters;
     bool draining;
     uint64_t drain_deadline_ns;

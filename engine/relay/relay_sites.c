@@ -149,6 +149,7 @@ static void site_free(struct relay_site *site)
         destination_drop(site->destination);
     }
     free(site->bad_hosts);
+    free(site->name);
     free(site);
 }
 

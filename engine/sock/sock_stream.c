@@ -567,6 +567,13 @@ static void sock_facts(const struct stream *stream, struct stream_facts *facts)
         getpeername(s->fd, (struct sockaddr *)&address, &length) == 0) {
         endpoint_from_sockaddr(&facts->remote, (struct sockaddr *)&address, length);
     }
+    struct ucred peer;
+    length = sizeof(peer);
+    if (s->fd >= 0 && facts->local.family == ENDPOINT_UNIX &&
+        getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) {
+        facts->user_known = true;
+        facts->user = peer.uid;
+    }
 }
 
 static const struct stream_ops sock_stream_ops = {

@@ -80,7 +80,7 @@ class Delivery(SystemTest):
         self.assertEqual(status[1]["Status"], "5.1.1")
         self.assertIn("no such user", status[1]["Diagnostic-Code"])
         self.assertEqual(len(status), 2, "only the refused recipient is reported")
-        wait_until(lambda: "\"id\"" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
+        wait_until(lambda: "queue_id" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
 
     def test_a_bounce_is_never_bounced(self):
         sink = self.sink(lmtp=True, reply=lambda c, a: "550 5.1.1 no" if c == "RCPT" else None)
@@ -89,7 +89,7 @@ class Delivery(SystemTest):
         send(relay.port, "a@example.org", ["b@example.org"])
         # One bounce is tried for the second message, refused, and dropped; none for the first.
         wait_until(lambda: "double bounce" in relay.output().lower(), "the log line of the double bounce")
-        wait_until(lambda: "\"id\"" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
+        wait_until(lambda: "queue_id" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
         self.assertEqual(sink.messages, [])
 
     def test_expired_mail_is_returned(self):
@@ -146,8 +146,7 @@ class Delivery(SystemTest):
         def listed():
             for line in relay.ctl("--json", "queue", "list").stdout.splitlines():
                 entry = json.loads(line)
-                if "id" in entry:
-                    ids[entry["recipients"][0]["address"]] = entry["id"]
+                ids[entry["recipients"][0]["address"]] = entry["queue_id"]
             return len(ids) == 2
         wait_until(listed, "two messages in the queue")
         self.assertIn("keep@example.org", relay.ctl("queue", "show", ids["keep@example.org"]).stdout)

@@ -51,7 +51,7 @@ class Run(SystemTest):
         config = config if config.startswith("/") else os.path.join(TOP, config)
         listed = subprocess.run([os.path.join(BUILD, "tubepost"), "-c", config, "queue", "list"], text=True,
                                 capture_output=True, env=sanitizer_environment(), timeout=PATIENCE_S)
-        self.assertEqual((listed.returncode, listed.stdout), (0, "The queue is empty.\n"), listed.stderr)
+        self.assertEqual((listed.returncode, listed.stdout), (0, "Mail queue is empty\n"), listed.stderr)
 
         pids = self.pids()
         self.assertEqual(len(pids), 2)

@@ -1,10 +1,12 @@
 """The operator's tool against a scripted control socket: what it asks, what it prints, how it exits."""
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -60,18 +62,18 @@ class Tool(unittest.TestCase):
                               env=dict(os.environ, TZ="UTC"))
 
     def test_a_long_queue_is_asked_for_page_by_page(self):
-        first = {"id": "A", "bytes": 1, "arrival": 0, "sender": "a@x"}
-        second = {"id": "B", "bytes": 2, "arrival": 0, "sender": "b@x"}
-        result = self.ask(["queue", "list"], [first, {"end": "ok", "next": "1:A"}], [second, {"end": "ok"}])
+        first = {"id": "A", "bytes": 1, "arrival": 7, "sender": "a@x", "recipients": [{"address": "c@x"}]}
+        second = {"id": "B", "bytes": 2, "arrival": 0, "sender": "b@x", "recipients": [{"address": "d@x"}]}
+        result = self.ask(["queue", "list"], [first, {"end": "ok", "next": "1.7"}], [second, {"end": "ok"}])
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(self.requests, ["queue list 500", "queue list 500 1:A"])
-        self.assertIn("a@x", result.stdout)
-        self.assertTrue(result.stdout.endswith("-- 3 in 2 messages\n"), result.stdout)
+        self.assertEqual(self.requests, ["queue list page=200", "queue list page=200 cursor=1.7"])
+        self.assertLess(result.stdout.index("b@x"), result.stdout.index("a@x"), "in the order of arrival")
+        self.assertTrue(result.stdout.endswith("-- 0 Kbytes in 2 Requests.\n"), result.stdout)
 
     def test_json_is_printed_as_it_comes(self):
         message = {"id": "A", "sender": "\u00fc\u001b[2J"}
         result = self.ask(["--json", "queue", "show", "A"], [message, {"end": "ok"}])
-        self.assertEqual(self.requests, ["queue show A"])
+        self.assertEqual(self.requests, ["queue show id=A from=0"])
         self.assertEqual(json.loads(result.stdout), message)
 
     def test_rates_come_from_two_samples(self):
@@ -84,9 +86,32 @@ class Tool(unittest.TestCase):
         self.assertGreater(float(line.split()[2].rstrip("/s")), 1000)
         self.assertRegex(result.stdout, r"open +3\n")
 
-    def test_flush_and_delete_say_what_they_did(self):
-        self.assertEqual(self.ask(["queue", "flush"], [{"end": "ok", "count": 7}]).stdout, "7 messages are tried now\n")
-        self.assertEqual(self.requests[0].strip(), "queue flush")
+    def test_a_job_is_followed_until_it_is_over(self):
+        begun, job = {"end": "ok", "job": 3}, {"job": 3, "state": "running", "looked": 5, "matched": 2, "done": 1, "busy": 0}
+        over = dict(job, state="done", done=2, busy=1)
+        result = self.ask(["queue", "delete", "--sender", "a b%", "--younger", "2h"], [begun], [job, {"end": "ok"}],
+                          [over, {"end": "ok"}])
+        self.assertEqual(self.requests, ["queue delete sender=a%20b%25 younger=2h", "queue job job=3", "queue job job=3"])
+        self.assertEqual((result.returncode, result.stdout), (
+            0, "2 recipients deleted\n1 more is being delivered or returned right now, and left alone\n"))
+
+    def test_a_job_in_the_background_is_only_begun(self):
+        result = self.ask(["queue", "flush", "--background"], [{"end": "ok", "job": 3}])
+        self.assertEqual((result.stdout, self.requests), ("job 3 has begun: see tubepost queue jobs\n", ["queue flush"]))
+
+    def test_an_interrupt_cancels_the_job(self):
+        begun, job = {"end": "ok", "job": 3}, {"job": 3, "state": "running", "done": 1}
+        server = ControlSocket(self.path, [[begun], *[[job, {"end": "ok"}]] * 12, [dict(job, state="cancelled"), {"end": "ok"}]])
+        self.addCleanup(server.close)
+        tool = subprocess.Popen([TOOL, "-c", self.config, "queue", "delete", "--all"], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+        while len(server.requests) < 2:
+            time.sleep(0.01)
+        tool.send_signal(signal.SIGINT)
+        out, err = tool.communicate(timeout=60)
+        self.assertIn("queue cancel job=3", server.requests)
+        self.assertEqual((tool.returncode, out, err),
+                         (75, "1 recipient deleted\n", "tubepost: the job was cancelled before its end\n"))
 
     def test_a_list_of_the_stack_is_narrowed_and_followed_through_the_shards(self):
         first = {"state": "LISTEN", "local": "192.0.2.1:25", "shard": 0}
@@ -101,10 +126,20 @@ class Tool(unittest.TestCase):
         result = self.ask(["net", "counters"], [answer])
         self.assertEqual((result.returncode, result.stderr), (69, "tubepost: its transport is kernel\n"))
 
-    def test_delete_goes_on_after_one_that_is_not_there(self):
-        result = self.ask(["queue", "delete", "A", "B"],
-                          [{"end": "error", "code": "not-found", "text": "no message A"}], [{"end": "ok"}])
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (65, "B deleted\n", "tubepost: no message A\n"))
+    def test_ids_that_are_not_there_are_told(self):
+        result = self.ask(["queue", "delete", "A", "B"], [{"end": "ok", "job": 3}],
+                          [{"job": 3, "state": "done", "looked": 1, "matched": 1, "done": 1}, {"end": "ok"}])
+        self.assertEqual(self.requests[0], "queue delete id=A,B")
+        self.assertEqual((result.returncode, result.stdout, result.stderr),
+                         (65, "1 recipient deleted\n", "tubepost: 1 of these messages is not in the queue\n"))
+
+    def test_more_ids_than_a_request_takes_are_several_requests(self):
+        done = {"job": 3, "state": "done", "looked": 32, "matched": 32, "done": 32}
+        result = self.ask(["queue", "hold", *map(str, range(40))], [{"end": "ok", "job": 3}], [done, {"end": "ok"}],
+                          [{"end": "ok", "job": 4}], [dict(done, looked=8), {"end": "ok"}])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual([r for r in self.requests if "hold" in r], [
+            "queue hold id=" + ",".join(map(str, range(32))), "queue hold id=" + ",".join(map(str, range(32, 40)))])
 
     def test_exit_codes_tell_what_went_wrong(self):
         self.assertEqual(self.tool("-c", self.config, "status").returncode, 69)

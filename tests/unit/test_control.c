@@ -101,49 +101,43 @@ static void say(struct fixture *fixture, const char *text)
 static const struct {
     const char *line;
     int verb; /* -1: refused */
-    const char *id, *cursor;
+    unsigned word_count;
+    const char *cursor;
     uint32_t limit;
 } lines[] = {
-    {"status", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
-    {"tls report", CONTROL_TLS_REPORT, "", "", CONTROL_LIMIT_DEFAULT},
-    {"resolve b\303\274cher.example", CONTROL_RESOLVE, "b\303\274cher.example", "",
-     CONTROL_LIMIT_DEFAULT},
-    {"  status \r", CONTROL_STATUS, "", "", CONTROL_LIMIT_DEFAULT},
-    {"queue list", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_DEFAULT},
-    {"queue list 7", CONTROL_QUEUE_LIST, "", "", 7},
-    {"queue list 7 0:ABC", CONTROL_QUEUE_LIST, "", "0:ABC", 7},
-    {"queue list 99999999", CONTROL_QUEUE_LIST, "", "", CONTROL_LIMIT_MAX},
-    {"queue show ABC", CONTROL_QUEUE_SHOW, "ABC", "", CONTROL_LIMIT_DEFAULT},
-    {"queue flush", CONTROL_QUEUE_FLUSH, "", "", CONTROL_LIMIT_DEFAULT},
-    {"queue flush ABC", CONTROL_QUEUE_FLUSH, "ABC", "", CONTROL_LIMIT_DEFAULT},
-    {"queue delete ABC", CONTROL_QUEUE_DELETE, "ABC", "", CONTROL_LIMIT_DEFAULT},
-    {"net connections", CONTROL_NET_CONNECTIONS, "", "", CONTROL_LIMIT_DEFAULT},
-    {"net neighbors 7", CONTROL_NET_NEIGHBORS, "", "", 7},
-    {"net routes 7 0.0.0", CONTROL_NET_ROUTES, "", "0.0.0", 7},
-    {"net trace 7 1.5 live local 192.0.2.1:25", CONTROL_NET_TRACE, "", "1.5", 7},
+    {"status", CONTROL_STATUS, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"tls report", CONTROL_TLS_REPORT, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"resolve b\303\274cher.example", CONTROL_RESOLVE, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"  status \r", CONTROL_STATUS, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"queue list", CONTROL_QUEUE_LIST, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"queue list page=7 cursor=0.5", CONTROL_QUEUE_LIST, 2, "", CONTROL_LIMIT_DEFAULT},
+    {"queue show id=ABC", CONTROL_QUEUE_SHOW, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"queue body id=ABC from=7", CONTROL_QUEUE_BODY, 2, "", CONTROL_LIMIT_DEFAULT},
+    {"queue flush", CONTROL_QUEUE_FLUSH, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"queue delete id=A,B", CONTROL_QUEUE_DELETE, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"queue jobs", CONTROL_QUEUE_JOBS, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"queue cancel job=3", CONTROL_QUEUE_CANCEL, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"net connections", CONTROL_NET_CONNECTIONS, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"net neighbors 7", CONTROL_NET_NEIGHBORS, 0, "", 7},
+    {"net routes 7 0.0.0", CONTROL_NET_ROUTES, 0, "0.0.0", 7},
+    {"net trace 7 1.5 live local 192.0.2.1:25", CONTROL_NET_TRACE, 3, "1.5", 7},
     /* all words that a capture knows */
     {"net capture file /f port p count 1 seconds 1 snap 64 between 192.0.2.1:1 192.0.2.2:2",
-     CONTROL_NET_CAPTURE, "", "", CONTROL_LIMIT_DEFAULT},
-    {"net counters", CONTROL_NET_COUNTERS, "", "", CONTROL_LIMIT_DEFAULT},
-    {"net counters 7", -1, "", "", 0},
-    {"net", -1, "", "", 0},
-    {"net weather", -1, "", "", 0},
-    {"net connections many", -1, "", "", 0},
-    {"net trace 7 1.5 a b c d e f g h i j k l m n o p q", -1, "", "", 0},
-    {"", -1, "", "", 0},
-    {"statusx", -1, "", "", 0},
-    {"status now", -1, "", "", 0},
-    {"queue", -1, "", "", 0},
-    {"queue list x", -1, "", "", 0},
-    {"queue list 0", -1, "", "", 0},
-    {"queue list 9999999999", -1, "", "", 0},
-    {"queue list 1 2 3", -1, "", "", 0},
-    {"queue show", -1, "", "", 0},
-    {"queue show A B", -1, "", "", 0},
-    {"queue delete", -1, "", "", 0},
-    {"queue flush A B", -1, "", "", 0},
-    {"a b c d e f g", -1, "", "", 0},
-    {"GET / HTTP/1.1", -1, "", "", 0},
+     CONTROL_NET_CAPTURE, 13, "", CONTROL_LIMIT_DEFAULT},
+    {"net counters", CONTROL_NET_COUNTERS, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"net counters 7", -1, 0, "", 0},
+    {"net", -1, 0, "", 0},
+    {"net weather", -1, 0, "", 0},
+    {"net connections many", -1, 0, "", 0},
+    {"net trace 7 1.5 a b c d e f g h i j k l m n o p q r s t u v w x y", -1, 0, "", 0},
+    {"", -1, 0, "", 0},
+    {"statusx", -1, 0, "", 0},
+    {"status now", -1, 0, "", 0},
+    {"queue", -1, 0, "", 0},
+    {"queue weather", -1, 0, "", 0},
+    {"queue list 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25", -1, 0, "", 0},
+    {"a b c d e f g", -1, 0, "", 0},
+    {"GET / HTTP/1.1", -1, 0, "", 0},
 };
 
 static void lines_are_taken_apart(void **state)
@@ -158,7 +152,7 @@ static void lines_are_taken_apart(void **state)
         assert_int_equal(status, lines[i].verb < 0 ? -EINVAL : 0);
         if (status == 0) {
             assert_int_equal(request.verb, lines[i].verb);
-            assert_true(slice_equal(request.id, slice_text(lines[i].id)));
+            assert_int_equal(request.word_count, lines[i].word_count);
             assert_true(slice_equal(request.cursor, slice_text(lines[i].cursor)));
             assert_int_equal(request.limit, lines[i].limit);
         }
@@ -195,7 +189,8 @@ static void a_request_is_answered_later(void **state)
     say(fixture, "ABC\n");
     assert_int_equal(fixture->asked_count, 1);
     assert_int_equal(control_pending(fixture->control), 1);
-    assert_true(slice_equal(fixture->asked[0]->id, slice_text("ABC")));
+    assert_true(slice_equal(fixture->asked[0]->words[0], slice_text("ABC")));
+    assert_int_equal(control_user(fixture->asked[0]), -1);
     assert_int_equal(fixture->heard_bytes, 0);
     control_line(fixture->asked[0], json_pack("{s:s}", "id", "ABC"));
     control_finish(fixture->asked[0]);
@@ -210,13 +205,14 @@ static void requests_that_come_together_are_answered_one_after_the_other(void **
     fixture->at_once = true;
     say(fixture, "status\nbad\nstatus\n");
     assert_int_equal(fixture->asked_count, 2);
-    assert_string_equal(fixture->heard,
-                        "{\"connections\":3}\n{\"end\":\"ok\"}\n"
-                        "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected queue "
-                        "list [LIMIT [CURSOR]], "
-                        "queue show ID, queue flush [ID], queue delete ID, status or net "
-                        "connections|neighbors|routes|trace|counters|capture\"}\n"
-                        "{\"connections\":3}\n{\"end\":\"ok\"}\n");
+    assert_string_equal(
+        fixture->heard,
+        "{\"connections\":3}\n{\"end\":\"ok\"}\n"
+        "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected status, queue "
+        "list|show|body|summary|hold|release|flush|delete|bounce|suspend|resume|"
+        "suspensions|jobs|job|cancel or net "
+        "connections|neighbors|routes|trace|counters|capture\"}\n"
+        "{\"connections\":3}\n{\"end\":\"ok\"}\n");
 }
 
 static void an_operator_who_goes_is_known_to_have_gone(void **state)

@@ -1,5 +1,6 @@
 /* report: what the operator reads. */
 #include "engine/control/report.h"
+#include "engine/control/report_queue.h"
 #include "engine/core/check.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,31 +41,40 @@ static void sizes_are_short(void **state)
     }
 }
 
-static void a_queue_is_printed_with_its_recipients_and_a_sum(void **state)
+static void a_queue_is_printed_as_mailq_does(void **state)
 {
     (void)state;
     setenv("TZ", "UTC", 1);
     struct queue_report report = {.out = open_print()};
     json_t *first = json_of(
         "{\"id\":\"0123456789ABC\",\"bytes\":4300,\"arrival\":1700000000,\"sender\":\"a@x\","
-        "\"attempts\":2,\"due_s\":60,\"reason\":\"450 4.2.0 busy\",\"recipients\":["
-        "{\"address\":\"b@y\",\"state\":\"waiting\",\"reason\":\"450 no\"},"
-        "{\"address\":\"c@y\",\"state\":\"waiting\"}]}");
-    json_t *second = json_of("{\"id\":\"X\",\"bytes\":100,\"arrival\":1700000000,\"sender\":\"\"}");
+        "\"recipients\":["
+        "{\"address\":\"b@y\",\"state\":\"deferred\",\"reason\":\"450 4.2.0 no\"},"
+        "{\"address\":\"c@y\",\"state\":\"deferred\",\"reason\":\"450 4.2.0 no\"},"
+        "{\"address\":\"d@y\",\"state\":\"active\"}]}");
+    json_t *more = json_of("{\"id\":\"0123456789ABC\",\"recipients\":[{\"address\":\"e@y\"}]}");
+    json_t *held = json_of("{\"id\":\"X\",\"bytes\":100,\"arrival\":1700000000,\"sender\":\"\","
+                           "\"held\":true,\"recipients\":[]}");
     queue_report_message(&report, first);
-    queue_report_message(&report, second);
+    queue_report_message(&report, more);
+    queue_report_message(&report, held);
     queue_report_end(&report);
     fclose(report.out);
-    assert_string_equal(printed, "ID              Size Arrival             Sender, recipients\n"
-                                 "0123456789ABC   4.2K 2023-11-14 22:13:20 a@x\n"
-                                 "    (450 4.2.0 busy)\n"
-                                 "    next attempt in 60 s, 2 made\n"
-                                 "    waiting   b@y (450 no)\n"
-                                 "    waiting   c@y\n"
-                                 "X                100 2023-11-14 22:13:20 <>\n"
-                                 "-- 4.3K in 2 messages\n");
+    assert_string_equal(
+        printed, "-Queue ID-     --Size-- ----Arrival Time---- -Sender/Recipient------------\n"
+                 "0123456789ABC*     4300  Tue Nov 14 22:13:20 a@x\n"
+                 "                                         (450 4.2.0 no)\n"
+                 "                                         b@y\n"
+                 "                                         c@y\n"
+                 "                                         d@y\n"
+                 "                                         e@y\n"
+                 "\n"
+                 "X!                  100  Tue Nov 14 22:13:20 MAILER-DAEMON\n"
+                 "\n"
+                 "-- 4 Kbytes in 2 Requests.\n");
     json_decref(first);
-    json_decref(second);
+    json_decref(more);
+    json_decref(held);
 }
 
 static void an_empty_queue_says_so(void **state)
@@ -73,7 +83,43 @@ static void an_empty_queue_says_so(void **state)
     struct queue_report report = {.out = open_print()};
     queue_report_end(&report);
     fclose(report.out);
-    assert_string_equal(printed, "The queue is empty.\n");
+    assert_string_equal(printed, "Mail queue is empty\n");
+}
+
+static void a_message_as_json_has_the_keys_of_postqueue(void **state)
+{
+    (void)state;
+    FILE *out = open_print();
+    json_t *message = json_of(
+        "{\"id\":\"A\",\"bytes\":5,\"arrival\":7,\"sender\":\"\",\"attempts\":2,\"recipients\":["
+        "{\"address\":\"b@y\",\"state\":\"deferred\",\"reason\":\"no\",\"site\":\"s\"},"
+        "{\"address\":\"c@y\",\"state\":\"waiting\"}]}");
+    queue_report_json(out, message);
+    fclose(out);
+    assert_string_equal(printed,
+                        "{\"queue_name\":\"deferred\",\"queue_id\":\"A\",\"arrival_time\":7,"
+                        "\"message_size\":5,\"forced_expire\":false,\"sender\":\"MAILER-DAEMON\","
+                        "\"recipients\":[{\"address\":\"b@y\",\"delay_reason\":\"no\"},"
+                        "{\"address\":\"c@y\"}]}\n");
+    json_decref(message);
+}
+
+/* In 80 columns, whatever the numbers. */
+static void a_summary_fits_the_screen(void **state)
+{
+    (void)state;
+    struct summary_report report = {.out = open_print(), .by = "domain"};
+    json_t *row = json_of("{\"name\":\"a.domain.with.a.name\",\"count\":12345678,"
+                          "\"oldest_s\":8639999,\"ages\":[9999,10000,123456,999499,999500,0,"
+                          "1000000,9949999,99999999,18446744]}");
+    summary_report_line(&report, row);
+    fclose(report.out);
+    assert_string_equal(
+        printed,
+        "domain              T oldest    5   10   20   40   80  160  320  640 1280 1280+\n"
+        "a.domain.with.a.name\n"
+        "                  12M 99d23h 9999  10K 123K 999K 1.0M    0 1.0M 9.9M 100M   18M\n");
+    json_decref(row);
 }
 
 static void a_status_shows_counters_with_rates_and_gauges_without(void **state)
@@ -108,6 +154,9 @@ static void answers_that_lack_everything_do_no_harm(void **state)
     struct queue_report report = {.out = out};
     queue_report_message(&report, empty);
     queue_report_message(&report, list);
+    queue_report_json(out, list);
+    summary_report_line(&(struct summary_report){.out = out, .by = "site"}, list);
+    jobs_report_line(&(struct jobs_report){.out = out}, empty);
     message_report(out, empty);
     message_report(out, list);
     status_report(out, list, empty, 1);
@@ -121,7 +170,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_short),
-        cmocka_unit_test(a_queue_is_printed_with_its_recipients_and_a_sum),
+        cmocka_unit_test(a_queue_is_printed_as_mailq_does),
+        cmocka_unit_test(a_message_as_json_has_the_keys_of_postqueue),
+        cmocka_unit_test(a_summary_fits_the_screen),
         cmocka_unit_test(an_empty_queue_says_so),
         cmocka_unit_test(a_status_shows_counters_with_rates_and_gauges_without),
         cmocka_unit_test(answers_that_lack_everything_do_no_harm),
