@@ -9,6 +9,7 @@
 
 #define RELAY_REFILE_NS (1000000000ull) /* memory was short: look again */
 #define SITE_TIDY_MOST 16               /* looked at in one round */
+#define SITE_EXPIRED_MOST 64            /* returned to their senders in one round */
 #define SITE_BUCKETS_FIRST 64u
 
 /* ---- Keys ---- */
@@ -456,6 +457,19 @@ static uint64_t site_connect(struct relay_site *site)
     return now_ns;
 }
 
+/* A backlog of one day grows too old on one day: a part of it in each round, for the others' sake. */
+static void site_expire(struct relay_site *site)
+{
+    uint64_t now_ns = site->relay->shard->now_ns;
+    for (unsigned i = 0; i < SITE_EXPIRED_MOST; i++) {
+        struct sched_delivery *expired = sched_expired(site->sched, now_ns);
+        if (expired == NULL || !relay_delivery_expire(site->relay, expired)) {
+            return;
+        }
+    }
+    relay_site_touch(site);
+}
+
 void relay_site_run(struct relay_site *site)
 {
     struct relay *relay = site->relay;
@@ -467,10 +481,7 @@ void relay_site_run(struct relay_site *site)
     if (relay->draining) {
         return;
     }
-    struct sched_delivery *expired;
-    while ((expired = sched_expired(site->sched, now_ns)) != NULL &&
-           relay_delivery_expire(relay, expired)) {
-    }
+    site_expire(site);
     uint64_t rest_until_ns = site->lobby ? relay_lobby_run(site) : site_connect(site);
     uint64_t due = sched_site_next_due(site->sched, now_ns);
     due = due > rest_until_ns ? due : rest_until_ns;

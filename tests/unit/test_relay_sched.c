@@ -169,6 +169,32 @@ static void mail_of_a_suspended_site_is_filed_again_when_its_route_is_gone(void 
     relay_rig_close(rig);
 }
 
+static void a_backlog_that_grows_too_old_is_returned_a_part_in_each_round(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two("\n  - {match: \"*\", via: mx}\n");
+    rig_post(rig, "s@relay.test", "known@a.test");
+    struct sched_site *site = site_of(rig, "mx.a.test");
+    assert_int_equal(sched_site_suspend(site, SCHED_NEVER, slice_text("word")), 0);
+    rig_server_down(&rig->servers[1]);
+    for (unsigned i = 0; i < 200; i++) {
+        rig_post_only(rig, "s@b.test", "u@a.test");
+    }
+    rig->now_ns += 5 * 86400 * RIG_SECOND + 60 * RIG_SECOND;
+    struct sched_site_counts counts;
+    sched_site_counts(site, &counts);
+    uint64_t before = counts.deliveries;
+    for (unsigned i = 0; i < 200 && counts.deliveries > 0; i++) {
+        shard_round(&rig->shard);
+        rig->now_ns += 1000000;
+        sched_site_counts(site, &counts);
+        assert_true(before - counts.deliveries <= 64);
+        before = counts.deliveries;
+    }
+    assert_int_equal(counts.deliveries, 0);
+    relay_rig_close(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +204,7 @@ int main(void)
         cmocka_unit_test(sites_take_turns_for_the_connections_of_the_shard),
         cmocka_unit_test(a_backlog_of_one_sender_does_not_delay_another),
         cmocka_unit_test(after_a_restart_a_message_is_due_when_it_was),
+        cmocka_unit_test(a_backlog_that_grows_too_old_is_returned_a_part_in_each_round),
         cmocka_unit_test(a_suspended_site_is_remembered_though_it_has_no_mail),
         cmocka_unit_test(mail_of_a_suspended_site_is_filed_again_when_its_route_is_gone),
     };
