@@ -173,6 +173,15 @@ static void secure_failed(struct outbound *out, const char *why)
     smtp_client_tls_failed(&out->client, out->tls.problem);
 }
 
+/* With TLS 1.3 a server's refusal, of our certificate or for want of one, comes after our side is done:
+ * an alert in place of the answer to EHLO, or the reset that overtakes it. */
+static bool handshake_failed(const struct outbound *out, int error)
+{
+    return out->tls.secrecy == OUTBOUND_SHAKING_HANDS ||
+           (out->tls.secrecy == OUTBOUND_SECURED && !out->greeted &&
+            (error == -EPROTO || error == -ECONNRESET));
+}
+
 /* The stream is TLS from here on, or there is none. */
 static void secure(struct outbound *out)
 {
@@ -330,7 +339,7 @@ static void outbound_notify(struct stream *stream, uint32_t events, void *sessio
             return;
         }
         list_remove(&out->idle);
-        if (out->tls.secrecy == OUTBOUND_SHAKING_HANDS) {
+        if (handshake_failed(out, stream->error)) {
             secure_failed(out, why);
         } else {
             smtp_client_closed(&out->client, why);

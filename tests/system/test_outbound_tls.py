@@ -2,6 +2,7 @@
 import json
 import signal
 import smtplib
+import ssl
 import unittest
 
 from harness import RELAY, SystemTest, wait_until
@@ -168,6 +169,17 @@ class OutboundTls(SystemTest):
             with open(f"{base}.der", "wb+") as file:
                 run_openssl("x509", "-in", f"{base}.pem", "-outform", "der", "-out", file.name)
                 self.assertEqual(sink.facts[0][3], file.read())
+
+    def test_a_server_that_wants_a_certificate_which_we_do_not_have(self):
+        sinks = [self.tls_sink(authority=self.authority) for _ in range(2)]
+        for sink in sinks:
+            sink.context.verify_mode = ssl.CERT_REQUIRED
+        self.start([("may.test", sinks[0], "tls: opportunistic"), ("must.test", sinks[1], "tls: required")], self.trusting())
+        self.send("may.test", "must.test")
+        wait_until(lambda: sinks[0].messages, "mail in the clear")
+        line = wait_until(lambda: self.connect_lines(sinks[1]), "the complaint")[0]
+        self.assertIn("4.7.5 Cannot start TLS: ", line)  # an alert, or the reset that overtakes it
+        self.assertEqual((sinks[0].secured, sinks[1].messages), (0, []))
 
     def test_a_reload_that_asks_for_more_is_obeyed_by_the_next_message(self):
         sink = self.tls_sink(starttls="hidden")
