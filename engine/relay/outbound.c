@@ -376,14 +376,15 @@ void outbound_open(struct relay_site *site)
 {
     struct relay *relay = site->relay;
     struct outbound *out = calloc(1, sizeof(*out));
-    if (out == NULL) {
+    if (out == NULL || relay_hop_choose(site, &out->hop) < 0) {
+        const char *why = out == NULL ? "out of memory" : "no mail server has an address now";
         sched_connection_started(site->sched);
-        sched_connection_failed(site->sched, relay->shard->now_ns, slice_text("out of memory"));
+        sched_connection_failed(site->sched, relay->shard->now_ns, slice_text(why));
+        free(out);
         return;
     }
     out->relay = relay;
     out->site = site;
-    relay_hop_choose(site, &out->hop);
     out->recipients = out->recipients_inline;
     out->fates = out->fates_inline;
     out->recipient_size = OUTBOUND_RECIPIENTS_INLINE;

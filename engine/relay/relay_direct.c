@@ -133,10 +133,11 @@ static void destination_fail(struct relay *relay, struct sched_delivery *deliver
     }
 }
 
-/* Does the delivery belong to the site where it is? */
+/* Does the delivery belong to the site where it is, and can that be reached by what is known now? */
 static bool stays(struct relay_site *site, struct destination *destination)
 {
-    if (!relay_site_holds(site, destination)) {
+    if (!relay_site_holds(site, destination) ||
+        (destination != site->destination && relay_hop_count(site->route, destination) == 0)) {
         return false;
     }
     relay_site_refresh(site, destination);

@@ -2,7 +2,8 @@
 #include "engine/relay/tls_policy.h"
 #include <stdlib.h>
 
-#define BAD_HOSTS_MAX 16u /* addresses of one site; of more the longest known is forgotten */
+#define BAD_HOSTS_FIRST 4u
+#define BAD_HOSTS_MAX 256u /* addresses of one site; of more the longest known is forgotten */
 #define BAD_FIRST_NS (60ull * 1000000000ull)
 #define BAD_DOUBLINGS_MAX 5u /* half an hour */
 
@@ -43,7 +44,7 @@ uint32_t relay_hop_count(const struct conf_route *route, const struct destinatio
 static struct relay_bad_host *bad_find(const struct relay_site *site,
                                        const struct endpoint *address)
 {
-    for (unsigned i = 0; site->bad_hosts != NULL && i < BAD_HOSTS_MAX; i++) {
+    for (unsigned i = 0; i < site->bad_host_count; i++) {
         struct relay_bad_host *bad = &site->bad_hosts[i];
         if (bad->failures > 0 && bad->family == address->family &&
             memcmp(bad->address, address->address, sizeof(bad->address)) == 0) {
@@ -110,32 +111,53 @@ static uint32_t best_host(struct relay_site *site)
     return good_count > 0 ? good[site->next_host++ % good_count] : best;
 }
 
-void relay_hop_choose(struct relay_site *site, struct relay_hop *hop)
+int relay_hop_choose(struct relay_site *site, struct relay_hop *hop)
 {
     const struct conf_route *route = site->route;
     if (site->destination == NULL) {
         *hop = (struct relay_hop){.to = route->to[site->next_host % route->to_count]};
-        return;
+        return 0;
     }
     uint64_t until_ns;
     uint32_t index = best_host(site);
     const struct destination_host *host = &site->destination->hosts[index];
+    if (host->address_count == 0) {
+        return -EHOSTUNREACH;
+    }
     *hop = (struct relay_hop){.to = host->addresses[best_address(site, host, &until_ns)],
                               .destination = destination_take(site->destination),
                               .host = index};
+    return 0;
 }
 
-/* Where the next one is noted: a place that is free, or that of the one that is forgotten. */
+/* Twice as many. 0 or -ENOMEM. */
+static int bad_grow(struct relay_site *site)
+{
+    uint32_t count = site->bad_host_count == 0 ? BAD_HOSTS_FIRST : 2 * site->bad_host_count;
+    struct relay_bad_host *grown = realloc(site->bad_hosts, count * sizeof(*grown));
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    memset(grown + site->bad_host_count, 0, (count - site->bad_host_count) * sizeof(*grown));
+    site->bad_hosts = grown;
+    site->bad_host_count = count;
+    return 0;
+}
+
+/* Where the next one is noted: a place that is free, or that of the one that is forgotten. All that were tried
+ * must be known, or the worse hosts' turn would never come. NULL: memory is short. */
 static struct relay_bad_host *bad_place(struct relay_site *site)
 {
-    if (site->bad_hosts == NULL) {
-        site->bad_hosts = calloc(BAD_HOSTS_MAX, sizeof(*site->bad_hosts));
-    }
-    struct relay_bad_host *place = site->bad_hosts;
-    for (unsigned i = 0; place != NULL && i < BAD_HOSTS_MAX; i++) {
-        if (site->bad_hosts[i].until_ns < place->until_ns) {
+    struct relay_bad_host *place = NULL;
+    for (unsigned i = 0; i < site->bad_host_count; i++) {
+        if (place == NULL || site->bad_hosts[i].until_ns < place->until_ns) {
             place = &site->bad_hosts[i];
         }
+    }
+    uint32_t before = site->bad_host_count;
+    bool full = place == NULL || place->until_ns > 0;
+    if (full && before < BAD_HOSTS_MAX && bad_grow(site) == 0) {
+        place = &site->bad_hosts[before];
     }
     return place;
 }

@@ -11,8 +11,9 @@
 #pragma once
 #include "engine/relay/relay_private.h"
 
-/* Fills *hop for one connection; relay_hop_release when it is over. */
-void relay_hop_choose(struct relay_site *site, struct relay_hop *hop);
+/* Fills *hop for one connection; relay_hop_release when it is over. 0; -EHOSTUNREACH: what is known by now leaves
+ * no address. */
+int relay_hop_choose(struct relay_site *site, struct relay_hop *hop);
 /* The connection there could not be used: the next one goes elsewhere. */
 void relay_hop_failed(struct relay_site *site, const struct relay_hop *hop);
 /* It greeted us. */

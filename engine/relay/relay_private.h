@@ -43,10 +43,11 @@ struct relay_site {
     uint64_t used_ns;      /* when it was found last */
     uint32_t next_host;    /* whose turn it is: see relay_hops.h */
     /* By MX. */
-    struct destination *destination; /* the newest answer for any of its domains; held */
-    uint64_t fresh_until_ns;         /* the first answer for one of its domains ends */
-    uint64_t review_count;           /* deliveries still to be asked where they lead by now */
-    struct relay_bad_host *bad_hosts;
+    struct destination *destination;  /* the newest answer for any of its domains; held */
+    uint64_t fresh_until_ns;          /* the first answer for one of its domains ends */
+    uint64_t review_count;            /* deliveries still to be asked where they lead by now */
+    struct relay_bad_host *bad_hosts; /* see relay_hops.h */
+    uint32_t bad_host_count;
 };
 
 /* Where one connection goes: chosen by the site when it is opened, kept by the session (relay_hops.h). What the

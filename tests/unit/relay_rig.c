@@ -123,7 +123,7 @@ static const struct resolve_backend_ops dns_ops = {
 
 static void dns_answer(struct relay_rig *rig, struct resolve_question *question)
 {
-    struct slice records[16];
+    struct slice records[100];
     struct resolve_answer answer = {.status = RESOLVE_ANSWER_NO_DOMAIN,
                                     .secure = is_secure(rig, question->name),
                                     .ttl_s = 60,
@@ -140,7 +140,7 @@ static void dns_answer(struct relay_rig *rig, struct resolve_question *question)
         }
         answer.status = (uint8_t)record->status;
         answer.ttl_s = record->ttl_s;
-        if (record->status == RESOLVE_ANSWER_RECORDS) {
+        if (record->status == RESOLVE_ANSWER_RECORDS && answer.record_count < 100) {
             records[answer.record_count++] = slice_of(record->bytes, record->size);
         }
     }

@@ -88,6 +88,42 @@ static void hosts_of_equal_preference_share_the_connections(void **state)
     relay_rig_close(rig);
 }
 
+static void a_worse_host_has_its_turn_however_many_better_ones_are_dead(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = relay_rig_open(MX_ROUTE);
+    for (unsigned i = 0; i < 90; i++) {
+        char host[32], address[32];
+        snprintf(host, sizeof(host), "mx%u.a.test", i);
+        snprintf(address, sizeof(address), "192.0.2.%u", i + 1);
+        rig_mx(rig, "a.test", 1 + i, host, 300);
+        rig_a(rig, host, address, 300);
+    }
+    rig_serve(rig, "192.0.2.90:25");
+    rig_post(rig, "s@relay.test", "u@a.test");
+    rig_pass(rig, 10 * RIG_SECOND);
+    assert_non_null(rig_letter_for(rig, "u@a.test"));
+    relay_rig_close(rig);
+}
+
+static void mail_waits_while_the_addresses_of_its_hosts_cannot_be_learned(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_pair();
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 later");
+    rig_post(rig, "s@relay.test", "u@a.test");
+    for (unsigned i = 1; i <= 2; i++) {
+        char host[32];
+        snprintf(host, sizeof(host), "mx%u.a.test", i);
+        rig_dns_status(rig, host, DNS_TYPE_A, RESOLVE_ANSWER_FAILED);
+        rig_dns_status(rig, host, DNS_TYPE_AAAA, RESOLVE_ANSWER_FAILED);
+    }
+    rig_pass(rig, 600 * RIG_SECOND);
+    assert_true(rig_log_says(rig, "to=<u@a.test>, relay=none, dsn=4.4.3, status=deferred ("));
+    assert_int_equal(rig_waiting(rig), 1);
+    relay_rig_close(rig);
+}
+
 static void a_domain_without_mx_records_is_its_own_host(void **state)
 {
     (void)state;
@@ -567,6 +603,8 @@ int main(void)
         cmocka_unit_test(the_next_host_is_tried_when_the_best_cannot_be_reached),
         cmocka_unit_test(a_host_that_greets_with_an_error_is_left_for_the_next),
         cmocka_unit_test(hosts_of_equal_preference_share_the_connections),
+        cmocka_unit_test(a_worse_host_has_its_turn_however_many_better_ones_are_dead),
+        cmocka_unit_test(mail_waits_while_the_addresses_of_its_hosts_cannot_be_learned),
         cmocka_unit_test(a_domain_without_mx_records_is_its_own_host),
         cmocka_unit_test(recipients_of_a_message_are_grouped_by_domain),
         cmocka_unit_test(a_hundred_domains_with_the_same_hosts_share_a_site_and_its_connections),
