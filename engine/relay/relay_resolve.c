@@ -22,7 +22,7 @@ int relay_resolver_open(struct resolver **resolver, const struct relay_conf *con
         .mta_sts_ca = conf->dns.mta_sts_authorities,
         .mta_sts_timeout_ns = conf->dns.mta_sts_timeout,
         .mta_sts_file = conf->dns.mta_sts ? file : NULL,
-        .wall_s = world_wall_s(world),
+        .world = world,
         .logger = logger,
     };
     snprintf(file, sizeof(file), "%s/mta-sts.cache", conf->spool.path);

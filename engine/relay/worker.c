@@ -628,6 +628,9 @@ static void reload_arrived(struct shard_message *message, struct shard *shard)
     relay_reload(reload->worker->relay, reload->conf, reload->maps);
     reload->worker->settings.conf = reload->conf;
     reload->worker->settings.maps = reload->maps;
+    if (reload->worker->resolve.resolve != NULL) {
+        resolve_forget(reload->worker->resolve.resolve); /* who reloads may have changed the DNS */
+    }
     reload->taken(reload->owner);
     free(reload);
 }

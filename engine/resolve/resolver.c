@@ -10,13 +10,6 @@
 
 /* ---- Threads and what comes in to them ---- */
 
-uint64_t resolver_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
 int resolver_inbox_open(struct resolver_inbox *inbox)
 {
     list_init(&inbox->jobs);
@@ -302,8 +295,8 @@ int resolver_open(struct resolver **opened, const struct resolver_settings *sett
     int status = copy_settings(resolver, settings);
     if (status == 0) {
         look_at_files(&resolver->settings);
-        status = policy_file_open(&resolver->policies, settings->mta_sts_file, settings->wall_s,
-                                  settings->logger);
+        status = policy_file_open(&resolver->policies, settings->mta_sts_file,
+                                  world_wall_s(settings->world), settings->logger);
         resolver->policies_open = status == 0;
     }
     resolver->dns = calloc(settings->threads, sizeof(*resolver->dns));

@@ -27,8 +27,8 @@ struct resolver_settings {
     uint16_t mta_sts_port;  /* of the web servers: 443, but for tests */
     const char *mta_sts_ca; /* file of trusted CAs; NULL: the system's */
     uint64_t mta_sts_timeout_ns;
-    const char *mta_sts_file; /* where policies are kept (policy_file.h); NULL: nowhere */
-    int64_t wall_s;           /* now */
+    const char *mta_sts_file;  /* where policies are kept (policy_file.h); NULL: nowhere */
+    const struct world *world; /* borrowed; the threads ask it too */
     struct logger *logger;
 };
 

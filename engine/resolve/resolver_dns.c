@@ -19,6 +19,11 @@ struct resolver_dns *resolver_dns_for(struct resolver *resolver, const char *nam
     return &resolver->dns[hash % resolver->settings.threads];
 }
 
+static uint64_t now_ns(const struct resolver_dns *dns)
+{
+    return world_now_ns(dns->resolver->settings.world);
+}
+
 /* ---- Answers ---- */
 
 static enum resolve_answer_status status_of(const struct ub_result *result)
@@ -144,7 +149,7 @@ static void result_arrived(void *owner, int error, struct ub_result *result)
 
 static void question_ask(struct resolver_dns *dns, struct resolver_job *job)
 {
-    job->deadline_ns = resolver_now_ns() + dns->resolver->settings.timeout_ns;
+    job->deadline_ns = now_ns(dns) + dns->resolver->settings.timeout_ns;
     list_append(&dns->asked, &job->node);
     int error = ub_resolve_async(dns->context, job->name, job->type, CLASS_IN, job, result_arrived,
                                  &job->async_id);
@@ -156,11 +161,11 @@ static void question_ask(struct resolver_dns *dns, struct resolver_job *job)
     }
 }
 
-static void expire(struct resolver_dns *dns, uint64_t now_ns)
+static void expire(struct resolver_dns *dns, uint64_t at_ns)
 {
     while (!list_empty(&dns->asked)) {
         struct resolver_job *job = list_entry(dns->asked.next, struct resolver_job, node);
-        if (job->deadline_ns > now_ns) {
+        if (job->deadline_ns > at_ns) {
             return;
         }
         list_remove(&job->node);
@@ -183,7 +188,7 @@ static int add_servers(struct ub_ctx *context, const struct resolver_settings *s
         char address[ENDPOINT_TEXT_MAX], with_port[ENDPOINT_TEXT_MAX + 8];
         endpoint_format_address(server, address);
         snprintf(with_port, sizeof(with_port), "%s@%u", address,
-                 server->port != 0 ? server->port : 53);
+                 server->port != 0 ? (unsigned)server->port : 53u);
         error = ub_ctx_set_fwd(context, with_port);
     }
     if (settings->server_count == 0 && settings->resolv_conf != NULL) {
@@ -273,8 +278,8 @@ static int wait_ms(const struct resolver_dns *dns)
         return -1;
     }
     uint64_t due_ns = list_entry(dns->asked.next, struct resolver_job, node)->deadline_ns;
-    uint64_t now_ns = resolver_now_ns();
-    return due_ns > now_ns ? (int)((due_ns - now_ns) / 1000000 + 1) : 0;
+    uint64_t at_ns = now_ns(dns);
+    return due_ns > at_ns ? (int)((due_ns - at_ns) / 1000000 + 1) : 0;
 }
 
 static void *dns_main(void *owner)
@@ -286,7 +291,7 @@ static void *dns_main(void *owner)
         take_in(dns, &jobs);
         if (dns->context != NULL) {
             ub_process(dns->context);
-            expire(dns, resolver_now_ns());
+            expire(dns, now_ns(dns));
         }
         struct pollfd watched[] = {
             {.fd = dns->inbox.fd, .events = POLLIN},

@@ -157,7 +157,7 @@ static void take_in(struct resolver_fetcher *fetcher, struct list_node *jobs,
             continue;
         }
         if (!policies->changed) {
-            fetcher->write_ns = resolver_now_ns() + WRITE_AFTER_NS;
+            fetcher->write_ns = world_now_ns(fetcher->resolver->settings.world) + WRITE_AFTER_NS;
         }
         policy_file_put(policies, slice_of(job->text, job->text_size));
         resolver_job_free(job);
@@ -168,7 +168,7 @@ static void take_in(struct resolver_fetcher *fetcher, struct list_node *jobs,
 static int write_policies(struct resolver_fetcher *fetcher)
 {
     struct policy_file *policies = &fetcher->resolver->policies;
-    uint64_t now_ns = resolver_now_ns();
+    uint64_t now_ns = world_now_ns(fetcher->resolver->settings.world);
     if (!policies->changed) {
         return IDLE_MS;
     }

@@ -100,7 +100,6 @@ void resolver_inbox_stop(struct resolver_inbox *inbox);
 bool resolver_inbox_take(struct resolver_inbox *inbox, struct list_node *jobs);
 /* A helper thread with every signal blocked that may run on any processor. 0 or -errno. */
 int resolver_thread_start(pthread_t *thread, void *(*run)(void *), void *owner);
-uint64_t resolver_now_ns(void);
 void resolver_job_free(struct resolver_job *job);
 /* To its shard, or away. */
 void resolver_job_return(struct resolver_job *job);

@@ -3,7 +3,9 @@
  *
  * usage: resolve_probe [server=ADDRESS:PORT] [anchor=FILE] [timeout=MS] [family=N] [port=N] [sts_port=N] [sts_ca=FILE]
  *                      [sts_file=FILE] [own=ADDRESS:PORT] [dnssec=0] [twice=1] DOMAIN...
- * One JSON object a line, in the order of the domains. All are asked at once; twice: then once more, from the cache.
+ *                      [abandon=1]
+ * One JSON object a line, in the order of the domains. All are asked at once; twice: then once more, from the cache;
+ * abandon: ends while they are being asked.
  */
 #include "engine/core/check.h"
 #include "engine/core/system_world.h"
@@ -22,7 +24,7 @@ struct probe {
     struct resolver_settings settings;
     struct resolve_options options;
     struct endpoint server, own;
-    bool has_own, twice;
+    bool has_own, twice, abandon;
     struct resolve *resolve;
     unsigned waiting;
 };
@@ -73,6 +75,8 @@ static bool take_option(struct probe *probe, const char *argument)
         probe->settings.dnssec = number != 0;
     } else if (slice_equal(name, slice_text("twice"))) {
         probe->twice = number != 0;
+    } else if (slice_equal(name, slice_text("abandon"))) {
+        probe->abandon = number != 0;
     }
     return true;
 }
@@ -90,6 +94,10 @@ static void ask_all(struct probe *probe, char **domains, struct probe_query *que
                                          &queries[i].query, &queries[i].destination);
         check(status == 0 || status == -EINPROGRESS);
         probe->waiting += status == -EINPROGRESS;
+    }
+    if (probe->abandon) {
+        usleep(50000); /* some are at the servers, some are not, some have been answered */
+        return;
     }
     while (probe->waiting > 0) {
         if (shard_round(&probe->shard) == 0) {
@@ -123,7 +131,7 @@ int main(int argc, char **argv)
     system_world_fill(&probe.world);
     logger_open(&probe.logger, STDERR_FILENO, LOGGER_DEBUG);
     probe.settings.logger = &probe.logger;
-    probe.settings.wall_s = world_wall_s(&probe.world);
+    probe.settings.world = &probe.world;
     const struct shard_settings shard = {
         .count = 1, .cpu = -1, .world = &probe.world, .logger = &probe.logger};
     check(shard_open(&probe.shard, &shard) == 0);

@@ -150,6 +150,13 @@ class Resolve(SystemTest):
         answer = self.ask_liar(lambda question: [])
         self.assertEqual([answer[key] for key in ("status", "code", "enhanced")], ["temporary", 451, "4.4.3"])
 
+    def test_ending_while_questions_are_under_way_leaves_nothing_behind(self):
+        dns = self.tree()
+        names = [f"m{i}.example" for i in range(150)] + ["mx.example", "sts.example", "many.example"]
+        self.assertEqual(probe(*dns, "abandon=1", *names), [])
+        silent = Liar(lambda question: [], self.addCleanup)
+        self.assertEqual(probe(f"server={silent.server}", "dnssec=0", "abandon=1", *names), [])
+
     def test_an_answer_with_another_id_or_from_another_port_is_not_believed(self):
         def reply(question, change=0):
             rdata = {15: bytes.fromhex("000a046576696cc00c"), 1: bytes([192, 0, 2, 66])}
