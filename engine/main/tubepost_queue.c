@@ -260,6 +260,41 @@ static int summarize(struct tool *tool, const struct queue_options *options)
     return code;
 }
 
+/* ---- queue suspend, resume, suspensions ---- */
+
+static void print_suspension(void *owner, const json_t *line)
+{
+    char span[REPORT_SPAN_BYTES];
+    const char *text = json_string_value(json_object_get(line, "text"));
+    const char *of = json_string_value(json_object_get(line, "of"));
+    const char *name = json_string_value(json_object_get(line, "name"));
+    json_int_t seconds = json_integer_value(json_object_get(line, "seconds"));
+    if (((struct tool *)owner)->as_json) {
+        tool_print_json(line);
+    } else {
+        printf("%-6s %s for another %s%s%s%s\n", of != NULL ? of : "", name != NULL ? name : "",
+               report_span(seconds > 0 ? (uint64_t)seconds : 0, span),
+               text != NULL && text[0] != '\0' ? " (" : "", text != NULL ? text : "",
+               text != NULL && text[0] != '\0' ? ")" : "");
+    }
+}
+
+static int suspend(struct tool *tool, const char *verb, const struct queue_options *options)
+{
+    char request[REQUEST_MAX + 32];
+    json_t *last = NULL;
+    snprintf(request, sizeof request, "queue %s%s", verb, options->words);
+    int code = tool_ask(tool, request, print_suspension, tool, &last);
+    json_t *count = json_object_get(last, "count");
+    if (code == EX_OK && count != NULL && !tool->as_json) {
+        json_int_t ended = json_integer_value(count);
+        printf(strcmp(verb, "suspend") == 0 ? "suspended\n" : "resumed: %" JSON_INTEGER_FORMAT "\n",
+               ended);
+    }
+    json_decref(last);
+    return code;
+}
+
 /* ---- The command line ---- */
 
 enum option_kind { OPTION_WORD = 256, OPTION_FLAG, OPTION_OWN };
@@ -415,6 +450,10 @@ int tubepost_queue(struct tool *tool, int count, char **words)
     }
     if (strcmp(verb, "cancel") == 0 && count == 2) {
         return queue_cancel(tool, words[1]);
+    }
+    if (count == 1 && (strcmp(verb, "suspend") == 0 || strcmp(verb, "resume") == 0 ||
+                       strcmp(verb, "suspensions") == 0)) {
+        return suspend(tool, verb, &options);
     }
     if (strcmp(verb, "summary") == 0 && count == 1) {
         return summarize(tool, &options);

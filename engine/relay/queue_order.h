@@ -6,7 +6,7 @@
  *   body       id=A from=BYTE               its text, a piece
  *   summary    FILTER by=domain|site|sender top=N
  *   hold, release, flush, delete, bounce    FILTER; bounce: text=WORDS
- *   suspend    domain=D or site=S or sender=S, for=DURATION text=WORDS
+ *   suspend    site=S or sender=DOMAIN, for=DURATION text=WORDS
  *   resume     the same, or all
  *   suspensions, jobs
  *   job, cancel  job=N

@@ -145,6 +145,7 @@ void relay_close(struct relay *relay)
         sched_close(relay->sched);
     }
     relay_groups_close(relay);
+    relay_suspensions_close(relay);
     if (relay->spool != NULL) {
         spool_close(relay->spool);
     }

@@ -7,6 +7,7 @@
  * relay_control_body.c     queue body
  * relay_control_summary.c  queue summary
  * relay_control_jobs.c     queue hold|release|flush|delete|bounce|jobs|job|cancel
+ * relay_control_suspend.c  queue suspend|resume|suspensions
  * relay_control_tls.c      tls report
  * relay_control_resolve.c  resolve
  */
@@ -91,6 +92,9 @@ void queue_summary_ask(struct relay_control *control, struct control_request *re
                        struct queue_order *order);
 void queue_job_ask(struct relay_control *control, struct control_request *request,
                    struct queue_order *order);
+void queue_suspend_ask(struct relay_control *control, struct control_request *request,
+                       struct queue_order *order);
+void queue_suspensions_answer(struct relay_control *control, struct control_request *request);
 /* Borrows the order: jobs, job, cancel. */
 void queue_jobs_answer(struct relay_control *control, struct control_request *request,
                        const struct queue_order *order);

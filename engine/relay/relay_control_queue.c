@@ -302,6 +302,14 @@ void queue_ask(struct relay_control *control, struct control_request *request)
     case CONTROL_QUEUE_SUMMARY:
         queue_summary_ask(control, request, order);
         return;
+    case CONTROL_QUEUE_SUSPEND:
+    case CONTROL_QUEUE_RESUME:
+        queue_suspend_ask(control, request, order);
+        return;
+    case CONTROL_QUEUE_SUSPENSIONS:
+        queue_suspensions_answer(control, request);
+        queue_order_give(order);
+        return;
     case CONTROL_QUEUE_JOBS:
     case CONTROL_QUEUE_JOB:
     case CONTROL_QUEUE_CANCEL:

@@ -46,10 +46,9 @@ static uint64_t domain_hash(const struct relay *relay, struct slice domain, uint
 }
 
 /* Who shares his turns at a site: all senders of a domain. Reports of ours share theirs. */
-static uint64_t sender_of(const struct relay *relay, const struct message *message)
+uint64_t relay_sender_key(const struct relay *relay, struct slice reverse_path)
 {
-    struct slice mailbox = message->envelope.reverse_path;
-    return mailbox.size == 0 ? 0 : domain_hash(relay, relay_domain_of(relay, mailbox), 0);
+    return reverse_path.size == 0 ? 0 : domain_hash(relay, relay_domain_of(relay, reverse_path), 0);
 }
 
 static uint64_t wall_passed_ns(const struct relay *relay, int64_t since_s)
@@ -75,7 +74,7 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
             .due_ns = filing->again
                           ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
                           : now_ns,
-            .sender = sender_of(relay, message),
+            .sender = relay_sender_key(relay, message->envelope.reverse_path),
             .priority = SCHED_PRIORITY_NORMAL,
             .age_ns = wall_passed_ns(relay, message->envelope.arrival_wall_s),
             .held = (message->envelope.flags & SPOOL_HELD) != 0,

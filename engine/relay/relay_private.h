@@ -8,6 +8,7 @@
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_sites.h"
 #include "engine/relay/relay_space.h"
+#include "engine/relay/relay_suspend.h"
 #include "engine/relay/relay_tls.h"
 #include "proto/smtp/client.h"
 #include "proto/smtp/received.h"
@@ -106,7 +107,8 @@ struct relay {
     struct list_node bounces;
     struct relay_space space;
     struct queue_walks walks; /* of the operator */
-    unsigned visits;          /* of the operator's questions that are here: see relay_control */
+    struct relay_suspensions suspensions;
+    unsigned visits; /* of the operator's questions that are here: see relay_control */
     struct relay_counters counters;
     bool draining;
     uint64_t drain_deadline_ns;
@@ -131,6 +133,8 @@ void relay_schedule(struct relay *relay, struct message *message);
 /* Files some recipients again (their site is gone). */
 void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
                 uint32_t count, uint32_t attempts);
+/* The sender, as the scheduler knows it: all of a domain. */
+uint64_t relay_sender_key(const struct relay *relay, struct slice reverse_path);
 /* Which network reaches an address: the kernel for loopback and unix sockets, else the transport's. */
 struct network *relay_network_to(struct relay *relay, const struct endpoint *to);
 /* Too old while it waited (sched_expired): its recipients go back to the sender. False: not now,

@@ -212,6 +212,7 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
         table_grow(&relay->sites);
     }
     site_enter(&relay->sites, site);
+    relay_suspend_site(site);
     return site;
 }
 

@@ -257,6 +257,35 @@ class Queue(SystemTest):
         wait_until(lambda: not self.listed(), "the delivery")
         self.assertEqual(self.back.messages, [])
 
+    def test_a_suspension_ends_when_it_says_so_and_holds_for_new_mail(self):
+        self.start()
+        traffic = Traffic(self.server.port)
+        self.assertEqual(self.queue("suspend", "--site", self.back.to, "--for", "1h", "--text", "ticket 7"), "suspended\n")
+        self.assertEqual(self.queue("suspend", "--sender", "Late.test", "--for", "4s"), "suspended\n")
+        begun = time.monotonic()
+        with Client(self.server.port) as client:
+            self.post(client, "a@x.test", ["b@sender.test"])
+            self.post(client, "a@late.test", ["b@works.test"])
+        said = self.queue("suspensions").splitlines()
+        self.assertRegex(said[0], rf"^site   {self.back.to} for another (1h00m|59m) \(ticket 7\)$")
+        self.assertRegex(said[1], r"^sender Late.test for another [1-4]s$")
+        late = lambda: [m for m in self.works.messages if m[0] == "a@late.test"]
+        while time.monotonic() - begun < 3:
+            self.assertEqual((late(), self.back.messages), ([], []))
+            time.sleep(0.2)
+        wait_until(late, "the end of the sender's suspension", 10)
+        self.assertGreater(time.monotonic() - begun, 3.5)
+        self.assertEqual(len(self.queue("suspensions").splitlines()), 1)
+        self.queue("flush")  # ends no suspension
+        time.sleep(0.3)
+        self.assertEqual(self.back.messages, [])
+        self.assertEqual(self.queue("resume", "--site", self.back.to), "resumed: 1\n")
+        wait_until(lambda: len(self.back.messages) == 1, "the delivery")
+        self.assertIn("nothing of this is suspended", self.queue("resume", "--all", code=65))
+        self.assertIn("sender's domain", self.queue("suspend", "--domain", "x.test", code=64))
+        self.assertIn(f"queue: suspend sender=Late.test: uid={os.getuid()}, for=4 s\n", self.server.output())
+        traffic.stop()
+
     def test_a_large_queue_is_worked_on_while_traffic_flows(self):
         self.start()
         with Client(self.server.port) as client:
