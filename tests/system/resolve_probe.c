@@ -159,8 +159,8 @@ int main(int argc, char **argv)
     if (probe.twice) {
         ask_all(&probe, argv + first, queries, count);
     }
-    free(queries);
     resolve_close(probe.resolve);
+    free(queries); /* after: those that were abandoned lie in it */
     resolver_backend_close(backend);
     resolver_close(resolver);
     shard_close(&probe.shard);
