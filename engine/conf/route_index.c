@@ -201,8 +201,8 @@ void route_index_close(struct route_index *index)
 
 const struct conf_route *route_index_find(const struct route_index *index, struct slice address)
 {
-    const struct conf_route *found = name_find(index, address);
     const uint8_t *at = address.size > 0 ? memrchr(address.bytes, '@', address.size) : NULL;
+    const struct conf_route *found = at != NULL ? name_find(index, address) : NULL;
     struct slice domain =
         at == NULL ? address : slice_from(address, (size_t)(at - address.bytes) + 1);
     if (found == NULL && domain.size > 0 && domain.bytes[0] != '.') {
