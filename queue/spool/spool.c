@@ -89,6 +89,9 @@ void spool_message_weigh(struct spool *spool, struct spool_message *message)
 void spool_message_free(struct spool *spool, struct spool_message *message)
 {
     spool->memory_bytes -= message->memory_bytes;
+    if (message->state < MESSAGE_LIVE) {
+        spool_commit_give(spool, message->commit);
+    }
     body_forget(spool, &message->body);
     place_forget(spool, &message->place);
     if (message->extents_on_heap) {
@@ -254,6 +257,11 @@ static void spool_free(struct spool *spool)
         spool->free_drafts = draft->next_free;
         free(draft);
     }
+    while (spool->free_commits != NULL) {
+        struct spool_commit *commit = spool->free_commits;
+        spool->free_commits = commit->next_free;
+        free(commit);
+    }
     spool_fetch_close(spool);
     free(spool->scratch);
     free(spool);
@@ -263,7 +271,6 @@ static void spool_free(struct spool *spool)
 static void message_take(void *owner, struct spool_message *message)
 {
     struct spool *spool = (struct spool *)owner;
-    message->spool = spool;
     place_live_add(spool, &message->place);
     for (uint32_t i = 0; i < message->body.extent_count; i++) {
         body_live_add(spool, message->body.extents[i].lsn,

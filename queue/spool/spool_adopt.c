@@ -131,7 +131,6 @@ static void messages_take(struct adoption *adoption)
         struct spool_message *message = adoption->first;
         adoption->first = message->next;
         message->next = NULL;
-        message->spool = spool;
         message_table_add(&spool->table, message);
         place_live_add(spool, &message->place);
         for (uint32_t i = 0; i < message->body.extent_count; i++) {

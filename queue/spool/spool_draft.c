@@ -251,8 +251,8 @@ static void commits_retry(struct spool *spool)
             spool->pending_last = &spool->pending_first;
         }
         if (status != 0) {
-            struct spool_waiter *durable = message->durable;
-            draft_drop(message->draft);
+            struct spool_waiter *durable = message->commit->durable;
+            draft_drop(message->commit->draft);
             spool_message_free(spool, message);
             durable->done(durable, status);
         }
@@ -305,11 +305,13 @@ void spool_room_cancel(struct spool *spool, struct spool_waiter *room)
 
 static void commit_done(struct log_waiter *waiter, int status)
 {
-    struct spool_message *message = list_entry(waiter, struct spool_message, waiter);
-    struct spool *spool = message->spool;
-    struct spool_waiter *durable = message->durable;
-    message->durable = NULL;
+    struct spool_commit *commit = list_entry(waiter, struct spool_commit, waiter);
+    struct spool_message *message = commit->message;
+    struct spool *spool = commit->spool;
+    struct spool_waiter *durable = commit->durable;
     if (status == 0) {
+        spool_commit_give(spool, commit);
+        message->commit = NULL;
         message->state = MESSAGE_LIVE;
         message_table_add(&spool->table, message);
         spool->counters.committed++;
@@ -336,8 +338,9 @@ static bool draft_is_void(const struct spool_draft *draft)
 /* The draft's bytes become the message's. */
 static void body_hand_over(struct spool_message *message, struct spool_draft *draft)
 {
+    struct spool *spool = draft->spool;
     struct spool_body *from = &draft->body;
-    spool_forward_leave(message->spool, from);
+    spool_forward_leave(spool, from);
     list_remove(&from->member);
     message->body.bytes = from->bytes;
     message->body.extent_count = from->extent_count;
@@ -349,16 +352,17 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
         message->extents_on_heap = true;
         from->extents = draft->few;
     }
-    spool_message_weigh(message->spool, message);
-    place_live_add(message->spool, &message->place);
-    body_place(message->spool, &message->body, &message->place);
+    spool_message_weigh(spool, message);
+    place_live_add(spool, &message->place);
+    body_place(spool, &message->body, &message->place);
 }
 
 /* 0: the commit is on its way; -EAGAIN: no room yet, nothing was changed; or another error. */
 static int commit_try(struct spool_message *message)
 {
-    struct spool *spool = message->spool;
-    struct spool_draft *draft = message->draft;
+    struct spool_commit *commit = message->commit;
+    struct spool_draft *draft = commit->draft;
+    struct spool *spool = commit->spool;
     int status = commit_room(spool, &message->message, draft->body.extent_count + STAGE_EXTENTS_MAX,
                              draft->staged, 0);
     if (status == 0) {
@@ -377,12 +381,28 @@ static int commit_try(struct spool_message *message)
         return status;
     }
     body_hand_over(message, draft);
-    message->draft = NULL;
+    commit->draft = NULL;
     draft_give(draft);
     message->state = MESSAGE_COMMITTING;
-    message->waiter.done = commit_done;
-    log_when_durable(spool->log, &message->waiter);
+    commit->waiter.done = commit_done;
+    log_when_durable(spool->log, &commit->waiter);
     return 0;
+}
+
+static struct spool_commit *commit_take(struct spool *spool)
+{
+    struct spool_commit *commit = spool->free_commits;
+    if (commit != NULL) {
+        spool->free_commits = commit->next_free;
+        return commit;
+    }
+    return (struct spool_commit *)malloc(sizeof(*commit));
+}
+
+void spool_commit_give(struct spool *spool, struct spool_commit *commit)
+{
+    commit->next_free = spool->free_commits;
+    spool->free_commits = commit;
 }
 
 int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
@@ -401,16 +421,18 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
     }
     struct spool_message *message =
         fits ? message_new(envelope, forward_paths, count, inline_extents) : NULL;
-    if (message == NULL) {
+    struct spool_commit *commit = message != NULL ? commit_take(spool) : NULL;
+    if (commit == NULL) {
+        free(message);
         spool_abort(draft);
         return fits ? -ENOMEM : -EINVAL;
     }
     message->message.id = message->body.id = draft->body.id;
     message->message.body_bytes = draft->received_bytes;
-    message->spool = spool;
     message->state = MESSAGE_PENDING;
-    message->durable = durable;
-    message->draft = draft;
+    message->commit = commit;
+    *commit = (struct spool_commit){
+        .spool = spool, .message = message, .durable = durable, .draft = draft};
     int status = spool->pending_first == NULL ? commit_try(message) : -EAGAIN;
     if (status == -EAGAIN) {
         *spool->pending_last = message;

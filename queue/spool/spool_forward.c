@@ -274,8 +274,9 @@ static void copy_take(struct spool *spool, struct spool_message *message)
 
 static void copy_done(struct log_waiter *waiter, int status)
 {
-    struct spool_message *message = list_entry(waiter, struct spool_message, waiter);
-    struct spool *spool = message->spool;
+    struct spool_copy *copy = list_entry(waiter, struct spool_copy, waiter);
+    struct spool_message *message = copy->message;
+    struct spool *spool = copy->spool;
     spool->forward.in_flight--;
     if (status == 0) {
         copy_take(spool, message);
@@ -321,8 +322,10 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
     copy->in_flight = true;
     spool->forward.in_flight++;
     list_remove(&message->body.member);
-    message->waiter.done = copy_done;
-    log_when_durable(spool->log, &message->waiter);
+    copy->spool = spool;
+    copy->message = message;
+    copy->waiter.done = copy_done;
+    log_when_durable(spool->log, &copy->waiter);
     return 0;
 }
 

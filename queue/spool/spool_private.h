@@ -88,16 +88,25 @@ struct spool_place { /* of a commit: its last record, and those before it when i
     uint32_t part_count;
 };
 
-struct spool_message {
+/* What a message needs until its commit is durable, and no longer. */
+struct spool_commit {
+    struct log_waiter waiter;
+    struct spool *spool;
+    struct spool_message *message;
+    struct spool_waiter *durable;
+    struct spool_draft *draft; /* while pending */
+    struct spool_commit *next_free;
+};
+
+struct spool_message { /* there are millions: what only some need lies elsewhere */
     struct message message;
     struct spool_body body;
     struct spool_place place;
-    struct spool *spool;
     struct spool_message *next; /* in the table, or pending */
-    struct log_waiter waiter;
-    struct spool_waiter *durable;
-    struct spool_draft *draft; /* while pending */
-    struct spool_copy *copy;   /* while it is copied forward */
+    union {
+        struct spool_commit *commit; /* until it is LIVE */
+        struct spool_copy *copy;     /* LIVE: while it is copied forward */
+    };
     uint32_t holds;
     uint8_t state;        /* enum spool_state */
     bool extents_on_heap; /* else behind this */
@@ -121,6 +130,9 @@ struct fetch_class {
 
 /* A message that is being copied forward: where it will be. */
 struct spool_copy {
+    struct log_waiter waiter;
+    struct spool *spool;
+    struct spool_message *message;
     struct spool_extent *extents; /* of the heap */
     struct spool_place place;
     uint64_t failures; /* of the log when it began */
@@ -165,6 +177,7 @@ struct spool {
     void *found_owner;
     struct message_table table;
     struct spool_draft *free_drafts;
+    struct spool_commit *free_commits;
     uint32_t draft_count;
     uint32_t id_sequence, id_count;
     uint64_t live_bytes;
@@ -211,6 +224,7 @@ void spool_fetch_close(struct spool *spool);
 int spool_read_extent(struct spool *spool, const struct log_extent *extent, struct slice *bytes,
                       struct ref **owner, struct spool_fetch *fetch);
 
+void spool_commit_give(struct spool *spool, struct spool_commit *commit);
 void spool_message_weigh(struct spool *spool,
                          struct spool_message *message); /* its memory changed */
 

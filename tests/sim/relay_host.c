@@ -290,8 +290,8 @@ static void spool_cut_off(struct spool *spool)
     while (spool->pending_first != NULL) {
         struct spool_message *message = spool->pending_first;
         spool->pending_first = message->next;
-        if (message->draft != NULL) {
-            spool_abort(message->draft);
+        if (message->commit->draft != NULL) {
+            spool_abort(message->commit->draft);
         }
         spool_message_free(spool, message);
     }

@@ -104,8 +104,8 @@ void post_crash(struct post *post)
             letter->fate = LETTER_GONE;
         } else if (letter->fate == LETTER_ASKED) {
             struct spool_message *message = message_private(letter->message);
-            if (message->draft != NULL) {
-                spool_abort(message->draft);
+            if (message->commit->draft != NULL) {
+                spool_abort(message->commit->draft);
             }
             spool_message_free(post->spool, message);
         }

@@ -288,6 +288,69 @@ static void a_disk_that_is_full_to_the_brim_drains_to_empty(void **state)
     flow_close(&flow);
 }
 
+/* ── A disk that is slow, or fails ───────────────────────────────────────────────────────────── */
+
+static void a_disk_that_answers_nothing_for_ten_seconds_costs_time_and_no_mail(void **state)
+{
+    (void)state;
+    struct flow flow;
+    flow_open(&flow, 13, 0);
+    flow_settle(&flow);
+    disk_fault_hold(flow.post->rig.fault, true);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(flow_post(&flow, 20000), 0);
+    }
+    for (int i = 0; i < 10000; i++) { /* of a millisecond */
+        flow_round(&flow);
+    }
+    for (uint32_t i = 0; i < flow.count; i++) {
+        assert_false(flow_at(&flow, i)->accepted || flow_at(&flow, i)->refused);
+    }
+    disk_fault_hold(flow.post->rig.fault, false);
+    flow_settle(&flow);
+    for (uint32_t i = 0; i < flow.count; i++) {
+        assert_true(flow_at(&flow, i)->accepted);
+    }
+    flow_close(&flow);
+}
+
+/* A durable write that fails is a flush that fails: the device has not said that it has the bytes. */
+static void
+writes_that_fail_while_a_full_log_is_copied_lose_nothing_and_service_returns(void **state)
+{
+    (void)state;
+    struct flow flow;
+    flow_open(&flow, 14, 24);
+    while (spool_counters(flow.post->spool)->live_bytes < 14 * SEGMENT) {
+        assert_int_equal(flow_post(&flow, 4000), 0);
+        flow_round(&flow);
+    }
+    flow_settle(&flow);
+    uint32_t stuck = flow.count, refused = 0;
+    for (int i = 0; i < 2000; i++) {
+        if (i % 100 == 0) {
+            disk_fault_fail(flow.post->rig.fault, DISK_FAULT_WRITE, post_below(flow.post, 30), 1,
+                            -EIO);
+        }
+        int status = flow_post(&flow, 20000);
+        flow_settle(&flow);
+        struct parcel *parcel = flow_at(&flow, flow.count - 1);
+        if (status == 0 && parcel->accepted) {
+            parcel_leave(&flow, parcel);
+        }
+        refused += status != 0 || parcel->refused;
+        flow.count -= status == 0;
+    }
+    assert_true(refused > 0 && refused <= 20);
+    assert_true(spool_counters(flow.post->spool)->copied_forward_bytes > 0);
+    assert_int_equal(flow.count, stuck);
+    assert_int_equal(spool_counters(flow.post->spool)->live_messages, stuck);
+    assert_int_equal(spool_counters(flow.post->spool)->lost_notes, 0);
+    flow_drain(&flow);
+    nothing_is_left(&flow);
+    flow_close(&flow);
+}
+
 /* ── Marks ───────────────────────────────────────────────────────────────────────────────────── */
 
 /* With the margin that the relay leaves. */
@@ -405,6 +468,9 @@ int main(void)
         cmocka_unit_test(an_oldest_segment_full_of_living_mail_does_not_keep_the_dead_behind_it),
         cmocka_unit_test(a_log_that_is_full_to_the_brim_drains_to_empty),
         cmocka_unit_test(a_disk_that_is_full_to_the_brim_drains_to_empty),
+        cmocka_unit_test(a_disk_that_answers_nothing_for_ten_seconds_costs_time_and_no_mail),
+        cmocka_unit_test(
+            writes_that_fail_while_a_full_log_is_copied_lose_nothing_and_service_returns),
         cmocka_unit_test(the_log_refuses_nothing_before_its_capacity_is_reached),
         cmocka_unit_test(
             the_file_system_keeps_what_it_must_and_mail_goes_on_in_the_files_there_are),
