@@ -391,6 +391,8 @@ static void site_empty(struct relay_site *site)
         free(indexes);
     }
     struct sched_site_counts counts;
+    uint32_t wanted = sched_wants_connection(site->sched, relay->shard->now_ns);
+    check(wanted == 0); /* what it was promised goes to others */
     sched_site_counts(site->sched, &counts);
     if (site_vacant(&counts, site)) { /* no connection has one, no question is under way for one */
         site_end(site);

@@ -31,11 +31,20 @@ void sched_group_close(struct sched_group *group)
     free(group);
 }
 
+/* What was taken at another rate says nothing at this one: the bucket is full. */
+static void meter_set(struct sched_meter *meter, const struct rate *rate)
+{
+    if (meter->rate.count != rate->count || meter->rate.period_ns != rate->period_ns) {
+        meter->bucket = (struct rate_bucket){0};
+    }
+    meter->rate = *rate;
+}
+
 void sched_group_set(struct sched_group *group, const struct sched_limits *limits)
 {
     group->gate.count_max = limits->connection_count_max;
-    group->connections.rate = limits->connections;
-    group->messages.rate = limits->messages;
+    meter_set(&group->connections, &limits->connections);
+    meter_set(&group->messages, &limits->messages);
     sched_gate_hand_out(&group->gate);
 }
 

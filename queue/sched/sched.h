@@ -123,8 +123,8 @@ struct sched_request {
  * already gets an attempt all the same, since it may have waited for us. */
 int sched_add(struct sched_site *site, const struct sched_request *request, uint64_t now_ns);
 
-/* The delivery that waits longest of those that are due, for a connection that is free; NULL: none
- * is due. It is ACTIVE until one of done, defer, return. */
+/* Whose turn it is of the deliveries that are due, for a connection that is free; NULL: none is due, or
+ * none may begin now (suspended, or the group's rate). It is ACTIVE until one of done, defer, return. */
 struct sched_delivery *sched_next(struct sched_site *site, uint64_t now_ns);
 
 /* Recipients of a delivery. */

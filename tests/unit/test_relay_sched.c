@@ -63,6 +63,11 @@ static void a_rate_that_is_read_again_holds_at_once(void **state)
         rig_post(rig, "s@relay.test", "u@a.test");
     }
     assert_int_equal(rig->letter_count, 1);
+    rig_reload(rig, "\n  - {match: \"*\", via: mx, message_rate: 2/m, message_burst: 2}\n");
+    rig_settle(rig);
+    assert_int_equal(rig->letter_count, 3);
+    rig_pass(rig, 31 * RIG_SECOND);
+    assert_int_equal(rig->letter_count, 4);
     rig_reload(rig, "\n  - {match: \"*\", via: mx}\n");
     rig_settle(rig);
     assert_int_equal(rig->letter_count, 5);

@@ -339,6 +339,20 @@ static void a_group_that_changes_counts_the_connections_there_are(void **state)
 
 /* ---- Rates ---- */
 
+static void a_debt_at_one_rate_is_none_at_another(void **state)
+{
+    (void)state;
+    open_with(&(struct sched_limits){.messages = {.count = 1, .period_ns = 1000 * HOUR}});
+    add(sites[0], 5);
+    open_wanted(sites[0], START);
+    sched_done(sched_next(sites[0], START));
+    assert_null(sched_next(sites[0], START + HOUR));
+    sched_group_set(group, &(struct sched_limits){.messages = {.count = 1, .period_ns = SECOND}});
+    sched_done(sched_next(sites[0], START + HOUR));
+    assert_null(sched_next(sites[0], START + HOUR));
+    assert_non_null(sched_next(sites[0], START + HOUR + SECOND));
+}
+
 static void messages_of_a_group_come_at_its_rate_and_none_polls(void **state)
 {
     (void)state;
@@ -582,6 +596,7 @@ int main(void)
         TEST(a_site_that_closes_leaves_what_it_was_promised),
         TEST(a_dead_site_holds_no_connection_that_others_need),
         TEST(a_group_that_changes_counts_the_connections_there_are),
+        TEST(a_debt_at_one_rate_is_none_at_another),
         TEST(messages_of_a_group_come_at_its_rate_and_none_polls),
         TEST(no_connections_are_opened_that_the_rate_leaves_idle),
         TEST(what_is_parked_or_moved_gives_its_token_back),
