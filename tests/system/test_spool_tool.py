@@ -35,6 +35,7 @@ class SpoolTool(SystemTest):
             f"  - {{match: \"*\", via: lmtp, to: [\"unix:{self.hop}\"]}}",
             settings="shards: 2\nretry: {first: 300ms, limit: 1s, expire: 1h, jitter_pct: 0}\n"
                      "spool: {path: %s, segment_bytes: 4M, memory_bytes: 16M}" % os.path.join(self.folder, "spool"))
+        wait_until(lambda: relay.output().count("messages wait; ") == 2, "both shards")
         ids = {}
         for number in range(count):
             with Client(relay.port) as client:
