@@ -137,11 +137,12 @@ static void session_ask(struct session *session)
     session->line_bytes =
         0; /* the bytes stay, for the request's slices, until the next line is read */
     if (status < 0) {
-        control_finish_error(&session->request, "bad-request",
-                             "expected status, queue "
-                             "list|show|body|summary|hold|release|flush|delete|bounce|suspend|"
-                             "resume|suspensions|jobs|job|cancel or "
-                             "net connections|neighbors|routes|trace|counters|capture");
+        control_finish_error(
+            &session->request, "bad-request",
+            "expected status, queue "
+            "list|show|body|summary|hold|release|flush|delete|bounce|reroute|suspend|"
+            "resume|suspensions|jobs|job|cancel or "
+            "net connections|neighbors|routes|trace|counters|capture");
     } else {
         control->settings.ask(control->settings.owner, &session->request);
     }

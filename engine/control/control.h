@@ -7,7 +7,7 @@
  *
  *   queue list [WORD...]          a line for each message; "next" in the last line is where to go on
  *   queue show|body|summary|suspensions|jobs|job [WORD...]
- *   queue hold|release|flush|delete|bounce|suspend|resume|cancel [WORD...]
+ *   queue hold|release|flush|delete|bounce|reroute|suspend|resume|cancel [WORD...]
  *                                 words are KEY=VALUE (words.h); which ones: engine/relay/queue_order.h.
  *                                 What may take long is a job: answered at once with "job", its number
  *   tls report                    how TLS to next hops went, a line for each domain, policy and day
@@ -57,6 +57,7 @@ enum control_verb {
     CONTROL_QUEUE_FLUSH,
     CONTROL_QUEUE_DELETE,
     CONTROL_QUEUE_BOUNCE,
+    CONTROL_QUEUE_REROUTE,
     CONTROL_QUEUE_SUSPEND,
     CONTROL_QUEUE_RESUME,
     CONTROL_QUEUE_SUSPENSIONS,

@@ -93,7 +93,7 @@ static const struct {
     {"bounce", CONTROL_QUEUE_BOUNCE}, {"suspend", CONTROL_QUEUE_SUSPEND},
     {"resume", CONTROL_QUEUE_RESUME}, {"suspensions", CONTROL_QUEUE_SUSPENSIONS},
     {"jobs", CONTROL_QUEUE_JOBS},     {"job", CONTROL_QUEUE_JOB},
-    {"cancel", CONTROL_QUEUE_CANCEL},
+    {"cancel", CONTROL_QUEUE_CANCEL}, {"reroute", CONTROL_QUEUE_REROUTE},
 };
 
 /* queue WHAT [WORD...] */

@@ -24,6 +24,8 @@ static const char usage[] =
     "  queue delete WHICH     forget it; nobody is told\n"
     "  queue bounce WHICH [--text WORDS]\n"
     "                         return it to its senders\n"
+    "  queue reroute WHICH --to NEXT-HOP\n"
+    "                         to one that some route names, whatever the routes say of it\n"
     "  queue suspend --site NEXT-HOP | --sender DOMAIN [--for 5m] [--text WORDS]\n"
     "                         begin none of its deliveries for so long\n"
     "  queue resume --site NEXT-HOP | --sender DOMAIN | --all\n"

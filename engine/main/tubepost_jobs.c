@@ -80,7 +80,7 @@ static const struct {
     const char *verb, *done;
 } words[] = {
     {"hold", "held"},      {"release", "released"}, {"flush", "tried now"},
-    {"delete", "deleted"}, {"bounce", "returned"},
+    {"delete", "deleted"}, {"bounce", "returned"},  {"reroute", "rerouted"},
 };
 
 static const char *done_word(const char *verb)

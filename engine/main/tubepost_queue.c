@@ -319,6 +319,7 @@ static const struct queue_option {
     {"top", required_argument, OPTION_WORD},
     {"text", required_argument, OPTION_WORD},
     {"for", required_argument, OPTION_WORD},
+    {"to", required_argument, OPTION_WORD},
     {"limit", required_argument, OPTION_OWN},
     {"by", required_argument, OPTION_OWN},
     {"headers", no_argument, OPTION_OWN},
@@ -430,9 +431,9 @@ static const struct {
     int (*run)(struct tool *tool, const char *verb, const struct queue_options *options);
     bool one_id;
 } verbs[] = {
-    {"list", run_list, false},     {"show", run_show, true},    {"hold", queue_job, false},
-    {"release", queue_job, false}, {"flush", queue_job, false}, {"delete", queue_job, false},
-    {"bounce", queue_job, false},
+    {"list", run_list, false},     {"show", run_show, true},      {"hold", queue_job, false},
+    {"release", queue_job, false}, {"flush", queue_job, false},   {"delete", queue_job, false},
+    {"bounce", queue_job, false},  {"reroute", queue_job, false},
 };
 
 int tubepost_queue(struct tool *tool, int count, char **words)

@@ -81,12 +81,12 @@ static int own_read(struct queue_order *order, struct slice key, char *value)
         const char *key;
         enum control_verb verb;
     } known[] = {
-        {"page", CONTROL_QUEUE_LIST},   {"cursor", CONTROL_QUEUE_LIST},
-        {"from", CONTROL_QUEUE_SHOW},   {"from", CONTROL_QUEUE_BODY},
-        {"by", CONTROL_QUEUE_SUMMARY},  {"top", CONTROL_QUEUE_SUMMARY},
-        {"text", CONTROL_QUEUE_BOUNCE}, {"text", CONTROL_QUEUE_SUSPEND},
-        {"for", CONTROL_QUEUE_SUSPEND}, {"job", CONTROL_QUEUE_JOB},
-        {"job", CONTROL_QUEUE_CANCEL},
+        {"page", CONTROL_QUEUE_LIST},    {"cursor", CONTROL_QUEUE_LIST},
+        {"from", CONTROL_QUEUE_SHOW},    {"from", CONTROL_QUEUE_BODY},
+        {"by", CONTROL_QUEUE_SUMMARY},   {"top", CONTROL_QUEUE_SUMMARY},
+        {"text", CONTROL_QUEUE_BOUNCE},  {"to", CONTROL_QUEUE_REROUTE},
+        {"text", CONTROL_QUEUE_SUSPEND}, {"for", CONTROL_QUEUE_SUSPEND},
+        {"job", CONTROL_QUEUE_JOB},      {"job", CONTROL_QUEUE_CANCEL},
     };
     const char *word = NULL;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -107,6 +107,9 @@ static int own_read(struct queue_order *order, struct slice key, char *value)
     case 'j':
         return count_read(value, UINT32_MAX, &order->job);
     case 't':
+        if (word[1] == 'o' && word[2] == '\0') {
+            return text_read(order, value);
+        }
         return word[1] == 'o' ? count_read(value, QUEUE_TOP_MAX, &order->top)
                               : text_read(order, value);
     default:
@@ -149,6 +152,7 @@ static bool names_one_thing(const struct queue_filter *filter)
 /* NULL: all is there. */
 static const char *lacks(const struct queue_order *order)
 {
+    static const char whole[] = "this would concern the whole queue: say which mail, or all";
     const struct queue_filter *filter = &order->filter;
     switch (order->verb) {
     case CONTROL_QUEUE_SHOW:
@@ -163,12 +167,15 @@ static const char *lacks(const struct queue_order *order)
         return filter->all || names_one_thing(filter)
                    ? NULL
                    : "expected a site, a sender's domain, or all";
+    case CONTROL_QUEUE_REROUTE:
+        if (order->text[0] == '\0') {
+            return "expected to=NEXT-HOP";
+        }
+        return filter->all || !queue_filter_is_empty(filter) ? NULL : whole;
     case CONTROL_QUEUE_HOLD:
     case CONTROL_QUEUE_DELETE:
     case CONTROL_QUEUE_BOUNCE:
-        return filter->all || !queue_filter_is_empty(filter)
-                   ? NULL
-                   : "this would concern the whole queue: say which mail, or all";
+        return filter->all || !queue_filter_is_empty(filter) ? NULL : whole;
     default:
         return NULL;
     }

@@ -6,6 +6,7 @@
  *   body       id=A from=BYTE               its text, a piece
  *   summary    FILTER by=domain|site|sender top=N
  *   hold, release, flush, delete, bounce    FILTER; bounce: text=WORDS
+ *   reroute    FILTER to=NEXT-HOP
  *   suspend    site=S or sender=DOMAIN, for=DURATION text=WORDS
  *   resume     the same, or all
  *   suspensions, jobs
@@ -35,8 +36,8 @@ struct queue_order {
     uint32_t page, top, job;
     uint64_t from;
     uint64_t for_s;
-    uint8_t by; /* enum queue_by */
-    char text[QUEUE_ORDER_TEXT_MAX + 1];
+    uint8_t by;                          /* enum queue_by */
+    char text[QUEUE_ORDER_TEXT_MAX + 1]; /* or the next hop */
 };
 
 /* 0, or -EINVAL: `problem` says what is wrong; nothing is owned then. */

@@ -49,6 +49,7 @@ static const char *verb_name(enum control_verb verb)
            : verb == CONTROL_QUEUE_RELEASE ? "release"
            : verb == CONTROL_QUEUE_FLUSH   ? "flush"
            : verb == CONTROL_QUEUE_DELETE  ? "delete"
+           : verb == CONTROL_QUEUE_REROUTE ? "reroute"
                                            : "bounce";
 }
 
@@ -78,6 +79,9 @@ static void share_act(void *owner, const struct queue_group *group)
         return;
     case CONTROL_QUEUE_DELETE:
         relay_queue_delete(relay, group, &share->tally);
+        return;
+    case CONTROL_QUEUE_REROUTE:
+        relay_queue_reroute(relay, group, order->text, &share->tally);
         return;
     default:
         relay_queue_bounce(relay, group, order->text, &share->tally);
@@ -269,7 +273,11 @@ void queue_job_ask(struct relay_control *control, struct control_request *reques
 {
     unsigned count = control->settings.worker_count;
     struct job *job = NULL;
-    if (!room_make(control)) {
+    if (order->verb == CONTROL_QUEUE_REROUTE &&
+        !relay_queue_knows(worker_relay(control->settings.workers[0]), order->text)) {
+        control_finish_error(request, "bad-request",
+                             "no route of the configuration names this next hop first");
+    } else if (!room_make(control)) {
         control_finish_error(request, "busy", "as many jobs as there may be are under way");
     } else {
         job = calloc(1, sizeof(*job) + count * sizeof(job->shares[0]));

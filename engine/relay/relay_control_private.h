@@ -6,7 +6,7 @@
  * relay_control_queue.c    queue ...: list, show, and who answers the rest
  * relay_control_body.c     queue body
  * relay_control_summary.c  queue summary
- * relay_control_jobs.c     queue hold|release|flush|delete|bounce|jobs|job|cancel
+ * relay_control_jobs.c     queue hold|release|flush|delete|bounce|reroute|jobs|job|cancel
  * relay_control_suspend.c  queue suspend|resume|suspensions
  * relay_control_tls.c      tls report
  * relay_control_resolve.c  resolve

@@ -117,6 +117,17 @@ static uint32_t place_of(const struct queue_group *group, uint32_t index)
     return low < group->count && group->indexes[low] == index ? low : group->count;
 }
 
+bool queue_group_has(const struct queue_group *group, uint32_t index)
+{
+    return place_of(group, index) < group->count;
+}
+
+void relay_queue_count(struct relay_queue_tally *tally, uint64_t done, uint64_t busy)
+{
+    tally_add(&tally->done, done);
+    tally_add(&tally->busy, busy);
+}
+
 /* Those of the group leave this delivery, unless it is under way. */
 static void withdraw(struct sched_delivery *delivery, const struct queue_group *group,
                      uint8_t *where, uint32_t *keep)

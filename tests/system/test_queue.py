@@ -257,6 +257,22 @@ class Queue(SystemTest):
         wait_until(lambda: not self.listed(), "the delivery")
         self.assertEqual(self.back.messages, [])
 
+    def test_rerouted_mail_goes_to_another_next_hop(self):
+        self.start()
+        self.post_some()
+        self.deferred(80)
+        traffic = Traffic(self.server.port)
+        self.assertIn("no route", self.queue("reroute", "--all", "--to", "192.0.2.1:25", code=64))
+        self.assertIn("the whole queue", self.queue("reroute", "--to", self.back.to, code=64))
+        self.queue("hold", "--sender", "alice0@sender.test")
+        self.assertEqual(self.queue("reroute", "--domain", "a.slow.test", "--to", self.back.to), "40 recipients rerouted\n")
+        wait_until(lambda: len(self.back.messages) == 39, "the mail at the other next hop")
+        self.assertEqual({m[1][0] for m in self.back.messages}, {f"bob{n}@a.slow.test" for n in range(1, 40)})
+        self.queue("release")
+        wait_until(lambda: len(self.back.messages) == 40, "the one that was held")
+        self.assertEqual(self.recipients(), ["carol@other.test"] * 40)
+        traffic.stop()
+
     def test_a_suspension_ends_when_it_says_so_and_holds_for_new_mail(self):
         self.start()
         traffic = Traffic(self.server.port)

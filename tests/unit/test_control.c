@@ -209,7 +209,7 @@ static void requests_that_come_together_are_answered_one_after_the_other(void **
         fixture->heard,
         "{\"connections\":3}\n{\"end\":\"ok\"}\n"
         "{\"end\":\"error\",\"code\":\"bad-request\",\"text\":\"expected status, queue "
-        "list|show|body|summary|hold|release|flush|delete|bounce|suspend|resume|"
+        "list|show|body|summary|hold|release|flush|delete|bounce|reroute|suspend|resume|"
         "suspensions|jobs|job|cancel or net "
         "connections|neighbors|routes|trace|counters|capture\"}\n"
         "{\"connections\":3}\n{\"end\":\"ok\"}\n");
