@@ -1,4 +1,5 @@
 #include "engine/lookup/text.h"
+#include "engine/core/check.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,7 @@ int text_read(const char *path, char **text, size_t *bytes)
         free(made);
         return status;
     }
+    check(made != NULL);
     made[got] = '\0';
     *text = made;
     *bytes = got;
@@ -138,7 +140,7 @@ static int setting_add(struct text_settings *settings, struct slice line, unsign
 int text_settings_read(struct text_settings *settings, const char *path,
                        char problem[MAP_PROBLEM_MAX])
 {
-    size_t bytes;
+    size_t bytes = 0;
     *settings = (struct text_settings){.path = path};
     int status = text_read(path, &settings->text, &bytes);
     if (status < 0) {

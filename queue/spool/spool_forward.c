@@ -88,6 +88,7 @@ static void copy_append(struct spool *spool, struct spool_copy *copy, uint64_t i
                         struct slice bytes, uint32_t offset)
 {
     struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY | LOG_RESERVED, .tag = id};
+    check(copy->extents != NULL); /* by copy_reserve */
     for (size_t done = 0; done < bytes.size;) {
         struct spool_extent *last =
             copy->extent_count > 0 ? &copy->extents[copy->extent_count - 1] : NULL;

@@ -407,6 +407,7 @@ static struct arrival *arrivals_sort(struct spool_harvest *harvest)
                                            .message = message};
         sorted = sorted && (count == 0 || by_arrival(&arrivals[count - 1], &arrivals[count]) < 0);
     }
+    check(arrivals == NULL || count == harvest->messages.count);
     if (arrivals != NULL && !sorted) {
         qsort(arrivals, count, sizeof(arrivals[0]), by_arrival);
     }
