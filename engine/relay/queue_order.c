@@ -41,9 +41,9 @@ static int cursor_read(struct queue_order *order, char *text)
 static int by_read(struct queue_order *order, const char *text)
 {
     static const char *const names[] = {"domain", "site", "sender"};
-    for (uint8_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
-            order->by = i;
+            order->by = (uint8_t)i;
             return 0;
         }
     }

@@ -19,7 +19,7 @@ int queue_summary_open(struct queue_summary *summary)
 
 void queue_summary_close(struct queue_summary *summary)
 {
-    for (uint32_t i = 0; i < summary->row_count; i++) {
+    for (uint32_t i = 0; summary->rows != NULL && i < summary->row_count; i++) {
         free(summary->rows[i].name);
     }
     free(summary->rows);

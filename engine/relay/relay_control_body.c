@@ -39,7 +39,7 @@ static void share_read(struct reading_share *share)
 {
     struct spool *spool = relay_spool(visit_relay(&share->visit));
     uint64_t from = share->reading->from;
-    struct slice bytes;
+    struct slice bytes = slice_of(NULL, 0);
     struct ref *owner = NULL;
     share->bytes = share->message->body_bytes;
     share->status = 0;

@@ -70,7 +70,7 @@ static json_t *recipients_json(struct relay *relay, const struct message *messag
                                uint32_t count, const uint32_t *indexes, uint32_t index_count)
 {
     json_t *array = json_array();
-    struct relay_recipient_view *views = calloc(count, sizeof(*views));
+    struct relay_recipient_view *views = calloc((size_t)count + 1, sizeof(*views));
     if (views == NULL) {
         json_decref(array);
         return NULL;
