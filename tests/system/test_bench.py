@@ -176,5 +176,17 @@ class BenchAgainstPostfixTools(unittest.TestCase):
                 peer.wait()
 
 
+class Queue(unittest.TestCase):
+    def test_every_recipient_that_was_queued_is_there_after_the_restart(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.run([BENCH, "queue", "--folder", folder, "--count", "3000", "--size", "600", "--json"],
+                                 capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        figures = json.loads(run.stdout)
+        self.assertEqual((figures["recipients"], figures["recovered"]), (3000, 3000))
+        self.assertGreater(figures["spool_bytes_each"], 100)
+        self.assertLess(figures["restart_s"], 30)
+
+
 if __name__ == "__main__":
     unittest.main()
