@@ -150,6 +150,15 @@ void outbound_tls_start(struct outbound_tls *self, struct relay *relay,
     const struct tls_policy *policy = &self->policy;
     struct tls_association associations[ASSOCIATIONS_MAX];
     char key[512];
+    /* The names that it was chosen with may be those of a configuration that is gone by now. */
+    tls_policy_for(&self->policy, route, &hop->to, hop->destination, hop->host);
+    if (policy->refused || policy->level == CONF_LEVEL_NONE) {
+        stream_abort(*stream);
+        stream_release(*stream);
+        *stream = NULL;
+        outbound_tls_failed(self, relay, route, hop, NULL, "the route has changed");
+        return;
+    }
     enum tls_trust trust = trust_of(policy);
     bool judged = trust != TLS_ANYBODY || policy->testing;
     session_key(self, relay, route, hop, key, sizeof(key));

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -263,6 +264,49 @@ static void only_opportunistic_mail_falls_back_and_only_it_remembers(void **stat
     }
 }
 
+static void what_a_reload_says_before_the_handshake_holds(void **state)
+{
+    static const struct {
+        int level;
+        const char *name;
+        bool starts, secured;
+    } rows[] = {
+        {V, GOOD, true, true}, {V, OTHER, true, false}, {CONF_LEVEL_NONE, GOOD, false, false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        relay_open_for(GOOD, NO_RECORDS, DNS_MTA_STS_NONE);
+        const struct connect_request request = {.to = {.family = ENDPOINT_UNIX}};
+        const char *before = "gone.example", *after = rows[i].name;
+        const struct relay_hop hop = {.to = {.family = ENDPOINT_IPV4, .port = 25}};
+        struct conf_route *route = calloc(1, sizeof(*route)), *later = calloc(1, sizeof(*later));
+        struct stream *stream;
+        assert_true(route != NULL && later != NULL);
+        *route = (struct conf_route){.match = "example",
+                                     .tls = {.level = V, .names = &before, .names_count = 1}};
+        *later = (struct conf_route){
+            .match = "example",
+            .tls = {.level = (uint8_t)rows[i].level, .names = &after, .names_count = 1}};
+        assert_true(outbound_tls_choose(&tls, &relay, route, &hop));
+        free(route);
+        assert_int_equal(rig.network->ops->connect(rig.network, &request, &stream), 0);
+        stream->notify = notified;
+        rig.network->ops->poll(rig.network, 0);
+        outbound_tls_start(&tls, &relay, later, &hop, &stream);
+        assert_int_equal(stream != NULL, rows[i].starts);
+        if (stream != NULL) {
+            events = 0;
+            stream->notify = notified;
+            tls_rig_run(&rig);
+            assert_int_equal((events & STREAM_CLOSED) == 0, rows[i].secured);
+            stream_release(stream);
+        } else {
+            assert_string_equal(tls.problem, "Cannot start TLS: the route has changed");
+        }
+        free(later);
+        relay_close_after();
+    }
+}
+
 static bool resumed(int level)
 {
     struct stream_facts facts;
@@ -305,6 +349,7 @@ int main(void)
         cmocka_unit_test(mta_sts_verifies_where_it_is_enforced_and_only_counts_in_testing),
         cmocka_unit_test(a_host_that_must_not_be_used_is_not_even_connected_to),
         cmocka_unit_test(only_opportunistic_mail_falls_back_and_only_it_remembers),
+        cmocka_unit_test(what_a_reload_says_before_the_handshake_holds),
         cmocka_unit_test(a_session_is_resumed_where_the_same_was_demanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
