@@ -280,6 +280,11 @@ void queue_ask(struct relay_control *control, struct control_request *request)
 {
     char problem[QUEUE_FILTER_PROBLEM_MAX];
     struct queue_order *order = malloc(sizeof(*order));
+    if (relay_is_draining(worker_relay(control->settings.workers[0]))) {
+        free(order); /* another shard may have ended already, and would not answer */
+        control_finish_error(request, "unavailable", "tubepostd is ending");
+        return;
+    }
     if (order == NULL) {
         control_finish_error(request, "failed", "out of memory");
         return;
