@@ -1,5 +1,6 @@
 #include "engine/relay/bounce.h"
 #include "proto/dsn/dsn.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BOUNCE_RETRY_NS (5ull * 1000000000ull) /* the disk was full, or buffers were out */
@@ -217,6 +218,20 @@ void bounce_send(struct relay *relay, struct message *message, const struct rela
     list_append(&relay->bounces, &bounce->node);
     spool_message_hold(message);
     bounce_try(bounce);
+}
+
+/* A restart forgets the last answer, and mail of a suspended site may never have had one. */
+void bounce_expired(struct relay_failure *failure, uint32_t index, struct slice reason)
+{
+    *failure = (struct relay_failure){.index = index, .status = {4, 4, 7}};
+    if (reason.size == 0) {
+        snprintf(failure->text, sizeof(failure->text),
+                 "Not delivered in time; no answer of a server is known");
+        return;
+    }
+    snprintf(failure->text, sizeof(failure->text),
+             "Not delivered in time; the last answer was: %.*s", (int)reason.size,
+             (const char *)reason.bytes);
 }
 
 void bounce_abandon_all(struct relay *relay)

@@ -11,6 +11,8 @@
 /* failures: copied. The recipients must be out of the scheduler. */
 void bounce_send(struct relay *relay, struct message *message, const struct relay_failure *failures,
                  uint32_t count);
+/* What is told of a recipient whose time is over. reason: why it waited at last; empty when nobody has said. */
+void bounce_expired(struct relay_failure *failure, uint32_t index, struct slice reason);
 /* At the end of the relay: lets go of reports that are not durable yet; they are made again after a start. */
 void bounce_abandon_all(struct relay *relay);
 

@@ -125,10 +125,7 @@ static void expire(struct outbound *out, const uint32_t *indexes, uint32_t count
     for (uint32_t i = 0; i < count; i++) {
         struct relay_failure *failure = failure_add(out);
         if (failure != NULL) {
-            failure->index = indexes[i];
-            failure->status = (struct smtp_status){4, 4, 7};
-            snprintf(failure->text, sizeof(failure->text),
-                     "Not delivered in time; the last answer was: %.200s", out->reason);
+            bounce_expired(failure, indexes[i], slice_text(out->reason));
         }
     }
 }
@@ -243,6 +240,7 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     out->delivery = delivery;
     out->open_count = delivery->count;
     out->failure_count = 0;
+    out->reason[0] = '\0'; /* not that of the delivery before */
     out->body_offset = 0;
     out->delivery_count++;
     out->relay->counters.deliveries++;

@@ -412,7 +412,6 @@ static void delivery_put_back(struct relay *relay, struct sched_delivery *delive
 
 bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
 {
-    static const char words[] = "Not delivered in time; the last answer was: ";
     uint32_t count = delivery->count;
     struct message *message = delivery->message;
     struct slice reason = sched_reason(delivery);
@@ -421,12 +420,8 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
         delivery_put_back(relay, delivery);
         return false;
     }
-    reason = slice_first(reason, sizeof(failures->text) - sizeof(words));
     for (uint32_t i = 0; i < count; i++) {
-        failures[i].index = sched_indexes(delivery)[i];
-        failures[i].status = (struct smtp_status){4, 4, 7};
-        memcpy(failures[i].text, words, sizeof(words) - 1);
-        memcpy(failures[i].text + sizeof(words) - 1, reason.bytes, reason.size);
+        bounce_expired(&failures[i], sched_indexes(delivery)[i], reason);
     }
     sched_done(delivery);
     bounce_send(relay, message, failures, count);

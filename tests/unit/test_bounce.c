@@ -1,0 +1,102 @@
+#include "engine/relay/bounce.h"
+#include "queue/sched/operator.h"
+#include "tests/unit/relay_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define DAY (86400 * RIG_SECOND)
+#define LIFETIME (5 * DAY + 60 * RIG_SECOND)
+
+#define BY_MX "\n  - {match: \"*\", via: mx}\n"
+
+/* Domains a.test and b.test, each with its host. */
+static struct relay_rig *open_two(const char *routes)
+{
+    struct relay_rig *rig = relay_rig_open(routes);
+    rig_mx(rig, "a.test", 10, "mx.a.test", 30 * 86400);
+    rig_mx(rig, "b.test", 10, "mx.b.test", 30 * 86400);
+    rig_a(rig, "mx.a.test", "192.0.2.1", 30 * 86400);
+    rig_a(rig, "mx.b.test", "192.0.2.2", 30 * 86400);
+    rig_serve(rig, "192.0.2.1:25");
+    rig_serve(rig, "192.0.2.2:25");
+    return rig;
+}
+
+static void refuse(struct relay_rig *rig, unsigned server)
+{
+    strcpy(rig->servers[server].rcpt_reply, "550 5.1.1 No such user");
+}
+
+static struct relay_site *site_of(struct relay_rig *rig, const char *host)
+{
+    struct list_node *used = &rig->relay->sites.used;
+    for (struct list_node *node = used->next; node != used; node = node->next) {
+        struct relay_site *site = list_entry(node, struct relay_site, node);
+        if (site->destination != NULL &&
+            slice_equal(slice_text(site->destination->hosts[0].name), slice_text(host))) {
+            return site;
+        }
+    }
+    return NULL;
+}
+
+/* ---- Mail whose time is over ---- */
+
+static void expired_mail_is_returned_with_the_last_answer(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
+    rig_post(rig, "s@b.test", "u@a.test");
+    rig_pass(rig, LIFETIME);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_non_null(report);
+    assert_non_null(strstr(report->body, "the last answer was: 450 "));
+    assert_non_null(strstr(report->body, "Mailbox busy"));
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answer(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    rig_post(rig, "s@b.test", "known@a.test");
+    struct relay_site *site = site_of(rig, "mx.a.test");
+    assert_non_null(site);
+    assert_int_equal(sched_site_suspend(site->sched, SCHED_NEVER, slice_text("word")), 0);
+    rig_post(rig, "s@b.test", "u@a.test");
+    rig_pass(rig, LIFETIME);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_non_null(report);
+    assert_non_null(strstr(report->body, "no answer of a server is known"));
+    assert_null(strstr(report->body, "the last answer was"));
+    relay_rig_close(rig);
+}
+
+static void the_words_on_expiry_fit_however_long_the_answer_is(void **state)
+{
+    (void)state;
+    char answer[1000];
+    memset(answer, 'x', sizeof(answer));
+    struct relay_failure failure;
+    memset(&failure, 0xff, sizeof(failure));
+    bounce_expired(&failure, 7, slice_of(answer, sizeof(answer)));
+    assert_int_equal(failure.index, 7);
+    assert_int_equal(failure.code, 0);
+    assert_string_equal(failure.remote, "");
+    assert_int_equal(strlen(failure.text), sizeof(failure.text) - 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(expired_mail_is_returned_with_the_last_answer),
+        cmocka_unit_test(expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answer),
+        cmocka_unit_test(the_words_on_expiry_fit_however_long_the_answer_is),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
