@@ -108,6 +108,9 @@ struct conf_listener {
 };
 
 /* So many in a time. */
+/* What becomes of a report that cannot be delivered. */
+enum conf_double { CONF_DOUBLE_DROP, CONF_DOUBLE_POSTMASTER };
+
 struct conf_rate {
     const char *text;
     uint32_t count; /* 0: no limit */
@@ -248,6 +251,10 @@ struct relay_conf {
         const char *mta_sts_authorities; /* file; NULL: the system's */
         uint64_t mta_sts_timeout;
     } dns;
+    struct {
+        uint8_t doubles;        /* enum conf_double */
+        const char *postmaster; /* mailbox; NULL: none */
+    } bounce;
     struct { /* names of maps, "KIND:WHERE" */
         const char **sender_canonical, **recipient_canonical, **virtual_aliases, **aliases;
         uint32_t sender_canonical_count, recipient_canonical_count, virtual_aliases_count,

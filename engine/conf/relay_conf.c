@@ -1,3 +1,4 @@
+#include "engine/conf/bounce_conf.h"
 #include "engine/conf/conf.h"
 #include "engine/conf/dns_conf.h"
 #include "engine/conf/names.h"
@@ -190,6 +191,7 @@ static const struct reader_key relay_keys[] = {
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("retry", retry_keys),
+    KEY_SECTION("bounce", bounce_conf_keys),
     KEY_SECTION("smtp", smtp_keys),
     KEY_SECTION("rewrite", rewrite_conf_keys),
     KEY_SECTION("tls", tls_conf_keys),
@@ -484,6 +486,7 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
         check_numbers(&reader, made);
+        bounce_conf_check(&reader, made);
         settle_memory(&reader, made);
         if (made->hostname == NULL || reader.out_of_memory) {
             status = -ENOMEM;

@@ -2,6 +2,7 @@
 #include "proto/dsn/dsn.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define BOUNCE_RETRY_NS (5ull * 1000000000ull) /* the disk was full, or buffers were out */
 
@@ -10,6 +11,7 @@ struct bounce {
     struct relay *relay;
     struct message *message; /* reported on; held */
     struct message *report;  /* while it is being committed */
+    char *postmaster;        /* of a double bounce: whom to tell; else NULL */
     struct spool_draft *draft;
     struct spool_fetch fetch; /* of the original's first bytes */
     struct spool_waiter durable;
@@ -27,6 +29,7 @@ static void bounce_free(struct bounce *bounce)
     struct relay *relay = bounce->relay;
     wheel_disarm(relay->shard->wheel, &bounce->retry);
     list_remove(&bounce->node);
+    free(bounce->postmaster);
     free(bounce);
 }
 
@@ -107,7 +110,8 @@ static int report_build(struct bounce *bounce, struct slice original)
     message_id_format(spool_draft_id(bounce->draft), report_id);
     struct dsn_report report = {
         .hostname = slice_text(relay->conf->hostname),
-        .reverse_path = bounce->message->envelope.reverse_path,
+        .reverse_path = bounce->postmaster != NULL ? slice_text(bounce->postmaster)
+                                                   : bounce->message->envelope.reverse_path,
         .message_id = slice_text(report_id),
         .queue_id = slice_text(id),
         .action = DSN_FAILED,
@@ -123,7 +127,8 @@ static int report_build(struct bounce *bounce, struct slice original)
     if (status == 0) {
         unsigned needs = dsn_needs(&report);
         struct envelope envelope = {
-            .flags = SPOOL_BOUNCE | ((needs & DSN_NEEDS_8BITMIME) ? SPOOL_8BITMIME : 0u) |
+            .flags = SPOOL_BOUNCE | (bounce->postmaster != NULL ? SPOOL_DOUBLE_BOUNCE : 0u) |
+                     ((needs & DSN_NEEDS_8BITMIME) ? SPOOL_8BITMIME : 0u) |
                      ((needs & DSN_NEEDS_SMTPUTF8) ? SPOOL_SMTPUTF8 : 0u),
             .arrival_wall_s = report.now_wall_s,
         };
@@ -178,31 +183,44 @@ static void bounce_try(struct bounce *bounce)
     }
 }
 
-static void double_bounce(struct relay *relay, struct message *message,
-                          const struct relay_failure *failures, uint32_t count)
+/* Does the postmaster hear of it? */
+static bool postmaster_wants(const struct relay *relay, const struct message *message)
 {
+    return relay->conf->bounce.doubles == CONF_DOUBLE_POSTMASTER &&
+           (message->envelope.flags & (SPOOL_BOUNCE | SPOOL_DOUBLE_BOUNCE)) == SPOOL_BOUNCE;
+}
+
+static void double_bounce_log(struct relay *relay, const struct message *message,
+                              const struct relay_failure *failures, uint32_t count)
+{
+    const char *fate = postmaster_wants(relay, message) ? "reported to the postmaster" : "dropped";
     char id[MESSAGE_ID_TEXT];
     message_id_format(message->id, id);
     for (uint32_t i = 0; i < count; i++) {
         struct slice path = message->recipients[failures[i].index].forward_path;
         relay->counters.double_bounces++;
-        logger_line(relay->logger, LOGGER_WARNING,
-                    "bounce: %s: double bounce, dropped: to=<%.*s> (%s)", id, (int)path.size,
-                    (const char *)path.bytes, failures[i].text);
+        logger_line(relay->logger, LOGGER_WARNING, "bounce: %s: double bounce, %s: to=<%.*s> (%s)",
+                    id, fate, (int)path.size, (const char *)path.bytes, failures[i].text);
     }
-    failures_finish(relay, message, failures, count);
 }
 
 void bounce_send(struct relay *relay, struct message *message, const struct relay_failure *failures,
                  uint32_t count)
 {
     relay->counters.failed += count;
-    if (message->envelope.reverse_path.size == 0) {
-        double_bounce(relay, message, failures, count);
-        return;
+    bool is_double = message->envelope.reverse_path.size == 0;
+    if (is_double) {
+        double_bounce_log(relay, message, failures, count);
+        if (!postmaster_wants(relay, message)) {
+            failures_finish(relay, message, failures, count);
+            return;
+        }
     }
     struct bounce *bounce = calloc(1, sizeof(*bounce) + count * sizeof(*failures));
-    if (bounce == NULL) {
+    char *postmaster = is_double ? strdup(relay->conf->bounce.postmaster) : NULL;
+    if (bounce == NULL || (is_double && postmaster == NULL)) {
+        free(bounce);
+        free(postmaster);
         /* They wait in the spool; the next start tries them again. */
         logger_line(relay->logger, LOGGER_ERROR,
                     "bounce: out of memory; the recipients wait for a restart");
@@ -210,6 +228,7 @@ void bounce_send(struct relay *relay, struct message *message, const struct rela
     }
     bounce->relay = relay;
     bounce->message = message;
+    bounce->postmaster = postmaster;
     bounce->count = count;
     memcpy(bounce->failures, failures, count * sizeof(*failures));
     world_random(relay->shard->world, bounce->random, sizeof(bounce->random));

@@ -2,8 +2,10 @@
  * bounce: tells the sender of a message that recipients have failed for good, then finishes them.
  *
  * The failed recipients stay in the spool until the report is durable, so that a crash in between repeats
- * the report and never forgets it. A message with the null reverse-path is never reported on (RFC 5321
- * §6.1): its failures are logged as a double bounce and finished.
+ * the report and never forgets it. A message with the null reverse-path is never reported on to its sender
+ * (RFC 5321 §6.1): its failures are logged as a double bounce and finished. Where the configuration wants it, the
+ * postmaster gets a report on one that this relay made; on its failure, and on null reverse-paths of others, nobody
+ * does: two relays whose postmasters are beyond each other would write to each other for ever.
  */
 #pragma once
 #include "engine/relay/relay_private.h"

@@ -22,7 +22,13 @@ struct log;
 struct spool;
 struct spool_draft; /* a message being received */
 
-enum spool_flags { SPOOL_8BITMIME = 1, SPOOL_SMTPUTF8 = 2, SPOOL_BOUNCE = 4, SPOOL_HELD = 1 << 16 };
+enum spool_flags {
+    SPOOL_8BITMIME = 1,
+    SPOOL_SMTPUTF8 = 2,
+    SPOOL_BOUNCE = 4,        /* a report of ours */
+    SPOOL_DOUBLE_BOUNCE = 8, /* a report on such a report: nobody hears of its failure */
+    SPOOL_HELD = 1 << 16
+};
 
 enum recipient_state {
     RECIPIENT_WAITING,   /* not delivered yet */

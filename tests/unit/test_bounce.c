@@ -11,6 +11,7 @@
 #define LIFETIME (5 * DAY + 60 * RIG_SECOND)
 
 #define BY_MX "\n  - {match: \"*\", via: mx}\n"
+#define TO_POSTMASTER(address) BY_MX "bounce: {double: postmaster, postmaster: " address "}\n"
 
 /* Domains a.test and b.test, each with its host. */
 static struct relay_rig *open_two(const char *routes)
@@ -91,12 +92,98 @@ static void the_words_on_expiry_fit_however_long_the_answer_is(void **state)
     assert_int_equal(strlen(failure.text), sizeof(failure.text) - 1);
 }
 
+/* ---- Reports that cannot be delivered ---- */
+
+static void a_report_that_is_refused_is_dropped(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    refuse(rig, 0);
+    rig_post(rig, "s@a.test", "u@a.test");
+    rig_pass(rig, DAY);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.bounces, 1);
+    assert_int_equal(rig->relay->counters.double_bounces, 1);
+    assert_true(rig_log_says(rig, "double bounce, dropped: to=<s@a.test>"));
+    relay_rig_close(rig);
+}
+
+static void a_report_that_is_refused_goes_to_the_postmaster_from_nobody(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    refuse(rig, 0);
+    rig_post(rig, "s@a.test", "u@a.test");
+    rig_pass(rig, DAY);
+    assert_int_equal(rig->letter_count, 1);
+    const struct rig_letter *report = rig_letter_for(rig, "chief@b.test");
+    assert_non_null(report);
+    assert_string_equal(report->sender, "");
+    assert_non_null(strstr(report->body, "To: <chief@b.test>"));
+    assert_non_null(strstr(report->body, "Final-Recipient: rfc822; s@a.test"));
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_true(rig_log_says(rig, "double bounce, reported to the postmaster: to=<s@a.test>"));
+    relay_rig_close(rig);
+}
+
+static void a_report_to_the_postmaster_that_is_refused_is_the_end(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@a.test"));
+    refuse(rig, 0);
+    rig_post(rig, "s@a.test", "u@a.test");
+    rig_pass(rig, DAY);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.bounces, 2);
+    assert_int_equal(rig->relay->counters.double_bounces, 2);
+    assert_true(rig_log_says(rig, "double bounce, dropped: to=<chief@a.test>"));
+    relay_rig_close(rig);
+}
+
+static void a_report_to_the_postmaster_is_known_as_one_after_a_restart(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    refuse(rig, 0);
+    strcpy(rig->servers[1].rcpt_reply, "450 4.2.0 busy");
+    rig_post(rig, "s@a.test", "u@a.test");
+    assert_int_equal(rig_waiting(rig), 1);
+    rig_restart(rig);
+    refuse(rig, 1);
+    rig_pass(rig, DAY);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(rig->relay->counters.bounces, 0); /* since the start */
+    assert_true(rig_log_says(rig, "double bounce, dropped: to=<chief@b.test>"));
+    relay_rig_close(rig);
+}
+
+static void mail_of_others_from_nobody_is_never_reported_on(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    refuse(rig, 0);
+    rig_post(rig, "", "u@a.test");
+    rig_pass(rig, DAY);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.bounces, 0);
+    relay_rig_close(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expired_mail_is_returned_with_the_last_answer),
         cmocka_unit_test(expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answer),
         cmocka_unit_test(the_words_on_expiry_fit_however_long_the_answer_is),
+        cmocka_unit_test(a_report_that_is_refused_is_dropped),
+        cmocka_unit_test(a_report_that_is_refused_goes_to_the_postmaster_from_nobody),
+        cmocka_unit_test(a_report_to_the_postmaster_that_is_refused_is_the_end),
+        cmocka_unit_test(a_report_to_the_postmaster_is_known_as_one_after_a_restart),
+        cmocka_unit_test(mail_of_others_from_nobody_is_never_reported_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,13 +65,20 @@ static const struct bad bads[] = {
     {"routes:\n  - example.org",
      "2:5: routes[0]: not what belongs here, expected keys (key: value)"},
     /* keys */
-    {"hostname: a\nlisten_on: 3\n",
-     "2:1: listen_on: unknown key, expected one of: hostname, "
-     "shards, transport, dpdk, memory, listen, spool, "
-     "relay_networks, relay_clients, routes, limits, timeouts, retry, smtp, rewrite, tls, dns, io, "
-     "shutdown, control, log, idle, cpu"},
+    {"hostname: a\nlisten_on: 3\n", "2:1: listen_on: unknown key, expected one of: hostname, "
+                                    "shards, transport, dpdk, memory, listen, spool, "
+                                    "relay_networks, relay_clients, routes, limits, timeouts, "
+                                    "retry, bounce, smtp, rewrite, tls, dns, io, "
+                                    "shutdown, control, log, idle, cpu"},
     {"dns: {servers: [\"127.0.0.1:53\", \"unix:/run/dns\"]}",
      "1:33: dns.servers[1]: a unix socket, expected ADDRESS:PORT"},
+    {"bounce: {double: postmaster}",
+     "1:10: bounce.double: no bounce.postmaster is named, expected one for \"postmaster\""},
+    {"bounce: {double: postmaster, postmaster: root}",
+     "1:30: bounce.postmaster: 'root' will not do, expected an address such as "
+     "postmaster@example.org"},
+    {"bounce: {postmaster: \"a..b@x.test\"}", "1:10: bounce.postmaster: 'a..b@x.test' will not do, "
+                                              "expected an address such as postmaster@example.org"},
     {"dns: {ttl_min: 2h, ttl_max: 1h}",
      "1:7: dns.ttl_min: more than dns.ttl_max, expected at most as much"},
     {"spool:\n  path: /x\n  durabilty: none",
