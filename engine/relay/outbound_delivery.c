@@ -24,6 +24,15 @@ static struct relay_failure *failure_add(struct outbound *out)
     return failure;
 }
 
+/* "450 ", to stand before the text; nothing where no server has spoken: a connection was lost, or we decided. */
+static void code_format(const struct smtp_client_result *result, char code[8])
+{
+    code[0] = '\0';
+    if (result->code != 0) {
+        snprintf(code, 8, "%u ", result->code);
+    }
+}
+
 static void line_log(struct outbound *out, uint32_t index, const struct smtp_client_result *result,
                      const char *status)
 {
@@ -37,13 +46,14 @@ static void line_log(struct outbound *out, uint32_t index, const struct smtp_cli
     struct slice path = message->recipients[index].forward_path;
     char id[MESSAGE_ID_TEXT];
     char remote[ENDPOINT_TEXT_MAX];
-    char dsn[SMTP_STATUS_TEXT_MAX];
+    char dsn[SMTP_STATUS_TEXT_MAX], code[8];
     message_id_format(message->id, id);
     endpoint_format(&out->hop.to, remote);
     smtp_status_format(&result->status, dsn);
-    logger_line(relay->logger, level, "%s: %s: to=<%.*s>, relay=%s, dsn=%s, status=%s (%u %.*s)",
+    code_format(result, code);
+    logger_line(relay->logger, level, "%s: %s: to=<%.*s>, relay=%s, dsn=%s, status=%s (%s%.*s)",
                 out->site->lmtp ? "lmtp" : "smtp", id, (int)path.size, (const char *)path.bytes,
-                remote, dsn, status, result->code, (int)result->text.size,
+                remote, dsn, status, code, (int)result->text.size,
                 (const char *)result->text.bytes);
 }
 
@@ -72,6 +82,7 @@ void outbound_result_take(struct outbound *out, const struct smtp_client_result 
     uint32_t index = sched_indexes(out->delivery)[result->index];
     struct relay_counters *counters = &out->relay->counters;
     uint8_t *fate = &out->fates[result->index];
+    char code[8];
     check(*fate == FATE_OPEN);
     out->open_count--;
     if ((result->flags & SMTP_CLIENT_SUSPECT_PIPELINING) && out->site->client_settings.pipelining) {
@@ -89,7 +100,8 @@ void outbound_result_take(struct outbound *out, const struct smtp_client_result 
         *fate = returned_unjudged(out, result) ? FATE_RETURNED : FATE_DEFERRED;
         *fate = MUTATED(DEFERRED_IS_DELIVERED) ? FATE_DELIVERED : *fate;
         counters->deferred += *fate == FATE_DEFERRED;
-        snprintf(out->reason, sizeof(out->reason), "%u %.*s", result->code, (int)result->text.size,
+        code_format(result, code);
+        snprintf(out->reason, sizeof(out->reason), "%s%.*s", code, (int)result->text.size,
                  (const char *)result->text.bytes);
         line_log(out, index, result, "deferred");
         return;

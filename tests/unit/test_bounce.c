@@ -78,6 +78,22 @@ static void expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answ
     relay_rig_close(rig);
 }
 
+static void a_server_that_talks_nonsense_is_not_quoted_with_a_code_of_zero(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "nonsense");
+    rig_post(rig, "s@b.test", "u@a.test");
+    assert_true(rig_log_says(rig, "status=deferred ("));
+    assert_false(rig_log_says(rig, "status=deferred (0 "));
+    rig_pass(rig, LIFETIME);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_non_null(report);
+    assert_non_null(strstr(report->body, "the last answer was: "));
+    assert_null(strstr(report->body, "the last answer was: 0 "));
+    relay_rig_close(rig);
+}
+
 static void the_words_on_expiry_fit_however_long_the_answer_is(void **state)
 {
     (void)state;
@@ -178,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expired_mail_is_returned_with_the_last_answer),
         cmocka_unit_test(expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answer),
+        cmocka_unit_test(a_server_that_talks_nonsense_is_not_quoted_with_a_code_of_zero),
         cmocka_unit_test(the_words_on_expiry_fit_however_long_the_answer_is),
         cmocka_unit_test(a_report_that_is_refused_is_dropped),
         cmocka_unit_test(a_report_that_is_refused_goes_to_the_postmaster_from_nobody),
