@@ -93,10 +93,27 @@ static void whom_a_route_refuses_is_told_so_in_the_session(void **state)
     relay_conf_free(conf);
 }
 
+static void a_domain_without_a_route_is_refused_in_the_session_to_everybody(void **state)
+{
+    (void)state;
+    static const char denied[] = "Relay access denied";
+    static const struct judged cases[] = {
+        {"<u@ours.test>", false, 0, NULL, NULL},
+        {"<u@away.test>", false, 554, "5.7.1", denied},
+        {"<u@away.test>", true, 554, "5.7.1", denied},
+        {"<u@sub.ours.test>", true, 554, "5.7.1", denied},
+    };
+    struct relay_conf *conf =
+        load("routes:\n  - {match: ours.test, via: lmtp, to: [\"unix:/x\"]}\n");
+    judge_all(conf, cases, sizeof(cases) / sizeof(cases[0]));
+    relay_conf_free(conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stranger_may_send_where_a_route_allows_it_and_a_client_anywhere),
+        cmocka_unit_test(a_domain_without_a_route_is_refused_in_the_session_to_everybody),
         cmocka_unit_test(whom_a_route_refuses_is_told_so_in_the_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
