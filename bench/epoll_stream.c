@@ -263,7 +263,9 @@ static bool keep_rest(struct epoll_stream *s)
         if (kept == NULL) {
             return false;
         }
-        memcpy(kept, s->kept + s->kept_at, s->kept_bytes);
+        if (s->kept_bytes > 0) {
+            memcpy(kept, s->kept + s->kept_at, s->kept_bytes);
+        }
         free(s->kept);
         s->kept = kept;
         s->kept_room = room;

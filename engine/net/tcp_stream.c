@@ -296,6 +296,7 @@ static void stream_op_facts(const struct stream *stream, struct stream_facts *fa
     endpoint_of_ip_address(&facts->local, &conn->tuple.local, conn->tuple.local_port);
     endpoint_of_ip_address(&facts->remote, &conn->tuple.remote, conn->tuple.remote_port);
     facts->transport = conn->stack->network.transport;
+    facts->tls = NULL;
 }
 
 const struct stream_ops tcp_stream_ops = {.peek = stream_op_peek,

@@ -420,9 +420,23 @@ static void a_released_stream_keeps_its_references_until_they_are_acknowledged(v
     memory_give(bytes);
 }
 
+static void a_connection_in_the_clear_says_so_whatever_was_there_before(void **state)
+{
+    struct stream_facts facts;
+    (void)state;
+    memset(&facts, 0xff, sizeof(facts));
+    net_peer_open_plain(&peer);
+    stream_facts(net_peer_last(&peer)->stream, &facts);
+    assert_null(facts.tls);
+    assert_string_equal(facts.transport, "dpdk");
+    assert_int_equal(facts.remote.port, 4000);
+    net_peer_close(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_connection_in_the_clear_says_so_whatever_was_there_before),
         cmocka_unit_test(a_question_for_us_is_answered_and_others_are_not),
         cmocka_unit_test(an_answer_that_was_not_asked_for_teaches_nothing),
         cmocka_unit_test(who_does_not_answer_is_asked_each_second_and_cannot_be_reached),
