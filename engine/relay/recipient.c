@@ -66,7 +66,10 @@ static bool address_judge(struct recipient_job *job, struct slice address)
             break;
         }
     }
-    return recipient_judge(job->relay->conf, true, &path, &job->verdict);
+    /* A key that is written out names who may be written to. A pattern that takes "user+tag@ANYWHERE" apart would make a
+     * relay for everybody, so what it gives needs the permission that it would need by itself. */
+    bool granted = job->trusted || !job->rewrite.by_pattern;
+    return recipient_judge(job->relay->conf, granted, &path, &job->verdict);
 }
 
 /* 0: the verdict is there. */

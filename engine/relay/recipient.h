@@ -2,7 +2,7 @@
  * recipient: what RCPT and MAIL are answered where the operator's maps have a say: rewriting, aliases, who exists.
  *
  * A recipient is rewritten (rewrite.h). One that stands for itself is judged as without maps (recipient_judge); what a map
- * has made of one is where its owner wants it, so it needs a route and no permission. Then each must be known to the
+ * has made of one is where its owner wants it, so it needs a route and no permission, unless a pattern has made it. Then each must be known to the
  * recipients of its route, where that names any. All are taken, or none.
  *
  * Lookups may have to wait: then the session does, in a state, not in a thread.

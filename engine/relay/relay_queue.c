@@ -251,7 +251,7 @@ void relay_queue_bounce(struct relay *relay, const struct queue_group *group, co
     free(failures);
 }
 
-/* ---- For now ---- */
+/* ---- Flush: tried at once ---- */
 
 void relay_queue_flush(struct relay *relay, const struct queue_group *group,
                        struct relay_queue_tally *tally)

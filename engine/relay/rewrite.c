@@ -377,7 +377,8 @@ static void next_item(struct rewrite_job *job)
 }
 
 /* What a map said of the item under way. False: the job is over. */
-static bool answered(struct rewrite_job *job, const struct lookup_value *value, bool tagless)
+static bool answered(struct rewrite_job *job, const struct lookup_value *value, bool tagless,
+                     bool by_pattern)
 {
     uint32_t at = job->item_at;
     switch (value->answer) {
@@ -391,6 +392,7 @@ static bool answered(struct rewrite_job *job, const struct lookup_value *value, 
         next_item(job);
         return absent(job, at);
     case MAP_FOUND:
+        job->by_pattern |= by_pattern;
         next_item(job);
         return job->items[at].step == STEP_KNOWN ? result_add(job, item_text(&job->items[at]))
                                                  : expand(job, at, value->text, tagless);
@@ -449,6 +451,8 @@ static int run(struct rewrite_job *job)
         }
         job->query.told = told;
         job->tagless = tagless;
+        /* What a list includes is its owner's, and "include:" is asked for it by name. */
+        job->asked_pattern = map_of_patterns(map) && map != job->rules->includes;
         int status = lookup_find(job->lookup, map, made, &job->query, &value);
         if (status == -EINPROGRESS) {
             job->waiting = true;
@@ -458,7 +462,7 @@ static int run(struct rewrite_job *job)
             fail(job, REWRITE_FAILED, "too many lookups are under way", made);
             return 0;
         }
-        bool goes_on = answered(job, value, tagless);
+        bool goes_on = answered(job, value, tagless, job->asked_pattern);
         lookup_value_drop(value);
         if (!goes_on) {
             return 0;
@@ -474,7 +478,7 @@ static void told(struct lookup_query *query, struct lookup_value *value)
 {
     struct rewrite_job *job = list_entry(query, struct rewrite_job, query);
     job->waiting = false;
-    bool goes_on = answered(job, value, job->tagless);
+    bool goes_on = answered(job, value, job->tagless, job->asked_pattern);
     lookup_value_drop(value);
     if (!goes_on || run(job) == 0) {
         job->done(job); /* which may free it */
@@ -487,6 +491,7 @@ static int begin(struct rewrite_job *job, struct lookup *lookup, const struct re
     job->lookup = lookup;
     job->rules = rules;
     job->status = REWRITE_OK;
+    job->by_pattern = false;
     job->reason[0] = '\0';
     check(!job->waiting && job->item_count == 0);
     if (address.size > SMTP_ADDRESS_BYTES_MAX) {

@@ -51,6 +51,7 @@ struct rewrite_job { /* zeroed before its first use; the owner's, see rewrite_jo
     char reason[REWRITE_REASON_MAX]; /* unless REWRITE_OK, for the log */
     struct slice *addresses;         /* without <> */
     uint32_t address_count;
+    bool by_pattern; /* a pattern had a say: the sender may have chosen where it leads to */
     /* Its own. */
     struct lookup *lookup;
     const struct rewrite_rules *rules;
@@ -60,7 +61,7 @@ struct rewrite_job { /* zeroed before its first use; the owner's, see rewrite_jo
     uint32_t address_size;
     uint32_t key_at, map_at;
     const struct rewrite_maps *known; /* of rewrite_known */
-    bool waiting, tagless;
+    bool waiting, tagless, asked_pattern;
 };
 
 /* 0: it is done, `done` does not run; -EINPROGRESS: it runs later; -ENOMEM. The rules live as long as the job. */

@@ -426,7 +426,7 @@ static void run_refused(struct smtp_server *server, const struct command *comman
     smtp_server_error(server, 502, "5.5.1", "Command is not implemented");
 }
 
-/* RFC 3207 §4, for now: the client keeps the mail. */
+/* RFC 3207 §4: a temporary refusal, so the client keeps the mail and comes again. */
 static void tls_missed(struct smtp_server *server)
 {
     smtp_server_error(server, 454, "4.7.0", "TLS is required, but not available");

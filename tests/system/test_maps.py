@@ -66,6 +66,19 @@ class Maps(SystemTest):
         self.assertEqual((code, text[:5]), (451, "4.3.5"))
         self.assertIn("may not name a command", self.relay_process.output())
 
+    def test_no_pattern_makes_a_relay_for_strangers(self):
+        tags = self.write("tags", r"/^(.*)\+.*@(.*)$/ $1@$2" + "\n" + r"/^(.*)@inner\.(.*)$/ $1@$2" + "\n")
+        shop = self.write("shop", "info@shop.test far@elsewhere.test\n")
+        for key in ("recipient_canonical", "virtual_aliases"):
+            with self.subTest(key=key):
+                maps = f"[\"texthash:{shop}\", \"pcre:{tags}\"]"
+                self.start([f"{key}: {maps}\nrelay_networks: [198.51.100.0/24]"])
+                for recipient in ("user+tag@victim.test", "user@inner.victim.test", "user@victim.test"):
+                    self.assertEqual(self.send(recipient)[0], 554, recipient)
+                self.assertEqual(self.send("info@shop.test")[0], 250)  # its owner has named it
+                self.assertEqual(self.envelopes(1)[0][1], "far@elsewhere.test")
+                self.relay_process.stop()
+
     def test_a_file_that_changes_is_noticed_and_so_is_a_reload(self):
         virtual = self.write("virtual", "a@x.test first@in.test\n")
         self.start([f"virtual_aliases: [\"texthash:{virtual}\"]"])

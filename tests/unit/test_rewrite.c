@@ -138,6 +138,13 @@ static void patterns_see_whole_addresses_only(void **state)
     use(&rules.virtual_aliases, name);
     assert_string_equal(recipient("Jo+News@p.test"), "Jo@News.test");
     assert_string_equal(recipient("jo@local.test"), "jo@local.test");
+    struct rewrite_job job = {0};
+    assert_int_equal(rewrite_recipient(&job, lookup, &rules, slice_text("a+b@p.test")), 0);
+    assert_true(job.by_pattern);
+    rewrite_job_end(&job);
+    assert_int_equal(rewrite_recipient(&job, lookup, &rules, slice_text("a@local.test")), 0);
+    assert_false(job.by_pattern); /* it was asked and said nothing */
+    rewrite_job_end(&job);
     close(fd);
     unlink(path);
 }
