@@ -66,9 +66,9 @@ static uint32_t best_address(const struct relay_site *site, const struct destina
 {
     uint32_t best = 0;
     *until_ns = UINT64_MAX;
-    for (uint32_t i = 0; i<host->address_count && * until_ns> 0; i++) {
+    for (uint32_t i = 0; i < host->address_count; i++) {
         uint64_t until = bad_until(site, &host->addresses[i]);
-        if (until < *until_ns) {
+        if (until < *until_ns) { /* of equal ones the first */
             *until_ns = until;
             best = i;
         }
