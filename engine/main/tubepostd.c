@@ -440,6 +440,9 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     if (status < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR, "could not start: %s", strerror(-status));
     }
+    if (daemon->helpers != NULL) {
+        helpers_close(daemon->helpers);
+    }
     for (unsigned i = 0; i < daemon->shards && daemon->workers != NULL; i++) {
         if (daemon->workers[i] != NULL) {
             worker_close(daemon->workers[i]);
@@ -447,9 +450,6 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     }
     if (daemon->resolver != NULL) {
         resolver_close(daemon->resolver);
-    }
-    if (daemon->helpers != NULL) {
-        helpers_close(daemon->helpers);
     }
     for (unsigned i = 0; i < daemon->ports_count; i++) {
         if (daemon->exceptions[i] != NULL) {

@@ -635,6 +635,11 @@ static void reload_arrived(struct shard_message *message, struct shard *shard)
     free(reload);
 }
 
+static void reload_dropped(struct shard_message *message)
+{
+    free(list_entry(message, struct reload_message, message));
+}
+
 int worker_reload(struct worker *worker, const struct relay_conf *conf,
                   const struct relay_maps *maps, void (*taken)(void *owner), void *owner)
 {
@@ -643,7 +648,7 @@ int worker_reload(struct worker *worker, const struct relay_conf *conf,
         return -ENOMEM;
     }
     *reload = (struct reload_message){{reload_arrived}, worker, conf, maps, taken, owner};
-    int status = shard_post(&worker->shard, &reload->message);
+    int status = shard_post_or(&worker->shard, &reload->message, reload_dropped);
     if (status < 0) {
         free(reload);
     }

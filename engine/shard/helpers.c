@@ -37,12 +37,18 @@ static void drop(struct helper_job *job)
     }
 }
 
+/* The shard ended with the answer in its hands. */
+static void answer_dropped(struct shard_message *message)
+{
+    drop(list_entry(message, struct helper_job, answer));
+}
+
 /* The shard may be short of memory for a moment; the answer is not lost by it. */
 static void answer(struct helpers *helpers, struct helper_job *job)
 {
     job->answer.run = answer_run;
     while (!atomic_load(&helpers->ending)) {
-        if (shard_post(job->shard, &job->answer) == 0) {
+        if (shard_post_or(job->shard, &job->answer, answer_dropped) == 0) {
             return;
         }
         usleep(POST_AGAIN_US);

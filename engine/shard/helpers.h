@@ -15,7 +15,8 @@ struct helper_job { /* the giver's, until `done` */
     /* On a helper. `own`: what this thread keeps for itself, see helpers_settings. */
     void (*work)(struct helper_job *job, void *own);
     void (*done)(struct helper_job *job, struct shard *shard); /* on the shard that gave it */
-    void (*dropped)(struct helper_job *job); /* instead of `done`, by helpers_close; may be NULL */
+    void (*dropped)(struct helper_job
+                        *job); /* instead of `done`, by helpers_close or shard_close; may be NULL */
     /* The helpers' own. */
     struct shard *shard;
     struct shard_message answer;
@@ -32,7 +33,8 @@ struct helpers_settings {
 
 /* 0 or -errno. */
 int helpers_open(struct helpers **helpers, const struct helpers_settings *settings);
-/* After the shards have stopped. Waits for the jobs under way; those that wait are dropped. */
+/* After the shards have stopped and before they are closed, since answers go to them. Waits for the jobs under way;
+ * those that wait are dropped. */
 void helpers_close(struct helpers *helpers);
 /* From the shard. 0: done will run; -ENOBUFS: too many wait. */
 int helpers_give(struct helpers *helpers, struct shard *shard, struct helper_job *job);

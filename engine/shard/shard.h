@@ -73,7 +73,7 @@ int shard_run(struct shard *shard, int (*start)(struct shard *, void *owner), vo
 void shard_stop(struct shard *shard);
 /* From any thread: leave the sleep. */
 void shard_wake(struct shard *shard);
-/* Messages that have not run are dropped. */
+/* Messages that have not run are dropped; see shard_post_or. */
 void shard_close(struct shard *shard);
 
 /* From the shard `from`, to another or itself; delivered in order. 0, or -ENOBUFS when the ring is full:
@@ -81,5 +81,8 @@ void shard_close(struct shard *shard);
 int shard_send(struct shard *from, struct shard *to, struct shard_message *message);
 /* From a thread that is no shard (control, signals, helpers); takes a lock. 0 or -ENOBUFS. */
 int shard_post(struct shard *to, struct shard_message *message);
+/* The same, with what becomes of a message that the shard never takes: `dropped`, by shard_close, instead of `run`. */
+int shard_post_or(struct shard *to, struct shard_message *message,
+                  void (*dropped)(struct shard_message *message));
 /* One round, for tests and the simulator. Returns how much was done. */
 unsigned shard_round(struct shard *shard);

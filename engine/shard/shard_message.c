@@ -25,6 +25,9 @@ void shard_messages_close(struct shard *shard)
     while (private->posted != NULL) {
         struct shard_post *post = private->posted;
         private->posted = post->next;
+        if (post->dropped != NULL) {
+            post->dropped(post->message);
+        }
         free(post);
     }
     pthread_mutex_destroy(&private->post_lock);
@@ -102,12 +105,18 @@ int shard_send(struct shard *from, struct shard *to, struct shard_message *messa
 
 int shard_post(struct shard *to, struct shard_message *message)
 {
+    return shard_post_or(to, message, NULL);
+}
+
+int shard_post_or(struct shard *to, struct shard_message *message,
+                  void (*dropped)(struct shard_message *message))
+{
     struct shard_private *private = to->private;
     struct shard_post *post = malloc(sizeof(*post));
     if (post == NULL) {
         return -ENOBUFS;
     }
-    *post = (struct shard_post){.message = message};
+    *post = (struct shard_post){.message = message, .dropped = dropped};
     pthread_mutex_lock(&private->post_lock);
     *private->posted_last = post;
     private->posted_last = &post->next;

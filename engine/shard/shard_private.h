@@ -20,6 +20,7 @@ struct shard_watch {
 struct shard_post {
     struct shard_post *next;
     struct shard_message *message;
+    void (*dropped)(struct shard_message *message); /* NULL: nobody needs to know */
 };
 
 struct shard_private {
