@@ -67,7 +67,7 @@ static uint64_t resident_bytes(void)
 static void file_message(struct queue_cost *cost, struct message *message)
 {
     uint32_t index = 0, site = 0;
-    const struct slice path = message->recipients[0].forward_path;
+    const struct slice path = message_forward_path(message, 0);
     const uint8_t *at = memchr(path.bytes, '@', path.size); /* ...@NUMBER.example.net */
     while (at != NULL && at[1] != '.') {
         site = site * 10 + (uint32_t)(*++at - '0');
@@ -177,10 +177,10 @@ static int letter_post(struct queue_cost *cost, uint64_t number)
              (unsigned)(cost->random >> 33) % SITES);
     const struct envelope envelope = {.reverse_path = slice_text(from),
                                       .arrival_wall_s = 1800000000 + (int64_t)(number / 1000)};
-    struct slice path = slice_text(to);
+    const struct envelope_recipient recipient = {.forward_path = slice_text(to)};
     letter->durable.done = letter_durable;
     letter->cost = cost;
-    return spool_commit(draft, &envelope, &path, 1, &letter->message, &letter->durable);
+    return spool_commit(draft, &envelope, &recipient, 1, &letter->message, &letter->durable);
 }
 
 static int fill(struct queue_cost *cost, uint64_t count)

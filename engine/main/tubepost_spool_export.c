@@ -65,10 +65,10 @@ static void header_print(FILE *file, const char *name, struct slice path)
 
 static void headers_print(FILE *file, const struct message *message)
 {
-    header_print(file, "X-Envelope-From", message->envelope.reverse_path);
+    header_print(file, "X-Envelope-From", message_reverse_path(message));
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
-            header_print(file, "X-Envelope-To", message->recipients[i].forward_path);
+        if (message_recipient_state(message, i) == RECIPIENT_WAITING) {
+            header_print(file, "X-Envelope-To", message_forward_path(message, i));
         }
     }
 }
@@ -84,15 +84,15 @@ static json_t *envelope_json(const struct message *message, const char *id)
     static const char *const states[] = {"waiting", "delivered", "failed"};
     json_t *json = json_object(), *recipients = json_array();
     json_object_set_new(json, "id", json_string(id));
-    json_object_set_new(json, "sender", text_json(message->envelope.reverse_path));
-    json_object_set_new(json, "arrival_time", json_integer(message->envelope.arrival_wall_s));
+    json_object_set_new(json, "sender", text_json(message_reverse_path(message)));
+    json_object_set_new(json, "arrival_time", json_integer(message_arrival_wall_s(message)));
     json_object_set_new(json, "message_size", json_integer((json_int_t)message->body_bytes));
     json_object_set_new(json, "attempts", json_integer(message->attempts));
     json_object_set_new(json, "damaged", json_boolean(spool_reader_is_broken(message)));
     for (uint32_t i = 0; i < message->recipient_count; i++) {
         json_t *one = json_object();
-        uint8_t state = message->recipients[i].state;
-        json_object_set_new(one, "address", text_json(message->recipients[i].forward_path));
+        enum recipient_state state = message_recipient_state(message, i);
+        json_object_set_new(one, "address", text_json(message_forward_path(message, i)));
         json_object_set_new(one, "state",
                             json_string(state <= RECIPIENT_FAILED ? states[state] : "?"));
         json_array_append_new(recipients, one);

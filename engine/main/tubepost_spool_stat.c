@@ -95,7 +95,7 @@ static void recipient_count(struct spool_tool *tool, struct slice path)
 
 static void message_count(struct spool_tool *tool, const struct message *message)
 {
-    int64_t age_s = tool->stat.now_s - message->envelope.arrival_wall_s;
+    int64_t age_s = tool->stat.now_s - message_arrival_wall_s(message);
     uint32_t age = 0;
     while (age_s >= ages[age].below_s) {
         age++;
@@ -104,8 +104,8 @@ static void message_count(struct spool_tool *tool, const struct message *message
     tool->stat.tried += message->attempts > 0;
     tool->stat.body_bytes += message->body_bytes;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
-            recipient_count(tool, message->recipients[i].forward_path);
+        if (message_recipient_state(message, i) == RECIPIENT_WAITING) {
+            recipient_count(tool, message_forward_path(message, i));
         }
     }
 }

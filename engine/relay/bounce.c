@@ -97,7 +97,7 @@ static int report_build(struct bounce *bounce, struct slice original)
     for (uint32_t i = 0; i < bounce->count; i++) {
         const struct relay_failure *failure = &bounce->failures[i];
         recipients[i] = (struct dsn_recipient){
-            .forward_path = bounce->message->recipients[failure->index].forward_path,
+            .forward_path = message_forward_path(bounce->message, failure->index),
             .status = failure->status,
             .remote_mta = slice_text(failure->remote),
             .code = failure->code,
@@ -111,11 +111,11 @@ static int report_build(struct bounce *bounce, struct slice original)
     struct dsn_report report = {
         .hostname = slice_text(relay->conf->hostname),
         .reverse_path = bounce->postmaster != NULL ? slice_text(bounce->postmaster)
-                                                   : bounce->message->envelope.reverse_path,
+                                                   : message_reverse_path(bounce->message),
         .message_id = slice_text(report_id),
         .queue_id = slice_text(id),
         .action = DSN_FAILED,
-        .arrival_wall_s = bounce->message->envelope.arrival_wall_s,
+        .arrival_wall_s = message_arrival_wall_s(bounce->message),
         .now_wall_s = world_wall_s(relay->shard->world),
         .recipients = recipients,
         .recipient_count = bounce->count,
@@ -132,12 +132,12 @@ static int report_build(struct bounce *bounce, struct slice original)
                      ((needs & DSN_NEEDS_SMTPUTF8) ? SPOOL_SMTPUTF8 : 0u),
             .arrival_wall_s = report.now_wall_s,
         };
+        const struct envelope_recipient told = {.forward_path = report.reverse_path};
         struct spool_draft *draft = bounce->draft;
         bounce->draft = NULL;
         bounce->durable.done = bounce_durable;
         bounce->committing = true;
-        status = spool_commit(draft, &envelope, &report.reverse_path, 1, &bounce->report,
-                              &bounce->durable);
+        status = spool_commit(draft, &envelope, &told, 1, &bounce->report, &bounce->durable);
         bounce->committing = status == 0;
     }
     free(recipients);
@@ -187,7 +187,7 @@ static void bounce_try(struct bounce *bounce)
 static bool postmaster_wants(const struct relay *relay, const struct message *message)
 {
     return relay->conf->bounce.doubles == CONF_DOUBLE_POSTMASTER &&
-           (message->envelope.flags & (SPOOL_BOUNCE | SPOOL_DOUBLE_BOUNCE)) == SPOOL_BOUNCE;
+           (message_flags(message) & (SPOOL_BOUNCE | SPOOL_DOUBLE_BOUNCE)) == SPOOL_BOUNCE;
 }
 
 static void double_bounce_log(struct relay *relay, const struct message *message,
@@ -197,7 +197,7 @@ static void double_bounce_log(struct relay *relay, const struct message *message
     char id[MESSAGE_ID_TEXT];
     message_id_format(message->id, id);
     for (uint32_t i = 0; i < count; i++) {
-        struct slice path = message->recipients[failures[i].index].forward_path;
+        struct slice path = message_forward_path(message, failures[i].index);
         relay->counters.double_bounces++;
         logger_line(relay->logger, LOGGER_WARNING, "bounce: %s: double bounce, %s: to=<%.*s> (%s)",
                     id, fate, (int)path.size, (const char *)path.bytes, failures[i].text);
@@ -208,7 +208,7 @@ void bounce_send(struct relay *relay, struct message *message, const struct rela
                  uint32_t count)
 {
     relay->counters.failed += count;
-    bool is_double = message->envelope.reverse_path.size == 0;
+    bool is_double = message_reverse_path(message).size == 0;
     if (is_double) {
         double_bounce_log(relay, message, failures, count);
         if (!postmaster_wants(relay, message)) {

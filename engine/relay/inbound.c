@@ -64,6 +64,7 @@ static void path_refuse(struct inbound *in, const char *command, struct slice ma
 static void judged(struct inbound *in)
 {
     struct recipient_job *job = in->judging;
+    const struct slice none = slice_of(NULL, 0);
     int status = 0;
     in->judging = NULL;
     if (job->verdict.code != 250) {
@@ -73,14 +74,15 @@ static void judged(struct inbound *in)
         return;
     }
     if (job->is_sender) {
-        status = inbound_paths_reverse(&in->paths, job->addresses[0]);
+        status = inbound_paths_reverse(&in->paths, job->addresses[0], none);
     } else if (in->paths.count + job->address_count > INBOUND_RECIPIENTS_MAX) {
         status = -ENOMEM;
     }
     for (uint32_t i = 0; i < job->address_count && status == 0 && !job->is_sender; i++) {
         /* What one stands for may be in the transaction already, by another. */
         if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
-            status = inbound_paths_forward(&in->paths, job->addresses[i]);
+            const struct envelope_recipient recipient = {.forward_path = job->addresses[i]};
+            status = inbound_paths_forward(&in->paths, &recipient);
         }
     }
     in->accepted_count += status == 0 && !job->is_sender;
@@ -129,7 +131,8 @@ static bool recipient_take(struct inbound *in, const struct smtp_path *path)
         path_refuse(in, "RCPT", path->mailbox, &refusal, "");
         return true;
     }
-    if (inbound_paths_forward(&in->paths, path->mailbox) < 0) {
+    const struct envelope_recipient recipient = {.forward_path = path->mailbox};
+    if (inbound_paths_forward(&in->paths, &recipient) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }
@@ -155,7 +158,7 @@ static bool sender_judge(struct inbound *in, const struct smtp_event *event)
     if (sender_needs_job(in->relay, event->path.mailbox)) {
         return judging_begin(in, sender_job_new(in->relay, &event->path));
     }
-    if (inbound_paths_reverse(&in->paths, event->path.mailbox) < 0) {
+    if (inbound_paths_reverse(&in->paths, event->path.mailbox, slice_of(NULL, 0)) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }

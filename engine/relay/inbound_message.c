@@ -131,7 +131,7 @@ void inbound_commit(struct inbound *in)
     if (in->draft == NULL) { /* the machine has the verdict of body_refuse */
         return;
     }
-    in->envelope.reverse_path = inbound_paths_settle(&in->paths);
+    inbound_paths_settle(&in->paths, &in->envelope);
     in->durable.done = commit_done;
     struct spool_draft *draft = in->draft;
     in->draft = NULL;

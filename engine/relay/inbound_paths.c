@@ -6,7 +6,7 @@
 
 void inbound_paths_reset(struct inbound_paths *paths)
 {
-    paths->text_bytes = paths->reverse_bytes = 0;
+    paths->text_bytes = paths->reverse_bytes = paths->envid_bytes = 0;
     paths->count = 0;
 }
 
@@ -16,14 +16,12 @@ void inbound_paths_free(struct inbound_paths *paths)
     free(paths->forward);
 }
 
-static int keep(struct inbound_paths *paths, struct slice path)
+/* Both or none. */
+static int keep(struct inbound_paths *paths, struct slice path, struct slice more)
 {
-    if (path.size == 0) {
-        return 0; /* the null reverse-path */
-    }
-    if (paths->text_size - paths->text_bytes < path.size) {
+    if (paths->text_size - paths->text_bytes < path.size + more.size) {
         size_t size = paths->text_size == 0 ? FIRST_BYTES : paths->text_size * 2;
-        while (size - paths->text_bytes < path.size) {
+        while (size - paths->text_bytes < path.size + more.size) {
             size *= 2;
         }
         uint8_t *grown = realloc(paths->text, size);
@@ -33,62 +31,76 @@ static int keep(struct inbound_paths *paths, struct slice path)
         paths->text = grown;
         paths->text_size = size;
     }
-    memcpy(paths->text + paths->text_bytes, path.bytes, path.size);
-    paths->text_bytes += path.size;
+    if (path.size > 0) { /* else the null reverse-path */
+        memcpy(paths->text + paths->text_bytes, path.bytes, path.size);
+    }
+    if (more.size > 0) {
+        memcpy(paths->text + paths->text_bytes + path.size, more.bytes, more.size);
+    }
+    paths->text_bytes += path.size + more.size;
     return 0;
 }
 
-int inbound_paths_reverse(struct inbound_paths *paths, struct slice path)
+int inbound_paths_reverse(struct inbound_paths *paths, struct slice path, struct slice envid)
 {
-    int status = keep(paths, path);
+    int status = keep(paths, path, envid);
     paths->reverse_bytes = status == 0 ? path.size : 0;
+    paths->envid_bytes = status == 0 ? envid.size : 0;
     return status;
 }
 
-int inbound_paths_forward(struct inbound_paths *paths, struct slice path)
+int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_recipient *recipient)
 {
     if (paths->count == paths->size) {
         uint32_t size = paths->size == 0 ? 4 : paths->size * 2;
-        struct slice *grown = realloc(paths->forward, size * sizeof(struct slice));
+        struct envelope_recipient *grown = realloc(paths->forward, size * sizeof(*grown));
         if (grown == NULL) {
             return -ENOMEM;
         }
         paths->forward = grown;
         paths->size = size;
     }
-    if (keep(paths, path) < 0) {
+    if (keep(paths, recipient->forward_path, recipient->orcpt) < 0) {
         return -ENOMEM;
     }
-    paths->forward[paths->count++] = slice_of(NULL, path.size);
+    paths->forward[paths->count++] =
+        (struct envelope_recipient){.forward_path = slice_of(NULL, recipient->forward_path.size),
+                                    .orcpt = slice_of(NULL, recipient->orcpt.size),
+                                    .notify = recipient->notify};
     return 0;
 }
 
 bool inbound_paths_hold(const struct inbound_paths *paths, struct slice path)
 {
-    const uint8_t *next = paths->text + paths->reverse_bytes;
+    const uint8_t *next = paths->text + paths->reverse_bytes + paths->envid_bytes;
     for (uint32_t i = 0; i < paths->count; i++) {
-        if (slice_equal_nocase(slice_of(next, paths->forward[i].size), path)) {
+        if (slice_equal_nocase(slice_of(next, paths->forward[i].forward_path.size), path)) {
             return true;
         }
-        next += paths->forward[i].size;
+        next += paths->forward[i].forward_path.size + paths->forward[i].orcpt.size;
     }
     return false;
 }
 
-struct slice inbound_paths_settle(struct inbound_paths *paths)
+void inbound_paths_settle(struct inbound_paths *paths, struct envelope *envelope)
 {
     const uint8_t *next = paths->text;
-    struct slice reverse = slice_of(next, paths->reverse_bytes);
+    envelope->reverse_path = slice_of(next, paths->reverse_bytes);
     next += paths->reverse_bytes;
+    envelope->envid = slice_of(next, paths->envid_bytes);
+    next += paths->envid_bytes;
     for (uint32_t i = 0; i < paths->count; i++) {
-        paths->forward[i].bytes = next;
-        next += paths->forward[i].size;
+        struct envelope_recipient *recipient = &paths->forward[i];
+        recipient->forward_path.bytes = next;
+        next += recipient->forward_path.size;
+        recipient->orcpt.bytes = next;
+        next += recipient->orcpt.size;
     }
-    return reverse;
 }
 
 struct slice inbound_paths_lone(const struct inbound_paths *paths)
 {
-    return paths->count == 1 ? slice_of(paths->text + paths->reverse_bytes, paths->forward[0].size)
+    return paths->count == 1 ? slice_of(paths->text + paths->reverse_bytes + paths->envid_bytes,
+                                        paths->forward[0].forward_path.size)
                              : slice_of(NULL, 0);
 }

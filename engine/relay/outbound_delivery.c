@@ -43,7 +43,7 @@ static void line_log(struct outbound *out, uint32_t index, const struct smtp_cli
         return;
     }
     const struct message *message = out->delivery->message;
-    struct slice path = message->recipients[index].forward_path;
+    struct slice path = message_forward_path(message, index);
     char id[MESSAGE_ID_TEXT];
     char remote[ENDPOINT_TEXT_MAX];
     char dsn[SMTP_STATUS_TEXT_MAX], code[8];
@@ -246,7 +246,7 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     for (uint32_t i = 0; i < delivery->count; i++) {
         uint32_t index = indexes[MUTATED(RECIPIENTS_SWAPPED) ? delivery->count - 1 - i : i];
         out->recipients[i] =
-            (struct smtp_client_recipient){.forward_path = message->recipients[index].forward_path};
+            (struct smtp_client_recipient){.forward_path = message_forward_path(message, index)};
         out->fates[i] = FATE_OPEN;
     }
     out->delivery = delivery;
@@ -258,9 +258,9 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     out->relay->counters.deliveries++;
     out->started_ns = out->relay->shard->now_ns;
     const struct smtp_client_message request = {
-        .reverse_path = message->envelope.reverse_path,
-        .flags = ((message->envelope.flags & SPOOL_8BITMIME) ? SMTP_CLIENT_8BITMIME : 0u) |
-                 ((message->envelope.flags & SPOOL_SMTPUTF8) ? SMTP_CLIENT_SMTPUTF8 : 0u),
+        .reverse_path = message_reverse_path(message),
+        .flags = ((message_flags(message) & SPOOL_8BITMIME) ? SMTP_CLIENT_8BITMIME : 0u) |
+                 ((message_flags(message) & SPOOL_SMTPUTF8) ? SMTP_CLIENT_SMTPUTF8 : 0u),
         .recipient_count = delivery->count,
         .body_bytes = message->body_bytes,
         .recipients = out->recipients,

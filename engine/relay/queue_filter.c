@@ -281,18 +281,18 @@ static bool id_fits(const struct queue_filter *filter, uint64_t id)
 bool queue_filter_message(const struct queue_filter *filter, struct queue_matcher *matcher,
                           const struct message *message, int64_t now_wall_s)
 {
-    int64_t passed_s = now_wall_s - message->envelope.arrival_wall_s;
+    int64_t passed_s = now_wall_s - message_arrival_wall_s(message);
     uint64_t age_s = passed_s > 0 ? (uint64_t)passed_s : 0;
-    bool held = (message->envelope.flags & SPOOL_HELD) != 0;
+    bool held = (message_flags(message) & SPOOL_HELD) != 0;
     if (!id_fits(filter, message->id) || (filter->older_s > 0 && age_s <= filter->older_s) ||
         (filter->younger_s > 0 && age_s >= filter->younger_s) ||
         (filter->hold == QUEUE_HOLD_HELD && !held) || (filter->hold == QUEUE_HOLD_READY && held) ||
         (filter->sender[0] != '\0' &&
-         !sender_fits(filter->sender, message->envelope.reverse_path))) {
+         !sender_fits(filter->sender, message_reverse_path(message)))) {
         return false;
     }
     matcher->by_sender =
-        filter->pattern != NULL && pattern_found(filter, matcher, message->envelope.reverse_path);
+        filter->pattern != NULL && pattern_found(filter, matcher, message_reverse_path(message));
     return true;
 }
 

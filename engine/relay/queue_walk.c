@@ -70,11 +70,10 @@ static uint32_t group_find(struct queue_walk *walk, const struct message *messag
         walk->ops->facts(walk->owner, message, from, size, facts);
     }
     for (uint32_t i = 0; i < size; i++) {
-        const struct recipient *recipient = &message->recipients[from + i];
         const struct queue_facts none = {0};
-        if (recipient->state == RECIPIENT_WAITING &&
+        if (message_recipient_state(message, from + i) == RECIPIENT_WAITING &&
             (!of_recipients ||
-             queue_filter_recipient(filter, walk->matcher, recipient->forward_path,
+             queue_filter_recipient(filter, walk->matcher, message_forward_path(message, from + i),
                                     facts != NULL ? &facts[i] : &none))) {
             indexes[found++] = from + i;
         }

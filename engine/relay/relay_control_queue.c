@@ -11,7 +11,7 @@
 static const char *state_name(const struct message *message, uint32_t index,
                               const struct relay_recipient_view *view)
 {
-    switch ((enum recipient_state)message->recipients[index].state) {
+    switch (message_recipient_state(message, index)) {
     case RECIPIENT_WAITING:
         return view->active                                  ? "active"
                : view->held                                  ? "held"
@@ -31,7 +31,7 @@ static json_t *recipient_json(const struct message *message, uint32_t index,
                               const struct relay_recipient_view *view)
 {
     json_t *json = json_object();
-    json_object_set_new(json, "address", control_text(message->recipients[index].forward_path));
+    json_object_set_new(json, "address", control_text(message_forward_path(message, index)));
     json_object_set_new(json, "state", json_string(state_name(message, index, view)));
     if (view->reason.size > 0) {
         json_object_set_new(json, "reason", control_text(view->reason));
@@ -54,14 +54,13 @@ static json_t *message_json(const struct message *message)
     json_t *json = json_object();
     message_id_format(message->id, id);
     json_object_set_new(json, "id", json_string(id));
-    json_object_set_new(json, "arrival",
-                        json_integer((json_int_t)message->envelope.arrival_wall_s));
+    json_object_set_new(json, "arrival", json_integer((json_int_t)message_arrival_wall_s(message)));
     json_object_set_new(json, "bytes", json_integer((json_int_t)message->body_bytes));
-    json_object_set_new(json, "sender", control_text(message->envelope.reverse_path));
+    json_object_set_new(json, "sender", control_text(message_reverse_path(message)));
     json_object_set_new(json, "attempts", json_integer(message->attempts));
     json_object_set_new(json, "recipient_count", json_integer(message->recipient_count));
     json_object_set_new(json, "waiting_count", json_integer(message->waiting_count));
-    json_object_set_new(json, "held", json_boolean(message->envelope.flags & SPOOL_HELD));
+    json_object_set_new(json, "held", json_boolean(message_flags(message) & SPOOL_HELD));
     return json;
 }
 

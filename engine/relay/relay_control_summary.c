@@ -47,13 +47,13 @@ static void summing_act(void *owner, const struct queue_group *group)
     struct summing_share *share = owner;
     const struct message *message = group->message;
     const struct world *world = worker_shard(share->visit.worker)->world;
-    int64_t passed_s = world_wall_s(world) - message->envelope.arrival_wall_s;
+    int64_t passed_s = world_wall_s(world) - message_arrival_wall_s(message);
     uint64_t age_s = passed_s > 0 ? (uint64_t)passed_s : 0;
     switch ((enum queue_by)share->summing->order->by) {
     case QUEUE_BY_DOMAIN:
         for (uint32_t i = 0; i < group->count; i++) {
             queue_summary_add(&share->summary,
-                              domain_of(message->recipients[group->indexes[i]].forward_path), age_s,
+                              domain_of(message_forward_path(message, group->indexes[i])), age_s,
                               1);
         }
         return;
@@ -61,7 +61,7 @@ static void summing_act(void *owner, const struct queue_group *group)
         group_count_sites(share, group, age_s);
         return;
     case QUEUE_BY_SENDER:
-        queue_summary_add(&share->summary, message->envelope.reverse_path, age_s, group->count);
+        queue_summary_add(&share->summary, message_reverse_path(message), age_s, group->count);
         return;
     }
 }

@@ -23,7 +23,7 @@ static void fate_log(const struct relay *relay, const struct sched_delivery *del
     }
     message_id_format(message->id, id);
     for (uint32_t i = 0; i < delivery->count; i++) {
-        struct slice path = message->recipients[sched_indexes(delivery)[i]].forward_path;
+        struct slice path = message_forward_path(message, sched_indexes(delivery)[i]);
         logger_line(relay->logger, LOGGER_INFO, "%s: %s: to=<%.*s>, relay=none, %s (%s)", agent, id,
                     (int)path.size, (const char *)path.bytes, status, text);
     }
@@ -185,7 +185,7 @@ enum direction {
 static enum direction delivery_ask(struct relay_site *site, struct sched_delivery *delivery)
 {
     struct relay *relay = site->relay;
-    struct slice path = delivery->message->recipients[sched_indexes(delivery)[0]].forward_path;
+    struct slice path = message_forward_path(delivery->message, sched_indexes(delivery)[0]);
     struct destination *destination = NULL;
     struct relay_domain *domain = NULL;
     int status =

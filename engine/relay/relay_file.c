@@ -74,10 +74,10 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
             .due_ns = filing->again
                           ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
                           : now_ns,
-            .sender = relay_sender_key(relay, message->envelope.reverse_path),
+            .sender = relay_sender_key(relay, message_reverse_path(message)),
             .priority = SCHED_PRIORITY_NORMAL,
-            .age_ns = wall_passed_ns(relay, message->envelope.arrival_wall_s),
-            .held = (message->envelope.flags & SPOOL_HELD) != 0,
+            .age_ns = wall_passed_ns(relay, message_arrival_wall_s(message)),
+            .held = (message_flags(message) & SPOOL_HELD) != 0,
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {
             logger_line(relay->logger, LOGGER_ERROR,
@@ -119,7 +119,7 @@ static void group_join(struct filing *filing, struct relay *relay, const struct 
                        uint32_t position)
 {
     uint32_t index = filing->indexes[position];
-    struct slice domain = relay_domain_of(relay, filing->message->recipients[index].forward_path);
+    struct slice domain = relay_domain_of(relay, message_forward_path(filing->message, index));
     bool by_mx = route->via == CONF_VIA_MX;
     uint64_t way = (uint64_t)(route - relay->conf->routes);
     way = by_mx ? domain_hash(relay, domain, way) : siphash(&relay->sites.secret, &way, 1);
@@ -164,7 +164,7 @@ static void filing_run(struct relay *relay, struct filing *filing, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = filing->indexes[i];
         const struct conf_route *route =
-            relay_conf_route(relay->conf, filing->message->recipients[index].forward_path);
+            relay_conf_route(relay->conf, message_forward_path(filing->message, index));
         if (route != NULL) {
             group_join(filing, relay, route, i);
         } else {
@@ -229,7 +229,7 @@ void relay_schedule(struct relay *relay, struct message *message)
         return;
     }
     for (uint32_t i = 0; i < message->recipient_count && count < waiting; i++) {
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
+        if (message_recipient_state(message, i) == RECIPIENT_WAITING) {
             indexes[count++] = i;
         }
     }

@@ -218,7 +218,7 @@ static void bounce_log(struct relay *relay, const struct message *message, uint3
                        const char *text)
 {
     char id[MESSAGE_ID_TEXT];
-    struct slice path = message->recipients[index].forward_path;
+    struct slice path = message_forward_path(message, index);
     message_id_format(message->id, id);
     logger_line(relay->logger, LOGGER_INFO,
                 "queue: %s: to=<%.*s>, relay=none, dsn=5.7.0, status=bounced (%s)", id,
@@ -258,7 +258,7 @@ void relay_queue_flush(struct relay *relay, const struct queue_group *group,
 {
     uint32_t done = 0;
     (void)relay;
-    if ((group->message->envelope.flags & SPOOL_HELD) != 0) {
+    if ((message_flags(group->message) & SPOOL_HELD) != 0) {
         return; /* it is to be released first */
     }
     for (struct sched_delivery *delivery = group->message->owner; delivery != NULL;
@@ -302,7 +302,7 @@ void relay_queue_hold(struct relay *relay, const struct queue_group *group,
                       struct relay_queue_tally *tally)
 {
     struct message *message = group->message;
-    if ((message->envelope.flags & SPOOL_HELD) != 0) {
+    if ((message_flags(message) & SPOOL_HELD) != 0) {
         return;
     }
     sched_hold(message);
@@ -316,7 +316,7 @@ void relay_queue_release(struct relay *relay, const struct queue_group *group,
                          struct relay_queue_tally *tally)
 {
     struct message *message = group->message;
-    if ((message->envelope.flags & SPOOL_HELD) == 0) {
+    if ((message_flags(message) & SPOOL_HELD) == 0) {
         return;
     }
     sched_release(message, relay->shard->now_ns);

@@ -66,7 +66,7 @@ static uint32_t delivery_move(struct sched_delivery *delivery, const struct queu
     if (count == 0 || delivery->site == site->sched || delivery->state == SCHED_ACTIVE) {
         return delivery->state == SCHED_ACTIVE ? 0 : count;
     }
-    int64_t age_s = world_wall_s(world) - message->envelope.arrival_wall_s;
+    int64_t age_s = world_wall_s(world) - message_arrival_wall_s(message);
     const struct sched_request request = {
         .message = message,
         .indexes = taken,

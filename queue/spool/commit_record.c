@@ -2,7 +2,10 @@
  * The record that makes a message.
  *
  *   struct commit_head, then the rest of the record: the blob itself, or where its parts are.
- *   blob = reverse-path, recipients, extents; each length before its bytes.
+ *   blob = reverse-path, envelope id, recipients, extents; each length before its bytes.
+ *   A recipient is its state, its marks, the forward-path and ORCPT.
+ *
+ * The envelope id and ORCPT are there where a flag or mark says so; marks were zero before there were any.
  */
 #include "queue/spool/spool_private.h"
 
@@ -34,70 +37,17 @@ struct commit_part {
 int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
                 size_t more, uint32_t flags)
 {
-    size_t bytes = sizeof(struct commit_head) + 2 + message->envelope.reverse_path.size +
-                   extent_count * EXTENT_BYTES;
+    size_t bytes = sizeof(struct commit_head) + 4 + message_reverse_path(message).size +
+                   message_envid(message).size + extent_count * EXTENT_BYTES;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        bytes += RECIPIENT_BYTES + message->recipients[i].forward_path.size;
+        bytes += RECIPIENT_BYTES + 2 + message_forward_path(message, i).size +
+                 message_orcpt(message, i).size;
     }
     if (bytes > COMMIT_BYTES_MAX) {
         return -EFBIG;
     }
     bytes += more + (bytes > INLINE_BYTES_MAX ? PART_BYTES : COMMIT_OVERHEAD_BYTES);
     return log_room(spool->log, bytes, flags);
-}
-
-/* One piece of memory: message, extents, recipients, text. */
-static struct spool_message *message_make(size_t recipient_count, size_t extent_count,
-                                          size_t text_bytes, char **text)
-{
-    struct spool_message *message = (struct spool_message *)malloc(
-        sizeof(*message) + extent_count * sizeof(struct spool_extent) +
-        recipient_count * sizeof(struct recipient) + text_bytes);
-    if (message == NULL) {
-        return NULL;
-    }
-    *message = (struct spool_message){0};
-    list_init(&message->body.member);
-    message->body.extents = (struct spool_extent *)(message + 1);
-    message->extent_capacity = (uint32_t)extent_count;
-    message->message.recipients = (struct recipient *)(message->body.extents + extent_count);
-    message->message.recipient_count = (uint32_t)recipient_count;
-    *text = (char *)(message->message.recipients + recipient_count);
-    return message;
-}
-
-static struct slice text_put(char **text, struct slice bytes)
-{
-    struct slice put = slice_of(*text, bytes.size);
-    if (bytes.size > 0) {
-        memcpy(*text, bytes.bytes, bytes.size);
-    }
-    *text += bytes.size;
-    return put;
-}
-
-struct spool_message *message_new(const struct envelope *envelope,
-                                  const struct slice *forward_paths, size_t count,
-                                  size_t extent_count)
-{
-    char *text;
-    size_t text_bytes = envelope->reverse_path.size;
-    for (size_t i = 0; i < count; i++) {
-        text_bytes += forward_paths[i].size;
-    }
-    struct spool_message *private = message_make(count, extent_count, text_bytes, &text);
-    if (private == NULL) {
-        return NULL;
-    }
-    struct message *message = &private->message;
-    message->envelope = *envelope;
-    message->envelope.reverse_path = text_put(&text, envelope->reverse_path);
-    message->waiting_count = (uint32_t)count;
-    for (size_t i = 0; i < count; i++) {
-        message->recipients[i] = (struct recipient){
-            .forward_path = text_put(&text, forward_paths[i]), .state = RECIPIENT_WAITING};
-    }
-    return private;
 }
 
 /* ── Writing ─────────────────────────────────────────────────────────────────────────────────── */
@@ -119,10 +69,15 @@ static uint8_t *put_text(uint8_t *at, struct slice text)
 static uint32_t blob_write(uint8_t *blob, const struct message *message,
                            const struct spool_extent *extents, uint32_t extent_count)
 {
-    uint8_t *at = put_text(blob, message->envelope.reverse_path);
+    uint8_t *at = put_text(blob, message_reverse_path(message));
+    struct slice envid = message_envid(message);
+    at = envid.size > 0 ? put_text(at, envid) : at;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        uint8_t state[2] = {message->recipients[i].state, 0};
-        at = put_text(put(at, state, sizeof(state)), message->recipients[i].forward_path);
+        struct slice orcpt = message_orcpt(message, i);
+        uint8_t state[2] = {(uint8_t)message_recipient_state(message, i),
+                            message_marks(message, i)};
+        at = put_text(put(at, state, sizeof(state)), message_forward_path(message, i));
+        at = orcpt.size > 0 ? put_text(at, orcpt) : at;
     }
     for (uint32_t i = 0; i < extent_count; i++) {
         at = put(at, &extents[i].lsn, sizeof(extents[i].lsn));
@@ -164,10 +119,10 @@ int commit_append(struct spool *spool, const struct message *message,
     struct commit_part part_list[COMMIT_BYTES_MAX / PART_BYTES + 1];
     struct commit_head head = {
         .body_bytes = message->body_bytes,
-        .arrival_wall_s = message->envelope.arrival_wall_s,
+        .arrival_wall_s = message_arrival_wall_s(message),
         .last_attempt_wall_s = message->last_attempt_wall_s,
         .attempts = message->attempts,
-        .envelope_flags = message->envelope.flags,
+        .envelope_flags = ((const struct spool_message *)(const void *)message)->flags,
         .recipient_count = message->recipient_count,
         .extent_count = extent_count,
         .blob_bytes = blob_write(spool->scratch, message, extents, extent_count),
@@ -184,7 +139,10 @@ int commit_append(struct spool *spool, const struct message *message,
         record[1] = slice_of(part_list, place->part_count * sizeof(part_list[0]));
     }
     struct log_head log_head = {.type = SPOOL_COMMIT, .flags = flags, .tag = message->id};
-    int result = log_append(spool->log, &log_head, record, 2, &place->commit);
+    struct log_extent commit;
+    int result = log_append(spool->log, &log_head, record, 2, &commit);
+    place->lsn = commit.lsn;
+    place->length = commit.length;
     if (result != 0) {
         free(place->parts);
         *place = (struct spool_place){0};
@@ -215,18 +173,31 @@ static bool take_text(struct slice *from, struct slice *text)
     return true;
 }
 
-static bool recipients_take(struct slice *blob, struct message *message, char **text)
+/* Where nothing follows, nothing was kept: it takes no room then. */
+static bool take_optional(struct slice *from, bool is_there, struct slice *text)
 {
-    for (uint32_t i = 0; i < message->recipient_count; i++) {
-        struct recipient *recipient = &message->recipients[i];
-        struct slice path;
+    *text = slice_text("");
+    return !is_there || (take_text(from, text) && text->size > 0);
+}
+
+static bool envelope_take(struct slice *blob, struct spool_message *message)
+{
+    struct message_writer writer;
+    struct slice path, more;
+    message_write_begin(&writer, message);
+    if (!take_text(blob, &path) ||
+        !take_optional(blob, (message->flags & MESSAGE_ENVID) != 0, &more)) {
+        return false;
+    }
+    message_write_sender(&writer, path, more);
+    for (uint32_t i = 0; i < message->message.recipient_count; i++) {
         uint8_t state[2];
         if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_FAILED ||
-            !take_text(blob, &path)) {
+            !take_text(blob, &path) ||
+            !take_optional(blob, (state[1] & RECIPIENT_ORCPT) != 0, &more)) {
             return false;
         }
-        *recipient = (struct recipient){.forward_path = text_put(text, path), .state = state[0]};
-        message->waiting_count += state[0] == RECIPIENT_WAITING;
+        message_write_recipient(&writer, path, more, state[0], state[1]);
     }
     return true;
 }
@@ -245,8 +216,16 @@ static bool extents_take(struct slice *blob, struct spool_message *private, uint
         extent->offset = (uint32_t)offset;
         offset += extent->length;
     }
-    body->bytes = offset;
+    body->bytes = (uint32_t)offset;
     return blob->size == 0 && offset == private->message.body_bytes;
+}
+
+/* Of the blob's bytes those that are text. Should a hostile one have more of it, that lies where its extents would, of
+ * which it then has too few. */
+static size_t text_bytes(const struct commit_head *head, struct slice blob)
+{
+    return blob.size - (size_t)head->recipient_count * RECIPIENT_BYTES -
+           (size_t)head->extent_count * EXTENT_BYTES;
 }
 
 static int blob_read(const struct commit_source *source, const struct commit_head *head,
@@ -254,32 +233,27 @@ static int blob_read(const struct commit_source *source, const struct commit_hea
 {
     /* Every recipient and extent takes some of the blob, so hostile counts end here. */
     if ((uint64_t)head->recipient_count * RECIPIENT_BYTES +
-            (uint64_t)head->extent_count * EXTENT_BYTES >
-        blob.size) {
+                (uint64_t)head->extent_count * EXTENT_BYTES >
+            blob.size ||
+        head->body_bytes > UINT32_MAX) {
         return -EINVAL;
     }
-    char *text;
-    struct slice path;
     struct spool_message *private =
-        message_make(head->recipient_count, head->extent_count, blob.size, &text);
+        message_make(head->recipient_count, text_bytes(head, blob), head->extent_count);
     if (private == NULL) {
         return -ENOMEM;
     }
     struct message *message = &private->message;
-    message->id = private->body.id = source->id;
-    message->body_bytes = head->body_bytes;
+    message->id = source->id;
+    message->body_bytes = (uint32_t)head->body_bytes;
     message->attempts = head->attempts;
-    message->last_attempt_wall_s = head->last_attempt_wall_s;
-    message->envelope.flags = head->envelope_flags;
-    message->envelope.arrival_wall_s = head->arrival_wall_s;
-    private->place.commit = source->record;
+    message->last_attempt_wall_s = (uint32_t)head->last_attempt_wall_s;
+    message->arrival_s = (uint32_t)head->arrival_wall_s;
+    private->flags = head->envelope_flags;
+    private->place.lsn = source->record.lsn;
+    private->place.length = source->record.length;
     private->state = MESSAGE_LIVE;
-    if (!take_text(&blob, &path) || !recipients_take(&blob, message, &text)) {
-        free(private);
-        return -EINVAL;
-    }
-    message->envelope.reverse_path = text_put(&text, path);
-    if (!extents_take(&blob, private, head->extent_count)) {
+    if (!envelope_take(&blob, private) || !extents_take(&blob, private, head->extent_count)) {
         free(private);
         return -EINVAL;
     }

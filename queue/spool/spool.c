@@ -27,7 +27,7 @@ void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes)
 /* Files it under the oldest segment that holds any of it. */
 void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place)
 {
-    uint64_t oldest = place != NULL ? place->commit.lsn : UINT64_MAX;
+    uint64_t oldest = place != NULL ? place->lsn : UINT64_MAX;
     for (uint32_t i = 0; place != NULL && i < place->part_count; i++) {
         oldest = place->parts[i].lsn < oldest ? place->parts[i].lsn : oldest;
     }
@@ -55,7 +55,7 @@ void body_forget(struct spool *spool, struct spool_body *body)
 
 void place_live_add(struct spool *spool, const struct spool_place *place)
 {
-    body_live_add(spool, place->commit.lsn, place->commit.length + RECORD_COST);
+    body_live_add(spool, place->lsn, place->length + RECORD_COST);
     for (uint32_t i = 0; i < place->part_count; i++) {
         body_live_add(spool, place->parts[i].lsn, place->parts[i].length + RECORD_COST);
     }
@@ -63,8 +63,8 @@ void place_live_add(struct spool *spool, const struct spool_place *place)
 
 void place_forget(struct spool *spool, struct spool_place *place)
 {
-    if (place->commit.lsn != 0) {
-        body_live_take(spool, place->commit.lsn, place->commit.length + RECORD_COST);
+    if (place->lsn != 0) {
+        body_live_take(spool, place->lsn, place->length + RECORD_COST);
     }
     for (uint32_t i = 0; i < place->part_count; i++) {
         body_live_take(spool, place->parts[i].lsn, place->parts[i].length + RECORD_COST);
@@ -140,13 +140,12 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
 {
     struct spool_message *private = message_private(message);
     check(index < message->recipient_count && state != RECIPIENT_WAITING);
-    check(message->recipients[index].state == RECIPIENT_WAITING && message->waiting_count > 0);
+    check(message_recipient_state(message, index) == RECIPIENT_WAITING);
     struct spool_status status = {.index = index, .state = (uint8_t)state};
     if (!MUTATED(STATUS_UNWRITTEN)) {
         note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
     }
-    message->recipients[index].state = (uint8_t)state;
-    message->waiting_count--;
+    message_recipient_reached(message, index, state);
     if (message->waiting_count == 0) {
         message_table_remove(&spool->table, private);
         private->state = MESSAGE_FORGOTTEN;
@@ -159,15 +158,23 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s)
 {
     message->attempts++;
-    message->last_attempt_wall_s = wall_s;
+    message->last_attempt_wall_s = (uint32_t)wall_s;
     struct spool_attempt attempt = {.wall_s = wall_s, .attempts = message->attempts};
     note_append(spool, message->id, SPOOL_ATTEMPT, slice_of(&attempt, sizeof(attempt)));
+}
+
+void spool_note_warned(struct spool *spool, struct message *message, uint32_t index)
+{
+    struct spool_warned warned = {.index = index};
+    message_mark_warned(message, index);
+    note_append(spool, message->id, SPOOL_WARNED, slice_of(&warned, sizeof(warned)));
 }
 
 void spool_note_held(struct spool *spool, struct message *message, uint32_t held)
 {
     struct spool_hold hold = {.held = held & SPOOL_HELD};
-    message->envelope.flags = (message->envelope.flags & ~(uint32_t)SPOOL_HELD) | hold.held;
+    uint32_t *flags = &message_private(message)->flags;
+    *flags = (*flags & ~(uint32_t)SPOOL_HELD) | hold.held;
     note_append(spool, message->id, SPOOL_HOLD, slice_of(&hold, sizeof(hold)));
 }
 

@@ -36,29 +36,55 @@ enum recipient_state {
     RECIPIENT_FAILED,    /* refused or expired; a bounce was committed, or none is owed */
 };
 
-struct recipient {
-    struct slice forward_path; /* mailbox, without <> */
-    uint8_t state;             /* enum recipient_state */
+/* What a report on the message is to hold: RET (RFC 3461 §4.3). */
+enum spool_ret { SPOOL_RET_NONE, SPOOL_RET_FULL, SPOOL_RET_HDRS };
+
+/* When its sender wants to hear of a recipient: NOTIFY (§4.1). 0: it did not say. */
+enum spool_notify {
+    SPOOL_NOTIFY_NEVER = 1,
+    SPOOL_NOTIFY_SUCCESS = 2,
+    SPOOL_NOTIFY_FAILURE = 4,
+    SPOOL_NOTIFY_DELAY = 8,
+    SPOOL_NOTIFY_ALL = 15
 };
 
+/* What spool_commit is given, borrowed for the call. No text may have more than 65,535 bytes. */
 struct envelope {
     struct slice reverse_path; /* without <>; empty: the null reverse-path */
     uint32_t flags;            /* enum spool_flags */
-    int64_t arrival_wall_s;
+    int64_t arrival_wall_s;    /* until 2106 */
+    uint8_t ret;               /* enum spool_ret */
+    struct slice envid;        /* ENVID (§4.4) in xtext, as it came; empty: none */
+};
+struct envelope_recipient {
+    struct slice forward_path; /* mailbox, without <> */
+    struct slice orcpt;        /* ORCPT (§4.2), "type;xtext", as it came; empty: none */
+    uint8_t notify;            /* enum spool_notify */
 };
 
 /* A committed message. Read-only outside the spool, except `owner`. */
 struct message {
     uint64_t id; /* never used twice by any spool of this folder */
-    struct envelope envelope;
-    uint64_t body_bytes;
+    void *owner; /* the scheduler's */
+    uint32_t body_bytes;
     uint32_t recipient_count;
     uint32_t waiting_count; /* recipients in RECIPIENT_WAITING */
-    struct recipient *recipients;
-    uint32_t attempts; /* delivery attempts recorded with spool_note_attempt */
-    int64_t last_attempt_wall_s;
-    void *owner; /* the scheduler's */
+    uint32_t attempts;      /* delivery attempts recorded with spool_note_attempt */
+    uint32_t last_attempt_wall_s;
+    uint32_t arrival_s; /* see message_arrival_wall_s */
 };
+
+/* Its envelope. Slices are borrowed as long as the message lives; index: below recipient_count. */
+struct slice message_reverse_path(const struct message *message);
+struct slice message_envid(const struct message *message);
+enum spool_ret message_ret(const struct message *message);
+uint32_t message_flags(const struct message *message); /* enum spool_flags */
+int64_t message_arrival_wall_s(const struct message *message);
+struct slice message_forward_path(const struct message *message, uint32_t index);
+struct slice message_orcpt(const struct message *message, uint32_t index);
+uint8_t message_notify(const struct message *message, uint32_t index); /* enum spool_notify */
+enum recipient_state message_recipient_state(const struct message *message, uint32_t index);
+bool message_warned(const struct message *message, uint32_t index); /* see spool_note_warned */
 
 struct spool_waiter {
     void (*done)(struct spool_waiter *waiter,
@@ -102,8 +128,8 @@ uint64_t spool_draft_id(const struct spool_draft *draft);
 /* The draft is given: it becomes *message, which the caller may use when `durable` has run with 0.
  * 0 and the waiter runs later, or an error at once, after which the draft is gone. */
 int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
-                 const struct slice *forward_paths, size_t count, struct message **message,
-                 struct spool_waiter *durable);
+                 const struct envelope_recipient *recipients, size_t count,
+                 struct message **message, struct spool_waiter *durable);
 void spool_abort(struct spool_draft *draft);
 
 /* These ride on the next block; a crash before that repeats a delivery, never loses one.
@@ -111,6 +137,8 @@ void spool_abort(struct spool_draft *draft);
 void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
                               enum recipient_state state);
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s);
+/* Its sender has been told that this recipient must wait. */
+void spool_note_warned(struct spool *spool, struct message *message, uint32_t index);
 /* SPOOL_HELD of the envelope is this from now on, 0 or SPOOL_HELD. */
 void spool_note_held(struct spool *spool, struct message *message, uint32_t held);
 

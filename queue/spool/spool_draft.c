@@ -87,9 +87,10 @@ int spool_begin(struct spool *spool, struct spool_draft **result)
     }
     spool->draft_count++;
     draft->spool = spool;
-    draft->body = (struct spool_body){.id = id, .extents = draft->few, .is_draft = true};
+    draft->body = (struct spool_body){.extents = draft->few, .is_draft = true};
+    draft->id = id;
     list_init(&draft->body.member);
-    draft->extent_capacity = DRAFT_EXTENTS_INLINE;
+    draft->body.extent_capacity = DRAFT_EXTENTS_INLINE;
     draft->failures = failures_of(spool);
     draft->received_bytes = 0;
     draft->staged = 0;
@@ -99,7 +100,7 @@ int spool_begin(struct spool *spool, struct spool_draft **result)
 
 uint64_t spool_draft_id(const struct spool_draft *draft)
 {
-    return draft->body.id;
+    return draft->id;
 }
 
 static void draft_drop(struct spool_draft *draft)
@@ -120,7 +121,7 @@ void spool_abort(struct spool_draft *draft)
 int draft_room(struct spool_draft *draft, uint32_t extents)
 {
     uint32_t wanted = draft->body.extent_count + extents;
-    if (wanted <= draft->extent_capacity) {
+    if (wanted <= draft->body.extent_capacity) {
         return 0;
     }
     uint32_t capacity = wanted * 2;
@@ -134,7 +135,7 @@ int draft_room(struct spool_draft *draft, uint32_t extents)
         memcpy(grown, draft->few, draft->body.extent_count * sizeof(draft->few[0]));
     }
     draft->body.extents = grown;
-    draft->extent_capacity = capacity;
+    draft->body.extent_capacity = capacity;
     return 0;
 }
 
@@ -146,7 +147,7 @@ void draft_replace(struct spool_draft *draft, struct spool_extent *extents, uint
     }
     draft->body.extents = extents;
     draft->body.extent_count = count;
-    draft->extent_capacity = capacity;
+    draft->body.extent_capacity = capacity;
 }
 
 static struct log_extent last_extent(const struct spool_draft *draft)
@@ -165,7 +166,7 @@ static void body_append(struct spool_draft *draft, const struct slice *parts, si
 {
     struct spool *spool = draft->spool;
     struct spool_body *body = &draft->body;
-    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY, .tag = body->id};
+    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY, .tag = body_id(body)};
     for (size_t done = 0; done < size;) {
         struct log_extent last = last_extent(draft), extent;
         uint32_t added = log_append_body(spool->log, &head, parts, count, done,
@@ -174,7 +175,7 @@ static void body_append(struct spool_draft *draft, const struct slice *parts, si
             body->extents[body->extent_count - 1].length = extent.length;
             body_live_add(spool, extent.lsn, added);
         } else {
-            check(body->extent_count < draft->extent_capacity);
+            check(body->extent_count < draft->body.extent_capacity);
             body->extents[body->extent_count++] = (struct spool_extent){
                 .lsn = extent.lsn, .length = extent.length, .offset = (uint32_t)body->bytes};
             body_live_add(spool, extent.lsn, added + RECORD_COST);
@@ -348,7 +349,7 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
         memcpy(message->body.extents, from->extents, from->extent_count * sizeof(from->extents[0]));
     } else {
         message->body.extents = from->extents;
-        message->extent_capacity = draft->extent_capacity;
+        message->body.extent_capacity = draft->body.extent_capacity;
         message->extents_on_heap = true;
         from->extents = draft->few;
     }
@@ -406,29 +407,26 @@ void spool_commit_give(struct spool *spool, struct spool_commit *commit)
 }
 
 int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
-                 const struct slice *forward_paths, size_t count, struct message **result,
+                 const struct envelope_recipient *recipients, size_t count, struct message **result,
                  struct spool_waiter *durable)
 {
     struct spool *spool = draft->spool;
-    bool fits = envelope->reverse_path.size <= UINT16_MAX && count > 0 && count <= UINT32_MAX;
-    for (size_t i = 0; i < count; i++) {
-        fits = fits && forward_paths[i].size <= UINT16_MAX;
-    }
+    bool fits = envelope_fits(envelope, recipients, count);
     uint32_t inline_extents = draft->body.extents == draft->few ? DRAFT_EXTENTS_INLINE : 0;
     uint32_t wanted = draft->body.extent_count + (draft->staged > 0 ? STAGE_EXTENTS_MAX : 0);
     if (inline_extents > wanted) {
         inline_extents = wanted;
     }
     struct spool_message *message =
-        fits ? message_new(envelope, forward_paths, count, inline_extents) : NULL;
+        fits ? message_new(envelope, recipients, count, inline_extents) : NULL;
     struct spool_commit *commit = message != NULL ? commit_take(spool) : NULL;
     if (commit == NULL) {
         free(message);
         spool_abort(draft);
         return fits ? -ENOMEM : -EINVAL;
     }
-    message->message.id = message->body.id = draft->body.id;
-    message->message.body_bytes = draft->received_bytes;
+    message->message.id = draft->id;
+    message->message.body_bytes = (uint32_t)draft->received_bytes;
     message->state = MESSAGE_PENDING;
     message->commit = commit;
     *commit = (struct spool_commit){

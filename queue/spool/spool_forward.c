@@ -124,7 +124,7 @@ static int extent_copy(struct spool *spool, struct spool_copy *copy, struct spoo
     }
     result = extent_read(spool, body, &extent, &bytes, &owner);
     if (result == 0) {
-        copy_append(spool, copy, body->id, bytes, from->offset);
+        copy_append(spool, copy, body_id(body), bytes, from->offset);
         ref_drop(owner);
     }
     return result;
@@ -254,7 +254,7 @@ static void copy_take(struct spool *spool, struct spool_message *message)
     struct spool_copy *copy = message->copy;
     struct spool_body *body = &message->body;
     extents_leave(spool, body, copy->head);
-    if (copy->extent_count <= message->extent_capacity) {
+    if (copy->extent_count <= message->body.extent_capacity) {
         memcpy(body->extents, copy->extents, copy->extent_count * sizeof(copy->extents[0]));
     } else {
         if (message->extents_on_heap) {
@@ -262,7 +262,7 @@ static void copy_take(struct spool *spool, struct spool_message *message)
         }
         body->extents = copy->extents;
         message->extents_on_heap = true;
-        message->extent_capacity = copy->extent_capacity;
+        message->body.extent_capacity = copy->extent_capacity;
         copy->extents = NULL; /* they are the message's */
     }
     body->extent_count = copy->extent_count;

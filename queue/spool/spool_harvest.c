@@ -196,14 +196,6 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
     return 0;
 }
 
-static void recipient_reached(struct message *message, uint32_t index, uint8_t state)
-{
-    if (message->recipients[index].state == RECIPIENT_WAITING && state != RECIPIENT_WAITING) {
-        message->recipients[index].state = state;
-        message->waiting_count--;
-    }
-}
-
 static void message_discard(struct spool_message *message)
 {
     list_remove(&message->body.member);
@@ -215,7 +207,10 @@ static void message_discard(struct spool_message *message)
 static void message_inherit(struct message *message, const struct message *earlier)
 {
     for (uint32_t i = 0; i < message->recipient_count && i < earlier->recipient_count; i++) {
-        recipient_reached(message, i, earlier->recipients[i].state);
+        message_recipient_reached(message, i, message_recipient_state(earlier, i));
+        if (message_warned(earlier, i)) {
+            message_mark_warned(message, i);
+        }
     }
     if (earlier->attempts > message->attempts) {
         message->attempts = earlier->attempts;
@@ -271,7 +266,7 @@ static void status_found(struct spool_harvest *harvest, const struct log_record 
     if (status.index >= message->message.recipient_count || status.state > RECIPIENT_FAILED) {
         return;
     }
-    recipient_reached(&message->message, status.index, status.state);
+    message_recipient_reached(&message->message, status.index, (enum recipient_state)status.state);
     if (message->message.waiting_count == 0) {
         message_table_remove(&harvest->messages, message);
         message_discard(message);
@@ -288,7 +283,7 @@ static void attempt_found(struct spool_harvest *harvest, const struct log_record
     memcpy(&attempt, record->content.bytes, sizeof(attempt));
     if (attempt.attempts > message->message.attempts) {
         message->message.attempts = attempt.attempts;
-        message->message.last_attempt_wall_s = attempt.wall_s;
+        message->message.last_attempt_wall_s = (uint32_t)attempt.wall_s;
     }
 }
 
@@ -300,8 +295,21 @@ static void hold_found(struct spool_harvest *harvest, const struct log_record *r
         return;
     }
     memcpy(&hold, record->content.bytes, sizeof(hold));
-    uint32_t *flags = &message->message.envelope.flags;
+    uint32_t *flags = &message->flags;
     *flags = (*flags & ~(uint32_t)SPOOL_HELD) | (hold.held & SPOOL_HELD);
+}
+
+static void warned_found(struct spool_harvest *harvest, const struct log_record *record)
+{
+    struct spool_message *message = message_table_find(&harvest->messages, record->tag);
+    struct spool_warned warned;
+    if (message == NULL || record->content.size != sizeof(warned)) {
+        return;
+    }
+    memcpy(&warned, record->content.bytes, sizeof(warned));
+    if (warned.index < message->message.recipient_count) {
+        message_mark_warned(&message->message, warned.index);
+    }
 }
 
 int spool_harvest_record(void *owner, const struct log_record *record)
@@ -322,6 +330,9 @@ int spool_harvest_record(void *owner, const struct log_record *record)
         return 0;
     case SPOOL_HOLD:
         hold_found(harvest, record);
+        return 0;
+    case SPOOL_WARNED:
+        warned_found(harvest, record);
         return 0;
     default: /* of a later version: nothing that makes a message */
         return 0;
@@ -402,7 +413,7 @@ static struct arrival *arrivals_sort(struct spool_harvest *harvest)
          count++) {
         struct spool_body *body = list_entry(node, struct spool_body, member);
         struct spool_message *message = list_entry(body, struct spool_message, body);
-        arrivals[count] = (struct arrival){.wall_s = message->message.envelope.arrival_wall_s,
+        arrivals[count] = (struct arrival){.wall_s = message_arrival_wall_s(&message->message),
                                            .id = message->message.id,
                                            .message = message};
         sorted = sorted && (count == 0 || by_arrival(&arrivals[count - 1], &arrivals[count]) < 0);

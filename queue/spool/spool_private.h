@@ -9,6 +9,7 @@
  * spool_harvest.c  recovery
  * spool_adopt.c    folders of shards that are no more
  * spool_reader.c   folders that nobody works on, for tools
+ * message.c        a message in memory
  * commit_record.c  the record that makes a message
  * message_table.c  messages by id
  */
@@ -24,6 +25,7 @@ enum spool_record {
     SPOOL_STATUS,                    /* one recipient is finished */
     SPOOL_ATTEMPT,                   /* a delivery was tried */
     SPOOL_HOLD = LOG_TYPE_OWNER_MIN + 16, /* held by the operator, or released */
+    SPOOL_WARNED,                         /* the sender was told that a recipient must wait */
 };
 
 struct spool_status {
@@ -42,6 +44,11 @@ struct spool_hold {
     uint32_t zero;
 };
 
+struct spool_warned {
+    uint32_t index;
+    uint32_t zero;
+};
+
 #define DRAFT_EXTENTS_INLINE 8u
 #define DRAFT_STAGE_BYTES 4096u
 #define COMMIT_BYTES_MAX (768u * 1024) /* of envelope and extents: -EFBIG beyond */
@@ -55,23 +62,23 @@ struct
 
 /* Bytes in the log that somebody wants: a draft's or a message's. */
 struct spool_body {
-    struct list_node member; /* of the oldest segment that holds any of it */
-    uint64_t id;
-    uint64_t bytes;
+    struct list_node member;      /* of the oldest segment that holds any of it */
     struct spool_extent *extents; /* in order of the body */
     uint32_t extent_count;
+    uint32_t extent_capacity;
+    uint32_t bytes;
     bool is_draft;
     uint8_t fetch; /* of spool_forward's, + 1, while one runs for it; 0: none */
 };
 
 struct spool_draft {
     struct spool_body body;
+    uint64_t id;
     struct spool *spool;
     struct spool_draft *next_free;
     uint64_t
         failures; /* of the log when it began: while there is no other, nothing of it is void */
     uint64_t received_bytes;
-    uint32_t extent_capacity; /* of body.extents, which is `few` or of the heap */
     uint32_t staged;
     struct spool_extent few[DRAFT_EXTENTS_INLINE];
     uint8_t stage[DRAFT_STAGE_BYTES]; /* crumbs, until they are worth a record */
@@ -83,9 +90,10 @@ struct spool_draft {
 enum spool_state { MESSAGE_PENDING, MESSAGE_COMMITTING, MESSAGE_LIVE, MESSAGE_FORGOTTEN };
 
 struct spool_place { /* of a commit: its last record, and those before it when it is large */
-    struct log_extent commit;
-    struct log_extent *parts; /* of the heap */
+    uint64_t lsn;    /* 0: nowhere */
+    uint32_t length; /* of its content */
     uint32_t part_count;
+    struct log_extent *parts; /* of the heap */
 };
 
 /* What a message needs until its commit is durable, and no longer. */
@@ -98,8 +106,34 @@ struct spool_commit {
     struct spool_commit *next_free;
 };
 
+#define MESSAGE_RET_SHIFT 24 /* enum spool_ret, two bits */
+#define MESSAGE_RET_MASK 3u
+enum message_own_flags { /* beside enum spool_flags, in memory as in a commit */
+                         MESSAGE_ENVID = 1 << 26,
+                         MESSAGE_OWN_FLAGS = MESSAGE_ENVID | MESSAGE_RET_MASK << MESSAGE_RET_SHIFT
+};
+
+enum recipient_marks {
+    RECIPIENT_ORCPT = 64,
+    RECIPIENT_WARNED = 128
+}; /* beside enum spool_notify */
+
+struct spool_recipient {
+    uint32_t text; /* where its forward-path begins */
+    uint16_t path_bytes;
+    uint8_t state; /* enum recipient_state */
+    uint8_t marks; /* enum spool_notify, enum recipient_marks */
+};
+
 struct spool_message { /* there are millions: what only some need lies elsewhere */
     struct message message;
+    uint32_t flags; /* enum spool_flags, enum message_own_flags */
+    uint32_t holds;
+    uint32_t memory_bytes; /* counted in spool->memory_bytes */
+    uint16_t reverse_path_bytes;
+    uint8_t state;            /* enum spool_state */
+    bool extents_on_heap : 1; /* else behind this */
+    bool is_broken : 1;       /* a part of the body is lost; only spool_reader keeps such */
     struct spool_body body;
     struct spool_place place;
     struct spool_message *next; /* in the table, or pending */
@@ -107,13 +141,8 @@ struct spool_message { /* there are millions: what only some need lies elsewhere
         struct spool_commit *commit; /* until it is LIVE */
         struct spool_copy *copy;     /* LIVE: while it is copied forward */
     };
-    uint32_t holds;
-    uint8_t state;        /* enum spool_state */
-    bool extents_on_heap; /* else behind this */
-    bool is_broken;       /* a part of the body is lost; only spool_reader keeps such */
-    uint32_t extent_capacity;
-    uint32_t memory_bytes; /* counted in spool->memory_bytes */
 };
+static_assert(sizeof(struct spool_message) <= 136, "ten million of them wait");
 
 struct message_table {
     struct spool_message **buckets, **old;
@@ -200,6 +229,36 @@ static inline struct spool_message *message_private(struct message *message)
     return (struct spool_message *)(void *)message;
 }
 
+static inline uint64_t body_id(const struct spool_body *body)
+{
+    return body->is_draft ? list_entry(body, struct spool_draft, body)->id
+                          : list_entry(body, struct spool_message, body)->message.id;
+}
+
+/* message.c */
+/* Recipients and text are written next, in this order. NULL: no memory. */
+struct spool_message *message_make(size_t recipient_count, size_t text_bytes, size_t extent_count);
+struct message_writer {
+    struct spool_message *message;
+    char *at;
+    uint32_t recipients;
+};
+void message_write_begin(struct message_writer *writer, struct spool_message *message);
+void message_write_sender(struct message_writer *writer, struct slice reverse_path,
+                          struct slice envid);
+void message_write_recipient(struct message_writer *writer, struct slice forward_path,
+                             struct slice orcpt, uint8_t state, uint8_t marks);
+/* From an envelope that fits, recipients waiting. extents: room for so many. */
+struct spool_message *message_new(const struct envelope *envelope,
+                                  const struct envelope_recipient *recipients, size_t count,
+                                  size_t extent_count);
+bool envelope_fits(const struct envelope *envelope, const struct envelope_recipient *recipients,
+                   size_t count);
+uint8_t message_marks(const struct message *message, uint32_t index);
+/* False: it was finished before, or is not now. */
+bool message_recipient_reached(struct message *message, uint32_t index, enum recipient_state state);
+void message_mark_warned(struct message *message, uint32_t index);
+
 /* spool.c */
 void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes);
 void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes);
@@ -250,10 +309,6 @@ uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
                             void (*visit)(void *owner, struct spool_message *message), void *owner);
 
 /* commit_record.c */
-/* A message in one piece of memory, recipients waiting. extents: room for so many behind it. */
-struct spool_message *message_new(const struct envelope *envelope,
-                                  const struct slice *forward_paths, size_t count,
-                                  size_t extent_count);
 /* Is there room for a commit with so many extents, and `more` bytes before it? As log_room, or -EFBIG
  * above COMMIT_BYTES_MAX. */
 int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,

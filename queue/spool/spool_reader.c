@@ -40,7 +40,7 @@ static void damage_seen(void *owner, uint64_t lsn, uint64_t bytes)
 
 static uint64_t live_bytes(const struct spool_message *message)
 {
-    uint64_t bytes = message->place.commit.length + RECORD_COST;
+    uint64_t bytes = message->place.length + RECORD_COST;
     for (uint32_t i = 0; i < message->place.part_count; i++) {
         bytes += message->place.parts[i].length + RECORD_COST;
     }

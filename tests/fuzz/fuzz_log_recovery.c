@@ -193,7 +193,7 @@ static void message_use(struct spool *spool, struct disk *disk, struct message *
     uint32_t count = message->recipient_count;
     for (uint32_t i = 0; i < count; i++) {
         bool last = message->waiting_count == 1;
-        if (message->recipients[i].state == RECIPIENT_WAITING) {
+        if (message_recipient_state(message, i) == RECIPIENT_WAITING) {
             spool_recipient_finished(spool, message, i, RECIPIENT_FAILED);
             if (last) {
                 break;

@@ -81,8 +81,8 @@ static void kept_check(void *owner, struct message *message)
     struct letter *letter;
     uint32_t recipient;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        struct slice path = message->recipients[i].forward_path;
-        if ((message->envelope.flags & SPOOL_BOUNCE) != 0) {
+        struct slice path = message_forward_path(message, i);
+        if ((message_flags(message) & SPOOL_BOUNCE) != 0) {
             if (letter_find_sender(&mail->letters, path) == NULL) {
                 sim_fail(mail->sim, "a report is kept for %.*s", (int)path.size,
                          (const char *)path.bytes);

@@ -180,22 +180,45 @@ void letter_durable(struct spool_waiter *waiter, int status)
     letter->status = status;
 }
 
+/* Some letters want reports, each in another way. */
+struct wanted {
+    struct envelope envelope;
+    struct envelope_recipient recipients[RECIPIENTS_MAX];
+    char envid[32], paths[RECIPIENTS_MAX][40], orcpts[RECIPIENTS_MAX][48];
+};
+
+static void letter_envelope(const struct letter *letter, struct wanted *wanted)
+{
+    unsigned long long seed = letter->seed;
+    *wanted = (struct wanted){.envelope = {.reverse_path = slice_text("sender@example.net"),
+                                           .flags = SPOOL_8BITMIME,
+                                           .arrival_wall_s = 1000 + (int64_t)letter->seed,
+                                           .ret = (uint8_t)(seed % 3)}};
+    if (seed % 4 == 0) {
+        snprintf(wanted->envid, sizeof(wanted->envid), "QQ+3D%llu", seed);
+        wanted->envelope.envid = slice_text(wanted->envid);
+    }
+    for (uint32_t i = 0; i < letter->recipient_count; i++) {
+        struct envelope_recipient *recipient = &wanted->recipients[i];
+        snprintf(wanted->paths[i], sizeof(wanted->paths[i]), "r%u-%llu@example.org", i, seed);
+        recipient->forward_path = slice_text(wanted->paths[i]);
+        recipient->notify = (uint8_t)((seed + i) % 16);
+        if ((seed + i) % 5 == 0) {
+            snprintf(wanted->orcpts[i], sizeof(wanted->orcpts[i]), "rfc822;o%u+2B%llu@example.org",
+                     i, seed);
+            recipient->orcpt = slice_text(wanted->orcpts[i]);
+        }
+    }
+}
+
 int letter_commit(struct letter *letter)
 {
-    struct slice paths[RECIPIENTS_MAX];
-    char texts[RECIPIENTS_MAX][40];
-    for (uint32_t i = 0; i < letter->recipient_count; i++) {
-        snprintf(texts[i], sizeof(texts[i]), "r%u-%llu@example.org", i,
-                 (unsigned long long)letter->seed);
-        paths[i] = slice_text(texts[i]);
-    }
-    struct envelope envelope = {.reverse_path = slice_text("sender@example.net"),
-                                .flags = SPOOL_8BITMIME,
-                                .arrival_wall_s = 1000 + (int64_t)letter->seed};
+    struct wanted wanted;
+    letter_envelope(letter, &wanted);
     letter->fate = LETTER_ASKED;
     letter->durable.done = letter_durable;
-    int status = spool_commit(letter->draft, &envelope, paths, letter->recipient_count,
-                              &letter->message, &letter->durable);
+    int status = spool_commit(letter->draft, &wanted.envelope, wanted.recipients,
+                              letter->recipient_count, &letter->message, &letter->durable);
     if (status != 0) {
         letter->fate = LETTER_REFUSED;
         letter->status = status;
@@ -272,13 +295,18 @@ int letter_check_body(struct post *post, struct letter *letter)
 void letter_check_envelope(const struct letter *letter)
 {
     const struct message *message = letter->message;
-    char text[40];
+    struct wanted wanted;
+    letter_envelope(letter, &wanted);
     assert_int_equal(message->recipient_count, letter->recipient_count);
-    assert_true(slice_equal(message->envelope.reverse_path, slice_text("sender@example.net")));
-    assert_int_equal(message->envelope.flags, SPOOL_8BITMIME);
-    assert_int_equal(message->envelope.arrival_wall_s, 1000 + (int64_t)letter->seed);
+    assert_true(slice_equal(message_reverse_path(message), slice_text("sender@example.net")));
+    assert_int_equal(message_flags(message), SPOOL_8BITMIME);
+    assert_int_equal(message_arrival_wall_s(message), 1000 + (int64_t)letter->seed);
+    assert_int_equal(message_ret(message), wanted.envelope.ret);
+    assert_true(slice_equal(message_envid(message), wanted.envelope.envid));
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
-        snprintf(text, sizeof(text), "r%u-%llu@example.org", i, (unsigned long long)letter->seed);
-        assert_true(slice_equal(message->recipients[i].forward_path, slice_text(text)));
+        const struct envelope_recipient *recipient = &wanted.recipients[i];
+        assert_true(slice_equal(message_forward_path(message, i), recipient->forward_path));
+        assert_true(slice_equal(message_orcpt(message, i), recipient->orcpt));
+        assert_int_equal(message_notify(message, i), recipient->notify);
     }
 }

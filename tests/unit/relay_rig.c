@@ -621,7 +621,8 @@ void rig_post_only(struct relay_rig *rig, const char *sender, const char *recipi
 {
     enum { MOST = 1000 };
     static const char text[] = "Subject: a letter\r\n\r\nHello.\r\n";
-    struct slice body = slice_text(text), paths[MOST];
+    struct envelope_recipient paths[MOST];
+    struct slice body = slice_text(text);
     struct spool_draft *draft = NULL;
     struct rig_commit *commit = malloc(sizeof(*commit));
     size_t count = 0;
@@ -629,7 +630,7 @@ void rig_post_only(struct relay_rig *rig, const char *sender, const char *recipi
     for (const char *at = recipients; *at != '\0'; at += *at == ' ') {
         size_t size = strcspn(at, " ");
         assert_true(count < MOST);
-        paths[count++] = slice_of(at, size);
+        paths[count++] = (struct envelope_recipient){.forward_path = slice_of(at, size)};
         at += size;
     }
     struct spool *spool = relay_spool(rig->relay);

@@ -320,7 +320,7 @@ static void ids_are_found_without_a_walk(void **state)
 
 static bool is_held(struct post *post, uint32_t letter)
 {
-    return (spool_find(post->spool, post->letters[letter].id)->envelope.flags & SPOOL_HELD) != 0;
+    return (message_flags(spool_find(post->spool, post->letters[letter].id)) & SPOOL_HELD) != 0;
 }
 
 static void a_hold_and_a_release_survive_a_crash(void **state)

@@ -1,5 +1,6 @@
 #include "tests/unit/post_rig.h"
 #include "queue/log/log_private.h"
+#include "queue/spool/spool_private.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,13 +99,13 @@ static void an_envelope_larger_than_a_record_survives(void **state)
     letter = letter_begin(post, 1000, 1);
     letter_send(letter, 1000);
     uint32_t count = 6000;
-    struct slice *paths = calloc(count, sizeof(paths[0]));
+    struct envelope_recipient *paths = calloc(count, sizeof(paths[0]));
     char *texts = calloc(count, 64);
     assert_non_null(paths);
     assert_non_null(texts);
     for (uint32_t i = 0; i < count; i++) {
         snprintf(texts + i * 64, 64, "a-rather-long-name-of-recipient-number-%u@example.org", i);
-        paths[i] = slice_text(texts + i * 64);
+        paths[i].forward_path = slice_text(texts + i * 64);
     }
     struct envelope envelope = {.reverse_path = slice_text("")};
     letter->durable.done = letter_durable;
@@ -120,9 +121,9 @@ static void an_envelope_larger_than_a_record_survives(void **state)
     assert_int_equal(post->found_count, 1);
     assert_int_equal(letter->message->recipient_count, count);
     assert_int_equal(letter->message->waiting_count, count - 1);
-    assert_int_equal(letter->message->recipients[77].state, RECIPIENT_FAILED);
+    assert_int_equal(message_recipient_state(letter->message, 77), RECIPIENT_FAILED);
     for (uint32_t i = 0; i < count; i++) {
-        assert_true(slice_equal(letter->message->recipients[i].forward_path, paths[i]));
+        assert_true(slice_equal(message_forward_path(letter->message, i), paths[i].forward_path));
     }
     assert_int_equal(letter_check_body(post, letter), 0);
     free(paths);
@@ -176,7 +177,7 @@ static void a_message_that_is_held_outlives_its_last_recipient(void **state)
     spool_message_hold(message);
     letter_finish(post, letter, 0);
     assert_null(spool_find(post->spool, letter->id));
-    assert_int_equal(message->recipients[0].state, RECIPIENT_DELIVERED);
+    assert_int_equal(message_recipient_state(message, 0), RECIPIENT_DELIVERED);
     letter->message = message;
     assert_int_equal(letter_check_body(post, letter), 0);
     spool_message_release(post->spool, message);
@@ -279,7 +280,7 @@ static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(v
     post_crash(post);
     post_start(post);
     assert_int_equal(post->found_count, 9);
-    assert_int_equal(keep[0]->message->recipients[1].state, RECIPIENT_DELIVERED);
+    assert_int_equal(message_recipient_state(keep[0]->message, 1), RECIPIENT_DELIVERED);
     assert_int_equal(keep[0]->message->waiting_count, 1);
     for (int i = 0; i < 9; i++) {
         assert_int_equal(letter_check_body(post, &post->letters[i]), 0);
@@ -527,6 +528,80 @@ static void adopting_goes_on_after_any_crash_and_never_doubles(void **state)
     post_close(post);
 }
 
+/* ── What the sender wants to hear ───────────────────────────────────────────────────────────── */
+
+static void that_the_sender_was_warned_is_remembered(void **state)
+{
+    (void)state;
+    struct post *post = post_open(17);
+    post_start(post);
+    struct letter *letter = letter_post(post, 1000, 3);
+    post_settle(post);
+    spool_note_warned(post->spool, letter->message, 1);
+    post_settle(post);
+    for (int life = 0; life < 2; life++) {
+        post_crash(post);
+        post_start(post);
+        letter_check_envelope(letter);
+        assert_false(message_warned(letter->message, 0));
+        assert_true(message_warned(letter->message, 1));
+        assert_false(message_warned(letter->message, 2));
+    }
+    post_close(post);
+}
+
+static int no_part(void *owner, const struct log_extent *extent, struct slice *content)
+{
+    (void)owner;
+    (void)extent;
+    (void)content;
+    return -EINVAL;
+}
+
+/* Byte by byte what was written before reports could be asked for. */
+static void a_commit_from_before_there_were_envelope_ids_is_read(void **state)
+{
+    (void)state;
+    static const uint8_t old[] = {
+        0,    0,    0,    0,    0,   0,   0,   0,             /* no body */
+        0x00, 0x31, 0x7a, 0x6b, 0,   0,   0,   0,             /* arrival 1803170048 */
+        0x01, 0x31, 0x7a, 0x6b, 0,   0,   0,   0,             /* last attempt */
+        2,    0,    0,    0,                                  /* attempts */
+        1,    0,    1,    0,                                  /* 8BITMIME, held */
+        2,    0,    0,    0,    0,   0,   0,   0,             /* recipients, extents */
+        22,   0,    0,    0,    0,   0,   0,   0,             /* bytes of the blob; no parts */
+        3,    0,    'a',  '@',  'b',                          /* reverse-path */
+        0,    0,    3,    0,    'c', '@', 'd',                /* waits */
+        1,    0,    6,    0,    'e', '@', 'f', '.', 'g', 'h', /* delivered */
+    };
+    const struct commit_source source = {.id = 5,
+                                         .record = {.lsn = 99, .length = sizeof(old)},
+                                         .content = slice_of(old, sizeof(old)),
+                                         .part = no_part};
+    struct spool_message *private;
+    assert_int_equal(commit_read(&source, &private), 0);
+    const struct message *message = &private->message;
+    assert_int_equal(message->id, 5);
+    assert_int_equal(message->attempts, 2);
+    assert_int_equal(message->last_attempt_wall_s, 1803170049);
+    assert_int_equal(message_arrival_wall_s(message), 1803170048);
+    assert_int_equal(message_flags(message), SPOOL_8BITMIME | SPOOL_HELD);
+    assert_int_equal(message_ret(message), SPOOL_RET_NONE);
+    assert_int_equal(message_envid(message).size, 0);
+    assert_true(slice_equal(message_reverse_path(message), slice_text("a@b")));
+    assert_int_equal(message->recipient_count, 2);
+    assert_int_equal(message->waiting_count, 1);
+    assert_true(slice_equal(message_forward_path(message, 0), slice_text("c@d")));
+    assert_true(slice_equal(message_forward_path(message, 1), slice_text("e@f.gh")));
+    assert_int_equal(message_recipient_state(message, 1), RECIPIENT_DELIVERED);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(message_notify(message, i), 0);
+        assert_int_equal(message_orcpt(message, i).size, 0);
+        assert_false(message_warned(message, i));
+    }
+    free(private);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +623,8 @@ int main(void)
         cmocka_unit_test(a_draft_whose_bytes_were_lost_is_refused_at_its_commit),
         cmocka_unit_test(messages_of_a_shard_that_is_no_more_are_adopted_once),
         cmocka_unit_test(adopting_goes_on_after_any_crash_and_never_doubles),
+        cmocka_unit_test(that_the_sender_was_warned_is_remembered),
+        cmocka_unit_test(a_commit_from_before_there_were_envelope_ids_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

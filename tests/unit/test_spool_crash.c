@@ -76,7 +76,7 @@ static void letter_check_found(struct post *post, struct letter *letter)
     assert_true(settled < letter->recipient_count);
     letter_check_envelope(letter);
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
-        uint8_t found = letter->message->recipients[i].state;
+        enum recipient_state found = message_recipient_state(letter->message, i);
         assert_true(letter->settled[i] == RECIPIENT_WAITING || found == letter->settled[i]);
         assert_true(found == RECIPIENT_WAITING || found == letter->state[i]);
         letter->state[i] = letter->settled[i] = found;

@@ -86,8 +86,8 @@ static void what_a_start_would_find_is_found_and_nothing_is_changed(void **state
     uint64_t before = 0;
     const struct message *message;
     for (uint64_t i = 0; (message = spool_reader_message(reader, i)) != NULL; i++) {
-        assert_true((uint64_t)message->envelope.arrival_wall_s > before);
-        before = (uint64_t)message->envelope.arrival_wall_s;
+        assert_true((uint64_t)message_arrival_wall_s(message) > before);
+        before = (uint64_t)message_arrival_wall_s(message);
         struct measured measured = body_measure(reader, message);
         assert_int_equal(measured.bytes, message->body_bytes);
         assert_int_equal(measured.lost, 0);

@@ -66,7 +66,9 @@ static int flow_post(struct flow *flow, uint32_t bytes)
     struct spool *spool = flow->post->spool;
     struct spool_draft *draft;
     struct envelope envelope = {.reverse_path = slice_text("sender@example.net")};
-    struct slice path = slice_text("recipient@example.org"), content = slice_of(body, bytes);
+    const struct envelope_recipient recipient = {.forward_path =
+                                                     slice_text("recipient@example.org")};
+    struct slice content = slice_of(body, bytes);
     int status = spool_begin(spool, &draft);
     for (int i = 0; status == -EAGAIN && i < 20000; i++) {
         flow->waits++;
@@ -89,7 +91,7 @@ static int flow_post(struct flow *flow, uint32_t bytes)
     assert_true(flow->count < PARCELS_MAX);
     struct parcel *parcel = flow_at(flow, flow->count);
     *parcel = (struct parcel){.durable.done = parcel_durable};
-    status = spool_commit(draft, &envelope, &path, 1, &parcel->message, &parcel->durable);
+    status = spool_commit(draft, &envelope, &recipient, 1, &parcel->message, &parcel->durable);
     flow->count += status == 0;
     return status;
 }
