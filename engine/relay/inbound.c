@@ -60,11 +60,31 @@ static void path_refuse(struct inbound *in, const char *command, struct slice ma
     smtp_server_verdict(&in->server, refusal);
 }
 
+/* The spool keeps them as the protocol names them. */
+static_assert((int)SPOOL_RET_HDRS == (int)SMTP_RET_HDRS &&
+                  (int)SPOOL_RET_FULL == (int)SMTP_RET_FULL &&
+                  (int)SPOOL_NOTIFY_NEVER == (int)SMTP_NOTIFY_NEVER &&
+                  (int)SPOOL_NOTIFY_SUCCESS == (int)SMTP_NOTIFY_SUCCESS &&
+                  (int)SPOOL_NOTIFY_FAILURE == (int)SMTP_NOTIFY_FAILURE &&
+                  (int)SPOOL_NOTIFY_DELAY == (int)SMTP_NOTIFY_DELAY,
+              "RFC 3461");
+
+/* What one of the addresses that a recipient stands for takes over from it. */
+static struct envelope_recipient recipient_made(const struct recipient_job *job,
+                                                struct slice address, char orcpt[ORCPT_ROOM])
+{
+    struct envelope_recipient made = {
+        .forward_path = address, .orcpt = job->xtext, .notify = job->notify};
+    if (made.orcpt.size == 0 && !slice_equal_nocase(address, job->path.mailbox)) {
+        made.orcpt = recipient_orcpt(job->path.mailbox, job->path.ascii, orcpt);
+    }
+    return made;
+}
+
 /* The maps have spoken. */
 static void judged(struct inbound *in)
 {
     struct recipient_job *job = in->judging;
-    const struct slice none = slice_of(NULL, 0);
     int status = 0;
     in->judging = NULL;
     if (job->verdict.code != 250) {
@@ -74,15 +94,16 @@ static void judged(struct inbound *in)
         return;
     }
     if (job->is_sender) {
-        status = inbound_paths_reverse(&in->paths, job->addresses[0], none);
+        status = inbound_paths_reverse(&in->paths, job->addresses[0], job->xtext);
     } else if (in->paths.count + job->address_count > INBOUND_RECIPIENTS_MAX) {
         status = -ENOMEM;
     }
     for (uint32_t i = 0; i < job->address_count && status == 0 && !job->is_sender; i++) {
         /* What one stands for may be in the transaction already, by another. */
         if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
-            const struct envelope_recipient recipient = {.forward_path = job->addresses[i]};
-            status = inbound_paths_forward(&in->paths, &recipient);
+            char orcpt[ORCPT_ROOM];
+            const struct envelope_recipient made = recipient_made(job, job->addresses[i], orcpt);
+            status = inbound_paths_forward(&in->paths, &made);
         }
     }
     in->accepted_count += status == 0 && !job->is_sender;
@@ -121,17 +142,19 @@ static bool judging_begin(struct inbound *in, struct recipient_job *job)
 }
 
 /* False when the session must wait. */
-static bool recipient_take(struct inbound *in, const struct smtp_path *path)
+static bool recipient_take(struct inbound *in, const struct smtp_event *event)
 {
+    const struct smtp_path *path = &event->path;
     struct smtp_verdict refusal;
     if (recipient_needs_job(in->relay, path->mailbox)) {
-        return judging_begin(in, recipient_job_new(in->relay, path, in->trusted));
+        return judging_begin(in, recipient_job_new(in->relay, event, in->trusted));
     }
     if (!recipient_judge(in->relay->conf, in->trusted, path, &refusal)) {
         path_refuse(in, "RCPT", path->mailbox, &refusal, "");
         return true;
     }
-    const struct envelope_recipient recipient = {.forward_path = path->mailbox};
+    const struct envelope_recipient recipient = {
+        .forward_path = path->mailbox, .orcpt = event->orcpt, .notify = event->notify};
     if (inbound_paths_forward(&in->paths, &recipient) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
@@ -147,6 +170,7 @@ static bool sender_judge(struct inbound *in, const struct smtp_event *event)
     inbound_reset(in);
     in->envelope.flags =
         (event->eight_bit ? SPOOL_8BITMIME : 0u) | (event->smtputf8 ? SPOOL_SMTPUTF8 : 0u);
+    in->envelope.ret = event->ret;
     if (in->relay->draining) {
         inbound_verdict(in, 421, "4.3.2", "Service is ending");
         return true;
@@ -156,9 +180,9 @@ static bool sender_judge(struct inbound *in, const struct smtp_event *event)
         return true;
     }
     if (sender_needs_job(in->relay, event->path.mailbox)) {
-        return judging_begin(in, sender_job_new(in->relay, &event->path));
+        return judging_begin(in, sender_job_new(in->relay, event));
     }
-    if (inbound_paths_reverse(&in->paths, event->path.mailbox, slice_of(NULL, 0)) < 0) {
+    if (inbound_paths_reverse(&in->paths, event->path.mailbox, event->envid) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }
@@ -188,7 +212,7 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
     case SMTP_EVENT_SENDER:
         return sender_judge(in, event);
     case SMTP_EVENT_RECIPIENT:
-        return recipient_take(in, &event->path);
+        return recipient_take(in, event);
     case SMTP_EVENT_BODY_BEGIN:
         return inbound_body_begin(in);
     case SMTP_EVENT_BODY:

@@ -246,7 +246,9 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     for (uint32_t i = 0; i < delivery->count; i++) {
         uint32_t index = indexes[MUTATED(RECIPIENTS_SWAPPED) ? delivery->count - 1 - i : i];
         out->recipients[i] =
-            (struct smtp_client_recipient){.forward_path = message_forward_path(message, index)};
+            (struct smtp_client_recipient){.forward_path = message_forward_path(message, index),
+                                           .orcpt = message_orcpt(message, index),
+                                           .notify = message_notify(message, index)};
         out->fates[i] = FATE_OPEN;
     }
     out->delivery = delivery;
@@ -264,6 +266,8 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
         .recipient_count = delivery->count,
         .body_bytes = message->body_bytes,
         .recipients = out->recipients,
+        .envid = message_envid(message),
+        .ret = (uint8_t)message_ret(message),
     };
     smtp_client_begin(&out->client, &request, out->relay->shard->now_ns);
     return true;

@@ -13,6 +13,18 @@ static const struct rewrite_maps *known_of(const struct relay *relay, struct sli
     return &relay->maps->recipients[route - relay->conf->routes];
 }
 
+struct slice recipient_orcpt(struct slice mailbox, bool ascii, char text[ORCPT_ROOM])
+{
+    static const char type[] = "rfc822;";
+    size_t begin = sizeof(type) - 1, room = ORCPT_ROOM - begin;
+    size_t size = ascii ? smtp_xtext_encode(mailbox, text + begin, room) : room + 1;
+    if (size > room) {
+        return slice_of(NULL, 0);
+    }
+    memcpy(text, type, begin);
+    return slice_of(text, begin + size);
+}
+
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox)
 {
     return relay->maps != NULL &&
@@ -144,10 +156,11 @@ static void known_done(struct rewrite_job *known)
     }
 }
 
-/* A copy of a path, whose parts point into it. */
-static struct recipient_job *job_new(struct relay *relay, const struct smtp_path *path)
+/* A copy of a path, whose parts point into it, and of what came with it. */
+static struct recipient_job *job_new(struct relay *relay, const struct smtp_path *path,
+                                     struct slice xtext)
 {
-    struct recipient_job *job = malloc(sizeof(*job) + path->mailbox.size);
+    struct recipient_job *job = malloc(sizeof(*job) + path->mailbox.size + xtext.size);
     if (job == NULL) {
         return NULL;
     }
@@ -158,22 +171,27 @@ static struct recipient_job *job_new(struct relay *relay, const struct smtp_path
     job->path.mailbox.bytes = (const uint8_t *)job->text;
     job->path.local.bytes = job->path.mailbox.bytes;
     job->path.domain.bytes = job->path.mailbox.bytes + path->mailbox.size - path->domain.size;
-    return job;
-}
-
-struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_path *path,
-                                        bool client_trusted)
-{
-    struct recipient_job *job = job_new(relay, path);
-    if (job != NULL) {
-        job->trusted = client_trusted;
+    job->xtext = slice_of(job->text + path->mailbox.size, xtext.size);
+    if (xtext.size > 0) {
+        memcpy(job->text + path->mailbox.size, xtext.bytes, xtext.size);
     }
     return job;
 }
 
-struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_path *path)
+struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
+                                        bool client_trusted)
 {
-    struct recipient_job *job = job_new(relay, path);
+    struct recipient_job *job = job_new(relay, &event->path, event->orcpt);
+    if (job != NULL) {
+        job->trusted = client_trusted;
+        job->notify = event->notify;
+    }
+    return job;
+}
+
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event)
+{
+    struct recipient_job *job = job_new(relay, &event->path, event->envid);
     if (job != NULL) {
         job->is_sender = true;
     }

@@ -24,20 +24,27 @@ struct recipient_job {
     /* Its own. */
     struct relay *relay;
     bool trusted, is_sender;
+    /* What the client wants of reports (RFC 3461), in `text`. */
+    struct slice xtext; /* ENVID of a sender, ORCPT of a recipient */
+    uint8_t notify;
     struct smtp_path path; /* as the client gave it, in `text` */
     uint32_t known_at;     /* the address whose existence is looked up */
     struct rewrite_job rewrite, known;
     char text[];
 };
 
+/* The ORCPT of an address that goes on under another name (RFC 3461 §5.2.7); empty: none can say it. */
+#define ORCPT_ROOM SMTP_ORCPT_BYTES_MAX
+struct slice recipient_orcpt(struct slice mailbox, bool ascii, char text[ORCPT_ROOM]);
+
 /* Is there a map that has a say? Otherwise nobody needs a job. */
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox);
 bool sender_needs_job(const struct relay *relay, struct slice mailbox);
 
 /* NULL: memory is short. `done` runs only when recipient_job_run says so. */
-struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_path *path,
+struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
                                         bool client_trusted);
-struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_path *path);
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event);
 /* 0: it is done, `done` does not run; -EINPROGRESS: it runs later. Once. */
 int recipient_job_run(struct recipient_job *job);
 /* Frees it, done or not. */

@@ -41,6 +41,35 @@ static void output_mail(struct smtp_client *client)
     if (message->flags & SMTP_CLIENT_SMTPUTF8) {
         output_text(client, " SMTPUTF8");
     }
+    if (smtp_client_passes_dsn(client) && message->ret != SMTP_RET_NONE) {
+        output_text(client, message->ret == SMTP_RET_FULL ? " RET=FULL" : " RET=HDRS");
+    }
+    if (smtp_client_passes_dsn(client) && smtp_envid_valid(message->envid)) {
+        output_text(client, " ENVID=");
+        output_put(client, message->envid);
+    }
+    smtp_client_command(client, "", slice_text(""), 1);
+}
+
+#define RCPT_PARAMETERS_BYTES_MAX                                                                  \
+    (sizeof(" NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=") + SMTP_ORCPT_BYTES_MAX)
+
+/* What was never valid is not sent: it could be a command of its own. */
+static void output_rcpt(struct smtp_client *client, const struct smtp_client_recipient *recipient)
+{
+    bool passes = smtp_client_passes_dsn(client);
+    bool utf8 = (client->message.flags & SMTP_CLIENT_SMTPUTF8) != 0;
+    output_text(client, "RCPT TO:<");
+    output_put(client, recipient->forward_path);
+    output_text(client, ">");
+    if (passes && recipient->notify != 0) {
+        output_text(client, " NOTIFY=");
+        output_text(client, smtp_notify_text(recipient->notify));
+    }
+    if (passes && smtp_orcpt_valid(recipient->orcpt, utf8)) {
+        output_text(client, " ORCPT=");
+        output_put(client, recipient->orcpt);
+    }
     smtp_client_command(client, "", slice_text(""), 1);
 }
 
@@ -77,14 +106,13 @@ static bool envelope_send_next(struct smtp_client *client)
         return true;
     }
     if (next->stage == SMTP_CLIENT_AT_RCPT) {
-        struct slice path = client->message.recipients[next->index].forward_path;
-        if (client->output_bytes + path.size + sizeof("RCPT TO:<>\r\n") >
-            SMTP_CLIENT_OUTPUT_BYTES) {
+        const struct smtp_client_recipient *recipient = &client->message.recipients[next->index];
+        size_t bytes = recipient->forward_path.size + sizeof("RCPT TO:<>\r\n") +
+                       (smtp_client_passes_dsn(client) ? RCPT_PARAMETERS_BYTES_MAX : 0);
+        if (client->output_bytes + bytes > SMTP_CLIENT_OUTPUT_BYTES) {
             return false;
         }
-        output_text(client, "RCPT TO:<");
-        output_put(client, path);
-        smtp_client_command(client, ">", slice_text(""), 1);
+        output_rcpt(client, recipient);
         smtp_client_position_set(client, next, next->index + 1);
         return true;
     }

@@ -22,10 +22,11 @@
  * array of recipients. Replies of the peer are bounded and cleaned (reply_parser.h).
  *
  * Source: RFC 5321; RFC 2033 (LMTP); RFC 2920 (PIPELINING); RFC 1870 (SIZE); RFC 6152 (8BITMIME);
- * RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS).
+ * RFC 6531 (SMTPUTF8); RFC 3461 (DSN); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS).
  */
 #pragma once
 #include "engine/core/check.h"
+#include "proto/smtp/dsn_parameters.h"
 #include "proto/smtp/extensions.h"
 #include "proto/smtp/reply_parser.h"
 #include <assert.h>
@@ -85,10 +86,13 @@ struct smtp_client_result {
     struct slice text; /* borrowed until the next call; at most SMTP_REPLY_TEXT_MAX, printable */
 };
 
+/* Wishes about reports go on to a server that offers DSN, and nowhere else (RFC 3461 §5.2). */
 enum smtp_client_message_flags { SMTP_CLIENT_8BITMIME = 1, SMTP_CLIENT_SMTPUTF8 = 2 };
 
 struct smtp_client_recipient {
     struct slice forward_path; /* mailbox, without <> */
+    struct slice orcpt;        /* ORCPT; empty: none */
+    uint8_t notify;            /* enum smtp_notify */
     uint8_t state;             /* the machine's */
 };
 
@@ -98,6 +102,8 @@ struct smtp_client_message {
     uint32_t recipient_count;  /* >= 1 */
     uint64_t body_bytes;       /* for SIZE */
     struct smtp_client_recipient *recipients;
+    struct slice envid; /* ENVID; empty: none */
+    uint8_t ret;        /* enum smtp_ret */
 };
 
 struct smtp_client_settings {
@@ -261,6 +267,12 @@ const struct smtp_client_result *smtp_client_failure(const struct smtp_client *c
 static inline enum smtp_client_secrecy smtp_client_secrecy(const struct smtp_client *client)
 {
     return (enum smtp_client_secrecy)client->secrecy;
+}
+
+/* Do wishes about reports go on to this server? Else whoever asked for success must be told here. */
+static inline bool smtp_client_passes_dsn(const struct smtp_client *client)
+{
+    return (client->extensions & SMTP_EXTENSION_DSN) != 0;
 }
 
 static inline bool smtp_client_idle(const struct smtp_client *client)

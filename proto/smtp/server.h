@@ -17,13 +17,14 @@
  * Nothing is allocated; the struct is public only so that it can lie inside its owner.
  *
  * Source: RFC 5321; RFC 2033 (LMTP); RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 6152
- * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS). Inputs that broke others: bare newlines, second
+ * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 3461 (DSN); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS). Inputs that broke others: bare newlines, second
  * envelopes in a body, commands of other protocols.
  */
 #pragma once
 #include "engine/core/limits.h"
 #include "proto/smtp/address.h"
 #include "proto/smtp/body_scan.h"
+#include "proto/smtp/dsn_parameters.h"
 
 #define SMTP_SERVER_OUTPUT_BYTES 1024
 #define SMTP_SERVER_NEVER UINT64_MAX
@@ -42,8 +43,8 @@ enum smtp_event_kind {
     SMTP_EVENT_NONE,
     SMTP_EVENT_CONNECTED, /* (verdict) 220, or 421/554 which ends the session; NULL: the usual greeting */
     SMTP_EVENT_HELO,      /* text: the client's name */
-    SMTP_EVENT_SENDER,    /* (verdict) path, size, eight_bit, smtputf8 */
-    SMTP_EVENT_RECIPIENT, /* (verdict) path */
+    SMTP_EVENT_SENDER,    /* (verdict) path, size, eight_bit, smtputf8, ret, envid */
+    SMTP_EVENT_RECIPIENT, /* (verdict) path, notify, orcpt */
     SMTP_EVENT_BODY_BEGIN, /* a message follows; smtp_server_body_refuse may be called from here on */
     SMTP_EVENT_BODY,       /* body: the next piece */
     SMTP_EVENT_BODY_END,   /* (commit) the message is whole */
@@ -57,6 +58,10 @@ struct smtp_event {
     struct smtp_path path;
     uint64_t size; /* as MAIL announced it; 0: not */
     bool eight_bit, smtputf8;
+    /* What the sender wants of reports (RFC 3461); ENVID and ORCPT in xtext, valid, or empty. */
+    uint8_t ret;    /* enum smtp_ret, of MAIL, and so is envid */
+    uint8_t notify; /* enum smtp_notify, of RCPT, and so is orcpt */
+    struct slice envid, orcpt;
 };
 
 struct smtp_verdict {
@@ -72,6 +77,7 @@ struct smtp_server_settings {
     bool lmtp;
     bool pipelining, chunking,
         smtputf8;   /* what is announced; 8BITMIME, SIZE and status codes always are */
+    bool dsn;       /* announced; else its parameters are not known */
     bool starttls;  /* announced until the session is encrypted; else STARTTLS is not known */
     bool tls_only;  /* nothing begins in the clear: 530 5.7.0; without STARTTLS 454 4.7.0 */
     bool normalize; /* bare newlines become lines; else they are refused */

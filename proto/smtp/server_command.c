@@ -73,6 +73,9 @@ static void extensions_reply(struct smtp_server *server)
     if (settings->smtputf8) {
         used = line_add(text, used, sizeof(text), false, "SMTPUTF8");
     }
+    if (settings->dsn) {
+        used = line_add(text, used, sizeof(text), false, "DSN");
+    }
     if (settings->starttls && !server->secured) {
         used = line_add(text, used, sizeof(text), false, "STARTTLS");
     }
@@ -186,35 +189,89 @@ static bool number_parse(struct slice text, uint64_t *number)
     return true;
 }
 
-enum mail_seen { SEEN_SIZE = 1, SEEN_BODY = 2, SEEN_UTF8 = 4 };
+enum seen {
+    SEEN_SIZE = 1,
+    SEEN_BODY = 2,
+    SEEN_UTF8 = 4,
+    SEEN_RET = 8,
+    SEEN_ENVID = 16,
+    SEEN_NOTIFY = 32,
+    SEEN_ORCPT = 64
+};
+
+/* What is wrong with a parameter, when something is. */
+struct parameter {
+    unsigned seen; /* enum seen */
+    bool good;
+    const char *wrong;
+};
+
+/* False: the reply is given. */
+static bool parameter_count(struct smtp_server *server, const struct parameter *parameter,
+                            unsigned *seen)
+{
+    if (parameter->seen == 0) {
+        smtp_server_error(server, 555, "5.5.4", "Unknown parameter");
+        return false;
+    }
+    if (!parameter->good || (*seen & parameter->seen) != 0) {
+        smtp_server_error(server, 501, "5.5.4",
+                          parameter->good ? "The parameter is there twice" : parameter->wrong);
+        return false;
+    }
+    *seen |= parameter->seen;
+    return true;
+}
 
 /* One parameter of MAIL. False: the reply is given. */
 static bool mail_parameter(struct smtp_server *server, struct slice keyword, struct slice value,
                            unsigned *seen, struct smtp_event *event)
 {
-    unsigned this = 0;
-    bool good = false;
+    const struct smtp_server_settings *settings = server->settings;
+    struct parameter parameter = {0};
     if (slice_equal_nocase(keyword, slice_text("SIZE"))) {
-        this = SEEN_SIZE;
-        good = number_parse(value, &event->size);
+        parameter.seen = SEEN_SIZE;
+        parameter.good = number_parse(value, &event->size);
+        parameter.wrong = "SIZE is a number of octets";
     } else if (slice_equal_nocase(keyword, slice_text("BODY"))) {
-        this = SEEN_BODY;
+        parameter.seen = SEEN_BODY;
         event->eight_bit = slice_equal_nocase(value, slice_text("8BITMIME"));
-        good = event->eight_bit || slice_equal_nocase(value, slice_text("7BIT"));
-    } else if (server->settings->smtputf8 && slice_equal_nocase(keyword, slice_text("SMTPUTF8"))) {
-        this = SEEN_UTF8;
+        parameter.good = event->eight_bit || slice_equal_nocase(value, slice_text("7BIT"));
+        parameter.wrong = "BODY is 7BIT or 8BITMIME";
+    } else if (settings->smtputf8 && slice_equal_nocase(keyword, slice_text("SMTPUTF8"))) {
+        parameter.seen = SEEN_UTF8;
         event->smtputf8 = true;
-        good = value.size == 0;
-    } else {
-        smtp_server_error(server, 555, "5.5.4", "Unknown parameter");
-        return false;
+        parameter.good = value.size == 0;
+        parameter.wrong = "SMTPUTF8 has no value";
+    } else if (settings->dsn && slice_equal_nocase(keyword, slice_text("RET"))) {
+        parameter.seen = SEEN_RET;
+        parameter.good = smtp_ret_parse(value, &event->ret);
+        parameter.wrong = "RET is FULL or HDRS";
+    } else if (settings->dsn && slice_equal_nocase(keyword, slice_text("ENVID"))) {
+        parameter.seen = SEEN_ENVID;
+        event->envid = value;
+        parameter.good = smtp_envid_valid(value);
+        parameter.wrong = "ENVID is xtext of at most 100 characters";
     }
-    if (!good || (*seen & this) != 0) {
-        smtp_server_error(server, 501, "5.5.4", "Bad parameter");
-        return false;
+    return parameter_count(server, &parameter, seen);
+}
+
+/* One parameter of RCPT. False: the reply is given. */
+static bool rcpt_parameter(struct smtp_server *server, struct slice keyword, struct slice value,
+                           unsigned *seen, struct smtp_event *event)
+{
+    struct parameter parameter = {0};
+    if (server->settings->dsn && slice_equal_nocase(keyword, slice_text("NOTIFY"))) {
+        parameter.seen = SEEN_NOTIFY;
+        parameter.good = smtp_notify_parse(value, &event->notify);
+        parameter.wrong = "NOTIFY is NEVER, or of SUCCESS, FAILURE and DELAY";
+    } else if (server->settings->dsn && slice_equal_nocase(keyword, slice_text("ORCPT"))) {
+        parameter.seen = SEEN_ORCPT;
+        event->orcpt = value;
+        parameter.good = smtp_orcpt_valid(value, server->smtputf8);
+        parameter.wrong = "ORCPT is a type, a semicolon and xtext, of at most 500 characters";
     }
-    *seen |= this;
-    return true;
+    return parameter_count(server, &parameter, seen);
 }
 
 static void run_mail(struct smtp_server *server, const struct command *command)
@@ -240,6 +297,8 @@ static void run_mail(struct smtp_server *server, const struct command *command)
     }
     event->size = 0;
     event->eight_bit = event->smtputf8 = false;
+    event->ret = SMTP_RET_NONE;
+    event->envid = slice_of(NULL, 0);
     while (parameter_next(&parameters, &keyword, &value)) {
         if (!mail_parameter(server, keyword, value, &seen, event)) {
             return;
@@ -268,6 +327,7 @@ static void run_rcpt(struct smtp_server *server, const struct command *command)
     const struct smtp_server_settings *settings = server->settings;
     struct slice parameters, keyword, value;
     struct smtp_event *event = command->event;
+    unsigned seen = 0;
     if (server->state != SMTP_SENDER && server->state != SMTP_RECIPIENTS) {
         smtp_server_error(server, 503, "5.5.1", "MAIL comes before RCPT");
         return;
@@ -275,9 +335,14 @@ static void run_rcpt(struct smtp_server *server, const struct command *command)
     if (!path_take(server, command, "TO:", &parameters)) {
         return;
     }
-    if (parameter_next(&parameters, &keyword, &value)) {
-        smtp_server_error(server, 555, "5.5.4", "Unknown parameter");
-    } else if (event->path.mailbox.size == 0) {
+    event->notify = 0;
+    event->orcpt = slice_of(NULL, 0);
+    while (parameter_next(&parameters, &keyword, &value)) {
+        if (!rcpt_parameter(server, keyword, value, &seen, event)) {
+            return;
+        }
+    }
+    if (event->path.mailbox.size == 0) {
         smtp_server_error(server, 501, "5.1.3", "A recipient is needed");
     } else if (event->path.domain.size == 0 &&
                !slice_equal_nocase(event->path.local, slice_text("postmaster"))) {

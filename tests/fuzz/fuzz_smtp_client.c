@@ -107,6 +107,8 @@ static void begin(struct play *play)
 {
     static const char *const paths[] = {"one@b.test", "two@b.test", "j\303\266rg@b.test",
                                         "bad\r\n@b.test", "\"q q\"@b"};
+    static const char *const orcpts[] = {"", "rfc822;o+2B@b.test", "utf-8;j\303\266rg@b.test",
+                                         "x;a\r\nb"};
     if (!smtp_client_idle(&play->client)) {
         return;
     }
@@ -119,8 +121,14 @@ static void begin(struct play *play)
         .recipients = play->recipients,
     };
     for (uint32_t i = 0; i < play->message.recipient_count; i++) {
-        play->recipients[i].forward_path = slice_text(paths[script_byte(play) % 5]);
+        uint8_t byte = script_byte(play);
+        play->recipients[i] =
+            (struct smtp_client_recipient){.forward_path = slice_text(paths[byte % 5]),
+                                           .orcpt = slice_text(orcpts[byte / 5 % 4]),
+                                           .notify = byte / 16};
     }
+    play->message.ret = flags >> 4 & 3;
+    play->message.envid = slice_text(flags & 0x40 ? "QQ+3D1" : flags & 0x80 ? "a\r\nb" : "");
     memset(play->results, 0, sizeof(play->results));
     play->result_count = 0;
     play->in_transaction = true;
@@ -140,7 +148,7 @@ static void serve(struct play *play, uint8_t which)
         "450-a\r\n450 b\r\n",
         "421 4.3.2 x\r\n",
         "250-b.test\r\n250-SIZE 1000\r\n250 PIPELINING\r\n",
-        "250-b.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 SMTPUTF8\r\n",
+        "250-b.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-DSN\r\n250 SMTPUTF8\r\n",
         "250-b.test\r\n250-STARTTLS\r\n250 PIPELINING\r\n",
         "220 ready\r\n220 twice\r\n",
     };

@@ -128,6 +128,7 @@ static struct outcome run(const uint8_t *bytes, size_t size, uint8_t seed, size_
         .pipelining = true,
         .chunking = true,
         .smtputf8 = seed & 4,
+        .dsn = seed & 4,
         .message_bytes_max = seed & 8 ? 200 : 100000,
         .recipients_max = 3,
         .errors_max = 50,

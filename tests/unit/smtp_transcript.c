@@ -144,12 +144,17 @@ void transcript_open(struct transcript_run *run, const struct transcript *transc
         .flags = transcript->flags,
         .body_bytes = transcript->body_bytes != 0 ? transcript->body_bytes : 1234,
         .recipients = run->recipients,
+        .envid = slice_text(transcript->envid != NULL ? transcript->envid : ""),
+        .ret = transcript->ret,
     };
     const char *list = transcript->recipients != NULL ? transcript->recipients : "one@b.test";
     for (;;) {
         size_t size = strcspn(list, "|");
         assert_true(run->message.recipient_count < TRANSCRIPT_RECIPIENTS_MAX);
-        run->recipients[run->message.recipient_count++].forward_path = slice_of(list, size);
+        run->recipients[run->message.recipient_count++] = (struct smtp_client_recipient){
+            .forward_path = slice_of(list, size),
+            .orcpt = slice_text(transcript->orcpt != NULL ? transcript->orcpt : ""),
+            .notify = transcript->notify};
         if (list[size] == '\0') {
             break;
         }

@@ -18,6 +18,8 @@ struct transcript {
     const char *recipients;   /* separated by '|'; NULL: one@b.test */
     uint64_t body_bytes;
     uint32_t flags;
+    const char *envid, *orcpt; /* ORCPT and NOTIFY of every recipient */
+    uint8_t ret, notify;
     enum smtp_client_tls tls;
     bool lmtp;
     bool no_pipelining;
