@@ -267,6 +267,12 @@ static bool sink_tell(const struct bench *bench, struct report *report)
     uint64_t different, repeated, missing;
     sink_deliveries(bench->sink, &different, &repeated, &missing);
     double taken_s = (double)(bench->sink_last_ns - bench->sink_first_ns) / 1e9;
+    uint64_t first_ns = bench->source != NULL ? source_first_ns(bench->source) : 0;
+    if (first_ns != 0 &&
+        bench->sink_last_ns > first_ns) { /* of a loop: all of it, the slow end too */
+        report_number(report, "through_per_s",
+                      (double)counters->messages * 1e9 / (double)(bench->sink_last_ns - first_ns));
+    }
     report_count(report, "sink_connections", counters->connections);
     report_count(report, "taken", counters->messages);
     report_count(report, "proven", counters->proven);

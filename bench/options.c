@@ -31,6 +31,7 @@ static const char usage[] =
     "        --warmup S (0)  --pace command|group|deep|bdat (command)  --per-connection N  --lmtp\n"
     "        --starttls: TLS, sessions resumed where the server lets them  --no-resumption: whole "
     "handshakes\n"
+    "        --domains N: recipients are spread over N domains, d0000000.NAME and so on\n"
     "        --domain NAME (bench.example)  --sender ADDRESS (source@bench.example)  --from "
     "ADDRESS\n"
     "        --stall S (60): give up when nothing is answered  --acked FILE: what was "
@@ -73,6 +74,7 @@ enum option_code {
     OPTION_NO_RESUMPTION,
     OPTION_SINK_LMTP,
     OPTION_DOMAIN,
+    OPTION_DOMAINS,
     OPTION_SENDER,
     OPTION_FROM,
     OPTION_STALL,
@@ -113,6 +115,7 @@ static const struct option table[] = {
     {"no-resumption", no_argument, NULL, OPTION_NO_RESUMPTION},
     {"sink-lmtp", no_argument, NULL, OPTION_SINK_LMTP},
     {"domain", required_argument, NULL, OPTION_DOMAIN},
+    {"domains", required_argument, NULL, OPTION_DOMAINS},
     {"sender", required_argument, NULL, OPTION_SENDER},
     {"from", required_argument, NULL, OPTION_FROM},
     {"stall", required_argument, NULL, OPTION_STALL},
@@ -237,6 +240,9 @@ static bool parse_source(struct source_settings *source, int code, const char *v
         return true;
     case OPTION_DOMAIN:
         source->domain = value;
+        return true;
+    case OPTION_DOMAINS:
+        source->domains = (uint32_t)number(value, 1, SOURCE_DOMAINS_MAX);
         return true;
     case OPTION_SENDER:
         source->sender = value;

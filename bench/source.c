@@ -121,11 +121,14 @@ void source_stop(struct source *source)
 static int script_make(struct source *source)
 {
     const struct source_settings *settings = &source->settings;
-    size_t line_bytes = strlen(settings->domain) + strlen(settings->sender) + 64;
+    size_t line_bytes = strlen(settings->domain) + strlen(settings->sender) + 80;
     size_t bytes = line_bytes * (settings->recipients + 2);
     source->script = malloc(bytes);
     source->rcpt = calloc(settings->recipients, sizeof(*source->rcpt));
-    if (source->script == NULL || source->rcpt == NULL) {
+    source->domain_digits =
+        settings->domains > 0 ? calloc(settings->recipients, sizeof(*source->domain_digits)) : NULL;
+    if (source->script == NULL || source->rcpt == NULL ||
+        (settings->domains > 0 && source->domain_digits == NULL)) {
         return -ENOMEM;
     }
     char *at = source->script, *end = source->script + bytes;
@@ -133,8 +136,12 @@ static int script_make(struct source *source)
     source->mail = slice_of(at, (size_t)size);
     at += size;
     for (uint32_t i = 0; i < settings->recipients; i++) {
-        size = snprintf(at, (size_t)(end - at), "RCPT TO:<r%u@%s>\r\n", i, settings->domain);
+        size = snprintf(at, (size_t)(end - at), "RCPT TO:<r%u@%s%s>\r\n", i,
+                        settings->domains > 0 ? "d0000000." : "", settings->domain);
         source->rcpt[i] = slice_of(at, (size_t)size);
+        if (settings->domains > 0) {
+            source->domain_digits[i] = strchr(at, '@') + 2;
+        }
         at += size;
     }
     source->group_bdat = slice_of(source->script, (size_t)(at - source->script));
@@ -224,6 +231,7 @@ void source_close(struct source *source)
     free(source->sessions);
     secure_close(source->secure);
     free(source->rcpt);
+    free(source->domain_digits);
     free(source->script);
     letter_book_close(&source->book);
     free(source);
@@ -254,6 +262,11 @@ double source_measured_s(const struct source *source)
     return source->ended_ns > source->measure_ns
                ? (double)(source->ended_ns - source->measure_ns) / 1e9
                : 0;
+}
+
+uint64_t source_first_ns(const struct source *source)
+{
+    return source->first_ns;
 }
 
 uint64_t source_run(const struct source *source)

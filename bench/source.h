@@ -44,10 +44,14 @@ struct source_settings {
     uint32_t recipients;
     struct letter_memory memory; /* where bodies are to lie */
     const char *domain;          /* recipients are r0@domain, r1@domain, ... */
+    uint32_t
+        domains; /* > 0: they are in so many domains below it, d0000000.domain, ..., each recipient in the next one */
     const char *sender;
     int acked_fd; /* a line for each acknowledged letter: RUN SEQUENCE CRC32C BODY-BYTES
                      RECIPIENT...; -1: none */
 };
+
+#define SOURCE_DOMAINS_MAX 10000000u
 
 struct source_counters {
     uint64_t issued;
@@ -82,6 +86,8 @@ const struct secure *source_secure(const struct source *source);
 const struct histogram *
 source_latency(const struct source *source); /* from MAIL (DEEP: from the body) to the answer */
 double source_measured_s(const struct source *source);
+uint64_t
+source_first_ns(const struct source *source); /* when the first letter was taken; 0: none was */
 uint64_t source_run(const struct source *source);
 bool source_stalled(const struct source *source);
 const char *

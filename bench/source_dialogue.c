@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #define SLICES_MAX 8u
+#define DOMAIN_DIGITS 7u
 
 void source_expect(struct source_session *session, enum reply_kind kind)
 {
@@ -122,6 +123,34 @@ static void content_send(struct source_session *session)
     session->ahead.under_way = false;
 }
 
+/* Writes the recipients' domains into the script: right before it is sent, as all sessions share it. */
+static void domain_choose(struct source *source, uint64_t sequence, uint32_t recipient)
+{
+    uint32_t recipients = source->settings.recipients, domains = source->settings.domains;
+    uint64_t domain = (sequence * recipients + recipient) % domains;
+    for (char *digit = source->domain_digits[recipient] + DOMAIN_DIGITS;
+         digit > source->domain_digits[recipient]; domain /= 10) {
+        *--digit = (char)('0' + domain % 10);
+    }
+}
+
+static void domains_choose(struct source *source, uint64_t sequence)
+{
+    for (uint32_t i = 0; source->domain_digits != NULL && i < source->settings.recipients; i++) {
+        domain_choose(source, sequence, i);
+    }
+}
+
+static void send_rcpt(struct source_session *session, uint32_t recipient)
+{
+    struct source *source = session->source;
+    if (source->domain_digits != NULL) {
+        domain_choose(source, session->ahead.sequence, recipient);
+    }
+    source_expect(session, REPLY_RCPT);
+    send_text(session, source->rcpt[recipient]);
+}
+
 /* Sends the commands of the next letter, or QUIT when there is none. */
 static void letter_begin(struct source_session *session)
 {
@@ -145,6 +174,7 @@ static void letter_begin(struct source_session *session)
     for (uint32_t i = 0; i < source->settings.recipients; i++) {
         source_expect(session, REPLY_RCPT);
     }
+    domains_choose(source, letter->sequence);
     if (source->settings.pace == SOURCE_PACE_BDAT) {
         send_text(session, source->group_bdat);
         source_expect(session, REPLY_END);
@@ -185,6 +215,7 @@ static void letter_taken(struct source *source, struct transit *letter, uint32_t
     struct source_counters *counters = &source->counters;
     uint64_t now_ns = world_now_ns(source->world);
     counters->acknowledged++;
+    source->first_ns = source->first_ns == 0 ? now_ns : source->first_ns;
     counters->deliveries += taken_count;
     counters->bytes += source->settings.message_bytes;
     if (now_ns >= source->measure_ns && !source->stopping) {
@@ -250,8 +281,7 @@ static void mail_replied(struct source_session *session, struct transit *letter,
         letter->failed_class = class;
     }
     if (by_command && class == '2') {
-        source_expect(session, REPLY_RCPT);
-        send_text(session, session->source->rcpt[0]);
+        send_rcpt(session, 0);
     } else if (by_command) {
         letter_failed(session->source, letter, class);
         rset(session);
@@ -271,8 +301,7 @@ static void rcpt_replied(struct source_session *session, struct transit *letter,
         return;
     }
     if (letter->rcpt_count < source->settings.recipients) {
-        source_expect(session, REPLY_RCPT);
-        send_text(session, source->rcpt[letter->rcpt_count]);
+        send_rcpt(session, letter->rcpt_count);
     } else if (letter->accepted_count > 0) {
         source_expect(session, REPLY_DATA);
         send_text(session, source->data);

@@ -90,6 +90,36 @@ class BenchAgainstItself(unittest.TestCase):
         self.assertEqual((report["proven"], report["deliveries"], report["deliveries_repeated"], report["damaged"]),
                          (2, 1, 1, 1))
 
+    def test_recipients_are_spread_over_domains_at_every_pace(self):
+        for pace in ("command", "group", "deep", "bdat"):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                sender = subprocess.Popen([BENCH, "source", "--to", f"127.0.0.1:{server.getsockname()[1]}", "--count", "3",
+                                           "--connections", "1", "--recipients", "2", "--domains", "4", "--pace", pace,
+                                           "--domain", "x.example"], stdout=subprocess.DEVNULL)
+                recipients = self.take_recipients(server)
+                self.assertEqual(sender.wait(30), 0)
+            self.assertEqual(recipients, [f"r{number % 2}@d000000{number % 4}.x.example" for number in range(6)], pace)
+
+    def take_recipients(self, server):
+        recipients = []
+        connection, _ = server.accept()
+        with connection, connection.makefile("rb") as lines:
+            connection.sendall(b"220 test\r\n")
+            for line in lines:
+                word = line[:4].upper()
+                if word == b"RCPT":
+                    recipients.append(line.decode().split("<")[1].split(">")[0])
+                elif word == b"DATA":
+                    connection.sendall(b"354 go\r\n")
+                    while lines.readline() != b".\r\n":
+                        pass
+                elif word == b"BDAT":
+                    lines.read(int(line.split()[1]))
+                connection.sendall(b"250 ok\r\n" if word != b"QUIT" else b"221 bye\r\n")
+                if word == b"QUIT":
+                    break
+        return recipients
+
     def take_one(self, server):
         """A letter in wire form, without the end, from the source that connects."""
         connection, _ = server.accept()
