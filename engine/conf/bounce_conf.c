@@ -3,6 +3,8 @@
 #include "engine/conf/words.h"
 #include <string.h>
 
+#define GB (1024ull * 1024 * 1024)
+#define DAY (86400ull * 1000000000)
 #define MAILBOX_BYTES_MAX 254 /* a path is at most 256 with its <>, RFC 5321 §4.5.3.1.3 */
 
 typedef struct relay_conf R; /* in the table only */
@@ -33,6 +35,8 @@ const struct reader_key bounce_conf_keys[] = {
     KEY_WORD("double", R, bounce.doubles, "drop", doubles),
     KEY_TEXT("postmaster", R, bounce.postmaster, is_mailbox,
              "an address such as postmaster@example.org"),
+    KEY_SIZE("full_bytes_max", R, bounce.full_bytes_max, "50000", 0, GB),
+    KEY_DURATION("delay_warning", R, bounce.delay_warning, "0s", 0, 100 * DAY),
     KEY_END,
 };
 

@@ -221,8 +221,8 @@ struct relay_conf {
     } retry;
 
     struct {
-        uint8_t bare_newline;                /* enum conf_bare_newline */
-        bool pipelining, chunking, smtputf8; /* what the server offers */
+        uint8_t bare_newline;                     /* enum conf_bare_newline */
+        bool pipelining, chunking, smtputf8, dsn; /* what the server offers */
     } smtp;
 
     struct {
@@ -252,8 +252,10 @@ struct relay_conf {
         uint64_t mta_sts_timeout;
     } dns;
     struct {
-        uint8_t doubles;        /* enum conf_double */
-        const char *postmaster; /* mailbox; NULL: none */
+        uint8_t doubles;         /* enum conf_double */
+        const char *postmaster;  /* mailbox; NULL: none */
+        uint64_t full_bytes_max; /* of a message that comes back whole */
+        uint64_t delay_warning;  /* 0: only for those who ask */
     } bounce;
     struct { /* names of maps, "KIND:WHERE" */
         const char **sender_canonical, **recipient_canonical, **virtual_aliases, **aliases;

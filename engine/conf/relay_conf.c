@@ -142,6 +142,7 @@ static const struct reader_key smtp_keys[] = {
     KEY_WORD("pipelining", R, smtp.pipelining, "true", word_switches),
     KEY_WORD("chunking", R, smtp.chunking, "true", word_switches),
     KEY_WORD("smtputf8", R, smtp.smtputf8, "true", word_switches),
+    KEY_WORD("dsn", R, smtp.dsn, "true", word_switches),
     KEY_END,
 };
 static const struct reader_key io_keys[] = {

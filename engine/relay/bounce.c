@@ -1,28 +1,7 @@
-#include "engine/relay/bounce.h"
-#include "proto/dsn/dsn.h"
+#include "engine/relay/bounce_private.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define BOUNCE_RETRY_NS (5ull * 1000000000ull) /* the disk was full, or buffers were out */
-
-struct bounce {
-    struct list_node node; /* in relay->bounces */
-    struct relay *relay;
-    struct message *message; /* reported on; held */
-    struct message *report;  /* while it is being committed */
-    char *postmaster;        /* of a double bounce: whom to tell; else NULL */
-    struct spool_draft *draft;
-    struct spool_fetch fetch; /* of the original's first bytes */
-    struct spool_waiter durable;
-    struct timer retry;
-    bool fetching, committing, abandoned;
-    uint8_t random[16]; /* drawn once, so that a report that is tried again is the same */
-    uint32_t count;
-    struct relay_failure failures[];
-};
-
-static void bounce_try(struct bounce *bounce);
 
 static void bounce_free(struct bounce *bounce)
 {
@@ -36,151 +15,125 @@ static void bounce_free(struct bounce *bounce)
 static void bounce_retry(struct timer *timer, uint64_t now_ns)
 {
     (void)now_ns;
-    bounce_try(list_entry(timer, struct bounce, retry));
+    bounce_report_write(list_entry(timer, struct bounce, retry));
 }
 
-static void bounce_later(struct bounce *bounce)
-{
-    struct shard *shard = bounce->relay->shard;
-    if (bounce->draft != NULL) {
-        spool_abort(bounce->draft);
-        bounce->draft = NULL;
-    }
-    wheel_arm(shard->wheel, &bounce->retry, shard->now_ns + BOUNCE_RETRY_NS);
-}
+/* ---- When it is durable ---- */
 
 /* The failed recipients are done with; after the last one the spool forgets the message. */
 static void failures_finish(struct relay *relay, struct message *message,
-                            const struct relay_failure *failures, uint32_t count)
+                            const struct relay_outcome *failures, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         spool_recipient_finished(relay->spool, message, failures[i].index, RECIPIENT_FAILED);
     }
 }
 
+/* What was told of needs no telling any more. */
+static void outcomes_finish(struct relay *relay, struct bounce *bounce)
+{
+    struct message *message = bounce->message;
+    for (uint32_t i = 0; i < bounce->count; i++) {
+        uint32_t index = bounce->outcomes[i].index;
+        switch ((enum dsn_action)bounce->outcomes[i].action) {
+        case DSN_FAILED:
+            spool_recipient_finished(relay->spool, message, index, RECIPIENT_FAILED);
+            break;
+        case DSN_DELAYED:
+            if (message_recipient_state(message, index) == RECIPIENT_WAITING) {
+                spool_note_warned(relay->spool, message, index);
+            }
+            break;
+        case DSN_DELIVERED:
+        case DSN_RELAYED:
+        case DSN_EXPANDED:
+            spool_recipient_finished(relay->spool, message, index, RECIPIENT_DELIVERED);
+            break;
+        }
+    }
+}
+
+static void told_log(const struct relay *relay, const struct bounce *bounce)
+{
+    uint8_t action = bounce->outcomes[0].action;
+    char id[MESSAGE_ID_TEXT], report_id[MESSAGE_ID_TEXT];
+    message_id_format(bounce->message->id, id);
+    message_id_format(bounce->report->id, report_id);
+    logger_line(relay->logger, LOGGER_INFO, "bounce: %s: %s: %s", id,
+                bounce->postmaster != NULL ? "postmaster non-delivery notification"
+                : action == DSN_FAILED     ? "sender non-delivery notification"
+                : action == DSN_DELAYED    ? "sender delay notification"
+                                           : "sender delivery status notification",
+                report_id);
+}
+
 static void bounce_durable(struct spool_waiter *waiter, int status)
 {
     struct bounce *bounce = list_entry(waiter, struct bounce, durable);
     struct relay *relay = bounce->relay;
-    struct message *report = bounce->report;
+    struct message *report = bounce->report, *message = bounce->message;
     bounce->committing = false;
     if (bounce->abandoned) {
-        spool_message_release(relay->spool, bounce->message);
+        spool_message_release(relay->spool, message);
         bounce_free(bounce);
         return;
     }
     if (status < 0) {
-        bounce_later(bounce);
+        bounce_report_again(bounce);
         return;
     }
-    relay->counters.bounces++;
-    struct message *message = bounce->message;
-    failures_finish(relay, message, bounce->failures, bounce->count);
+    switch ((enum dsn_action)bounce->outcomes[0].action) {
+    case DSN_FAILED:
+        relay->counters.bounces++;
+        break;
+    case DSN_DELAYED:
+        relay->counters.delay_reports++;
+        break;
+    case DSN_DELIVERED:
+    case DSN_RELAYED:
+    case DSN_EXPANDED:
+        relay->counters.success_reports++;
+        break;
+    }
+    told_log(relay, bounce);
+    outcomes_finish(relay, bounce);
     spool_message_release(relay->spool, message);
     bounce_free(bounce);
     relay_schedule(relay, report);
 }
 
-static int report_write(void *owner, struct slice bytes)
+/* ---- Who is told ---- */
+
+/* NULL: no memory; what is to be told is still in the spool, for the next start. */
+static struct bounce *bounce_new(struct relay *relay, struct message *message, uint32_t count)
 {
-    struct bounce *bounce = owner;
-    return spool_append(bounce->draft, &bytes, 1);
+    struct bounce *bounce = calloc(1, sizeof(*bounce) + count * sizeof(bounce->outcomes[0]));
+    if (bounce == NULL) {
+        logger_line(relay->logger, LOGGER_ERROR,
+                    "bounce: out of memory; a report waits for a restart");
+        return NULL;
+    }
+    bounce->relay = relay;
+    bounce->message = message;
+    bounce->durable.done = bounce_durable;
+    bounce->now_wall_s = world_wall_s(relay->shard->world);
+    world_random(relay->shard->world, bounce->random, sizeof(bounce->random));
+    timer_init(&bounce->retry, bounce_retry);
+    list_init(&bounce->node);
+    return bounce;
 }
 
-static int report_build(struct bounce *bounce, struct slice original)
+static void bounce_begin(struct bounce *bounce)
 {
-    struct relay *relay = bounce->relay;
-    struct dsn_recipient *recipients = calloc(bounce->count, sizeof(*recipients));
-    if (recipients == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < bounce->count; i++) {
-        const struct relay_failure *failure = &bounce->failures[i];
-        recipients[i] = (struct dsn_recipient){
-            .forward_path = message_forward_path(bounce->message, failure->index),
-            .status = failure->status,
-            .remote_mta = slice_text(failure->remote),
-            .code = failure->code,
-            .text = slice_text(failure->text),
-        };
-    }
-    char id[MESSAGE_ID_TEXT];
-    char report_id[MESSAGE_ID_TEXT];
-    message_id_format(bounce->message->id, id);
-    message_id_format(spool_draft_id(bounce->draft), report_id);
-    struct dsn_report report = {
-        .hostname = slice_text(relay->conf->hostname),
-        .reverse_path = bounce->postmaster != NULL ? slice_text(bounce->postmaster)
-                                                   : message_reverse_path(bounce->message),
-        .message_id = slice_text(report_id),
-        .queue_id = slice_text(id),
-        .action = DSN_FAILED,
-        .arrival_wall_s = message_arrival_wall_s(bounce->message),
-        .now_wall_s = world_wall_s(relay->shard->world),
-        .recipients = recipients,
-        .recipient_count = bounce->count,
-        .original = &original,
-        .original_count = original.size > 0 ? 1 : 0,
-    };
-    memcpy(report.random, bounce->random, sizeof(report.random));
-    int status = dsn_build(&report, report_write, bounce);
-    if (status == 0) {
-        unsigned needs = dsn_needs(&report);
-        struct envelope envelope = {
-            .flags = SPOOL_BOUNCE | (bounce->postmaster != NULL ? SPOOL_DOUBLE_BOUNCE : 0u) |
-                     ((needs & DSN_NEEDS_8BITMIME) ? SPOOL_8BITMIME : 0u) |
-                     ((needs & DSN_NEEDS_SMTPUTF8) ? SPOOL_SMTPUTF8 : 0u),
-            .arrival_wall_s = report.now_wall_s,
-        };
-        const struct envelope_recipient told = {.forward_path = report.reverse_path};
-        struct spool_draft *draft = bounce->draft;
-        bounce->draft = NULL;
-        bounce->durable.done = bounce_durable;
-        bounce->committing = true;
-        status = spool_commit(draft, &envelope, &told, 1, &bounce->report, &bounce->durable);
-        bounce->committing = status == 0;
-    }
-    free(recipients);
-    return status;
+    list_append(&bounce->relay->bounces, &bounce->node);
+    spool_message_hold(bounce->message);
+    bounce_report_write(bounce);
 }
 
-static void original_fetched(struct spool_waiter *waiter, int status)
+static bool failure_wanted(const struct message *message, uint32_t index)
 {
-    struct bounce *bounce = list_entry(waiter, struct bounce, fetch.waiter);
-    bounce->fetching = false;
-    (void)status; /* spool_read says it again */
-    bounce_try(bounce);
-}
-
-static void bounce_try(struct bounce *bounce)
-{
-    struct relay *relay = bounce->relay;
-    struct slice original = {0};
-    struct ref *owner = NULL;
-    bounce->fetch.waiter.done = original_fetched;
-    int status = spool_read(relay->spool, bounce->message, 0, &original, &owner, &bounce->fetch);
-    if (status == -EINPROGRESS) {
-        bounce->fetching = true;
-        return;
-    }
-    if (status == -EAGAIN) {
-        bounce_later(bounce);
-        return;
-    }
-    if (status < 0) {
-        original = slice_of(NULL, 0); /* damaged: the report goes without it */
-        owner = NULL;
-    }
-    status = spool_begin(relay->spool, &bounce->draft);
-    if (status == 0) {
-        status = report_build(bounce, original);
-    }
-    if (owner != NULL) {
-        ref_drop(owner);
-    }
-    if (status < 0) {
-        bounce_later(bounce);
-    }
+    uint8_t notify = message_notify(message, index);
+    return notify == 0 || (notify & SPOOL_NOTIFY_FAILURE) != 0;
 }
 
 /* Does the postmaster hear of it? */
@@ -191,7 +144,7 @@ static bool postmaster_wants(const struct relay *relay, const struct message *me
 }
 
 static void double_bounce_log(struct relay *relay, const struct message *message,
-                              const struct relay_failure *failures, uint32_t count)
+                              const struct relay_outcome *failures, uint32_t count)
 {
     const char *fate = postmaster_wants(relay, message) ? "reported to the postmaster" : "dropped";
     char id[MESSAGE_ID_TEXT];
@@ -204,45 +157,168 @@ static void double_bounce_log(struct relay *relay, const struct message *message
     }
 }
 
-void bounce_send(struct relay *relay, struct message *message, const struct relay_failure *failures,
+void bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
                  uint32_t count)
 {
-    relay->counters.failed += count;
     bool is_double = message_reverse_path(message).size == 0;
+    char *postmaster = NULL;
+    relay->counters.failed += count;
     if (is_double) {
         double_bounce_log(relay, message, failures, count);
         if (!postmaster_wants(relay, message)) {
             failures_finish(relay, message, failures, count);
             return;
         }
+        postmaster = strdup(relay->conf->bounce.postmaster);
     }
-    struct bounce *bounce = calloc(1, sizeof(*bounce) + count * sizeof(*failures));
-    char *postmaster = is_double ? strdup(relay->conf->bounce.postmaster) : NULL;
-    if (bounce == NULL || (is_double && postmaster == NULL)) {
-        free(bounce);
+    struct bounce *bounce =
+        is_double && postmaster == NULL ? NULL : bounce_new(relay, message, count);
+    if (bounce == NULL) {
         free(postmaster);
-        /* They wait in the spool; the next start tries them again. */
-        logger_line(relay->logger, LOGGER_ERROR,
-                    "bounce: out of memory; the recipients wait for a restart");
         return;
     }
-    bounce->relay = relay;
-    bounce->message = message;
     bounce->postmaster = postmaster;
-    bounce->count = count;
-    memcpy(bounce->failures, failures, count * sizeof(*failures));
-    world_random(relay->shard->world, bounce->random, sizeof(bounce->random));
-    timer_init(&bounce->retry, bounce_retry);
-    list_init(&bounce->node);
+    spool_message_hold(message);
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_double || failure_wanted(message, failures[i].index)) {
+            bounce->outcomes[bounce->count++] = failures[i];
+        } else {
+            failures_finish(relay, message, &failures[i], 1);
+        }
+    }
+    if (bounce->count > 0) {
+        bounce_begin(bounce);
+    } else {
+        bounce_free(bounce);
+    }
+    spool_message_release(relay->spool, message);
+}
+
+bool bounce_success_wanted(const struct message *message, uint32_t index)
+{
+    return (message_notify(message, index) & SPOOL_NOTIFY_SUCCESS) != 0 &&
+           message_reverse_path(message).size > 0;
+}
+
+void bounce_served(struct relay *relay, struct message *message,
+                   const struct relay_outcome *outcomes, uint32_t count)
+{
+    struct bounce *bounce = NULL;
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        wanted += bounce_success_wanted(message, outcomes[i].index);
+    }
+    bounce = wanted > 0 ? bounce_new(relay, message, wanted) : NULL;
+    spool_message_hold(message);
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_wanted = bounce_success_wanted(message, outcomes[i].index);
+        spool_recipient_finished(relay->spool, message, outcomes[i].index,
+                                 !is_wanted                          ? RECIPIENT_DELIVERED
+                                 : outcomes[i].action == DSN_RELAYED ? RECIPIENT_TELL_RELAYED
+                                                                     : RECIPIENT_TELL_DELIVERED);
+        if (is_wanted && bounce != NULL) {
+            bounce->outcomes[bounce->count++] = outcomes[i];
+        }
+    }
+    if (bounce != NULL) {
+        bounce_begin(bounce);
+    }
+    spool_message_release(relay->spool, message);
+}
+
+/* What is known of one that is to be told of. False: it is not. */
+static bool outcome_of_state(enum recipient_state state, struct relay_outcome *outcome)
+{
+    const char *text = "";
+    outcome->status = (struct smtp_status){2, 0, 0};
+    switch (state) {
+    case RECIPIENT_WAITING:
+    case RECIPIENT_DELIVERED:
+    case RECIPIENT_FAILED:
+        return false;
+    case RECIPIENT_TELL_DELIVERED:
+        outcome->action = DSN_DELIVERED;
+        text = "the answer is not known any more";
+        break;
+    case RECIPIENT_TELL_RELAYED:
+        outcome->action = DSN_RELAYED;
+        text = "the answer is not known any more";
+        break;
+    case RECIPIENT_TELL_EXPANDED:
+        outcome->action = DSN_EXPANDED;
+        text = "sent on to those that this address stands for";
+        break;
+    }
+    snprintf(outcome->text, sizeof(outcome->text), "%s", text);
+    return true;
+}
+
+/* Not at once: a start finds messages before the spool can be read. */
+void bounce_resume(struct relay *relay, struct message *message)
+{
+    struct relay_outcome outcome = {0};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        count += outcome_of_state(message_recipient_state(message, i), &outcome);
+    }
+    struct bounce *bounce = count > 0 ? bounce_new(relay, message, count) : NULL;
+    if (bounce == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        outcome = (struct relay_outcome){.index = i};
+        if (outcome_of_state(message_recipient_state(message, i), &outcome)) {
+            bounce->outcomes[bounce->count++] = outcome;
+        }
+    }
     list_append(&relay->bounces, &bounce->node);
     spool_message_hold(message);
-    bounce_try(bounce);
+    wheel_arm(relay->shard->wheel, &bounce->retry, relay->shard->now_ns + WHEEL_TICK_NS);
+}
+
+/* Without a word of the sender the operator decides (RFC 3461 §4.1). */
+static bool delay_wanted(const struct relay *relay, const struct message *message, uint32_t index)
+{
+    uint8_t notify = message_notify(message, index);
+    return !message_warned(message, index) && message_reverse_path(message).size > 0 &&
+           (notify == 0 ? relay->conf->bounce.delay_warning > 0
+                        : (notify & SPOOL_NOTIFY_DELAY) != 0);
+}
+
+void bounce_delayed(struct relay *relay, struct message *message, const uint32_t *indexes,
+                    uint32_t count, struct slice reason, uint64_t until_ns)
+{
+    uint64_t now_ns = relay->shard->now_ns;
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        wanted += delay_wanted(relay, message, indexes[i]);
+    }
+    struct bounce *bounce = wanted > 0 ? bounce_new(relay, message, wanted) : NULL;
+    if (bounce == NULL) {
+        return;
+    }
+    bounce->until_wall_s =
+        bounce->now_wall_s + (int64_t)((until_ns > now_ns ? until_ns - now_ns : 0) / 1000000000ull);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!delay_wanted(relay, message, indexes[i])) {
+            continue;
+        }
+        struct relay_outcome *outcome = &bounce->outcomes[bounce->count++];
+        *outcome =
+            (struct relay_outcome){.index = indexes[i], .action = DSN_DELAYED, .status = {4, 4, 7}};
+        snprintf(outcome->text, sizeof(outcome->text), "%.*s", (int)reason.size,
+                 (const char *)reason.bytes);
+        if (reason.size == 0) {
+            snprintf(outcome->text, sizeof(outcome->text), "no answer of a server is known");
+        }
+    }
+    bounce_begin(bounce);
 }
 
 /* A restart forgets the last answer, and mail of a suspended site may never have had one. */
-void bounce_expired(struct relay_failure *failure, uint32_t index, struct slice reason)
+void bounce_expired(struct relay_outcome *failure, uint32_t index, struct slice reason)
 {
-    *failure = (struct relay_failure){.index = index, .status = {4, 4, 7}};
+    *failure = (struct relay_outcome){.index = index, .status = {4, 4, 7}};
     if (reason.size == 0) {
         snprintf(failure->text, sizeof(failure->text),
                  "Not delivered in time; no answer of a server is known");
@@ -253,6 +329,8 @@ void bounce_expired(struct relay_failure *failure, uint32_t index, struct slice 
              (const char *)reason.bytes);
 }
 
+/* ---- The end ---- */
+
 void bounce_abandon_all(struct relay *relay)
 {
     struct list_node waiting;
@@ -260,14 +338,11 @@ void bounce_abandon_all(struct relay *relay)
     list_splice(&waiting, &relay->bounces);
     for (struct list_node *node; (node = list_pop(&waiting)) != NULL;) {
         struct bounce *bounce = list_entry(node, struct bounce, node);
-        if (bounce->fetching) {
-            spool_fetch_cancel(relay->spool, &bounce->fetch);
-            bounce->fetching = false;
-        }
         if (bounce->committing) {
             bounce->abandoned = true; /* bounce_durable frees it */
             continue;
         }
+        bounce_report_leave(bounce);
         spool_message_release(relay->spool, bounce->message);
         bounce_free(bounce);
     }

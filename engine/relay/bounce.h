@@ -1,22 +1,40 @@
 /*
- * bounce: tells the sender of a message that recipients have failed for good, then finishes them.
+ * bounce: tells the sender of a message what became of its recipients (RFC 3461 §6): that they have failed for good,
+ * that they must wait, or, where he has asked for it, that they are served.
  *
- * The failed recipients stay in the spool until the report is durable, so that a crash in between repeats
- * the report and never forgets it. A message with the null reverse-path is never reported on to its sender
- * (RFC 5321 §6.1): its failures are logged as a double bounce and finished. Where the configuration wants it, the
- * postmaster gets a report on one that this relay made; on its failure, and on null reverse-paths of others, nobody
- * does: two relays whose postmasters are beyond each other would write to each other for ever.
+ * Failed recipients stay in the spool until the report is durable, so that a crash in between repeats the report and
+ * never forgets it; those that are served are RECIPIENT_TELL_*, so that it repeats the report and not the mail. What
+ * the sender does not want to hear (NOTIFY) is finished without a word.
+ *
+ * A message with the null reverse-path is never reported on to its sender (RFC 5321 §6.1): its failures are logged as a
+ * double bounce and finished. Where the configuration wants it, the postmaster gets a report on one that this relay
+ * made; on its failure, and on null reverse-paths of others, nobody does: two relays whose postmasters are beyond each
+ * other would write to each other for ever.
  */
 #pragma once
 #include "engine/relay/relay_private.h"
+#include "proto/dsn/dsn.h"
 
-/* failures: copied. The recipients must be out of the scheduler. */
-void bounce_send(struct relay *relay, struct message *message, const struct relay_failure *failures,
+/* failures: copied; action DSN_FAILED. The recipients must be out of the scheduler. */
+void bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
                  uint32_t count);
 /* What is told of a recipient whose time is over. reason: why it waited at last; empty when nobody has said. */
-void bounce_expired(struct relay_failure *failure, uint32_t index, struct slice reason);
+void bounce_expired(struct relay_outcome *failure, uint32_t index, struct slice reason);
+
+/* Does the sender want to hear that this recipient is served? */
+bool bounce_success_wanted(const struct message *message, uint32_t index);
+/* The recipients are finished, or told of and then finished: action DSN_DELIVERED, DSN_RELAYED. They must be out of the
+ * scheduler. outcomes: copied. */
+void bounce_served(struct relay *relay, struct message *message,
+                   const struct relay_outcome *outcomes, uint32_t count);
+/* Those that a start has found in RECIPIENT_TELL_*, or a new message brings (expanded). */
+void bounce_resume(struct relay *relay, struct message *message);
+
+/* The delivery has waited for long; those of its senders that want to know are told, once. until_ns: it is tried. */
+void bounce_delayed(struct relay *relay, struct message *message, const uint32_t *indexes,
+                    uint32_t count, struct slice reason, uint64_t until_ns);
+
 /* At the end of the relay: lets go of reports that are not durable yet; they are made again after a start. */
 void bounce_abandon_all(struct relay *relay);
-
 /* How many reports are being written. */
 uint32_t bounce_count(const struct relay *relay);

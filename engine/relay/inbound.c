@@ -69,16 +69,29 @@ static_assert((int)SPOOL_RET_HDRS == (int)SMTP_RET_HDRS &&
                   (int)SPOOL_NOTIFY_DELAY == (int)SMTP_NOTIFY_DELAY,
               "RFC 3461");
 
-/* What one of the addresses that a recipient stands for takes over from it. */
-static struct envelope_recipient recipient_made(const struct recipient_job *job,
-                                                struct slice address, char orcpt[ORCPT_ROOM])
+/* What a recipient stands for joins the transaction, unless it is there already, by another. */
+static int recipients_make(struct inbound *in, const struct recipient_job *job)
 {
-    struct envelope_recipient made = {
-        .forward_path = address, .orcpt = job->xtext, .notify = job->notify};
-    if (made.orcpt.size == 0 && !slice_equal_nocase(address, job->path.mailbox)) {
-        made.orcpt = recipient_orcpt(job->path.mailbox, job->path.ascii, orcpt);
+    char orcpt[ORCPT_ROOM];
+    int status = 0;
+    if (in->paths.count + job->address_count >= INBOUND_RECIPIENTS_MAX) {
+        return -ENOMEM;
     }
-    return made;
+    for (uint32_t i = 0; i < job->address_count && status == 0; i++) {
+        struct envelope_recipient made;
+        if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
+            recipient_inherit(job, job->addresses[i], orcpt, &made);
+            status = inbound_paths_forward(&in->paths, &made);
+        }
+    }
+    if (status == 0 && recipient_is_expanded(job)) {
+        const struct envelope_recipient expanded = {.forward_path = job->path.mailbox,
+                                                    .orcpt = job->xtext,
+                                                    .notify = SMTP_NOTIFY_SUCCESS,
+                                                    .expanded = true};
+        status = inbound_paths_forward(&in->paths, &expanded);
+    }
+    return status;
 }
 
 /* The maps have spoken. */
@@ -95,16 +108,8 @@ static void judged(struct inbound *in)
     }
     if (job->is_sender) {
         status = inbound_paths_reverse(&in->paths, job->addresses[0], job->xtext);
-    } else if (in->paths.count + job->address_count > INBOUND_RECIPIENTS_MAX) {
-        status = -ENOMEM;
-    }
-    for (uint32_t i = 0; i < job->address_count && status == 0 && !job->is_sender; i++) {
-        /* What one stands for may be in the transaction already, by another. */
-        if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
-            char orcpt[ORCPT_ROOM];
-            const struct envelope_recipient made = recipient_made(job, job->addresses[i], orcpt);
-            status = inbound_paths_forward(&in->paths, &made);
-        }
+    } else {
+        status = recipients_make(in, job);
     }
     in->accepted_count += status == 0 && !job->is_sender;
     if (status < 0) {

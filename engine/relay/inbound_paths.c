@@ -66,7 +66,8 @@ int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_rec
     paths->forward[paths->count++] =
         (struct envelope_recipient){.forward_path = slice_of(NULL, recipient->forward_path.size),
                                     .orcpt = slice_of(NULL, recipient->orcpt.size),
-                                    .notify = recipient->notify};
+                                    .notify = recipient->notify,
+                                    .expanded = recipient->expanded};
     return 0;
 }
 
@@ -74,7 +75,8 @@ bool inbound_paths_hold(const struct inbound_paths *paths, struct slice path)
 {
     const uint8_t *next = paths->text + paths->reverse_bytes + paths->envid_bytes;
     for (uint32_t i = 0; i < paths->count; i++) {
-        if (slice_equal_nocase(slice_of(next, paths->forward[i].forward_path.size), path)) {
+        if (!paths->forward[i].expanded &&
+            slice_equal_nocase(slice_of(next, paths->forward[i].forward_path.size), path)) {
             return true;
         }
         next += paths->forward[i].forward_path.size + paths->forward[i].orcpt.size;

@@ -21,7 +21,7 @@ void inbound_paths_free(struct inbound_paths *paths);
 int inbound_paths_reverse(struct inbound_paths *paths, struct slice path,
                           struct slice envid); /* first */
 int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_recipient *recipient);
-/* Is it there already, whatever the case of its letters? */
+/* Is it there already, to be delivered to, whatever the case of its letters? */
 bool inbound_paths_hold(const struct inbound_paths *paths, struct slice path);
 /* From here on `forward` can be read, and reverse_path and envid of the envelope. */
 void inbound_paths_settle(struct inbound_paths *paths, struct envelope *envelope);

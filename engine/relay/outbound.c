@@ -23,7 +23,7 @@ static void memory_free(struct outbound *out)
         free(out->recipients);
         free(out->fates);
     }
-    free(out->failures);
+    free(out->outcomes);
     relay_hop_release(&out->hop);
     free(out);
 }

@@ -8,19 +8,19 @@
 
 /* ---- The fate of recipients ---- */
 
-static struct relay_failure *failure_add(struct outbound *out)
+static struct relay_outcome *outcome_add(struct outbound *out)
 {
-    if (out->failure_count == out->failure_size) {
-        uint32_t size = out->failure_size == 0 ? 2 : out->failure_size * 2;
-        struct relay_failure *grown = realloc(out->failures, size * sizeof(*grown));
+    if (out->outcome_count == out->outcome_size) {
+        uint32_t size = out->outcome_size == 0 ? 2 : out->outcome_size * 2;
+        struct relay_outcome *grown = realloc(out->outcomes, size * sizeof(*grown));
         if (grown == NULL) {
             return NULL;
         }
-        out->failures = grown;
-        out->failure_size = size;
+        out->outcomes = grown;
+        out->outcome_size = size;
     }
-    struct relay_failure *failure = &out->failures[out->failure_count++];
-    *failure = (struct relay_failure){0};
+    struct relay_outcome *failure = &out->outcomes[out->outcome_count++];
+    *failure = (struct relay_outcome){0};
     return failure;
 }
 
@@ -57,7 +57,7 @@ static void line_log(struct outbound *out, uint32_t index, const struct smtp_cli
                 (const char *)result->text.bytes);
 }
 
-static void failure_fill(struct outbound *out, struct relay_failure *failure, uint32_t index,
+static void outcome_fill(struct outbound *out, struct relay_outcome *failure, uint32_t index,
                          const struct smtp_client_result *result)
 {
     failure->index = index;
@@ -68,6 +68,23 @@ static void failure_fill(struct outbound *out, struct relay_failure *failure, ui
     }
     snprintf(failure->text, sizeof(failure->text), "%.*s", (int)result->text.size,
              (const char *)result->text.bytes);
+}
+
+/* Whoever wants to know is told by the server, where that makes reports; else by us. True: by us. */
+static bool success_note(struct outbound *out, uint32_t index,
+                         const struct smtp_client_result *result)
+{
+    if (!bounce_success_wanted(out->delivery->message, index) ||
+        smtp_client_passes_dsn(&out->client)) {
+        return false;
+    }
+    struct relay_outcome *outcome = outcome_add(out);
+    if (outcome == NULL) {
+        return false; /* the mail is delivered, and that counts more than the word of it */
+    }
+    outcome_fill(out, outcome, index, result);
+    outcome->action = out->site->lmtp ? DSN_DELIVERED : DSN_RELAYED;
+    return true;
 }
 
 /* The connection ended before this delivery could be judged, and had worked before: not the message's fault. */
@@ -92,7 +109,7 @@ void outbound_result_take(struct outbound *out, const struct smtp_client_result 
     }
     switch ((enum smtp_client_outcome)result->outcome) {
     case SMTP_CLIENT_ACCEPTED:
-        *fate = FATE_DELIVERED;
+        *fate = success_note(out, index, result) ? FATE_TOLD : FATE_DELIVERED;
         counters->delivered++;
         line_log(out, index, result, "sent");
         return;
@@ -106,13 +123,13 @@ void outbound_result_take(struct outbound *out, const struct smtp_client_result 
         line_log(out, index, result, "deferred");
         return;
     case SMTP_CLIENT_PERMANENT: {
-        struct relay_failure *failure = failure_add(out);
+        struct relay_outcome *failure = outcome_add(out);
         if (failure == NULL) { /* no memory for the report: the next attempt says it again */
             *fate = FATE_DEFERRED;
             return;
         }
         *fate = FATE_FAILED;
-        failure_fill(out, failure, index, result);
+        outcome_fill(out, failure, index, result);
         line_log(out, index, result, "bounced");
         return;
     }
@@ -135,7 +152,7 @@ static uint32_t fates_collect(const struct outbound *out, enum outbound_fate fat
 static void expire(struct outbound *out, const uint32_t *indexes, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        struct relay_failure *failure = failure_add(out);
+        struct relay_outcome *failure = outcome_add(out);
         if (failure != NULL) {
             bounce_expired(failure, indexes[i], slice_text(out->reason));
         }
@@ -175,6 +192,26 @@ static bool deferred_put_back(struct outbound *out, uint32_t *indexes)
     return false;
 }
 
+/* Those that are served are put behind the others. */
+static void outcomes_tell(struct outbound *out, struct message *message)
+{
+    uint32_t failed = 0, count = out->outcome_count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct relay_outcome outcome = out->outcomes[i];
+        if (outcome.action == DSN_FAILED) {
+            out->outcomes[i] = out->outcomes[failed];
+            out->outcomes[failed++] = outcome;
+        }
+    }
+    out->outcome_count = 0;
+    if (failed < count) {
+        bounce_served(out->relay, message, out->outcomes + failed, count - failed);
+    }
+    if (failed > 0) {
+        bounce_send(out->relay, message, out->outcomes, failed);
+    }
+}
+
 void outbound_delivery_settle(struct outbound *out)
 {
     struct relay *relay = out->relay;
@@ -200,10 +237,7 @@ void outbound_delivery_settle(struct outbound *out)
     for (uint32_t i = 0; i < delivered_count; i++) {
         spool_recipient_finished(relay->spool, message, delivered[i], RECIPIENT_DELIVERED);
     }
-    if (out->failure_count > 0) {
-        bounce_send(relay, message, out->failures, out->failure_count);
-        out->failure_count = 0;
-    }
+    outcomes_tell(out, message);
     spool_message_release(relay->spool, message);
     if (indexes != indexes_inline) {
         free(indexes);
@@ -253,7 +287,7 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     }
     out->delivery = delivery;
     out->open_count = delivery->count;
-    out->failure_count = 0;
+    out->outcome_count = 0;
     out->reason[0] = '\0'; /* not that of the delivery before */
     out->body_offset = 0;
     out->delivery_count++;

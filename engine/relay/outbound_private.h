@@ -9,7 +9,14 @@
 #define OUTBOUND_RECIPIENTS_INLINE 4
 
 /* What became of one recipient in this transaction. */
-enum outbound_fate { FATE_OPEN, FATE_DELIVERED, FATE_DEFERRED, FATE_RETURNED, FATE_FAILED };
+enum outbound_fate {
+    FATE_OPEN,
+    FATE_DELIVERED,
+    FATE_DEFERRED,
+    FATE_RETURNED,
+    FATE_FAILED,
+    FATE_TOLD
+};
 
 struct outbound {
     struct list_node node; /* in relay->outbounds */
@@ -31,9 +38,9 @@ struct outbound {
     uint32_t recipient_size;
     struct smtp_client_recipient *recipients;
     uint8_t *fates;
-    uint32_t open_count; /* recipients without a fate */
-    struct relay_failure *failures;
-    uint32_t failure_count, failure_size;
+    uint32_t open_count;            /* recipients without a fate */
+    struct relay_outcome *outcomes; /* that somebody is told of */
+    uint32_t outcome_count, outcome_size;
     char reason[SCHED_REASON_BYTES_MAX]; /* of the last that was deferred */
     uint64_t body_offset;
     bool fetching;

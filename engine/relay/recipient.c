@@ -13,7 +13,8 @@ static const struct rewrite_maps *known_of(const struct relay *relay, struct sli
     return &relay->maps->recipients[route - relay->conf->routes];
 }
 
-struct slice recipient_orcpt(struct slice mailbox, bool ascii, char text[ORCPT_ROOM])
+/* Empty: it cannot be said. */
+static struct slice orcpt_make(struct slice mailbox, bool ascii, char text[ORCPT_ROOM])
 {
     static const char type[] = "rfc822;";
     size_t begin = sizeof(type) - 1, room = ORCPT_ROOM - begin;
@@ -23,6 +24,25 @@ struct slice recipient_orcpt(struct slice mailbox, bool ascii, char text[ORCPT_R
     }
     memcpy(text, type, begin);
     return slice_of(text, begin + size);
+}
+
+bool recipient_is_expanded(const struct recipient_job *job)
+{
+    return job->address_count > 1 && (job->notify & SMTP_NOTIFY_SUCCESS) != 0;
+}
+
+void recipient_inherit(const struct recipient_job *job, struct slice address,
+                       char orcpt[ORCPT_ROOM], struct envelope_recipient *made)
+{
+    *made = (struct envelope_recipient){
+        .forward_path = address, .orcpt = job->xtext, .notify = job->notify};
+    if (made->orcpt.size == 0 && !slice_equal_nocase(address, job->path.mailbox)) {
+        made->orcpt = orcpt_make(job->path.mailbox, job->path.ascii, orcpt);
+    }
+    if (recipient_is_expanded(job)) {
+        made->notify &= (uint8_t)~SMTP_NOTIFY_SUCCESS;
+        made->notify = made->notify == 0 ? SMTP_NOTIFY_NEVER : made->notify;
+    }
 }
 
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox)

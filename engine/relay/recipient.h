@@ -10,6 +10,7 @@
 #pragma once
 #include "engine/relay/relay_maps.h"
 #include "proto/smtp/server.h"
+#include "queue/spool/spool.h"
 
 struct relay;
 
@@ -33,9 +34,15 @@ struct recipient_job {
     char text[];
 };
 
-/* The ORCPT of an address that goes on under another name (RFC 3461 §5.2.7); empty: none can say it. */
+/*
+ * What an address that the recipient stands for takes over from it (RFC 3461 §5.2.7): the original address, and NOTIFY.
+ * When there are several, that it was expanded is what the sender hears of success (§5.2.7.2), and not one report of
+ * each.
+ */
 #define ORCPT_ROOM SMTP_ORCPT_BYTES_MAX
-struct slice recipient_orcpt(struct slice mailbox, bool ascii, char text[ORCPT_ROOM]);
+void recipient_inherit(const struct recipient_job *job, struct slice address,
+                       char orcpt[ORCPT_ROOM], struct envelope_recipient *made);
+bool recipient_is_expanded(const struct recipient_job *job); /* and its sender wants to know */
 
 /* Is there a map that has a say? Otherwise nobody needs a job. */
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox);

@@ -38,6 +38,7 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
         .pipelining = conf->smtp.pipelining,
         .chunking = conf->smtp.chunking,
         .smtputf8 = conf->smtp.smtputf8,
+        .dsn = conf->smtp.dsn,
     };
     for (unsigned i = 0; i < 2 * RELAY_TLS_KINDS; i++) {
         enum relay_tls_kind kind = i % RELAY_TLS_KINDS;

@@ -23,6 +23,11 @@ static const char *state_name(const struct message *message, uint32_t index,
         return "delivered";
     case RECIPIENT_FAILED:
         return "failed";
+    case RECIPIENT_TELL_DELIVERED:
+    case RECIPIENT_TELL_RELAYED:
+        return "delivered, to be reported";
+    case RECIPIENT_TELL_EXPANDED:
+        return "expanded, to be reported";
     }
     return "";
 }

@@ -35,8 +35,11 @@ static void delivery_discard(struct relay *relay, struct sched_delivery *deliver
     fate_log(relay, delivery, "discard", "dsn=2.0.0, status=sent", "discarded");
     spool_message_hold(message);
     for (uint32_t i = 0; i < delivery->count; i++) {
-        spool_recipient_finished(relay->spool, message, sched_indexes(delivery)[i],
-                                 RECIPIENT_DELIVERED);
+        const struct relay_outcome outcome = {.index = sched_indexes(delivery)[i],
+                                              .action = DSN_DELIVERED,
+                                              .status = {2, 0, 0},
+                                              .text = "discarded"};
+        bounce_served(relay, message, &outcome, 1);
     }
     relay->counters.delivered += delivery->count;
     sched_done(delivery);
@@ -61,11 +64,11 @@ static void delivery_defer(struct relay *relay, struct sched_delivery *delivery,
 
 /* It cannot be delivered, ever. like: what to report of each recipient. */
 static void delivery_fail(struct relay *relay, struct sched_delivery *delivery, const char *agent,
-                          const struct relay_failure *like)
+                          const struct relay_outcome *like)
 {
     struct message *message = delivery->message;
     uint32_t count = delivery->count;
-    struct relay_failure *failures = calloc(count, sizeof(*failures));
+    struct relay_outcome *failures = calloc(count, sizeof(*failures));
     char dsn[SMTP_STATUS_TEXT_MAX], status[64];
     if (failures == NULL) {
         delivery_defer(relay, delivery, "4.3.0", "out of memory");
@@ -86,7 +89,7 @@ static void delivery_fail(struct relay *relay, struct sched_delivery *delivery, 
 static void delivery_refuse(struct relay *relay, struct sched_delivery *delivery,
                             const struct conf_route *route)
 {
-    struct relay_failure failure = {.code = route->reply_code};
+    struct relay_outcome failure = {.code = route->reply_code};
     unsigned class = 5, subject = 0, detail = 0;
     sscanf(route->reply_status, "%u.%u.%u", &class, &subject, &detail);
     failure.status = (struct smtp_status){5, (uint16_t)subject, (uint16_t)detail};
@@ -119,7 +122,7 @@ static const char *hosts_trouble(const struct conf_route *route,
 static void destination_fail(struct relay *relay, struct sched_delivery *delivery,
                              const struct destination *destination)
 {
-    struct relay_failure failure = {.status = {(uint8_t)destination->enhanced_class,
+    struct relay_outcome failure = {.status = {(uint8_t)destination->enhanced_class,
                                                destination->enhanced_subject,
                                                destination->enhanced_detail}};
     char dsn[SMTP_STATUS_TEXT_MAX];
@@ -170,6 +173,7 @@ void relay_direct(struct relay *relay, struct sched_delivery *delivery,
         delivery_defer(relay, delivery, "4.3.2", "Too many destinations at once, or out of memory");
         return;
     }
+    relay_site_touch(sched_site_owner(delivery->site)); /* it need not wake for this one */
     sched_move(delivery, site->sched);
     relay_site_touch(site);
 }

@@ -27,7 +27,7 @@ struct filing {
 
 static void unroutable(struct relay *relay, struct message *message, uint32_t index)
 {
-    struct relay_failure failure = {.index = index,
+    struct relay_outcome failure = {.index = index,
                                     .status = {5, 4, 4},
                                     .text = "No route to the recipient's domain is configured"};
     bounce_send(relay, message, &failure, 1);
@@ -57,6 +57,15 @@ static uint64_t wall_passed_ns(const struct relay *relay, int64_t since_s)
     return passed_s > 0 ? (uint64_t)passed_s * 1000000000ull : 0;
 }
 
+static bool all_warned(const struct message *message, const uint32_t *indexes, uint32_t count)
+{
+    uint32_t i = 0;
+    while (i < count && message_warned(message, indexes[i])) {
+        i++;
+    }
+    return i == count;
+}
+
 static void group_add(const struct filing *filing, struct relay_site *site, uint32_t count)
 {
     struct relay *relay = site->relay;
@@ -78,6 +87,8 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
             .priority = SCHED_PRIORITY_NORMAL,
             .age_ns = wall_passed_ns(relay, message_arrival_wall_s(message)),
             .held = (message_flags(message) & SPOOL_HELD) != 0,
+            .delayed = all_warned(message, filing->members + from,
+                                  count - from < limit ? count - from : limit),
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {
             logger_line(relay->logger, LOGGER_ERROR,
@@ -232,6 +243,11 @@ void relay_schedule(struct relay *relay, struct message *message)
         if (message_recipient_state(message, i) == RECIPIENT_WAITING) {
             indexes[count++] = i;
         }
+    }
+    if (count < waiting) { /* some are served, and their sender is to be told */
+        spool_message_hold(message);
+        bounce_resume(relay, message);
+        spool_message_release(relay->spool, message);
     }
     const struct filing like = {.message = message,
                                 .attempts = message->attempts,

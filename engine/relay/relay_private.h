@@ -120,11 +120,13 @@ void relay_listeners_reload(struct relay *relay); /* relay->conf is another */
 const struct smtp_server_settings *relay_listener_settings(const struct relay_listener *at);
 
 /* What became of a recipient for good: for the report to the sender. */
-struct relay_failure {
+/* What became of a recipient, for whoever is told. */
+struct relay_outcome {
     uint32_t index; /* of the message's recipients */
+    uint8_t action; /* enum dsn_action; 0: it has failed */
     struct smtp_status status;
     uint16_t code;                  /* of the server's reply; 0: none */
-    char remote[ENDPOINT_TEXT_MAX]; /* who refused; empty: nobody, we decided */
+    char remote[ENDPOINT_TEXT_MAX]; /* who said so; empty: nobody, we decided */
     char text[256];
 };
 

@@ -229,7 +229,7 @@ void relay_queue_bounce(struct relay *relay, const struct queue_group *group, co
                         struct relay_queue_tally *tally)
 {
     struct message *message = group->message;
-    struct relay_failure *failures = calloc(group->count, sizeof(*failures));
+    struct relay_outcome *failures = calloc(group->count, sizeof(*failures));
     uint32_t count = 0;
     if (failures == NULL) {
         tally_add(&tally->busy, group->count);

@@ -9,7 +9,9 @@
 
 #define RELAY_REFILE_NS (1000000000ull) /* memory was short: look again */
 #define SITE_TIDY_MOST 16               /* looked at in one round */
-#define SITE_EXPIRED_MOST 64            /* returned to their senders in one round */
+#define DELAY_ASKED_FOR_NS                                                                         \
+    (4ull * 3600 * 1000000000ull) /* NOTIFY=DELAY, when nothing is configured */
+#define SITE_EXPIRED_MOST 64      /* returned to their senders in one round */
 #define SITE_BUCKETS_FIRST 64u
 
 /* ---- Keys ---- */
@@ -123,6 +125,8 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
                       .limit_ns = conf->retry.limit,
                       .spread_pct = conf->retry.jitter_pct},
         .expire_ns = conf->retry.expire,
+        .delay_ns =
+            conf->bounce.delay_warning > 0 ? conf->bounce.delay_warning : DELAY_ASKED_FOR_NS,
         .group = site->group != NULL ? relay_group_sched(site->group) : NULL,
     };
     site->client_settings = (struct smtp_client_settings){
@@ -415,7 +419,7 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
     uint32_t count = delivery->count;
     struct message *message = delivery->message;
     struct slice reason = sched_reason(delivery);
-    struct relay_failure *failures = calloc(count, sizeof(*failures));
+    struct relay_outcome *failures = calloc(count, sizeof(*failures));
     if (failures == NULL) {
         delivery_put_back(relay, delivery);
         return false;
@@ -468,6 +472,21 @@ static void site_expire(struct relay_site *site)
     relay_site_touch(site);
 }
 
+/* What has waited for long: whoever wants to know is told. */
+static void site_warn(struct relay_site *site)
+{
+    uint64_t now_ns = site->relay->shard->now_ns;
+    for (unsigned i = 0; i < SITE_EXPIRED_MOST; i++) {
+        struct sched_delivery *delayed = sched_delayed(site->sched, now_ns);
+        if (delayed == NULL) {
+            return;
+        }
+        bounce_delayed(site->relay, delayed->message, sched_indexes(delayed), delayed->count,
+                       sched_reason(delayed), delayed->expires_ns);
+    }
+    relay_site_touch(site);
+}
+
 void relay_site_run(struct relay_site *site)
 {
     struct relay *relay = site->relay;
@@ -480,6 +499,7 @@ void relay_site_run(struct relay_site *site)
         return;
     }
     site_expire(site);
+    site_warn(site);
     uint64_t rest_until_ns = site->lobby ? relay_lobby_run(site) : site_connect(site);
     uint64_t due = sched_site_next_due(site->sched, now_ns);
     due = due > rest_until_ns ? due : rest_until_ns;

@@ -3,14 +3,20 @@
 #include "proto/dsn/original.h"
 #include "proto/message/date.h"
 #include "proto/message/utf8.h"
+#include "proto/smtp/dsn_parameters.h"
 
 #include <stdio.h>
 
 #define BOUNDARY_TEXT 40   /* "=_", 32 digits and NUL */
 #define TEXT_BYTES_MAX 400 /* of a reply or an address: keeps lines below 998 bytes */
 
+/* What is told, and in which words. */
+enum dsn_kind { KIND_FAILURE, KIND_DELAY, KIND_SUCCESS };
+
 struct dsn_writer {
     const struct dsn_report *report;
+    enum dsn_kind kind;
+    bool utf8; /* in the form of RFC 6533 */
     struct wire_writer wire;
     char boundary[BOUNDARY_TEXT];
 };
@@ -77,6 +83,9 @@ static void boundary_line(struct dsn_writer *writer, const char *end)
 
 static void header(struct dsn_writer *writer)
 {
+    static const char *const subjects[] = {"Subject: Undelivered Mail Returned to Sender",
+                                           "Subject: Delayed Mail (still being retried)",
+                                           "Subject: Successful Mail Delivery Report"};
     const struct dsn_report *report = writer->report;
     text(writer, "From: Mail Delivery System <MAILER-DAEMON@");
     peer_text(writer, report->hostname);
@@ -86,8 +95,7 @@ static void header(struct dsn_writer *writer)
     peer_text(writer, report->reverse_path);
     line(writer, ">");
     wire_writer_encode(&writer->wire, WIRE_ASCII);
-    line(writer, report->action == DSN_FAILED ? "Subject: Undelivered Mail Returned to Sender"
-                                              : "Subject: Delayed Mail (still being retried)");
+    line(writer, subjects[writer->kind]);
     text(writer, "Date: ");
     date(writer, report->now_wall_s);
     line_end(writer);
@@ -111,6 +119,11 @@ static void reason_line(struct dsn_writer *writer, const struct dsn_recipient *r
     text(writer, "<");
     peer_text(writer, recipient->forward_path);
     text(writer, ">: ");
+    if (writer->kind == KIND_SUCCESS) {
+        text(writer, recipient->action == DSN_DELIVERED ? "delivered: "
+                     : recipient->action == DSN_RELAYED ? "relayed: "
+                                                        : "expanded: ");
+    }
     if (recipient->remote_mta.size > 0) {
         text(writer, "host ");
         peer_text(writer, recipient->remote_mta);
@@ -145,14 +158,23 @@ static void explanation(struct dsn_writer *writer)
     peer_text(writer, report->hostname);
     line(writer, ".");
     line_end(writer);
-    if (report->action == DSN_FAILED) {
+    switch (writer->kind) {
+    case KIND_FAILURE:
         line(writer, "Your message could not be delivered to the recipients below, and will");
         line(writer, "not be tried again.");
-    } else {
+        break;
+    case KIND_DELAY:
         line(writer, "Your message could not yet be delivered to the recipients below.");
         text(writer, "You need not send it again: it will be tried until ");
         date(writer, report->expires_wall_s);
         line(writer, ".");
+        break;
+    case KIND_SUCCESS:
+        line(writer,
+             "You asked to be told. Delivered means: in a mailbox. Relayed means: taken by a");
+        line(writer,
+             "server that tells of failures only. Expanded means: sent on to several others.");
+        break;
     }
     line_end(writer);
     for (size_t i = 0; i < report->recipient_count; i++) {
@@ -184,18 +206,44 @@ static void utf8_address(struct dsn_writer *writer, struct slice address)
     }
 }
 
+/* RFC 3464 §2.3.1: as the sender wrote it, but for its xtext. What is not ASCII in it goes as the form of the report
+ * allows (RFC 6533 §3). */
+static void original_recipient(struct dsn_writer *writer, struct slice orcpt)
+{
+    struct slice type, xtext;
+    uint8_t decoded[SMTP_ORCPT_BYTES_MAX];
+    smtp_orcpt_split(orcpt, &type, &xtext);
+    bool is_utf8 = !ascii(xtext); /* then it is no xtext, and is as it came */
+    int size = is_utf8 || xtext.size > sizeof(decoded) ? -1 : smtp_xtext_decode(xtext, decoded);
+    text(writer, "Original-Recipient: ");
+    peer_text(writer, type);
+    text(writer, "; ");
+    if (is_utf8 && !writer->utf8) {
+        utf8_address(writer, slice_first(xtext, TEXT_BYTES_MAX));
+    } else {
+        peer_text(writer, size < 0 ? xtext : slice_of(decoded, (size_t)size));
+    }
+    line_end(writer);
+}
+
 static void recipient_fields(struct dsn_writer *writer, const struct dsn_recipient *recipient)
 {
+    static const char *const actions[] = {"Action: failed", "Action: delayed", "Action: delivered",
+                                          "Action: relayed", "Action: expanded"};
     line_end(writer);
-    if (ascii(recipient->forward_path)) {
-        text(writer, "Final-Recipient: rfc822; ");
+    wire_writer_encode(&writer->wire, writer->utf8 ? WIRE_UTF8 : WIRE_ASCII);
+    if (recipient->orcpt.size > 0) {
+        original_recipient(writer, recipient->orcpt);
+    }
+    bool is_ascii = ascii(recipient->forward_path);
+    text(writer, is_ascii ? "Final-Recipient: rfc822; " : "Final-Recipient: utf-8; ");
+    if (is_ascii || writer->utf8) {
         peer_text(writer, recipient->forward_path);
     } else {
-        text(writer, "Final-Recipient: utf-8; ");
         utf8_address(writer, slice_first(recipient->forward_path, TEXT_BYTES_MAX));
     }
     line_end(writer);
-    line(writer, writer->report->action == DSN_FAILED ? "Action: failed" : "Action: delayed");
+    line(writer, actions[recipient->action]);
     char words[SMTP_STATUS_TEXT_MAX];
     smtp_status_format(&recipient->status, words);
     text(writer, "Status: ");
@@ -214,7 +262,7 @@ static void recipient_fields(struct dsn_writer *writer, const struct dsn_recipie
     }
     peer_text(writer, recipient->text);
     line_end(writer);
-    if (writer->report->action == DSN_DELAYED) {
+    if (writer->kind == KIND_DELAY) {
         text(writer, "Will-Retry-Until: ");
         date(writer, writer->report->expires_wall_s);
         line_end(writer);
@@ -226,8 +274,20 @@ static void delivery_status(struct dsn_writer *writer)
     const struct dsn_report *report = writer->report;
     boundary_line(writer, "");
     line(writer, "Content-Description: Delivery report");
-    line(writer, "Content-Type: message/delivery-status");
+    if (writer->utf8) {
+        line(writer, "Content-Type: message/global-delivery-status");
+        line(writer, "Content-Transfer-Encoding: 8bit");
+    } else {
+        line(writer, "Content-Type: message/delivery-status");
+    }
     line_end(writer);
+    if (report->envid.size > 0 && report->envid.size <= SMTP_ENVID_BYTES_MAX) {
+        uint8_t envid[SMTP_ENVID_BYTES_MAX];
+        int size = smtp_xtext_decode(report->envid, envid);
+        text(writer, "Original-Envelope-Id: ");
+        peer_text(writer, size < 0 ? report->envid : slice_of(envid, (size_t)size));
+        line_end(writer);
+    }
     text(writer, "Reporting-MTA: dns; ");
     peer_text(writer, report->hostname);
     line_end(writer);
@@ -250,7 +310,8 @@ static void original_header(struct dsn_writer *writer)
         dsn_original_measure(report->original, report->original_count, &bytes);
     boundary_line(writer, "");
     line(writer, "Content-Description: Header of the message");
-    line(writer, "Content-Type: text/rfc822-headers");
+    line(writer, report->original_is_utf8 ? "Content-Type: message/global-headers"
+                                          : "Content-Type: text/rfc822-headers");
     line(writer, encoding == WIRE_ASCII ? "Content-Transfer-Encoding: 7bit"
                                         : "Content-Transfer-Encoding: quoted-printable");
     line_end(writer);
@@ -260,15 +321,60 @@ static void original_header(struct dsn_writer *writer)
 
 unsigned dsn_needs(const struct dsn_report *report)
 {
-    return ascii(report->reverse_path) ? 0 : DSN_NEEDS_8BITMIME | DSN_NEEDS_SMTPUTF8;
+    unsigned needs = ascii(report->reverse_path) ? 0 : DSN_NEEDS_8BITMIME | DSN_NEEDS_SMTPUTF8;
+    return report->full && report->original_is_8bit ? needs | DSN_NEEDS_8BITMIME : needs;
+}
+
+bool dsn_may_return_full(const struct dsn_report *report)
+{
+    return !report->original_is_utf8 || !ascii(report->reverse_path);
+}
+
+static void writer_open(struct dsn_writer *writer, const struct dsn_report *report,
+                        int (*write)(void *owner, struct slice bytes), void *owner)
+{
+    uint8_t action = report->recipients[0].action;
+    *writer = (struct dsn_writer){.report = report,
+                                  .kind = action == DSN_FAILED    ? KIND_FAILURE
+                                          : action == DSN_DELAYED ? KIND_DELAY
+                                                                  : KIND_SUCCESS,
+                                  .utf8 = !ascii(report->reverse_path)};
+    wire_writer_open(&writer->wire, write, owner);
+    boundary_make(writer->boundary, report->random);
+}
+
+int dsn_begin(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
+              void *owner)
+{
+    struct dsn_writer writer;
+    writer_open(&writer, report, write, owner);
+    header(&writer);
+    explanation(&writer);
+    delivery_status(&writer);
+    boundary_line(&writer, "");
+    line(&writer, "Content-Description: The message");
+    line(&writer, report->original_is_utf8 ? "Content-Type: message/global"
+                                           : "Content-Type: message/rfc822");
+    line(&writer, report->original_is_8bit ? "Content-Transfer-Encoding: 8bit"
+                                           : "Content-Transfer-Encoding: 7bit");
+    line_end(&writer);
+    return wire_writer_close(&writer.wire);
+}
+
+int dsn_end(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
+            void *owner)
+{
+    struct dsn_writer writer;
+    writer_open(&writer, report, write, owner);
+    boundary_line(&writer, "--");
+    return wire_writer_close(&writer.wire);
 }
 
 int dsn_build(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
               void *owner)
 {
-    struct dsn_writer writer = {.report = report};
-    wire_writer_open(&writer.wire, write, owner);
-    boundary_make(writer.boundary, report->random);
+    struct dsn_writer writer;
+    writer_open(&writer, report, write, owner);
     header(&writer);
     explanation(&writer);
     delivery_status(&writer);

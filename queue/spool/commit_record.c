@@ -192,7 +192,7 @@ static bool envelope_take(struct slice *blob, struct spool_message *message)
     message_write_sender(&writer, path, more);
     for (uint32_t i = 0; i < message->message.recipient_count; i++) {
         uint8_t state[2];
-        if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_FAILED ||
+        if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_STATE_LAST ||
             !take_text(blob, &path) ||
             !take_optional(blob, (state[1] & RECIPIENT_ORCPT) != 0, &more)) {
             return false;

@@ -100,7 +100,7 @@ void message_write_recipient(struct message_writer *writer, struct slice forward
     if (orcpt.size > 0) {
         write_counted(writer, orcpt);
     }
-    message->message.waiting_count += state == RECIPIENT_WAITING;
+    message->message.waiting_count += !recipient_is_finished(state);
 }
 
 static size_t counted_bytes(struct slice text)
@@ -128,7 +128,9 @@ struct spool_message *message_new(const struct envelope *envelope,
     message_write_sender(&writer, envelope->reverse_path, envelope->envid);
     for (size_t i = 0; i < count; i++) {
         message_write_recipient(&writer, recipients[i].forward_path, recipients[i].orcpt,
-                                RECIPIENT_WAITING, recipients[i].notify & SPOOL_NOTIFY_ALL);
+                                recipients[i].expanded ? RECIPIENT_TELL_EXPANDED
+                                                       : RECIPIENT_WAITING,
+                                recipients[i].notify & SPOOL_NOTIFY_ALL);
     }
     return message;
 }
@@ -221,11 +223,13 @@ uint8_t message_marks(const struct message *message, uint32_t index)
 bool message_recipient_reached(struct message *message, uint32_t index, enum recipient_state state)
 {
     struct spool_recipient *recipient = (struct spool_recipient *)recipient_of(message, index);
-    if (recipient->state != RECIPIENT_WAITING || state == RECIPIENT_WAITING) {
+    bool finished = recipient_is_finished((uint8_t)state);
+    if (state == RECIPIENT_WAITING || recipient_is_finished(recipient->state) ||
+        (recipient->state != RECIPIENT_WAITING && !finished)) {
         return false;
     }
     recipient->state = (uint8_t)state;
-    message->waiting_count--;
+    message->waiting_count -= finished;
     return true;
 }
 

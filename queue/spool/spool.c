@@ -139,13 +139,12 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
                               enum recipient_state state)
 {
     struct spool_message *private = message_private(message);
-    check(index < message->recipient_count && state != RECIPIENT_WAITING);
-    check(message_recipient_state(message, index) == RECIPIENT_WAITING);
     struct spool_status status = {.index = index, .state = (uint8_t)state};
+    bool reached = message_recipient_reached(message, index, state);
+    check(reached);
     if (!MUTATED(STATUS_UNWRITTEN)) {
         note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
     }
-    message_recipient_reached(message, index, state);
     if (message->waiting_count == 0) {
         message_table_remove(&spool->table, private);
         private->state = MESSAGE_FORGOTTEN;

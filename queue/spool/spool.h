@@ -34,6 +34,10 @@ enum recipient_state {
     RECIPIENT_WAITING,   /* not delivered yet */
     RECIPIENT_DELIVERED, /* a server has taken it */
     RECIPIENT_FAILED,    /* refused or expired; a bounce was committed, or none is owed */
+    /* Served, and its sender still has to be told; then DELIVERED. */
+    RECIPIENT_TELL_DELIVERED,
+    RECIPIENT_TELL_RELAYED,  /* to a server that does not tell it */
+    RECIPIENT_TELL_EXPANDED, /* it stands for others of this message */
 };
 
 /* What a report on the message is to hold: RET (RFC 3461 §4.3). */
@@ -60,6 +64,7 @@ struct envelope_recipient {
     struct slice forward_path; /* mailbox, without <> */
     struct slice orcpt;        /* ORCPT (§4.2), "type;xtext", as it came; empty: none */
     uint8_t notify;            /* enum spool_notify */
+    bool expanded; /* nobody delivers to it: RECIPIENT_TELL_EXPANDED from the beginning */
 };
 
 /* A committed message. Read-only outside the spool, except `owner`. */
@@ -68,7 +73,7 @@ struct message {
     void *owner; /* the scheduler's */
     uint32_t body_bytes;
     uint32_t recipient_count;
-    uint32_t waiting_count; /* recipients in RECIPIENT_WAITING */
+    uint32_t waiting_count; /* recipients that are neither DELIVERED nor FAILED */
     uint32_t attempts;      /* delivery attempts recorded with spool_note_attempt */
     uint32_t last_attempt_wall_s;
     uint32_t arrival_s; /* see message_arrival_wall_s */
@@ -133,7 +138,7 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
 void spool_abort(struct spool_draft *draft);
 
 /* These ride on the next block; a crash before that repeats a delivery, never loses one.
- * When the last recipient is finished the message is forgotten: do not touch it afterwards. */
+ * When the last recipient is finished (DELIVERED, FAILED) the message is forgotten: do not touch it afterwards. */
 void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
                               enum recipient_state state);
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s);

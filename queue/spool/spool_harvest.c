@@ -263,7 +263,7 @@ static void status_found(struct spool_harvest *harvest, const struct log_record 
         return;
     }
     memcpy(&status, record->content.bytes, sizeof(status));
-    if (status.index >= message->message.recipient_count || status.state > RECIPIENT_FAILED) {
+    if (status.index >= message->message.recipient_count || status.state > RECIPIENT_STATE_LAST) {
         return;
     }
     message_recipient_reached(&message->message, status.index, (enum recipient_state)status.state);

@@ -118,6 +118,12 @@ enum recipient_marks {
     RECIPIENT_WARNED = 128
 }; /* beside enum spool_notify */
 
+static inline bool recipient_is_finished(uint8_t state)
+{
+    return state == RECIPIENT_DELIVERED || state == RECIPIENT_FAILED;
+}
+#define RECIPIENT_STATE_LAST RECIPIENT_TELL_EXPANDED
+
 struct spool_recipient {
     uint32_t text; /* where its forward-path begins */
     uint16_t path_bytes;
@@ -255,7 +261,7 @@ struct spool_message *message_new(const struct envelope *envelope,
 bool envelope_fits(const struct envelope *envelope, const struct envelope_recipient *recipients,
                    size_t count);
 uint8_t message_marks(const struct message *message, uint32_t index);
-/* False: it was finished before, or is not now. */
+/* False: nothing changes, since it goes only from WAITING to TELL and to the end. */
 bool message_recipient_reached(struct message *message, uint32_t index, enum recipient_state state);
 void message_mark_warned(struct message *message, uint32_t index);
 

@@ -311,14 +311,19 @@ static bool session_line(struct rig_session *session)
         body_line(session);
     } else if (strncmp(line, "EHLO ", 5) == 0 || strncmp(line, "LHLO ", 5) == 0) {
         snprintf(server->helo, sizeof(server->helo), "%.90s", line + 5);
-        session_reply(session, "250 server.test");
+        if (server->offers_dsn) {
+            session_reply(session, "250-server.test");
+        }
+        session_reply(session, server->offers_dsn ? "250 DSN" : "250 server.test");
     } else if (strncmp(line, "MAIL", 4) == 0) {
         session->letter.sender[0] = session->letter.recipients[0] = session->letter.body[0] = '\0';
         path_take(line, session->letter.sender);
+        snprintf(session->letter.mail, sizeof(session->letter.mail), "%.250s", line);
         session_reply(session, "250 2.1.0 Ok");
     } else if (strncmp(line, "RCPT", 4) == 0) {
         if (server->rcpt_reply[0] == '2') {
             path_take(line, session->letter.recipients);
+            snprintf(session->letter.rcpt, sizeof(session->letter.rcpt), "%.250s", line);
         }
         session_reply(session, server->rcpt_reply);
     } else if (strncmp(line, "DATA", 4) == 0) {
@@ -619,10 +624,16 @@ static void post_durable(struct spool_waiter *waiter, int status)
 
 void rig_post_only(struct relay_rig *rig, const char *sender, const char *recipients)
 {
+    rig_post_wanting(rig, &(struct rig_wishes){0}, sender, recipients);
+}
+
+void rig_post_wanting(struct relay_rig *rig, const struct rig_wishes *wishes, const char *sender,
+                      const char *recipients)
+{
     enum { MOST = 1000 };
     static const char text[] = "Subject: a letter\r\n\r\nHello.\r\n";
     struct envelope_recipient paths[MOST];
-    struct slice body = slice_text(text);
+    struct slice body = slice_text(wishes->body != NULL ? wishes->body : text);
     struct spool_draft *draft = NULL;
     struct rig_commit *commit = malloc(sizeof(*commit));
     size_t count = 0;
@@ -630,15 +641,31 @@ void rig_post_only(struct relay_rig *rig, const char *sender, const char *recipi
     for (const char *at = recipients; *at != '\0'; at += *at == ' ') {
         size_t size = strcspn(at, " ");
         assert_true(count < MOST);
-        paths[count++] = (struct envelope_recipient){.forward_path = slice_of(at, size)};
+        paths[count] = (struct envelope_recipient){
+            .forward_path = slice_of(at, size),
+            .orcpt = slice_text(wishes->orcpt != NULL ? wishes->orcpt : ""),
+            .notify = wishes->notify,
+            .expanded = wishes->expanded && count == 0};
+        count++;
         at += size;
     }
     struct spool *spool = relay_spool(rig->relay);
     const struct envelope envelope = {.reverse_path = slice_text(sender),
+                                      .flags = wishes->flags,
+                                      .ret = wishes->ret,
+                                      .envid =
+                                          slice_text(wishes->envid != NULL ? wishes->envid : ""),
                                       .arrival_wall_s = world_wall(rig)};
     *commit = (struct rig_commit){.durable.done = post_durable, .rig = rig};
     assert_int_equal(spool_begin(spool, &draft), 0);
-    assert_int_equal(spool_append(draft, &body, 1), 0);
+    while (body.size > 0) {
+        struct slice piece = slice_first(body, SPOOL_APPEND_BYTES_MAX);
+        int status = spool_append(draft, &piece, 1);
+        assert_true(status == 0 || status == -EAGAIN);
+        body = status == 0 ? slice_from(body, piece.size) : body;
+        rig->now_ns += status == 0 ? 0 : 1000000;
+        shard_round(&rig->shard);
+    }
     assert_int_equal(
         spool_commit(draft, &envelope, paths, count, &commit->message, &commit->durable), 0);
     rig->posted++;

@@ -22,6 +22,7 @@ struct rig_letter {
     unsigned server;
     char sender[RIG_TEXT], recipients[RIG_TEXT]; /* "a@b c@d" */
     char body[4096];                             /* its beginning */
+    char mail[RIG_TEXT], rcpt[RIG_TEXT];         /* the commands; of RCPT the last */
 };
 
 struct rig_server {
@@ -31,6 +32,16 @@ struct rig_server {
     char greeting[100], rcpt_reply[100];
     char helo[100]; /* the last one */
     unsigned connection_count;
+    bool offers_dsn;
+};
+
+/* What the sender wants of reports, and has. */
+struct rig_wishes {
+    const char *envid, *orcpt; /* NULL: none */
+    uint8_t ret, notify;       /* enum spool_ret, enum spool_notify */
+    bool expanded;             /* the first recipient is */
+    uint32_t flags;            /* enum spool_flags */
+    const char *body;          /* NULL: a short one */
 };
 
 #define RIG_SERVERS 16u
@@ -80,6 +91,10 @@ void rig_pass(struct relay_rig *rig, uint64_t ns);
 void rig_post(struct relay_rig *rig, const char *sender, const char *recipients);
 /* The same; nothing runs but what makes it durable. */
 void rig_post_only(struct relay_rig *rig, const char *sender, const char *recipients);
+
+/* As rig_post_only. */
+void rig_post_wanting(struct relay_rig *rig, const struct rig_wishes *wishes, const char *sender,
+                      const char *recipients);
 
 /* address: "192.0.2.1:25". */
 struct rig_server *rig_serve(struct relay_rig *rig, const char *address);

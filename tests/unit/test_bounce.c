@@ -99,7 +99,7 @@ static void the_words_on_expiry_fit_however_long_the_answer_is(void **state)
     (void)state;
     char answer[1000];
     memset(answer, 'x', sizeof(answer));
-    struct relay_failure failure;
+    struct relay_outcome failure;
     memset(&failure, 0xff, sizeof(failure));
     bounce_expired(&failure, 7, slice_of(answer, sizeof(answer)));
     assert_int_equal(failure.index, 7);

@@ -49,7 +49,6 @@ static struct dsn_report report_of(const struct dsn_recipient *recipients, size_
         .reverse_path = slice_text("sender@a.test"),
         .message_id = slice_text("00000000000B1"),
         .queue_id = slice_text("00000000000A1"),
-        .action = DSN_FAILED,
         .arrival_wall_s = 1785575100,
         .expires_wall_s = 1785575100 + 5 * 86400,
         .now_wall_s = 1785575100 + 3600,
@@ -178,8 +177,9 @@ static void what_we_decided_ourselves_names_no_host(void **state)
 static void delayed_message_is_reported_as_delayed(void **state)
 {
     (void)state;
-    struct dsn_report report = report_of(&one_refused, 1, NULL);
-    report.action = DSN_DELAYED;
+    struct dsn_recipient recipient = one_refused;
+    recipient.action = DSN_DELAYED;
+    struct dsn_report report = report_of(&recipient, 1, NULL);
     build(&report);
     assert_holds("Subject: Delayed Mail (still being retried)\r\n");
     assert_holds("Action: delayed\r\n");

@@ -1,0 +1,387 @@
+/* Who is told what of his mail, and when (RFC 3461): whole relays on a clock of ours. */
+#include "engine/relay/bounce.h"
+#include "tests/unit/relay_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define HOUR (3600 * RIG_SECOND)
+#define BY_MX "\n  - {match: \"*\", via: mx}\n"
+
+/* Domains a.test (served by server 0) and b.test (by 1, to which reports go). */
+static struct relay_rig *open_two(const char *routes)
+{
+    struct relay_rig *rig = relay_rig_open(routes);
+    rig_mx(rig, "a.test", 10, "mx.a.test", 30 * 86400);
+    rig_mx(rig, "b.test", 10, "mx.b.test", 30 * 86400);
+    rig_a(rig, "mx.a.test", "192.0.2.1", 30 * 86400);
+    rig_a(rig, "mx.b.test", "192.0.2.2", 30 * 86400);
+    rig_serve(rig, "192.0.2.1:25");
+    rig_serve(rig, "192.0.2.2:25");
+    return rig;
+}
+
+static void post(struct relay_rig *rig, const struct rig_wishes *wishes, const char *recipients)
+{
+    rig_post_wanting(rig, wishes, "s@b.test", recipients);
+    rig_pass(rig, 60 * RIG_SECOND);
+}
+
+static unsigned reports(const struct relay_rig *rig)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < rig->letter_count; i++) {
+        count += strcmp(rig->letters[i].recipients, "s@b.test") == 0;
+    }
+    return count;
+}
+
+static void assert_holds(const struct rig_letter *letter, const char *text)
+{
+    assert_non_null(letter);
+    if (strstr(letter->body, text) == NULL) {
+        fail_msg("the report does not hold\n%s\nbut is\n%s", text, letter->body);
+    }
+}
+
+static void assert_lacks(const struct rig_letter *letter, const char *text)
+{
+    assert_non_null(letter);
+    if (strstr(letter->body, text) != NULL) {
+        fail_msg("the report holds\n%s\n%s", text, letter->body);
+    }
+}
+
+/* ---- Success ---- */
+
+static void success_at_a_server_without_dsn_is_reported_as_relayed(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    post(rig,
+         &(struct rig_wishes){
+             .envid = "QQ+3D1", .orcpt = "rfc822;first+2Bx@c.test", .notify = SPOOL_NOTIFY_SUCCESS},
+         "u@a.test");
+    assert_int_equal(reports(rig), 1);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_string_equal(report->sender, "");
+    assert_holds(report, "Subject: Successful Mail Delivery Report\n");
+    assert_holds(report, "\nOriginal-Envelope-Id: QQ=1\n");
+    assert_holds(report, "\nOriginal-Recipient: rfc822; first+x@c.test\n");
+    assert_holds(report, "\nFinal-Recipient: rfc822; u@a.test\n");
+    assert_holds(report, "\nAction: relayed\nStatus: 2.0.0\n");
+    assert_holds(report, "\nDiagnostic-Code: smtp; 250 2.0.0 taken\n");
+    assert_holds(report, "\nSubject: a letter\n");
+    assert_lacks(report, "Hello.");
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.success_reports, 1);
+    assert_true(rig_log_says(rig, ": sender delivery status notification: "));
+    relay_rig_close(rig);
+}
+
+static void a_server_with_dsn_is_told_the_wishes_and_reports_itself(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    rig->servers[0].offers_dsn = true;
+    post(rig,
+         &(struct rig_wishes){.envid = "QQ+3D1",
+                              .orcpt = "rfc822;o@c.test",
+                              .ret = SPOOL_RET_HDRS,
+                              .notify = SPOOL_NOTIFY_SUCCESS | SPOOL_NOTIFY_DELAY},
+         "u@a.test");
+    assert_int_equal(reports(rig), 0);
+    const struct rig_letter *letter = rig_letter_for(rig, "u@a.test");
+    assert_non_null(letter);
+    assert_string_equal(letter->mail, "MAIL FROM:<s@b.test> RET=HDRS ENVID=QQ+3D1");
+    assert_string_equal(letter->rcpt,
+                        "RCPT TO:<u@a.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o@c.test");
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void success_over_lmtp_is_delivery(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two("\n  - {match: a.test, to: [192.0.2.1:25], via: lmtp}" BY_MX);
+    post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test");
+    assert_int_equal(reports(rig), 1);
+    assert_holds(rig_letter_for(rig, "s@b.test"), "\nAction: delivered\n");
+    relay_rig_close(rig);
+}
+
+static void recipients_that_are_served_together_share_a_report(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test v@a.test w@a.test");
+    assert_int_equal(reports(rig), 1);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_holds(report, "\nFinal-Recipient: rfc822; u@a.test\n");
+    assert_holds(report, "\nFinal-Recipient: rfc822; w@a.test\n");
+    relay_rig_close(rig);
+}
+
+static void nobody_is_told_of_success_who_has_not_asked(void **state)
+{
+    static const uint8_t others[] = {0, SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_FAILURE,
+                                     SPOOL_NOTIFY_FAILURE | SPOOL_NOTIFY_DELAY};
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    for (size_t i = 0; i < sizeof(others); i++) {
+        post(rig, &(struct rig_wishes){.notify = others[i]}, "u@a.test");
+    }
+    rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "", "u@a.test");
+    rig_pass(rig, HOUR);
+    assert_int_equal(rig->letter_count, 5);
+    assert_int_equal(reports(rig), 0);
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void an_address_that_stands_for_several_is_reported_as_expanded(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS, .expanded = true},
+         "list@a.test");
+    assert_int_equal(rig->letter_count, 1); /* nobody delivers to it */
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_holds(report, "\nFinal-Recipient: rfc822; list@a.test\n");
+    assert_holds(report, "\nAction: expanded\n");
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void message_see(void *owner, struct message *message)
+{
+    struct message **seen = owner;
+    *seen = message;
+}
+
+/* The process dies when a server has taken the mail and the report is not durable. */
+static void a_crash_before_the_report_repeats_the_report_and_not_the_mail(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    struct message *message = NULL;
+    rig_server_down(&rig->servers[0]);
+    rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "s@b.test",
+                     "u@a.test v@a.test");
+    rig_pass(rig, 60 * RIG_SECOND);
+    spool_each(relay_spool(rig->relay), message_see, &message);
+    assert_non_null(message);
+    assert_int_equal(sched_delete(message), 0);
+    spool_recipient_finished(relay_spool(rig->relay), message, 0, RECIPIENT_TELL_RELAYED);
+    rig_settle(rig);
+    rig_server_up(&rig->servers[0]);
+    rig_restart(rig);
+    rig_pass(rig, 2 * HOUR);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_non_null(rig_letter_for(rig, "v@a.test")); /* alone */
+    assert_null(rig_letter_for(rig, "u@a.test"));
+    assert_int_equal(reports(rig), 2);
+    unsigned of_the_crash = 0;
+    for (unsigned i = 0; i < rig->letter_count; i++) {
+        of_the_crash += strstr(rig->letters[i].body, "<u@a.test>: relayed: the answer is "
+                                                     "not known any more\n") != NULL;
+    }
+    assert_int_equal(of_the_crash, 1);
+    assert_int_equal(rig->letter_count, 3);
+    relay_rig_close(rig);
+}
+
+/* ---- Failure ---- */
+
+static void who_does_not_want_to_hear_of_failure_does_not(void **state)
+{
+    static const uint8_t deaf[] = {SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_SUCCESS,
+                                   SPOOL_NOTIFY_SUCCESS | SPOOL_NOTIFY_DELAY};
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    for (size_t i = 0; i < sizeof(deaf); i++) {
+        post(rig, &(struct rig_wishes){.notify = deaf[i]}, "u@a.test");
+    }
+    assert_int_equal(reports(rig), 0);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.failed, 3);
+    post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_FAILURE, .orcpt = "rfc822;o@c.test"},
+         "u@a.test");
+    assert_int_equal(reports(rig), 1);
+    assert_holds(rig_letter_for(rig, "s@b.test"),
+                 "\nOriginal-Recipient: rfc822; o@c.test\nFinal-Recipient: rfc822; u@a.test\n");
+    relay_rig_close(rig);
+}
+
+static void a_report_makes_no_report_of_its_own(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig->servers[1].offers_dsn = true;
+    post(rig, &(struct rig_wishes){.notify = 0}, "u@a.test");
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_non_null(report);
+    assert_string_equal(report->rcpt, "RCPT TO:<s@b.test> NOTIFY=NEVER");
+    relay_rig_close(rig);
+}
+
+/* ---- What comes back ---- */
+
+#define LETTER "Subject: a letter\r\n\r\nHello.\r\n..stuffed\r\n"
+
+static const struct rig_letter *failure_of(struct relay_rig *rig, const struct rig_wishes *wishes,
+                                           const char *sender)
+{
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig->letter_count = 0;
+    rig_post_wanting(rig, wishes, sender, "u@a.test");
+    rig_pass(rig, 60 * RIG_SECOND);
+    assert_int_equal(rig->letter_count, 1);
+    assert_int_equal(rig_waiting(rig), 0);
+    return &rig->letters[0];
+}
+
+static void failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX "bounce: {full_bytes_max: 100}\n");
+    static char large[400] = "Subject: large\r\n\r\n";
+    const struct rig_letter *report =
+        failure_of(rig, &(struct rig_wishes){.body = LETTER}, "s@b.test");
+    assert_holds(report, "\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\n\n"
+                         "Subject: a letter\n\nHello.\n..stuffed\n\n--=_");
+    report =
+        failure_of(rig, &(struct rig_wishes){.body = LETTER, .ret = SPOOL_RET_HDRS}, "s@b.test");
+    assert_holds(report, "\nContent-Type: text/rfc822-headers\n");
+    assert_lacks(report, "Hello.");
+    report =
+        failure_of(rig, &(struct rig_wishes){.body = LETTER, .flags = SPOOL_8BITMIME}, "s@b.test");
+    assert_holds(report, "\nContent-Type: text/rfc822-headers\n");
+    for (size_t i = strlen(large); i + 4 < sizeof(large); i += 4) {
+        memcpy(large + i, "xx\r\n", 4);
+    }
+    report =
+        failure_of(rig, &(struct rig_wishes){.body = large, .ret = SPOOL_RET_FULL}, "s@b.test");
+    assert_holds(report, "\nContent-Type: text/rfc822-headers\n");
+    assert_lacks(report, "xx\n");
+    relay_rig_close(rig);
+}
+
+static void a_large_message_comes_back_whole(void **state)
+{
+    enum { BYTES = 3 * 1024 * 1024 };
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
+    char *body = malloc(BYTES + 1);
+    assert_non_null(body);
+    memset(body, 'x', BYTES);
+    for (size_t i = 62; i < BYTES; i += 64) {
+        memcpy(body + i, "\r\n", 2);
+    }
+    memcpy(body, "S: large\r\n\r\n", 12);
+    body[BYTES] = '\0';
+    uint64_t before = rig->relay->counters.bytes_out;
+    failure_of(rig, &(struct rig_wishes){.body = body, .ret = SPOOL_RET_FULL}, "s@b.test");
+    assert_in_range(rig->relay->counters.bytes_out - before, BYTES + 1000, BYTES + 3000);
+    free(body);
+    relay_rig_close(rig);
+}
+
+static void internationalised_mail_comes_back_whole_to_those_who_read_it(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    const struct rig_wishes wishes = {
+        .body = LETTER, .flags = SPOOL_SMTPUTF8 | SPOOL_8BITMIME, .ret = SPOOL_RET_FULL};
+    const struct rig_letter *report = failure_of(rig, &wishes, "s@b.test");
+    assert_holds(report, "\nContent-Type: message/global-headers\n");
+    assert_lacks(report, "Hello.");
+    relay_rig_close(rig);
+}
+
+/* ---- Delay ---- */
+
+static void a_delay_is_told_once_even_over_a_restart(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX "bounce: {delay_warning: 2h}\n");
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
+    rig_post(rig, "s@b.test", "u@a.test");
+    rig_pass(rig, HOUR);
+    assert_int_equal(reports(rig), 0);
+    rig_pass(rig, 2 * HOUR);
+    assert_int_equal(reports(rig), 1);
+    const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
+    assert_holds(report, "Subject: Delayed Mail (still being retried)\n");
+    assert_holds(report, "\nAction: delayed\nStatus: 4.4.7\n");
+    assert_holds(report, "Mailbox busy");
+    assert_holds(report, "\nWill-Retry-Until: ");
+    assert_true(rig_log_says(rig, ": sender delay notification: "));
+    rig_restart(rig);
+    rig_pass(rig, 20 * HOUR);
+    assert_int_equal(reports(rig), 1);
+    assert_int_equal(rig_waiting(rig), 1);
+    strcpy(rig->servers[0].rcpt_reply, "250 2.1.5 Ok");
+    rig_pass(rig, 5 * HOUR);
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(reports(rig), 1);
+    relay_rig_close(rig);
+}
+
+static void by_default_only_those_who_ask_are_told_of_a_delay(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
+    rig_post_wanting(rig, &(struct rig_wishes){0}, "s@b.test", "u@a.test");
+    rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_FAILURE}, "s@b.test",
+                     "v@a.test");
+    rig_pass(rig, 10 * HOUR);
+    assert_int_equal(reports(rig), 0);
+    rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_DELAY}, "s@b.test",
+                     "w@a.test");
+    rig_pass(rig, 3 * HOUR);
+    assert_int_equal(reports(rig), 0);
+    rig_pass(rig, 2 * HOUR);
+    assert_int_equal(reports(rig), 1);
+    assert_holds(rig_letter_for(rig, "s@b.test"), "\nFinal-Recipient: rfc822; w@a.test\n");
+    relay_rig_close(rig);
+}
+
+static void a_delay_of_mail_from_nobody_is_told_nobody(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX "bounce: {delay_warning: 2h}\n");
+    strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
+    rig_post(rig, "", "u@a.test");
+    rig_pass(rig, 10 * HOUR);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(bounce_count(rig->relay), 0);
+    relay_rig_close(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(success_at_a_server_without_dsn_is_reported_as_relayed),
+        cmocka_unit_test(a_server_with_dsn_is_told_the_wishes_and_reports_itself),
+        cmocka_unit_test(success_over_lmtp_is_delivery),
+        cmocka_unit_test(recipients_that_are_served_together_share_a_report),
+        cmocka_unit_test(nobody_is_told_of_success_who_has_not_asked),
+        cmocka_unit_test(an_address_that_stands_for_several_is_reported_as_expanded),
+        cmocka_unit_test(a_crash_before_the_report_repeats_the_report_and_not_the_mail),
+        cmocka_unit_test(who_does_not_want_to_hear_of_failure_does_not),
+        cmocka_unit_test(a_report_makes_no_report_of_its_own),
+        cmocka_unit_test(failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds),
+        cmocka_unit_test(a_large_message_comes_back_whole),
+        cmocka_unit_test(internationalised_mail_comes_back_whole_to_those_who_read_it),
+        cmocka_unit_test(a_delay_is_told_once_even_over_a_restart),
+        cmocka_unit_test(by_default_only_those_who_ask_are_told_of_a_delay),
+        cmocka_unit_test(a_delay_of_mail_from_nobody_is_told_nobody),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
