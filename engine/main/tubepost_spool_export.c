@@ -81,9 +81,12 @@ static json_t *text_json(struct slice text)
 
 static json_t *envelope_json(const struct message *message, const char *id)
 {
-    static const char *const states[] = {
-        "waiting",   "delivered", "failed", "delivered, to be reported", "relayed, to be reported",
-        "expanded, to be reported"};
+    static const char *const states[] = {"waiting",
+                                         "delivered",
+                                         "failed",
+                                         "delivered, to be reported",
+                                         "relayed, to be reported",
+                                         "expanded, to be reported"};
     json_t *json = json_object(), *recipients = json_array();
     json_object_set_new(json, "id", json_string(id));
     json_object_set_new(json, "sender", text_json(message_reverse_path(message)));
@@ -95,8 +98,7 @@ static json_t *envelope_json(const struct message *message, const char *id)
         json_t *one = json_object();
         enum recipient_state state = message_recipient_state(message, i);
         json_object_set_new(one, "address", text_json(message_forward_path(message, i)));
-        json_object_set_new(one, "state",
-                            json_string(states[state]));
+        json_object_set_new(one, "state", json_string(states[state]));
         json_array_append_new(recipients, one);
     }
     json_object_set_new(json, "recipients", recipients);
