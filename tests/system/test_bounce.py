@@ -54,7 +54,7 @@ class Bounce(SystemTest):
         self.assertEqual((of_recipient["Action"], of_recipient["Status"]), ("failed", "5.1.1"))
         self.assertEqual(of_recipient["Diagnostic-Code"], "smtp; 550 5.1.1 no such user")
         returned, = original.get_payload()
-        self.assertEqual((returned["Subject"], returned.get_content()), ("hello", "secret\n"))
+        self.assertEqual((returned["Subject"], returned.get_content()), ("hello", "secret\r\n"))
 
     def test_a_report_that_is_refused_reaches_the_postmaster_and_ends_there(self):
         home = self.home()
