@@ -150,7 +150,19 @@ struct conf_route {
     } tls;
 };
 
-struct route_index;
+struct match_index;
+
+/* Mail of these senders comes before, or after, that of others. */
+struct conf_priority {
+    const char *sender; /* as conf_route.match, or "<>" */
+    uint8_t priority;   /* enum conf_priority_level */
+};
+enum conf_priority_level {
+    CONF_PRIORITY_LOW,
+    CONF_PRIORITY_NORMAL,
+    CONF_PRIORITY_HIGH,
+    CONF_PRIORITY_URGENT
+};
 
 struct relay_conf {
     const char *hostname;
@@ -191,7 +203,10 @@ struct relay_conf {
     uint8_t (*relay_client_digests)[CONF_FINGERPRINT_BYTES]; /* the same as bytes */
     struct conf_route *routes;
     uint32_t routes_count;
-    struct route_index *route_index; /* see relay_conf_index */
+    struct conf_priority *priorities;
+    uint32_t priorities_count;
+    struct match_index *priority_index; /* NULL: there are no priorities */
+    struct match_index *route_index;    /* see relay_conf_index */
 
     struct {
         uint64_t message_bytes;
@@ -349,6 +364,9 @@ void mailboxd_conf_free(struct mailboxd_conf *conf);
  * of its domain, else of the longest domain that it is below, else the first pattern that matches,
  * else "*". NULL: none. Takes the same time however many routes there are, but for patterns. */
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox);
+/* enum conf_priority_level of mail from this sender; empty: the null reverse-path. */
+uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path);
+
 /* For who has changed `routes` by hand: makes route_index anew. 0, -ENOMEM, -EINVAL. */
 int relay_conf_index(struct relay_conf *conf);
 

@@ -1,11 +1,12 @@
 #include "engine/conf/bounce_conf.h"
+#include "engine/conf/priority_conf.h"
 #include "engine/conf/conf.h"
 #include "engine/conf/dns_conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
 #include "engine/conf/rewrite_conf.h"
 #include "engine/conf/route_conf.h"
-#include "engine/conf/route_index.h"
+#include "engine/conf/match_index.h"
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
@@ -189,6 +190,7 @@ static const struct reader_key relay_keys[] = {
              .expected = "a fingerprint, SHA-256 in hexadecimal"),
     KEY_ROWS("routes", R, routes, route_keys,
              "[{match: \"*\", via: lmtp, to: [\"unix:/run/tubepost/lmtp\"]}]"),
+    KEY_ROWS("priorities", R, priorities, priority_conf_keys, NULL),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("retry", retry_keys),
@@ -483,6 +485,9 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
         if (status == 0) {
             status = route_conf_settle(&reader, made);
         }
+        if (status == 0) {
+            status = priority_conf_settle(&reader, made);
+        }
         dns_conf_check(&reader, made);
         check_ports(&reader, made);
         check_listeners_have_port(&reader, made);
@@ -508,7 +513,8 @@ void relay_conf_free(struct relay_conf *conf)
 {
     if (conf != NULL) {
         struct owned_conf *owned = (struct owned_conf *)(void *)conf;
-        route_index_close(conf->route_index);
+        match_index_close(conf->route_index);
+        match_index_close(conf->priority_index);
         reader_memory_free(&owned->memory);
         free(owned);
     }

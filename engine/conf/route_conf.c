@@ -1,7 +1,7 @@
 #include "engine/conf/route_conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/rewrite_conf.h"
-#include "engine/conf/route_index.h"
+#include "engine/conf/match_index.h"
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
@@ -83,7 +83,7 @@ static bool reply_is_good(const char *text)
 }
 
 const struct reader_key route_keys[] = {
-    KEY_TEXT("match", struct conf_route, match, route_match_is_good,
+    KEY_TEXT("match", struct conf_route, match, match_is_good,
              "a domain such as example.org, .example.org for what is below it, an address, "
              "a pattern such as /^x@/i, or \"*\"",
              .required = true),
@@ -224,9 +224,23 @@ static void settle_reply(struct reader *reader, struct conf_route *route)
     route->reply_text = route->reply + text;
 }
 
+static int index_make(struct relay_conf *conf, struct match_problem *problem)
+{
+    const char **matches = calloc((size_t)conf->routes_count + 1, sizeof *matches);
+    if (matches == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < conf->routes_count; i++) {
+        matches[i] = conf->routes[i].match;
+    }
+    int status = match_index_open(&conf->route_index, matches, conf->routes_count, problem);
+    free(matches);
+    return status;
+}
+
 int route_conf_settle(struct reader *reader, struct relay_conf *conf)
 {
-    struct route_problem problem;
+    struct match_problem problem = {.rows = "routes"};
     for (uint32_t i = 0; i < conf->routes_count; i++) {
         check_way(reader, &conf->routes[i], i);
         settle_source(reader, &conf->routes[i], i);
@@ -235,10 +249,10 @@ int route_conf_settle(struct reader *reader, struct relay_conf *conf)
         settle_rate(&conf->routes[i].connection_rate);
         settle_rate(&conf->routes[i].message_rate);
     }
-    int status = route_index_open(&conf->route_index, conf->routes, conf->routes_count, &problem);
+    int status = index_make(conf, &problem);
     if (status == -EINVAL) {
         char key[64];
-        snprintf(key, sizeof key, "routes[%u].match", problem.route);
+        snprintf(key, sizeof key, "routes[%u].match", problem.row);
         reader_problem(reader, key, "%s", problem.text);
         return 0;
     }
@@ -247,10 +261,10 @@ int route_conf_settle(struct reader *reader, struct relay_conf *conf)
 
 int relay_conf_index(struct relay_conf *conf)
 {
-    struct route_problem problem;
-    route_index_close(conf->route_index);
+    struct match_problem problem = {.rows = "routes"};
+    match_index_close(conf->route_index);
     conf->route_index = NULL;
-    return route_index_open(&conf->route_index, conf->routes, conf->routes_count, &problem);
+    return index_make(conf, &problem);
 }
 
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox)
@@ -261,5 +275,6 @@ const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct 
                             (const char *)mailbox.bytes, conf->hostname);
         mailbox = slice_of(whole, (size_t)size < sizeof whole ? (size_t)size : sizeof whole - 1);
     }
-    return route_index_find(conf->route_index, mailbox);
+    uint32_t row = match_index_find(conf->route_index, mailbox);
+    return row != MATCH_NONE ? &conf->routes[row] : NULL;
 }

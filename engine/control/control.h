@@ -22,7 +22,7 @@
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *
  * A message is {"id","bytes","arrival" (seconds of the epoch),"sender","attempts","recipient_count",
- * "waiting_count","held","recipients":[{"address","state","reason","site","due_s" (seconds until the next
+ * "waiting_count","held","priority","recipients":[{"address","state","reason","site","due_s" (seconds until the next
  * attempt),"attempts"}]}; a list has those recipients only that wait and are meant, and may give them in
  * several lines of the same id, one after the other.
  * The status is {"hostname","pid","uptime_s","counters":{...},"gauges":{...}}: objects of numbers,

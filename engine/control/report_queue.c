@@ -208,6 +208,7 @@ void message_report(FILE *out, const json_t *message)
     fprintf(out, "arrival:    %s\n", format_time(message, "arrival", "%Y-%m-%d %H:%M:%S", arrival));
     fprintf(out, "size:       %s\n", report_size(number_of(message, "bytes"), size));
     fprintf(out, "sender:     %s\n", sender[0] != '\0' ? sender : "<>");
+    fprintf(out, "priority:   %s\n", text_of(message, "priority"));
     fprintf(out, "recipients: %" PRIu64 ", of which %" PRIu64 " wait%s\n",
             number_of(message, "recipient_count"), number_of(message, "waiting_count"),
             number_of(message, "waiting_count") == 1 ? "s" : "");

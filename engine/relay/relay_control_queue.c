@@ -53,8 +53,9 @@ static json_t *recipient_json(const struct message *message, uint32_t index,
     return json;
 }
 
-static json_t *message_json(const struct message *message)
+static json_t *message_json(const struct relay *relay, const struct message *message)
 {
+    static const char *const priorities[] = {"low", "normal", "high", "urgent"};
     char id[MESSAGE_ID_TEXT];
     json_t *json = json_object();
     message_id_format(message->id, id);
@@ -62,6 +63,8 @@ static json_t *message_json(const struct message *message)
     json_object_set_new(json, "arrival", json_integer((json_int_t)message_arrival_wall_s(message)));
     json_object_set_new(json, "bytes", json_integer((json_int_t)message->body_bytes));
     json_object_set_new(json, "sender", control_text(message_reverse_path(message)));
+    json_object_set_new(json, "priority",
+                        json_string(priorities[relay_queue_priority(relay, message)]));
     json_object_set_new(json, "attempts", json_integer(message->attempts));
     json_object_set_new(json, "recipient_count", json_integer(message->recipient_count));
     json_object_set_new(json, "waiting_count", json_integer(message->waiting_count));
@@ -111,7 +114,7 @@ static void listing_act(void *owner, const struct queue_group *group)
 {
     struct listing *listing = owner;
     uint32_t from = group->indexes[0];
-    json_t *line = message_json(group->message);
+    json_t *line = message_json(visit_relay(&listing->visit), group->message);
     json_object_set_new(line, "recipients",
                         recipients_json(visit_relay(&listing->visit), group->message, from,
                                         group->indexes[group->count - 1] - from + 1, group->indexes,
@@ -219,7 +222,7 @@ static void showing_there(struct visit *visit)
         uint32_t rest = message->recipient_count - (uint32_t)from;
         uint32_t count = rest < SHOW_RECIPIENTS_MAX ? rest : SHOW_RECIPIENTS_MAX;
         share->next = count < rest ? from + count : 0;
-        share->message = message_json(message);
+        share->message = message_json(relay, message);
         json_object_set_new(share->message, "recipients",
                             recipients_json(relay, message, (uint32_t)from, count, NULL, 0));
     }

@@ -57,6 +57,10 @@ static uint64_t wall_passed_ns(const struct relay *relay, int64_t since_s)
     return passed_s > 0 ? (uint64_t)passed_s * 1000000000ull : 0;
 }
 
+static_assert((int)CONF_PRIORITY_NORMAL == SCHED_PRIORITY_NORMAL &&
+                  (int)CONF_PRIORITY_URGENT == SCHED_PRIORITY_COUNT - 1,
+              "the scheduler counts as the configuration names");
+
 static bool all_warned(const struct message *message, const uint32_t *indexes, uint32_t count)
 {
     uint32_t i = 0;
@@ -84,7 +88,7 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
                           ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
                           : now_ns,
             .sender = relay_sender_key(relay, message_reverse_path(message)),
-            .priority = SCHED_PRIORITY_NORMAL,
+            .priority = relay_conf_priority(relay->conf, message_reverse_path(message)),
             .age_ns = wall_passed_ns(relay, message_arrival_wall_s(message)),
             .held = (message_flags(message) & SPOOL_HELD) != 0,
             .delayed = all_warned(message, filing->members + from,

@@ -185,6 +185,11 @@ static uint32_t *take(const struct queue_group *group, struct relay_queue_tally 
     return taken;
 }
 
+uint8_t relay_queue_priority(const struct relay *relay, const struct message *message)
+{
+    return relay_conf_priority(relay->conf, message_reverse_path(message));
+}
+
 /* ---- For good ---- */
 
 void relay_queue_delete(struct relay *relay, const struct queue_group *group,

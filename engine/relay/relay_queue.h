@@ -35,6 +35,9 @@ struct relay_recipient_view {
 void relay_queue_view(struct relay *relay, const struct message *message, uint32_t from,
                       uint32_t count, struct relay_recipient_view *views);
 
+/* enum conf_priority_level, as the configuration says now. */
+uint8_t relay_queue_priority(const struct relay *relay, const struct message *message);
+
 /* For the walk: site, reason and state of recipients. */
 void relay_queue_facts(struct relay *relay, const struct message *message, uint32_t from,
                        uint32_t count, struct queue_facts *facts);

@@ -2,7 +2,7 @@
  * Which route takes an address, of any bytes, and where an address literal leads. The index must find what the rules
  * say when each route is looked at; a literal never leads back to this host.
  */
-#include "engine/conf/route_index.h"
+#include "engine/conf/match_index.h"
 #include "engine/core/check.h"
 #include "engine/relay/relay_literal.h"
 
@@ -39,9 +39,10 @@ static size_t fit(const struct conf_route *route, struct slice address, struct s
     return slice_equal_nocase(domain, match) ? 1000 : 0;
 }
 
-static void route_check(const struct route_index *index, struct slice address)
+static void route_check(const struct match_index *index, struct slice address)
 {
-    const struct conf_route *found = route_index_find(index, address), *best = NULL;
+    uint32_t row = match_index_find(index, address);
+    const struct conf_route *found = row != MATCH_NONE ? &routes[row] : NULL, *best = NULL;
     struct slice domain = domain_of(address);
     size_t best_fit = 0;
     for (size_t i = 0; i < ROUTE_COUNT; i++) {
@@ -80,10 +81,14 @@ static void literal_check(struct slice name, uint8_t family)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static struct route_index *index;
-    struct route_problem problem;
+    static struct match_index *index;
+    struct match_problem problem = {.rows = "routes"};
     if (index == NULL) {
-        check(route_index_open(&index, routes, ROUTE_COUNT, &problem) == 0);
+        const char *matches[ROUTE_COUNT];
+        for (size_t i = 0; i < ROUTE_COUNT; i++) {
+            matches[i] = routes[i].match;
+        }
+        check(match_index_open(&index, matches, ROUTE_COUNT, &problem) == 0);
     }
     if (size > 0 && size < 400) {
         struct slice address = slice_of(bytes + 1, size - 1);

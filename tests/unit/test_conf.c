@@ -65,11 +65,12 @@ static const struct bad bads[] = {
     {"routes:\n  - example.org",
      "2:5: routes[0]: not what belongs here, expected keys (key: value)"},
     /* keys */
-    {"hostname: a\nlisten_on: 3\n", "2:1: listen_on: unknown key, expected one of: hostname, "
-                                    "shards, transport, dpdk, memory, listen, spool, "
-                                    "relay_networks, relay_clients, routes, limits, timeouts, "
-                                    "retry, bounce, smtp, rewrite, tls, dns, io, "
-                                    "shutdown, control, log, idle, cpu"},
+    {"hostname: a\nlisten_on: 3\n",
+     "2:1: listen_on: unknown key, expected one of: hostname, "
+     "shards, transport, dpdk, memory, listen, spool, "
+     "relay_networks, relay_clients, routes, priorities, limits, timeouts, "
+     "retry, bounce, smtp, rewrite, tls, dns, io, "
+     "shutdown, control, log, idle, cpu"},
     {"dns: {servers: [\"127.0.0.1:53\", \"unix:/run/dns\"]}",
      "1:33: dns.servers[1]: a unix socket, expected ADDRESS:PORT"},
     {"bounce: {double: postmaster}",
@@ -249,6 +250,11 @@ static const struct bad bads[] = {
      "2:41: listen[0].address[1]: the same as listen[0].address[0], expected each address once"},
     {"relay_networks: [\"0.0.0.0/0\"]", "1:18: relay_networks[0]: everybody, which makes an open "
                                         "relay; expected a network of your own"},
+    {"hostname: a\npriorities: [{sender: \"a b\", priority: high}]\n",
+     "2:15: priorities[0].sender: 'a b' will not do, expected a domain such as example.org, "
+     ".example.org for what is below it, an address, a pattern such as /^x@/i, \"<>\" or \"*\""},
+    {"hostname: a\npriorities:\n  - {sender: \"*\"}\n  - {sender: \"*\", priority: low}\n",
+     "4:6: priorities[1].sender: never reached, priorities[0] takes all of it; expected each once"},
     {"routes:\n  - {match: \"*\", to: [\"127.0.0.1:25\"]}\n  - {match: \"*\", via: mx}",
      "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
     {"routes:\n  - {match: a.test, to: [\"127.0.0.1:25\"]}\n  - {match: A.TEST, to: "

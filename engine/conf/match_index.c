@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "engine/conf/route_index.h"
+#include "engine/conf/match_index.h"
 #include "engine/conf/names.h"
 #include <errno.h>
 #include <pcre2.h>
@@ -11,22 +11,22 @@
 #define PATTERN_HEAP_KIB_MAX 1024
 
 /* An address, a domain or ".domain". No two kinds can be mistaken for each other. */
-struct route_name {
+struct match_name {
     struct slice text;
-    uint32_t route;
+    uint32_t row;
 };
 
-struct route_pattern {
+struct match_pattern {
     pcre2_code *code;
-    uint32_t route;
+    uint32_t row;
 };
 
-struct route_index {
-    const struct conf_route *routes;
-    const struct conf_route *rest; /* "*" */
+struct match_index {
+    const char **matches;
+    uint32_t rest; /* "*"; MATCH_NONE */
     uint32_t name_count, pattern_count;
-    struct route_name *names; /* sorted */
-    struct route_pattern *patterns;
+    struct match_name *names; /* sorted */
+    struct match_pattern *patterns;
     pcre2_match_context *limits;
 };
 
@@ -51,19 +51,19 @@ static int text_order(struct slice a, struct slice b)
 
 static int name_order(const void *first, const void *second)
 {
-    const struct route_name *a = first, *b = second;
+    const struct match_name *a = first, *b = second;
     int order = text_order(a->text, b->text);
-    return order != 0 ? order : a->route < b->route ? -1 : 1;
+    return order != 0 ? order : a->row < b->row ? -1 : 1;
 }
 
-static const struct conf_route *name_find(const struct route_index *index, struct slice text)
+static uint32_t name_find(const struct match_index *index, struct slice text)
 {
     uint32_t from = 0, to = index->name_count;
     while (from < to) {
         uint32_t middle = from + (to - from) / 2;
         int order = text_order(text, index->names[middle].text);
         if (order == 0) {
-            return &index->routes[index->names[middle].route];
+            return index->names[middle].row;
         }
         if (order < 0) {
             to = middle;
@@ -71,24 +71,24 @@ static const struct conf_route *name_find(const struct route_index *index, struc
             from = middle + 1;
         }
     }
-    return NULL;
+    return MATCH_NONE;
 }
 
-static int never_reached(struct route_problem *problem, uint32_t route, uint32_t before)
+static int never_reached(struct match_problem *problem, uint32_t row, uint32_t before)
 {
-    problem->route = route;
+    problem->row = row;
     snprintf(problem->text, sizeof problem->text,
-             "never reached, routes[%u] takes all of it; expected each once", before);
+             "never reached, %s[%u] takes all of it; expected each once", problem->rows, before);
     return -EINVAL;
 }
 
-static int names_sort(struct route_index *index, struct route_problem *problem)
+static int names_sort(struct match_index *index, struct match_problem *problem)
 {
     qsort(index->names, index->name_count, sizeof index->names[0], name_order);
     for (uint32_t i = 1; i < index->name_count; i++) {
-        const struct route_name *before = &index->names[i - 1];
+        const struct match_name *before = &index->names[i - 1];
         if (text_order(before->text, index->names[i].text) == 0) {
-            return never_reached(problem, index->names[i].route, before->route);
+            return never_reached(problem, index->names[i].row, before->row);
         }
     }
     return 0;
@@ -96,9 +96,9 @@ static int names_sort(struct route_index *index, struct route_problem *problem)
 
 /* ---- Patterns ---- */
 
-static int pattern_add(struct route_index *index, uint32_t route, struct route_problem *problem)
+static int pattern_add(struct match_index *index, uint32_t row, struct match_problem *problem)
 {
-    const char *match = index->routes[route].match;
+    const char *match = index->matches[row];
     const char *end = strrchr(match, '/');
     uint32_t options =
         PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C;
@@ -112,25 +112,24 @@ static int pattern_add(struct route_index *index, uint32_t route, struct route_p
     if (compiled == NULL) {
         PCRE2_UCHAR text[100] = "";
         pcre2_get_error_message(code, text, sizeof text);
-        problem->route = route;
+        problem->row = row;
         snprintf(problem->text, sizeof problem->text,
                  "no regular expression: %s, after %zu characters", (const char *)text, at);
         return -EINVAL;
     }
-    index->patterns[index->pattern_count++] =
-        (struct route_pattern){.code = compiled, .route = route};
+    index->patterns[index->pattern_count++] = (struct match_pattern){.code = compiled, .row = row};
     return 0;
 }
 
-static const struct conf_route *pattern_find(const struct route_index *index, struct slice address)
+static uint32_t pattern_find(const struct match_index *index, struct slice address)
 {
-    const struct conf_route *found = NULL;
+    uint32_t found = MATCH_NONE;
     pcre2_match_data *match = pcre2_match_data_create(1, NULL);
-    for (uint32_t i = 0; match != NULL && found == NULL && i < index->pattern_count; i++) {
-        const struct route_pattern *pattern = &index->patterns[i];
+    for (uint32_t i = 0; match != NULL && found == MATCH_NONE && i < index->pattern_count; i++) {
+        const struct match_pattern *pattern = &index->patterns[i];
         if (pcre2_match(pattern->code, address.bytes, address.size, 0, 0, match, index->limits) >=
             0) {
-            found = &index->routes[pattern->route];
+            found = pattern->row;
         }
     }
     pcre2_match_data_free(match);
@@ -139,10 +138,10 @@ static const struct conf_route *pattern_find(const struct route_index *index, st
 
 /* ---- All of them ---- */
 
-static int routes_add(struct route_index *index, uint32_t count, struct route_problem *problem)
+static int rows_add(struct match_index *index, uint32_t count, struct match_problem *problem)
 {
     for (uint32_t i = 0; i < count; i++) {
-        const char *match = index->routes[i].match;
+        const char *match = index->matches[i];
         if (is_pattern(match)) {
             int status = pattern_add(index, i, problem);
             if (status < 0) {
@@ -150,42 +149,45 @@ static int routes_add(struct route_index *index, uint32_t count, struct route_pr
             }
         } else if (strcmp(match, "*") != 0) {
             index->names[index->name_count++] =
-                (struct route_name){.text = slice_text(match), .route = i};
-        } else if (index->rest != NULL) {
-            return never_reached(problem, i, (uint32_t)(index->rest - index->routes));
+                (struct match_name){.text = slice_text(match), .row = i};
+        } else if (index->rest != MATCH_NONE) {
+            return never_reached(problem, i, index->rest);
         } else {
-            index->rest = &index->routes[i];
+            index->rest = i;
         }
     }
     return names_sort(index, problem);
 }
 
-int route_index_open(struct route_index **opened, const struct conf_route *routes, uint32_t count,
-                     struct route_problem *problem)
+int match_index_open(struct match_index **opened, const char *const *matches, uint32_t count,
+                     struct match_problem *problem)
 {
     int status = -ENOMEM;
-    struct route_index *index = calloc(1, sizeof *index);
+    struct match_index *index = calloc(1, sizeof *index);
     if (index == NULL) {
         return status;
     }
-    index->routes = routes;
+    index->rest = MATCH_NONE;
+    index->matches = calloc((size_t)count + 1, sizeof *index->matches);
     index->names = calloc((size_t)count + 1, sizeof *index->names);
     index->patterns = calloc((size_t)count + 1, sizeof *index->patterns);
     index->limits = pcre2_match_context_create(NULL);
-    if (index->names != NULL && index->patterns != NULL && index->limits != NULL) {
+    if (index->matches != NULL && index->names != NULL && index->patterns != NULL &&
+        index->limits != NULL) {
         pcre2_set_match_limit(index->limits, PATTERN_STEPS_MAX);
         pcre2_set_heap_limit(index->limits, PATTERN_HEAP_KIB_MAX);
-        status = routes_add(index, count, problem);
+        memcpy(index->matches, matches, count * sizeof *matches);
+        status = rows_add(index, count, problem);
     }
     if (status < 0) {
-        route_index_close(index);
+        match_index_close(index);
         return status;
     }
     *opened = index;
     return 0;
 }
 
-void route_index_close(struct route_index *index)
+void match_index_close(struct match_index *index)
 {
     if (index == NULL) {
         return;
@@ -196,31 +198,32 @@ void route_index_close(struct route_index *index)
     pcre2_match_context_free(index->limits);
     free(index->patterns);
     free(index->names);
+    free(index->matches);
     free(index);
 }
 
-const struct conf_route *route_index_find(const struct route_index *index, struct slice address)
+uint32_t match_index_find(const struct match_index *index, struct slice address)
 {
     const uint8_t *at = address.size > 0 ? memrchr(address.bytes, '@', address.size) : NULL;
-    const struct conf_route *found = at != NULL ? name_find(index, address) : NULL;
+    uint32_t found = at != NULL ? name_find(index, address) : MATCH_NONE;
     struct slice domain =
         at == NULL ? address : slice_from(address, (size_t)(at - address.bytes) + 1);
-    if (found == NULL && domain.size > 0 && domain.bytes[0] != '.') {
+    if (found == MATCH_NONE && domain.size > 0 && domain.bytes[0] != '.') {
         found = name_find(index, domain);
     }
     /* ".example.org" holds what is below it, not its own name with a dot before. */
-    for (size_t i = 1; found == NULL && i < domain.size; i++) {
+    for (size_t i = 1; found == MATCH_NONE && i < domain.size; i++) {
         if (domain.bytes[i] == '.') {
             found = name_find(index, slice_from(domain, i));
         }
     }
-    if (found == NULL && index->pattern_count > 0) {
+    if (found == MATCH_NONE && index->pattern_count > 0) {
         found = pattern_find(index, address);
     }
-    return found != NULL ? found : index->rest;
+    return found != MATCH_NONE ? found : index->rest;
 }
 
-bool route_match_is_good(const char *match)
+bool match_is_good(const char *match)
 {
     size_t length = strlen(match);
     if (is_pattern(match)) {
@@ -233,7 +236,7 @@ bool route_match_is_good(const char *match)
     const char *at = strrchr(match, '@');
     if (at != NULL) {
         return at > match && name_is_printable(match) &&
-               (name_is_domain(at + 1) || (at[1] == '[' && route_match_is_good(at + 1)));
+               (name_is_domain(at + 1) || (at[1] == '[' && match_is_good(at + 1)));
     }
     return strcmp(match, "*") == 0 || name_is_domain(match[0] == '.' ? match + 1 : match);
 }
