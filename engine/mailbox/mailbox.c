@@ -103,6 +103,8 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
         .path = conf->store.path,
         .hostname = conf->hostname,
         .world = settings->shard->world,
+        .files = settings->files,
+        .driven = settings->driven,
         .process_id = settings->process_id,
         .durable = conf->store.durability == CONF_DURABILITY_COMMIT,
         .pending_bytes_max = conf->limits.pending_bytes,

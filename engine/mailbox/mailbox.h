@@ -16,6 +16,8 @@ struct mailbox_settings {
     const struct mailboxd_conf *conf; /* borrowed until mailbox_reload or mailbox_close */
     struct shard *shard;
     struct network *network;
+    const struct maildir_files *files; /* borrowed until mailbox_close */
+    bool driven;                       /* of the store, see maildir_settings */
     uint32_t process_id;
     /* After mailbox_drain: the last session has ended and its last words had time to go. */
     void (*drained)(void *owner);

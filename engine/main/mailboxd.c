@@ -32,6 +32,7 @@ struct service {
     char hostname[256];
     struct mailboxd_conf *conf;
     struct world world;
+    struct maildir_files files;
     struct logger logger;
     struct rte_mempool *pool;
     struct shard shard;
@@ -96,6 +97,7 @@ static int serve(struct shard *shard, void *owner)
     const struct mailbox_settings settings = {
         .conf = service->conf,
         .shard = shard,
+        .files = &service->files,
         .process_id = (uint32_t)getpid(),
         .drained = drained,
         .owner = service,
@@ -301,6 +303,7 @@ static int start(struct service *service, const char *program)
     block_signals(&signals);
     logger_open(&service->logger, STDERR_FILENO, (enum logger_level)service->conf->log.level);
     system_world_fill(&service->world);
+    maildir_system_files(&service->files);
     sem_init(&service->started, 0, 0);
     const struct memory_settings memory = {.program = program, .megabytes = EAL_MEGABYTES};
     int status = memory_start(&memory);

@@ -2,88 +2,56 @@
 #include "engine/core/check.h"
 #include "queue/mailbox/maildir_folder.h"
 #include "queue/mailbox/maildir_private.h"
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 /* ---- opening and closing ---- */
 
-static int open_folder(int at, const char *name)
+static int open_folder(const struct maildir_files *files, int at, const char *name)
 {
-    if (mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
-        return -errno;
-    }
-    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    int status = files->make_folder(files->self, at, name);
+    return status < 0 && status != -EEXIST ? status : files->open_folder(files->self, at, name);
 }
 
 /* What a crash left was never acknowledged. */
-static int empty_staging(int staging_fd)
+static void remove_left(void *owner, const char *name)
 {
-    int fd = openat(staging_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    if (folder == NULL) {
-        int status = -errno;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return status;
-    }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            unlinkat(staging_fd, entry->d_name, 0);
-        }
-    }
-    closedir(folder);
-    return 0;
+    struct maildir *store = (struct maildir *)owner;
+    store->files->remove(store->files->self, store->staging_fd, name);
 }
 
 static int open_folders(struct maildir *store)
 {
-    if (mkdir(store->settings.path, 0700) < 0 && errno != EEXIST) {
-        return -errno;
-    }
-    store->root_fd = open(store->settings.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const struct maildir_files *files = store->files;
+    store->root_fd = files->open_root(files->self, store->settings.path);
     if (store->root_fd < 0) {
-        return -errno;
+        return store->root_fd;
     }
-    store->staging_fd = open_folder(store->root_fd, MAILDIR_STAGING);
+    store->staging_fd = open_folder(files, store->root_fd, MAILDIR_STAGING);
     if (store->staging_fd < 0) {
         return store->staging_fd;
     }
-    if (flock(store->staging_fd, LOCK_EX | LOCK_NB) < 0) {
-        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    int status = files->lock(files->self, store->staging_fd);
+    if (status == 0) {
+        status = files->sync(files->self, store->root_fd);
     }
-    if (fsync(store->root_fd) < 0) {
-        return -errno;
-    }
-    return empty_staging(store->staging_fd);
+    return status < 0 ? status : files->list(files->self, store->staging_fd, remove_left, store);
 }
 
 static int start_writer(struct maildir *store)
 {
+    if (store->settings.driven) {
+        return 0;
+    }
     sigset_t all, before;
     sigfillset(&all); /* signals are main's */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&store->writer, NULL, maildir_writer_run, store);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -error;
-}
-
-static bool kernel_is_at_least(unsigned major, unsigned minor)
-{
-    struct utsname system;
-    unsigned is_major = 0, is_minor = 0;
-    return uname(&system) == 0 && sscanf(system.release, "%u.%u", &is_major, &is_minor) == 2 &&
-           (is_major > major || (is_major == major && is_minor >= minor));
 }
 
 static void free_chunks(struct list_node *list)
@@ -98,10 +66,10 @@ static void dispose(struct maildir *store)
     free_chunks(&store->spare);
     folders_close(store->folders);
     if (store->staging_fd >= 0) {
-        close(store->staging_fd);
+        store->files->close(store->files->self, store->staging_fd);
     }
     if (store->root_fd >= 0) {
-        close(store->root_fd);
+        store->files->close(store->files->self, store->root_fd);
     }
     pthread_mutex_destroy(&store->lock);
     pthread_cond_destroy(&store->work);
@@ -116,10 +84,10 @@ int maildir_open(struct maildir **made, const struct maildir_settings *settings)
         return -ENOMEM;
     }
     store->settings = *settings;
+    store->files = settings->files;
     store->root_fd = store->staging_fd = -1;
     store->chunk_count_max = settings->pending_bytes_max / MAILDIR_CHUNK_BYTES;
     store->chunk_count_max += store->chunk_count_max == 0;
-    store->sync_tells_errors = kernel_is_at_least(5, 8);
     list_init(&store->spare);
     list_init(&store->outgoing);
     list_init(&store->waiting);
@@ -130,8 +98,8 @@ int maildir_open(struct maildir **made, const struct maildir_settings *settings)
     store->hostname = strdup(settings->hostname);
     int status = store->hostname == NULL ? -ENOMEM : open_folders(store);
     if (status == 0) {
-        status =
-            folders_open(&store->folders, store->root_fd, settings->durable, settings->quota_bytes);
+        status = folders_open(&store->folders, store->files, store->root_fd, settings->durable,
+                              settings->quota_bytes);
     }
     if (status == 0) {
         status = start_writer(store);
@@ -144,14 +112,23 @@ int maildir_open(struct maildir **made, const struct maildir_settings *settings)
     return 0;
 }
 
-void maildir_close(struct maildir *store)
+static void stop_writer(struct maildir *store)
 {
-    maildir_flush(store);
     pthread_mutex_lock(&store->lock);
     store->stopping = true;
     pthread_cond_signal(&store->work);
     pthread_mutex_unlock(&store->lock);
     pthread_join(store->writer, NULL);
+}
+
+void maildir_close(struct maildir *store)
+{
+    maildir_flush(store);
+    if (store->settings.driven) {
+        maildir_write(store);
+    } else {
+        stop_writer(store);
+    }
     for (struct list_node *node; (node = list_pop(&store->answers)) != NULL;) {
         struct request *request = list_entry(node, struct request, node);
         if (request->kind == REQUEST_WRITE) {
@@ -335,6 +312,20 @@ unsigned maildir_reap(struct maildir *store)
         }
     }
     return count;
+}
+
+void maildir_write(struct maildir *store)
+{
+    check(store->settings.driven);
+    maildir_writer_round(store);
+}
+
+bool maildir_has_work(struct maildir *store)
+{
+    pthread_mutex_lock(&store->lock);
+    bool has = !list_empty(&store->requests);
+    pthread_mutex_unlock(&store->lock);
+    return has;
 }
 
 void maildir_read_counters(struct maildir *store, struct maildir_counters *counters)

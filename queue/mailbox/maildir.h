@@ -14,12 +14,15 @@
  * written outside PATH.
  *
  * All calls come from one thread; only `wake` is called by the writer thread. One process at a time
- * for a PATH. Source: https://cr.yp.to/proto/maildir.html; ",S=" and ",W=" as Dovecot writes them.
+ * for a PATH. A store that is `driven` has no thread: maildir_write does the same when it is called.
+ *
+ * Source: https://cr.yp.to/proto/maildir.html; ",S=" and ",W=" as Dovecot writes them.
  */
 #pragma once
 #include "engine/core/list.h"
 #include "engine/core/slice.h"
 #include "engine/core/world.h"
+#include "queue/mailbox/maildir_files.h"
 #include "queue/mailbox/user_name.h"
 #include <sys/types.h>
 
@@ -27,13 +30,15 @@ struct maildir;
 struct maildir_draft; /* a message being received */
 
 struct maildir_settings {
-    const char *path;          /* made when it is missing, its parent must exist */
-    const char *hostname;      /* part of the file names */
-    const struct world *world; /* borrowed, as long as the store */
-    uint32_t process_id;       /* part of the file names */
-    bool durable;              /* false: for benchmarks */
-    size_t pending_bytes_max;  /* text that waits for the writer, of all drafts */
-    uint64_t quota_bytes;      /* of each user; 0: none */
+    const char *path;                  /* made when it is missing, its parent must exist */
+    const char *hostname;              /* part of the file names */
+    const struct world *world;         /* borrowed, as long as the store */
+    const struct maildir_files *files; /* borrowed, as long as the store */
+    bool driven;                       /* no writer thread: the simulator calls maildir_write */
+    uint32_t process_id;               /* part of the file names */
+    bool durable;                      /* false: for benchmarks */
+    size_t pending_bytes_max;          /* text that waits for the writer, of all drafts */
+    uint64_t quota_bytes;              /* of each user; 0: none */
     void (*wake)(void *owner); /* any thread: something has completed, call maildir_reap soon */
     void *owner;
 };
@@ -79,6 +84,10 @@ void maildir_abort(struct maildir_draft *draft);
 void maildir_flush(struct maildir *store);
 /* Runs the waiters of what has completed; returns how many completions there were. */
 unsigned maildir_reap(struct maildir *store);
+/* Of a store that is driven: the writer's work on all that was handed over. */
+void maildir_write(struct maildir *store);
+/* Is there such work? */
+bool maildir_has_work(struct maildir *store);
 
 struct maildir_counters {
     uint64_t messages, deliveries, refused_quota, failed, bytes, batches, syncs;

@@ -2,13 +2,9 @@
 #include "engine/core/check.h"
 #include "engine/core/list.h"
 #include "queue/mailbox/user_name.h"
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define BUCKETS 4096 /* a power of two */
 #define KNOWN_MAX                                                                                  \
@@ -27,6 +23,7 @@ struct folder {
 };
 
 struct folders {
+    const struct maildir_files *files;
     int root_fd;
     bool durable;
     uint64_t quota_bytes;
@@ -36,12 +33,14 @@ struct folders {
     unsigned touched_count;
 };
 
-int folders_open(struct folders **made, int root_fd, bool durable, uint64_t quota_bytes)
+int folders_open(struct folders **made, const struct maildir_files *files, int root_fd,
+                 bool durable, uint64_t quota_bytes)
 {
     struct folders *folders = calloc(1, sizeof *folders);
     if (folders == NULL) {
         return -ENOMEM;
     }
+    folders->files = files;
     folders->root_fd = root_fd;
     folders->durable = durable;
     folders->quota_bytes = quota_bytes;
@@ -101,55 +100,58 @@ static struct folder *known_folder(struct folders *folders, const char *user)
     return folder;
 }
 
-/* Opens a folder, making it when `make`; never through a symbolic link. */
-static int open_at(int at, const char *name, bool make)
+/* Opens a folder, making it when `make`. */
+static int open_at(const struct maildir_files *files, int at, const char *name, bool make)
 {
-    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT && make) {
-        if (mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
-            return -errno;
+    int fd = files->open_folder(files->self, at, name);
+    if (fd == -ENOENT && make) {
+        int status = files->make_folder(files->self, at, name);
+        if (status < 0 && status != -EEXIST) {
+            return status;
         }
-        fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        fd = files->open_folder(files->self, at, name);
     }
-    return fd < 0 ? -errno : fd;
+    return fd;
 }
 
 /* cur/ and tmp/ exist and all four names are durable: once for each user and start. */
 static int assure(struct folders *folders, struct folder *folder)
 {
     static const char *const others[] = {"cur", "tmp"};
+    const struct maildir_files *files = folders->files;
     for (unsigned i = 0; i < 2; i++) {
-        int fd = open_at(folder->user_fd, others[i], true);
+        int fd = open_at(files, folder->user_fd, others[i], true);
         if (fd < 0) {
             return fd;
         }
-        close(fd);
+        files->close(files->self, fd);
     }
-    if (folders->durable && (fsync(folder->user_fd) < 0 || fsync(folders->root_fd) < 0)) {
-        return -errno;
+    int status = folders->durable ? files->sync(files->self, folder->user_fd) : 0;
+    if (status == 0 && folders->durable) {
+        status = files->sync(files->self, folders->root_fd);
     }
-    folder->assured = true;
-    return 0;
+    folder->assured = status == 0;
+    return status;
 }
 
-static void close_folder(struct folder *folder)
+static void close_folder(const struct maildir_files *files, struct folder *folder)
 {
     if (folder->new_fd >= 0) {
-        close(folder->new_fd);
+        files->close(files->self, folder->new_fd);
     }
     if (folder->user_fd >= 0) {
-        close(folder->user_fd);
+        files->close(files->self, folder->user_fd);
     }
     folder->user_fd = folder->new_fd = -1;
 }
 
 static int open_folder(struct folders *folders, struct folder *folder, bool make)
 {
-    folder->user_fd = open_at(folders->root_fd, folder->user, make);
+    folder->user_fd = open_at(folders->files, folders->root_fd, folder->user, make);
     if (folder->user_fd < 0) {
         return folder->user_fd;
     }
-    folder->new_fd = open_at(folder->user_fd, "new", make);
+    folder->new_fd = open_at(folders->files, folder->user_fd, "new", make);
     return folder->new_fd < 0 ? folder->new_fd : 0;
 }
 
@@ -169,7 +171,7 @@ int folders_find(struct folders *folders, const char *user, struct folder **foun
     folder->status = 0;
     int status = open_folder(folders, folder, !folder->assured);
     if (status == -ENOENT && folder->assured) { /* somebody has removed it since */
-        close_folder(folder);
+        close_folder(folders->files, folder);
         folder->assured = false;
         status = open_folder(folders, folder, true);
     }
@@ -177,7 +179,7 @@ int folders_find(struct folders *folders, const char *user, struct folder **foun
         status = assure(folders, folder);
     }
     if (status < 0) {
-        close_folder(folder);
+        close_folder(folders->files, folder);
         folder->assured = false;
         return status;
     }
@@ -203,41 +205,40 @@ static uint64_t size_in_name(const char *name, bool *told)
     return size;
 }
 
-static uint64_t bytes_in(int user_fd, const char *name)
+struct usage {
+    const struct maildir_files *files;
+    int fd;
+    uint64_t bytes;
+};
+
+static void count_file(void *owner, const char *name)
 {
-    uint64_t sum = 0;
-    int fd = open_at(user_fd, name, false);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    if (folder == NULL) {
-        if (fd >= 0) {
-            close(fd);
-        }
-        return 0;
+    struct usage *usage = (struct usage *)owner;
+    bool told = false;
+    uint64_t size = size_in_name(name, &told), real = 0;
+    if (name[0] == '.') {
+        return;
     }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (entry->d_name[0] == '.') {
-            continue;
-        }
-        bool told = false;
-        uint64_t size = size_in_name(entry->d_name, &told);
-        struct stat file;
-        if (!told && fstatat(fd, entry->d_name, &file, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(file.st_mode)) {
-            size = (uint64_t)file.st_size;
-        }
-        if (__builtin_add_overflow(sum, size, &sum)) {
-            sum = UINT64_MAX - 1; /* a name that lies */
-        }
+    if (!told && usage->files->size(usage->files->self, usage->fd, name, &real) == 0) {
+        size = real;
     }
-    closedir(folder);
-    return sum;
+    if (__builtin_add_overflow(usage->bytes, size, &usage->bytes)) {
+        usage->bytes = UINT64_MAX - 1; /* a name that lies */
+    }
 }
 
-static uint64_t count_usage(const struct folder *folder)
+static uint64_t count_usage(const struct maildir_files *files, const struct folder *folder)
 {
-    uint64_t fresh = bytes_in(folder->user_fd, "new");
-    uint64_t seen = bytes_in(folder->user_fd, "cur");
-    return fresh > UINT64_MAX - 1 - seen ? UINT64_MAX - 1 : fresh + seen;
+    static const char *const places[] = {"new", "cur"};
+    struct usage usage = {.files = files};
+    for (unsigned i = 0; i < 2; i++) {
+        usage.fd = open_at(files, folder->user_fd, places[i], false);
+        if (usage.fd >= 0) {
+            files->list(files->self, usage.fd, count_file, &usage);
+            files->close(files->self, usage.fd);
+        }
+    }
+    return usage.bytes;
 }
 
 int folder_check_quota(struct folders *folders, struct folder *folder, uint64_t bytes)
@@ -247,12 +248,12 @@ int folder_check_quota(struct folders *folders, struct folder *folder, uint64_t 
     }
     bool counted = folder->usage == USAGE_UNKNOWN;
     if (counted) {
-        folder->usage = count_usage(folder);
+        folder->usage = count_usage(folders->files, folder);
     }
     /* Others delete mail; look again before refusing. */
     if (!counted &&
         (bytes > folders->quota_bytes || folder->usage > folders->quota_bytes - bytes)) {
-        folder->usage = count_usage(folder);
+        folder->usage = count_usage(folders->files, folder);
     }
     return bytes > folders->quota_bytes || folder->usage > folders->quota_bytes - bytes ? -EDQUOT
                                                                                         : 0;
@@ -267,17 +268,18 @@ void folder_added(struct folder *folder, uint64_t bytes)
 
 /* ---- the end of a batch ---- */
 
-unsigned folders_sync(struct folders *folders, int all_fd)
+unsigned folders_sync(struct folders *folders)
 {
+    const struct maildir_files *files = folders->files;
     if (!folders->durable || list_empty(&folders->touched)) {
         return 0;
     }
-    bool all = all_fd >= 0 && folders->touched_count >= SYNC_ALL_AT_LEAST;
-    int status = all && syncfs(all_fd) < 0 ? -errno : 0;
+    bool all = files->sync_all_tells && folders->touched_count >= SYNC_ALL_AT_LEAST;
+    int status = all ? files->sync_all(files->self, folders->root_fd) : 0;
     for (struct list_node *node = folders->touched.next; node != &folders->touched;
          node = node->next) {
         struct folder *folder = list_entry(node, struct folder, touched);
-        folder->status = all ? status : fsync(folder->new_fd) < 0 ? -errno : 0;
+        folder->status = all ? status : files->sync(files->self, folder->new_fd);
     }
     return all ? 1 : folders->touched_count;
 }
@@ -290,7 +292,7 @@ int folder_status(const struct folder *folder)
 void folders_settle(struct folders *folders)
 {
     for (struct list_node *node; (node = list_pop(&folders->touched)) != NULL;) {
-        close_folder(list_entry(node, struct folder, touched));
+        close_folder(folders->files, list_entry(node, struct folder, touched));
     }
     folders->touched_count = 0;
 }

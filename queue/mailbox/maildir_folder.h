@@ -5,15 +5,14 @@
  * has where there is a quota, and syncs at once those that a batch has touched. Blocks; one thread.
  */
 #pragma once
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "queue/mailbox/maildir_files.h"
 
 struct folders;
 struct folder; /* of one user; stays valid until folders_settle */
 
-/* root_fd is borrowed. 0 or -ENOMEM. */
-int folders_open(struct folders **folders, int root_fd, bool durable, uint64_t quota_bytes);
+/* files and root_fd are borrowed. 0 or -ENOMEM. */
+int folders_open(struct folders **folders, const struct maildir_files *files, int root_fd,
+                 bool durable, uint64_t quota_bytes);
 void folders_close(struct folders *folders); /* NULL is fine */
 
 /* The user's folder, made when it is missing. 0 or -errno. */
@@ -25,10 +24,10 @@ int folder_check_quota(struct folders *folders, struct folder *folder, uint64_t 
 /* A message was put there. */
 void folder_added(struct folder *folder, uint64_t bytes);
 
-/* Makes durable what was put into new/ since the last time; then folder_status tells which have
- * failed. all_fd >= 0: many at once by syncing its whole file system. Returns how many syncs were
- * made. */
-unsigned folders_sync(struct folders *folders, int all_fd);
+/* Makes durable what was put into new/ since the last time, many at once by syncing their whole file
+ * system where that tells of failures; then folder_status tells which have failed. Returns how many
+ * syncs were made. */
+unsigned folders_sync(struct folders *folders);
 int folder_status(const struct folder *folder);
 /* The batch is over: closes descriptors. */
 void folders_settle(struct folders *folders);

@@ -50,8 +50,8 @@ struct folders;
 struct maildir {
     struct maildir_settings settings;
     char *hostname;
+    const struct maildir_files *files;
     int root_fd, staging_fd;
-    bool sync_tells_errors; /* syncfs(2) reports failed write-back (Linux 5.8 and later) */
 
     /* The caller's. */
     struct list_node spare; /* chunks */
@@ -75,3 +75,6 @@ struct maildir {
 
 /* The writer thread. */
 void *maildir_writer_run(void *store);
+/* Takes off what waits and works on it; returns false when nothing did. The thread's, or its caller's where
+ * there is none. */
+bool maildir_writer_round(struct maildir *store);

@@ -6,10 +6,8 @@
 #include "queue/mailbox/maildir_folder.h"
 #include "queue/mailbox/maildir_private.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define BATCH_COMMITS_MAX 256
 #define BATCH_FOLDERS_MAX 200 /* two descriptors each, below the usual limit of 1024 */
@@ -29,20 +27,18 @@ struct batch {
 
 static int open_staging(struct maildir_draft *draft)
 {
-    draft->fd = openat(draft->store->staging_fd, draft->name,
-                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return draft->fd < 0 ? -errno : 0;
+    const struct maildir_files *files = draft->store->files;
+    int fd = files->make_file(files->self, draft->store->staging_fd, draft->name);
+    draft->fd = fd < 0 ? -1 : fd;
+    return fd < 0 ? fd : 0;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t size)
+static int write_all(const struct maildir_files *files, int fd, const uint8_t *bytes, size_t size)
 {
     while (size > 0) {
-        ssize_t written = write(fd, bytes, size);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return written < 0 ? -errno : -EIO;
+        ssize_t written = files->write(files->self, fd, bytes, size);
+        if (written < 0) {
+            return (int)written;
         }
         bytes += written;
         size -= (size_t)written;
@@ -57,18 +53,19 @@ static void write_chunk(struct chunk *chunk)
         draft->error = open_staging(draft);
     }
     if (draft->error == 0) {
-        draft->error = write_all(draft->fd, chunk->bytes, chunk->size);
+        draft->error = write_all(draft->store->files, draft->fd, chunk->bytes, chunk->size);
     }
     chunk->request.status = draft->error;
 }
 
 static void drop_staging(struct maildir_draft *draft)
 {
+    const struct maildir_files *files = draft->store->files;
     if (draft->fd >= 0) {
-        close(draft->fd);
+        files->close(files->self, draft->fd);
         draft->fd = -1;
         if (!draft->renamed) {
-            unlinkat(draft->store->staging_fd, draft->name, 0);
+            files->remove(files->self, draft->store->staging_fd, draft->name);
         }
     }
 }
@@ -78,6 +75,7 @@ static void drop_staging(struct maildir_draft *draft)
 static void sync_files(struct batch *batch)
 {
     struct maildir *store = batch->store;
+    const struct maildir_files *files = store->files;
     for (unsigned i = 0; i < batch->count; i++) {
         struct maildir_draft *draft = batch->commits[i];
         if (draft->error == 0 && draft->fd < 0) {
@@ -87,19 +85,19 @@ static void sync_files(struct batch *batch)
     if (!store->settings.durable) {
         return;
     }
-    bool all = store->sync_tells_errors && batch->count >= SYNC_ALL_AT_LEAST;
-    int status = all && syncfs(store->root_fd) < 0 ? -errno : 0;
+    bool all = files->sync_all_tells && batch->count >= SYNC_ALL_AT_LEAST;
+    int status = all ? files->sync_all(files->self, store->root_fd) : 0;
     batch->counted.syncs += all;
     for (unsigned i = 0; !all && i < batch->count; i++) {
         if (batch->commits[i]->error ==
             0) { /* write-back of all starts, so that the first fsync finds the others done */
-            sync_file_range(batch->commits[i]->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+            files->sync_begin(files->self, batch->commits[i]->fd);
         }
     }
     for (unsigned i = 0; i < batch->count; i++) {
         struct maildir_draft *draft = batch->commits[i];
         if (draft->error == 0) {
-            draft->error = all ? status : fsync(draft->fd) < 0 ? -errno : 0;
+            draft->error = all ? status : files->sync(files->self, draft->fd);
             batch->counted.syncs += !all;
         }
     }
@@ -122,13 +120,18 @@ static int link_into(struct batch *batch, struct maildir_draft *draft,
     snprintf(name, sizeof name, "%s,S=%" PRIu64 ",W=%" PRIu64, draft->name, draft->bytes,
              draft->virtual_bytes);
     int new_fd = folder_new_fd(folder);
-    bool renamed =
-        last && renameat2(store->staging_fd, draft->name, new_fd, name, RENAME_NOREPLACE) == 0;
-    bool cannot =
-        last && !renamed && errno != EINVAL && errno != ENOSYS; /* not on every file system */
-    if (!renamed && (cannot || linkat(store->staging_fd, draft->name, new_fd, name, 0) < 0)) {
+    const struct maildir_files *files = store->files;
+    status = -ENOSYS;
+    if (last) {
+        status = files->rename(files->self, store->staging_fd, draft->name, new_fd, name);
+    }
+    bool renamed = status == 0;
+    if (status == -EINVAL || status == -ENOSYS) { /* not on every file system */
+        status = files->link(files->self, store->staging_fd, draft->name, new_fd, name);
+    }
+    if (status < 0) {
         /* The same user twice in one message: one copy is what he is owed. */
-        return errno == EEXIST ? 0 : -errno;
+        return status == -EEXIST ? 0 : status;
     }
     draft->renamed = draft->renamed || renamed;
     folder_added(folder, draft->bytes);
@@ -148,7 +151,8 @@ static int delivery_settled(struct batch *batch, struct maildir_draft *draft,
     char name[MAILDIR_NAME_BYTES + 64];
     snprintf(name, sizeof name, "%s,S=%" PRIu64 ",W=%" PRIu64, draft->name, draft->bytes,
              draft->virtual_bytes);
-    unlinkat(folder_new_fd(folder), name, 0);
+    const struct maildir_files *files = batch->store->files;
+    files->remove(files->self, folder_new_fd(folder), name);
     return folder_status(folder);
 }
 
@@ -164,8 +168,7 @@ static void settle_draft(struct batch *batch, struct maildir_draft *draft, uint3
 static void sync_folders(struct batch *batch)
 {
     struct maildir *store = batch->store;
-    batch->counted.syncs +=
-        folders_sync(store->folders, store->sync_tells_errors ? store->root_fd : -1);
+    batch->counted.syncs += folders_sync(store->folders);
 }
 
 /* Links a draft's recipients; when too many folders are open, those so far are synced and closed.
@@ -277,36 +280,46 @@ static void take_request(struct batch *batch, struct request *request)
     }
 }
 
+bool maildir_writer_round(struct maildir *store)
+{
+    struct batch batch = {.store = store};
+    struct list_node requests;
+    list_init(&requests);
+    list_init(&batch.answers);
+    pthread_mutex_lock(&store->lock);
+    list_splice(&requests, &store->requests);
+    pthread_mutex_unlock(&store->lock);
+    bool any = !list_empty(&requests);
+    for (struct list_node *node; (node = list_pop(&requests)) != NULL;) {
+        take_request(&batch, list_entry(node, struct request, node));
+        if (batch.count == BATCH_COMMITS_MAX) {
+            give_answers(&batch); /* written texts first: they are room for others */
+            commit_batch(&batch);
+        }
+    }
+    give_answers(&batch);
+    commit_batch(&batch);
+    give_answers(&batch);
+    return any;
+}
+
 /* Waits for requests; false: the end. */
-static bool wait_for_work(struct maildir *store, struct list_node *requests)
+static bool wait_for_work(struct maildir *store)
 {
     pthread_mutex_lock(&store->lock);
     while (list_empty(&store->requests) && !store->stopping) {
         pthread_cond_wait(&store->work, &store->lock);
     }
-    list_splice(requests, &store->requests);
+    bool any = !list_empty(&store->requests);
     pthread_mutex_unlock(&store->lock);
-    return !list_empty(requests);
+    return any;
 }
 
 void *maildir_writer_run(void *owner)
 {
     struct maildir *store = (struct maildir *)owner;
-    struct batch batch = {.store = store};
-    struct list_node requests;
-    list_init(&requests);
-    list_init(&batch.answers);
-    while (wait_for_work(store, &requests)) {
-        for (struct list_node *node; (node = list_pop(&requests)) != NULL;) {
-            take_request(&batch, list_entry(node, struct request, node));
-            if (batch.count == BATCH_COMMITS_MAX) {
-                give_answers(&batch); /* written texts first: they are room for others */
-                commit_batch(&batch);
-            }
-        }
-        give_answers(&batch);
-        commit_batch(&batch);
-        give_answers(&batch);
+    while (wait_for_work(store)) {
+        maildir_writer_round(store);
     }
     return NULL;
 }

@@ -18,6 +18,7 @@
 struct fixture {
     char folder[64];
     struct world world;
+    struct maildir_files files;
     uint64_t now_ns;
     struct logger logger;
     struct shard shard;
@@ -78,6 +79,7 @@ static void open_service(struct fixture *fixture)
         .conf = fixture->conf,
         .shard = &fixture->shard,
         .network = fixture->network,
+        .files = &fixture->files,
         .process_id = 1,
         .drained = all_drained,
         .owner = fixture,
@@ -98,6 +100,7 @@ static int set_up(void **state)
     strcpy(fixture->folder, "/tmp/mailbox-test-XXXXXX");
     check(mkdtemp(fixture->folder) != NULL);
     fixture->world = (struct world){virtual_now, virtual_wall, no_random, fixture};
+    maildir_system_files(&fixture->files);
     fixture->now_ns = SECOND;
     logger_open(&fixture->logger, -1, LOGGER_ERROR);
     struct shard_settings settings = {

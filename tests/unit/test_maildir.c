@@ -23,6 +23,7 @@ struct fixture {
     char path[64];
     struct maildir *store;
     struct world world;
+    struct maildir_files files;
     int wake_fd;
     uint32_t random;
 };
@@ -60,6 +61,7 @@ static struct maildir_settings settings_of(struct fixture *fixture)
         .path = fixture->path,
         .hostname = "host.test",
         .world = &fixture->world,
+        .files = &fixture->files,
         .process_id = 77,
         .durable = true,
         .pending_bytes_max = 1 << 20,
@@ -75,6 +77,7 @@ static int set_up(void **state)
     strcpy(fixture->path, "/tmp/maildir-test-XXXXXX");
     check(mkdtemp(fixture->path) != NULL);
     fixture->world = (struct world){still_now, still_wall, count_up, fixture};
+    maildir_system_files(&fixture->files);
     fixture->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct maildir_settings settings = settings_of(fixture);
     *state = fixture;
