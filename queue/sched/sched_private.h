@@ -61,6 +61,7 @@ struct sched_site {
     uint32_t failure_count; /* rounds of connecting that failed, since one succeeded or a rest */
     uint32_t rest_count;    /* in a row */
     uint32_t ramp_count;    /* so many connections while it comes back; 0: as many as its limit */
+    bool round_failed;      /* one of those that are being opened together has failed */
     bool paused;            /* rests although connections were open: they may not take more */
     uint64_t rests_until_ns;
     struct sched_suspension *suspension; /* NULL: the operator said nothing, or it has ended */

@@ -103,7 +103,8 @@ static bool on_probation(const struct sched_site *site)
 static uint32_t connections_allowed(const struct sched_site *site, uint64_t now_ns)
 {
     uint32_t most = site->settings.connection_count_max;
-    if (rests(site, now_ns) || sched_site_suspended(site, now_ns)) {
+    /* Were more to join a round that has failed in part, it might never end, and never count. */
+    if (rests(site, now_ns) || sched_site_suspended(site, now_ns) || site->round_failed) {
         return 0;
     }
     if (site->ramp_count > 0 && site->ramp_count < most) {
@@ -211,6 +212,7 @@ void sched_connection_opened(struct sched_site *site)
     check(site->connecting_count > 0);
     site->connecting_count--;
     site->open_count++;
+    site->round_failed = site->round_failed && site->connecting_count > 0;
     site->failure_count = 0;
     site->rest_count = 0;
     ramp_up(site);
@@ -236,7 +238,8 @@ void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct sl
     reason = slice_first(reason, sizeof(site->connect_reason));
     memcpy(site->connect_reason, reason.bytes, reason.size);
     site->connect_reason_bytes = (uint16_t)reason.size;
-    if (site->connecting_count > 0 || rests(site, now_ns)) {
+    site->round_failed = site->connecting_count > 0;
+    if (site->round_failed || rests(site, now_ns)) {
         return; /* others of its round may yet succeed */
     }
     site->failure_count++;

@@ -581,6 +581,24 @@ static void no_more_connections_are_opened_than_the_rate_of_messages_feeds(void 
                      20); /* with the first: a second's worth, and one */
 }
 
+static void connections_that_begin_while_others_fail_do_not_put_off_the_rest(void **state)
+{
+    struct sched_site_counts counts;
+    (void)state;
+    add(sites[0], 50);
+    sched_connection_started(sites[0]);
+    sched_connection_opened(sites[0]);
+    assert_int_equal(sched_wants_connection(sites[0], START), 49);
+    sched_connection_started(sites[0]);
+    sched_connection_started(sites[0]);
+    for (unsigned i = 0; i < 2; i++) {
+        sched_connection_failed(sites[0], START, slice_text("421 too many connections"));
+        assert_int_equal(sched_wants_connection(sites[0], START), 0);
+    }
+    sched_site_counts(sites[0], &counts);
+    assert_true(counts.unreachable_until_ns > START);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_one, close_one)
 
 int main(void)
@@ -607,6 +625,7 @@ int main(void)
         TEST(connections_are_opened_at_the_rate_of_the_group),
         TEST(deliveries_expire_behind_a_limit),
         TEST(a_site_that_comes_back_gets_its_connections_step_by_step),
+        TEST(connections_that_begin_while_others_fail_do_not_put_off_the_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
