@@ -46,7 +46,17 @@
     X(RECIPIENTS_SWAPPED, "mail", "answers are taken for those of another recipient")              \
     X(DEFERRED_FORGOTTEN, "mail", "a restart forgets what was tried before")                       \
     X(DEFERRED_IS_DELIVERED, "mail", "an answer of 4xx counts as delivered")                       \
-    X(DOT_LOST, "mail", "the dot of a line that begins with one is dropped")
+    X(DOT_LOST, "mail", "the dot of a line that begins with one is dropped")                       \
+    /* The Maildir store */                                                                        \
+    X(MAILDIR_TEXT_UNSYNCED, "mailbox", "a text gets into new/ before it is on the device")        \
+    X(MAILDIR_NAME_UNSYNCED, "mailbox", "new/ is not synced before the answer")                    \
+    X(MAILDIR_USER_UNSYNCED, "mailbox", "a user's new folders are not synced")                     \
+    X(MAILDIR_LINK_BELIEVED, "mailbox", "what could not be put into new/ counts as stored")        \
+    X(MAILDIR_SYNC_BELIEVED, "mailbox", "a failed sync of new/ counts as done")                    \
+    X(MAILDIR_STAGING_KEPT, "mailbox", "what a crash left in the staging folder stays there")      \
+    X(MAILDIR_SHORT_WRITE, "mailbox", "a write in part counts as whole")                           \
+    X(MAILDIR_FILE_OPEN, "mailbox", "files of aborted messages stay open")                         \
+    X(MAILDIR_USERS_MIXED, "mailbox", "the second recipient's mail gets to the first one's user")
 
 #define MUTATION_ENUMERATOR(name, scenario, what) MUTATION_##name,
 enum mutation { MUTATION_NONE, MUTATIONS(MUTATION_ENUMERATOR) MUTATION_COUNT };

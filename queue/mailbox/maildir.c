@@ -1,5 +1,6 @@
 #include "queue/mailbox/maildir.h"
 #include "engine/core/check.h"
+#include "engine/core/mutation.h"
 #include "queue/mailbox/maildir_folder.h"
 #include "queue/mailbox/maildir_private.h"
 #include <errno.h>
@@ -20,7 +21,9 @@ static int open_folder(const struct maildir_files *files, int at, const char *na
 static void remove_left(void *owner, const char *name)
 {
     struct maildir *store = (struct maildir *)owner;
-    store->files->remove(store->files->self, store->staging_fd, name);
+    if (!MUTATED(MAILDIR_STAGING_KEPT)) {
+        store->files->remove(store->files->self, store->staging_fd, name);
+    }
 }
 
 static int open_folders(struct maildir *store)

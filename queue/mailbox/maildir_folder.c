@@ -1,6 +1,7 @@
 #include "queue/mailbox/maildir_folder.h"
 #include "engine/core/check.h"
 #include "engine/core/list.h"
+#include "engine/core/mutation.h"
 #include "queue/mailbox/user_name.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -125,6 +126,9 @@ static int assure(struct folders *folders, struct folder *folder)
             return fd;
         }
         files->close(files->self, fd);
+    }
+    if (MUTATED(MAILDIR_USER_UNSYNCED)) {
+        return 0;
     }
     int status = folders->durable ? files->sync(files->self, folder->user_fd) : 0;
     if (status == 0 && folders->durable) {
@@ -271,7 +275,7 @@ void folder_added(struct folder *folder, uint64_t bytes)
 unsigned folders_sync(struct folders *folders)
 {
     const struct maildir_files *files = folders->files;
-    if (!folders->durable || list_empty(&folders->touched)) {
+    if (!folders->durable || list_empty(&folders->touched) || MUTATED(MAILDIR_NAME_UNSYNCED)) {
         return 0;
     }
     bool all = files->sync_all_tells && folders->touched_count >= SYNC_ALL_AT_LEAST;
@@ -286,7 +290,7 @@ unsigned folders_sync(struct folders *folders)
 
 int folder_status(const struct folder *folder)
 {
-    return folder->status;
+    return MUTATED(MAILDIR_SYNC_BELIEVED) ? 0 : folder->status;
 }
 
 void folders_settle(struct folders *folders)

@@ -3,6 +3,7 @@
  * in batches: sync the files, link them into new/, sync the folders, answer.
  */
 #include "engine/core/check.h"
+#include "engine/core/mutation.h"
 #include "queue/mailbox/maildir_folder.h"
 #include "queue/mailbox/maildir_private.h"
 #include <errno.h>
@@ -41,7 +42,7 @@ static int write_all(const struct maildir_files *files, int fd, const uint8_t *b
             return (int)written;
         }
         bytes += written;
-        size -= (size_t)written;
+        size -= MUTATED(MAILDIR_SHORT_WRITE) ? size : (size_t)written;
     }
     return 0;
 }
@@ -82,7 +83,7 @@ static void sync_files(struct batch *batch)
             draft->error = open_staging(draft); /* a message without a byte */
         }
     }
-    if (!store->settings.durable) {
+    if (!store->settings.durable || MUTATED(MAILDIR_TEXT_UNSYNCED)) {
         return;
     }
     bool all = files->sync_all_tells && batch->count >= SYNC_ALL_AT_LEAST;
@@ -131,7 +132,7 @@ static int link_into(struct batch *batch, struct maildir_draft *draft,
     }
     if (status < 0) {
         /* The same user twice in one message: one copy is what he is owed. */
-        return status == -EEXIST ? 0 : status;
+        return status == -EEXIST || MUTATED(MAILDIR_LINK_BELIEVED) ? 0 : status;
     }
     draft->renamed = draft->renamed || renamed;
     folder_added(folder, draft->bytes);
@@ -182,7 +183,9 @@ static void link_draft(struct batch *batch, unsigned index, unsigned *settled_co
         struct maildir_delivery *delivery = &commit->deliveries[i];
         delivery->status = draft->error;
         if (draft->error == 0) {
-            delivery->status = link_into(batch, draft, delivery, i + 1 == commit->count);
+            delivery->status = link_into(
+                batch, draft, MUTATED(MAILDIR_USERS_MIXED) ? &commit->deliveries[0] : delivery,
+                i + 1 == commit->count);
         }
         if (folders_touched(batch->store->folders) >= BATCH_FOLDERS_MAX) {
             sync_folders(batch);
@@ -274,7 +277,9 @@ static void take_request(struct batch *batch, struct request *request)
         batch->commits[batch->count++] = request->draft;
         return;
     case REQUEST_ABORT:
-        drop_staging(request->draft);
+        if (!MUTATED(MAILDIR_FILE_OPEN)) {
+            drop_staging(request->draft);
+        }
         list_append(&batch->answers, &request->node);
         return;
     }

@@ -2,8 +2,8 @@
 #include "tests/sim/mutations.h"
 #include <getopt.h>
 
-const struct sim_scenario *const command_scenarios[COMMAND_SCENARIOS] = {&streams_scenario,
-                                                                         &mail_scenario};
+const struct sim_scenario *const command_scenarios[COMMAND_SCENARIOS] = {
+    &streams_scenario, &mail_scenario, &mailbox_scenario};
 
 __attribute__((noreturn)) static void unknown(const char *what, const char *name)
 {

@@ -32,6 +32,9 @@ struct letter *letter_write(struct letters *letters, uint32_t site_count)
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
         letter->recipients[i].site = (uint8_t)sim_below(sim, site_count);
         letter->recipients[i].rejected = sim_chance(sim, 5);
+        if (letters->user_count > 0) {
+            letter->recipients[i].user = (uint8_t)(1 + sim_below(sim, letters->user_count));
+        }
     }
     return letter;
 }
@@ -64,8 +67,14 @@ struct slice letter_body(struct letters *letters, const struct letter *letter)
 
 void letter_path(const struct letter *letter, uint32_t recipient, char path[static 64])
 {
-    snprintf(path, 64, "m%ur%u@s%u.example", letter->id, recipient,
-             letter->recipients[recipient].site);
+    const struct letter_recipient *to = &letter->recipients[recipient];
+    char user[16] = "";
+    if (to->user > 0 && to->rejected) {
+        snprintf(user, sizeof(user), "nobody+");
+    } else if (to->user > 0) {
+        snprintf(user, sizeof(user), "u%u+", to->user);
+    }
+    snprintf(path, 64, "%sm%ur%u@s%u.example", user, letter->id, recipient, to->site);
 }
 
 void letter_sender(const struct letter *letter, char path[static 64])
@@ -79,8 +88,9 @@ bool letter_find(struct letters *letters, struct slice path, struct letter **let
     char text[64], again[64];
     unsigned id, number;
     snprintf(text, sizeof(text), "%.*s", (int)path.size, (const char *)path.bytes);
-    if (sscanf(text, "m%ur%u@", &id, &number) != 2 || id >= letters->count ||
-        number >= letters->all[id].recipient_count) {
+    const char *plus = strchr(text, '+');
+    if (sscanf(plus == NULL ? text : plus + 1, "m%ur%u@", &id, &number) != 2 ||
+        id >= letters->count || number >= letters->all[id].recipient_count) {
         return false;
     }
     *letter = &letters->all[id];
@@ -148,6 +158,7 @@ void letters_forgotten(struct letters *letters, uint64_t settled_ns)
         struct letter *letter = &letters->all[i];
         for (uint32_t j = 0; j < letter->recipient_count; j++) {
             struct letter_recipient *to = &letter->recipients[j];
+            to->forgotten += letter->fate == LETTER_SENT || letter->fate == LETTER_ACCEPTED;
             /* What it has said last may still be on its way. */
             to->unsure |=
                 to->delivered > 0 && (to->confirmed == 0 || to->confirmed_ns >= settled_ns);

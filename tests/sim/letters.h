@@ -22,10 +22,12 @@ enum letter_fate { LETTER_NEW, LETTER_SENT, LETTER_ACCEPTED, LETTER_REFUSED };
 
 struct letter_recipient {
     uint8_t site;
+    uint8_t user;  /* of a mailbox service, from 1; 0: of a sink, which knows everybody */
     bool rejected; /* the sinks say 550 to it */
     bool left_out; /* the relay did not take it at RCPT */
     bool unsure;   /* a relay may have forgotten that it was delivered */
     uint16_t delivered, confirmed, bounced;
+    uint16_t forgotten;    /* so often a relay may have forgotten that it has passed it on */
     uint64_t first_ns;     /* delivered */
     uint64_t confirmed_ns; /* the first time */
 };
@@ -48,6 +50,7 @@ struct letters {
     uint32_t count;
     uint8_t *text; /* room for one body */
     uint32_t large_percent;
+    uint32_t user_count; /* of a mailbox service, to which all of it goes; 0: there is none */
     /* The scenario's: may it come twice, or never come but as a report? */
     bool (*may_repeat)(void *owner, const struct letter *letter, uint32_t recipient);
     bool (*may_fail)(void *owner, const struct letter *letter, uint32_t recipient);

@@ -1,6 +1,7 @@
 /*
  * mail: clients send letters to a relay, which passes them on to sinks, or to a second relay that does;
- * over networks with faults and on disks that lie. Any host may lose its power at any moment, and starts
+ * over networks with faults and on disks that lie. mailbox: the same with the mailbox service in place of
+ * the sinks, which only get the reports. Any host may lose its power at any moment, and starts
  * again on what its disk holds. Then the faults end, the queues drain, and the letters are counted.
  */
 #include "engine/core/check.h"
@@ -9,6 +10,7 @@
 #include "queue/spool/spool.h"
 #include "tests/sim/mail_client.h"
 #include "tests/sim/mail_sink.h"
+#include "tests/sim/mailbox_host.h"
 #include "tests/sim/relay_host.h"
 
 #define RELAYS_MAX 2u
@@ -18,6 +20,8 @@
 #define DRAIN_NS (3600 * SIM_S)
 #define REST_NS (600 * SIM_S)
 #define SETTLE_NS (70 * SIM_S)
+#define AWAIT_CHANGES_NS (4 * SIM_S)
+#define CHANGES_MAX 60u /* of files, until a mailbox host loses its power */
 
 struct mail_host { /* what may lose its power */
     struct timer crash, boot;
@@ -30,9 +34,11 @@ struct mail {
     struct sim *sim;
     struct letters letters;
     struct sim_relay relays[RELAYS_MAX];
+    struct sim_mailbox mailbox;
     struct mail_sink sinks[SINKS_MAX];
     struct mail_client clients[CLIENTS_MAX];
-    unsigned relay_count, sink_count, client_count; /* and in this order on the hosts */
+    /* And in this order on the hosts: */
+    unsigned relay_count, mailbox_count, sink_count, client_count;
     struct mail_host hosts[SIM_HOSTS_MAX];
     enum sim_family family; /* that they speak */
     bool expires;
@@ -64,6 +70,11 @@ static bool may_fail(void *owner, const struct letter *letter, uint32_t recipien
 
 /* ---- Power ---- */
 
+static struct sim_host *sink_host(const struct mail *mail, unsigned sink)
+{
+    return &mail->sim->hosts[mail->relay_count + mail->mailbox_count + sink];
+}
+
 static unsigned role_of(const struct mail *mail, unsigned index, char *role)
 {
     if (index < mail->relay_count) {
@@ -71,6 +82,11 @@ static unsigned role_of(const struct mail *mail, unsigned index, char *role)
         return index;
     }
     index -= mail->relay_count;
+    if (index < mail->mailbox_count) {
+        *role = 'm';
+        return index;
+    }
+    index -= mail->mailbox_count;
     *role = index < mail->sink_count ? 's' : 'c';
     return index < mail->sink_count ? index : index - mail->sink_count;
 }
@@ -113,6 +129,39 @@ static void disk_forget(struct sim_relay *relay)
     }
 }
 
+static bool starts_in_vain(struct mail *mail)
+{
+    return mail->sim->world.now_ns < mail->until_ns && sim_chance(mail->sim, 20);
+}
+
+static void mailbox_boot(struct mail *mail)
+{
+    for (unsigned i = 0; i < 3 && starts_in_vain(mail); i++) {
+        sim_mailbox_start_in_vain(&mail->mailbox);
+    }
+    int status = sim_mailbox_start(&mail->mailbox);
+    if (status < 0) {
+        sim_fail(mail->sim, "the mailbox service does not start: %d", status);
+    }
+}
+
+static void relay_boot(struct mail *mail, unsigned number)
+{
+    struct sim *sim = mail->sim;
+    struct sim_relay *relay = &mail->relays[number];
+    mail->void_since_ns = relay->void_since_ns;
+    for (unsigned i = 0; i < 3 && starts_in_vain(mail); i++) {
+        sim_relay_start_in_vain(relay);
+    }
+    int status = sim_relay_start(relay);
+    if (status < 0) {
+        sim_fail(sim, "host %u: the relay does not start: %d", relay->host->index, status);
+    }
+    spool_each(relay_spool(relay->relay), kept_check, mail);
+    sim_say(sim, "host %u is back, with %llu messages", relay->host->index,
+            (unsigned long long)spool_counters(relay_spool(relay->relay))->live_messages);
+}
+
 static void boot(struct timer *timer, uint64_t now_ns)
 {
     struct mail_host *power = list_entry(timer, struct mail_host, boot);
@@ -125,19 +174,10 @@ static void boot(struct timer *timer, uint64_t now_ns)
         mail_sink_start(&mail->sinks[number]);
     } else if (role == 'c') {
         mail_client_start(&mail->clients[number]);
+    } else if (role == 'm') {
+        mailbox_boot(mail);
     } else {
-        mail->void_since_ns = mail->relays[number].void_since_ns;
-        for (unsigned i = 0; i < 3 && now_ns < mail->until_ns && sim_chance(sim, 20); i++) {
-            sim_relay_start_in_vain(&mail->relays[number]);
-        }
-        int status = sim_relay_start(&mail->relays[number]);
-        if (status < 0) {
-            sim_fail(sim, "host %u: the relay does not start: %d", power->index, status);
-        }
-        spool_each(relay_spool(mail->relays[number].relay), kept_check, mail);
-        sim_say(sim, "host %u is back, with %llu messages", power->index,
-                (unsigned long long)spool_counters(relay_spool(mail->relays[number].relay))
-                    ->live_messages);
+        relay_boot(mail, number);
     }
     if (now_ns < mail->until_ns) {
         wheel_arm(sim->script, &power->crash, now_ns + sim_spread(sim, SIM_MS, mail->calm_ns));
@@ -151,14 +191,20 @@ static void crash(struct timer *timer, uint64_t now_ns)
     struct sim *sim = mail->sim;
     char role;
     unsigned number = role_of(mail, power->index, &role);
-    if (now_ns > mail->until_ns) {
+    bool stopped = role == 'm' && sim_files_stopped(mail->mailbox.files);
+    if (now_ns > mail->until_ns && !stopped) {
         return;
     }
-    if (role == 'r' && !power->awaits) {
+    if ((role == 'r' || role == 'm') && !power->awaits) {
         power->awaits = true;
-        sim_relay_await(&mail->relays[number], (enum sim_moment)sim_below(sim, SIM_MOMENTS),
-                        &power->crash);
-        wheel_arm(sim->script, &power->crash, now_ns + AWAIT_NS);
+        if (role == 'm') {
+            sim_mailbox_await(&mail->mailbox, (uint32_t)sim_spread(sim, 1, CHANGES_MAX),
+                              &power->crash);
+        } else {
+            sim_relay_await(&mail->relays[number], (enum sim_moment)sim_below(sim, SIM_MOMENTS),
+                            &power->crash);
+        }
+        wheel_arm(sim->script, &power->crash, now_ns + (role == 'm' ? AWAIT_CHANGES_NS : AWAIT_NS));
         return;
     }
     power->awaits = false;
@@ -169,6 +215,9 @@ static void crash(struct timer *timer, uint64_t now_ns)
         if (sim->options.plant == SIM_PLANT_TORN) {
             disk_forget(&mail->relays[number]);
         }
+    } else if (role == 'm') {
+        sim_mailbox_crash(&mail->mailbox,
+                          sim_chance(sim, 30) ? SIM_FILES_KILLED : SIM_FILES_POWER_LOST);
     } else {
         if (role == 's') {
             mail_sink_crash(&mail->sinks[number]);
@@ -199,8 +248,7 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
     struct sim_relay *relay = &mail->relays[number];
     sim_dns_setup(&relay->dns, sim, number);
     for (unsigned i = 0; i < mail->sink_count; i++) {
-        struct endpoint sink =
-            sim_host_at(&sim->hosts[mail->relay_count + i], mail->family, SIM_SINK_PORT);
+        struct endpoint sink = sim_host_at(sink_host(mail, i), mail->family, SIM_SINK_PORT);
         sim_dns_add(&relay->dns, &sink);
     }
     bool by_mx = sim_dns_chance(&relay->dns, 60) && !lmtp;
@@ -220,12 +268,17 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
             route->via = CONF_VIA_SMTP;
             continue;
         }
+        if (mail->mailbox_count > 0 && i != SIM_BACK) {
+            relay->next_hops[i][route->to_count++] = mail->mailbox.address;
+            route->via = CONF_VIA_LMTP;
+            continue;
+        }
         bool both = mail->sink_count > 1 && sim_chance(sim, 40);
         unsigned first = sim_below(sim, mail->sink_count);
         for (unsigned j = 0; j <= (both ? 1u : 0u); j++) {
             unsigned sink = (first + j) % mail->sink_count;
             relay->next_hops[i][route->to_count++] =
-                sim_host_at(&sim->hosts[mail->relay_count + sink], mail->family, SIM_SINK_PORT);
+                sim_host_at(sink_host(mail, sink), mail->family, SIM_SINK_PORT);
             mail->sinks[sink].sites |= 1u << i;
         }
         route->via = lmtp ? CONF_VIA_LMTP : CONF_VIA_SMTP;
@@ -254,9 +307,15 @@ static void set_up(struct mail *mail)
         sim_host_open(&sim->hosts[i]);
     }
     for (unsigned i = 0; i < mail->sink_count; i++) {
-        mail_sink_setup(&mail->sinks[i], &sim->hosts[mail->relay_count + i], &mail->letters, lmtp);
+        mail_sink_setup(&mail->sinks[i], sink_host(mail, i), &mail->letters, lmtp);
         mail->sinks[i].family = mail->family;
         mail_sink_start(&mail->sinks[i]);
+    }
+    if (mail->mailbox_count > 0) {
+        mail->letters.user_count = SIM_USERS;
+        sim_mailbox_setup(&mail->mailbox, &sim->hosts[mail->relay_count], &mail->letters,
+                          mail->family);
+        check(sim_mailbox_start(&mail->mailbox) == 0);
     }
     for (unsigned i = 0; i < mail->relay_count; i++) {
         routes_fill(mail, i, lmtp);
@@ -268,7 +327,7 @@ static void set_up(struct mail *mail)
         }
     }
     mail->letters.reports_expire = mail->expires;
-    at += mail->sink_count;
+    at += mail->mailbox_count + mail->sink_count;
     for (unsigned i = 0; i < mail->client_count; i++) {
         struct endpoint relay = sim_host_at(&sim->hosts[0], mail->family, SIM_SMTP_PORT);
         mail_client_setup(&mail->clients[i], &sim->hosts[at++], &mail->letters, &relay);
@@ -282,7 +341,8 @@ static void set_up(struct mail *mail)
         timer_init(&power->crash, crash);
         timer_init(&power->boot, boot);
         uint64_t when_ns = sim_spread(sim, SIM_MS, mail->calm_ns);
-        bool loses = sim_chance(sim, i == 0 ? 90 : 30);
+        bool stores = i == 0 || (mail->mailbox_count > 0 && i == mail->relay_count);
+        bool loses = sim_chance(sim, stores ? 90 : 30);
         if (loses && sim_fault_on(&sim->faults, SIM_FAULT_CRASH)) {
             wheel_arm(sim->script, &power->crash, sim->world.now_ns + when_ns);
         }
@@ -341,6 +401,9 @@ static bool all_ended(struct sim *sim, void *owner)
 {
     struct mail *mail = owner;
     (void)sim;
+    if (mail->mailbox_count > 0 && !mail->mailbox.drained) {
+        return false;
+    }
     for (unsigned i = 0; i < mail->relay_count; i++) {
         if (!relay_drained(mail->relays[i].relay) || !log_is_quiet(mail->relays[i].log) ||
             disk_fault_pending(mail->relays[i].fault) > 0) {
@@ -348,6 +411,25 @@ static bool all_ended(struct sim *sim, void *owner)
         }
     }
     return true;
+}
+
+/* A copy too many has come of a transaction that did not end well for the relay: it has put those
+ * recipients off, or lost its power. */
+static void mailbox_check_all(struct mail *mail)
+{
+    uint64_t deferred = 0;
+    sim_mailbox_check(&mail->mailbox);
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        deferred += sim_relay_deferred(&mail->relays[i]);
+    }
+    uint32_t extra = sim_mailbox_extra_copies(&mail->mailbox);
+    if (extra > deferred) {
+        sim_fail(mail->sim,
+                 "%u copies too many lie in Maildirs, though only %llu recipients were "
+                 "put off",
+                 extra, (unsigned long long)deferred);
+    }
+    mail->letters.repeats += extra;
 }
 
 static bool all_quiet(struct sim *sim, void *owner)
@@ -376,6 +458,9 @@ static void finish(struct mail *mail)
         relay_drain(mail->relays[i].relay, sim->world.now_ns + 60 * SIM_S);
         sim_host_touch(&sim->hosts[i]);
     }
+    if (mail->mailbox_count > 0) {
+        sim_mailbox_drain(&mail->mailbox);
+    }
     if (!sim_run_until(sim, all_ended, mail, 200 * SIM_S)) {
         sim_fail(sim, "a relay does not come to its end");
     }
@@ -383,6 +468,11 @@ static void finish(struct mail *mail)
     sim_run(sim, SETTLE_NS);
     for (unsigned i = 0; i < sim->host_count; i++) {
         sim_host_check_quiet(&sim->hosts[i]);
+    }
+    if (mail->mailbox_count > 0) {
+        sim_mailbox_check_quiet(&mail->mailbox);
+        sim_mailbox_stop(&mail->mailbox);
+        sim_mailbox_teardown(&mail->mailbox);
     }
     for (unsigned i = 0; i < mail->relay_count; i++) {
         if (mail->relays[i].relay != NULL) {
@@ -392,19 +482,20 @@ static void finish(struct mail *mail)
     }
 }
 
-static void mail_run(const struct sim_options *options)
+static void mail_run_with(const struct sim_options *options, unsigned mailbox_count)
 {
     static struct sim sim;
     static struct mail mail;
     uint64_t draw = options->seed ^ 0x3a11;
     memset(&mail, 0, sizeof(mail));
+    mail.mailbox_count = mailbox_count;
     mail.relay_count = 1 + (net_random_below(&draw, 3) == 0);
     mail.sink_count = 1 + net_random_below(&draw, SINKS_MAX);
     mail.client_count = 1 + net_random_below(&draw, CLIENTS_MAX);
-    sim_open(&sim, options, mail.relay_count + mail.sink_count + mail.client_count);
+    sim_open(&sim, options, mail.relay_count + mailbox_count + mail.sink_count + mail.client_count);
     mail.sim = &sim;
     mail.calm_ns = 30 * SIM_S;
-    if (sim_chance(&sim, 50)) { /* what a queue is there for */
+    if (sim_chance(&sim, mailbox_count > 0 ? 85 : 50)) { /* what a queue is there for */
         mail.calm_ns = 3 * SIM_S;
         sim_faults_on(&sim.faults, 1u << SIM_FAULT_CRASH | 1u << SIM_FAULT_DISK);
     }
@@ -416,11 +507,17 @@ static void mail_run(const struct sim_options *options)
     for (unsigned i = 0; i < mail.relay_count; i++) {
         sim_relay_heal(&mail.relays[i]);
     }
+    if (mailbox_count > 0) {
+        sim_mailbox_heal(&mail.mailbox);
+    }
     for (unsigned i = 0; i < mail.sink_count; i++) {
         mail_sink_heal(&mail.sinks[i]);
     }
     if (!sim_run_until(&sim, all_drained, &mail, DRAIN_NS)) {
         not_drained(&mail);
+    }
+    if (mailbox_count > 0) {
+        mailbox_check_all(&mail);
     }
     letters_check_all(&mail.letters);
     sim_say(
@@ -442,4 +539,15 @@ static void mail_run(const struct sim_options *options)
     sim_close(&sim);
 }
 
+static void mail_run(const struct sim_options *options)
+{
+    mail_run_with(options, 0);
+}
+
+static void mailbox_run(const struct sim_options *options)
+{
+    mail_run_with(options, 1);
+}
+
+const struct sim_scenario mailbox_scenario = {.name = "mailbox", .run = mailbox_run};
 const struct sim_scenario mail_scenario = {.name = "mail", .run = mail_run};
