@@ -47,7 +47,7 @@ LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound $(HEAP)
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
 PROGRAM_SOURCES := $(wildcard engine/main/*.c)
-TOOL_SOURCES := $(wildcard engine/main/tubepost.c engine/main/tubepost_*.c)
+TOOL_SOURCES := $(wildcard engine/main/tubepost.c engine/main/tubepost_*.c engine/main/submit_*.c)
 BENCH_SOURCES := $(wildcard bench/*.c)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
@@ -178,6 +178,9 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/tubepostd $(B)/tubepost-mailboxd $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $(B)/tubepost $(B)/tubepost-bench $(DESTDIR)$(PREFIX)/bin/
+	install -d $(DESTDIR)$(PREFIX)/lib/tubepost/bin
+	for name in mailq newaliases postqueue postsuper sendmail; do \
+	  ln -sfn ../../../bin/tubepost $(DESTDIR)$(PREFIX)/lib/tubepost/bin/$$name; done
 
 print-flags:
 	@echo $(CPPFLAGS) $(CFLAGS)

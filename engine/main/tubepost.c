@@ -7,6 +7,7 @@
  */
 #include "engine/main/tubepost.h"
 #include "engine/relay/relay_tls.h"
+#include <stdlib.h>
 #include <string.h>
 
 static const char usage[] =
@@ -64,7 +65,9 @@ static const char usage[] =
     "  spool export --to FOLDER [--id ID]... [--envelope json] [DIR]\n"
     "                         the messages that wait, as files ID.eml; DIR: else that of the\n"
     "                         configuration\n"
-    "  -c FILE                the configuration of tubepostd, which names its socket\n"
+    "  -c FILE                the configuration of tubepostd, which names its socket; else that "
+    "of\n"
+    "                         the environment's TUBEPOST_CONFIG\n"
     "  -s SOCKET              its socket\n"
     "  --json                 the answer as it comes, a line of JSON each\n";
 
@@ -144,28 +147,6 @@ static int run_command(struct tool *tool, int count, char **words)
     return tool_usage(EX_USAGE);
 }
 
-/* Called by another name: mailq; or sendmail, of which this does -bp and -q. */
-static int run_as(struct tool *tool, const char *name, int count, char **words)
-{
-    char *list[] = {"queue", "list", NULL}, *flush[] = {"queue", "flush", NULL};
-    bool lists = strcmp(name, "mailq") == 0, flushes = false;
-    for (int i = 1; i < count; i++) {
-        if (strcmp(words[i], "-c") == 0 && i + 1 < count) {
-            tool->conf_path = words[++i];
-        } else if (strcmp(words[i], "-bp") == 0) {
-            lists = true;
-        } else if (strcmp(words[i], "-q") == 0) {
-            flushes = true;
-        } else {
-            return tool_fail(EX_USAGE, "as %s it knows -bp and -q, not %s", name, words[i]);
-        }
-    }
-    if (lists == flushes) {
-        return tool_fail(EX_USAGE, "as %s it knows -bp and -q", name);
-    }
-    return tubepost_queue(tool, 2, lists ? list : flush);
-}
-
 static const char *name_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -176,11 +157,9 @@ int main(int argc, char **argv)
 {
     const char *name = name_of(argv[0] != NULL ? argv[0] : "");
     static const struct option options[] = {TOOL_OPTIONS, {NULL, 0, NULL, 0}};
-    struct tool tool = {0};
+    struct tool tool = {.conf_path = getenv("TUBEPOST_CONFIG")};
     int code = EX_OK;
-    if (strcmp(name, "mailq") == 0 || strcmp(name, "sendmail") == 0) {
-        code = run_as(&tool, name, argc, argv);
-    } else {
+    if (!tubepost_run_as(&tool, name, argc, argv, &code)) {
         /* +: those behind the command are its own. */
         for (int option;
              (option = getopt_long(argc, argv, "+" TOOL_LETTERS, options, NULL)) != -1;) {

@@ -9,6 +9,7 @@
  *   tubepost_tls.c      tls ...
  *   tubepost_spool*.c   spool ...
  *   tubepost_resolve.c  resolve
+ *   tubepost_submit.c   the names that other programs call: sendmail, mailq, postqueue ...
  *
  * A command is handed the words of the command line from its own name on, reads its options with
  * getopt_long (TOOL_OPTIONS among them) and returns what the program exits with (sysexits.h).
@@ -72,3 +73,5 @@ int tubepost_net(struct tool *tool, int count, char **words);
 int tubepost_spool(struct tool *tool, int count, char **words);
 int tubepost_tls(struct tool *tool, int count, char **words);
 int tubepost_resolve(struct tool *tool, int count, char **words);
+/* When the program is called by one of those names: true, and what to exit with. */
+bool tubepost_run_as(struct tool *tool, const char *name, int count, char **words, int *code);

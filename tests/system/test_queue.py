@@ -342,7 +342,7 @@ class Queue(SystemTest):
         up = self.sink(port=self.down)
         self.assertEqual(subprocess.run([path, "-c", self.server.config, "-q"], timeout=60, stdout=subprocess.DEVNULL).returncode, 0)
         wait_until(lambda: len(up.messages) == 4, "four")
-        self.assertEqual(subprocess.run([path, "-c", self.server.config, "x@y"], timeout=60,
+        self.assertEqual(subprocess.run([path, "-c", self.server.config, "-bs"], timeout=60,
                                         capture_output=True).returncode, 64)
 
 
