@@ -87,7 +87,11 @@ static size_t piece_read(struct reading *reading, struct slice text, bool *over)
         *over = true;
         return 1;
     case ';':
-        *over = true;
+        if (reading->in_angles) {
+            keep(reading, byte);
+        } else {
+            *over = true;
+        }
         return 1;
     case ' ':
     case '\t':

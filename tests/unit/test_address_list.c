@@ -46,6 +46,7 @@ static void mailboxes_are_found_in_all_that_stands_around_them(void **state)
         {"a@b.test, (no end", "a@b.test|!"},
         {"a@b.test, \"no end", "a@b.test|!"},
         {"<a@b.test", "!"},
+        {"<a@b.test; c@d.test", "!"},
         {"0123456789012345678901234567890123456789@too.long, a@b.test", "!|a@b.test"},
         {"j\303\266rg@b.test", "j\303\266rg@b.test"},
     };
