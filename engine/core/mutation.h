@@ -56,7 +56,12 @@
     X(MAILDIR_STAGING_KEPT, "mailbox", "what a crash left in the staging folder stays there")      \
     X(MAILDIR_SHORT_WRITE, "mailbox", "a write in part counts as whole")                           \
     X(MAILDIR_FILE_OPEN, "mailbox", "files of aborted messages stay open")                         \
-    X(MAILDIR_USERS_MIXED, "mailbox", "the second recipient's mail gets to the first one's user")
+    X(MAILDIR_USERS_MIXED, "mailbox", "the second recipient's mail gets to the first one's user")  \
+    /* TLS */                                                                                      \
+    X(TLS_CLEAR_ALLOWED, "secure",                                                                 \
+      "after a failed handshake mail goes in the clear, whatever was demanded")                    \
+    X(TLS_BYTE_TWICE, "secure", "where a piece is more than a record, a byte is in both")          \
+    X(TLS_STREAM_LEAK, "secure", "a released stream stays")
 
 #define MUTATION_ENUMERATOR(name, scenario, what) MUTATION_##name,
 enum mutation { MUTATION_NONE, MUTATIONS(MUTATION_ENUMERATOR) MUTATION_COUNT };

@@ -1,4 +1,5 @@
 #include "engine/relay/outbound_tls.h"
+#include "engine/core/mutation.h"
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/tls_report.h"
 #include <stdio.h>
@@ -253,7 +254,7 @@ bool outbound_tls_falls_back(struct outbound_tls *self, struct relay *relay,
                              const struct relay_hop *hop)
 {
     if (self->secrecy != OUTBOUND_NO_HANDSHAKE || self->policy.implicit ||
-        self->policy.level != CONF_LEVEL_OPPORTUNISTIC) {
+        (self->policy.level != CONF_LEVEL_OPPORTUNISTIC && !MUTATED(TLS_CLEAR_ALLOWED))) {
         return false;
     }
     char host[HOST_TEXT_MAX];

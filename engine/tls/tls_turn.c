@@ -1,4 +1,5 @@
 /* What a connection does when it has its turn: handshake, decrypt, encrypt, end. */
+#include "engine/core/mutation.h"
 #include "engine/tls/tls_private.h"
 #include <openssl/err.h>
 #include <openssl/x509.h>
@@ -299,7 +300,8 @@ static void queue_advance(struct tls_stream *self, size_t bytes)
     while (bytes > 0) {
         struct tls_piece *piece = self->first;
         size_t part = bytes < piece->left.size ? bytes : piece->left.size;
-        piece->left = slice_from(piece->left, part);
+        bool again = MUTATED(TLS_BYTE_TWICE) && part > 1 && part < piece->left.size;
+        piece->left = slice_from(piece->left, again ? part - 1 : part);
         bytes -= part;
         if (piece->left.size == 0) {
             piece_drop(self);
@@ -361,7 +363,9 @@ bool tls_stream_finish(struct tls_stream *self)
     if (!is_done(self)) {
         return false;
     }
-    tls_stream_free(self);
+    if (!MUTATED(TLS_STREAM_LEAK)) {
+        tls_stream_free(self);
+    }
     return true;
 }
 

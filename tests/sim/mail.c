@@ -1,51 +1,21 @@
 /*
  * mail: clients send letters to a relay, which passes them on to sinks, or to a second relay that does;
  * over networks with faults and on disks that lie. mailbox: the same with the mailbox service in place of
- * the sinks, which only get the reports. Any host may lose its power at any moment, and starts
- * again on what its disk holds. Then the faults end, the queues drain, and the letters are counted.
+ * the sinks, which only get the reports. secure: the same as mail, with STARTTLS on every way.
+ *
+ * Any host may lose its power at any moment, and starts again on what its disk holds. Then the faults end,
+ * the queues drain, and the letters are counted.
  */
 #include "engine/core/check.h"
 #include "engine/net/stack_private.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
-#include "tests/sim/mail_client.h"
-#include "tests/sim/mail_sink.h"
-#include "tests/sim/mailbox_host.h"
-#include "tests/sim/relay_host.h"
+#include "tests/sim/mail_world.h"
+#include "tests/sim/secure.h"
 
-#define RELAYS_MAX 2u
-#define SINKS_MAX 2u
-#define CLIENTS_MAX 2u
-#define AWAIT_NS (30 * SIM_S) /* for the moment at which a relay loses its power */
 #define DRAIN_NS (3600 * SIM_S)
 #define REST_NS (600 * SIM_S)
 #define SETTLE_NS (70 * SIM_S)
-#define AWAIT_CHANGES_NS (4 * SIM_S)
-#define CHANGES_MAX 60u /* of files, until a mailbox host loses its power */
-
-struct mail_host { /* what may lose its power */
-    struct timer crash, boot;
-    bool awaits; /* a moment that is worth it */
-    struct mail *mail;
-    unsigned index;
-};
-
-struct mail {
-    struct sim *sim;
-    struct letters letters;
-    struct sim_relay relays[RELAYS_MAX];
-    struct sim_mailbox mailbox;
-    struct mail_sink sinks[SINKS_MAX];
-    struct mail_client clients[CLIENTS_MAX];
-    /* And in this order on the hosts: */
-    unsigned relay_count, mailbox_count, sink_count, client_count;
-    struct mail_host hosts[SIM_HOSTS_MAX];
-    enum sim_family family; /* that they speak */
-    bool expires;
-    uint64_t calm_ns;       /* at most so long nobody loses their power, or is without */
-    uint64_t until_ns;      /* no power is lost after */
-    uint64_t void_since_ns; /* of the relay that comes back */
-};
 
 /* ---- What excuses what ---- */
 
@@ -68,165 +38,9 @@ static bool may_fail(void *owner, const struct letter *letter, uint32_t recipien
     return letter->recipients[recipient].rejected || mail->expires;
 }
 
-/* ---- Power ---- */
-
 static struct sim_host *sink_host(const struct mail *mail, unsigned sink)
 {
     return &mail->sim->hosts[mail->relay_count + mail->mailbox_count + sink];
-}
-
-static unsigned role_of(const struct mail *mail, unsigned index, char *role)
-{
-    if (index < mail->relay_count) {
-        *role = 'r';
-        return index;
-    }
-    index -= mail->relay_count;
-    if (index < mail->mailbox_count) {
-        *role = 'm';
-        return index;
-    }
-    index -= mail->mailbox_count;
-    *role = index < mail->sink_count ? 's' : 'c';
-    return index < mail->sink_count ? index : index - mail->sink_count;
-}
-
-static void kept_check(void *owner, struct message *message)
-{
-    struct mail *mail = owner;
-    struct letter *letter;
-    uint32_t recipient;
-    for (uint32_t i = 0; i < message->recipient_count; i++) {
-        struct slice path = message_forward_path(message, i);
-        if ((message_flags(message) & SPOOL_BOUNCE) != 0) {
-            if (letter_find_sender(&mail->letters, path) == NULL) {
-                sim_fail(mail->sim, "a report is kept for %.*s", (int)path.size,
-                         (const char *)path.bytes);
-            }
-        } else if (!letter_find(&mail->letters, path, &letter, &recipient)) {
-            sim_fail(mail->sim, "mail is kept for %.*s, to whom nobody wrote", (int)path.size,
-                     (const char *)path.bytes);
-        } else {
-            letter_check_kept(&mail->letters, letter, recipient, mail->void_since_ns);
-        }
-    }
-}
-
-/* At a crash: the last of what was written is not there. */
-static void disk_forget(struct sim_relay *relay)
-{
-    const char *name;
-    for (uint32_t i = 0; (name = disk_fault_name(relay->fault, i)) != NULL; i++) {
-        uint64_t bytes;
-        uint8_t *content = disk_fault_bytes(relay->fault, name, &bytes);
-        uint64_t end = bytes;
-        while (end > 0 && content[end - 1] == 0) {
-            end--;
-        }
-        if (end > 2 * DISK_BLOCK_BYTES) {
-            memset(content + DISK_BLOCK_BYTES, 0, end - DISK_BLOCK_BYTES);
-        }
-    }
-}
-
-static bool starts_in_vain(struct mail *mail)
-{
-    return mail->sim->world.now_ns < mail->until_ns && sim_chance(mail->sim, 20);
-}
-
-static void mailbox_boot(struct mail *mail)
-{
-    for (unsigned i = 0; i < 3 && starts_in_vain(mail); i++) {
-        sim_mailbox_start_in_vain(&mail->mailbox);
-    }
-    int status = sim_mailbox_start(&mail->mailbox);
-    if (status < 0) {
-        sim_fail(mail->sim, "the mailbox service does not start: %d", status);
-    }
-}
-
-static void relay_boot(struct mail *mail, unsigned number)
-{
-    struct sim *sim = mail->sim;
-    struct sim_relay *relay = &mail->relays[number];
-    mail->void_since_ns = relay->void_since_ns;
-    for (unsigned i = 0; i < 3 && starts_in_vain(mail); i++) {
-        sim_relay_start_in_vain(relay);
-    }
-    int status = sim_relay_start(relay);
-    if (status < 0) {
-        sim_fail(sim, "host %u: the relay does not start: %d", relay->host->index, status);
-    }
-    spool_each(relay_spool(relay->relay), kept_check, mail);
-    sim_say(sim, "host %u is back, with %llu messages", relay->host->index,
-            (unsigned long long)spool_counters(relay_spool(relay->relay))->live_messages);
-}
-
-static void boot(struct timer *timer, uint64_t now_ns)
-{
-    struct mail_host *power = list_entry(timer, struct mail_host, boot);
-    struct mail *mail = power->mail;
-    struct sim *sim = mail->sim;
-    char role;
-    unsigned number = role_of(mail, power->index, &role);
-    sim_host_open(&sim->hosts[power->index]);
-    if (role == 's') {
-        mail_sink_start(&mail->sinks[number]);
-    } else if (role == 'c') {
-        mail_client_start(&mail->clients[number]);
-    } else if (role == 'm') {
-        mailbox_boot(mail);
-    } else {
-        relay_boot(mail, number);
-    }
-    if (now_ns < mail->until_ns) {
-        wheel_arm(sim->script, &power->crash, now_ns + sim_spread(sim, SIM_MS, mail->calm_ns));
-    }
-}
-
-static void crash(struct timer *timer, uint64_t now_ns)
-{
-    struct mail_host *power = list_entry(timer, struct mail_host, crash);
-    struct mail *mail = power->mail;
-    struct sim *sim = mail->sim;
-    char role;
-    unsigned number = role_of(mail, power->index, &role);
-    bool stopped = role == 'm' && sim_files_stopped(mail->mailbox.files);
-    if (now_ns > mail->until_ns && !stopped) {
-        return;
-    }
-    if ((role == 'r' || role == 'm') && !power->awaits) {
-        power->awaits = true;
-        if (role == 'm') {
-            sim_mailbox_await(&mail->mailbox, (uint32_t)sim_spread(sim, 1, CHANGES_MAX),
-                              &power->crash);
-        } else {
-            sim_relay_await(&mail->relays[number], (enum sim_moment)sim_below(sim, SIM_MOMENTS),
-                            &power->crash);
-        }
-        wheel_arm(sim->script, &power->crash, now_ns + (role == 'm' ? AWAIT_CHANGES_NS : AWAIT_NS));
-        return;
-    }
-    power->awaits = false;
-    sim_say(sim, "host %u loses its power", power->index);
-    if (role == 'r') {
-        letters_forgotten(&mail->letters, mail->relays[number].settled_ns);
-        sim_relay_crash(&mail->relays[number]);
-        if (sim->options.plant == SIM_PLANT_TORN) {
-            disk_forget(&mail->relays[number]);
-        }
-    } else if (role == 'm') {
-        sim_mailbox_crash(&mail->mailbox,
-                          sim_chance(sim, 30) ? SIM_FILES_KILLED : SIM_FILES_POWER_LOST);
-    } else {
-        if (role == 's') {
-            mail_sink_crash(&mail->sinks[number]);
-        } else {
-            mail_client_crash(&mail->clients[number]);
-        }
-        sim_host_unplug(&sim->hosts[power->index]);
-    }
-    wheel_arm(sim->script, &power->boot, now_ns + sim_spread(sim, SIM_MS, mail->calm_ns));
 }
 
 /* ---- Setting up ---- */
@@ -289,6 +103,25 @@ static void routes_fill(struct mail *mail, unsigned number, bool lmtp)
     }
 }
 
+/* Before the hosts are set up, but for what they draw themselves. */
+static void secure_draw(struct mail *mail)
+{
+    static const enum conf_tls_level levels[] = {CONF_LEVEL_OPPORTUNISTIC, CONF_LEVEL_REQUIRED,
+                                                 CONF_LEVEL_VERIFIED};
+    struct sim *sim = mail->sim;
+    sim_secure_seed(sim);
+    enum conf_tls_level level = levels[sim_below(sim, RTE_DIM(levels))];
+    bool required = sim_chance(sim, 40);
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        mail->relays[i].secures = true;
+        mail->relays[i].level = level;
+        mail->relays[i].listener_tls =
+            required && level != CONF_LEVEL_OPPORTUNISTIC ? CONF_TLS_REQUIRED : CONF_TLS_STARTTLS;
+    }
+    mail->never_clear = level != CONF_LEVEL_OPPORTUNISTIC;
+    mail->client_tls = required ? SMTP_CLIENT_TLS_REQUIRED : SMTP_CLIENT_TLS_IF_OFFERED;
+}
+
 static void set_up(struct mail *mail)
 {
     struct sim *sim = mail->sim;
@@ -301,6 +134,9 @@ static void set_up(struct mail *mail)
     mail->letters.may_repeat = may_repeat;
     mail->letters.may_fail = may_fail;
     mail->letters.owner = mail;
+    if (mail->secures) {
+        secure_draw(mail);
+    }
     for (unsigned i = 0; i < sim->host_count; i++) {
         /* Mail that is lost by a stack with tables of a few entries is no news. */
         sim->hosts[i].limits.held_mbuf_max = 0;
@@ -309,6 +145,8 @@ static void set_up(struct mail *mail)
     for (unsigned i = 0; i < mail->sink_count; i++) {
         mail_sink_setup(&mail->sinks[i], sink_host(mail, i), &mail->letters, lmtp);
         mail->sinks[i].family = mail->family;
+        mail->sinks[i].secures = mail->secures;
+        mail->sinks[i].never_clear = mail->never_clear;
         mail_sink_start(&mail->sinks[i]);
     }
     if (mail->mailbox_count > 0) {
@@ -332,14 +170,13 @@ static void set_up(struct mail *mail)
         struct endpoint relay = sim_host_at(&sim->hosts[0], mail->family, SIM_SMTP_PORT);
         mail_client_setup(&mail->clients[i], &sim->hosts[at++], &mail->letters, &relay);
         mail->clients[i].site_count = SIM_SITES;
+        mail->clients[i].secures = mail->secures;
+        mail->clients[i].tls = mail->client_tls;
         mail_client_start(&mail->clients[i]);
     }
     for (unsigned i = 0; i < sim->host_count; i++) {
         struct mail_host *power = &mail->hosts[i];
-        power->mail = mail;
-        power->index = i;
-        timer_init(&power->crash, crash);
-        timer_init(&power->boot, boot);
+        mail_power_open(mail, i);
         uint64_t when_ns = sim_spread(sim, SIM_MS, mail->calm_ns);
         bool stores = i == 0 || (mail->mailbox_count > 0 && i == mail->relay_count);
         bool loses = sim_chance(sim, stores ? 90 : 30);
@@ -451,6 +288,19 @@ static bool never(struct sim *sim, void *owner)
     return false;
 }
 
+static void secure_check_quiet(const struct mail *mail)
+{
+    for (unsigned i = 0; i < mail->relay_count; i++) {
+        sim_secure_check_quiet(mail->relays[i].host, mail->relays[i].tls.tls);
+    }
+    for (unsigned i = 0; i < mail->sink_count; i++) {
+        sim_secure_check_quiet(mail->sinks[i].host, mail->sinks[i].secure.tls);
+    }
+    for (unsigned i = 0; i < mail->client_count; i++) {
+        sim_secure_check_quiet(mail->clients[i].host, mail->clients[i].secure.tls);
+    }
+}
+
 static void finish(struct mail *mail)
 {
     struct sim *sim = mail->sim;
@@ -469,6 +319,7 @@ static void finish(struct mail *mail)
     for (unsigned i = 0; i < sim->host_count; i++) {
         sim_host_check_quiet(&sim->hosts[i]);
     }
+    secure_check_quiet(mail);
     if (mail->mailbox_count > 0) {
         sim_mailbox_check_quiet(&mail->mailbox);
         sim_mailbox_stop(&mail->mailbox);
@@ -482,13 +333,34 @@ static void finish(struct mail *mail)
     }
 }
 
-static void mail_run_with(const struct sim_options *options, unsigned mailbox_count)
+/* What the scenarios of this file differ in. */
+struct mail_kind {
+    unsigned mailbox_count;
+    bool secures;
+};
+
+static void secured_say(const struct mail *mail)
 {
+    uint64_t in = 0, out = 0;
+    for (unsigned i = 0; i < mail->client_count; i++) {
+        in += mail->clients[i].secured;
+    }
+    for (unsigned i = 0; i < mail->sink_count; i++) {
+        out += mail->sinks[i].secured;
+    }
+    sim_say(mail->sim, "over TLS: %llu sessions of clients, %llu of sinks", (unsigned long long)in,
+            (unsigned long long)out);
+}
+
+static void mail_run_with(const struct sim_options *options, const struct mail_kind *kind)
+{
+    unsigned mailbox_count = kind->mailbox_count;
     static struct sim sim;
     static struct mail mail;
     uint64_t draw = options->seed ^ 0x3a11;
     memset(&mail, 0, sizeof(mail));
     mail.mailbox_count = mailbox_count;
+    mail.secures = kind->secures;
     mail.relay_count = 1 + (net_random_below(&draw, 3) == 0);
     mail.sink_count = 1 + net_random_below(&draw, SINKS_MAX);
     mail.client_count = 1 + net_random_below(&draw, CLIENTS_MAX);
@@ -520,6 +392,9 @@ static void mail_run_with(const struct sim_options *options, unsigned mailbox_co
         mailbox_check_all(&mail);
     }
     letters_check_all(&mail.letters);
+    if (mail.secures) {
+        secured_say(&mail);
+    }
     sim_say(
         &sim,
         "clean: %u letters, %llu deliveries, %llu of them again, %llu reports; %llu answers of the "
@@ -541,13 +416,20 @@ static void mail_run_with(const struct sim_options *options, unsigned mailbox_co
 
 static void mail_run(const struct sim_options *options)
 {
-    mail_run_with(options, 0);
+    mail_run_with(options, &(const struct mail_kind){0});
 }
 
 static void mailbox_run(const struct sim_options *options)
 {
-    mail_run_with(options, 1);
+    mail_run_with(options, &(const struct mail_kind){.mailbox_count = 1});
 }
+
+static void secure_run(const struct sim_options *options)
+{
+    mail_run_with(options, &(const struct mail_kind){.secures = true});
+}
+
+const struct sim_scenario secure_scenario = {.name = "secure", .run = secure_run};
 
 const struct sim_scenario mailbox_scenario = {.name = "mailbox", .run = mailbox_run};
 const struct sim_scenario mail_scenario = {.name = "mail", .run = mail_run};

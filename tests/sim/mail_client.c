@@ -18,6 +18,7 @@ struct client_session {
     char sender[64];
     size_t body_offset;
     bool lost;
+    bool handshake; /* nothing is said until it is done */
 };
 
 enum step { STEP_AGAIN, STEP_WAIT, STEP_ENDED };
@@ -122,8 +123,31 @@ static void session_end(struct client_session *session)
     session_free(session);
 }
 
+static void session_notify(struct stream *stream, uint32_t events, void *owner);
+
+/* What a server says in the clear behind its answer to STARTTLS is never listened to (RFC 3207 §4.2). */
+static enum step session_secure(struct client_session *session)
+{
+    struct stream *below = session->stream;
+    struct slice left;
+    if (stream_peek(below, &left, 1) > 0) {
+        sim_fail(session->owner->host->sim, "the relay says something behind 220 to STARTTLS");
+    }
+    if (sim_secure_connect(&session->owner->secure, below, &session->stream) < 0) {
+        session_free(session);
+        return STEP_ENDED;
+    }
+    session->stream->session = session;
+    session->stream->notify = session_notify;
+    session->handshake = true;
+    return STEP_WAIT;
+}
+
 static enum step session_step(struct client_session *session)
 {
+    if (session->handshake) {
+        return STEP_WAIT;
+    }
     uint64_t now_ns = session->owner->host->shard.now_ns;
     struct slice input = {0};
     struct smtp_client_result result;
@@ -145,8 +169,7 @@ static enum step session_step(struct client_session *session)
     case SMTP_CLIENT_WANT_RESULT:
         return STEP_AGAIN;
     case SMTP_CLIENT_WANT_TLS:
-        check(false); /* it never asks for it */
-        return STEP_WAIT;
+        return session->lost ? STEP_WAIT : session_secure(session);
     case SMTP_CLIENT_WANT_BODY:
         return written && !session->lost && body_pump(session) ? STEP_AGAIN : STEP_WAIT;
     case SMTP_CLIENT_WANT_MESSAGE:
@@ -200,6 +223,8 @@ static void session_timer(struct timer *timer, uint64_t now_ns)
     progress_note(session);
     if (smtp_client_deadline(&session->client) <= now_ns) {
         smtp_client_expire(&session->client, now_ns);
+        session->lost |= session->handshake; /* it has nothing to say in the clear */
+        session->handshake = false;
     }
     sim_host_touch(session->owner->host);
     session_run(session);
@@ -209,7 +234,16 @@ static void session_notify(struct stream *stream, uint32_t events, void *owner)
 {
     struct client_session *session = owner;
     (void)stream;
-    if ((events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0) {
+    if ((events & STREAM_CONNECTED) != 0 && session->handshake) {
+        session->handshake = false;
+        session->owner->secured++;
+        smtp_client_secured(&session->client, session->owner->host->shard.now_ns);
+    }
+    if ((events & STREAM_CLOSED) != 0 && session->handshake) {
+        session->handshake = false;
+        session->lost = true;
+        smtp_client_tls_failed(&session->client, "no handshake");
+    } else if ((events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0) {
         enum step step = STEP_AGAIN;
         session->lost |= (events & STREAM_CLOSED) != 0;
         while (step == STEP_AGAIN) { /* what it has said before comes first */
@@ -247,6 +281,7 @@ static void client_next(struct timer *timer, uint64_t now_ns)
                                       .pipelining = sim_chance(sim, 70),
                                       .greeting_ns = 60 * SIM_S,
                                       .reply_ns = 60 * SIM_S,
+                                      .handshake_ns = SIM_SECURE_HANDSHAKE_NS,
                                       .data_start_ns = 60 * SIM_S,
                                       .data_block_ns = 60 * SIM_S,
                                       .data_end_ns = sim_spread(sim, 5, 120) * SIM_S,
@@ -256,6 +291,7 @@ static void client_next(struct timer *timer, uint64_t now_ns)
     list_append(&owner->sessions, &session->node);
     owner->session_count++;
     smtp_client_open(&session->client, &session->settings, owner->host->shard.now_ns);
+    smtp_client_use_tls(&session->client, owner->tls);
     stream->session = session;
     stream->notify = session_notify;
     wheel_arm(owner->host->shard.wheel, &session->timer, smtp_client_deadline(&session->client));
@@ -276,17 +312,38 @@ void mail_client_setup(struct mail_client *client, struct sim_host *host, struct
     client->drops = sim_fault_on(&sim->faults, SIM_FAULT_PEER) ? drops : 0;
 }
 
+static uint64_t client_next_ns(struct sim_host *host)
+{
+    struct mail_client *client = host->owner;
+    return sim_secure_next_ns(&client->secure, host->sim->world.now_ns);
+}
+
 void mail_client_start(struct mail_client *client)
 {
+    if (client->secures) {
+        client->host->owner = client;
+        client->host->next_ns = client_next_ns;
+        sim_secure_open(&client->secure, client->host);
+    }
     wheel_arm(client->host->shard.wheel, &client->next, client->host->sim->world.now_ns + SIM_MS);
 }
 
 void mail_client_crash(struct mail_client *client)
 {
     wheel_disarm(client->host->shard.wheel, &client->next);
-    while (!list_empty(&client->sessions)) {
-        session_free(list_entry(client->sessions.next, struct client_session, node));
+    if (client->secures) {
+        sim_net_unplug(&client->host->sim->net, client->host->index); /* nobody hears its end */
     }
+    while (!list_empty(&client->sessions)) {
+        struct client_session *session =
+            list_entry(client->sessions.next, struct client_session, node);
+        if (client->secures) { /* else the stack lets go of them when it is closed */
+            stream_abort(session->stream);
+            stream_release(session->stream);
+        }
+        session_free(session);
+    }
+    sim_secure_close(&client->secure);
 }
 
 bool mail_client_done(const struct mail_client *client)

@@ -5,6 +5,7 @@
 #pragma once
 #include "proto/smtp/client.h"
 #include "tests/sim/letters.h"
+#include "tests/sim/secure.h"
 
 struct mail_client {
     struct sim_host *host;
@@ -17,6 +18,10 @@ struct mail_client {
     uint32_t site_count;
     uint32_t drops; /* of 1,000 steps */
     bool stopped;   /* begins nothing more */
+    bool secures;   /* the scenario has TLS */
+    enum smtp_client_tls tls;
+    struct sim_secure secure;
+    uint64_t secured;
 };
 
 /* On a host that is open. What the client is like is drawn. */

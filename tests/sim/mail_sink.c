@@ -30,6 +30,9 @@ struct sink_session {
     size_t body_bytes;
     uint64_t come_ns; /* the end of the message */
     bool closing;
+    bool finished; /* the client has sent its FIN */
+    /* After 220 to STARTTLS nothing is read until its handshake is done. */
+    bool securing, handshake;
 };
 
 static void session_run(struct sink_session *session);
@@ -99,6 +102,9 @@ static void recipient_take(struct sink_session *session)
     struct mail_sink *sink = session->sink;
     struct slice path = session->event.path.mailbox;
     struct sink_recipient to;
+    if (sink->never_clear && !session->server.secured) {
+        sim_fail(sink->host->sim, "host %u is offered mail in the clear", sink->host->index);
+    }
     if (!recipient_read(session, path, &to)) {
         sim_fail(sink->host->sim, "host %u is offered mail for %.*s, from <%s>, which is not its",
                  sink->host->index, (int)path.size, (const char *)path.bytes, session->sender);
@@ -282,17 +288,52 @@ static bool session_step(struct sink_session *session)
         stream_consume(session->stream, used);
     }
     session->closing |= want == SMTP_WANT_CLOSE;
-    return !waits && !session->closing && (used > 0 || session->event.kind != SMTP_EVENT_NONE);
+    session->securing |= want == SMTP_WANT_TLS;
+    return !waits && !session->closing && !session->securing &&
+           (used > 0 || session->event.kind != SMTP_EVENT_NONE);
+}
+
+static void session_notify(struct stream *stream, uint32_t events, void *owner);
+
+/* False: the session is gone. */
+static bool session_secure(struct sink_session *session)
+{
+    struct mail_sink *sink = session->sink;
+    struct stream *below = session->stream;
+    struct slice left;
+    while (stream_peek(below, &left, 1) > 0) { /* said in the clear: RFC 3207 §4.2 */
+        stream_consume(below, left.size);
+    }
+    if (by_chance(sink, sink->drops) ||
+        sim_secure_accept(&sink->secure, below, &session->stream) < 0) {
+        if (session->stream == below) {
+            stream_abort(below);
+            stream_release(below);
+        }
+        session_free(session);
+        return false;
+    }
+    session->stream->session = session;
+    session->stream->notify = session_notify;
+    session->handshake = true;
+    if (session->finished) {
+        tls_half_closed(session->stream);
+    }
+    return true;
 }
 
 static void session_run(struct sink_session *session)
 {
-    while (!session->waiting && !session->closing && session_step(session)) {
+    while (!session->waiting && !session->closing && !session->securing && session_step(session)) {
         if (smtp_server_output(&session->server).size > 512 && !output_write(session)) {
             return;
         }
     }
     if (!output_write(session)) {
+        return;
+    }
+    if (session->securing && !session->handshake &&
+        smtp_server_output(&session->server).size == 0 && !session_secure(session)) {
         return;
     }
     if (session->closing && smtp_server_output(&session->server).size == 0) {
@@ -328,6 +369,12 @@ static void session_notify(struct stream *stream, uint32_t events, void *owner)
         return;
     }
     struct slice left;
+    session->finished |= (events & STREAM_HALF_CLOSED) != 0;
+    if ((events & STREAM_CONNECTED) != 0 && session->handshake) {
+        session->handshake = session->securing = false;
+        session->sink->secured++;
+        smtp_server_secured(&session->server, session->sink->host->shard.now_ns);
+    }
     if ((events & STREAM_HALF_CLOSED) != 0 && !session->waiting) {
         session_run(session);
         return;
@@ -381,8 +428,20 @@ void mail_sink_setup(struct mail_sink *sink, struct sim_host *host, struct lette
     }
 }
 
+static uint64_t sink_next_ns(struct sim_host *host)
+{
+    struct mail_sink *sink = host->owner;
+    return sim_secure_next_ns(&sink->secure, host->sim->world.now_ns);
+}
+
 void mail_sink_start(struct mail_sink *sink)
 {
+    if (sink->secures) {
+        sink->host->owner = sink;
+        sink->host->next_ns = sink_next_ns;
+        sink->settings.starttls = true;
+        sim_secure_open(&sink->secure, sink->host);
+    }
     const struct listen_request request = {
         .at = sim_any(sink->family, SIM_SINK_PORT), .accepted = accepted, .owner = sink};
     check(sink->host->network->ops->listen(sink->host->network, &request, &sink->listener) == 0);
@@ -390,9 +449,18 @@ void mail_sink_start(struct mail_sink *sink)
 
 void mail_sink_crash(struct mail_sink *sink)
 {
-    while (!list_empty(&sink->sessions)) {
-        session_free(list_entry(sink->sessions.next, struct sink_session, node));
+    if (sink->secures) {
+        sim_net_unplug(&sink->host->sim->net, sink->host->index); /* nobody hears its end */
     }
+    while (!list_empty(&sink->sessions)) {
+        struct sink_session *session = list_entry(sink->sessions.next, struct sink_session, node);
+        if (sink->secures) { /* else the stack lets go of them when it is closed */
+            stream_abort(session->stream);
+            stream_release(session->stream);
+        }
+        session_free(session);
+    }
+    sim_secure_close(&sink->secure);
 }
 
 void mail_sink_heal(struct mail_sink *sink)

@@ -5,6 +5,7 @@
 #pragma once
 #include "proto/smtp/server.h"
 #include "tests/sim/letters.h"
+#include "tests/sim/secure.h"
 
 struct mail_sink {
     struct sim_host *host;
@@ -20,6 +21,10 @@ struct mail_sink {
     bool (*knows)(void *owner, struct slice path); /* may be NULL */
     char name[32];
     uint64_t taken;
+    bool secures;     /* the scenario has TLS */
+    bool never_clear; /* who sends to it must not do so in the clear */
+    struct sim_secure secure;
+    uint64_t secured;
 };
 
 /* What the sink is like is drawn. */

@@ -6,6 +6,7 @@
 #include "engine/shard/memory.h"
 #include "queue/log/log_private.h"
 #include "queue/spool/spool_private.h"
+#include "tests/sim/secure.h"
 
 #define FETCH_MEMORY_BYTES (2u << 20)
 #define HEARTBEAT_NS (100 * SIM_MS) /* as a shard that polls wakes up */
@@ -82,9 +83,18 @@ static void queue_flush(void *self, uint64_t now_ns)
     }
 }
 
+static unsigned secure_poll(void *self, uint64_t now_ns)
+{
+    struct sim_relay *relay = self;
+    return relay->tls.tls == NULL ? 0 : tls_poll(relay->tls.tls, now_ns);
+}
+
 static uint64_t relay_next_ns(struct sim_host *host)
 {
     struct sim_relay *relay = host->owner;
+    if (relay->tls.tls != NULL && tls_has_work(relay->tls.tls)) {
+        return host->sim->world.now_ns;
+    }
     if (relay->relay != NULL && relay->disk_due_ns == UINT64_MAX &&
         disk_fault_pending(relay->fault) > 0) {
         relay->disk_due_ns =
@@ -97,6 +107,26 @@ static uint64_t relay_next_ns(struct sim_host *host)
 }
 
 /* ---- Configuration ---- */
+
+static void conf_secure(struct sim_relay *relay)
+{
+    struct relay_conf *conf = relay->conf;
+    relay->certificate = (struct conf_certificate){.certificate = sim_secure_certificate(),
+                                                   .key = sim_secure_certificate()};
+    conf->tls.certificates = &relay->certificate;
+    conf->tls.certificates_count = 1;
+    conf->tls.authorities = sim_secure_authority();
+    /* To find out about a path of 600 bytes that says nothing takes TCP 40 s, and a server's first
+     * words need it. */
+    conf->timeouts.handshake = conf->timeouts.command = SIM_SECURE_HANDSHAKE_NS;
+    relay->listener.tls = (uint8_t)relay->listener_tls;
+    relay->names[0] = SIM_SECURE_NAME;
+    for (unsigned i = 0; i < SIM_ROUTES; i++) {
+        relay->routes[i].tls.level = (uint8_t)relay->level;
+        relay->routes[i].tls.names = relay->names;
+        relay->routes[i].tls.names_count = 1;
+    }
+}
 
 static void conf_make(struct sim_relay *relay)
 {
@@ -134,6 +164,9 @@ static void conf_make(struct sim_relay *relay)
         route->messages_per_connection = sim_chance(sim, 50) ? 0 : (uint32_t)sim_spread(sim, 1, 10);
         route->recipients_per_message = (uint32_t)sim_spread(sim, 1, 10);
         route->pipelining = sim_chance(sim, 80);
+    }
+    if (relay->secures) {
+        conf_secure(relay);
     }
     check(relay_conf_index(conf) == 0);
 }
@@ -240,6 +273,10 @@ static int relay_begin(struct sim_relay *relay)
     disk_fault_set(relay->fault, &whole);
     disk_fault_hold(relay->fault, false);
     int status = log_make(relay);
+    if (status == 0 && relay->secures) {
+        status =
+            relay_tls_open(&relay->tls, &relay->host->shard, relay->conf, relay->ticket_secret);
+    }
     if (status == 0) {
         status = sim_dns_start(&relay->dns, &relay->host->shard);
     }
@@ -247,6 +284,7 @@ static int relay_begin(struct sim_relay *relay)
         const struct relay_settings settings = {.conf = relay->conf,
                                                 .shard = &relay->host->shard,
                                                 .bypass = relay->host->network,
+                                                .tls = relay->secures ? &relay->tls : NULL,
                                                 .resolve = relay->dns.resolve,
                                                 .log = relay->log,
                                                 .fetch_memory = relay->fetch_memory,
@@ -263,6 +301,10 @@ int sim_relay_start(struct sim_relay *relay)
     disk_fault_set(relay->fault, &relay->disk_settings);
     if (status < 0) {
         return status;
+    }
+    if (relay->secures) {
+        const struct shard_part secure = {.name = "tls", .self = relay, .poll = secure_poll};
+        shard_add(&host->shard, &secure);
     }
     const struct shard_part part = {
         .name = "queue", .self = relay, .poll = queue_poll, .flush = queue_flush};
@@ -323,6 +365,13 @@ static void log_drop(struct log *log)
     log_close(log);
 }
 
+static void secure_drop(struct sim_relay *relay)
+{
+    if (relay->tls.tls != NULL) {
+        relay_tls_close(&relay->tls);
+    }
+}
+
 void sim_relay_crash(struct sim_relay *relay)
 {
     struct sim_host *host = relay->host;
@@ -337,6 +386,7 @@ void sim_relay_crash(struct sim_relay *relay)
         spool_cut_off(relay_spool(relay->relay));
         relay_close(relay->relay);
         relay->relay = NULL;
+        secure_drop(relay);
         log_drop(relay->log);
         relay->log = NULL;
         sim_dns_stop(&relay->dns);
@@ -370,6 +420,7 @@ void sim_relay_start_in_vain(struct sim_relay *relay)
         relay->log = NULL;
     }
     sim_dns_stop(&relay->dns);
+    secure_drop(relay);
     disk_fault_set(relay->fault, &relay->disk_settings);
 }
 
@@ -378,6 +429,7 @@ void sim_relay_stop(struct sim_relay *relay)
     relay->serving = false;
     relay_close(relay->relay);
     relay->relay = NULL;
+    secure_drop(relay);
     sim_dns_stop(&relay->dns);
     while (!log_is_quiet(relay->log)) { /* it asks now and then how much room there is */
         relay->disk->ops->reap(relay->disk);

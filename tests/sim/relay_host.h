@@ -6,6 +6,7 @@
 #include "engine/conf/conf.h"
 #include "engine/disk/disk_fault.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_tls.h"
 #include "tests/sim/relay_dns.h"
 #include "tests/sim/sim.h"
 
@@ -45,6 +46,13 @@ struct sim_relay {
     void *log_memory, *fetch_memory;
     struct log *log;
     struct relay *relay; /* NULL: it does not run */
+    bool secures;        /* the scenario has TLS: */
+    struct conf_certificate certificate;
+    enum conf_tls_level level; /* to next hops */
+    enum conf_tls listener_tls;
+    const char *names[2]; /* of next hops */
+    struct relay_tls tls;
+    uint8_t ticket_secret[TLS_SECRET_BYTES];
     bool serving;
     uint64_t void_since_ns;   /* what of the log is void is not on the disk since then; 0: it is */
     uint64_t crashed_ns;      /* the last time; 0: never */

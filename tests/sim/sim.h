@@ -138,4 +138,4 @@ struct sim_scenario {
     const char *name;
     void (*run)(const struct sim_options *options);
 };
-extern const struct sim_scenario streams_scenario, mail_scenario, mailbox_scenario;
+extern const struct sim_scenario streams_scenario, mail_scenario, mailbox_scenario, secure_scenario;
