@@ -45,6 +45,20 @@ static int record_found(struct log_scan *scan, const uint8_t *at,
     return scan->visitor->record(scan->visitor->owner, &record);
 }
 
+/* The first valid record behind `at` that begins below `end`, the block's; else `end`. What looks
+ * like one in a damaged body is none: it would have to know its place and the log's id. */
+static uint32_t search_block(const struct log_scan *scan, const uint8_t *piece, uint32_t offset,
+                             uint32_t at, uint32_t end, uint32_t bytes)
+{
+    for (at += RECORD_ALIGN; at < end; at += RECORD_ALIGN) {
+        uint64_t lsn = lsn_of(scan->sequence, offset + at);
+        if (record_is_valid(piece + at, bytes - at, lsn, scan->seed)) {
+            return at;
+        }
+    }
+    return end;
+}
+
 int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset, uint32_t bytes)
 {
     check(bytes <= LOG_FRAME_BYTES && offset % LOG_FRAME_BYTES == 0);
@@ -77,13 +91,14 @@ int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset,
             continue;
         }
         uint32_t next = (at / DISK_BLOCK_BYTES + 1) * DISK_BLOCK_BYTES;
-        uint32_t rest = (next < bytes ? next : bytes) - at;
-        bool padding = at % DISK_BLOCK_BYTES != 0 && all_zero(piece + at, rest);
+        next = next < bytes ? next : bytes;
+        bool zero = all_zero(piece + at, next - at);
+        bool padding = at % DISK_BLOCK_BYTES != 0 && zero;
         if (!padding && !scan->in_hole) {
             scan->in_hole = true;
             scan->hole = offset + at;
         }
-        at = next;
+        at = zero ? next : search_block(scan, piece, offset, at, next, bytes);
     }
     return 0;
 }

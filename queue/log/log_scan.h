@@ -1,9 +1,10 @@
 /*
  * log_scan: finds the records of a segment again, whatever its bytes have become.
  *
- * Where no valid record begins, the search goes on at the next block: a write that was lost or
- * damaged hides what it held and nothing else. Stale records of an earlier use are told by their
- * LSN. Every step goes forward, and nothing outside the piece is read.
+ * Where no valid record begins, the search goes on at every place where one may begin: damage hides
+ * the records that it touches, and nothing else. Stale records of an earlier use are told by their
+ * LSN, and what only looks like a record by its checksum, which is seeded by the log's secret id.
+ * Every step goes forward, and nothing outside the piece is read.
  *
  * log_folder reads the pieces; the fuzzer brings its own.
  */
