@@ -1,18 +1,11 @@
 #include "engine/tls/context_private.h"
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TICKET_SECONDS (12u * 3600u)
-#define TICKET_NAME_BYTES 16u
-#define TICKET_KEY_BYTES 32u
 
 void tls_problem(char *text, size_t size)
 {
@@ -193,80 +186,6 @@ static int name_asked(SSL *ssl, int *alert, void *owner)
     return identity != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
-/* ---- Tickets ---- */
-
-struct ticket_keys {
-    uint8_t name[TICKET_NAME_BYTES];
-    uint8_t sealing[TICKET_KEY_BYTES], signing[TICKET_KEY_BYTES];
-};
-
-static bool draw(const struct tls_context *self, uint64_t epoch, const char *what, uint8_t *bytes,
-                 size_t size)
-{
-    uint8_t text[32] = {0}, digest[EVP_MAX_MD_SIZE];
-    unsigned digest_size;
-    int length = snprintf((char *)text, sizeof(text), "%s", what);
-    for (unsigned i = 0; i < 8; i++) {
-        text[length + 1 + (int)i] = (uint8_t)(epoch >> 8 * i);
-    }
-    if (HMAC(EVP_sha256(), self->ticket_secret, TLS_SECRET_BYTES, text, (size_t)length + 9, digest,
-             &digest_size) == NULL ||
-        digest_size < size) {
-        return false;
-    }
-    memcpy(bytes, digest, size);
-    OPENSSL_cleanse(digest, sizeof(digest));
-    return true;
-}
-
-static bool keys_of(const struct tls_context *self, uint64_t epoch, struct ticket_keys *keys)
-{
-    return draw(self, epoch, "name", keys->name, sizeof(keys->name)) &&
-           draw(self, epoch, "sealing", keys->sealing, sizeof(keys->sealing)) &&
-           draw(self, epoch, "signing", keys->signing, sizeof(keys->signing));
-}
-
-static bool ciphers_set(const struct ticket_keys *keys, const uint8_t *iv, EVP_CIPHER_CTX *cipher,
-                        EVP_MAC_CTX *mac, int seal)
-{
-    OSSL_PARAM parameters[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)keys->signing,
-                                          sizeof(keys->signing)),
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
-        OSSL_PARAM_construct_end()};
-    return EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, keys->sealing, iv, seal) == 1 &&
-           EVP_MAC_CTX_set_params(mac, parameters) == 1;
-}
-
-/* Sealed with this epoch's keys; opened with the last one's too, and then renewed. Those of TLS 1.3 are
- * always renewed, as a client uses each once. */
-static int ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
-                      EVP_MAC_CTX *mac, int seal)
-{
-    const struct tls_context *self = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-    uint64_t epoch = (uint64_t)self->wall_s(self->wall_self) / self->ticket_s;
-    struct ticket_keys keys;
-    int answer = 0;
-    if (seal) {
-        int iv_bytes = EVP_CIPHER_get_iv_length(EVP_aes_256_cbc());
-        if (keys_of(self, epoch, &keys) && RAND_bytes(iv, iv_bytes) == 1 &&
-            ciphers_set(&keys, iv, cipher, mac, 1)) {
-            memcpy(name, keys.name, sizeof(keys.name));
-            answer = 1;
-        } else {
-            answer = -1;
-        }
-    }
-    for (unsigned age = 0; !seal && age < 2 && answer == 0 && epoch >= age; age++) {
-        if (keys_of(self, epoch - age, &keys) && memcmp(name, keys.name, sizeof(keys.name)) == 0) {
-            bool renew = age > 0 || SSL_version(ssl) >= TLS1_3_VERSION;
-            answer = !ciphers_set(&keys, iv, cipher, mac, 0) ? -1 : renew ? 2 : 1;
-        }
-    }
-    OPENSSL_cleanse(&keys, sizeof(keys));
-    return answer;
-}
-
 /* ---- Contexts ---- */
 
 static void release(struct ref *ref)
@@ -278,7 +197,9 @@ static void release(struct ref *ref)
     for (uint32_t i = 0; i < self->name_count; i++) {
         free(self->names[i].name);
     }
-    OPENSSL_cleanse(self->ticket_secret, sizeof(self->ticket_secret));
+    if (self->tickets != NULL) {
+        tls_tickets_close(self->tickets);
+    }
     free(self->identities);
     free(self->names);
     free(self);
@@ -359,14 +280,14 @@ static int server_set_up(struct tls_context *self, SSL_CTX *made,
     SSL_CTX_set_tlsext_servername_callback(made, name_asked);
     SSL_CTX_set_tlsext_servername_arg(made, self);
     SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF); /* tickets only: no state of ours */
-    if (!self->has_tickets) {
+    if (self->tickets == NULL) {
         SSL_CTX_set_options(made, SSL_OP_NO_TICKET);
         return SSL_CTX_set_num_tickets(made, 0) == 1 ? 0 : -ENOMEM;
     }
     return SSL_CTX_set_num_tickets(made, 1) == 1 &&
                    SSL_CTX_set_session_id_context(made, (const unsigned char *)service,
                                                   (unsigned)strlen(service)) == 1 &&
-                   SSL_CTX_set_tlsext_ticket_key_evp_cb(made, ticket_key) == 1
+                   tls_tickets_serve(made) == 0
                ? 0
                : -ENOMEM;
 }
@@ -422,15 +343,14 @@ int tls_context_server(struct tls_context **context, const struct tls_server_set
         return -ENOMEM;
     }
     if (settings->ticket_secret != NULL) {
-        self->has_tickets = true;
-        memcpy(self->ticket_secret, settings->ticket_secret, TLS_SECRET_BYTES);
-        self->ticket_s = settings->ticket_s == 0 ? TICKET_SECONDS : settings->ticket_s;
-        self->wall_s = settings->wall_s;
-        self->wall_self = settings->wall_self;
+        status = tls_tickets_open(&self->tickets, settings);
     }
     struct tls_server_settings filled = *settings;
-    status = rules_read(&filled.rules, &settings->rules,
-                        settings->client_certificate != TLS_CLIENT_NOT_ASKED, problem);
+    filled.rules.read = NULL; /* nothing to drop yet */
+    if (status == 0) {
+        status = rules_read(&filled.rules, &settings->rules,
+                            settings->client_certificate != TLS_CLIENT_NOT_ASKED, problem);
+    }
     for (uint32_t i = 0; i < settings->identity_count && status == 0; i++) {
         status = identity_open(self, &filled, &settings->identities[i], problem);
     }

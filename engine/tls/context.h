@@ -55,7 +55,7 @@ struct tls_server_settings {
     uint32_t identity_count; /* >= 1 */
     enum tls_client_certificate client_certificate;
     /* Session tickets (RFC 8446 §4.6.1) are sealed with keys that are drawn from it, anew every
-     * `ticket_ns`: servers with the same secret and wall clock resume each other's. NULL: none. */
+     * `ticket_s`: servers with the same secret and wall clock resume each other's. NULL: none. */
     const uint8_t *ticket_secret; /* TLS_SECRET_BYTES; copied */
     uint32_t ticket_s;            /* 0: twelve hours */
     int64_t (*wall_s)(void *self);

@@ -2,6 +2,7 @@
 #pragma once
 #include "engine/core/ref.h"
 #include "engine/tls/context.h"
+#include "engine/tls/tickets.h"
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -26,11 +27,7 @@ struct tls_context {
     uint32_t identity_count;
     struct tls_name *names; /* sorted */
     uint32_t name_count;
-    bool has_tickets;
-    uint8_t ticket_secret[TLS_SECRET_BYTES];
-    uint32_t ticket_s;
-    int64_t (*wall_s)(void *self);
-    void *wall_self;
+    struct tls_tickets *tickets; /* NULL: none */
 };
 
 /* tls_stream.c: a session that a client may resume. */
