@@ -161,6 +161,8 @@ bench: all
 	@scripts/setup bench
 	@bench/compare
 	@bench/recovery
+	@bench/beside
+	@bench/backlog
 
 bench-net: all $(B)/tests/system/lossy_wire
 	@scripts/setup bench

@@ -31,6 +31,7 @@ static const char usage[] =
     "        --warmup S (0)  --pace command|group|deep|bdat (command)  --per-connection N  --lmtp\n"
     "        --starttls: TLS, sessions resumed where the server lets them  --no-resumption: whole "
     "handshakes\n"
+    "        --suites LIST: of TLS 1.3, in OpenSSL's words\n"
     "        --domains N: recipients are spread over N domains, d0000000.NAME and so on\n"
     "        --domain NAME (bench.example)  --sender ADDRESS (source@bench.example)  --from "
     "ADDRESS\n"
@@ -72,6 +73,7 @@ enum option_code {
     OPTION_LMTP,
     OPTION_STARTTLS,
     OPTION_NO_RESUMPTION,
+    OPTION_SUITES,
     OPTION_SINK_LMTP,
     OPTION_DOMAIN,
     OPTION_DOMAINS,
@@ -113,6 +115,7 @@ static const struct option table[] = {
     {"lmtp", no_argument, NULL, OPTION_LMTP},
     {"starttls", no_argument, NULL, OPTION_STARTTLS},
     {"no-resumption", no_argument, NULL, OPTION_NO_RESUMPTION},
+    {"suites", required_argument, NULL, OPTION_SUITES},
     {"sink-lmtp", no_argument, NULL, OPTION_SINK_LMTP},
     {"domain", required_argument, NULL, OPTION_DOMAIN},
     {"domains", required_argument, NULL, OPTION_DOMAINS},
@@ -240,6 +243,9 @@ static bool parse_source(struct source_settings *source, int code, const char *v
         return true;
     case OPTION_DOMAIN:
         source->domain = value;
+        return true;
+    case OPTION_SUITES:
+        source->suites = value;
         return true;
     case OPTION_DOMAINS:
         source->domains = (uint32_t)number(value, 1, SOURCE_DOMAINS_MAX);

@@ -11,9 +11,10 @@ struct secure {
     struct tls_context *context;
 };
 
-int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind)
+int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind,
+                const char *suites)
 {
-    const struct tls_client_settings client = {0};
+    const struct tls_client_settings client = {.rules = {.suites = suites}};
     char problem[TLS_PROBLEM_MAX] = "";
     struct secure *made = calloc(1, sizeof(*made));
     if (made == NULL) {

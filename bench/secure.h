@@ -17,8 +17,9 @@ enum secure_kind {
 
 struct secure;
 
-/* 0 or -errno. The world is borrowed until secure_close. */
-int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind);
+/* 0 or -errno. The world is borrowed until secure_close. suites: of TLS 1.3, as OpenSSL lists them; NULL: its own. */
+int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind,
+                const char *suites);
 /* After the sessions have released their streams. NULL is fine. */
 void secure_close(struct secure *secure);
 /* `below` is given, also when it fails: it must be connected, with nothing left to read. STREAM_CONNECTED follows when

@@ -203,7 +203,7 @@ int source_open(struct source **source, struct network *network, const struct wo
         rc = sessions_make(made);
     }
     if (rc == 0 && settings->secure != SECURE_NOT) {
-        rc = secure_open(&made->secure, world, settings->secure);
+        rc = secure_open(&made->secure, world, settings->secure, settings->suites);
     }
     if (rc < 0) {
         source_close(made);

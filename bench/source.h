@@ -33,6 +33,7 @@ struct source_settings {
     struct endpoint from; /* family ENDPOINT_NONE: any */
     bool lmtp;
     enum secure_kind secure; /* STARTTLS before the first letter */
+    const char *suites;      /* of TLS 1.3, in OpenSSL's words; NULL: its own */
     enum source_pace pace;
     uint32_t connections;
     uint64_t letters_per_connection; /* then QUIT and connect again; 0: no bound */
