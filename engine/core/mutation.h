@@ -61,7 +61,12 @@
     X(TLS_CLEAR_ALLOWED, "secure",                                                                 \
       "after a failed handshake mail goes in the clear, whatever was demanded")                    \
     X(TLS_BYTE_TWICE, "secure", "where a piece is more than a record, a byte is in both")          \
-    X(TLS_STREAM_LEAK, "secure", "a released stream stays")
+    X(TLS_STREAM_LEAK, "secure", "a released stream stays")                                        \
+    /* The schedule */                                                                             \
+    X(WAIT_NOT_DOUBLED, "week", "each wait is as long as the first")                               \
+    X(SITE_NEVER_RESTS, "week", "a site that cannot be reached is tried again at once")            \
+    X(SUSPENSION_IGNORED, "week", "a site that is suspended is tried nevertheless")                \
+    X(WARNING_UNWRITTEN, "week", "that a sender was told of a delay is not written down")
 
 #define MUTATION_ENUMERATOR(name, scenario, what) MUTATION_##name,
 enum mutation { MUTATION_NONE, MUTATIONS(MUTATION_ENUMERATOR) MUTATION_COUNT };

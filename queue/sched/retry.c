@@ -1,12 +1,14 @@
 #include "queue/sched/retry.h"
 
 #include "engine/core/check.h"
+#include "engine/core/mutation.h"
 
 /* first_ns doubled attempts - 1 times, at most limit_ns. */
 static uint64_t wait_of(const struct retry_policy *policy, uint32_t attempts)
 {
     uint64_t wait_ns = policy->first_ns;
-    for (uint32_t i = 1; i < attempts && wait_ns < policy->limit_ns; i++) {
+    for (uint32_t i = 1; i < attempts && wait_ns < policy->limit_ns && !MUTATED(WAIT_NOT_DOUBLED);
+         i++) {
         wait_ns = wait_ns > policy->limit_ns / 2 ? policy->limit_ns : wait_ns * 2;
     }
     return wait_ns;

@@ -1,3 +1,4 @@
+#include "engine/core/mutation.h"
 #include "queue/sched/sched_private.h"
 
 #include <errno.h>
@@ -84,14 +85,15 @@ void *sched_site_owner(const struct sched_site *site)
 
 bool sched_site_suspended(const struct sched_site *site, uint64_t now_ns)
 {
-    return site->suspension != NULL && site->suspension->until_ns > now_ns;
+    return site->suspension != NULL && site->suspension->until_ns > now_ns &&
+           !MUTATED(SUSPENSION_IGNORED);
 }
 
 /* ---- Connections ---- */
 
 static bool rests(const struct sched_site *site, uint64_t now_ns)
 {
-    return site->rests_until_ns > now_ns;
+    return site->rests_until_ns > now_ns && !MUTATED(SITE_NEVER_RESTS);
 }
 
 /* It has failed since it worked last: one connection tries for all. */

@@ -166,7 +166,9 @@ void spool_note_warned(struct spool *spool, struct message *message, uint32_t in
 {
     struct spool_warned warned = {.index = index};
     message_mark_warned(message, index);
-    note_append(spool, message->id, SPOOL_WARNED, slice_of(&warned, sizeof(warned)));
+    if (!MUTATED(WARNING_UNWRITTEN)) {
+        note_append(spool, message->id, SPOOL_WARNED, slice_of(&warned, sizeof(warned)));
+    }
 }
 
 void spool_note_held(struct spool *spool, struct message *message, uint32_t held)

@@ -30,7 +30,8 @@ struct letter *letter_write(struct letters *letters, uint32_t site_count)
     letter->null_sender = sim_chance(sim, 5);
     letter->recipient_count = (uint32_t)sim_spread(sim, 1, LETTER_RECIPIENTS_MAX);
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
-        letter->recipients[i].site = (uint8_t)sim_below(sim, site_count);
+        uint8_t drawn = (uint8_t)sim_below(sim, site_count);
+        letter->recipients[i].site = letters->sites == NULL ? drawn : letters->sites[drawn];
         letter->recipients[i].rejected = sim_chance(sim, 5);
         if (letters->user_count > 0) {
             letter->recipients[i].user = (uint8_t)(1 + sim_below(sim, letters->user_count));
@@ -171,6 +172,8 @@ void letter_reported(struct letters *letters, struct letter *letter, struct slic
     static const char field[] = "Final-Recipient: rfc822; ";
     const uint8_t *at = report.bytes, *end = report.bytes + report.size;
     unsigned named = 0;
+    static const char delay[] = "Action: delayed";
+    bool delayed = memmem(at, report.size, delay, sizeof(delay) - 1) != NULL;
     letters->reports++;
     if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED) {
         sim_fail(letters->sim, "there is a report on letter %u, which was %s", letter->id,
@@ -186,12 +189,17 @@ void letter_reported(struct letters *letters, struct letter *letter, struct slic
             sim_fail(letters->sim, "a report on letter %u is about %.*s", letter->id,
                      (int)path.size, (const char *)path.bytes);
         }
+        named++;
+        if (delayed) {
+            letter->recipients[recipient].delayed++;
+            continue;
+        }
         if (!letters->may_fail(letters->owner, letter, recipient)) {
             sim_fail(letters->sim, "letter %u is returned for recipient %u, without a reason",
                      letter->id, recipient);
         }
         letter->recipients[recipient].bounced++;
-        named++;
+        letter->recipients[recipient].bounced_ns = letters->sim->world.now_ns;
     }
     if (named == 0) {
         sim_fail(letters->sim, "a report on letter %u names nobody", letter->id);

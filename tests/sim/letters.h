@@ -30,6 +30,8 @@ struct letter_recipient {
     uint16_t forgotten;    /* so often a relay may have forgotten that it has passed it on */
     uint64_t first_ns;     /* delivered */
     uint64_t confirmed_ns; /* the first time */
+    uint64_t bounced_ns;   /* the last time */
+    uint16_t delayed;      /* reports that it waits */
 };
 
 struct letter {
@@ -50,7 +52,8 @@ struct letters {
     uint32_t count;
     uint8_t *text; /* room for one body */
     uint32_t large_percent;
-    uint32_t user_count; /* of a mailbox service, to which all of it goes; 0: there is none */
+    const uint8_t *sites; /* those that letters go to, by what was drawn; NULL: 0, 1, 2... */
+    uint32_t user_count;  /* of a mailbox service, to which all of it goes; 0: there is none */
     /* The scenario's: may it come twice, or never come but as a report? */
     bool (*may_repeat)(void *owner, const struct letter *letter, uint32_t recipient);
     bool (*may_fail)(void *owner, const struct letter *letter, uint32_t recipient);

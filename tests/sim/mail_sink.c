@@ -109,7 +109,11 @@ static void recipient_take(struct sink_session *session)
         sim_fail(sink->host->sim, "host %u is offered mail for %.*s, from <%s>, which is not its",
                  sink->host->index, (int)path.size, (const char *)path.bytes, session->sender);
     }
-    if (to.letter != NULL && to.letter->recipients[to.recipient].rejected) {
+    unsigned judged =
+        to.letter == NULL || sink->judge == NULL ? 0 : sink->judge(sink, to.letter, to.recipient);
+    if (judged != 0) {
+        verdict(session, judged, judged == 451 ? "4.7.1" : "5.7.1");
+    } else if (to.letter != NULL && to.letter->recipients[to.recipient].rejected) {
         verdict(session, 550, "5.1.1");
     } else if (session->recipient_count == TAKEN_MAX || by_chance(sink, sink->refuses)) {
         verdict(session, 452, "4.5.3");
@@ -388,8 +392,13 @@ static void session_notify(struct stream *stream, uint32_t events, void *owner)
 static void accepted(void *owner, struct listener *listener, struct stream *stream)
 {
     struct mail_sink *sink = owner;
-    struct sink_session *session = calloc(1, sizeof(*session));
     (void)listener;
+    if (sink->admit != NULL && !sink->admit(sink)) {
+        stream_abort(stream);
+        stream_release(stream);
+        return;
+    }
+    struct sink_session *session = calloc(1, sizeof(*session));
     check(session != NULL);
     session->sink = sink;
     session->stream = stream;

@@ -18,7 +18,11 @@ struct mail_sink {
     /* Of 1,000 events each: */
     uint32_t refuses, drops, waits;
     uint64_t wait_ns;
-    bool (*knows)(void *owner, struct slice path); /* may be NULL */
+    /* May be NULL. What to say to a recipient: 0: as usual, else 451 or 550. */
+    unsigned (*judge)(struct mail_sink *sink, struct letter *letter, uint32_t recipient);
+    /* May be NULL. Whether a connection is taken at all. */
+    bool (*admit)(struct mail_sink *sink);
+    void *owner;
     char name[32];
     uint64_t taken;
     bool secures;     /* the scenario has TLS */

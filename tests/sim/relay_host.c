@@ -121,7 +121,7 @@ static void conf_secure(struct sim_relay *relay)
     conf->timeouts.handshake = conf->timeouts.command = SIM_SECURE_HANDSHAKE_NS;
     relay->listener.tls = (uint8_t)relay->listener_tls;
     relay->names[0] = SIM_SECURE_NAME;
-    for (unsigned i = 0; i < SIM_ROUTES; i++) {
+    for (unsigned i = 0; i < relay->route_count; i++) {
         relay->routes[i].tls.level = (uint8_t)relay->level;
         relay->routes[i].tls.names = relay->names;
         relay->routes[i].tls.names_count = 1;
@@ -141,7 +141,7 @@ static void conf_make(struct sim_relay *relay)
     conf->listen = &relay->listener;
     conf->listen_count = 1;
     conf->routes = relay->routes;
-    conf->routes_count = SIM_ROUTES;
+    conf->routes_count = relay->route_count;
     check(network_prefix_parse(&relay->clients[SIM_IPV4], slice_text("10.0.0.0/24")) == 0);
     check(network_prefix_parse(&relay->clients[SIM_IPV6], slice_text("fd00::/64")) == 0);
     conf->relay_networks = relay->clients;
@@ -157,7 +157,7 @@ static void conf_make(struct sim_relay *relay)
         sim_chance(sim, 15) ? sim_spread(sim, 20 * SIM_S, 300 * SIM_S) : 5 * 86400 * SIM_S;
     conf->smtp.pipelining = sim_chance(sim, 80);
     conf->smtp.chunking = sim_chance(sim, 80);
-    for (unsigned i = 0; i < SIM_ROUTES; i++) {
+    for (unsigned i = 0; i < relay->route_count; i++) {
         struct conf_route *route = &relay->routes[i];
         route->match = relay->matches[i];
         route->connections = (uint32_t)sim_spread(sim, 1, 8);
@@ -219,6 +219,7 @@ void sim_relay_setup(struct sim_relay *relay, struct sim_host *host, enum sim_fa
 {
     struct sim *sim = host->sim;
     relay->host = host;
+    relay->route_count = relay->route_count == 0 ? SIM_ROUTES : relay->route_count;
     relay->address = sim_host_at(host, family, SIM_SMTP_PORT);
     conf_make(relay);
     disk_draw(relay);

@@ -13,6 +13,7 @@
 #define SIM_SITES 3u
 #define SIM_BACK SIM_SITES /* where reports go: the site of back.example */
 #define SIM_ROUTES (SIM_SITES + 1)
+#define SIM_ROUTES_MAX 6u
 #define SIM_SMTP_PORT 25u
 #define SIM_SINK_PORT 2525u
 
@@ -31,9 +32,10 @@ struct sim_relay {
     struct sim_host *host;
     struct relay_conf *conf;
     struct conf_listener listener;
-    struct conf_route routes[SIM_ROUTES];
-    struct endpoint next_hops[SIM_ROUTES][2];
-    char matches[SIM_ROUTES][32];
+    struct conf_route routes[SIM_ROUTES_MAX];
+    struct endpoint next_hops[SIM_ROUTES_MAX][2];
+    char matches[SIM_ROUTES_MAX][32];
+    unsigned route_count; /* 0: SIM_ROUTES */
     struct sim_dns dns;
     struct endpoint address; /* that it listens at */
     struct network_prefix clients[SIM_FAMILIES];

@@ -138,4 +138,5 @@ struct sim_scenario {
     const char *name;
     void (*run)(const struct sim_options *options);
 };
-extern const struct sim_scenario streams_scenario, mail_scenario, mailbox_scenario, secure_scenario;
+extern const struct sim_scenario streams_scenario, mail_scenario, mailbox_scenario, secure_scenario,
+    week_scenario;
