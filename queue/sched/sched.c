@@ -231,7 +231,8 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
     delivery->next_of_message = request->message->owner;
     request->message->owner = delivery;
     delivery->site = site;
-    delivery->attempts = request->attempts;
+    delivery->attempts =
+        request->attempts < SCHED_ATTEMPTS_MAX ? request->attempts : SCHED_ATTEMPTS_MAX;
     delivery->due_ns = request->due_ns;
     delivery->sender = request->sender;
     delivery->priority = request->priority;
@@ -355,7 +356,9 @@ enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
     struct sched_site *site = delivery->site;
     recipients_keep(delivery, indexes, count);
     reason_set(delivery, reason);
-    delivery->attempts++;
+    if (delivery->attempts < SCHED_ATTEMPTS_MAX) {
+        delivery->attempts++;
+    }
     bool again = expired_before(delivery);
     if (delivery->held) {
         delivery->due_ns = retry_due(&site->settings.retry, now_ns, delivery->attempts,

@@ -41,9 +41,12 @@ struct sched_reason;
 #define SCHED_REASON_BYTES_MAX 200 /* what is kept of a reason */
 #define SCHED_REASON_BYTES_FEW 56  /* and when more recipients wait than: */
 #define SCHED_REASON_MANY 100000
-#define SCHED_PRIORITY_COUNT 4 /* 0 .. 3; higher first */
+#define SCHED_PRIORITY_BITS 2
+#define SCHED_PRIORITY_COUNT (1 << SCHED_PRIORITY_BITS) /* 0 .. 3; higher first */
 #define SCHED_PRIORITY_NORMAL 1
 #define SCHED_PRIORITY_SHARE 16
+#define SCHED_ATTEMPTS_BITS 20 /* five days, twice a second */
+#define SCHED_ATTEMPTS_MAX ((1u << SCHED_ATTEMPTS_BITS) - 1)
 
 struct sched_site_settings {
     uint32_t connection_count_max; /* >= 1 */
@@ -61,8 +64,13 @@ enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE, SCHED_HELD };
 struct sched_delivery {
     struct message *message;
     struct sched_site *site;
-    uint32_t count;    /* recipients */
-    uint32_t attempts; /* failures so far */
+    uint32_t count;                          /* recipients */
+    uint32_t attempts : SCHED_ATTEMPTS_BITS; /* failures so far; SCHED_ATTEMPTS_MAX: or more */
+    uint32_t state : 2;                      /* enum sched_state */
+    uint32_t priority : SCHED_PRIORITY_BITS;
+    bool parked : 1;  /* ACTIVE without a connection: see sched_park */
+    bool held : 1;    /* HELD, or will be when it comes back */
+    bool delayed : 1; /* sched_delayed has told of it */
     uint64_t due_ns;
     uint64_t expires_ns;
     uint64_t sender;
@@ -83,13 +91,9 @@ struct sched_delivery {
         uint32_t few[2];
         uint32_t *many; /* when count > 2 */
     } indexes;
-    uint8_t state; /* enum sched_state */
-    uint8_t priority;
-    bool parked;  /* ACTIVE without a connection: see sched_park */
-    bool held;    /* HELD, or will be when it comes back */
-    bool delayed; /* sched_delayed has told of it */
 };
 
+static_assert(sizeof(struct sched_delivery) <= 112, "ten million of them wait");
 static_assert(sizeof(struct sched_delivery) + SCHED_REASON_BYTES_FEW + 8 <= 200,
               "a waiting recipient costs at most 200 bytes");
 

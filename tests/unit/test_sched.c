@@ -98,6 +98,26 @@ static void deferred_delivery_comes_back_when_it_is_due_and_waits_longer_each_ti
     }
 }
 
+static void attempts_are_counted_up_to_a_limit_and_never_from_the_beginning(void **state)
+{
+    (void)state;
+    struct message message = {0};
+    const uint32_t index = 0;
+    const struct sched_request request = {.message = &message,
+                                          .indexes = &index,
+                                          .count = 1,
+                                          .attempts = UINT32_MAX,
+                                          .due_ns = START,
+                                          .priority = SCHED_PRIORITY_COUNT - 1};
+    assert_int_equal(sched_add(site, &request, START), 0);
+    struct sched_delivery *delivery = sched_next(site, START);
+    assert_int_equal(delivery->attempts, SCHED_ATTEMPTS_MAX);
+    assert_int_equal(defer_all(delivery, START, "busy"), SCHED_DEFERRED);
+    assert_int_equal(delivery->attempts, SCHED_ATTEMPTS_MAX);
+    assert_int_equal(delivery->priority, SCHED_PRIORITY_COUNT - 1);
+    assert_int_equal(sched_site_next_due(site, START), START + 4 * HOUR);
+}
+
 static void only_the_recipients_that_wait_come_back(void **state)
 {
     (void)state;
@@ -664,6 +684,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(deliveries_come_out_in_the_order_they_came),
         TEST(deferred_delivery_comes_back_when_it_is_due_and_waits_longer_each_time),
+        TEST(attempts_are_counted_up_to_a_limit_and_never_from_the_beginning),
         TEST(only_the_recipients_that_wait_come_back),
         TEST(returned_delivery_is_next_and_no_attempt_is_counted),
         TEST(delivery_that_waits_from_before_a_restart_is_due_when_it_says),
