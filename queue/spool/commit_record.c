@@ -216,7 +216,6 @@ static bool extents_take(struct slice *blob, struct spool_message *private, uint
         extent->offset = (uint32_t)offset;
         offset += extent->length;
     }
-    body->bytes = (uint32_t)offset;
     return blob->size == 0 && offset == private->message.body_bytes;
 }
 

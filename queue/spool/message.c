@@ -4,11 +4,12 @@
  *   struct spool_message │ recipients │ text │ (to a multiple of 8) extents, as many as it had when it was made
  *   text = reverse-path, envelope id, then for each recipient its forward-path and ORCPT
  *
- * What few messages have (an envelope id, an ORCPT) has its length before it, and a flag that says that it is there.
+ * The reverse-path has its length before it, and so has what few messages have (an envelope id, an ORCPT), with a flag
+ * that says that it is there.
  */
 #include "queue/spool/spool_private.h"
 
-#define LENGTH_BYTES 2u /* of an envelope id or ORCPT */
+#define LENGTH_BYTES 2u /* before a text that is counted */
 
 static struct spool_recipient *recipients_of(const struct spool_message *message)
 {
@@ -50,7 +51,6 @@ struct spool_message *message_make(size_t recipient_count, size_t text_bytes, si
     message->message.recipient_count = (uint32_t)recipient_count;
     message->body.extents =
         (struct spool_extent *)((char *)(message + 1) + recipient_bytes + text_room);
-    message->body.extent_capacity = (uint32_t)extent_count;
     return message;
 }
 
@@ -78,8 +78,7 @@ static void write_counted(struct message_writer *writer, struct slice bytes)
 void message_write_sender(struct message_writer *writer, struct slice reverse_path,
                           struct slice envid)
 {
-    writer->message->reverse_path_bytes = (uint16_t)reverse_path.size;
-    write_bytes(writer, reverse_path);
+    write_counted(writer, reverse_path);
     if (envid.size > 0) {
         writer->message->flags |= MESSAGE_ENVID;
         write_counted(writer, envid);
@@ -112,7 +111,7 @@ struct spool_message *message_new(const struct envelope *envelope,
                                   const struct envelope_recipient *recipients, size_t count,
                                   size_t extent_count)
 {
-    size_t text_bytes = envelope->reverse_path.size + counted_bytes(envelope->envid);
+    size_t text_bytes = LENGTH_BYTES + envelope->reverse_path.size + counted_bytes(envelope->envid);
     for (size_t i = 0; i < count; i++) {
         text_bytes += recipients[i].forward_path.size + counted_bytes(recipients[i].orcpt);
     }
@@ -172,15 +171,14 @@ enum spool_ret message_ret(const struct message *message)
 
 struct slice message_reverse_path(const struct message *message)
 {
-    const struct spool_message *private = private_of(message);
-    return slice_of(text_of(private), private->reverse_path_bytes);
+    return counted(text_of(private_of(message)));
 }
 
 struct slice message_envid(const struct message *message)
 {
     const struct spool_message *private = private_of(message);
     return (private->flags & MESSAGE_ENVID) != 0
-               ? counted(text_of(private) + private->reverse_path_bytes)
+               ? counted(text_of(private) + LENGTH_BYTES + message_reverse_path(message).size)
                : slice_text("");
 }
 

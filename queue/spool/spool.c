@@ -75,20 +75,21 @@ void place_forget(struct spool *spool, struct spool_place *place)
 
 /* ── A committed message ─────────────────────────────────────────────────────────────────────── */
 
-void spool_message_weigh(struct spool *spool, struct spool_message *message)
+size_t spool_message_bytes(const struct spool_message *message)
 {
-    size_t bytes = malloc_usable_size(message) + malloc_usable_size(message->place.parts);
+    size_t bytes =
+        malloc_usable_size((void *)(uintptr_t)message) + malloc_usable_size(message->place.parts);
     if (message->extents_on_heap) {
         bytes += malloc_usable_size(message->body.extents);
     }
-    spool->memory_bytes += bytes;
-    spool->memory_bytes -= message->memory_bytes;
-    message->memory_bytes = (uint32_t)bytes;
+    return bytes;
 }
 
 void spool_message_free(struct spool *spool, struct spool_message *message)
 {
-    spool->memory_bytes -= message->memory_bytes;
+    if (message->state != MESSAGE_PENDING) {
+        spool->memory_bytes -= spool_message_bytes(message);
+    }
     if (message->state < MESSAGE_LIVE) {
         spool_commit_give(spool, message->commit);
     }
@@ -114,7 +115,9 @@ void spool_message_settle(struct spool *spool, struct spool_message *message)
 
 void spool_message_hold(struct message *message)
 {
-    message_private(message)->holds++;
+    struct spool_message *private = message_private(message);
+    check(private->holds < (1u << MESSAGE_HOLDS_BITS) - 1);
+    private->holds++;
 }
 
 void spool_message_release(struct spool *spool, struct message *message)
@@ -183,7 +186,7 @@ int spool_read(struct spool *spool, struct message *message, uint64_t offset, st
                struct ref **owner, struct spool_fetch *fetch)
 {
     const struct spool_body *body = &message_private(message)->body;
-    check(offset < body->bytes);
+    check(offset < message->body_bytes);
     uint32_t low = 0, high = body->extent_count;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
@@ -285,7 +288,7 @@ static void message_take(void *owner, struct spool_message *message)
                       message->body.extents[i].length + RECORD_COST);
     }
     body_place(spool, &message->body, &message->place);
-    spool_message_weigh(spool, message);
+    spool->memory_bytes += spool_message_bytes(message);
     spool->counters.live_messages++;
     spool->counters.recovered++;
     spool->found(spool->found_owner, &message->message);

@@ -138,7 +138,7 @@ static void messages_take(struct adoption *adoption)
                           message->body.extents[i].length + RECORD_COST);
         }
         body_place(spool, &message->body, &message->place);
-        spool_message_weigh(spool, message);
+        spool->memory_bytes += spool_message_bytes(message);
         spool->counters.live_messages++;
         spool->counters.adopted++;
         spool->found(spool->found_owner, &message->message);

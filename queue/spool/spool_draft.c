@@ -90,9 +90,10 @@ int spool_begin(struct spool *spool, struct spool_draft **result)
     draft->body = (struct spool_body){.extents = draft->few, .is_draft = true};
     draft->id = id;
     list_init(&draft->body.member);
-    draft->body.extent_capacity = DRAFT_EXTENTS_INLINE;
+    draft->extent_capacity = DRAFT_EXTENTS_INLINE;
     draft->failures = failures_of(spool);
     draft->received_bytes = 0;
+    draft->bytes = 0;
     draft->staged = 0;
     *result = draft;
     return 0;
@@ -121,7 +122,7 @@ void spool_abort(struct spool_draft *draft)
 int draft_room(struct spool_draft *draft, uint32_t extents)
 {
     uint32_t wanted = draft->body.extent_count + extents;
-    if (wanted <= draft->body.extent_capacity) {
+    if (wanted <= draft->extent_capacity) {
         return 0;
     }
     uint32_t capacity = wanted * 2;
@@ -135,7 +136,7 @@ int draft_room(struct spool_draft *draft, uint32_t extents)
         memcpy(grown, draft->few, draft->body.extent_count * sizeof(draft->few[0]));
     }
     draft->body.extents = grown;
-    draft->body.extent_capacity = capacity;
+    draft->extent_capacity = capacity;
     return 0;
 }
 
@@ -147,7 +148,7 @@ void draft_replace(struct spool_draft *draft, struct spool_extent *extents, uint
     }
     draft->body.extents = extents;
     draft->body.extent_count = count;
-    draft->body.extent_capacity = capacity;
+    draft->extent_capacity = capacity;
 }
 
 static struct log_extent last_extent(const struct spool_draft *draft)
@@ -175,15 +176,15 @@ static void body_append(struct spool_draft *draft, const struct slice *parts, si
             body->extents[body->extent_count - 1].length = extent.length;
             body_live_add(spool, extent.lsn, added);
         } else {
-            check(body->extent_count < draft->body.extent_capacity);
+            check(body->extent_count < draft->extent_capacity);
             body->extents[body->extent_count++] = (struct spool_extent){
-                .lsn = extent.lsn, .length = extent.length, .offset = (uint32_t)body->bytes};
+                .lsn = extent.lsn, .length = extent.length, .offset = draft->bytes};
             body_live_add(spool, extent.lsn, added + RECORD_COST);
         }
         if (list_empty(&body->member)) {
             body_place(spool, body, NULL);
         }
-        body->bytes += added;
+        draft->bytes += added;
         done += added;
     }
 }
@@ -343,17 +344,15 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
     struct spool_body *from = &draft->body;
     spool_forward_leave(spool, from);
     list_remove(&from->member);
-    message->body.bytes = from->bytes;
     message->body.extent_count = from->extent_count;
     if (from->extents == draft->few) {
         memcpy(message->body.extents, from->extents, from->extent_count * sizeof(from->extents[0]));
     } else {
         message->body.extents = from->extents;
-        message->body.extent_capacity = draft->body.extent_capacity;
         message->extents_on_heap = true;
         from->extents = draft->few;
     }
-    spool_message_weigh(spool, message);
+    spool->memory_bytes += spool_message_bytes(message);
     place_live_add(spool, &message->place);
     body_place(spool, &message->body, &message->place);
 }

@@ -254,7 +254,8 @@ static void copy_take(struct spool *spool, struct spool_message *message)
     struct spool_copy *copy = message->copy;
     struct spool_body *body = &message->body;
     extents_leave(spool, body, copy->head);
-    if (copy->extent_count <= message->body.extent_capacity) {
+    spool->memory_bytes -= spool_message_bytes(message);
+    if (copy->extent_count <= body->extent_count) {
         memcpy(body->extents, copy->extents, copy->extent_count * sizeof(copy->extents[0]));
     } else {
         if (message->extents_on_heap) {
@@ -262,7 +263,6 @@ static void copy_take(struct spool *spool, struct spool_message *message)
         }
         body->extents = copy->extents;
         message->extents_on_heap = true;
-        message->body.extent_capacity = copy->extent_capacity;
         copy->extents = NULL; /* they are the message's */
     }
     body->extent_count = copy->extent_count;
@@ -270,7 +270,7 @@ static void copy_take(struct spool *spool, struct spool_message *message)
     message->place = copy->place;
     copy_free(spool, copy);
     message->copy = NULL;
-    spool_message_weigh(spool, message);
+    spool->memory_bytes += spool_message_bytes(message);
 }
 
 static void copy_done(struct log_waiter *waiter, int status)

@@ -65,8 +65,6 @@ struct spool_body {
     struct list_node member;      /* of the oldest segment that holds any of it */
     struct spool_extent *extents; /* in order of the body */
     uint32_t extent_count;
-    uint32_t extent_capacity;
-    uint32_t bytes;
     bool is_draft;
     uint8_t fetch; /* of spool_forward's, + 1, while one runs for it; 0: none */
 };
@@ -79,7 +77,9 @@ struct spool_draft {
     uint64_t
         failures; /* of the log when it began: while there is no other, nothing of it is void */
     uint64_t received_bytes;
+    uint32_t bytes; /* of them in the log; the rest is staged */
     uint32_t staged;
+    uint32_t extent_capacity;
     struct spool_extent few[DRAFT_EXTENTS_INLINE];
     uint8_t stage[DRAFT_STAGE_BYTES]; /* crumbs, until they are worth a record */
 };
@@ -131,13 +131,12 @@ struct spool_recipient {
     uint8_t marks; /* enum spool_notify, enum recipient_marks */
 };
 
-struct spool_message { /* there are millions: what only some need lies elsewhere */
+#define MESSAGE_HOLDS_BITS 24 /* more than there are connections */
+struct spool_message {        /* there are millions: what only some need lies elsewhere */
     struct message message;
     uint32_t flags; /* enum spool_flags, enum message_own_flags */
-    uint32_t holds;
-    uint32_t memory_bytes; /* counted in spool->memory_bytes */
-    uint16_t reverse_path_bytes;
-    uint8_t state;            /* enum spool_state */
+    uint32_t holds : MESSAGE_HOLDS_BITS;
+    uint32_t state : 2;       /* enum spool_state */
     bool extents_on_heap : 1; /* else behind this */
     bool is_broken : 1;       /* a part of the body is lost; only spool_reader keeps such */
     struct spool_body body;
@@ -148,7 +147,7 @@ struct spool_message { /* there are millions: what only some need lies elsewhere
         struct spool_copy *copy;     /* LIVE: while it is copied forward */
     };
 };
-static_assert(sizeof(struct spool_message) <= 136, "ten million of them wait");
+static_assert(sizeof(struct spool_message) <= 120, "ten million of them wait");
 
 struct message_table {
     struct spool_message **buckets, **old;
@@ -272,6 +271,8 @@ void body_place(struct spool *spool, struct spool_body *body, const struct spool
 void body_forget(struct spool *spool, struct spool_body *body); /* its bytes are dead */
 void place_live_add(struct spool *spool, const struct spool_place *place);
 void place_forget(struct spool *spool, struct spool_place *place);
+/* What it takes of memory: counted in spool->memory_bytes unless it is PENDING. */
+size_t spool_message_bytes(const struct spool_message *message);
 void spool_message_free(struct spool *spool, struct spool_message *message);
 void spool_message_settle(struct spool *spool, struct spool_message *message);
 #define RECORD_COST 32u /* of a record, besides its content */
@@ -290,8 +291,6 @@ int spool_read_extent(struct spool *spool, const struct log_extent *extent, stru
                       struct ref **owner, struct spool_fetch *fetch);
 
 void spool_commit_give(struct spool *spool, struct spool_commit *commit);
-void spool_message_weigh(struct spool *spool,
-                         struct spool_message *message); /* its memory changed */
 
 /* spool_space.c */
 unsigned spool_space_round(struct spool *spool);

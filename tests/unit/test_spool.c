@@ -247,6 +247,18 @@ static void the_ids_text_reads_back_and_takes_what_people_type(void **state)
 
 /* ── Space ───────────────────────────────────────────────────────────────────────────────────── */
 
+static void message_count_bytes(void *owner, struct message *message)
+{
+    *(uint64_t *)owner += spool_message_bytes(message_private(message));
+}
+
+static void memory_is_what_messages_take(struct post *post)
+{
+    uint64_t bytes = 0;
+    spool_each(post->spool, message_count_bytes, &bytes);
+    assert_int_equal(post->spool->memory_bytes, bytes);
+}
+
 static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(void **state)
 {
     (void)state;
@@ -270,6 +282,7 @@ static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(v
     /* 60 MiB went through; what lives is 300 KB */
     assert_true(log_used_bytes(post->rig.log) <= 6 * post->rig.settings.segment_bytes);
     assert_true(spool_counters(post->spool)->copied_forward_bytes > 0);
+    memory_is_what_messages_take(post);
     slow = &post->letters[8];
     letter_send(slow, 20000);
     assert_int_equal(letter_commit(slow), 0);
@@ -414,6 +427,7 @@ static void commits_wait_for_room_and_are_not_refused(void **state)
     for (int i = 0; i < count; i++) {
         assert_int_equal(letters[i]->fate, LETTER_ACCEPTED);
     }
+    memory_is_what_messages_take(post);
     assert_int_equal(letter_send(letters[count], 200000), 0);
     post_close(post);
 }
@@ -441,6 +455,7 @@ static void a_draft_whose_bytes_were_lost_is_refused_at_its_commit(void **state)
     post_start(post);
     assert_int_equal(post->found_count, 1);
     assert_true(after->found);
+    memory_is_what_messages_take(post);
     post_close(post);
 }
 
