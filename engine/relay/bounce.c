@@ -253,7 +253,6 @@ static bool outcome_of_state(enum recipient_state state, struct relay_outcome *o
     return true;
 }
 
-/* Not at once: a start finds messages before the spool can be read. */
 void bounce_resume(struct relay *relay, struct message *message)
 {
     struct relay_outcome outcome = {0};
@@ -271,9 +270,7 @@ void bounce_resume(struct relay *relay, struct message *message)
             bounce->outcomes[bounce->count++] = outcome;
         }
     }
-    list_append(&relay->bounces, &bounce->node);
-    spool_message_hold(message);
-    wheel_arm(relay->shard->wheel, &bounce->retry, relay->shard->now_ns + WHEEL_TICK_NS);
+    bounce_begin(bounce);
 }
 
 /* Without a word of the sender the operator decides (RFC 3461 §4.1). */

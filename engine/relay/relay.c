@@ -8,6 +8,7 @@
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/tls_report.h"
 #include "engine/relay/relay_group.h"
+#include "engine/relay/relay_owed.h"
 #include "engine/relay/relay_sites.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
@@ -88,6 +89,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
     list_init(&relay->groups);
+    relay_owed_init(relay);
     queue_walks_init(&relay->walks, NULL, settings->shard->world);
     int status = relay_sites_open(relay);
     if (relay_domains_open(relay) < 0) {
@@ -127,6 +129,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
         relay_close(relay);
         return status;
     }
+    relay_owed_begin(relay);
     *opened = relay;
     return 0;
 }
@@ -140,6 +143,7 @@ void relay_close(struct relay *relay)
         }
     }
     free(relay->listeners);
+    relay_owed_close(relay);
     relay_domains_close(relay);
     relay_sites_close(relay);
     if (relay->sched != NULL) {

@@ -1,5 +1,6 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/relay_hops.h"
+#include "engine/relay/relay_owed.h"
 #include <stdlib.h>
 
 #define FILING_FEW 16u /* recipients for which no memory is taken */
@@ -27,6 +28,10 @@ struct filing {
 
 static void unroutable(struct relay *relay, struct message *message, uint32_t index)
 {
+    if (relay->owed.starting) {
+        relay_owed_add(relay, message, index);
+        return;
+    }
     struct relay_outcome failure = {.index = index,
                                     .status = {5, 4, 4},
                                     .text = "No route to the recipient's domain is configured"};
@@ -249,9 +254,13 @@ void relay_schedule(struct relay *relay, struct message *message)
         }
     }
     if (count < waiting) { /* some are served, and their sender is to be told */
-        spool_message_hold(message);
-        bounce_resume(relay, message);
-        spool_message_release(relay->spool, message);
+        if (relay->owed.starting) {
+            relay_owed_add(relay, message, RELAY_OWED_TOLD);
+        } else {
+            spool_message_hold(message);
+            bounce_resume(relay, message);
+            spool_message_release(relay->spool, message);
+        }
     }
     const struct filing like = {.message = message,
                                 .attempts = message->attempts,

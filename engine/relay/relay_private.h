@@ -78,6 +78,17 @@ enum relay_tls_kind {
     RELAY_TLS_KINDS
 };
 
+struct relay_owed_entry {
+    struct message *message;
+    uint32_t index;
+};
+struct relay_owed { /* see relay_owed.h */
+    bool starting;
+    struct relay_owed_entry *entries;
+    size_t count, room, done;
+    struct timer timer;
+};
+
 struct relay {
     const struct relay_conf *conf;
     struct shard *shard;
@@ -105,6 +116,7 @@ struct relay {
     struct list_node inbounds;
     struct list_node outbounds;
     struct list_node bounces;
+    struct relay_owed owed;
     struct relay_space space;
     struct queue_walks walks; /* of the operator */
     struct relay_suspensions suspensions;
@@ -119,7 +131,6 @@ void relay_listeners_reload(struct relay *relay); /* relay->conf is another */
 /* Of sessions that begin now. */
 const struct smtp_server_settings *relay_listener_settings(const struct relay_listener *at);
 
-/* What became of a recipient for good: for the report to the sender. */
 /* What became of a recipient, for whoever is told. */
 struct relay_outcome {
     uint32_t index; /* of the message's recipients */

@@ -1,4 +1,5 @@
 #include "tests/sim/letters.h"
+#include "proto/smtp/dsn_parameters.h"
 #include "engine/core/check.h"
 #include <ctype.h>
 
@@ -13,6 +14,16 @@ void letters_open(struct letters *letters, struct sim *sim)
 void letters_close(struct letters *letters)
 {
     free(letters->text);
+}
+
+/* Half of all senders have none. Drawn aside from the world's randomness: what else happens is the same without it. */
+static uint8_t wish(const struct letter *letter, uint32_t recipient)
+{
+    static const uint8_t wishes[] = {SMTP_NOTIFY_NEVER, SMTP_NOTIFY_SUCCESS, SMTP_NOTIFY_FAILURE,
+                                     SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY};
+    uint64_t random = letter->seed + recipient;
+    uint32_t drawn = net_random_below(&random, 2 * sizeof(wishes));
+    return drawn < sizeof(wishes) ? wishes[drawn] : 0;
 }
 
 struct letter *letter_write(struct letters *letters, uint32_t site_count)
@@ -33,6 +44,7 @@ struct letter *letter_write(struct letters *letters, uint32_t site_count)
         uint8_t drawn = (uint8_t)sim_below(sim, site_count);
         letter->recipients[i].site = letters->sites == NULL ? drawn : letters->sites[drawn];
         letter->recipients[i].rejected = sim_chance(sim, 5);
+        letter->recipients[i].notify = letters->wishless ? 0 : wish(letter, i);
         if (letters->user_count > 0) {
             letter->recipients[i].user = (uint8_t)(1 + sim_below(sim, letters->user_count));
         }
@@ -167,13 +179,44 @@ void letters_forgotten(struct letters *letters, uint64_t settled_ns)
     }
 }
 
+/* What a report says of one recipient: "failed", "relayed", ... */
+static void recipient_reported(struct letters *letters, struct letter *letter, uint32_t recipient,
+                               const char *action)
+{
+    struct letter_recipient *to = &letter->recipients[recipient];
+    bool success = strcmp(action, "relayed") == 0 || strcmp(action, "delivered") == 0;
+    unsigned wished = success                          ? SMTP_NOTIFY_SUCCESS
+                      : strcmp(action, "delayed") == 0 ? SMTP_NOTIFY_DELAY
+                                                       : SMTP_NOTIFY_FAILURE;
+    /* A relay reports failures to whoever has not said that he does not want it, and delays if it is told to. */
+    bool unasked = !success && (to->notify == 0 || letters->wishes_lost);
+    if (!unasked && (to->notify & wished) == 0) {
+        sim_fail(letters->sim,
+                 "letter %u is reported as %s for recipient %u, of which nobody wants to hear",
+                 letter->id, action, recipient);
+    }
+    if (success && to->delivered == 0 && to->user == 0 && !letters->relayed_on) {
+        sim_fail(letters->sim, "letter %u is reported as %s for recipient %u, who has nothing",
+                 letter->id, action, recipient);
+    }
+    if (wished == SMTP_NOTIFY_FAILURE && !letters->may_fail(letters->owner, letter, recipient)) {
+        sim_fail(letters->sim, "letter %u is returned for recipient %u, without a reason",
+                 letter->id, recipient);
+    }
+    to->told += success;
+    to->delayed += wished == SMTP_NOTIFY_DELAY;
+    if (wished == SMTP_NOTIFY_FAILURE) {
+        to->bounced++;
+        to->bounced_ns = letters->sim->world.now_ns;
+    }
+}
+
 void letter_reported(struct letters *letters, struct letter *letter, struct slice report)
 {
     static const char field[] = "Final-Recipient: rfc822; ";
     const uint8_t *at = report.bytes, *end = report.bytes + report.size;
     unsigned named = 0;
-    static const char delay[] = "Action: delayed";
-    bool delayed = memmem(at, report.size, delay, sizeof(delay) - 1) != NULL;
+    char text[256];
     letters->reports++;
     if (letter->fate == LETTER_NEW || letter->fate == LETTER_REFUSED) {
         sim_fail(letters->sim, "there is a report on letter %u, which was %s", letter->id,
@@ -189,17 +232,16 @@ void letter_reported(struct letters *letters, struct letter *letter, struct slic
             sim_fail(letters->sim, "a report on letter %u is about %.*s", letter->id,
                      (int)path.size, (const char *)path.bytes);
         }
+        char action[16] = "";
+        snprintf(text, sizeof(text), "%.*s", (int)(end - at < 200 ? end - at : 200),
+                 (const char *)at);
+        const char *line = strstr(text, "\r\nAction: ");
+        if (line == NULL || sscanf(line, "\r\nAction: %15[a-z]", action) != 1) {
+            sim_fail(letters->sim, "a report on letter %u says nothing of recipient %u", letter->id,
+                     recipient);
+        }
+        recipient_reported(letters, letter, recipient, action);
         named++;
-        if (delayed) {
-            letter->recipients[recipient].delayed++;
-            continue;
-        }
-        if (!letters->may_fail(letters->owner, letter, recipient)) {
-            sim_fail(letters->sim, "letter %u is returned for recipient %u, without a reason",
-                     letter->id, recipient);
-        }
-        letter->recipients[recipient].bounced++;
-        letter->recipients[recipient].bounced_ns = letters->sim->world.now_ns;
     }
     if (named == 0) {
         sim_fail(letters->sim, "a report on letter %u names nobody", letter->id);
@@ -261,8 +303,16 @@ void letters_check_all(struct letters *letters)
         for (uint32_t j = 0; letter->fate == LETTER_ACCEPTED && j < letter->recipient_count; j++) {
             const struct letter_recipient *to = &letter->recipients[j];
             /* A report for nobody is not made, and one that grows too old itself is dropped. */
-            bool dropped = (letter->null_sender || letters->reports_expire) &&
-                           letters->may_fail(letters->owner, letter, j);
+            bool untold = letter->null_sender || letters->reports_expire;
+            bool deaf = to->notify != 0 && (to->notify & SMTP_NOTIFY_FAILURE) == 0;
+            bool dropped = (untold || deaf) && letters->may_fail(letters->owner, letter, j);
+            if (to->delivered > 0 && to->told == 0 && !untold && !to->rejected && !to->left_out &&
+                (to->notify & SMTP_NOTIFY_SUCCESS) != 0) {
+                sim_fail(
+                    letters->sim,
+                    "recipient %u has letter %u, but its sender has not heard of it, as he wished",
+                    j, i);
+            }
             if (to->delivered == 0 && to->bounced == 0 && !to->left_out && !dropped) {
                 sim_fail(letters->sim,
                          "letter %u was accepted at %.3f s, but recipient %u has nothing, "

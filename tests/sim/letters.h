@@ -4,7 +4,7 @@
  * The three answers of a crash, and what follows from them for whoever receives: a letter that was
  * answered with 250 comes to each of its recipients, or a report of it to its sender; one whose end was
  * sent, but not answered, may; any other must not. Byte by byte as it was sent, to nobody else, and twice
- * only for a reason.
+ * only for a reason. And its sender hears what he asked for, and nothing that he did not (RFC 3461).
  */
 #pragma once
 #include "engine/core/slice.h"
@@ -22,11 +22,12 @@ enum letter_fate { LETTER_NEW, LETTER_SENT, LETTER_ACCEPTED, LETTER_REFUSED };
 
 struct letter_recipient {
     uint8_t site;
-    uint8_t user;  /* of a mailbox service, from 1; 0: of a sink, which knows everybody */
-    bool rejected; /* the sinks say 550 to it */
-    bool left_out; /* the relay did not take it at RCPT */
-    bool unsure;   /* a relay may have forgotten that it was delivered */
-    uint16_t delivered, confirmed, bounced;
+    uint8_t user;   /* of a mailbox service, from 1; 0: of a sink, which knows everybody */
+    bool rejected;  /* the sinks say 550 to it */
+    bool left_out;  /* the relay did not take it at RCPT */
+    uint8_t notify; /* enum smtp_notify: what its sender has asked for, and the relay has heard */
+    bool unsure;    /* a relay may have forgotten that it was delivered */
+    uint16_t delivered, confirmed, bounced, told; /* told: of success */
     uint16_t forgotten;    /* so often a relay may have forgotten that it has passed it on */
     uint64_t first_ns;     /* delivered */
     uint64_t confirmed_ns; /* the first time */
@@ -59,6 +60,9 @@ struct letters {
     bool (*may_fail)(void *owner, const struct letter *letter, uint32_t recipient);
     void *owner;
     bool reports_expire; /* and are dropped then */
+    bool wishless;       /* their senders wish nothing of reports */
+    bool relayed_on;     /* who has taken it from the first relay may be another one ... */
+    bool wishes_lost; /* ... which has not heard what the sender wishes, and reports all failures */
     uint64_t deliveries, reports, repeats;
 };
 

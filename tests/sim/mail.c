@@ -165,6 +165,8 @@ static void set_up(struct mail *mail)
         }
     }
     mail->letters.reports_expire = mail->expires;
+    mail->letters.relayed_on = mail->relay_count > 1;
+    mail->letters.wishes_lost = mail->relay_count > 1 && !mail->relays[1].conf->smtp.dsn;
     at += mail->mailbox_count + mail->sink_count;
     for (unsigned i = 0; i < mail->client_count; i++) {
         struct endpoint relay = sim_host_at(&sim->hosts[0], mail->family, SIM_SMTP_PORT);

@@ -49,8 +49,11 @@ static void letter_begin(struct client_session *session)
     letter_sender(letter, session->sender);
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
         letter_path(letter, i, session->paths[i]);
-        session->recipients[i] =
-            (struct smtp_client_recipient){.forward_path = slice_text(session->paths[i])};
+        if (!smtp_client_passes_dsn(&session->client)) {
+            letter->recipients[i].notify = 0;
+        }
+        session->recipients[i] = (struct smtp_client_recipient){
+            .forward_path = slice_text(session->paths[i]), .notify = letter->recipients[i].notify};
     }
     const struct smtp_client_message message = {.reverse_path = slice_text(session->sender),
                                                 .recipient_count = letter->recipient_count,

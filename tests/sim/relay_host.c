@@ -157,6 +157,7 @@ static void conf_make(struct sim_relay *relay)
         sim_chance(sim, 15) ? sim_spread(sim, 20 * SIM_S, 300 * SIM_S) : 5 * 86400 * SIM_S;
     conf->smtp.pipelining = sim_chance(sim, 80);
     conf->smtp.chunking = sim_chance(sim, 80);
+    conf->smtp.dsn = relay->host->index == 0 || (sim->options.seed & 3) != 0;
     for (unsigned i = 0; i < relay->route_count; i++) {
         struct conf_route *route = &relay->routes[i];
         route->match = relay->matches[i];

@@ -272,6 +272,7 @@ static void set_up(struct week *week)
     struct sim *sim = week->sim;
     struct sim_relay *relay = &week->relay;
     letters_open(&week->letters, sim);
+    week->letters.wishless = true;
     week->letters.sites = sites;
     week->letters.may_repeat = may_repeat;
     week->letters.may_fail = may_fail;

@@ -584,6 +584,15 @@ void rig_restart(struct relay_rig *rig)
     rig_settle(rig);
 }
 
+void rig_restart_with(struct relay_rig *rig, const char *routes)
+{
+    relay_stop(rig);
+    relay_conf_free(rig->conf);
+    rig->conf = conf_make(routes);
+    relay_start(rig);
+    rig_settle(rig);
+}
+
 void rig_settle(struct relay_rig *rig)
 {
     unsigned quiet = 0;

@@ -195,6 +195,25 @@ static void a_crash_before_the_report_repeats_the_report_and_not_the_mail(void *
 
 /* ---- Failure ---- */
 
+static void mail_whose_route_is_gone_at_a_start_is_returned(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_two(BY_MX);
+    rig_server_down(&rig->servers[0]);
+    rig_post(rig, "s@b.test", "u@a.test");
+    rig_post(rig, "", "v@a.test");
+    for (unsigned i = 0; i < 200; i++) {
+        rig_post_only(rig, "s@b.test", "w@a.test");
+    }
+    rig_restart_with(rig, "\n  - {match: b.test, via: mx}\n");
+    rig_pass(rig, 60 * RIG_SECOND);
+    assert_int_equal(reports(rig), 201);
+    assert_holds(rig_letter_for(rig, "s@b.test"), "No route to the recipient's domain");
+    assert_int_equal(rig_waiting(rig), 0);
+    assert_int_equal(rig->relay->counters.double_bounces, 1);
+    relay_rig_close(rig);
+}
+
 static void who_does_not_want_to_hear_of_failure_does_not(void **state)
 {
     static const uint8_t deaf[] = {SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_SUCCESS,
@@ -374,6 +393,7 @@ int main(void)
         cmocka_unit_test(nobody_is_told_of_success_who_has_not_asked),
         cmocka_unit_test(an_address_that_stands_for_several_is_reported_as_expanded),
         cmocka_unit_test(a_crash_before_the_report_repeats_the_report_and_not_the_mail),
+        cmocka_unit_test(mail_whose_route_is_gone_at_a_start_is_returned),
         cmocka_unit_test(who_does_not_want_to_hear_of_failure_does_not),
         cmocka_unit_test(a_report_makes_no_report_of_its_own),
         cmocka_unit_test(failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds),
