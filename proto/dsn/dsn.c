@@ -7,8 +7,10 @@
 
 #include <stdio.h>
 
-#define BOUNDARY_TEXT 40   /* "=_", 32 digits and NUL */
-#define TEXT_BYTES_MAX 400 /* of a reply or an address: keeps lines below 998 bytes */
+#define BOUNDARY_TEXT 40 /* "=_", 32 digits and NUL */
+#define TEXT_BYTES_MAX                                                                             \
+    300 /* of a reply or an address: three of them are a line of less than 998 bytes */
+#define COLUMN_MAX 900 /* of one that becomes longer as it is written */
 
 /* What is told, and in which words. */
 enum dsn_kind { KIND_FAILURE, KIND_DELAY, KIND_SUCCESS };
@@ -185,7 +187,7 @@ static void explanation(struct dsn_writer *writer)
 /* RFC 6533 §3: utf-8-addr-xtext, so that the report stays ASCII. */
 static void utf8_address(struct dsn_writer *writer, struct slice address)
 {
-    while (address.size > 0) {
+    while (address.size > 0 && writer->wire.column < COLUMN_MAX) {
         size_t bytes = utf8_printable(address);
         uint8_t first = address.bytes[0];
         if (bytes == 0) {

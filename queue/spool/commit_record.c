@@ -12,7 +12,8 @@
 #define INLINE_BYTES_MAX (64u * 1024)
 #define PART_BYTES (120u * 1024) /* two of them in a frame */
 #define EXTENT_BYTES 12u
-#define RECIPIENT_BYTES 4u         /* besides its forward-path */
+#define RECIPIENT_BYTES 4u /* besides its forward-path */
+#define TEXT_BYTES(text) (sizeof(uint16_t) + (text).size)
 #define COMMIT_OVERHEAD_BYTES 128u /* two headers, and their padding */
 
 struct commit_head {
@@ -180,7 +181,19 @@ static bool take_optional(struct slice *from, bool is_there, struct slice *text)
     return !is_there || (take_text(from, text) && text->size > 0);
 }
 
-static bool envelope_take(struct slice *blob, struct spool_message *message)
+/* path: as a message keeps it, so many bytes. */
+static bool text_fits(size_t *room, size_t path_bytes, struct slice more)
+{
+    size_t size = path_bytes + (more.size > 0 ? TEXT_BYTES(more) : 0);
+    if (size > *room) {
+        return false;
+    }
+    *room -= size;
+    return true;
+}
+
+/* room: for its text. A whole blob has as much of it; one that is cut short, or counts wrongly, may have more. */
+static bool envelope_take(struct slice *blob, struct spool_message *message, size_t room)
 {
     struct message_writer writer;
     struct slice path, more;
@@ -189,12 +202,16 @@ static bool envelope_take(struct slice *blob, struct spool_message *message)
         !take_optional(blob, (message->flags & MESSAGE_ENVID) != 0, &more)) {
         return false;
     }
+    if (!text_fits(&room, TEXT_BYTES(path), more)) {
+        return false;
+    }
     message_write_sender(&writer, path, more);
     for (uint32_t i = 0; i < message->message.recipient_count; i++) {
         uint8_t state[2];
         if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_STATE_LAST ||
             !take_text(blob, &path) ||
-            !take_optional(blob, (state[1] & RECIPIENT_ORCPT) != 0, &more)) {
+            !take_optional(blob, (state[1] & RECIPIENT_ORCPT) != 0, &more) ||
+            !text_fits(&room, path.size, more)) {
             return false;
         }
         message_write_recipient(&writer, path, more, state[0], state[1]);
@@ -219,8 +236,7 @@ static bool extents_take(struct slice *blob, struct spool_message *private, uint
     return blob->size == 0 && offset == private->message.body_bytes;
 }
 
-/* Of the blob's bytes those that are text. Should a hostile one have more of it, that lies where its extents would, of
- * which it then has too few. */
+/* Of the blob's bytes those that a message keeps as its text. */
 static size_t text_bytes(const struct commit_head *head, struct slice blob)
 {
     return blob.size - (size_t)head->recipient_count * RECIPIENT_BYTES -
@@ -237,8 +253,8 @@ static int blob_read(const struct commit_source *source, const struct commit_hea
         head->body_bytes > UINT32_MAX) {
         return -EINVAL;
     }
-    struct spool_message *private =
-        message_make(head->recipient_count, text_bytes(head, blob), head->extent_count);
+    size_t room = text_bytes(head, blob);
+    struct spool_message *private = message_make(head->recipient_count, room, head->extent_count);
     if (private == NULL) {
         return -ENOMEM;
     }
@@ -252,7 +268,7 @@ static int blob_read(const struct commit_source *source, const struct commit_hea
     private->place.lsn = source->record.lsn;
     private->place.length = source->record.length;
     private->state = MESSAGE_LIVE;
-    if (!envelope_take(&blob, private) || !extents_take(&blob, private, head->extent_count)) {
+    if (!envelope_take(&blob, private, room) || !extents_take(&blob, private, head->extent_count)) {
         free(private);
         return -EINVAL;
     }

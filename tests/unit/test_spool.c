@@ -617,6 +617,23 @@ static void a_commit_from_before_there_were_envelope_ids_is_read(void **state)
     free(private);
 }
 
+/* Its blob is all path: there is no room for those that it counts. */
+static void a_commit_that_counts_more_recipients_than_it_has_is_none(void **state)
+{
+    (void)state;
+    uint8_t record[48 + 106] = {0};
+    record[32] = 20;  /* recipients */
+    record[40] = 106; /* bytes of the blob: no reverse-path, then one recipient */
+    record[48 + 4] = 100;
+    memset(record + 48 + 6, 'x', 100);
+    const struct commit_source source = {.id = 5,
+                                         .record = {.lsn = 99, .length = sizeof(record)},
+                                         .content = slice_of(record, sizeof(record)),
+                                         .part = no_part};
+    struct spool_message *message;
+    assert_int_equal(commit_read(&source, &message), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -640,6 +657,7 @@ int main(void)
         cmocka_unit_test(adopting_goes_on_after_any_crash_and_never_doubles),
         cmocka_unit_test(that_the_sender_was_warned_is_remembered),
         cmocka_unit_test(a_commit_from_before_there_were_envelope_ids_is_read),
+        cmocka_unit_test(a_commit_that_counts_more_recipients_than_it_has_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
