@@ -228,7 +228,9 @@ static int message_send(struct sendmail *sendmail, const struct relay_conf *conf
     struct submit *submit = &sendmail->submit;
     const struct endpoint *listener = listener_of(conf);
     submit->hostname = conf->hostname;
-    int code = sender_set(sendmail);
+    int code = listener == NULL
+                   ? tool_fail(EX_CONFIG, "sendmail: no listener takes mail in the clear")
+                   : sender_set(sendmail);
     for (int i = 0; i < count && code == EX_OK; i++) {
         if (submit_recipient_add(submit, slice_text(recipients[i])) < 0) {
             code = tool_fail(EX_USAGE, "sendmail: '%s' is no address", recipients[i]);
@@ -240,10 +242,7 @@ static int message_send(struct sendmail *sendmail, const struct relay_conf *conf
     if (code == EX_OK && submit->recipient_count == 0) {
         code = tool_fail(EX_USAGE, "sendmail: recipients must be named, or found with -t");
     }
-    if (code == EX_OK && listener == NULL) {
-        code = tool_fail(EX_CONFIG, "sendmail: no listener takes mail in the clear");
-    }
-    if (code == EX_OK) {
+    if (code == EX_OK && listener != NULL) {
         struct endpoint to = reachable(listener);
         code = submit_send(submit, &to);
     }
