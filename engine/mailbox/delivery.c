@@ -158,6 +158,8 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
 static void body_refuse(struct delivery *delivery, ssize_t status)
 {
     const struct smtp_verdict full = {452, "4.3.1", slice_text("Insufficient system storage")};
+    const struct smtp_verdict busy = {452, "4.3.2",
+                                      slice_text("Too many messages at once, try again later")};
     const struct smtp_verdict broken = {
         451, "4.3.0", slice_text("The message could not be stored, try again later")};
     if (delivery->draft != NULL) {
@@ -167,9 +169,10 @@ static void body_refuse(struct delivery *delivery, ssize_t status)
     delivery->mailbox->counters.refused++;
     logger_line(delivery->mailbox->shard->logger, LOGGER_ERROR, "store: a message was refused: %s",
                 strerror((int)-status));
-    smtp_server_body_refuse(&delivery->server,
-                            status == -ENOSPC || status == -EDQUOT || status == -ENOMEM ? &full
-                                                                                        : &broken);
+    bool is_full = status == -ENOSPC || status == -EDQUOT || status == -ENOMEM;
+    smtp_server_body_refuse(&delivery->server, status == -ENOBUFS ? &busy
+                                               : is_full          ? &full
+                                                                  : &broken);
 }
 
 static void room_came(struct maildir_waiter *waiter)

@@ -160,6 +160,9 @@ static void make_name(struct maildir *store, char name[MAILDIR_NAME_BYTES])
 
 int maildir_begin(struct maildir *store, struct maildir_draft **made)
 {
+    if (store->draft_count >= store->chunk_count_max) {
+        return -ENOBUFS;
+    }
     struct maildir_draft *draft = calloc(1, sizeof *draft);
     if (draft == NULL) {
         return -ENOMEM;
@@ -168,6 +171,7 @@ int maildir_begin(struct maildir *store, struct maildir_draft **made)
     draft->fd = -1;
     draft->end.draft = draft;
     list_init(&draft->end.node);
+    store->draft_count++;
     make_name(store, draft->name);
     *made = draft;
     return 0;
@@ -246,6 +250,7 @@ void maildir_commit(struct maildir_draft *draft, struct maildir_commit *commit)
     draft->virtual_bytes = draft->unwire.bytes + draft->unwire.lone_lines;
     draft->commit = commit;
     draft->end.kind = REQUEST_COMMIT;
+    draft->store->draft_count--;
     list_append(&draft->store->outgoing, &draft->end.node);
 }
 
@@ -256,6 +261,7 @@ void maildir_abort(struct maildir_draft *draft)
         draft->open = NULL;
     }
     draft->end.kind = REQUEST_ABORT;
+    draft->store->draft_count--;
     list_append(&draft->store->outgoing, &draft->end.node);
 }
 

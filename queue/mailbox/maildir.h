@@ -65,7 +65,8 @@ int maildir_open(struct maildir **store, const struct maildir_settings *settings
 /* Waits for the writer to finish what it has been given; no waiter is run. */
 void maildir_close(struct maildir *store);
 
-/* 0 or -ENOMEM. */
+/* 0, -ENOMEM, or -ENOBUFS: so many are received already that memory for another might never come. Each has a chunk of
+ * its own as long as it is received, since a few that share one can keep each other from ever ending. */
 int maildir_begin(struct maildir *store, struct maildir_draft **draft);
 /* The unique part of its file's name, for trace lines and logs. Borrowed until the draft is given. */
 struct slice maildir_draft_id(const struct maildir_draft *draft);

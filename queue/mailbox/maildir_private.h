@@ -56,6 +56,7 @@ struct maildir {
     /* The caller's. */
     struct list_node spare; /* chunks */
     size_t chunk_count, chunk_count_max;
+    size_t draft_count;        /* that are received now, none without a chunk to hope for */
     struct list_node outgoing; /* requests not handed over yet */
     struct list_node waiting;  /* for room */
     uint32_t sequence;

@@ -1,5 +1,6 @@
 /* maildir: messages into Maildirs: whole, to every recipient, or refused. */
 #include "queue/mailbox/maildir.h"
+#include "queue/mailbox/maildir_private.h"
 #include "engine/core/check.h"
 #include <dirent.h>
 #include <errno.h>
@@ -372,6 +373,28 @@ static void text_beyond_the_pending_bytes_waits_for_room(void **state)
     assert_int_equal(file.st_size, SIZE);
 }
 
+/* Each has a chunk: what is received has it to itself until its end. */
+static void no_more_messages_are_received_at_once_than_have_memory(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    enum { MOST = (1 << 20) / MAILDIR_CHUNK_BYTES };
+    struct maildir_draft *drafts[MOST], *another = NULL;
+    for (unsigned i = 0; i < MOST; i++) {
+        assert_int_equal(maildir_begin(fixture->store, &drafts[i]), 0);
+        assert_int_equal(maildir_append(drafts[i], slice_text("text\r\n")), 6);
+    }
+    assert_int_equal(maildir_begin(fixture->store, &another), -ENOBUFS);
+    maildir_abort(drafts[0]);
+    wait_once(fixture);
+    assert_int_equal(maildir_begin(fixture->store, &another), 0);
+    assert_int_equal(maildir_append(another, slice_text("text\r\n")), 6);
+    maildir_abort(another);
+    for (unsigned i = 1; i < MOST; i++) {
+        maildir_abort(drafts[i]);
+    }
+    wait_once(fixture);
+}
+
 static void an_aborted_message_leaves_nothing(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -499,6 +522,7 @@ int main(void)
         STORE_TEST(more_recipients_than_descriptors_are_delivered_in_parts),
         STORE_TEST(messages_that_wait_together_are_committed_in_one_batch),
         STORE_TEST(text_beyond_the_pending_bytes_waits_for_room),
+        STORE_TEST(no_more_messages_are_received_at_once_than_have_memory),
         STORE_TEST(an_aborted_message_leaves_nothing),
         STORE_TEST(a_write_that_fails_is_told_and_the_store_goes_on),
         STORE_TEST(what_a_crash_left_in_staging_is_removed_at_start),
