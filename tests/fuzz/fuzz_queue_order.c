@@ -8,6 +8,8 @@
 #include "engine/control/words.h"
 #include "engine/core/check.h"
 #include "engine/relay/queue_order.h"
+#include "queue/spool/spool_private.h"
+#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
@@ -27,18 +29,21 @@ static void word_check(struct slice word)
 
 static void filter_check(const struct queue_filter *filter)
 {
-    const struct message message = {
-        .id = 7,
-        .envelope = {.reverse_path = slice_text("alice@example.org"), .flags = SPOOL_HELD}};
+    const struct envelope envelope = {.reverse_path = slice_text("alice@example.org"),
+                                      .flags = SPOOL_HELD};
+    const struct envelope_recipient recipient = {.forward_path = slice_text("bob@example.net")};
+    struct spool_message *message = message_new(&envelope, &recipient, 1, 0);
+    check(message != NULL);
     const struct queue_facts facts = {.site = slice_text("192.0.2.1:25"),
                                       .reason = slice_text("450 4.2.0 try again aaaaaaaaaaaaaa")};
     struct queue_matcher *matcher = queue_matcher_open(filter);
     check(matcher != NULL);
-    if (queue_filter_message(filter, matcher, &message, 1000)) {
+    if (queue_filter_message(filter, matcher, &message->message, 1000)) {
         (void)queue_filter_recipient(filter, matcher, slice_text("bob@example.net"), &facts);
     }
     check(queue_matcher_gave_up(matcher) <= 3);
     queue_matcher_close(matcher);
+    free(message);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)

@@ -1,4 +1,5 @@
 /* TLS of one connection to a next hop: every level with every certificate, and what is counted. */
+#include "engine/core/check.h"
 #include "engine/relay/outbound_tls.h"
 #include "engine/relay/tls_clear.h"
 #include "engine/relay/tls_report.h"
@@ -280,7 +281,7 @@ static void what_a_reload_says_before_the_handshake_holds(void **state)
         const struct relay_hop hop = {.to = {.family = ENDPOINT_IPV4, .port = 25}};
         struct conf_route *route = calloc(1, sizeof(*route)), *later = calloc(1, sizeof(*later));
         struct stream *stream;
-        assert_true(route != NULL && later != NULL);
+        check(route != NULL && later != NULL);
         *route = (struct conf_route){.match = "example",
                                      .tls = {.level = V, .names = &before, .names_count = 1}};
         *later = (struct conf_route){
