@@ -135,6 +135,19 @@ class Dsn(PeerTest):
         self.assertEqual(of_recipient["Action"], "relayed")
         wait_until(lambda: len(behind.messages) == 2, "the mail")
 
+    # RFC 3461 §5.2.2.
+    def test_a_postfix_that_hides_dsn_gets_no_wishes_and_we_report(self):
+        behind, home, port = self.sink(), self.home(), free_port()
+        self.start_peer("postfix", "postfix", f"listen=127.0.0.1:{port}", f"relay={behind.to}", "mode=relay",
+                        "set:smtpd_discard_ehlo_keywords = dsn")
+        relay = self.relay(self.routes(home, f"{{match: away.test, via: smtp, to: [\"127.0.0.1:{port}\"]}}"), settings=QUICK)
+        self.send(relay.port, ["u@away.test"], **ASKED)
+        (of_message, (of_recipient,), _, _), = self.reports(home)
+        self.assertEqual(of_message["Reporting-MTA"], "dns; relay.test")
+        self.assertEqual((of_recipient["Original-Recipient"], of_recipient["Action"]), ("rfc822; first+x@home.test", "relayed"))
+        wait_until(lambda: len(behind.messages) == 1, "the mail")
+        self.assertEqual([m[0] for m in behind.messages], ["a@home.test"])
+
     def test_postfix_hands_its_wishes_to_us(self):
         behind, port = self.sink(), free_port()
         relay = self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{behind.to}\"]}}", settings=QUICK)
