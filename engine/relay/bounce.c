@@ -104,13 +104,17 @@ static void bounce_durable(struct spool_waiter *waiter, int status)
 
 /* ---- Who is told ---- */
 
+static void memory_log(const struct relay *relay)
+{
+    logger_line(relay->logger, LOGGER_ERROR, "bounce: out of memory; a report waits for a restart");
+}
+
 /* NULL: no memory; what is to be told is still in the spool, for the next start. */
 static struct bounce *bounce_new(struct relay *relay, struct message *message, uint32_t count)
 {
     struct bounce *bounce = calloc(1, sizeof(*bounce) + count * sizeof(bounce->outcomes[0]));
     if (bounce == NULL) {
-        logger_line(relay->logger, LOGGER_ERROR,
-                    "bounce: out of memory; a report waits for a restart");
+        memory_log(relay);
         return NULL;
     }
     bounce->relay = relay;
@@ -170,9 +174,12 @@ void bounce_send(struct relay *relay, struct message *message, const struct rela
             return;
         }
         postmaster = strdup(relay->conf->bounce.postmaster);
+        if (postmaster == NULL) {
+            memory_log(relay);
+            return;
+        }
     }
-    struct bounce *bounce =
-        is_double && postmaster == NULL ? NULL : bounce_new(relay, message, count);
+    struct bounce *bounce = bounce_new(relay, message, count);
     if (bounce == NULL) {
         free(postmaster);
         return;

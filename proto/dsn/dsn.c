@@ -345,14 +345,20 @@ static void writer_open(struct dsn_writer *writer, const struct dsn_report *repo
     boundary_make(writer->boundary, report->random);
 }
 
+static void before_original(struct dsn_writer *writer, const struct dsn_report *report,
+                            int (*write)(void *owner, struct slice bytes), void *owner)
+{
+    writer_open(writer, report, write, owner);
+    header(writer);
+    explanation(writer);
+    delivery_status(writer);
+}
+
 int dsn_begin(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
               void *owner)
 {
     struct dsn_writer writer;
-    writer_open(&writer, report, write, owner);
-    header(&writer);
-    explanation(&writer);
-    delivery_status(&writer);
+    before_original(&writer, report, write, owner);
     boundary_line(&writer, "");
     line(&writer, "Content-Description: The message");
     line(&writer, report->original_is_utf8 ? "Content-Type: message/global"
@@ -376,10 +382,7 @@ int dsn_build(const struct dsn_report *report, int (*write)(void *owner, struct 
               void *owner)
 {
     struct dsn_writer writer;
-    writer_open(&writer, report, write, owner);
-    header(&writer);
-    explanation(&writer);
-    delivery_status(&writer);
+    before_original(&writer, report, write, owner);
     original_header(&writer);
     boundary_line(&writer, "--");
     return wire_writer_close(&writer.wire);

@@ -77,6 +77,8 @@ struct relay_rig {
 
 /* routes: YAML, what follows "routes:". */
 struct relay_rig *relay_rig_open(const char *routes);
+/* With the domains a.test (server 0) and b.test (server 1), by MX. */
+struct relay_rig *rig_open_two(const char *routes);
 void relay_rig_close(struct relay_rig *rig);
 void rig_reload(struct relay_rig *rig, const char *routes);
 /* The process ends without a word to anybody, and another one starts. */

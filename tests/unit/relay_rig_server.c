@@ -166,3 +166,15 @@ const struct rig_letter *rig_letter_for(const struct relay_rig *rig, const char 
     }
     return NULL;
 }
+
+struct relay_rig *rig_open_two(const char *routes)
+{
+    struct relay_rig *rig = relay_rig_open(routes);
+    rig_mx(rig, "a.test", 10, "mx.a.test", 30 * 86400);
+    rig_mx(rig, "b.test", 10, "mx.b.test", 30 * 86400);
+    rig_a(rig, "mx.a.test", "192.0.2.1", 30 * 86400);
+    rig_a(rig, "mx.b.test", "192.0.2.2", 30 * 86400);
+    rig_serve(rig, "192.0.2.1:25");
+    rig_serve(rig, "192.0.2.2:25");
+    return rig;
+}

@@ -13,19 +13,6 @@
 #define BY_MX "\n  - {match: \"*\", via: mx}\n"
 #define TO_POSTMASTER(address) BY_MX "bounce: {double: postmaster, postmaster: " address "}\n"
 
-/* Domains a.test and b.test, each with its host. */
-static struct relay_rig *open_two(const char *routes)
-{
-    struct relay_rig *rig = relay_rig_open(routes);
-    rig_mx(rig, "a.test", 10, "mx.a.test", 30 * 86400);
-    rig_mx(rig, "b.test", 10, "mx.b.test", 30 * 86400);
-    rig_a(rig, "mx.a.test", "192.0.2.1", 30 * 86400);
-    rig_a(rig, "mx.b.test", "192.0.2.2", 30 * 86400);
-    rig_serve(rig, "192.0.2.1:25");
-    rig_serve(rig, "192.0.2.2:25");
-    return rig;
-}
-
 static void refuse(struct relay_rig *rig, unsigned server)
 {
     strcpy(rig->servers[server].rcpt_reply, "550 5.1.1 No such user");
@@ -49,7 +36,7 @@ static struct relay_site *site_of(struct relay_rig *rig, const char *host)
 static void expired_mail_is_returned_with_the_last_answer(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
     rig_post(rig, "s@b.test", "u@a.test");
     rig_pass(rig, LIFETIME);
@@ -64,7 +51,7 @@ static void expired_mail_is_returned_with_the_last_answer(void **state)
 static void expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answer(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     rig_post(rig, "s@b.test", "known@a.test");
     struct relay_site *site = site_of(rig, "mx.a.test");
     assert_non_null(site);
@@ -81,7 +68,7 @@ static void expired_mail_that_was_never_tried_is_not_returned_with_an_empty_answ
 static void a_server_that_talks_nonsense_is_not_quoted_with_a_code_of_zero(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "nonsense");
     rig_post(rig, "s@b.test", "u@a.test");
     assert_true(rig_log_says(rig, "status=deferred ("));
@@ -113,7 +100,7 @@ static void the_words_on_expiry_fit_however_long_the_answer_is(void **state)
 static void a_report_that_is_refused_is_dropped(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     refuse(rig, 0);
     rig_post(rig, "s@a.test", "u@a.test");
     rig_pass(rig, DAY);
@@ -128,7 +115,7 @@ static void a_report_that_is_refused_is_dropped(void **state)
 static void a_report_that_is_refused_goes_to_the_postmaster_from_nobody(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    struct relay_rig *rig = rig_open_two(TO_POSTMASTER("chief@b.test"));
     refuse(rig, 0);
     rig_post(rig, "s@a.test", "u@a.test");
     rig_pass(rig, DAY);
@@ -146,7 +133,7 @@ static void a_report_that_is_refused_goes_to_the_postmaster_from_nobody(void **s
 static void a_report_to_the_postmaster_that_is_refused_is_the_end(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@a.test"));
+    struct relay_rig *rig = rig_open_two(TO_POSTMASTER("chief@a.test"));
     refuse(rig, 0);
     rig_post(rig, "s@a.test", "u@a.test");
     rig_pass(rig, DAY);
@@ -161,7 +148,7 @@ static void a_report_to_the_postmaster_that_is_refused_is_the_end(void **state)
 static void a_report_to_the_postmaster_is_known_as_one_after_a_restart(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    struct relay_rig *rig = rig_open_two(TO_POSTMASTER("chief@b.test"));
     refuse(rig, 0);
     strcpy(rig->servers[1].rcpt_reply, "450 4.2.0 busy");
     rig_post(rig, "s@a.test", "u@a.test");
@@ -179,7 +166,7 @@ static void a_report_to_the_postmaster_is_known_as_one_after_a_restart(void **st
 static void mail_of_others_from_nobody_is_never_reported_on(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(TO_POSTMASTER("chief@b.test"));
+    struct relay_rig *rig = rig_open_two(TO_POSTMASTER("chief@b.test"));
     refuse(rig, 0);
     rig_post(rig, "", "u@a.test");
     rig_pass(rig, DAY);

@@ -10,19 +10,6 @@
 #define HOUR (3600 * RIG_SECOND)
 #define BY_MX "\n  - {match: \"*\", via: mx}\n"
 
-/* Domains a.test (served by server 0) and b.test (by 1, to which reports go). */
-static struct relay_rig *open_two(const char *routes)
-{
-    struct relay_rig *rig = relay_rig_open(routes);
-    rig_mx(rig, "a.test", 10, "mx.a.test", 30 * 86400);
-    rig_mx(rig, "b.test", 10, "mx.b.test", 30 * 86400);
-    rig_a(rig, "mx.a.test", "192.0.2.1", 30 * 86400);
-    rig_a(rig, "mx.b.test", "192.0.2.2", 30 * 86400);
-    rig_serve(rig, "192.0.2.1:25");
-    rig_serve(rig, "192.0.2.2:25");
-    return rig;
-}
-
 static void post(struct relay_rig *rig, const struct rig_wishes *wishes, const char *recipients)
 {
     rig_post_wanting(rig, wishes, "s@b.test", recipients);
@@ -59,7 +46,7 @@ static void assert_lacks(const struct rig_letter *letter, const char *text)
 static void success_at_a_server_without_dsn_is_reported_as_relayed(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     post(rig,
          &(struct rig_wishes){
              .envid = "QQ+3D1", .orcpt = "rfc822;first+2Bx@c.test", .notify = SPOOL_NOTIFY_SUCCESS},
@@ -84,7 +71,7 @@ static void success_at_a_server_without_dsn_is_reported_as_relayed(void **state)
 static void a_server_with_dsn_is_told_the_wishes_and_reports_itself(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     rig->servers[0].offers_dsn = true;
     post(rig,
          &(struct rig_wishes){.envid = "QQ+3D1",
@@ -105,7 +92,8 @@ static void a_server_with_dsn_is_told_the_wishes_and_reports_itself(void **state
 static void success_over_lmtp_is_delivery(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two("\n  - {match: a.test, to: [192.0.2.1:25], via: lmtp}" BY_MX);
+    struct relay_rig *rig =
+        rig_open_two("\n  - {match: a.test, to: [192.0.2.1:25], via: lmtp}" BY_MX);
     post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test");
     assert_int_equal(reports(rig), 1);
     assert_holds(rig_letter_for(rig, "s@b.test"), "\nAction: delivered\n");
@@ -115,7 +103,7 @@ static void success_over_lmtp_is_delivery(void **state)
 static void recipients_that_are_served_together_share_a_report(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test v@a.test w@a.test");
     assert_int_equal(reports(rig), 1);
     const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
@@ -129,7 +117,7 @@ static void nobody_is_told_of_success_who_has_not_asked(void **state)
     static const uint8_t others[] = {0, SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_FAILURE,
                                      SPOOL_NOTIFY_FAILURE | SPOOL_NOTIFY_DELAY};
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     for (size_t i = 0; i < sizeof(others); i++) {
         post(rig, &(struct rig_wishes){.notify = others[i]}, "u@a.test");
     }
@@ -144,7 +132,7 @@ static void nobody_is_told_of_success_who_has_not_asked(void **state)
 static void an_address_that_stands_for_several_is_reported_as_expanded(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS, .expanded = true},
          "list@a.test");
     assert_int_equal(rig->letter_count, 1); /* nobody delivers to it */
@@ -165,7 +153,7 @@ static void message_see(void *owner, struct message *message)
 static void a_crash_before_the_report_repeats_the_report_and_not_the_mail(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     struct message *message = NULL;
     rig_server_down(&rig->servers[0]);
     rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "s@b.test",
@@ -198,7 +186,7 @@ static void a_crash_before_the_report_repeats_the_report_and_not_the_mail(void *
 static void mail_whose_route_is_gone_at_a_start_is_returned(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     rig_server_down(&rig->servers[0]);
     rig_post(rig, "s@b.test", "u@a.test");
     rig_post(rig, "", "v@a.test");
@@ -219,7 +207,7 @@ static void who_does_not_want_to_hear_of_failure_does_not(void **state)
     static const uint8_t deaf[] = {SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_SUCCESS,
                                    SPOOL_NOTIFY_SUCCESS | SPOOL_NOTIFY_DELAY};
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
     for (size_t i = 0; i < sizeof(deaf); i++) {
         post(rig, &(struct rig_wishes){.notify = deaf[i]}, "u@a.test");
@@ -238,7 +226,7 @@ static void who_does_not_want_to_hear_of_failure_does_not(void **state)
 static void a_report_makes_no_report_of_its_own(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
     rig->servers[1].offers_dsn = true;
     post(rig, &(struct rig_wishes){.notify = 0}, "u@a.test");
@@ -267,7 +255,7 @@ static const struct rig_letter *failure_of(struct relay_rig *rig, const struct r
 static void failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX "bounce: {full_bytes_max: 100}\n");
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 100}\n");
     static char large[400] = "Subject: large\r\n\r\n";
     const struct rig_letter *report =
         failure_of(rig, &(struct rig_wishes){.body = LETTER}, "s@b.test");
@@ -294,7 +282,7 @@ static void a_large_message_comes_back_whole(void **state)
 {
     enum { BYTES = 3 * 1024 * 1024 };
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
     char *body = malloc(BYTES + 1);
     assert_non_null(body);
     memset(body, 'x', BYTES);
@@ -313,7 +301,7 @@ static void a_large_message_comes_back_whole(void **state)
 static void internationalised_mail_comes_back_whole_to_those_who_read_it(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     const struct rig_wishes wishes = {
         .body = LETTER, .flags = SPOOL_SMTPUTF8 | SPOOL_8BITMIME, .ret = SPOOL_RET_FULL};
     const struct rig_letter *report = failure_of(rig, &wishes, "s@b.test");
@@ -327,7 +315,7 @@ static void internationalised_mail_comes_back_whole_to_those_who_read_it(void **
 static void a_delay_is_told_once_even_over_a_restart(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX "bounce: {delay_warning: 2h}\n");
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {delay_warning: 2h}\n");
     strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
     rig_post(rig, "s@b.test", "u@a.test");
     rig_pass(rig, HOUR);
@@ -354,7 +342,7 @@ static void a_delay_is_told_once_even_over_a_restart(void **state)
 static void by_default_only_those_who_ask_are_told_of_a_delay(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX);
+    struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
     rig_post_wanting(rig, &(struct rig_wishes){0}, "s@b.test", "u@a.test");
     rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_FAILURE}, "s@b.test",
@@ -374,7 +362,7 @@ static void by_default_only_those_who_ask_are_told_of_a_delay(void **state)
 static void a_delay_of_mail_from_nobody_is_told_nobody(void **state)
 {
     (void)state;
-    struct relay_rig *rig = open_two(BY_MX "bounce: {delay_warning: 2h}\n");
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {delay_warning: 2h}\n");
     strcpy(rig->servers[0].rcpt_reply, "450 4.2.0 Mailbox busy");
     rig_post(rig, "", "u@a.test");
     rig_pass(rig, 10 * HOUR);
