@@ -29,23 +29,6 @@ static void fate_log(const struct relay *relay, const struct sched_delivery *del
     }
 }
 
-static void delivery_discard(struct relay *relay, struct sched_delivery *delivery)
-{
-    struct message *message = delivery->message;
-    fate_log(relay, delivery, "discard", "dsn=2.0.0, status=sent", "discarded");
-    spool_message_hold(message);
-    for (uint32_t i = 0; i < delivery->count; i++) {
-        const struct relay_outcome outcome = {.index = sched_indexes(delivery)[i],
-                                              .action = DSN_DELIVERED,
-                                              .status = {2, 0, 0},
-                                              .text = "discarded"};
-        bounce_served(relay, message, &outcome, 1);
-    }
-    relay->counters.delivered += delivery->count;
-    sched_done(delivery);
-    spool_message_release(relay->spool, message);
-}
-
 static void delivery_defer(struct relay *relay, struct sched_delivery *delivery, const char *dsn,
                            const char *text)
 {
@@ -60,6 +43,28 @@ static void delivery_defer(struct relay *relay, struct sched_delivery *delivery,
         return;
     }
     spool_note_attempt(relay->spool, delivery->message, world_wall_s(relay->shard->world));
+}
+
+static void delivery_discard(struct relay *relay, struct sched_delivery *delivery)
+{
+    struct message *message = delivery->message;
+    uint32_t count = delivery->count;
+    struct relay_outcome *outcomes = calloc(count, sizeof(*outcomes));
+    if (outcomes == NULL) {
+        delivery_defer(relay, delivery, "4.3.0", "out of memory");
+        return;
+    }
+    fate_log(relay, delivery, "discard", "dsn=2.0.0, status=sent", "discarded");
+    for (uint32_t i = 0; i < count; i++) {
+        outcomes[i] = (struct relay_outcome){.index = sched_indexes(delivery)[i],
+                                             .action = DSN_DELIVERED,
+                                             .status = {2, 0, 0},
+                                             .text = "discarded"};
+    }
+    relay->counters.delivered += count;
+    sched_done(delivery);
+    bounce_served(relay, message, outcomes, count);
+    free(outcomes);
 }
 
 /* It cannot be delivered, ever. like: what to report of each recipient. */

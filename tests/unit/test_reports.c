@@ -112,6 +112,17 @@ static void recipients_that_are_served_together_share_a_report(void **state)
     relay_rig_close(rig);
 }
 
+static void what_is_discarded_is_reported_once(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two("\n  - {match: a.test, via: discard}" BY_MX);
+    post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test v@a.test");
+    assert_int_equal(reports(rig), 1);
+    assert_holds(rig_letter_for(rig, "s@b.test"), "\nFinal-Recipient: rfc822; v@a.test\n");
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
 static void nobody_is_told_of_success_who_has_not_asked(void **state)
 {
     static const uint8_t others[] = {0, SPOOL_NOTIFY_NEVER, SPOOL_NOTIFY_FAILURE,
@@ -378,6 +389,7 @@ int main(void)
         cmocka_unit_test(a_server_with_dsn_is_told_the_wishes_and_reports_itself),
         cmocka_unit_test(success_over_lmtp_is_delivery),
         cmocka_unit_test(recipients_that_are_served_together_share_a_report),
+        cmocka_unit_test(what_is_discarded_is_reported_once),
         cmocka_unit_test(nobody_is_told_of_success_who_has_not_asked),
         cmocka_unit_test(an_address_that_stands_for_several_is_reported_as_expanded),
         cmocka_unit_test(a_crash_before_the_report_repeats_the_report_and_not_the_mail),
