@@ -1,12 +1,12 @@
 /* Maps in LDAP: a file says which servers, where to search and for what (ldap_table(5) of Postfix). */
+#include "engine/core/list.h"
 #include "engine/lookup/query.h"
 #include <ldap.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 struct map_source {
-    struct text_settings file;
-    struct query_settings query; /* `query` is the filter */
+    struct query_file file; /* the query is the filter */
     const char *servers, *base, *attributes, *bind_dn, *password;
     int scope, timeout_s;
     bool start_tls;
@@ -24,7 +24,7 @@ static void connection_drop(struct map_source *source)
 static void ldap_map_close(struct map_source *source)
 {
     connection_drop(source);
-    text_settings_free(&source->file);
+    query_file_close(&source->file);
     free(source);
 }
 
@@ -36,52 +36,41 @@ static int scope_of(const char *word)
                                        : -1;
 }
 
-static int settings_read(struct map_source *source, const char *where,
-                         char problem[MAP_PROBLEM_MAX])
+static int ldap_settings(struct query_file *file, char problem[MAP_PROBLEM_MAX])
 {
-    struct text_settings *file = &source->file;
+    struct map_source *source = list_entry(file, struct map_source, file);
+    struct text_settings *text = &file->text;
     char *end;
-    const char *timeout = text_setting(file, "timeout", "10");
-    const char *bind = text_setting(file, "bind", "yes"),
-               *tls = text_setting(file, "start_tls", "no");
-    source->servers = text_setting(file, "server_host", "ldap://localhost");
-    source->base = text_setting(file, "search_base", NULL);
-    source->attributes = text_setting(file, "result_attribute", "maildrop");
-    source->bind_dn = text_setting(file, "bind_dn", "");
-    source->password = text_setting(file, "bind_pw", "");
-    source->scope = scope_of(text_setting(file, "scope", "sub"));
+    const char *timeout = text_setting(text, "timeout", "10");
+    const char *bind = text_setting(text, "bind", "yes"),
+               *tls = text_setting(text, "start_tls", "no");
+    source->servers = text_setting(text, "server_host", "ldap://localhost");
+    source->attributes = text_setting(text, "result_attribute", "maildrop");
+    source->bind_dn = text_setting(text, "bind_dn", "");
+    source->password = text_setting(text, "bind_pw", "");
+    source->scope = scope_of(text_setting(text, "scope", "sub"));
     source->timeout_s = (int)strtol(timeout, &end, 10);
     source->start_tls = strcmp(tls, "yes") == 0;
     if (strcmp(bind, "no") == 0 || strcmp(bind, "none") == 0) {
         source->bind_dn = source->password = "";
     }
-    int status = query_settings_read(&source->query, file, "query_filter", problem);
-    if (status == 0 && (source->base == NULL || source->scope < 0 || *end != '\0' ||
-                        source->timeout_s < 1 || source->timeout_s > 300)) {
-        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: %s", where,
-                 source->base == NULL ? "\"search_base\" is missing"
-                 : source->scope < 0  ? "scope: sub, one or base is expected"
-                                      : "timeout: 1 to 300 seconds are expected");
-        status = -EINVAL;
+    if (source->scope < 0 || *end != '\0' || source->timeout_s < 1 || source->timeout_s > 300) {
+        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: %s", text->path,
+                 source->scope < 0 ? "scope: sub, one or base is expected"
+                                   : "timeout: 1 to 300 seconds are expected");
+        return -EINVAL;
     }
-    return status == 0 ? text_settings_all_used(file, problem) : status;
+    return query_file_required(file, "search_base", &source->base, problem);
 }
 
 static int ldap_map_open(struct map_source **made, const char *where, char problem[MAP_PROBLEM_MAX])
 {
     struct map_source *source = calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return -ENOMEM;
-    }
-    int status = text_settings_read(&source->file, where, problem);
+    int status = source == NULL ? -ENOMEM
+                                : query_file_open(&source->file, where, "query_filter",
+                                                  ldap_settings, problem);
     if (status < 0) {
         free(source);
-        return status;
-    }
-    status = settings_read(source, where, problem);
-    source->file.path = NULL;
-    if (status < 0) {
-        ldap_map_close(source);
         return status;
     }
     *made = source;
@@ -149,8 +138,8 @@ static void entry_take(struct map_source *source, LDAPMessage *entry, struct sli
         struct berval **values =
             size == 0 ? NULL : ldap_get_values_len(source->connection, entry, name);
         for (size_t i = 0; values != NULL && values[i] != NULL; i++) {
-            query_value(&source->query, key, slice_of(values[i]->bv_val, values[i]->bv_len), count,
-                        result);
+            query_value(&source->file.query, key, slice_of(values[i]->bv_val, values[i]->bv_len),
+                        count, result);
         }
         ldap_value_free_len(values);
         at += size + (at[size] != '\0');
@@ -179,11 +168,11 @@ static int search(struct map_source *source, const char *filter, struct slice ke
 static void ldap_map_find(struct map_source *source, struct slice key, struct map_result *result)
 {
     char filter[QUERY_BYTES_MAX];
-    if (!query_wanted(&source->query, key)) {
+    if (!query_wanted(&source->file.query, key)) {
         map_absent(result);
         return;
     }
-    if (query_make(&source->query, key, filter_escape, NULL, filter) < 0) {
+    if (query_make(&source->file.query, key, filter_escape, NULL, filter) < 0) {
         map_failed(result, "the filter is too long");
         return;
     }

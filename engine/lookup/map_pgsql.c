@@ -1,4 +1,5 @@
 /* Maps in PostgreSQL: a file says which servers, and what to ask (pgsql_table(5) of Postfix). */
+#include "engine/core/list.h"
 #include "engine/lookup/query.h"
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -8,8 +9,7 @@
 #define QUESTION_TIMEOUT "-c statement_timeout=10000"
 
 struct map_source {
-    struct text_settings file;
-    struct query_settings query;
+    struct query_file file;
     const char *hosts, *user, *password, *database;
     PGconn *connection; /* NULL: to be made */
 };
@@ -17,34 +17,27 @@ struct map_source {
 static void pgsql_close(struct map_source *source)
 {
     PQfinish(source->connection); /* NULL is fine */
-    text_settings_free(&source->file);
+    query_file_close(&source->file);
     free(source);
+}
+
+static int pgsql_settings(struct query_file *file, char problem[MAP_PROBLEM_MAX])
+{
+    struct map_source *source = list_entry(file, struct map_source, file);
+    source->hosts = text_setting(&file->text, "hosts", "localhost");
+    source->user = text_setting(&file->text, "user", NULL);
+    source->password = text_setting(&file->text, "password", NULL);
+    return query_file_required(file, "dbname", &source->database, problem);
 }
 
 static int pgsql_open(struct map_source **made, const char *where, char problem[MAP_PROBLEM_MAX])
 {
     struct map_source *source = calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return -ENOMEM;
-    }
-    int status = text_settings_read(&source->file, where, problem);
+    int status = source == NULL
+                     ? -ENOMEM
+                     : query_file_open(&source->file, where, "query", pgsql_settings, problem);
     if (status < 0) {
         free(source);
-        return status;
-    }
-    source->hosts = text_setting(&source->file, "hosts", "localhost");
-    source->user = text_setting(&source->file, "user", NULL);
-    source->password = text_setting(&source->file, "password", NULL);
-    source->database = text_setting(&source->file, "dbname", NULL);
-    status = query_settings_read(&source->query, &source->file, "query", problem);
-    if (status == 0 && source->database == NULL) {
-        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: \"dbname\" is missing", where);
-        status = -EINVAL;
-    }
-    status = status == 0 ? text_settings_all_used(&source->file, problem) : status;
-    source->file.path = NULL;
-    if (status < 0) {
-        pgsql_close(source);
         return status;
     }
     *made = source;
@@ -129,7 +122,7 @@ static void rows_take(const struct map_source *source, const PGresult *rows, str
         for (int column = 0; column < PQnfields(rows); column++) {
             struct slice value =
                 slice_of(PQgetvalue(rows, row, column), (size_t)PQgetlength(rows, row, column));
-            query_value(&source->query, key, value, &count, result);
+            query_value(&source->file.query, key, value, &count, result);
         }
     }
 }
@@ -137,7 +130,7 @@ static void rows_take(const struct map_source *source, const PGresult *rows, str
 static void pgsql_find(struct map_source *source, struct slice key, struct map_result *result)
 {
     char question[QUERY_BYTES_MAX];
-    if (!query_wanted(&source->query, key)) {
+    if (!query_wanted(&source->file.query, key)) {
         map_absent(result);
         return;
     }
@@ -146,7 +139,7 @@ static void pgsql_find(struct map_source *source, struct slice key, struct map_r
         if (!connect_any(source, result)) {
             return;
         }
-        if (query_make(&source->query, key, escape, source->connection, question) < 0) {
+        if (query_make(&source->file.query, key, escape, source->connection, question) < 0) {
             map_absent(result); /* nothing that is stored is equal to it */
             return;
         }

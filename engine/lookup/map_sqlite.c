@@ -1,4 +1,5 @@
 /* Maps in SQLite: a file says where the database is and what to ask (sqlite_table(5) of Postfix). */
+#include "engine/core/list.h"
 #include "engine/lookup/query.h"
 #include <sqlite3.h>
 #include <stdio.h>
@@ -7,8 +8,7 @@
 #define BUSY_MS 2000
 
 struct map_source {
-    struct text_settings file;
-    struct query_settings query;
+    struct query_file file;
     const char *path;
     sqlite3 *database; /* NULL: to be opened */
 };
@@ -16,32 +16,25 @@ struct map_source {
 static void sqlite_map_close(struct map_source *source)
 {
     sqlite3_close(source->database); /* NULL is fine */
-    text_settings_free(&source->file);
+    query_file_close(&source->file);
     free(source);
+}
+
+static int sqlite_settings(struct query_file *file, char problem[MAP_PROBLEM_MAX])
+{
+    struct map_source *source = list_entry(file, struct map_source, file);
+    return query_file_required(file, "dbpath", &source->path, problem);
 }
 
 static int sqlite_map_open(struct map_source **made, const char *where,
                            char problem[MAP_PROBLEM_MAX])
 {
     struct map_source *source = calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return -ENOMEM;
-    }
-    int status = text_settings_read(&source->file, where, problem);
+    int status = source == NULL
+                     ? -ENOMEM
+                     : query_file_open(&source->file, where, "query", sqlite_settings, problem);
     if (status < 0) {
         free(source);
-        return status;
-    }
-    source->path = text_setting(&source->file, "dbpath", NULL);
-    status = query_settings_read(&source->query, &source->file, "query", problem);
-    if (status == 0 && source->path == NULL) {
-        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: \"dbpath\" is missing", where);
-        status = -EINVAL;
-    }
-    status = status == 0 ? text_settings_all_used(&source->file, problem) : status;
-    source->file.path = NULL;
-    if (status < 0) {
-        sqlite_map_close(source);
         return status;
     }
     *made = source;
@@ -91,7 +84,7 @@ static void rows_take(struct map_source *source, sqlite3_stmt *statement, struct
         for (int i = 0; i < sqlite3_column_count(statement); i++) {
             const unsigned char *text = sqlite3_column_text(statement, i);
             size_t bytes = (size_t)sqlite3_column_bytes(statement, i);
-            query_value(&source->query, key, slice_of(text, text == NULL ? 0 : bytes), &count,
+            query_value(&source->file.query, key, slice_of(text, text == NULL ? 0 : bytes), &count,
                         result);
         }
     }
@@ -104,11 +97,11 @@ static void sqlite_map_find(struct map_source *source, struct slice key, struct 
 {
     char question[QUERY_BYTES_MAX];
     sqlite3_stmt *statement;
-    if (!query_wanted(&source->query, key)) {
+    if (!query_wanted(&source->file.query, key)) {
         map_absent(result);
         return;
     }
-    if (query_make(&source->query, key, quote_double, NULL, question) < 0) {
+    if (query_make(&source->file.query, key, quote_double, NULL, question) < 0) {
         map_failed(result, "the question is too long");
         return;
     }

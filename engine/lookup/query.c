@@ -2,25 +2,53 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int query_settings_read(struct query_settings *settings, struct text_settings *file,
-                        const char *query_name, char problem[MAP_PROBLEM_MAX])
+static int common_read(struct query_file *file, const char *query_name,
+                       char problem[MAP_PROBLEM_MAX])
 {
     char *end;
-    const char *limit = text_setting(file, "expansion_limit", "0");
+    const char *limit = text_setting(&file->text, "expansion_limit", "0");
     unsigned long number = strtoul(limit, &end, 10);
-    *settings = (struct query_settings){
-        .query = text_setting(file, query_name, NULL),
-        .result_format = text_setting(file, "result_format", "%s"),
-        .domains = text_setting(file, "domain", ""),
+    file->query = (struct query_settings){
+        .result_format = text_setting(&file->text, "result_format", "%s"),
+        .domains = text_setting(&file->text, "domain", ""),
         .expansion_limit = (unsigned)number,
     };
-    if (settings->query == NULL || *limit < '0' || *limit > '9' || *end != '\0' ||
-        number > 1000000) {
-        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: %s", file->path,
-                 settings->query == NULL ? query_name : "expansion_limit: a number is expected");
-        if (settings->query == NULL) {
-            snprintf(problem, MAP_PROBLEM_MAX, "%.150s: \"%s\" is missing", file->path, query_name);
-        }
+    if (*limit < '0' || *limit > '9' || *end != '\0' || number > 1000000) {
+        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: expansion_limit: a number is expected",
+                 file->text.path);
+        return -EINVAL;
+    }
+    return query_file_required(file, query_name, &file->query.query, problem);
+}
+
+int query_file_open(struct query_file *file, const char *where, const char *query_name,
+                    query_settings_own *own, char problem[MAP_PROBLEM_MAX])
+{
+    int status = text_settings_read(&file->text, where, problem);
+    if (status < 0) {
+        return status;
+    }
+    status = common_read(file, query_name, problem);
+    status = status == 0 ? own(file, problem) : status;
+    status = status == 0 ? text_settings_all_used(&file->text, problem) : status;
+    file->text.path = NULL; /* which was the caller's */
+    if (status < 0) {
+        text_settings_free(&file->text);
+    }
+    return status;
+}
+
+void query_file_close(struct query_file *file)
+{
+    text_settings_free(&file->text);
+}
+
+int query_file_required(struct query_file *file, const char *name, const char **value,
+                        char problem[MAP_PROBLEM_MAX])
+{
+    *value = text_setting(&file->text, name, NULL);
+    if (*value == NULL) {
+        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: \"%s\" is missing", file->text.path, name);
         return -EINVAL;
     }
     return 0;

@@ -15,9 +15,22 @@ struct query_settings {
     const char *domains;       /* only keys of these are asked for; "": all */
     unsigned expansion_limit;  /* values; more: a failure. 0: no limit */
 };
-/* The common settings of a file; `query` is under `query_name`. 0 or -EINVAL and `problem`. Borrowed from `file`. */
-int query_settings_read(struct query_settings *settings, struct text_settings *file,
-                        const char *query_name, char problem[MAP_PROBLEM_MAX]);
+
+/* The file that says where the database is and what to ask. What it says lives as long as it. */
+struct query_file {
+    struct text_settings text;
+    struct query_settings query;
+};
+/* What one kind wants to know besides. 0 or -EINVAL and `problem`. */
+typedef int query_settings_own(struct query_file *file, char problem[MAP_PROBLEM_MAX]);
+/* `query` is under `query_name`; whatever the file says and nobody has asked for is wrong. 0; -EINVAL and `problem`;
+ * -errno. To be closed when it was opened. */
+int query_file_open(struct query_file *file, const char *where, const char *query_name,
+                    query_settings_own *own, char problem[MAP_PROBLEM_MAX]);
+void query_file_close(struct query_file *file);
+/* A setting that must be there. 0 or -EINVAL and `problem`. */
+int query_file_required(struct query_file *file, const char *name, const char **value,
+                        char problem[MAP_PROBLEM_MAX]);
 
 /* Is a question to be asked for this key at all? Not for a part that it has not, nor for another domain. */
 bool query_wanted(const struct query_settings *settings, struct slice key);
