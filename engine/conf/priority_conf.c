@@ -1,9 +1,6 @@
 #include "engine/conf/priority_conf.h"
-#include "engine/conf/match_index.h"
+#include "engine/conf/match_rows.h"
 #include "engine/conf/words.h"
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const struct reader_word levels[] = {{"low", CONF_PRIORITY_LOW},
@@ -28,26 +25,13 @@ const struct reader_key priority_conf_keys[] = {
 
 int priority_conf_settle(struct reader *reader, struct relay_conf *conf)
 {
-    struct match_problem problem = {.rows = "priorities"};
-    if (conf->priorities_count == 0) {
-        return 0;
-    }
-    const char **senders = calloc(conf->priorities_count, sizeof *senders);
-    if (senders == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < conf->priorities_count; i++) {
-        senders[i] = conf->priorities[i].sender;
-    }
-    int status = match_index_open(&conf->priority_index, senders, conf->priorities_count, &problem);
-    free(senders);
-    if (status == -EINVAL) {
-        char key[64];
-        snprintf(key, sizeof key, "priorities[%u].sender", problem.row);
-        reader_problem(reader, key, "%s", problem.text);
-        return 0;
-    }
-    return status;
+    const struct match_rows rows = {.rows = "priorities",
+                                    .member = "sender",
+                                    .first = conf->priorities,
+                                    .row_bytes = sizeof *conf->priorities,
+                                    .match_offset = offsetof(struct conf_priority, sender),
+                                    .count = conf->priorities_count};
+    return rows.count > 0 ? match_rows_index(&conf->priority_index, &rows, reader) : 0;
 }
 
 uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path)

@@ -1,11 +1,10 @@
 #include "engine/conf/route_conf.h"
+#include "engine/conf/match_rows.h"
 #include "engine/conf/names.h"
 #include "engine/conf/rewrite_conf.h"
-#include "engine/conf/match_index.h"
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -224,23 +223,19 @@ static void settle_reply(struct reader *reader, struct conf_route *route)
     route->reply_text = route->reply + text;
 }
 
-static int index_make(struct relay_conf *conf, struct match_problem *problem)
+static int index_make(struct relay_conf *conf, struct reader *reader)
 {
-    const char **matches = calloc((size_t)conf->routes_count + 1, sizeof *matches);
-    if (matches == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < conf->routes_count; i++) {
-        matches[i] = conf->routes[i].match;
-    }
-    int status = match_index_open(&conf->route_index, matches, conf->routes_count, problem);
-    free(matches);
-    return status;
+    const struct match_rows rows = {.rows = "routes",
+                                    .member = "match",
+                                    .first = conf->routes,
+                                    .row_bytes = sizeof *conf->routes,
+                                    .match_offset = offsetof(struct conf_route, match),
+                                    .count = conf->routes_count};
+    return match_rows_index(&conf->route_index, &rows, reader);
 }
 
 int route_conf_settle(struct reader *reader, struct relay_conf *conf)
 {
-    struct match_problem problem = {.rows = "routes"};
     for (uint32_t i = 0; i < conf->routes_count; i++) {
         check_way(reader, &conf->routes[i], i);
         settle_source(reader, &conf->routes[i], i);
@@ -249,22 +244,14 @@ int route_conf_settle(struct reader *reader, struct relay_conf *conf)
         settle_rate(&conf->routes[i].connection_rate);
         settle_rate(&conf->routes[i].message_rate);
     }
-    int status = index_make(conf, &problem);
-    if (status == -EINVAL) {
-        char key[64];
-        snprintf(key, sizeof key, "routes[%u].match", problem.row);
-        reader_problem(reader, key, "%s", problem.text);
-        return 0;
-    }
-    return status;
+    return index_make(conf, reader);
 }
 
 int relay_conf_index(struct relay_conf *conf)
 {
-    struct match_problem problem = {.rows = "routes"};
     match_index_close(conf->route_index);
     conf->route_index = NULL;
-    return index_make(conf, &problem);
+    return index_make(conf, NULL);
 }
 
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox)
