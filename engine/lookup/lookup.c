@@ -1,5 +1,4 @@
 #include "engine/lookup/lookup.h"
-#include "engine/net/siphash.h"
 #include <stdlib.h>
 
 #define CHAINS 4096u
@@ -391,6 +390,11 @@ void lookup_close(struct lookup *lookup)
         list_init(&question->node);
     }
     free(lookup);
+}
+
+const struct siphash_key *lookup_secret(const struct lookup *lookup)
+{
+    return &lookup->secret;
 }
 
 const struct lookup_counters *lookup_counters(const struct lookup *lookup)

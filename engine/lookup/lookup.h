@@ -11,6 +11,7 @@
 #include "engine/core/list.h"
 #include "engine/core/ref.h"
 #include "engine/lookup/map.h"
+#include "engine/net/siphash.h"
 #include "engine/shard/helpers.h"
 
 struct lookup;
@@ -46,6 +47,8 @@ void lookup_close(struct lookup *lookup);
 int lookup_find(struct lookup *lookup, struct map *map, struct slice key,
                 struct lookup_query *query, struct lookup_value **value);
 void lookup_cancel(struct lookup_query *query);
+/* What is hashed of what peers may choose is hashed with this. */
+const struct siphash_key *lookup_secret(const struct lookup *lookup);
 /* After a reload: nothing of the old maps is remembered. */
 void lookup_forget(struct lookup *lookup);
 

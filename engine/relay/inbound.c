@@ -74,15 +74,19 @@ static int recipients_make(struct inbound *in, const struct recipient_job *job)
 {
     char orcpt[ORCPT_ROOM];
     int status = 0;
+    uint32_t before = in->paths.count;
     if (in->paths.count + job->address_count >= INBOUND_RECIPIENTS_MAX) {
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < job->address_count && status == 0; i++) {
         struct envelope_recipient made;
-        if (!inbound_paths_hold(&in->paths, job->addresses[i])) {
+        status =
+            inbound_paths_hold(&in->paths, lookup_secret(in->relay->lookup), job->addresses[i]);
+        if (status == 0) {
             recipient_inherit(job, job->addresses[i], orcpt, &made);
             status = inbound_paths_forward(&in->paths, &made);
         }
+        status = status > 0 ? 0 : status;
     }
     if (status == 0 && recipient_is_expanded(job)) {
         const struct envelope_recipient expanded = {.forward_path = job->path.mailbox,
@@ -90,6 +94,9 @@ static int recipients_make(struct inbound *in, const struct recipient_job *job)
                                                     .notify = SMTP_NOTIFY_SUCCESS,
                                                     .expanded = true};
         status = inbound_paths_forward(&in->paths, &expanded);
+    }
+    if (status < 0) {
+        inbound_paths_cut(&in->paths, before); /* all of them, or none */
     }
     return status;
 }

@@ -7,13 +7,16 @@
 void inbound_paths_reset(struct inbound_paths *paths)
 {
     paths->text_bytes = paths->reverse_bytes = paths->envid_bytes = 0;
-    paths->count = 0;
+    paths->count = paths->seen_count = 0;
+    address_set_clear(&paths->seen);
 }
 
 void inbound_paths_free(struct inbound_paths *paths)
 {
     free(paths->text);
     free(paths->forward);
+    free(paths->begins);
+    address_set_free(&paths->seen);
 }
 
 /* Both or none. */
@@ -49,20 +52,30 @@ int inbound_paths_reverse(struct inbound_paths *paths, struct slice path, struct
     return status;
 }
 
+static int forward_grow(struct inbound_paths *paths)
+{
+    uint32_t size = paths->size == 0 ? 4 : paths->size * 2;
+    struct envelope_recipient *forward = realloc(paths->forward, size * sizeof(*forward));
+    paths->forward = forward != NULL ? forward : paths->forward;
+    uint32_t *begins = realloc(paths->begins, size * sizeof(*begins));
+    paths->begins = begins != NULL ? begins : paths->begins;
+    if (forward == NULL || begins == NULL) {
+        return -ENOMEM;
+    }
+    paths->size = size;
+    return 0;
+}
+
 int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_recipient *recipient)
 {
-    if (paths->count == paths->size) {
-        uint32_t size = paths->size == 0 ? 4 : paths->size * 2;
-        struct envelope_recipient *grown = realloc(paths->forward, size * sizeof(*grown));
-        if (grown == NULL) {
-            return -ENOMEM;
-        }
-        paths->forward = grown;
-        paths->size = size;
+    size_t begin = paths->text_bytes;
+    if (paths->count == paths->size && forward_grow(paths) < 0) {
+        return -ENOMEM;
     }
     if (keep(paths, recipient->forward_path, recipient->orcpt) < 0) {
         return -ENOMEM;
     }
+    paths->begins[paths->count] = (uint32_t)begin;
     paths->forward[paths->count++] =
         (struct envelope_recipient){.forward_path = slice_of(NULL, recipient->forward_path.size),
                                     .orcpt = slice_of(NULL, recipient->orcpt.size),
@@ -71,17 +84,38 @@ int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_rec
     return 0;
 }
 
-bool inbound_paths_hold(const struct inbound_paths *paths, struct slice path)
+static struct slice forward_path(const struct inbound_paths *paths, uint32_t index)
 {
-    const uint8_t *next = paths->text + paths->reverse_bytes + paths->envid_bytes;
-    for (uint32_t i = 0; i < paths->count; i++) {
-        if (!paths->forward[i].expanded &&
-            slice_equal_nocase(slice_of(next, paths->forward[i].forward_path.size), path)) {
-            return true;
+    return slice_of(paths->text + paths->begins[index], paths->forward[index].forward_path.size);
+}
+
+int inbound_paths_hold(struct inbound_paths *paths, const struct siphash_key *secret,
+                       struct slice path)
+{
+    for (; paths->seen_count < paths->count; paths->seen_count++) {
+        uint32_t index = paths->seen_count;
+        if (!paths->forward[index].expanded &&
+            address_set_add(&paths->seen, secret, forward_path(paths, index), index) < 0) {
+            return -ENOMEM;
         }
-        next += paths->forward[i].forward_path.size + paths->forward[i].orcpt.size;
     }
-    return false;
+    struct address_walk walk = address_set_find(secret, path);
+    for (uint32_t index; address_set_next(&paths->seen, &walk, &index);) {
+        if (slice_equal_nocase(forward_path(paths, index), path)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void inbound_paths_cut(struct inbound_paths *paths, uint32_t count)
+{
+    if (count < paths->count) {
+        paths->text_bytes = paths->begins[count];
+        paths->count = count;
+        paths->seen_count = 0;
+        address_set_clear(&paths->seen);
+    }
 }
 
 void inbound_paths_settle(struct inbound_paths *paths, struct envelope *envelope)

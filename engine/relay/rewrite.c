@@ -91,9 +91,11 @@ static bool address_same(struct slice a, struct slice b)
 /* False: it failed. An address that was seen already is not looked at again. */
 static bool item_add(struct rewrite_job *job, struct slice text, enum step step, bool stands)
 {
-    for (uint32_t i = 0; i < job->item_count; i++) {
-        struct rewrite_item *seen = &job->items[i];
-        if (address_same(item_text(seen), text) && (seen->step == step || seen->stands)) {
+    const struct siphash_key *secret = lookup_secret(job->lookup);
+    struct address_walk walk = address_set_find(secret, text);
+    for (uint32_t at; address_set_next(&job->seen, &walk, &at);) {
+        const struct rewrite_item *seen = &job->items[at];
+        if ((seen->step == step || seen->stands) && address_same(item_text(seen), text)) {
             return true;
         }
     }
@@ -110,7 +112,8 @@ static bool item_add(struct rewrite_job *job, struct slice text, enum step step,
         job->item_size = size;
     }
     char *copy = malloc(text.size + 1);
-    if (copy == NULL) {
+    if (copy == NULL || address_set_add(&job->seen, secret, text, job->item_count) < 0) {
+        free(copy);
         return fail(job, REWRITE_FAILED, "out of memory", text);
     }
     memcpy(copy, text.bytes, text.size);
@@ -121,8 +124,10 @@ static bool item_add(struct rewrite_job *job, struct slice text, enum step step,
 
 static bool result_add(struct rewrite_job *job, struct slice address)
 {
-    for (uint32_t i = 0; i < job->address_count; i++) {
-        if (address_same(job->addresses[i], address)) {
+    const struct siphash_key *secret = lookup_secret(job->lookup);
+    struct address_walk walk = address_set_find(secret, address);
+    for (uint32_t at; address_set_next(&job->results, &walk, &at);) {
+        if (address_same(job->addresses[at], address)) {
             return true;
         }
     }
@@ -134,6 +139,9 @@ static bool result_add(struct rewrite_job *job, struct slice address)
         }
         job->addresses = grown;
         job->address_size = size;
+    }
+    if (address_set_add(&job->results, secret, address, job->address_count) < 0) {
+        return fail(job, REWRITE_FAILED, "out of memory", address);
     }
     job->addresses[job->address_count++] = address;
     return true;
@@ -307,14 +315,14 @@ static bool absent(struct rewrite_job *job, uint32_t at)
 /* It is a result as it is. */
 static bool stand(struct rewrite_job *job, struct slice text)
 {
-    uint32_t at = 0;
-    while (at < job->item_count && !address_same(item_text(&job->items[at]), text)) {
-        at++;
+    struct address_walk walk = address_set_find(lookup_secret(job->lookup), text);
+    for (uint32_t at; address_set_next(&job->seen, &walk, &at);) {
+        if (address_same(item_text(&job->items[at]), text)) {
+            return result_add(job, item_text(&job->items[at]));
+        }
     }
-    if (at == job->item_count && !item_add(job, text, STEP_ALIAS, true)) {
-        return false;
-    }
-    return result_add(job, item_text(&job->items[at]));
+    return item_add(job, text, STEP_ALIAS, true) &&
+           result_add(job, item_text(&job->items[job->item_count - 1]));
 }
 
 /* What becomes of one address that a map has given for the item at `at`. */
@@ -531,5 +539,7 @@ void rewrite_job_end(struct rewrite_job *job)
     }
     free(job->items);
     free(job->addresses);
+    address_set_free(&job->seen);
+    address_set_free(&job->results);
     *job = (struct rewrite_job){.done = job->done};
 }

@@ -16,6 +16,7 @@
  */
 #pragma once
 #include "engine/lookup/lookup.h"
+#include "engine/relay/address_set.h"
 
 #define REWRITE_ADDRESSES_MAX 1000u /* that one address stands for, those on the way counted */
 #define REWRITE_REASON_MAX 200u
@@ -59,6 +60,7 @@ struct rewrite_job { /* zeroed before its first use; the owner's, see rewrite_jo
     struct rewrite_item *items; /* seen so far, in the order in which they came */
     uint32_t item_count, item_size, item_at;
     uint32_t address_size;
+    struct address_set seen, results; /* by the index in items, in addresses */
     uint32_t key_at, map_at;
     const struct rewrite_maps *known; /* of rewrite_known */
     bool waiting, tagless, asked_pattern;
