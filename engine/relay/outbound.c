@@ -2,7 +2,6 @@
 #include "engine/relay/relay_direct.h"
 #include "engine/relay/relay_hops.h"
 #include "queue/sched/group.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 /* What a step of the dialogue leads to. After STEP_ENDED the session is gone. */
@@ -30,26 +29,6 @@ static void memory_free(struct outbound *out)
 
 /* ---- The connection ---- */
 
-/* The status goes with our own judgements: of a server's reply it is in the text. */
-static void connect_failed(struct outbound *out, const struct smtp_client_result *failure)
-{
-    struct relay *relay = out->relay;
-    struct relay_site *site = out->site;
-    char remote[ENDPOINT_TEXT_MAX], status[SMTP_STATUS_TEXT_MAX], reason[SCHED_REASON_BYTES_MAX];
-    struct slice text = failure != NULL ? failure->text : slice_text("connection lost");
-    endpoint_format(&out->hop.to, remote);
-    bool insecure = failure != NULL && failure->code == 0 && failure->status.subject == 7;
-    if (insecure) {
-        smtp_status_format(&failure->status, status);
-    }
-    snprintf(reason, sizeof(reason), "%s%s%.*s", insecure ? status : "", insecure ? " " : "",
-             (int)text.size, (const char *)text.bytes);
-    relay->counters.connections_out_failed++;
-    logger_line(relay->logger, LOGGER_INFO, "connect to %s: %s", remote, reason);
-    sched_connection_failed(site->sched, relay->shard->now_ns, slice_text(reason));
-    relay_hop_failed(site, &out->hop);
-}
-
 /* Once a connection, when it is of use or has failed. */
 static void starttls_note(const struct outbound *out)
 {
@@ -72,7 +51,7 @@ static void outbound_end(struct outbound *out)
         sched_connection_closed(site->sched);
     } else {
         starttls_note(out);
-        connect_failed(out, failure);
+        outbound_connect_failed(out, failure);
     }
     wheel_disarm(relay->shard->wheel, &out->timer);
     list_remove(&out->idle);
@@ -326,6 +305,7 @@ static void outbound_notify(struct stream *stream, uint32_t events, void *sessio
     struct outbound *out = session;
     const char *why =
         stream->error < 0 ? strerror(-stream->error) : "the server closed the connection";
+    out->connected = out->connected || (events & STREAM_CONNECTED) != 0;
     if ((events & STREAM_CONNECTED) && out->tls.secrecy == OUTBOUND_SHAKING_HANDS) {
         secured(out);
     } else if ((events & STREAM_CONNECTED) && out->tls.policy.implicit) {
@@ -365,6 +345,7 @@ static int session_open(struct outbound *out)
         return status;
     }
     out->lost = false;
+    out->connected = false;
     out->stream->session = out;
     out->stream->notify = outbound_notify;
     smtp_client_open(&out->client, &out->site->client_settings, relay->shard->now_ns);
@@ -379,7 +360,7 @@ void outbound_open(struct relay_site *site)
     if (out == NULL || relay_hop_choose(site, &out->hop) < 0) {
         const char *why = out == NULL ? "out of memory" : "no mail server has an address now";
         sched_connection_started(site->sched);
-        sched_connection_failed(site->sched, relay->shard->now_ns, slice_text(why));
+        outbound_no_hop(site, out == NULL ? "4.3.0" : "4.4.4", why);
         free(out);
         return;
     }
@@ -396,9 +377,9 @@ void outbound_open(struct relay_site *site)
     int status = usable ? session_open(out) : 0;
     if (!usable || status < 0) {
         const char *why = usable ? strerror(-status) : out->tls.policy.why;
-        connect_failed(out,
-                       &(struct smtp_client_result){.status = {4, usable ? 4 : 7, usable ? 1 : 5},
-                                                    .text = slice_text(why)});
+        const struct smtp_client_result failure = {.status = {4, usable ? 4 : 7, usable ? 1 : 5},
+                                                   .text = slice_text(why)};
+        outbound_connect_failed(out, &failure);
         memory_free(out);
         return;
     }

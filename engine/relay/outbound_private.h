@@ -1,6 +1,7 @@
 /*
- * outbound_private: what the parts of an outgoing session share: outbound.c (connection and dialogue) and
- * outbound_delivery.c (one delivery, and what becomes of its recipients). Nobody else includes it.
+ * outbound_private: what the parts of an outgoing session share: outbound.c (connection and dialogue),
+ * outbound_delivery.c (one delivery, and what becomes of its recipients) and outbound_failed.c (a connection that
+ * was of no use). Nobody else includes it.
  */
 #pragma once
 #include "engine/relay/outbound.h"
@@ -26,9 +27,10 @@ struct outbound {
     struct stream *stream;
     struct relay_hop hop;
     struct outbound_tls tls;
-    bool greeted;  /* the scheduler was told that it is open */
-    bool draining; /* no further delivery */
-    bool lost;     /* the stream has closed */
+    bool connected; /* the server's host has answered */
+    bool greeted;   /* the scheduler was told that it is open */
+    bool draining;  /* no further delivery */
+    bool lost;      /* the stream has closed */
     struct timer timer;
     uint64_t idle_until_ns;
     uint32_t delivery_count; /* on this connection */
@@ -61,6 +63,14 @@ bool outbound_body_pump(struct outbound *out);
 void outbound_result_take(struct outbound *out, const struct smtp_client_result *result);
 /* Every recipient has its fate: tell scheduler and spool. The message may be gone afterwards. */
 void outbound_delivery_settle(struct outbound *out);
+
+/* ---- outbound_failed.c ---- */
+
+/* The connection ends without having been of use; failure NULL: it was lost. The scheduler is told, and the log:
+ * when the site rests now, also of each recipient of those deliveries that it was tried for. */
+void outbound_connect_failed(const struct outbound *out, const struct smtp_client_result *failure);
+/* The same where there was nothing to connect to, or no memory. */
+void outbound_no_hop(struct relay_site *site, const char *status, const char *why);
 
 /* ---- outbound.c ---- */
 

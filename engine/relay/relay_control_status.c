@@ -22,6 +22,7 @@ static json_t *relay_numbers(const struct relay_counters *counters)
     set_number(json, "connections_refused", counters->connections_refused);
     set_number(json, "connections_out", counters->connections_out);
     set_number(json, "connections_out_failed", counters->connections_out_failed);
+    set_number(json, "connections_out_insecure", counters->connections_out_insecure);
     set_number(json, "messages_in", counters->messages_in);
     set_number(json, "recipients_in", counters->recipients_in);
     set_number(json, "bytes_in", counters->bytes_in);
@@ -30,6 +31,7 @@ static json_t *relay_numbers(const struct relay_counters *counters)
     set_number(json, "deliveries", counters->deliveries);
     set_number(json, "delivered", counters->delivered);
     set_number(json, "deferred", counters->deferred);
+    set_number(json, "deferred_unreached", counters->deferred_unreached);
     set_number(json, "failed", counters->failed);
     set_number(json, "bounces", counters->bounces);
     set_number(json, "double_bounces", counters->double_bounces);

@@ -276,6 +276,38 @@ struct sched_delivery *sched_ready_take(struct sched_site *site)
     return delivery;
 }
 
+/* Of each queue of the round its delivery number `turn`, where it has so many. Returns the new count. */
+static uint32_t round_turn(const struct sched_round *round, uint32_t turn,
+                           const struct sched_delivery **deliveries, uint32_t count, uint32_t most)
+{
+    const struct list_node *node = round->queues.next;
+    for (; node != &round->queues && count < most; node = node->next) {
+        const struct sched_queue *queue = list_entry(node, struct sched_queue, node);
+        const struct sched_delivery *delivery = queue->first;
+        for (uint32_t i = 0; i < turn && turn < queue->count; i++) {
+            delivery = list_entry(delivery->ready.node.next, struct sched_delivery, ready.node);
+        }
+        if (turn < queue->count) {
+            deliveries[count++] = delivery;
+        }
+    }
+    return count;
+}
+
+uint32_t sched_ready_turns(const struct sched_ready *ready,
+                           const struct sched_delivery **deliveries, uint32_t most)
+{
+    uint32_t count = 0;
+    for (unsigned i = SCHED_PRIORITY_COUNT; i-- > 0;) {
+        uint32_t turn = 0, before;
+        do {
+            before = count;
+            count = round_turn(&ready->rounds[i], turn++, deliveries, count, most);
+        } while (count > before && count < most);
+    }
+    return count;
+}
+
 /* ---- Senders that are suspended ---- */
 
 static void queue_place_again(struct sched_queue *queue)

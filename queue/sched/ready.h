@@ -56,6 +56,9 @@ int sched_ready_enter(struct sched_delivery *delivery, enum sched_end end);
 void sched_ready_leave(struct sched_delivery *delivery);
 /* The next in turn, out of its queue; NULL: none that is not blocked. */
 struct sched_delivery *sched_ready_take(struct sched_site *site);
+/* The next in turn without taking them, `most` at most, as if no priority had been passed over. Returns how many. */
+uint32_t sched_ready_turns(const struct sched_ready *ready,
+                           const struct sched_delivery **deliveries, uint32_t most);
 /* A suspension of a sender has begun, or ended. */
 void sched_ready_turn(struct sched_site *site, uint64_t sender);
 /* Looks which suspensions have ended, if it is time. */

@@ -182,8 +182,14 @@ void sched_connection_started(struct sched_site *site);
 void sched_connection_opened(struct sched_site *site); /* it greeted us: the site works */
 /* Connections that were tried at the same time and fail count as one failure. After address_count
  * failures with none open the site rests for a while, longer each time, then is tried with one
- * connection. When that is opened two may be, then four: as many as its limit only step by step. */
-void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason);
+ * connection. When that is opened two may be, then four: as many as its limit only step by step.
+ * Returns how many deliveries were tried in vain: not 0 only when the site begins to rest with no connection
+ * open, and then as many as connections were tried at the same time. They are the first of sched_turns; their
+ * turn remains theirs, and no attempt is counted: when to try again is the site's rest. */
+uint32_t sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason);
+/* Whose turn it is next, `most` at most; they stay READY. Returns how many. */
+uint32_t sched_turns(const struct sched_site *site, const struct sched_delivery **deliveries,
+                     uint32_t most);
 void sched_connection_closed(struct sched_site *site);
 
 /* When the site must be looked at again (sched_expired, sched_delayed, sched_next,

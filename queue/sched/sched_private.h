@@ -60,6 +60,8 @@ struct sched_site {
     uint32_t open_count;
     uint32_t failure_count; /* rounds of connecting that failed, since one succeeded or a rest */
     uint32_t rest_count;    /* in a row */
+    uint32_t round_count;   /* connections of this round that failed */
+    uint32_t tried_count;   /* the most of a round, since one was opened or a rest */
     uint32_t ramp_count;    /* so many connections while it comes back; 0: as many as its limit */
     bool round_failed;      /* one of those that are being opened together has failed */
     bool paused;            /* rests although connections were open: they may not take more */

@@ -217,6 +217,8 @@ void sched_connection_opened(struct sched_site *site)
     site->round_failed = site->round_failed && site->connecting_count > 0;
     site->failure_count = 0;
     site->rest_count = 0;
+    site->round_count = 0;
+    site->tried_count = 0;
     ramp_up(site);
     rest_end(site);
     sched_gates_idle(site);
@@ -232,7 +234,7 @@ static void rest_begin(struct sched_site *site, uint64_t now_ns)
         retry_due(&site->settings.reconnect, now_ns, site->rest_count, sched_entropy(site->sched));
 }
 
-void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason)
+uint32_t sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct slice reason)
 {
     check(site->connecting_count > 0);
     site->connecting_count--;
@@ -241,14 +243,27 @@ void sched_connection_failed(struct sched_site *site, uint64_t now_ns, struct sl
     memcpy(site->connect_reason, reason.bytes, reason.size);
     site->connect_reason_bytes = (uint16_t)reason.size;
     site->round_failed = site->connecting_count > 0;
+    site->round_count += !rests(site, now_ns);
     if (site->round_failed || rests(site, now_ns)) {
-        return; /* others of its round may yet succeed */
+        return 0; /* others of its round may yet succeed */
     }
+    uint32_t tried = site->round_count > site->tried_count ? site->round_count : site->tried_count;
+    site->round_count = 0;
+    site->tried_count = tried;
     site->failure_count++;
     uint32_t addresses = site->settings.address_count > 0 ? site->settings.address_count : 1;
-    if (site->failure_count >= addresses) {
-        rest_begin(site, now_ns);
+    if (site->failure_count < addresses) {
+        return 0;
     }
+    rest_begin(site, now_ns);
+    site->tried_count = 0;
+    return site->paused ? 0 : tried; /* those that are open go on with all of it */
+}
+
+uint32_t sched_turns(const struct sched_site *site, const struct sched_delivery **deliveries,
+                     uint32_t most)
+{
+    return sched_ready_turns(&site->ready, deliveries, most);
 }
 
 void sched_connection_closed(struct sched_site *site)

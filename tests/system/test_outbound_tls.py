@@ -1,5 +1,6 @@
 """TLS to next hops: what each level takes and refuses, and what comes of it."""
 import json
+import re
 import signal
 import smtplib
 import ssl
@@ -59,6 +60,14 @@ class OutboundTls(SystemTest):
     def connect_lines(self, sink):
         return [line for line in self.running.output().splitlines() if f"connect to {sink.to}: " in line]
 
+    def recipient_is_told_of(self, recipient, sink, reason):
+        """In the log, as Postfix has it, and in the queue."""
+        dsn, words = reason.split(" ", 1)
+        said = wait_until(lambda: re.search(rf"smtp: (\S+): to=<{recipient}>, relay={sink.to}, dsn={dsn}, status=deferred \({words}",
+                                            self.running.output()), f"the line of {recipient}")
+        shown = self.running.ctl("queue", "show", said[1]).stdout
+        self.assertRegex(shown, rf"deferred +{recipient}\n.*\n +\({reason}")
+
     def test_every_level_with_every_fault(self):
         bases = {"other-name": certificate(self.folder, "other.test", self.authority),
                  "expired": certificate(self.folder, "hop.test", self.authority, days=-1, file="expired"),
@@ -77,6 +86,7 @@ class OutboundTls(SystemTest):
                 if expected == WAITS:
                     line = wait_until(lambda: self.connect_lines(sink), f"the complaint about {fault} at {level}")[0]
                     self.assertIn(REASONS[fault], line)
+                    self.recipient_is_told_of(f"b@{level}.{fault}.test", sink, REASONS[fault])
                 else:
                     wait_until(lambda: sink.messages, f"mail by {level} to {fault}")
                     self.assertEqual(sink.secured, 1 if expected == TLS else 0)

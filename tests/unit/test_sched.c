@@ -296,6 +296,71 @@ static void every_address_is_tried_before_the_site_rests(void **state)
     }
 }
 
+/* Connections that fail together: what the last of them returns. */
+static uint32_t fail_together(unsigned count)
+{
+    uint32_t tried = 0;
+    for (unsigned i = 0; i < count; i++) {
+        sched_connection_started(site);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(tried, 0);
+        tried = sched_connection_failed(site, START, slice_text("refused"));
+    }
+    return tried;
+}
+
+static void a_site_that_rests_says_how_many_deliveries_were_tried(void **state)
+{
+    (void)state;
+    struct message messages[5] = {0};
+    struct sched_site_settings two = settings;
+    two.address_count = 2;
+    sched_site_set(site, &two);
+    for (unsigned i = 0; i < 5; i++) {
+        add(&messages[i], 0, START);
+    }
+    assert_int_equal(fail_together(3), 0); /* another address is left */
+    assert_int_equal(fail_together(1), 3); /* one has tried it for all */
+    sched_site_flush(site);
+    assert_int_equal(fail_together(1), 0);
+    assert_int_equal(fail_together(1), 1); /* those of before the rest were told of */
+    sched_site_flush(site);
+    connect_one();
+    assert_int_equal(fail_together(1), 0);
+    assert_int_equal(fail_together(1), 0); /* the one that is open goes on with them */
+}
+
+static void whose_turn_it_is_can_be_seen_without_taking_it(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t sender;
+        uint8_t priority;
+    } rows[] = {{1, 1}, {1, 1}, {1, 1}, {2, 1}, {3, 0}, {4, 3}, {4, 3}};
+    enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+    const struct sched_delivery *turns[ROWS + 1], *again[ROWS];
+    struct message messages[ROWS] = {0};
+    const uint32_t index = 0;
+    for (unsigned i = 0; i < ROWS; i++) {
+        const struct sched_request request = {.message = &messages[i],
+                                              .indexes = &index,
+                                              .count = 1,
+                                              .sender = rows[i].sender,
+                                              .priority = rows[i].priority,
+                                              .due_ns = START};
+        assert_int_equal(sched_add(site, &request, START), 0);
+    }
+    assert_int_equal(sched_turns(site, turns, 3), 3);
+    assert_int_equal(sched_turns(site, turns, ROWS + 1), ROWS);
+    assert_int_equal(sched_turns(site, again, ROWS), ROWS);
+    assert_memory_equal(turns, again, sizeof(again));
+    for (unsigned i = 0; i < ROWS; i++) {
+        assert_ptr_equal(sched_next(site, START), turns[i]);
+    }
+    assert_int_equal(sched_turns(site, turns, ROWS), 0);
+}
+
 static void refused_connection_beside_open_ones_pauses_and_ends_with_them(void **state)
 {
     (void)state;
@@ -526,6 +591,8 @@ int main(void)
         TEST(idle_connection_serves_before_another_is_opened),
         TEST(site_that_cannot_be_reached_rests_longer_each_time),
         TEST(every_address_is_tried_before_the_site_rests),
+        TEST(a_site_that_rests_says_how_many_deliveries_were_tried),
+        TEST(whose_turn_it_is_can_be_seen_without_taking_it),
         TEST(refused_connection_beside_open_ones_pauses_and_ends_with_them),
         TEST(flush_makes_everything_due_and_tries_sites_that_rest),
         TEST(deleted_message_is_gone_wherever_it_waits),
