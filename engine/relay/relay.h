@@ -41,8 +41,7 @@ struct relay_counters {
     uint64_t connections_in, connections_refused, connections_out, connections_out_failed;
     uint64_t connections_out_insecure; /* of those that failed: for want of TLS, or of trust */
     uint64_t messages_in, bytes_in, recipients_in, refused_commands, refused_messages;
-    uint64_t
-        deferred_unreached; /* recipients whose connection was tried in vain; not in `deferred` */
+    uint64_t deferred_unreached; /* recipients, for whose connection see outbound_failed.c */
     uint64_t deliveries, delivered, deferred, failed, bounces, double_bounces, bytes_out;
     uint64_t success_reports, delay_reports;
     uint32_t sessions_in, sessions_out; /* now */
