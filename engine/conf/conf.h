@@ -236,7 +236,9 @@ struct relay_conf {
     } retry;
 
     struct {
-        uint8_t bare_newline;                     /* enum conf_bare_newline */
+        uint8_t bare_newline;                         /* enum conf_bare_newline */
+        struct network_prefix *bare_newline_networks; /* whose commands may end with one */
+        uint32_t bare_newline_networks_count;
         bool pipelining, chunking, smtputf8, dsn; /* what the server offers */
     } smtp;
 
@@ -373,6 +375,9 @@ int relay_conf_index(struct relay_conf *conf);
 /* May this client send to any destination? Clients on unix sockets may: the socket's permissions
  * decide. */
 bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client);
+
+/* May its command lines end with CR or LF alone? */
+bool relay_conf_takes_bare_lines(const struct relay_conf *conf, const struct endpoint *client);
 
 /* May a client with this certificate, or this public key, send to any destination? SHA-256 of each. */
 bool relay_conf_client_may_relay(const struct relay_conf *conf,

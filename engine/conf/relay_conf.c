@@ -140,6 +140,7 @@ static const struct reader_key retry_keys[] = {
 };
 static const struct reader_key smtp_keys[] = {
     KEY_WORD("bare_newline", R, smtp.bare_newline, "refuse", newlines),
+    KEY_LIST("bare_newline_networks", R, smtp.bare_newline_networks, READER_NETWORK, .max = 10000),
     KEY_WORD("pipelining", R, smtp.pipelining, "true", word_switches),
     KEY_WORD("chunking", R, smtp.chunking, "true", word_switches),
     KEY_WORD("smtputf8", R, smtp.smtputf8, "true", word_switches),
@@ -520,17 +521,27 @@ void relay_conf_free(struct relay_conf *conf)
     }
 }
 
-bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client)
+static bool networks_hold(const struct network_prefix *networks, uint32_t count,
+                          const struct endpoint *client)
 {
-    if (client->family == ENDPOINT_UNIX) {
-        return true;
-    }
-    for (uint32_t i = 0; i < conf->relay_networks_count; i++) {
-        if (network_prefix_holds(&conf->relay_networks[i], client)) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (network_prefix_holds(&networks[i], client)) {
             return true;
         }
     }
     return false;
+}
+
+bool relay_conf_may_relay(const struct relay_conf *conf, const struct endpoint *client)
+{
+    return client->family == ENDPOINT_UNIX ||
+           networks_hold(conf->relay_networks, conf->relay_networks_count, client);
+}
+
+bool relay_conf_takes_bare_lines(const struct relay_conf *conf, const struct endpoint *client)
+{
+    return networks_hold(conf->smtp.bare_newline_networks, conf->smtp.bare_newline_networks_count,
+                         client);
 }
 
 bool relay_conf_client_may_relay(const struct relay_conf *conf,

@@ -526,6 +526,9 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     list_append(&relay->inbounds, &in->node);
     relay->counters.sessions_in++;
     smtp_server_open(&in->server, relay_listener_settings(at), relay->shard->now_ns);
+    if (relay_conf_takes_bare_lines(conf, &in->facts.remote)) {
+        smtp_server_take_bare_lines(&in->server);
+    }
     stream->session = in;
     stream->notify = inbound_notify;
     if (at->tls != CONF_TLS_IMPLICIT || secure(in)) {

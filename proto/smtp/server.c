@@ -13,7 +13,8 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
     server->pending = SMTP_EVENT_NONE;
     server->extended = server->secured = server->reset_owed = server->refused = server->chunk_last =
         false;
-    server->line_overflow = server->was_cr = server->smtputf8 = false;
+    server->line_overflow = server->smtputf8 = false;
+    server->bare_lines = server->lf_passed_over = server->text_may_follow = false;
     server->chunk_left = 0;
     server->after_skip = SMTP_READY;
     server->recipient_count = server->commit_left = 0;
@@ -30,6 +31,12 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
     server->tail = slice_of(NULL, 0);
     server->helo_bytes = 0;
     server->line_bytes = server->output_from = server->output_bytes = 0;
+}
+
+void smtp_server_take_bare_lines(struct smtp_server *server)
+{
+    check(server->state == SMTP_CONNECTED);
+    server->bare_lines = true;
 }
 
 /* ---- Replies ---- */
@@ -97,6 +104,18 @@ void smtp_server_error(struct smtp_server *server, unsigned code, const char *st
     if (settings->errors_max > 0 && server->errors >= settings->errors_max) {
         smtp_server_reply(server, 421, "4.7.0", slice_text("Too many errors"));
         smtp_server_end(server);
+    }
+}
+
+void smtp_server_no_command(struct smtp_server *server, unsigned code, const char *status,
+                            const char *text)
+{
+    if (server->text_may_follow) {
+        server->errors++;
+        smtp_server_reply(server, 421, "4.7.0", slice_text("Protocol synchronization lost"));
+        smtp_server_end(server);
+    } else {
+        smtp_server_error(server, code, status, text);
     }
 }
 
@@ -256,6 +275,9 @@ void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *
     const struct smtp_verdict *answer = verdict != NULL ? verdict : &usual;
     check(pending != SMTP_EVENT_NONE);
     if (pending == SMTP_EVENT_BODY_END) {
+        if (answer->code < 400) {
+            server->junk = 0; /* many clients say RSET before each message */
+        }
         verdict_give(server, answer);
         if (server->state == SMTP_COMMIT && --server->commit_left == 0) {
             commit_finish(server);
@@ -401,20 +423,37 @@ static void line_run(struct smtp_server *server, struct slice line, bool more,
                      struct smtp_event *event)
 {
     if (server->line_overflow || line.size > SMTP_COMMAND_BYTES_MAX) {
-        smtp_server_error(server, 500, "5.5.2", "Line too long");
-    } else if (line.size == 0 || line.bytes[line.size - 1] != '\r') {
-        smtp_server_error(server, 500, "5.5.2", "Lines end with CRLF");
-    } else {
+        smtp_server_no_command(server, 500, "5.5.2", "Line too long");
+    } else if (line.size > 0 && line.bytes[line.size - 1] == '\r') {
         smtp_server_command(server, slice_first(line, line.size - 1), more, event);
+    } else if (server->bare_lines) {
+        smtp_server_command(server, line, more, event);
+    } else {
+        smtp_server_no_command(server, 500, "5.5.2", "Lines end with CRLF");
     }
     server->line_bytes = 0;
     server->line_overflow = false;
 }
 
+/* Returns how far the command line reaches with its end, and in *size how far without LF, or without the CR that ends
+ * it where that is taken; 0: the end has not come. */
+static size_t line_find(struct smtp_server *server, struct slice input, size_t *size)
+{
+    const uint8_t *newline = memchr(input.bytes, '\n', input.size);
+    *size = newline == NULL ? input.size : (size_t)(newline - input.bytes);
+    const uint8_t *carriage = server->bare_lines ? memchr(input.bytes, '\r', *size) : NULL;
+    if (carriage == NULL) {
+        return newline == NULL ? 0 : *size + 1;
+    }
+    *size = (size_t)(carriage - input.bytes);
+    server->lf_passed_over = *size + 1 == input.size;
+    return *size + 1 + (carriage + 1 == newline);
+}
+
 static size_t command_input(struct smtp_server *server, struct slice input,
                             struct smtp_event *event)
 {
-    const uint8_t *newline = memchr(input.bytes, '\n', input.size);
+    size_t size;
     if (server->line_bytes == 0 && !server->line_overflow && input.bytes[0] == 0x16 &&
         server->state == SMTP_GREETED) {
         smtp_server_reply(server, 554, "5.5.1",
@@ -422,19 +461,19 @@ static size_t command_input(struct smtp_server *server, struct slice input,
         smtp_server_end(server);
         return input.size;
     }
-    if (newline == NULL) {
+    size_t taken = line_find(server, input, &size);
+    bool more = taken < input.size;
+    if (taken == 0) {
         line_keep(server, input);
         return input.size;
     }
-    size_t size = (size_t)(newline - input.bytes);
-    bool more = size + 1 < input.size;
     if (server->line_bytes == 0 && !server->line_overflow) {
         line_run(server, slice_first(input, size), more, event);
     } else {
         line_keep(server, slice_first(input, size));
         line_run(server, slice_of(server->line, server->line_bytes), more, event);
     }
-    return size + 1;
+    return taken;
 }
 
 static bool reset_give(struct smtp_server *server, struct smtp_event *event)
@@ -469,6 +508,13 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     }
     if (server->state == SMTP_COMMIT && !refusal_drain(server)) {
         return SMTP_WANT_INPUT;
+    }
+    if (server->lf_passed_over && input.size > 0) {
+        server->lf_passed_over = false;
+        *used = input.bytes[0] == '\n';
+        if (*used > 0) {
+            return want_now(server);
+        }
     }
     bool empty_chunk = server->state == SMTP_CHUNK && server->chunk_left == 0;
     if (input.size == 0 && !empty_chunk) {
@@ -536,7 +582,7 @@ void smtp_server_secured(struct smtp_server *server, uint64_t now_ns)
     check(server->state == SMTP_CONNECTED || server->state == SMTP_SECURING);
     check(server->line_bytes == 0 && !server->line_overflow);
     server->secured = true;
-    server->extended = false;
+    server->extended = server->lf_passed_over = server->text_may_follow = false;
     server->helo_bytes = 0;
     server->deadline_ns = now_ns + server->settings->command_ns;
     if (server->state == SMTP_SECURING) {

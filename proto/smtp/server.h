@@ -84,8 +84,9 @@ struct smtp_server_settings {
     uint64_t message_bytes_max;
     uint32_t recipients_max; /* of a message: then 452 4.5.3 */
     uint32_t errors_max;     /* of a session: then 421 4.7.0 */
-    uint32_t junk_max;       /* commands that carry no mail forward; each further one is an error */
-    uint32_t messages_max;   /* of a session: then 421 4.7.0 */
+    uint32_t
+        junk_max; /* commands since the last message that carry no mail forward; then 421 4.7.0 */
+    uint32_t messages_max; /* of a session: then 421 4.7.0 */
     uint32_t line_bytes_max, header_bytes_max, header_lines_max, hops_max;
     uint64_t command_ns,
         data_ns; /* RFC 5321 §4.5.3.2.7 asks for at least 5 min, §4.5.3.2.5 for 3 min */
@@ -124,7 +125,10 @@ struct smtp_server {
     bool refused;    /* the owner cannot keep this body: refusal is what the end is answered with */
     bool chunk_last;
     bool line_overflow;  /* the command under way is too long; its rest is thrown away */
-    bool was_cr;         /* the command line so far ends with CR */
+    bool bare_lines;     /* see smtp_server_take_bare_lines */
+    bool lf_passed_over; /* a bare CR has ended a line: an LF that comes next belongs to it */
+    bool
+        text_may_follow; /* DATA was refused: what follows may be the text of a client that did not wait */
     bool smtputf8;       /* of this transaction */
     uint8_t after_skip;  /* state behind SMTP_CHUNK_SKIP */
     uint64_t chunk_left; /* octets of the BDAT chunk that are still to come */
@@ -150,6 +154,9 @@ _Static_assert(sizeof(struct smtp_server) <= 4096, "5,000 sessions must be cheap
 
 void smtp_server_open(struct smtp_server *server, const struct smtp_server_settings *settings,
                       uint64_t now_ns);
+
+/* After smtp_server_open: of this client CR or LF alone ends a command line too. A message it never ends. */
+void smtp_server_take_bare_lines(struct smtp_server *server);
 
 enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, struct slice input,
                                  size_t *used, struct smtp_event *event);

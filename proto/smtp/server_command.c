@@ -23,6 +23,19 @@ static bool no_arguments(struct smtp_server *server, const struct command *comma
     return true;
 }
 
+/* Commands that carry no mail forward are free only so many times. */
+static bool junk_count(struct smtp_server *server)
+{
+    const struct smtp_server_settings *settings = server->settings;
+    server->junk++;
+    if (settings->junk_max > 0 && server->junk > settings->junk_max) {
+        smtp_server_error(server, 421, "4.7.0", "Too many commands without mail");
+        smtp_server_end(server);
+        return false;
+    }
+    return true;
+}
+
 /* ---- HELO, EHLO, LHLO ---- */
 
 static bool name_take(struct smtp_server *server, const struct command *command)
@@ -33,6 +46,9 @@ static bool name_take(struct smtp_server *server, const struct command *command)
     }
     if (!smtp_helo_valid(name)) {
         smtp_server_error(server, 501, "5.5.4", "A name is needed");
+        return false;
+    }
+    if (!junk_count(server)) {
         return false;
     }
     smtp_server_reset(server);
@@ -154,132 +170,11 @@ static bool path_take(struct smtp_server *server, const struct command *command,
     return true;
 }
 
-/* The next "KEYWORD" or "KEYWORD=VALUE". False: none is left. */
-static bool parameter_next(struct slice *parameters, struct slice *keyword, struct slice *value)
-{
-    while (parameters->size > 0 && parameters->bytes[0] == ' ') {
-        *parameters = slice_from(*parameters, 1);
-    }
-    const uint8_t *blank =
-        parameters->size > 0 ? memchr(parameters->bytes, ' ', parameters->size) : NULL;
-    struct slice word =
-        blank == NULL ? *parameters : slice_first(*parameters, (size_t)(blank - parameters->bytes));
-    const uint8_t *equals = word.size > 0 ? memchr(word.bytes, '=', word.size) : NULL;
-    *parameters = slice_from(*parameters, word.size);
-    *keyword = equals == NULL ? word : slice_first(word, (size_t)(equals - word.bytes));
-    *value = equals == NULL ? slice_of(NULL, 0) : slice_from(word, keyword->size + 1);
-    return word.size > 0;
-}
-
-/* Decimal octets; SIZE_MAX-like huge ones are cut at UINT64_MAX. False: it is no number. */
-static bool number_parse(struct slice text, uint64_t *number)
-{
-    uint64_t value = 0;
-    if (text.size == 0 || text.size > 20) { /* RFC 1870 §3: at most 20 digits */
-        return false;
-    }
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.bytes[i] < '0' || text.bytes[i] > '9') {
-            return false;
-        }
-        uint64_t digit = (uint64_t)(text.bytes[i] - '0');
-        value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : value * 10 + digit;
-    }
-    *number = value;
-    return true;
-}
-
-enum seen {
-    SEEN_SIZE = 1,
-    SEEN_BODY = 2,
-    SEEN_UTF8 = 4,
-    SEEN_RET = 8,
-    SEEN_ENVID = 16,
-    SEEN_NOTIFY = 32,
-    SEEN_ORCPT = 64
-};
-
-/* What is wrong with a parameter, when something is. */
-struct parameter {
-    unsigned seen; /* enum seen */
-    bool good;
-    const char *wrong;
-};
-
-/* False: the reply is given. */
-static bool parameter_count(struct smtp_server *server, const struct parameter *parameter,
-                            unsigned *seen)
-{
-    if (parameter->seen == 0) {
-        smtp_server_error(server, 555, "5.5.4", "Unknown parameter");
-        return false;
-    }
-    if (!parameter->good || (*seen & parameter->seen) != 0) {
-        smtp_server_error(server, 501, "5.5.4",
-                          parameter->good ? "The parameter is there twice" : parameter->wrong);
-        return false;
-    }
-    *seen |= parameter->seen;
-    return true;
-}
-
-/* One parameter of MAIL. False: the reply is given. */
-static bool mail_parameter(struct smtp_server *server, struct slice keyword, struct slice value,
-                           unsigned *seen, struct smtp_event *event)
-{
-    const struct smtp_server_settings *settings = server->settings;
-    struct parameter parameter = {0};
-    if (slice_equal_nocase(keyword, slice_text("SIZE"))) {
-        parameter.seen = SEEN_SIZE;
-        parameter.good = number_parse(value, &event->size);
-        parameter.wrong = "SIZE is a number of octets";
-    } else if (slice_equal_nocase(keyword, slice_text("BODY"))) {
-        parameter.seen = SEEN_BODY;
-        event->eight_bit = slice_equal_nocase(value, slice_text("8BITMIME"));
-        parameter.good = event->eight_bit || slice_equal_nocase(value, slice_text("7BIT"));
-        parameter.wrong = "BODY is 7BIT or 8BITMIME";
-    } else if (settings->smtputf8 && slice_equal_nocase(keyword, slice_text("SMTPUTF8"))) {
-        parameter.seen = SEEN_UTF8;
-        event->smtputf8 = true;
-        parameter.good = value.size == 0;
-        parameter.wrong = "SMTPUTF8 has no value";
-    } else if (settings->dsn && slice_equal_nocase(keyword, slice_text("RET"))) {
-        parameter.seen = SEEN_RET;
-        parameter.good = smtp_ret_parse(value, &event->ret);
-        parameter.wrong = "RET is FULL or HDRS";
-    } else if (settings->dsn && slice_equal_nocase(keyword, slice_text("ENVID"))) {
-        parameter.seen = SEEN_ENVID;
-        event->envid = value;
-        parameter.good = smtp_envid_valid(value);
-        parameter.wrong = "ENVID is xtext of at most 100 characters";
-    }
-    return parameter_count(server, &parameter, seen);
-}
-
-/* One parameter of RCPT. False: the reply is given. */
-static bool rcpt_parameter(struct smtp_server *server, struct slice keyword, struct slice value,
-                           unsigned *seen, struct smtp_event *event)
-{
-    struct parameter parameter = {0};
-    if (server->settings->dsn && slice_equal_nocase(keyword, slice_text("NOTIFY"))) {
-        parameter.seen = SEEN_NOTIFY;
-        parameter.good = smtp_notify_parse(value, &event->notify);
-        parameter.wrong = "NOTIFY is NEVER, or of SUCCESS, FAILURE and DELAY";
-    } else if (server->settings->dsn && slice_equal_nocase(keyword, slice_text("ORCPT"))) {
-        parameter.seen = SEEN_ORCPT;
-        event->orcpt = value;
-        parameter.good = smtp_orcpt_valid(value, server->smtputf8);
-        parameter.wrong = "ORCPT is a type, a semicolon and xtext, of at most 500 characters";
-    }
-    return parameter_count(server, &parameter, seen);
-}
-
 static void run_mail(struct smtp_server *server, const struct command *command)
 {
     const struct smtp_server_settings *settings = server->settings;
-    struct slice parameters, keyword, value;
+    struct slice parameters;
     struct smtp_event *event = command->event;
-    unsigned seen = 0;
     if (server->state != SMTP_READY) {
         smtp_server_error(server, 503, "5.5.1",
                           server->state == SMTP_GREETED
@@ -295,14 +190,8 @@ static void run_mail(struct smtp_server *server, const struct command *command)
     if (!path_take(server, command, "FROM:", &parameters)) {
         return;
     }
-    event->size = 0;
-    event->eight_bit = event->smtputf8 = false;
-    event->ret = SMTP_RET_NONE;
-    event->envid = slice_of(NULL, 0);
-    while (parameter_next(&parameters, &keyword, &value)) {
-        if (!mail_parameter(server, keyword, value, &seen, event)) {
-            return;
-        }
+    if (!smtp_server_mail_parameters(server, parameters, event)) {
+        return;
     }
     if (settings->message_bytes_max > 0 && event->size > settings->message_bytes_max) {
         smtp_server_error(server, 552, "5.3.4", "Message is too large");
@@ -325,9 +214,8 @@ static void run_mail(struct smtp_server *server, const struct command *command)
 static void run_rcpt(struct smtp_server *server, const struct command *command)
 {
     const struct smtp_server_settings *settings = server->settings;
-    struct slice parameters, keyword, value;
+    struct slice parameters;
     struct smtp_event *event = command->event;
-    unsigned seen = 0;
     if (server->state != SMTP_SENDER && server->state != SMTP_RECIPIENTS) {
         smtp_server_error(server, 503, "5.5.1", "MAIL comes before RCPT");
         return;
@@ -335,12 +223,8 @@ static void run_rcpt(struct smtp_server *server, const struct command *command)
     if (!path_take(server, command, "TO:", &parameters)) {
         return;
     }
-    event->notify = 0;
-    event->orcpt = slice_of(NULL, 0);
-    while (parameter_next(&parameters, &keyword, &value)) {
-        if (!rcpt_parameter(server, keyword, value, &seen, event)) {
-            return;
-        }
+    if (!smtp_server_rcpt_parameters(server, parameters, event)) {
+        return;
     }
     if (event->path.mailbox.size == 0) {
         smtp_server_error(server, 501, "5.1.3", "A recipient is needed");
@@ -361,25 +245,32 @@ static void run_rcpt(struct smtp_server *server, const struct command *command)
 
 /* ---- DATA and BDAT ---- */
 
+static void synchronization_lost(struct smtp_server *server)
+{
+    if (server->state != SMTP_ENDED) {
+        text_reply(server, 421, "4.7.0", "Protocol synchronization lost");
+        smtp_server_end(server);
+    }
+}
+
 static void run_data(struct smtp_server *server, const struct command *command)
 {
     if (!no_arguments(server, command)) {
-        return;
-    }
-    if (server->state == SMTP_RECIPIENTS) {
+        /* refused */
+    } else if (server->state == SMTP_RECIPIENTS) {
         text_reply(server, 354, "", "End with <CRLF>.<CRLF>");
         smtp_server_body_open(server, false, command->event);
         return;
-    }
-    if (server->state == SMTP_SENDER) {
+    } else if (server->state == SMTP_SENDER) {
         smtp_server_error(server, 554, "5.5.1", "No valid recipients");
     } else {
         smtp_server_error(server, 503, "5.5.1", "RCPT comes before DATA");
     }
-    if (command->more && server->state != SMTP_ENDED) {
-        /* What follows is a body that was sent without waiting for 354; it must never be read as commands. */
-        text_reply(server, 421, "4.7.0", "Protocol synchronization lost");
-        smtp_server_end(server);
+    /* DATA is the last of what may be sent together (RFC 2920 §3.1): what follows is a body that was sent without
+     * waiting for 354, and must never be read as commands. */
+    server->text_may_follow = true;
+    if (command->more) {
+        synchronization_lost(server);
     }
 }
 
@@ -398,19 +289,14 @@ static void run_bdat(struct smtp_server *server, const struct command *command)
     struct slice rest = command->arguments;
     struct slice size_text, last_text, ignored;
     uint64_t bytes = 0;
-    bool sized = parameter_next(&rest, &size_text, &ignored) && number_parse(size_text, &bytes);
-    bool last = parameter_next(&rest, &last_text, &ignored);
+    bool sized =
+        smtp_parameter_next(&rest, &size_text, &ignored) && smtp_number_parse(size_text, &bytes);
+    bool last = smtp_parameter_next(&rest, &last_text, &ignored);
     if (!sized || bytes == UINT64_MAX ||
         (last && !slice_equal_nocase(last_text, slice_text("LAST")))) {
         /* How many octets follow is unknown: nothing after this can be trusted to be a command. */
-        text_reply(server, 501, "5.5.4", "Syntax: BDAT octets [LAST]");
-        if (command->more || !sized) {
-            server->errors++;
-        }
-        if (command->more) {
-            text_reply(server, 421, "4.7.0", "Protocol synchronization lost");
-            smtp_server_end(server);
-        }
+        smtp_server_error(server, 501, "5.5.4", "Syntax: BDAT octets [LAST]");
+        synchronization_lost(server);
         return;
     }
     bool hello_missing = server->state == SMTP_GREETED;
@@ -437,19 +323,6 @@ static void run_bdat(struct smtp_server *server, const struct command *command)
 }
 
 /* ---- The others ---- */
-
-/* Commands that carry no mail forward are free only so many times. */
-static bool junk_count(struct smtp_server *server)
-{
-    const struct smtp_server_settings *settings = server->settings;
-    server->junk++;
-    if (settings->junk_max > 0 && server->junk > settings->junk_max) {
-        smtp_server_error(server, 421, "4.7.0", "Too many commands without mail");
-        smtp_server_end(server);
-        return false;
-    }
-    return true;
-}
 
 static void run_rset(struct smtp_server *server, const struct command *command)
 {
@@ -489,6 +362,13 @@ static void run_refused(struct smtp_server *server, const struct command *comman
 {
     (void)command;
     smtp_server_error(server, 502, "5.5.1", "Command is not implemented");
+}
+
+/* What a proxy says of the client that it speaks for: nobody is believed. */
+static void run_unauthorized(struct smtp_server *server, const struct command *command)
+{
+    (void)command;
+    smtp_server_error(server, 550, "5.7.0", "Insufficient authorization");
 }
 
 /* RFC 3207 §4: a temporary refusal, so the client keeps the mail and comes again. */
@@ -532,27 +412,48 @@ static void run_stranger(struct smtp_server *server, const struct command *comma
     smtp_server_end(server);
 }
 
+/* When a command may come, but for what its own function says. */
+enum allowed {
+    ALLOWED = 0,
+    /* Before TLS where it is required: RFC 3207 §4. DATA and BDAT cannot succeed there either, without MAIL, and know
+     * best how to get past what follows them. */
+    IN_CLEAR = 1,
+    IN_CHUNKS = 2, /* between the chunks of a message */
+};
+
 static const struct {
     const char *verb;
     void (*run)(struct smtp_server *server, const struct command *command);
+    unsigned allowed; /* enum allowed */
 } commands[] = {
-    {"MAIL", run_mail},        {"RCPT", run_rcpt},         {"DATA", run_data},
-    {"BDAT", run_bdat},        {"EHLO", run_ehlo},         {"HELO", run_helo},
-    {"LHLO", run_lhlo},        {"RSET", run_rset},         {"NOOP", run_noop},
-    {"QUIT", run_quit},        {"VRFY", run_vrfy},         {"HELP", run_help},
-    {"EXPN", run_refused},     {"ETRN", run_refused},      {"TURN", run_refused},
-    {"AUTH", run_refused},     {"STARTTLS", run_starttls}, {"GET", run_stranger},
-    {"POST", run_stranger},    {"PUT", run_stranger},      {"HEAD", run_stranger},
-    {"CONNECT", run_stranger}, {"OPTIONS", run_stranger},  {"DELETE", run_stranger},
+    {"MAIL", run_mail, ALLOWED},
+    {"RCPT", run_rcpt, ALLOWED},
+    {"DATA", run_data, IN_CLEAR},
+    {"BDAT", run_bdat, IN_CLEAR | IN_CHUNKS},
+    {"EHLO", run_ehlo, IN_CLEAR | IN_CHUNKS},
+    {"HELO", run_helo, IN_CLEAR | IN_CHUNKS},
+    {"LHLO", run_lhlo, IN_CLEAR | IN_CHUNKS},
+    {"RSET", run_rset, IN_CLEAR | IN_CHUNKS},
+    {"NOOP", run_noop, IN_CLEAR | IN_CHUNKS},
+    {"QUIT", run_quit, IN_CLEAR | IN_CHUNKS},
+    {"VRFY", run_vrfy, ALLOWED},
+    {"HELP", run_help, ALLOWED},
+    {"EXPN", run_refused, ALLOWED},
+    {"ETRN", run_refused, ALLOWED},
+    {"TURN", run_refused, ALLOWED},
+    {"AUTH", run_refused, ALLOWED},
+    {"STARTTLS", run_starttls, IN_CLEAR},
+    {"XCLIENT", run_unauthorized, IN_CLEAR},
+    {"XFORWARD", run_unauthorized, IN_CLEAR},
+    {"PROXY", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"GET", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"POST", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"PUT", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"HEAD", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"CONNECT", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"OPTIONS", run_stranger, IN_CLEAR | IN_CHUNKS},
+    {"DELETE", run_stranger, IN_CLEAR | IN_CHUNKS},
 };
-
-/* Before TLS where it is required: RFC 3207 §4. DATA and BDAT cannot succeed either, without MAIL, and
- * know best how to get past what follows them. */
-static bool allowed_in_clear(size_t command)
-{
-    return commands[command].run != run_mail && commands[command].run != run_rcpt &&
-           commands[command].run != run_vrfy && commands[command].run != run_help;
-}
 
 /* Control octets anywhere in a command are a mistake or an attack. */
 static bool has_control(struct slice line)
@@ -575,24 +476,24 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
     if (blank == NULL) {
         command.arguments = slice_of(line.bytes, 0);
     }
+    if (verb.size > 0 && verb.bytes[0] < ' ' && server->state == SMTP_GREETED) {
+        run_stranger(server, &command); /* binary, as the PROXY protocol's version 2 */
+        return;
+    }
     if (has_control(line)) {
-        smtp_server_error(server,
-                          memchr(verb.bytes, 0, verb.size) == NULL && verb.size == 4 ? 501 : 500,
-                          "5.5.2", "Control characters are not allowed");
+        smtp_server_no_command(
+            server, memchr(verb.bytes, 0, verb.size) == NULL && verb.size == 4 ? 501 : 500, "5.5.2",
+            "Control characters are not allowed");
         return;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
         if (slice_equal_nocase(verb, slice_text(commands[i].verb))) {
-            bool chunks = server->state == SMTP_CHUNK_NEXT;
-            bool allowed = commands[i].run == run_bdat || commands[i].run == run_rset ||
-                           commands[i].run == run_noop || commands[i].run == run_quit ||
-                           commands[i].run == run_ehlo || commands[i].run == run_lhlo ||
-                           commands[i].run == run_helo || commands[i].run == run_stranger;
-            if (chunks && !allowed) {
+            server->text_may_follow = false;
+            if (server->state == SMTP_CHUNK_NEXT && (commands[i].allowed & IN_CHUNKS) == 0) {
                 smtp_server_error(server, 503, "5.5.1", "BDAT LAST comes before anything else");
-                return;
-            }
-            if (!server->settings->tls_only || server->secured || allowed_in_clear(i)) {
+                server->text_may_follow = commands[i].run == run_data;
+            } else if (server->secured || !server->settings->tls_only ||
+                       (commands[i].allowed & IN_CLEAR) != 0) {
                 commands[i].run(server, &command);
             } else if (server->settings->starttls) {
                 smtp_server_error(server, 530, "5.7.0", "Must issue a STARTTLS command first");
@@ -602,5 +503,5 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
             return;
         }
     }
-    smtp_server_error(server, 500, "5.5.1", "Command is not known");
+    smtp_server_no_command(server, 500, "5.5.1", "Command is not known");
 }

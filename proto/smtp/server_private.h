@@ -1,4 +1,4 @@
-/* server_private: what server.c and server_command.c share. Nobody else includes it. */
+/* server_private: what server.c, server_command.c and server_parameters.c share. Nobody else includes it. */
 #pragma once
 #include "proto/smtp/server.h"
 
@@ -12,12 +12,26 @@ void smtp_server_reply(struct smtp_server *server, unsigned code, const char *st
 void smtp_server_lines(struct smtp_server *server, struct slice lines);
 void smtp_server_error(struct smtp_server *server, unsigned code, const char *status,
                        const char *text);
+/* What came is no command. Behind a refused DATA it is text, and the session ends: text is never run. */
+void smtp_server_no_command(struct smtp_server *server, unsigned code, const char *status,
+                            const char *text);
 /* Ends a transaction, in whatever state it is: the one way out. */
 void smtp_server_reset(struct smtp_server *server);
 /* No more input is taken. */
 void smtp_server_end(struct smtp_server *server);
 /* Begins a body: DATA, or the first chunk. */
 void smtp_server_body_open(struct smtp_server *server, bool chunks, struct smtp_event *event);
+
+/* ---- server_parameters.c ---- */
+/* The next "KEYWORD" or "KEYWORD=VALUE". False: none is left. */
+bool smtp_parameter_next(struct slice *parameters, struct slice *keyword, struct slice *value);
+/* Decimal octets; SIZE_MAX-like huge ones are cut at UINT64_MAX. False: it is no number. */
+bool smtp_number_parse(struct slice text, uint64_t *number);
+/* What the parameters of MAIL or RCPT say goes into *event. False: the reply is given. */
+bool smtp_server_mail_parameters(struct smtp_server *server, struct slice parameters,
+                                 struct smtp_event *event);
+bool smtp_server_rcpt_parameters(struct smtp_server *server, struct slice parameters,
+                                 struct smtp_event *event);
 
 static inline bool smtp_server_in_transaction(const struct smtp_server *server)
 {

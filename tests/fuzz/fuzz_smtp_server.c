@@ -143,6 +143,9 @@ static struct outcome run(const uint8_t *bytes, size_t size, uint8_t seed, size_
     static struct session session;
     memset(&session, 0, sizeof(session));
     smtp_server_open(&session.server, &settings, 0);
+    if (seed & 0x40) {
+        smtp_server_take_bare_lines(&session.server);
+    }
     bool open = piece_feed(&session, slice_of(NULL, 0), seed);
     for (size_t at = 0; open && at < size; at += cut) {
         size_t step = size - at < cut ? size - at : cut;

@@ -113,9 +113,14 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
 {
     struct smtp_server *server = malloc(sizeof(*server));
     struct smtp_server_settings settings = run->settings;
+    bool bare_lines = run->bare_lines;
     memset(run, 0, sizeof(*run));
     run->settings = settings;
+    run->bare_lines = bare_lines;
     smtp_server_open(server, &run->settings, 0);
+    if (bare_lines) {
+        smtp_server_take_bare_lines(server);
+    }
     smtp_script_feed(run, server, slice_of(NULL, 0));
     for (size_t at = 0; at < size && !run->closed;) {
         size_t step = cut == SMTP_SCRIPT_WHOLE || size - at < cut ? size - at : cut;

@@ -174,6 +174,9 @@ static const struct bad bads[] = {
     {"routes: [{match: a, to: [\"127.0.0.1:25\"], source: \"127.0.0.0/8\"}]",
      "1:43: routes[0].source: '127.0.0.0/8' will not do, expected an address such as 192.0.2.1 or "
      "2001:db8::1"},
+    {"smtp: {bare_newline_networks: [10.0.0.0/33]}",
+     "1:32: smtp.bare_newline_networks[0]: '10.0.0.0/33' will not do, expected a network such as "
+     "192.0.2.0/24 or 2001:db8::/32"},
     {"smtp: {bare_newline: allow}",
      "1:8: smtp.bare_newline: 'allow' will not do, expected refuse or normalize"},
     /* several at once */
@@ -526,6 +529,28 @@ static void only_clients_of_the_relay_networks_may_relay(void **state)
     relay_conf_free(conf);
 }
 
+static void only_clients_of_listed_networks_may_end_lines_as_they_like(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *client;
+        bool may;
+    } cases[] = {{"10.1.2.3:999", true},
+                 {"[::ffff:10.0.0.1]:999", true},
+                 {"127.0.0.1:999", false},
+                 {"unix:/run/x", false}};
+    struct relay_conf *conf = load_good("smtp: {bare_newline_networks: [10.0.0.0/8]}");
+    struct relay_conf *usual = load_good("hostname: a.example");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct endpoint client;
+        assert_int_equal(endpoint_parse(&client, slice_text(cases[i].client)), 0);
+        assert_int_equal(relay_conf_takes_bare_lines(conf, &client), cases[i].may);
+        assert_false(relay_conf_takes_bare_lines(usual, &client));
+    }
+    relay_conf_free(conf);
+    relay_conf_free(usual);
+}
+
 /* ---- the mailbox service's ---- */
 
 static void the_mailbox_service_has_a_configuration_of_its_own(void **state)
@@ -628,6 +653,7 @@ int main(void)
         cmocka_unit_test(a_full_file_is_read_into_the_struct),
         cmocka_unit_test(ecn_is_accepted_unless_it_is_turned_off),
         cmocka_unit_test(only_clients_of_the_relay_networks_may_relay),
+        cmocka_unit_test(only_clients_of_listed_networks_may_end_lines_as_they_like),
         cmocka_unit_test(the_mailbox_service_has_a_configuration_of_its_own),
         cmocka_unit_test(every_key_has_a_row_with_its_default_in_the_document),
     };

@@ -1,0 +1,653 @@
+/* The server machine and inputs that have broken other servers, row by row of docs/cases.md. */
+#include "tests/unit/smtp_script.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define CHECK(scripts, settings)                                                                   \
+    smtp_scripts_check(scripts, sizeof(scripts) / sizeof(*(scripts)), settings)
+
+/* ---- Input without end: what it says is made up piece by piece, and its replies are counted ---- */
+
+struct flood {
+    struct smtp_server_settings settings;
+    struct smtp_server server;
+    unsigned codes[600];
+    unsigned commits, resets;
+    bool closed;
+};
+
+static void flood_count(struct flood *flood)
+{
+    struct slice output = smtp_server_output(&flood->server);
+    for (size_t at = 0; at < output.size;) {
+        const uint8_t *line = output.bytes + at;
+        const uint8_t *end = memchr(line, '\n', output.size - at);
+        assert_non_null(end);
+        if (line[3] == ' ') {
+            flood->codes[(line[0] - '0') * 100 + (line[1] - '0') * 10 + line[2] - '0']++;
+        }
+        at += (size_t)(end - line) + 1;
+    }
+    smtp_server_sent(&flood->server, output.size);
+}
+
+static void flood_feed(struct flood *flood, struct slice piece)
+{
+    while (!flood->closed) {
+        struct smtp_event event;
+        size_t used = 0;
+        enum smtp_want want = smtp_server_input(&flood->server, 1, piece, &used, &event);
+        piece = slice_from(piece, used);
+        flood->commits += event.kind == SMTP_EVENT_BODY_END;
+        flood->resets += event.kind == SMTP_EVENT_RESET;
+        if (want == SMTP_WANT_VERDICT || want == SMTP_WANT_COMMIT) {
+            smtp_server_verdict(&flood->server, NULL);
+        }
+        size_t said = smtp_server_output(&flood->server).size;
+        flood_count(flood);
+        flood->closed = want == SMTP_WANT_CLOSE;
+        if (used == 0 && event.kind == SMTP_EVENT_NONE && said == 0) {
+            assert_int_equal(piece.size, 0);
+            return;
+        }
+    }
+}
+
+static void flood_say(struct flood *flood, const char *text)
+{
+    flood_feed(flood, slice_text(text));
+}
+
+static struct flood *flood_open(void)
+{
+    struct flood *flood = calloc(1, sizeof(*flood));
+    assert_non_null(flood);
+    smtp_script_settings(&flood->settings);
+    smtp_server_open(&flood->server, &flood->settings, 0);
+    flood_feed(flood, slice_of(NULL, 0));
+    return flood;
+}
+
+static void flood_repeat(struct flood *flood, const char *text, unsigned count)
+{
+    for (unsigned i = 0; i < count && !flood->closed; i++) {
+        flood_say(flood, text);
+    }
+}
+
+/* ---- The end of a message ---- */
+
+static void a_nul_ends_no_message_where_newlines_are_normalized(void **state)
+{
+    static const struct {
+        const char *text, *stored;
+        size_t text_bytes, stored_bytes;
+    } rows[] = {{"x\r\n\0.\r\ny\r\n.\r\n", "x\r\n\0.\r\ny\r\n|", 14, 11},
+                {"x\r\n.\0\r\ny\r\n.\r\n", "x\r\n.\0\r\ny\r\n|", 14, 11},
+                {"x\n\0.\n.\0\ny\r\n.\r\n", "x\r\n\0.\r\n..\0\r\ny\r\n|", 14, 16}};
+    static struct smtp_script_run run;
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        char input[200];
+        size_t size = (size_t)snprintf(input, sizeof(input), ENVELOPE "DATA\r\n");
+        memcpy(input + size, rows[i].text, rows[i].text_bytes);
+        size += rows[i].text_bytes;
+        for (size_t cut = 0; cut < size; cut++) {
+            smtp_script_settings(&run.settings);
+            run.settings.normalize = true;
+            smtp_script_play(&run, input, size, cut);
+            assert_int_equal(run.commits, 1);
+            assert_int_equal(run.body_size, rows[i].stored_bytes);
+            assert_memory_equal(run.body, rows[i].stored, rows[i].stored_bytes);
+        }
+    }
+}
+
+static void the_end_of_data_is_found_however_it_is_cut(void **state)
+{
+    static const char good[] = ENVELOPE "DATA\r\nx.\r\n.\r\nNOOP\r\n";
+    static struct smtp_script_run run;
+    struct smtp_server server;
+    char codes[256];
+    (void)state;
+    for (size_t first = 0; first < sizeof(good); first++) {
+        for (size_t second = first; second < sizeof(good); second++) {
+            memset(&run, 0, sizeof(run));
+            smtp_script_settings(&run.settings);
+            smtp_server_open(&server, &run.settings, 0);
+            smtp_script_feed(&run, &server, slice_of(NULL, 0));
+            smtp_script_feed(&run, &server, slice_of(good, first));
+            smtp_script_feed(&run, &server, slice_of(good + first, second - first));
+            smtp_script_feed(&run, &server, slice_of(good + second, sizeof(good) - 1 - second));
+            smtp_script_codes(&run, codes);
+            assert_string_equal(codes, "220 250 250 250 354 250 250");
+            assert_memory_equal(run.body, "x.\r\n|", 5);
+        }
+    }
+}
+
+static void lines_are_kept_to_the_byte(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("a line of an escaped dot", ENVELOPE "DATA\r\n..\r\n.\r\n",
+               "220 250 250 250 354 250", "..\r\n|"),
+        SCRIPT("a dot behind text ends nothing", ENVELOPE "DATA\r\nx.\r\n.\r\n",
+               "220 250 250 250 354 250", "x.\r\n|"),
+        SCRIPT("no CRLF before the dot: it is no end",
+               ENVELOPE "DATA\r\nx.\r\nMAIL FROM:<a@c>\r\n.\r\nNOOP\r\n",
+               "220 250 250 250 354 250 250", "x.\r\nMAIL FROM:<a@c>\r\n|"),
+        SCRIPT("blanks and dots", ENVELOPE "DATA\r\n . \r\n. \r\n.\t\r\n.\r\n",
+               "220 250 250 250 354 250", " . \r\n. \r\n.\t\r\n|"),
+        SCRIPT("a chunk whose last line has no end", ENVELOPE "BDAT 2 LAST\r\n..NOOP\r\n",
+               "220 250 250 250 250 250", "...\r\n|"),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+}
+
+/* ---- Command lines ---- */
+
+static void listed_clients_may_end_commands_with_one_octet_and_never_a_message(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("LF", "EHLO c\nNOOP\nMAIL FROM:<a@c>\nQUIT\n", "220 250 250 250 221", ""),
+        SCRIPT("CR", "EHLO c\rNOOP\rMAIL FROM:<a@c>\rQUIT\r", "220 250 250 250 221", ""),
+        SCRIPT("CRLF", "EHLO c\r\nNOOP\r\nMAIL FROM:<a@c>\r\nQUIT\r\n", "220 250 250 250 221", ""),
+        SCRIPT("mixed", "EHLO c\rNOOP\r\nNOOP\nNOOP\r\nQUIT\n", "220 250 250 250 250 221", ""),
+        SCRIPT("empty lines", "EHLO c\r\n\r\n\n\rNOOP\n", "220 250 500 500 500 250", ""),
+        SCRIPT("the text is as of others",
+               "EHLO c\nMAIL FROM:<a@c>\nRCPT TO:<b@x>\nDATA\nx\n.\nMAIL FROM:<b@c>\r\n.\r\nQUIT\n",
+               "220 250 250 250 354 550 221", ""),
+        SCRIPT("DATA in CRLF", ENVELOPE "DATA\r\nx\r\n.\r\nQUIT\n", "220 250 250 250 354 250 221",
+               "x\r\n|"),
+        SCRIPT("a chunk", ENVELOPE "BDAT 3 LAST\r\nx\r\nQUIT\n", "220 250 250 250 250 221",
+               "x\r\n|"),
+    };
+    static struct smtp_script_run run;
+    (void)state;
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(*scripts); i++) {
+        for (size_t cut = 0; cut <= scripts[i].size; cut++) {
+            char codes[256];
+            smtp_script_settings(&run.settings);
+            run.bare_lines = true;
+            smtp_script_play(&run, scripts[i].input, scripts[i].size, cut);
+            smtp_script_codes(&run, codes);
+            run.body[run.body_size] = '\0';
+            assert_string_equal(codes, scripts[i].codes);
+            assert_string_equal(run.body, scripts[i].body);
+        }
+    }
+}
+
+static void a_line_of_a_mebibyte_is_one_refusal(void **state)
+{
+    static char piece[1 << 16];
+    (void)state;
+    memset(piece, 'x', sizeof(piece));
+    struct flood *flood = flood_open();
+    for (unsigned i = 0; i < 16; i++) {
+        flood_feed(flood, slice_of(piece, sizeof(piece)));
+    }
+    assert_int_equal(flood->codes[500], 0); /* it has not ended */
+    flood_say(flood, "\r\nNOOP\r\n" ENVELOPE "DATA\r\nSubject: x\r\n\r\n");
+    assert_int_equal(flood->codes[500], 1);
+    assert_int_equal(flood->codes[354], 1);
+    for (unsigned i = 0; i < 16; i++) {
+        flood_feed(flood, slice_of(piece, sizeof(piece)));
+    }
+    flood_say(flood, "\r\n.\r\nNOOP\r\n");
+    assert_int_equal(flood->codes[552], 1);
+    assert_int_equal(flood->codes[250], 1 + 3 + 1);
+    assert_int_equal(flood->commits, 0);
+    free(flood);
+}
+
+static void octets_that_are_not_ascii_are_for_smtputf8_only(void **state)
+{
+#define UTF8_MAIL "EHLO c\r\nMAIL FROM:<\xc3\xa4@c> SMTPUTF8\r\n"
+    static const struct smtp_script offered[] = {
+        SCRIPT("a sender", UTF8_MAIL "NOOP\r\n", "220 250 250 250", ""),
+        SCRIPT("a recipient", UTF8_MAIL "RCPT TO:<\xc3\xb6@\xc3\xbc.test>\r\n", "220 250 250 250",
+               ""),
+        SCRIPT("a recipient who was not announced",
+               "EHLO c\r\nMAIL FROM:<a@c>\r\nRCPT TO:<\xc3\xb6@x>\r\nNOOP\r\n",
+               "220 250 250 553 250", ""),
+        SCRIPT("the next transaction must say it again",
+               UTF8_MAIL "RSET\r\nMAIL FROM:<a@c>\r\nRCPT TO:<\xc3\xb6@x>\r\n",
+               "220 250 250 250 250 553", ""),
+        SCRIPT("no UTF-8",
+               UTF8_MAIL "RCPT TO:<\xff@x>\r\nRCPT TO:<\xc0\xaf@x>\r\nRCPT "
+                         "TO:<\xed\xa0\x80@x>\r\nRCPT TO:<\xf5\x80\x80\x80@x>\r\n",
+               "220 250 250 501 501 501 501", ""),
+        SCRIPT("control octets",
+               UTF8_MAIL "RCPT TO:<a\0b@x>\r\nRCPT TO:<a\x7f@x>\r\nRCPT TO:<\"\t\"@x>\r\nNOOP\r\n",
+               "220 250 250 501 501 501 250", ""),
+        SCRIPT("names", "EHLO \xff\r\nEHLO a\x7f\r\nHELO a\0b\r\nEHLO \xc3\xa4.test\r\n",
+               "220 501 501 501 250", ""),
+        SCRIPT("verbs", "EHLO c\r\nN\xc3\xb6OP\r\nNO\0P\r\n\x80\xff\r\nNOOP\r\n",
+               "220 250 500 500 500 250", ""),
+    };
+    static const struct smtp_script withheld[] = {
+        SCRIPT("the parameter is not known", UTF8_MAIL "MAIL FROM:<a@c> SMTPUTF8\r\nNOOP\r\n",
+               "220 250 555 555 250", ""),
+        SCRIPT("without it", "EHLO c\r\nMAIL FROM:<\xc3\xa4@c>\r\nNOOP\r\n", "220 250 553 250", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(offered, &settings);
+    settings.smtputf8 = false;
+    CHECK(withheld, &settings);
+}
+
+/* ---- DATA and BDAT ---- */
+
+static void a_body_behind_a_refused_data_is_never_run(void **state)
+{
+#define NOBODY "EHLO c\r\nMAIL FROM:<a@c>\r\nRCPT TO:<unknown@x>\r\nDATA\r\n"
+#define EVIL "RSET\r\nMAIL FROM:<evil@c>\r\nRCPT TO:<b@x>\r\nDATA\r\nx\r\n.\r\n"
+    static const struct smtp_script scripts[] = {
+        SCRIPT("no recipient", NOBODY "Subject: x\r\n" EVIL, "220 250 250 550 554 421", ""),
+        SCRIPT("no transaction", "EHLO c\r\nDATA\r\nSubject: x\r\n" EVIL, "220 250 503 421", ""),
+        SCRIPT("no hello", "DATA\r\nSubject: x\r\n" EVIL, "220 503 421", ""),
+        SCRIPT("DATA with words", ENVELOPE "DATA now\r\nSubject: x\r\n" EVIL,
+               "220 250 250 250 501 421", ""),
+        SCRIPT("an empty line", NOBODY "\r\n" EVIL, "220 250 250 550 554 421", ""),
+        SCRIPT("a bare newline", NOBODY "hello\n" EVIL, "220 250 250 550 554 421", ""),
+        SCRIPT("a tab", NOBODY "From\tx\r\n" EVIL, "220 250 250 550 554 421", ""),
+        SCRIPT("the end alone", NOBODY ".\r\n" EVIL, "220 250 250 550 554 421", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+    settings.tls_only = settings.starttls = true;
+    static const struct smtp_script secured[] = {
+        SCRIPT("where TLS is required", "EHLO c\r\nDATA\r\nSubject: x\r\n" EVIL, "220 250 503 421",
+               ""),
+    };
+    CHECK(secured, &settings);
+}
+
+static void a_client_that_waits_goes_on_behind_a_refused_data(void **state)
+{
+    static struct smtp_script_run run;
+    struct smtp_server server;
+    char codes[256];
+    (void)state;
+    smtp_script_settings(&run.settings);
+    smtp_server_open(&server, &run.settings, 0);
+    smtp_script_feed(&run, &server, slice_of(NULL, 0));
+    smtp_script_feed(&run, &server, slice_text(NOBODY));
+    smtp_script_feed(&run, &server, slice_text("RSET\r\nFOO\r\n" ENVELOPE "DATA\r\n"));
+    smtp_script_feed(&run, &server, slice_text("x\r\n.\r\n"));
+    smtp_script_codes(&run, codes);
+    assert_string_equal(codes, "220 250 250 550 554 250 500 250 250 250 354 250");
+}
+
+static void chunks_at_odd_places_are_consumed(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("an empty message", ENVELOPE "BDAT 0 LAST\r\nNOOP\r\n", "220 250 250 250 250 250",
+               "|"),
+        SCRIPT("empty chunks", ENVELOPE "BDAT 0\r\nBDAT 0\r\nBDAT 3 LAST\r\nx\r\nNOOP\r\n",
+               "220 250 250 250 250 250 250 250", "x\r\n|"),
+        SCRIPT("behind a message", ENVELOPE "DATA\r\nx\r\n.\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
+               "220 250 250 250 354 250 503 250", "x\r\n|"),
+        SCRIPT("behind the last chunk",
+               ENVELOPE "BDAT 3 LAST\r\nx\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
+               "220 250 250 250 250 503 250", "x\r\n|"),
+        SCRIPT("in the text of DATA", ENVELOPE "DATA\r\nBDAT 9 LAST\r\n.\r\nNOOP\r\n",
+               "220 250 250 250 354 250 250", "BDAT 9 LAST\r\n|"),
+        SCRIPT("DATA with its text between chunks",
+               ENVELOPE "BDAT 3\r\nx\r\nDATA\r\nSubject: y\r\nRSET\r\n",
+               "220 250 250 250 250 503 421", ""),
+        SCRIPT("MAIL and RCPT between chunks",
+               ENVELOPE "BDAT 3\r\nx\r\nMAIL FROM:<d@c>\r\nRCPT TO:<e@x>\r\nBDAT 0 LAST\r\n",
+               "220 250 250 250 250 503 503 250", "x\r\n|"),
+        SCRIPT("a bad chunk ends the transaction",
+               ENVELOPE "BDAT 3\r\nx\nyBDAT 3 LAST\r\nz\r\nRCPT TO:<b@x>\r\nNOOP\r\n",
+               "220 250 250 250 550 503 503 250", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+}
+
+static void a_chunk_above_the_size_limit_is_read_to_its_end(void **state)
+{
+    static const char *const ends[] = {"", " LAST"};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        char command[64];
+        struct flood *flood = flood_open();
+        flood_say(flood, ENVELOPE);
+        snprintf(command, sizeof(command), "BDAT %u%s\r\n", 6 * 100000, ends[i]);
+        flood_say(flood, command);
+        flood_repeat(flood, "QUIT\r\n", 100000);
+        assert_int_equal(flood->codes[552], 1);
+        assert_int_equal(flood->codes[221], 0);
+        assert_int_equal(flood->commits, 0);
+        assert_int_equal(flood->resets, 1);
+        flood_say(flood, "DATA\r\n");
+        assert_int_equal(flood->codes[503], 1);
+        flood_say(flood, "QUIT\r\n");
+        assert_int_equal(flood->codes[221], 1);
+        free(flood);
+    }
+}
+
+/* ---- Numbers ---- */
+
+static void a_hundred_thousand_commands_meet_a_limit(void **state)
+{
+    (void)state;
+    struct flood *flood = flood_open();
+    flood_say(flood, "EHLO c\r\nMAIL FROM:<a@c>\r\n");
+    flood_repeat(flood, "RCPT TO:<b@x.test>\r\n", 100000);
+    assert_int_equal(flood->codes[250], 2 + 3); /* recipients_max */
+    assert_int_equal(flood->codes[452], 100000 - 3);
+    flood_say(flood, "DATA\r\nx\r\n.\r\n");
+    assert_int_equal(flood->commits, 1);
+    flood_repeat(flood, "NOOP\r\n", 100000);
+    assert_true(flood->closed);
+    assert_true(flood->codes[250] <= 2 + 3 + 1 + flood->settings.junk_max);
+    assert_int_equal(flood->codes[421], 1);
+    free(flood);
+    flood = flood_open();
+    flood_repeat(flood, "WRONG\r\n", 100000);
+    assert_true(flood->closed);
+    assert_int_equal(flood->codes[500], flood->settings.errors_max);
+    assert_int_equal(flood->codes[421], 1);
+    free(flood);
+}
+
+static void what_comes_before_each_message_is_counted_anew(void **state)
+{
+    (void)state;
+    struct flood *flood = flood_open();
+    flood_say(flood, "EHLO c\r\n");
+    flood_repeat(flood, "RSET\r\nNOOP\r\nMAIL FROM:<a@c>\r\nRCPT TO:<b@x>\r\nDATA\r\nx\r\n.\r\n",
+                 1000);
+    assert_int_equal(flood->commits, 1000);
+    assert_false(flood->closed);
+    flood_repeat(flood, "EHLO c\r\n", 100000);
+    assert_true(flood->closed);
+    assert_int_equal(flood->codes[421], 1);
+    assert_true(flood->codes[250] <= 1 + 5 * 1000 + flood->settings.junk_max);
+    free(flood);
+}
+
+static void a_size_that_lies_changes_nothing(void **state)
+{
+    (void)state;
+    struct flood *flood = flood_open();
+    flood_say(flood, "EHLO c\r\nMAIL FROM:<a@c> SIZE=1\r\nRCPT TO:<b@x>\r\nDATA\r\n\r\n");
+    flood_repeat(flood, "as long as it may be\r\n", 100);
+    flood_say(flood, ".\r\n");
+    assert_int_equal(flood->commits, 1);
+    flood_say(flood, "MAIL FROM:<a@c> SIZE=1\r\nRCPT TO:<b@x>\r\nDATA\r\n\r\n");
+    flood_repeat(flood, "longer than it may be\r\n", 1000);
+    flood_say(flood, ".\r\nNOOP\r\n");
+    assert_int_equal(flood->codes[552], 1);
+    assert_int_equal(flood->commits, 1);
+    assert_int_equal(flood->codes[250], 1 + 2 + 1 + 2 + 1);
+    free(flood);
+}
+
+static void headers_are_bounded(void **state)
+{
+    static const struct {
+        const char *what, *start, *line;
+        unsigned count;
+        unsigned code;
+    } rows[] = {
+        {"100,000 lines", "", "X-a: b\r\n", 100000, 552},
+        {"10 MiB in one field", "Subject: x\r\n", " 0123456789 0123456789 0123456789\r\n", 300000,
+         552},
+        {"10 MiB in one line", "Subject: ", "0123456789", 1000000, 552},
+        {"100 hops", "", "Received: by x\r\n", 100, 554},
+        {"100 hops, folded", "", "received: by\r\n x\r\n", 100, 554},
+        {"no header", "", "\r\n", 1, 250},
+        {"no header and no empty line", "hello, world\r\n", "this is text\r\n", 20, 250},
+        {"fields without colon", "Subject\r\nFrom a b\r\n", "To\r\n", 10, 250},
+        {"a field that begins with a blank", " Subject: x\r\n", ": \r\n", 10, 250},
+        {"hops in the text", "Subject: x\r\n\r\n", "Received: by x\r\n", 100, 250},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct flood *flood = flood_open();
+        flood_say(flood, ENVELOPE "DATA\r\n");
+        flood_say(flood, rows[i].start);
+        flood_repeat(flood, rows[i].line, rows[i].count);
+        flood_say(flood, "\r\n\r\n.\r\n");
+        if (flood->codes[rows[i].code] != (rows[i].code == 250 ? 4 : 1)) {
+            print_error("%s\n", rows[i].what);
+        }
+        assert_int_equal(flood->codes[rows[i].code], rows[i].code == 250 ? 4 : 1);
+        assert_int_equal(flood->commits, rows[i].code == 250);
+        flood_say(flood, "QUIT\r\n");
+        assert_int_equal(flood->codes[221], 1);
+        free(flood);
+    }
+}
+
+/* ---- What is not offered, and other protocols ---- */
+
+static void nothing_is_disclosed(void **state)
+{
+    static struct smtp_script_run run;
+    static const char *const addresses[] = {
+        "root", "b@x.test", "unknown@x.test", "<unknown@x.test>", "\"; id\"", "%s%n"};
+    static char first[SMTP_SCRIPT_TEXT_BYTES];
+    static const struct smtp_script scripts[] = {
+        SCRIPT("EXPN", "EHLO c\r\nEXPN staff\r\nEXPN\r\nNOOP\r\n", "220 250 502 502 250", ""),
+        SCRIPT("HELP", "HELP me %s%n `id` \xff\r\nHELP \x1b[2J\r\nNOOP\r\n", "220 214 501 250", ""),
+        SCRIPT("VRFY with control octets", "VRFY a\0b\r\nVRFY \x1b\r\nNOOP\r\n", "220 501 501 250",
+               ""),
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(*addresses); i++) {
+        char input[100];
+        int size = snprintf(input, sizeof(input), "EHLO c\r\nVRFY %s\r\n", addresses[i]);
+        smtp_script_settings(&run.settings);
+        smtp_script_play(&run, input, (size_t)size, SMTP_SCRIPT_WHOLE);
+        assert_non_null(strstr(run.replies, "\r\n252 "));
+        if (i == 0) {
+            memcpy(first, run.replies, sizeof(first));
+        }
+        assert_string_equal(run.replies, first);
+    }
+    CHECK(scripts, &run.settings);
+}
+
+static void auth_is_refused_in_sync_and_nothing_of_it_is_looked_at(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("with a first response", "EHLO c\r\nAUTH PLAIN AGEAYg==\r\nNOOP\r\n",
+               "220 250 502 250", ""),
+        SCRIPT("bad base64", "EHLO c\r\nAUTH PLAIN ====\r\nAUTH PLAIN \"';--\r\nNOOP\r\n",
+               "220 250 502 502 250", ""),
+        SCRIPT("a dialogue that was not begun",
+               "EHLO c\r\nAUTH LOGIN\r\nYQ==\r\nYg==\r\n*\r\nNOOP\r\n",
+               "220 250 502 500 500 500 250", ""),
+        SCRIPT("twice", "EHLO c\r\nAUTH PLAIN AGEAYg==\r\nAUTH PLAIN AGEAYg==\r\nNOOP\r\n",
+               "220 250 502 502 250", ""),
+        SCRIPT("inside a transaction", ENVELOPE "AUTH PLAIN eABhAGI=\r\nDATA\r\nx\r\n.\r\n",
+               "220 250 250 250 502 354 250", "x\r\n|"),
+        SCRIPT("between chunks", ENVELOPE "BDAT 3\r\nx\r\nAUTH PLAIN AGEAYg==\r\nBDAT 0 LAST\r\n",
+               "220 250 250 250 250 503 250", "x\r\n|"),
+        SCRIPT("NULs", "EHLO c\r\nAUTH PLAIN \0a\0b\r\nNOOP\r\n", "220 250 501 250", ""),
+        SCRIPT("as a parameter of MAIL", "EHLO c\r\nMAIL FROM:<a@c> AUTH=<>\r\nNOOP\r\n",
+               "220 250 555 250", ""),
+    };
+    static char piece[1 << 16];
+    struct smtp_server_settings settings;
+    static struct smtp_script_run run;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+    run.settings = settings;
+    smtp_script_play(&run, "EHLO c\r\n", 8, SMTP_SCRIPT_WHOLE);
+    assert_null(strstr(run.replies, "AUTH"));
+    memset(piece, 'A', sizeof(piece));
+    struct flood *flood = flood_open();
+    flood_say(flood, "EHLO c\r\nAUTH PLAIN ");
+    for (unsigned i = 0; i < 16; i++) {
+        flood_feed(flood, slice_of(piece, sizeof(piece)));
+    }
+    flood_say(flood, "\r\nNOOP\r\n");
+    assert_int_equal(flood->codes[500], 1);
+    assert_int_equal(flood->codes[250], 2);
+    flood_repeat(flood, "AUTH PLAIN AGEAYg==\r\n",
+                 1000); /* as an error each, so not a thousand times */
+    assert_true(flood->closed);
+    assert_true(flood->codes[502] < flood->settings.errors_max);
+    free(flood);
+}
+
+static void auth_in_the_clear_is_refused_where_tls_is_required(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("before STARTTLS", "EHLO c\r\nAUTH PLAIN AGEAYg==\r\nAUTH LOGIN\r\nNOOP\r\n",
+               "220 250 530 530 250", ""),
+        SCRIPT("other commands", "EHLO c\r\nEXPN a\r\nETRN a\r\nXCLIENT ADDR=[::1]\r\nNOOP\r\n",
+               "220 250 530 530 550 250", ""),
+    };
+    static const char together[] = "EHLO c\r\nSTARTTLS\r\nAUTH PLAIN AGEAYg==\r\n";
+    static struct smtp_script_run run;
+    char codes[256];
+    (void)state;
+    smtp_script_settings(&run.settings);
+    run.settings.starttls = run.settings.tls_only = true;
+    CHECK(scripts, &run.settings);
+    smtp_script_play(&run, together, sizeof(together) - 1, SMTP_SCRIPT_WHOLE);
+    smtp_script_codes(&run, codes);
+    assert_string_equal(codes, "220 250 220");
+    assert_int_equal(run.secured, 1);
+}
+
+static void other_protocols_get_one_answer_and_no_more(void **state)
+{
+#define FIELDS "Host: x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@x>\r\n\r\n"
+    static const struct smtp_script scripts[] = {
+        SCRIPT("GET", "GET / HTTP/1.1\r\n" FIELDS, "220 554", ""),
+        SCRIPT("get", "get / HTTP/1.1\r\n" FIELDS, "220 554", ""),
+        SCRIPT("POST", "POST /x HTTP/1.0\r\n" FIELDS, "220 554", ""),
+        SCRIPT("PUT", "PUT /x HTTP/1.0\r\n" FIELDS, "220 554", ""),
+        SCRIPT("CONNECT", "CONNECT x:25 HTTP/1.1\r\n" FIELDS, "220 554", ""),
+        SCRIPT("OPTIONS", "OPTIONS * HTTP/1.1\r\n" FIELDS, "220 554", ""),
+        SCRIPT("in a session", "EHLO c\r\nGET / HTTP/1.1\r\n" FIELDS, "220 250 554", ""),
+        SCRIPT("between chunks", ENVELOPE "BDAT 3\r\nx\r\nPOST / HTTP/1.1\r\n" FIELDS,
+               "220 250 250 250 250 554", ""),
+        SCRIPT("TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\nMAIL FROM:<a@b>\r\n",
+               "220 554", ""),
+        SCRIPT("PROXY", "PROXY TCP4 10.0.0.1 10.0.0.2 1 25\r\nEHLO c\r\n", "220 554", ""),
+        SCRIPT("PROXY without end", "PROXY TCP4 10.0.0.1\r\nEHLO c\r\n", "220 554", ""),
+        SCRIPT("PROXY of a wrong family", "PROXY UNIX a b\r\nEHLO c\r\n", "220 554", ""),
+        SCRIPT("PROXY, version 2",
+               "\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\0\x01\0\x19"
+               "EHLO c\r\n",
+               "220 500 500 554", ""),
+        SCRIPT("PROXY, version 2, with a length that lies",
+               "\r\n\r\n\0\r\nQUIT\n!\x21\xff\xff\x20\xff\xff"
+               "EHLO c\r\n",
+               "220 500 500 554", ""),
+        SCRIPT("other binaries", "\0\0\0\x10\r\nEHLO c\r\n", "220 554", ""),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+}
+
+static void a_stranger_speaks_for_nobody_else(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("XCLIENT", "EHLO c\r\nXCLIENT NAME=a.test ADDR=10.0.0.1\r\nNOOP\r\n",
+               "220 250 550 250", ""),
+        SCRIPT("XFORWARD", "EHLO c\r\nXFORWARD ADDR=10.0.0.1\r\nNOOP\r\n", "220 250 550 250", ""),
+        SCRIPT("alone", "EHLO c\r\nXCLIENT\r\nXCLIENT LOGIN=root\r\nNOOP\r\n",
+               "220 250 550 550 250", ""),
+        SCRIPT("inside a transaction", ENVELOPE "XCLIENT ADDR=[::1]\r\nDATA\r\nx\r\n.\r\n",
+               "220 250 250 250 550 354 250", "x\r\n|"),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+}
+
+/* ---- Ways out of a transaction ---- */
+
+static void however_a_transaction_ended_nothing_of_it_is_left(void **state)
+{
+#define AFTER "RCPT TO:<b@x>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n"
+    static const struct smtp_script scripts[] = {
+        SCRIPT("taken", ENVELOPE "DATA\r\nx\r\n.\r\n" AFTER, "220 250 250 250 354 250 503 503 250",
+               "x\r\n|"),
+        SCRIPT("refused at the end", ENVELOPE "DATA\r\nx\ny\r\n.\r\n" AFTER,
+               "220 250 250 250 354 550 503 503 250", ""),
+        SCRIPT("RSET", ENVELOPE "RSET\r\n" AFTER, "220 250 250 250 250 503 503 250", ""),
+        SCRIPT("EHLO", ENVELOPE "EHLO d\r\n" AFTER, "220 250 250 250 250 503 503 250", ""),
+        SCRIPT("HELO", ENVELOPE "HELO d\r\n" AFTER, "220 250 250 250 250 503 503 250", ""),
+        SCRIPT("a failed chunk", ENVELOPE "BDAT 3\r\nx\ny" AFTER, "220 250 250 250 550 503 503 250",
+               ""),
+        SCRIPT("a failed last chunk", ENVELOPE "BDAT 3 LAST\r\nx\ny" AFTER,
+               "220 250 250 250 550 503 503 250", ""),
+        SCRIPT("RSET between chunks", ENVELOPE "BDAT 3\r\nx\r\nRSET\r\n" AFTER,
+               "220 250 250 250 250 250 503 503 250", ""),
+        SCRIPT("EHLO between chunks", ENVELOPE "BDAT 3\r\nx\r\nEHLO d\r\n" AFTER,
+               "220 250 250 250 250 250 503 503 250", ""),
+        SCRIPT("BDAT without recipients", "EHLO c\r\nMAIL FROM:<a@c>\r\nBDAT 1\r\nx" AFTER,
+               "220 250 250 554 503 503 250", ""),
+        SCRIPT("a verdict is of its own message only",
+               ENVELOPE
+               "DATA\r\nx\ny\r\n.\r\nMAIL FROM:<a@c>\r\nRCPT TO:<b@x>\r\nDATA\r\nz\r\n.\r\n",
+               "220 250 250 250 354 550 250 250 354 250", "z\r\n|"),
+    };
+    static const struct smtp_script closed[] = {
+        SCRIPT("421", ENVELOPE "DATA\r\nx\r\n.\r\nMAIL FROM:<a@c>\r\n" AFTER,
+               "220 250 250 250 354 250 421", "x\r\n|"),
+    };
+    struct smtp_server_settings settings;
+    (void)state;
+    smtp_script_settings(&settings);
+    CHECK(scripts, &settings);
+    settings.messages_max = 1;
+    CHECK(closed, &settings);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_nul_ends_no_message_where_newlines_are_normalized),
+        cmocka_unit_test(the_end_of_data_is_found_however_it_is_cut),
+        cmocka_unit_test(lines_are_kept_to_the_byte),
+        cmocka_unit_test(listed_clients_may_end_commands_with_one_octet_and_never_a_message),
+        cmocka_unit_test(a_line_of_a_mebibyte_is_one_refusal),
+        cmocka_unit_test(octets_that_are_not_ascii_are_for_smtputf8_only),
+        cmocka_unit_test(a_body_behind_a_refused_data_is_never_run),
+        cmocka_unit_test(a_client_that_waits_goes_on_behind_a_refused_data),
+        cmocka_unit_test(chunks_at_odd_places_are_consumed),
+        cmocka_unit_test(a_chunk_above_the_size_limit_is_read_to_its_end),
+        cmocka_unit_test(a_hundred_thousand_commands_meet_a_limit),
+        cmocka_unit_test(what_comes_before_each_message_is_counted_anew),
+        cmocka_unit_test(a_size_that_lies_changes_nothing),
+        cmocka_unit_test(headers_are_bounded),
+        cmocka_unit_test(nothing_is_disclosed),
+        cmocka_unit_test(auth_is_refused_in_sync_and_nothing_of_it_is_looked_at),
+        cmocka_unit_test(auth_in_the_clear_is_refused_where_tls_is_required),
+        cmocka_unit_test(other_protocols_get_one_answer_and_no_more),
+        cmocka_unit_test(a_stranger_speaks_for_nobody_else),
+        cmocka_unit_test(however_a_transaction_ended_nothing_of_it_is_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
