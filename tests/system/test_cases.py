@@ -2,6 +2,7 @@
 
 test_dpdk.py runs the same over our own TCP.
 """
+import collections
 import os
 import re
 import threading
@@ -16,6 +17,15 @@ SECOND = b"MAIL FROM:<smuggled@c.test>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
 
 def codes(reply):
     return [line[:3] for line in reply.decode("utf-8", "replace").split("\r\n") if re.match(r"\d{3} ", line)]
+
+
+def flood(client, piece, count):
+    """Until the other side has had enough."""
+    try:
+        for _ in range(count):
+            client.send(piece)
+    except OSError:
+        pass
 
 
 class Cases(SystemTest):
@@ -83,13 +93,17 @@ class Cases(SystemTest):
             self.assertTrue(client.command(b"BDAT 11\r\nH: x\r\n\r\n.do").startswith("250"))
             self.assertTrue(client.command(b"BDAT 3 LAST\r\nt\r\n").startswith("250"))
             self.assertTrue(client.command("NOOP").startswith("250"))
-            for wrong in ("BDAT", "BDAT -1", "BDAT x", "BDAT 18446744073709551616"):
-                client.command("MAIL FROM:<a@c.test>")
-                client.command("RCPT TO:<b@example.org>")
-                self.assertRegex(client.command(wrong), "^5(01|00|52|21) ")
-                self.assertTrue(client.command("RSET").startswith("250"))
         wait_until(lambda: self.lmtp.messages, "the message")
         self.assertTrue(self.lmtp.messages[0][2].endswith(b"H: x\r\n\r\n.dot\r\n"))
+
+    def test_a_chunk_of_unknown_size_ends_the_session(self):
+        for wrong in ("BDAT", "BDAT -1", "BDAT x", "BDAT 18446744073709551616"):
+            with Client(self.port) as client:
+                for line in ENVELOPE.split(b"\r\n")[:-1]:
+                    client.command(line + b"\r\n")
+                self.assertTrue(client.command(wrong).startswith("501 5.5.4"), wrong)
+                self.assertTrue(client.reply().startswith("421 4.7.0"), wrong)
+                self.assertEqual(client.file.read(), b"")
 
     def test_a_chunk_above_the_size_limit_is_consumed_and_refused(self):
         with Client(self.port) as client:
@@ -142,9 +156,85 @@ class Cases(SystemTest):
         for hello in (b"GET / HTTP/1.1\r\nHost: x\r\nMAIL FROM:<a@b>\r\n\r\n", b"POST / HTTP/1.0\r\n\r\n",
                       b"CONNECT x:25 HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500):
             with self.subTest(hello=hello[:8]):
-                reply = dialogue(self.port, hello)
-                self.assertLessEqual(len(codes(reply)), 2, reply)
+                self.assertEqual(codes(dialogue(self.port, hello)), ["220", "554"])
         self.alive()
+
+    def test_nobody_is_believed_who_speaks_for_another(self):
+        for hello, answers in ((b"PROXY TCP4 10.0.0.1 10.0.0.2 1 25\r\nEHLO c.test\r\n", ["220", "554"]),
+                               (b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\0\x01\0\x19EHLO c.test\r\n", ["220", "500", "500", "554"])):
+            self.assertEqual(codes(dialogue(self.port, hello)), answers)
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            self.assertTrue(client.command("XCLIENT ADDR=10.0.0.1 NAME=forged.test").startswith("550 5.7.0"))
+            client.command("MAIL FROM:<a@c.test>")
+            client.command("RCPT TO:<b@example.org>")
+            client.command("DATA")
+            self.assertTrue(client.command(b"S: x\r\n\r\nx\r\n.\r\n").startswith("250"))
+        wait_until(lambda: self.lmtp.messages, "the message")
+        self.assertNotRegex(self.lmtp.messages[0][2], rb"10\.0\.0\.1|forged")
+
+    def test_an_address_is_only_ever_an_address(self):
+        senders = ["`id`@c.test", "${run{id}}@c.test", "|/bin/sh@c.test", "\"; touch x;\"@c.test", "\"$(id)\"@c.test", "%s%n@c.test"]
+        for sender in senders:
+            with Client(self.port) as client:
+                client.command("EHLO c.test")
+                self.assertTrue(client.command(f"MAIL FROM:<{sender}>").startswith("250"), sender)
+                client.command("RCPT TO:<b@example.org>")
+                client.command("DATA")
+                self.assertTrue(client.command(b"S: x\r\n\r\nx\r\n.\r\n").startswith("250"))
+        wait_until(lambda: len(self.lmtp.messages) == len(senders), "the messages")
+        self.assertEqual(sorted(message[0] for message in self.lmtp.messages), sorted(senders))
+        with Client(self.port) as client:
+            client.command("EHLO c.test")
+            for sender in (b"<;id;>", b"<\"a\nb\"@c.test>", b"<\"a\r\nb\"@c.test>"):
+                client.send(b"MAIL FROM:" + sender + b"\r\nNOOP\r\n")
+                answers = [client.reply()[:3]]
+                while answers[-1] != "250":
+                    answers.append(client.reply()[:3])
+                self.assertRegex(" ".join(answers), "^(50[01] )+250$")
+
+    def test_a_hundred_thousand_of_anything_meet_a_limit_and_memory_stays_flat(self):
+        self.alive()
+        before = self.server.resident()
+        for start, line, last in ((b"", b"NOOP\r\n", "421"), (b"", b"WRONG\r\n", "421"), (b"", b"EHLO c.test\r\n", "421"),
+                                  (b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\n", b"RCPT TO:<b@example.org>\r\n", "452")):
+            with self.subTest(line=line):
+                client = Client(self.port)
+                client.send(start)
+                answers = collections.Counter()
+                sender = threading.Thread(target=flood, args=(client, line * 1000, 100))
+                sender.start()
+                for reply in client.file:
+                    if reply[3:4] == b" ":
+                        answers[reply[:3].decode()] += 1
+                        final = reply[:3].decode()
+                    if answers.total() == start.count(b"\n") + 100_000:
+                        break
+                sender.join()
+                client.close()
+                self.assertEqual(final, last)
+                if last == "452":
+                    self.assertEqual(answers, {"250": 2 + 1000, "452": 99_000})
+                else:
+                    self.assertLess(answers.total(), 300)
+        self.assertLess(self.server.resident() - before, 4 << 20)
+        self.alive()
+
+    def test_a_header_section_without_end_is_refused_and_in_sync(self):
+        line = b"X-Some-Name: 0123456789\r\n"
+        self.alive()
+        before = self.server.resident()
+        for header in (line * 100_000, b"Subject: x\r\n" + b" 0123456789 0123456789\r\n" * 450_000, b"Subject: " + b"x" * (10 << 20) + b"\r\n"):
+            with Client(self.port) as client:
+                for command in ENVELOPE.split(b"\r\n")[:-1]:
+                    client.command(command + b"\r\n")
+                client.command("DATA")
+                client.send(header)
+                self.assertTrue(client.command(b"\r\nx\r\n.\r\n").startswith("552 5.6.0"))
+                self.assertTrue(client.command("NOOP").startswith("250"))
+        self.assertLess(self.server.resident() - before, 8 << 20)  # less than one of them
+        self.alive()
+        self.assertEqual([message[0] for message in self.lmtp.messages], ["alive@c.test"] * 2)
 
     def test_limits_on_recipients_and_errors(self):
         with Client(self.port) as client:
@@ -185,6 +275,14 @@ class Cases(SystemTest):
             client.command("RCPT TO:<b@example.org>")
             client.command("RSET")
             self.assertTrue(client.command("RCPT TO:<b@example.org>").startswith("503"))
+            for body in (b"DATA\r\n", b"BDAT 3 LAST\r\nx\ny"):
+                client.command("MAIL FROM:<old@c.test>")
+                client.command("RCPT TO:<b@example.org>")
+                if client.command(body).startswith("354"):
+                    self.assertTrue(client.command(b"x\ny\r\n.\r\n").startswith("550"))
+                self.assertTrue(client.command("RCPT TO:<b@example.org>").startswith("503"))
+        self.alive()
+        self.assertEqual([message[0] for message in self.lmtp.messages], ["alive@c.test"])
 
     def test_a_torn_message_leaves_nothing(self):
         for torn in (b"DATA\r\nSubject: torn\r\n\r\nhalf", b"BDAT 100 LAST\r\nhalf"):
@@ -241,13 +339,15 @@ class Normalize(SystemTest):
         lmtp = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
         relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{lmtp.to}\"]}}",
                            settings="smtp: {bare_newline: normalize}")
-        reply = dialogue(relay.port, ENVELOPE + b"DATA\r\n", b"Subject: x\r\n\r\none\n.\n" + SECOND + b"two\r\n.\r\nQUIT\r\n")
-        self.assertEqual(codes(reply), ["220", "250", "250", "250", "354", "250", "221"])
-        wait_until(lambda: lmtp.messages, "the message")
-        self.assertEqual(len(lmtp.messages), 1)
-        body = lmtp.messages[0][2]
-        self.assertNotRegex(body, rb"(^|[^\r])\n")
-        self.assertTrue(body.endswith(b"two\r\n"))
+        ends = (b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n")
+        for end in ends:
+            reply = dialogue(relay.port, ENVELOPE + b"DATA\r\n", b"Subject: x\r\n\r\none" + end + SECOND + b"two\r\n.\r\nQUIT\r\n")
+            self.assertEqual(codes(reply), ["220", "250", "250", "250", "354", "250", "221"])
+        wait_until(lambda: len(lmtp.messages) >= len(ends), "the messages")
+        self.assertEqual([message[0] for message in lmtp.messages], ["a@c.test"] * len(ends))
+        for _, _, body in lmtp.messages:
+            self.assertNotRegex(body, rb"(^|[^\r])\n")
+            self.assertTrue(body.endswith(SECOND + b"two\r\n"))
 
 
 class NoOpenRelay(SystemTest):
