@@ -1,4 +1,4 @@
-"""What domains demand of TLS, by a real DNS: DANE with a signed tree, MTA-STS with a web server. Sinks on addresses of loopback."""
+"""What domains demand of TLS, by a real DNS: DANE with a signed tree, MTA-STS with a web server. Over kernel sockets, and by test_dpdk.py over our own TCP."""
 import http.server
 import json
 import os
@@ -10,7 +10,7 @@ import threading
 import unittest
 
 from dns_tree import Tree
-from harness import PORT, RELAY, SystemTest, free_port, wait_until
+from harness import PORT, RELAY, SystemTest, at, free_port, wait_until
 from tls_peers import TlsSink, certificate, run_openssl, server_context
 
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 60s, jitter_pct: 0}"
@@ -32,9 +32,10 @@ def with_chain(base, authority):
         file.write(issuer.read())
 
 
-@unittest.skipIf(PORT, "loopback stays with the kernel")
 @unittest.skipUnless(os.geteuid() == 0, "the peers need root for a mount namespace of their own")
 class Demands(SystemTest):
+    # Where the hosts are: on loopback, or on the other end of the lab's wire.
+    ADDRESSES = [f"192.0.2.{last}" for last in range(2, 9)] if PORT else [f"127.0.2.{last}" for last in range(1, 8)]
     # Each host, and what its zone says of its certificate: filled in by setUpClass.
     HOSTS = ("right", "wrong", "anchor", "misnamed", "unusable", "clear", "plain")
 
@@ -55,8 +56,8 @@ class Demands(SystemTest):
                    "anchor": anchor, "misnamed": anchor, "unusable": f"1 1 1 {'ab' * 32}",
                    "clear": f"3 1 1 {digest_of(cls.bases['clear'], 'pubkey')}"}
         zone, unsigned = "", ""
-        for number, host in enumerate(cls.HOSTS):
-            zone += f"d-{host} MX 10 h-{host}\nh-{host} A 127.0.2.{number + 1}\n"
+        for host, address in zip(cls.HOSTS, cls.ADDRESSES):
+            zone += f"d-{host} MX 10 h-{host}\nh-{host} A {address}\n"
             unsigned += f"d-{host} MX 10 h-{host}.example.\n"
             if host in records:
                 zone += f"_{cls.port}._tcp.h-{host} TLSA {records[host]}\n"
@@ -68,9 +69,8 @@ class Demands(SystemTest):
     def setUp(self):
         super().setUp()
         self.sinks = {}
-        for number, host in enumerate(self.HOSTS):
-            sink = TlsSink(server_context(self.bases[host]), "hidden" if host == "clear" else None,
-                           host=f"127.0.2.{number + 1}", port=self.port)
+        for host, address in zip(self.HOSTS, self.ADDRESSES):
+            sink = TlsSink(server_context(self.bases[host]), "hidden" if host == "clear" else None, host=address, port=self.port)
             self.addCleanup(sink.close)
             self.sinks[host] = sink
 
@@ -100,8 +100,10 @@ class Demands(SystemTest):
             self.assertIn(f"{word} TLS connection established to h-{host}.example[", self.running.output())
         for host, reason in (("wrong", "4.7.5 Server certificate not verified: "), ("misnamed", "4.7.5 Server certificate not verified: "),
                              ("clear", "4.7.4 TLS is required, but was not offered")):
-            address = f"127.0.2.{self.HOSTS.index(host) + 1}:{self.port}"
+            address = at(self.ADDRESSES[self.HOSTS.index(host)], self.port)
             self.wait_said(f"connect to {address}: {reason}")
+            dsn, words = reason.split(" ", 1)
+            self.wait_said(f"to=<u@d-{host}.example>, relay={address}, dsn={dsn}, status=deferred ({words}")
             self.assertEqual(self.got(host), [])
         report = {line["domain"]: line for line in map(json.loads, self.running.ctl("--json", "tls", "report").stdout.splitlines())}
         self.assertEqual((report["d-right.example"]["policy"], report["d-right.example"]["results"]), ("tlsa", {"success": 1}))
