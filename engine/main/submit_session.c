@@ -94,7 +94,7 @@ static bool want_serve(struct session *session, enum smtp_client_want want, bool
         if (!write_all(session->fd, slice_of(submit->body, submit->body_bytes))) {
             smtp_client_closed(&session->client, "lost in the message");
         } else {
-            smtp_client_body_sent(&session->client, SMTP_CLIENT_LAST, now_ns());
+            smtp_client_body_sent(&session->client, now_ns());
         }
         return true;
     case SMTP_CLIENT_WANT_CLOSE:

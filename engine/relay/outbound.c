@@ -139,7 +139,8 @@ static void timer_set(struct outbound *out)
 static void progress_note(struct outbound *out)
 {
     if (out->stream != NULL) {
-        smtp_client_queued(&out->client, stream_queued(out->stream), out->relay->shard->now_ns);
+        smtp_client_left(&out->client, outbound_body_left(out) + stream_queued(out->stream),
+                         out->relay->shard->now_ns);
     }
 }
 

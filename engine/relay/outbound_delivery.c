@@ -315,6 +315,11 @@ static void body_fetched(struct spool_waiter *waiter, int status)
     outbound_go_on(out);
 }
 
+uint64_t outbound_body_left(const struct outbound *out)
+{
+    return out->delivery != NULL ? out->delivery->message->body_bytes - out->body_offset : 0;
+}
+
 bool outbound_body_pump(struct outbound *out)
 {
     struct relay *relay = out->relay;
@@ -352,8 +357,7 @@ bool outbound_body_pump(struct outbound *out)
         }
         out->body_offset += piece.size;
         relay->counters.bytes_out += piece.size;
-        smtp_client_body_sent(&out->client, SMTP_CLIENT_PART, relay->shard->now_ns);
     }
-    smtp_client_body_sent(&out->client, SMTP_CLIENT_LAST, relay->shard->now_ns);
+    smtp_client_body_sent(&out->client, relay->shard->now_ns);
     return true;
 }

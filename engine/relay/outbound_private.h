@@ -60,6 +60,8 @@ struct outbound {
 bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delivery);
 /* Puts as much of the body on the stream as it takes. True when all of it is there. */
 bool outbound_body_pump(struct outbound *out);
+/* Bytes of it that are not there yet. */
+uint64_t outbound_body_left(const struct outbound *out);
 void outbound_result_take(struct outbound *out, const struct smtp_client_result *result);
 /* Every recipient has its fate: tell scheduler and spool. The message may be gone afterwards. */
 void outbound_delivery_settle(struct outbound *out);

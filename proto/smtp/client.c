@@ -160,6 +160,7 @@ void smtp_client_output_sent(struct smtp_client *client, uint64_t now_ns)
     client->unwritten = 0;
     client->dot_left = client->state == SMTP_CLIENT_DOT;
     client->progress_ns = now_ns;
+    client->block_bytes = 0;
 }
 
 /* Recipients that this server cannot be asked for. */
@@ -337,24 +338,25 @@ void smtp_client_begin(struct smtp_client *client, const struct smtp_client_mess
     }
 }
 
-void smtp_client_body_sent(struct smtp_client *client, enum smtp_client_body which, uint64_t now_ns)
+void smtp_client_body_sent(struct smtp_client *client, uint64_t now_ns)
 {
     if (client->state != SMTP_CLIENT_BODY || client->ending) {
         return; /* the server has given up meanwhile */
     }
     client->progress_ns = now_ns;
-    if (which == SMTP_CLIENT_LAST) {
-        smtp_client_dot(client, client->settings->lmtp ? client->taken_count : 1);
-    }
+    smtp_client_dot(client, client->settings->lmtp ? client->taken_count : 1);
 }
 
-void smtp_client_queued(struct smtp_client *client, uint64_t bytes, uint64_t now_ns)
+void smtp_client_left(struct smtp_client *client, uint64_t bytes, uint64_t now_ns)
 {
     bool sending = client->state == SMTP_CLIENT_BODY || client->state == SMTP_CLIENT_DOT;
-    if (sending && bytes < client->queued_bytes) {
-        client->progress_ns = now_ns;
+    if (sending && bytes < client->left_bytes) {
+        uint64_t gone = client->block_bytes + (client->left_bytes - bytes);
+        bool block = bytes == 0 || gone >= SMTP_CLIENT_BLOCK_BYTES;
+        client->progress_ns = block ? now_ns : client->progress_ns;
+        client->block_bytes = block ? 0 : (uint32_t)gone;
     }
-    client->queued_bytes = bytes;
+    client->left_bytes = bytes;
 }
 
 void smtp_client_quit(struct smtp_client *client, uint64_t now_ns)
@@ -399,7 +401,7 @@ uint64_t smtp_client_deadline(const struct smtp_client *client)
         wait = settings->data_block_ns;
         break;
     case SMTP_CLIENT_DOT:
-        wait = client->queued_bytes > 0 ? settings->data_block_ns : settings->data_end_ns;
+        wait = client->left_bytes > 0 ? settings->data_block_ns : settings->data_end_ns;
         break;
     case SMTP_CLIENT_QUIT:
         wait = settings->quit_ns;

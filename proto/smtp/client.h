@@ -33,6 +33,9 @@
 
 #define SMTP_CLIENT_OUTPUT_BYTES 2048
 #define SMTP_CLIENT_NEVER UINT64_MAX
+/* Of a message, so much must go within data_block_ns (RFC 5321 §4.5.3.2.5: for each chunk). Whoever takes a byte a
+ * minute would else hold a connection for years. */
+#define SMTP_CLIENT_BLOCK_BYTES 16384u
 
 enum smtp_client_want {
     SMTP_CLIENT_WANT_INPUT,   /* send the output, then wait for bytes or the deadline */
@@ -115,7 +118,7 @@ struct smtp_client_settings {
     uint64_t reply_ns;      /* for EHLO, STARTTLS, MAIL, RCPT, RSET */
     uint64_t handshake_ns;  /* of TLS; 0: reply_ns */
     uint64_t data_start_ns; /* for 354 */
-    uint64_t data_block_ns; /* until some more of a message is on its way */
+    uint64_t data_block_ns; /* for SMTP_CLIENT_BLOCK_BYTES more of a message, or the rest */
     uint64_t data_end_ns;   /* for the answer to the dot, once all is */
     uint64_t quit_ns;
 };
@@ -185,10 +188,11 @@ struct smtp_client {
     uint32_t extensions; /* enum smtp_extension */
     uint64_t size_limit; /* as announced with SIZE; 0: none */
     uint64_t progress_ns;
-    uint64_t queued_bytes; /* that the carrier still has of what was written */
-    uint32_t unwritten;    /* replies that the commands in the output will bring */
-    uint32_t awaited;      /* replies that the commands written so far still owe */
-    uint32_t taken_count;  /* recipients whose RCPT was accepted */
+    uint64_t left_bytes;  /* see smtp_client_left */
+    uint32_t block_bytes; /* gone since progress_ns */
+    uint32_t unwritten;   /* replies that the commands in the output will bring */
+    uint32_t awaited;     /* replies that the commands written so far still owe */
+    uint32_t taken_count; /* recipients whose RCPT was accepted */
     struct smtp_client_message message;
     struct smtp_client_position next_sent;
     struct smtp_client_position next_reply;
@@ -235,16 +239,14 @@ void smtp_client_output_sent(struct smtp_client *client, uint64_t now_ns);
 void smtp_client_begin(struct smtp_client *client, const struct smtp_client_message *message,
                        uint64_t now_ns);
 
-/* Some of the body has been written (the deadline moves), or all of it (SMTP_CLIENT_LAST). */
-enum smtp_client_body { SMTP_CLIENT_PART, SMTP_CLIENT_LAST };
-void smtp_client_body_sent(struct smtp_client *client, enum smtp_client_body which,
-                           uint64_t now_ns);
+/* All of the body has been written. */
+void smtp_client_body_sent(struct smtp_client *client, uint64_t now_ns);
 
-/* So much of what was written is still with the carrier. A message is on its way when the server has
- * it, not when it is written: each time there is less than before, the deadline moves, and the server
- * has the time for its answer from the moment when nothing is left (RFC 5321 §4.5.3.2.5 and .6). To be
+/* So much is not with the server yet: body that is still to be written, and what the carrier still has. A message is
+ * on its way when the server has it, not when it is written: each time a block more is gone, the deadline moves, and
+ * the server has the time for its answer from the moment when nothing is left (RFC 5321 §4.5.3.2.5 and .6). To be
  * called whenever the carrier tells something, and before smtp_client_expire. */
-void smtp_client_queued(struct smtp_client *client, uint64_t bytes, uint64_t now_ns);
+void smtp_client_left(struct smtp_client *client, uint64_t bytes, uint64_t now_ns);
 
 /* Only between transactions: ends the session in an orderly way. Call smtp_client_input then, as
  * ever. */

@@ -170,8 +170,11 @@ static void step(struct play *play)
         begin(play);
         break;
     case 1:
-        smtp_client_body_sent(&play->client, kind & 16 ? SMTP_CLIENT_PART : SMTP_CLIENT_LAST,
-                              play->now_ns);
+        if (kind & 16) {
+            smtp_client_left(&play->client, script_byte(play) * 300u, play->now_ns);
+        } else {
+            smtp_client_body_sent(&play->client, play->now_ns);
+        }
         drive(play, slice_of("", 0));
         break;
     case 2:

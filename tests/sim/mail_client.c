@@ -16,7 +16,7 @@ struct client_session {
     struct smtp_client_recipient recipients[LETTER_RECIPIENTS_MAX];
     char paths[LETTER_RECIPIENTS_MAX][64];
     char sender[64];
-    size_t body_offset;
+    size_t body_offset, body_bytes;
     bool lost;
     bool handshake; /* nothing is said until it is done */
 };
@@ -55,12 +55,12 @@ static void letter_begin(struct client_session *session)
         session->recipients[i] = (struct smtp_client_recipient){
             .forward_path = slice_text(session->paths[i]), .notify = letter->recipients[i].notify};
     }
+    session->body_offset = 0;
+    session->body_bytes = letter_body(owner->letters, letter).size;
     const struct smtp_client_message message = {.reverse_path = slice_text(session->sender),
                                                 .recipient_count = letter->recipient_count,
-                                                .body_bytes =
-                                                    letter_body(owner->letters, letter).size,
+                                                .body_bytes = session->body_bytes,
                                                 .recipients = session->recipients};
-    session->body_offset = 0;
     smtp_client_begin(&session->client, &message, now_ns);
 }
 
@@ -86,7 +86,6 @@ static void result_take(struct client_session *session, const struct smtp_client
 static bool body_pump(struct client_session *session)
 {
     struct mail_client *owner = session->owner;
-    uint64_t now_ns = owner->host->shard.now_ns;
     struct slice body = letter_body(owner->letters, session->letter);
     while (session->body_offset < body.size) {
         struct slice left = slice_from(body, session->body_offset);
@@ -96,11 +95,10 @@ static bool body_pump(struct client_session *session)
             return false;
         }
         session->body_offset += piece.size;
-        smtp_client_body_sent(&session->client, SMTP_CLIENT_PART, now_ns);
     }
     session->letter->fate = LETTER_SENT;
     session->letter->sent_ns = owner->host->sim->world.now_ns;
-    smtp_client_body_sent(&session->client, SMTP_CLIENT_LAST, now_ns);
+    smtp_client_body_sent(&session->client, owner->host->shard.now_ns);
     return true;
 }
 
@@ -191,8 +189,9 @@ static enum step session_step(struct client_session *session)
 
 static void progress_note(struct client_session *session)
 {
-    smtp_client_queued(&session->client, stream_queued(session->stream),
-                       session->owner->host->shard.now_ns);
+    size_t unwritten = session->body_bytes - session->body_offset;
+    smtp_client_left(&session->client, unwritten + stream_queued(session->stream),
+                     session->owner->host->shard.now_ns);
 }
 
 static void session_run(struct client_session *session)

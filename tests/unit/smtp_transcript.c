@@ -85,8 +85,7 @@ void transcript_act(struct transcript_run *run, struct slice action)
     if (slice_equal(action, slice_text("begin"))) {
         smtp_client_begin(&run->client, &run->message, run->now_ns);
     } else if (slice_equal(action, slice_text("body"))) {
-        smtp_client_body_sent(&run->client, SMTP_CLIENT_PART, run->now_ns);
-        smtp_client_body_sent(&run->client, SMTP_CLIENT_LAST, run->now_ns);
+        smtp_client_body_sent(&run->client, run->now_ns);
     } else if (slice_equal(action, slice_text("quit"))) {
         smtp_client_quit(&run->client, run->now_ns);
     } else if (slice_equal(action, slice_text("lost"))) {

@@ -9,15 +9,6 @@
 
 #include "tests/unit/smtp_transcript.h"
 
-#define GREET "S: 220 b.test ESMTP\nC: EHLO relay.test\n"
-#define PLAIN GREET "S: 250 b.test\nW: message\n> begin\n"
-#define PIPE GREET "S: 250-b.test\nS: 250 PIPELINING\nW: message\n> begin\n"
-#define LMTP_PIPE                                                                                  \
-    "S: 220 b.test LMTP\nC: LHLO relay.test\nS: 250-b.test\nS: 250 PIPELINING\nW: message\n> "     \
-    "begin\n"
-#define ENVELOPE "C: MAIL FROM:<sender@a.test>\nC: RCPT TO:<one@b.test>\n"
-#define TO_BODY PIPE ENVELOPE "C: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nW: body\n"
-#define TO_DOT TO_BODY "> body\nC: .\n"
 #define THREE "one@b.test|two@b.test|three@b.test"
 #define ENVELOPE_3                                                                                 \
     "C: MAIL FROM:<sender@a.test>\nC: RCPT TO:<one@b.test>\nC: RCPT TO:<two@b.test>\nC: RCPT "     \
@@ -314,94 +305,6 @@ static void loss_of_the_connection_is_temporary_at_every_stage(void **state)
     PLAY(transcripts);
 }
 
-static void silence_ends_with_the_time_limit_of_its_stage(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *lines;
-        uint64_t wait_s;
-    } cases[] = {
-        {"", 300},
-        {GREET, 301},
-        {PIPE ENVELOPE "C: DATA\n", 301},
-        {PIPE ENVELOPE "C: DATA\nS: 250 ok\nS: 250 ok\n", 120},
-        {TO_BODY, 180},
-        {TO_DOT, 600},
-        {GREET "S: 250 b\nW: message\n> quit\nC: QUIT\n", 10},
-        {GREET "S: 250 b\nW: message\n", 0},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        static struct transcript_run run;
-        const struct transcript transcript = {.name = "deadline", .lines = cases[i].lines};
-        transcript_play_all(&transcript, 1);
-        transcript_open(&run, &transcript);
-        transcript_drive(&run, slice_of("", 0));
-        for (const char *line = transcript.lines; *line != '\0';) {
-            char wire[1024];
-            size_t bytes;
-            const char *after = transcript_server_lines(line, wire, &bytes);
-            const char *end = strchr(line, '\n');
-            if (bytes > 0) {
-                transcript_drive(&run, slice_of(wire, bytes));
-            } else if (*line == '>') {
-                transcript_act(&run, slice_of(line + 2, (size_t)(end - line) - 2));
-            }
-            line = bytes > 0 ? after : end + 1;
-        }
-        uint64_t expected =
-            cases[i].wait_s > 0 ? run.now_ns + cases[i].wait_s * SECOND : SMTP_CLIENT_NEVER;
-        assert_int_equal(smtp_client_deadline(&run.client), expected);
-        smtp_client_expire(&run.client, expected - 1); /* too early: nothing */
-        run.last_want = -1;
-        size_t before = run.trace_bytes;
-        transcript_drive(&run, slice_of("", 0));
-        assert_null(strstr(run.trace + before, "close"));
-    }
-}
-
-static void the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_message(void **state)
-{
-    (void)state;
-    static struct transcript_run run;
-    const struct transcript transcript = {.name = "slow window"};
-    const struct smtp_client *client = &run.client;
-    transcript_open(&run, &transcript);
-    transcript_drive(&run, slice_text("220 b\r\n"));
-    transcript_drive(&run, slice_text("250-b\r\n250 PIPELINING\r\n"));
-    transcript_act(&run, slice_text("begin"));
-    transcript_drive(&run, slice_text("250 ok\r\n250 ok\r\n354 go\r\n"));
-    transcript_act(&run, slice_text("body"));
-    assert_int_equal(client->state, SMTP_CLIENT_DOT);
-    smtp_client_queued(&run.client, 100000, run.now_ns);
-    uint64_t written_ns = run.now_ns;
-    assert_int_equal(smtp_client_deadline(client), written_ns + 180 * SECOND);
-    for (uint64_t left = 90000; left > 0; left -= 10000) { /* an hour in all */
-        run.now_ns += 170 * SECOND;
-        smtp_client_queued(&run.client, left, run.now_ns);
-        assert_int_equal(smtp_client_deadline(client), run.now_ns + 180 * SECOND);
-    }
-    uint64_t last_ns = run.now_ns;
-    run.now_ns += 100 * SECOND;
-    smtp_client_queued(&run.client, 10000, run.now_ns); /* nothing has gone meanwhile */
-    assert_int_equal(smtp_client_deadline(client), last_ns + 180 * SECOND);
-    smtp_client_queued(&run.client, 0, run.now_ns);
-    assert_int_equal(smtp_client_deadline(client), run.now_ns + 600 * SECOND);
-}
-
-static void a_line_now_and_then_does_not_move_the_deadline(void **state)
-{
-    (void)state;
-    static struct transcript_run run;
-    const struct transcript transcript = {.name = "slow"};
-    transcript_open(&run, &transcript);
-    uint64_t deadline = smtp_client_deadline(&run.client);
-    for (int i = 0; i < 100; i++) {
-        run.now_ns += SECOND;
-        transcript_drive(&run, slice_text("220-still here\r\n"));
-        assert_int_equal(smtp_client_deadline(&run.client), deadline);
-    }
-}
-
 static void broken_dialogue_is_temporary_and_closes(void **state)
 {
     (void)state;
@@ -476,6 +379,41 @@ static void broken_dialogue_is_temporary_and_closes(void **state)
     PLAY(transcripts);
 }
 
+static void four_two_one_to_any_command_puts_off_all_who_wait_and_closes(void **state)
+{
+    (void)state;
+#define GOES(stage) "R: 0 temporary 421 4.3.2 at " stage " connection: 4.3.2 down\n"
+    static const struct transcript transcripts[] = {
+        {.name = "EHLO", .lines = GREET "S: 421 4.3.2 down\nW: close\n" GOES("hello")},
+        {.name = "HELO",
+         .lines = GREET "S: 500 what\nC: HELO relay.test\nS: 421 4.3.2 down\n"
+                        "W: close\n" GOES("hello")},
+        {.name = "MAIL",
+         .lines = PLAIN "C: MAIL FROM:<sender@a.test>\nS: 421 4.3.2 down\n" GOES(
+             "mail") "W: close\n" GOES("mail")},
+        {.name = "DATA",
+         .lines = PIPE ENVELOPE "C: DATA\nS: 250 ok\nS: 250 ok\nS: 421 4.3.2 down\n" GOES(
+             "data") "W: close\n" GOES("data")},
+        {.name = "in the middle of the body",
+         .lines = TO_BODY "S: 421 4.3.2 down\n" GOES("body") "W: close\n" GOES("body")},
+        {.name = "RSET: the recipients have their fate already",
+         .lines = PIPE ENVELOPE "C: DATA\nS: 250 ok\nS: 550 no\nS: 503 none\n"
+                                "R: 0 permanent 550 5.0.0 at rcpt: no\nC: RSET\n"
+                                "S: 421 4.3.2 down\nW: close\n" GOES("rset")},
+        {.name = "QUIT: it closes in any case",
+         .lines = GREET "S: 250 b\nW: message\n> quit\nC: QUIT\nS: 421 4.3.2 down\nW: close\n"},
+        {.name = "LMTP, to the second of two",
+         .lmtp = true,
+         .recipients = "one@b.test|two@b.test",
+         .lines = LMTP_PIPE
+         "C: MAIL FROM:<sender@a.test>\nC: RCPT TO:<one@b.test>\nC: RCPT TO:<two@b.test>\nC: DATA\n"
+         "S: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\nW: body\n> body\nC: .\nS: 250 ok\n"
+         "R: 0 accepted 250 2.0.0 at dot: ok\nS: 421 4.3.2 down\n"
+         "R: 1 temporary 421 4.3.2 at dot connection: 4.3.2 down\nW: close\n" GOES("dot")},
+    };
+    PLAY(transcripts);
+}
+
 static void many_recipients_go_out_as_room_allows_and_none_twice(void **state)
 {
     (void)state;
@@ -507,7 +445,7 @@ static void many_recipients_go_out_as_room_allows_and_none_twice(void **state)
     run.trace_bytes = 0;
     transcript_drive(&run, slice_text("354 go\r\n"));
     assert_string_equal(run.trace, "W: body\n");
-    smtp_client_body_sent(&run.client, SMTP_CLIENT_LAST, run.now_ns);
+    smtp_client_body_sent(&run.client, run.now_ns);
     transcript_drive(&run, slice_of("", 0));
     for (unsigned i = 0; i < TRANSCRIPT_RECIPIENTS_MAX; i++) {
         if (i % 3 == 0) {
@@ -685,10 +623,8 @@ int main(void)
         cmocka_unit_test(what_the_server_cannot_take_is_not_tried),
         cmocka_unit_test(addresses_cannot_carry_commands),
         cmocka_unit_test(loss_of_the_connection_is_temporary_at_every_stage),
-        cmocka_unit_test(silence_ends_with_the_time_limit_of_its_stage),
-        cmocka_unit_test(the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_message),
-        cmocka_unit_test(a_line_now_and_then_does_not_move_the_deadline),
         cmocka_unit_test(broken_dialogue_is_temporary_and_closes),
+        cmocka_unit_test(four_two_one_to_any_command_puts_off_all_who_wait_and_closes),
         cmocka_unit_test(many_recipients_go_out_as_room_allows_and_none_twice),
         cmocka_unit_test(tls_is_started_where_it_is_wanted_and_offered),
         cmocka_unit_test(nothing_is_sent_without_tls_where_it_is_required),
