@@ -24,8 +24,8 @@ class Cases(unittest.TestCase):
             with self.subTest(file=file, test=test), open(os.path.join(TESTS, file), encoding="utf-8") as f:
                 text = f.read()
                 if test and file.endswith(".c"):
-                    self.assertRegex(text, rf"void {test}\(void \*\*state\)")
-                    self.assertRegex(text, rf"\({test}[),]")  # in the list of the file's tests
+                    self.assertRegex(text, rf"void\s+{test}\(\s*void \*\*state\)")
+                    self.assertRegex(text, rf"\(\s*{test}[),]")  # in the list of the file's tests
                 elif test:
                     self.assertRegex(text, rf"def {test}\(self")
             count += 1

@@ -50,6 +50,9 @@ class OverOurTcp(unittest.TestCase):
     def test_hostile_inputs_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_cases")
 
+    def test_hostile_next_hops_over_af_packet(self):
+        self.run_in_lab("net_af_packet", "test_next_hops")
+
     def test_kill_9_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_crash.Crash.test_nothing_acknowledged_is_lost_by_kill_9",
                         TUBEPOST_CRASH_ROUNDS="20")

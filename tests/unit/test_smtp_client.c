@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/smtp_stages.h"
 #include "tests/unit/smtp_transcript.h"
 
 #define THREE "one@b.test|two@b.test|three@b.test"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/smtp_stages.h"
 #include "tests/unit/smtp_transcript.h"
 
 static void silence_ends_with_the_time_limit_of_its_stage(void **state)
@@ -84,8 +85,7 @@ static void the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_me
 }
 
 /* A window that opens by a byte a minute would else hold the connection for as many minutes as the message has bytes. */
-static void
-a_server_that_takes_a_byte_now_and_then_has_no_more_time_than_one_that_takes_none(void **state)
+static void a_server_that_takes_a_byte_now_and_then_gains_no_time(void **state)
 {
     (void)state;
     static struct transcript_run run;
@@ -137,8 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silence_ends_with_the_time_limit_of_its_stage),
         cmocka_unit_test(the_time_for_the_answer_to_the_dot_begins_when_the_server_has_the_message),
-        cmocka_unit_test(
-            a_server_that_takes_a_byte_now_and_then_has_no_more_time_than_one_that_takes_none),
+        cmocka_unit_test(a_server_that_takes_a_byte_now_and_then_gains_no_time),
         cmocka_unit_test(a_line_now_and_then_does_not_move_the_deadline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
