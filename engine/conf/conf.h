@@ -134,8 +134,8 @@ struct conf_route {
     uint8_t accept_from;    /* enum conf_accept, never AUTO */
     struct endpoint source; /* address to connect from, port 0; ENDPOINT_NONE: any */
     const char *hostname;   /* our name there; NULL: relay_conf's */
-    uint32_t connections;   /* at once, to all of `to` together, of one shard */
-    struct conf_rate connection_rate, message_rate; /* of one shard */
+    uint32_t connections;   /* at once, to all of `to` together, of all shards */
+    struct conf_rate connection_rate, message_rate; /* of all shards */
     uint32_t messages_per_connection;               /* 0: no limit */
     uint32_t recipients_per_message;
     const char **recipients; /* names of maps of those who exist; none: anybody */

@@ -52,6 +52,7 @@ struct daemon {
     unsigned shards;
     struct resolver *resolver;
     struct worker **workers;
+    struct lease_desk **leases;
     struct worker_thread *threads;
     sem_t started;
 };
@@ -288,8 +289,11 @@ static int open_workers(struct daemon *daemon)
     daemon->shards = daemon->conf->shards;
     daemon->workers = calloc(daemon->shards, sizeof(struct worker *));
     daemon->threads = calloc(daemon->shards, sizeof(struct worker_thread));
+    daemon->leases = calloc(daemon->shards, sizeof(struct lease_desk *));
     struct shard **shards = calloc(daemon->shards, sizeof(struct shard *));
-    int status = daemon->workers == NULL || daemon->threads == NULL || shards == NULL ? -ENOMEM : 0;
+    bool memory = daemon->workers != NULL && daemon->threads != NULL && daemon->leases != NULL &&
+                  shards != NULL;
+    int status = memory ? 0 : -ENOMEM;
     for (unsigned i = 0; status == 0 && i < daemon->shards; i++) {
         struct worker_settings settings = {
             .conf = daemon->conf,
@@ -303,6 +307,7 @@ static int open_workers(struct daemon *daemon)
             .maps = daemon->maps,
             .helpers = daemon->helpers,
             .ticket_secret = daemon->ticket_secret,
+            .leases = daemon->leases,
             .all = daemon->workers,
             .index = i,
         };
@@ -464,6 +469,7 @@ static int run(struct daemon *daemon, const sigset_t *signals)
         close(daemon->spool_fd);
     }
     free(daemon->workers);
+    free(daemon->leases);
     free(daemon->threads);
     free(daemon->ports);
     free(daemon->exceptions);

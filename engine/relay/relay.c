@@ -3,6 +3,7 @@
 #include "engine/lookup/lookup.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
+#include "engine/relay/lease_desk.h"
 #include "engine/relay/outbound.h"
 #include "engine/relay/relay_queue.h"
 #include "engine/relay/tls_clear.h"
@@ -84,6 +85,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     relay->log = settings->log;
     relay->lookup = settings->lookup;
     relay->maps = settings->maps;
+    relay->leases = settings->leases;
     list_init(&relay->dirty);
     list_init(&relay->inbounds);
     list_init(&relay->outbounds);
@@ -105,6 +107,9 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     if (relay->clear == NULL || relay->tls_report == NULL || relay->clients == NULL ||
         relay->sched == NULL) {
         status = -ENOMEM;
+    }
+    if (relay->leases != NULL) {
+        lease_desk_attach(relay->leases, relay->sched);
     }
     if (status == 0) {
         connections_limit(relay);
@@ -150,6 +155,9 @@ void relay_close(struct relay *relay)
         sched_close(relay->sched);
     }
     relay_groups_close(relay);
+    if (relay->leases != NULL) {
+        lease_desk_attach(relay->leases, NULL);
+    }
     relay_suspensions_close(relay);
     if (relay->spool != NULL) {
         spool_close(relay->spool);

@@ -11,6 +11,7 @@
 #include "engine/shard/shard.h"
 #include "engine/stream.h"
 
+struct lease_desk;
 struct log;
 struct lookup;
 struct queue_walks;
@@ -31,6 +32,7 @@ struct relay_settings {
     struct resolve *resolve;       /* NULL: no DNS, mail of routes by MX waits; borrowed */
     struct lookup *lookup;         /* with maps; borrowed */
     const struct relay_maps *maps; /* NULL: none have a say; borrowed as conf is */
+    struct lease_desk *leases;     /* NULL: there is no other shard */
     struct log *log;
     void *fetch_memory; /* for bodies that are read back; see queue/spool */
     size_t fetch_memory_bytes;

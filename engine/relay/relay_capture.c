@@ -311,8 +311,8 @@ int relay_capture_start(struct relay_capture **started,
     self->wanted.cycles = rte_get_tsc_cycles;
     self->over.run = over_arrived;
     for (unsigned i = 0; i < settings->worker_count; i++) {
-        self->shards[i] =
-            (struct of_shard){{begin_arrived}, {end_arrived}, self, settings->workers[i]};
+        self->shards[i] = (struct of_shard){
+            {.run = begin_arrived}, {.run = end_arrived}, self, settings->workers[i]};
     }
     timer_init(&self->timer, look_for_operator);
     int status = words_read(self);

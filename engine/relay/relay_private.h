@@ -18,6 +18,7 @@
 #include "queue/spool/spool.h"
 
 struct inbound;
+struct lease_desk;
 struct outbound;
 struct relay_bad_host;
 struct relay_group;
@@ -102,7 +103,8 @@ struct relay {
     struct relay_sites sites;
     struct relay_domains domains;
     struct list_node groups;
-    struct resolve *resolve; /* NULL: no DNS */
+    struct lease_desk *leases; /* NULL: no other shard has a part in our limits */
+    struct resolve *resolve;   /* NULL: no DNS */
     struct lookup *lookup;
     const struct relay_maps *maps; /* NULL: none */
     struct list_node dirty;

@@ -169,7 +169,7 @@ static struct relay_group *group_find(const struct relay_site *site)
             return other->group;
         }
     }
-    return relay_group_open(site->relay, site->route);
+    return relay_group_open(site->relay, site->route, site->destination);
 }
 
 /* It has joined the scheduler. 0 or -ENOMEM. */

@@ -4,6 +4,7 @@
 #include "engine/net/capture.h"
 #include "engine/net/networks.h"
 #include "engine/net/stack.h"
+#include "engine/relay/lease_desk.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_control.h"
 #include "engine/relay/relay_resolve.h"
@@ -37,6 +38,7 @@ struct worker {
     struct relay_tls tls;
     struct relay_resolve resolve;
     struct lookup *lookup;
+    struct lease_desk *leases; /* NULL: this is the only shard */
     struct relay *relay;
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
@@ -105,6 +107,17 @@ static int queue_arm(void *self)
 {
     struct worker *worker = self;
     return worker->disk->ops->arm(worker->disk);
+}
+
+static void leases_flush(void *self, uint64_t now_ns)
+{
+    (void)now_ns;
+    lease_desk_round(((struct worker *)self)->leases);
+}
+
+static int leases_arm(void *self)
+{
+    return lease_desk_busy(((struct worker *)self)->leases) ? -EAGAIN : SHARD_ARM_URING;
 }
 
 static bool is_captured(const struct worker *worker)
@@ -203,7 +216,16 @@ int worker_open(struct worker **opened, const struct worker_settings *settings)
         .logger = settings->logger,
     };
     int status = shard_open(&worker->shard, &shard);
+    if (status == 0 && conf->shards > 1) {
+        const struct lease_desk_settings leases = {.shard = &worker->shard,
+                                                   .all = settings->leases,
+                                                   .index = settings->index,
+                                                   .count = conf->shards};
+        status = lease_desk_open(&leases);
+        worker->leases = settings->leases[settings->index];
+    }
     if (status < 0) {
+        shard_close(&worker->shard);
         free(worker);
         return status;
     }
@@ -213,6 +235,9 @@ int worker_open(struct worker **opened, const struct worker_settings *settings)
 
 void worker_close(struct worker *worker)
 {
+    if (worker->leases != NULL) {
+        lease_desk_close(worker->leases);
+    }
     shard_close(&worker->shard);
     free(worker);
 }
@@ -433,6 +458,7 @@ static int queue_open(struct worker *worker)
         .resolve = worker->resolve.resolve,
         .lookup = worker->lookup,
         .maps = worker->settings.maps,
+        .leases = worker->leases,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,
         .fetch_memory_bytes = FETCH_MEMORY_BYTES,
@@ -489,6 +515,11 @@ static void parts_add(struct worker *worker)
                                           .poll = queue_poll,
                                           .flush = queue_flush,
                                           .arm = queue_arm});
+    if (worker->leases != NULL) {
+        shard_add(shard,
+                  &(struct shard_part){
+                      .name = "leases", .self = worker, .flush = leases_flush, .arm = leases_arm});
+    }
     shard_add(shard, &(struct shard_part){.name = "drain", .self = worker, .poll = drain_poll});
 }
 
@@ -647,7 +678,7 @@ int worker_reload(struct worker *worker, const struct relay_conf *conf,
     if (reload == NULL) {
         return -ENOMEM;
     }
-    *reload = (struct reload_message){{reload_arrived}, worker, conf, maps, taken, owner};
+    *reload = (struct reload_message){{.run = reload_arrived}, worker, conf, maps, taken, owner};
     int status = shard_post_or(&worker->shard, &reload->message, reload_dropped);
     if (status < 0) {
         free(reload);

@@ -10,6 +10,7 @@
 #include "engine/shard/shard.h"
 
 struct helpers;
+struct lease_desk;
 struct log;
 struct network;
 struct relay;
@@ -32,6 +33,7 @@ struct worker_settings {
     const struct relay_maps *maps; /* of conf; NULL: none; borrowed as it is */
     struct helpers *helpers;       /* who ask them */
     const uint8_t *ticket_secret;  /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
+    struct lease_desk **leases;    /* room for one of each worker; filled as they are opened */
     struct worker **all;           /* every worker of the process, conf->shards of them */
     unsigned index;
 };

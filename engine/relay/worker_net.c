@@ -43,7 +43,7 @@ int worker_net_hand_over(void *owner, struct rte_mbuf *frame)
         return -ENOMEM;
     }
     *wandering = (struct wandering_frame){
-        .message = {frame_arrived}, .origin = worker, .port = port->index, .frame = frame};
+        .message = {.run = frame_arrived}, .origin = worker, .port = port->index, .frame = frame};
     int status = frame_send(wandering, worker);
     if (status < 0) {
         free(wandering);
@@ -78,7 +78,7 @@ int worker_net_ask_neighbour(void *owner, const struct endpoint *address)
     if (question == NULL) {
         return -ENOMEM;
     }
-    *question = (struct neighbour_question){.message = {question_arrived},
+    *question = (struct neighbour_question){.message = {.run = question_arrived},
                                             .to = worker_first(worker),
                                             .port = port->index,
                                             .address = *address};
@@ -117,8 +117,10 @@ void worker_net_share_neighbour(void *owner, const struct endpoint *address, con
         if (news == NULL) {
             return; /* the others ask for themselves */
         }
-        *news = (struct neighbour_news){
-            .message = {neighbour_arrived}, .to = to, .port = port->index, .address = *address};
+        *news = (struct neighbour_news){.message = {.run = neighbour_arrived},
+                                        .to = to,
+                                        .port = port->index,
+                                        .address = *address};
         memcpy(news->mac, mac, sizeof(news->mac));
         if (shard_send(worker_shard(worker), worker_shard(to), &news->message) < 0) {
             free(news);

@@ -28,9 +28,11 @@ struct shard_part {
     int (*arm)(void *self);                        /* NULL: nothing to wait for */
 };
 
-/* A message between shards. The memory is the sender's to hand over; `run` frees it, on the receiver. */
+/* A message between shards. The memory is the sender's to hand over; `run` frees it, on the receiver, or `dropped` does
+ * when the receiver was closed before: that one knows only that nobody will read it. */
 struct shard_message {
     void (*run)(struct shard_message *message, struct shard *receiver);
+    void (*dropped)(struct shard_message *message); /* NULL: nobody needs to know */
 };
 
 struct shard_settings {

@@ -15,11 +15,25 @@ void shard_messages_open(struct shard *shard)
     pthread_mutex_init(&private->post_lock, NULL);
 }
 
+static void drop(struct shard_message *message)
+{
+    if (message->dropped != NULL) {
+        message->dropped(message);
+    }
+}
+
 void shard_messages_close(struct shard *shard)
 {
     struct shard_private *private = shard->private;
     for (unsigned i = 0; i < private->peer_count; i++) {
+        void *message;
+        while (private->from[i] != NULL && rte_ring_sc_dequeue(private->from[i], &message) == 0) {
+            drop(message);
+        }
         rte_ring_free(private->from[i]);
+    }
+    while (private->own_head != private->own_tail) {
+        drop(private->own[private->own_head++ % SHARD_RING_SIZE]);
     }
     free(private->from);
     while (private->posted != NULL) {

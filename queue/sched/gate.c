@@ -14,13 +14,14 @@ static uint32_t connection_count(const struct sched_site *site)
     return site->connecting_count + site->open_count;
 }
 
-static uint32_t free_count(const struct sched_gate *gate)
+uint32_t sched_gate_free_count(const struct sched_gate *gate)
 {
-    if (gate->count_max == 0) {
+    uint32_t most = gate->lease != NULL ? gate->lease->have : gate->count_max;
+    if (gate->lease == NULL && most == 0) {
         return UINT32_MAX;
     }
     uint64_t taken = (uint64_t)gate->used_count + gate->reserved_count;
-    return taken < gate->count_max ? (uint32_t)(gate->count_max - taken) : 0;
+    return taken < most ? (uint32_t)(most - taken) : 0;
 }
 
 void sched_site_look_at(struct sched_site *site)
@@ -56,17 +57,31 @@ static void wait_end(struct sched_place *place)
     }
 }
 
+/* So many more it wants, of a leased gate. */
+static void lack(struct sched_place *place, uint32_t count)
+{
+    struct sched_slots *slots = place->gate->lease;
+    if (slots != NULL) {
+        slots->lacking += count - place->lacking_count;
+        place->lacking_count = count;
+        sched_lease_note(list_entry(slots, struct sched_lease, slots));
+    }
+}
+
 /* What is free is promised to those who wait, the first first. */
 void sched_gate_hand_out(struct sched_gate *gate)
 {
-    while (!list_empty(&gate->waiting) && free_count(gate) > 0) {
+    sched_slots_give_hard(gate);
+    while (!list_empty(&gate->waiting) && sched_gate_free_count(gate) > 0) {
         struct sched_place *place = list_entry(gate->waiting.next, struct sched_place, waiting);
         wait_end(place);
+        lack(place, place->lacking_count - (place->lacking_count > 0));
         place->turn = true;
         place->reserved_count++;
         gate->reserved_count++;
         sched_site_look_at(site_of_place(place));
     }
+    sched_slots_give_soft(gate);
 }
 
 static void reserve(struct sched_place *place, uint32_t count)
@@ -79,7 +94,7 @@ static void reserve(struct sched_place *place, uint32_t count)
 static uint32_t gate_admits(struct sched_place *place, uint32_t wanted)
 {
     const struct sched_gate *gate = place->gate;
-    uint32_t most = free_count(gate);
+    uint32_t most = sched_gate_free_count(gate);
     uint32_t others = gate->waiting_count - !list_empty(&place->waiting);
     if (others > 0) { /* one when it is its turn, then the next site */
         most = place->turn && most > 0 ? 1 : 0;
@@ -98,6 +113,7 @@ uint32_t sched_gates_pass(struct sched_site *site, uint32_t wanted)
         reserve(place, 0);
         uint32_t admitted = gate_admits(place, passed);
         place->turn = false;
+        lack(place, passed - admitted);
         if (admitted == passed) {
             wait_end(place);
         } else if (list_empty(&place->waiting)) { /* else it keeps its turn */
@@ -121,6 +137,7 @@ void sched_gates_take(struct sched_site *site)
         struct sched_place *place = &site->places[i];
         if (place->gate != NULL) {
             place->gate->used_count++;
+            sched_slots_use(place->gate);
             reserve(place, place->reserved_count > 0 ? place->reserved_count - 1 : 0);
         }
     }
@@ -198,7 +215,9 @@ bool sched_connection_surplus(struct sched_site *site, uint32_t message_count)
 {
     bool surplus = false;
     for (unsigned i = 0; i < SCHED_GATES; i++) {
-        surplus = surplus || place_surplus(&site->places[i], message_count);
+        const struct sched_gate *gate = site->places[i].gate;
+        surplus = surplus || place_surplus(&site->places[i], message_count) ||
+                  (gate != NULL && sched_slots_surplus(gate, message_count));
     }
     for (unsigned i = 0; surplus && i < SCHED_GATES; i++) {
         struct sched_place *place = &site->places[i];
@@ -226,6 +245,7 @@ void sched_place_leave(struct sched_site *site, struct sched_place *place)
     struct sched_gate *gate = place->gate;
     if (gate != NULL) {
         wait_end(place);
+        lack(place, 0);
         reserve(place, 0);
         list_remove(&place->idle);
         gate->yielding_count -= place->yielding_count;

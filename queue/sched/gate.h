@@ -13,7 +13,19 @@ struct sched_gate {
     uint32_t yielding_count; /* used, but being given up */
     struct list_node waiting;
     uint32_t waiting_count;
-    struct list_node idle; /* sites with a connection that has nothing to do */
+    struct list_node idle;     /* sites with a connection that has nothing to do */
+    struct sched_slots *lease; /* NULL: count_max is all its own. See group_lease.c */
+};
+
+/* What a gate has of a limit that other shards have a part in. */
+struct sched_slots {
+    uint32_t have;       /* used, promised or free */
+    uint32_t hard, soft; /* it may keep; see lease.h */
+    bool prompt;
+    uint32_t lacking;     /* what its sites wanted and did not get; some of it may be free by now */
+    uint32_t fresh;       /* granted, and not used for a connection yet */
+    uint32_t given, seen; /* for the next word */
+    uint32_t told;        /* of what is lacking, less what came since */
 };
 
 /* A site before a gate. */
@@ -23,14 +35,26 @@ struct sched_place {
     struct list_node idle;
     uint32_t reserved_count;
     uint32_t yielding_count;
-    uint8_t index; /* of its site's places */
-    bool turn;     /* what is reserved is so because it was the first of those who wait */
+    uint32_t lacking_count; /* of a leased gate: it wanted so many more */
+    uint8_t index;          /* of its site's places */
+    bool turn;              /* what is reserved is so because it was the first of those who wait */
 };
 
 struct sched_meter {
     struct rate rate;
     struct rate_bucket bucket;
     struct list_node waiting;
+    struct sched_tokens *lease; /* NULL: the bucket counts */
+};
+
+/* What a meter has of a rate that other shards have a part in. */
+struct sched_tokens {
+    struct sched_group *group;
+    uint32_t have;
+    uint32_t slice;             /* it asks for so many */
+    uint32_t lacking;           /* to that, when somebody wants some */
+    uint64_t granted_ns;        /* the last of them */
+    uint32_t given, seen, told; /* as with slots */
 };
 
 struct sched_group {
@@ -38,9 +62,24 @@ struct sched_group {
     struct sched_gate gate;
     struct sched_meter connections, messages;
     uint32_t site_count;
+    struct sched_lease *lease; /* NULL: it is all its own */
+};
+
+/* The part of a group in limits that another shard owns. */
+struct sched_lease {
+    struct sched_group *group;
+    void *owner; /* the caller's */
+    unsigned shard_count;
+    struct list_node speaks,
+        holds;           /* in the scheduler's lists of those who have a word to say, or tokens */
+    uint64_t granted_ns; /* the last token */
+    struct sched_slots slots;
+    struct sched_tokens tokens[2]; /* by enum lease_rate */
 };
 
 void sched_gate_init(struct sched_gate *gate, uint32_t count_max);
+/* Neither used nor promised. */
+uint32_t sched_gate_free_count(const struct sched_gate *gate);
 /* What is free is promised to those who wait. */
 void sched_gate_hand_out(struct sched_gate *gate);
 /* The site with its connections comes to a gate, or leaves it. */
@@ -67,3 +106,21 @@ uint32_t sched_meter_ask(struct sched_meter *meter, struct list_node *node, uint
 /* Takes some of those, and waits no more. */
 void sched_meter_take(struct sched_meter *meter, struct list_node *node, uint64_t now_ns,
                       uint32_t count);
+/* One that was taken was not used. */
+void sched_meter_give(struct sched_meter *meter);
+/* How many are there now, at most `most`. */
+uint32_t sched_meter_available(const struct sched_meter *meter, uint64_t now_ns, uint32_t most);
+
+/* group_lease.c. What a gate or a meter lacks, or gives back, has changed: its group may have a word to say. */
+void sched_lease_note(struct sched_lease *lease);
+void sched_slots_use(struct sched_gate *gate); /* a connection begins */
+/* What a leased gate has free and must not keep goes back: before those who wait here, and after them. */
+void sched_slots_give_hard(struct sched_gate *gate);
+void sched_slots_give_soft(struct sched_gate *gate);
+/* Must a connection of a leased gate be given up for another shard? */
+bool sched_slots_surplus(const struct sched_gate *gate, uint32_t message_count);
+/* The site that waits for tokens by this node is looked at. */
+void sched_tokens_look(const struct sched_tokens *tokens, struct list_node *node);
+/* How many tokens it asks for at a time, at the group's rates. NULL: nothing. */
+void sched_lease_slice(struct sched_lease *lease);
+void sched_lease_close(struct sched_lease *lease);

@@ -28,6 +28,7 @@ int sched_group_open(struct sched *sched, const struct sched_limits *limits,
 void sched_group_close(struct sched_group *group)
 {
     check(group->site_count == 0);
+    sched_lease_close(group->lease);
     free(group);
 }
 
@@ -45,6 +46,7 @@ void sched_group_set(struct sched_group *group, const struct sched_limits *limit
     group->gate.count_max = limits->connection_count_max;
     meter_set(&group->connections, &limits->connections);
     meter_set(&group->messages, &limits->messages);
+    sched_lease_slice(group->lease);
     sched_gate_hand_out(&group->gate);
 }
 
@@ -77,10 +79,37 @@ static bool first_or_alone(const struct sched_meter *meter, const struct list_no
     return list_empty(&meter->waiting) || meter->waiting.next == node;
 }
 
+uint32_t sched_meter_available(const struct sched_meter *meter, uint64_t now_ns, uint32_t most)
+{
+    if (meter->rate.count > 0 && meter->lease != NULL) {
+        return most < meter->lease->have ? most : meter->lease->have;
+    }
+    return rate_available(&meter->rate, &meter->bucket, now_ns, most);
+}
+
+/* Leased tokens come with an answer, at which who waits is looked at. */
+static uint64_t meter_due(const struct sched_meter *meter)
+{
+    if (meter->rate.count > 0 && meter->lease != NULL) {
+        return meter->lease->have > 0 ? meter->lease->granted_ns : SCHED_NEVER;
+    }
+    return rate_due(&meter->rate, &meter->bucket);
+}
+
+/* Somebody wants some: it has as many again as it asks for at a time, before the last is taken. */
+static void meter_lack(const struct sched_meter *meter)
+{
+    struct sched_tokens *tokens = meter->lease;
+    if (tokens != NULL && tokens->have <= tokens->slice / 2) {
+        tokens->lacking = tokens->slice - tokens->have;
+        sched_lease_note(tokens->group->lease);
+    }
+}
+
 uint64_t sched_meter_due(const struct sched_meter *meter, const struct list_node *node,
                          uint64_t now_ns)
 {
-    uint64_t due_ns = rate_due(&meter->rate, &meter->bucket);
+    uint64_t due_ns = meter_due(meter);
     if (first_or_alone(meter, node)) {
         return due_ns;
     }
@@ -96,6 +125,7 @@ uint32_t sched_meter_ask(struct sched_meter *meter, struct list_node *node, uint
     if (meter->rate.count == 0 || most == 0) {
         return most;
     }
+    meter_lack(meter);
     if (sched_meter_due(meter, node, now_ns) > now_ns) {
         if (list_empty(node)) {
             list_append(&meter->waiting, node);
@@ -104,15 +134,37 @@ uint32_t sched_meter_ask(struct sched_meter *meter, struct list_node *node, uint
     }
     bool others = !list_empty(&meter->waiting) &&
                   (meter->waiting.next != node || node->next != &meter->waiting);
-    return rate_available(&meter->rate, &meter->bucket, now_ns, others ? 1 : most);
+    return sched_meter_available(meter, now_ns, others ? 1 : most);
 }
 
 void sched_meter_take(struct sched_meter *meter, struct list_node *node, uint64_t now_ns,
                       uint32_t count)
 {
     if (count > 0 && !first_or_alone(meter, node)) {
-        list_pop(&meter->waiting);
+        struct list_node *passed = list_pop(&meter->waiting);
+        if (meter->lease != NULL) {
+            sched_tokens_look(meter->lease,
+                              passed); /* it may want one yet, and no timer says when */
+        }
     }
     list_remove(node);
-    rate_take(&meter->rate, &meter->bucket, now_ns, count);
+    if (meter->rate.count == 0 || meter->lease == NULL) {
+        rate_take(&meter->rate, &meter->bucket, now_ns, count);
+    } else {
+        check(count <= meter->lease->have);
+        meter->lease->have -= count;
+        if (!list_empty(&meter->waiting)) {
+            meter_lack(meter);
+        }
+    }
+}
+
+void sched_meter_give(struct sched_meter *meter)
+{
+    if (meter->lease == NULL) {
+        rate_give(&meter->rate, &meter->bucket);
+    } else if (meter->rate.count > 0) {
+        meter->lease->have++;
+        sched_lease_note(meter->lease->group->lease);
+    }
 }

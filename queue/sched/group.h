@@ -16,6 +16,8 @@
 #include "queue/sched/rate.h"
 #include "queue/sched/sched.h"
 
+struct lease_answer;
+struct lease_word;
 struct sched_group;
 
 struct sched_limits {
@@ -32,6 +34,21 @@ void sched_group_set(struct sched_group *group,
                      const struct sched_limits *limits); /* from now on */
 uint32_t sched_group_site_count(const struct sched_group *group);
 uint32_t sched_group_connection_count(const struct sched_group *group);
+
+/* ---- Limits that sites of other shards have a part in: see lease.h ---- */
+
+/* From now on the group has only what it is granted: at first nothing. While no site names it. 0 or -ENOMEM. */
+int sched_group_lease(struct sched_group *group, unsigned shard_count, void *owner);
+void *sched_group_lease_owner(const struct sched_group *group);
+/* A group that has a word to say; NULL: none. It stays the first until it is taken. */
+struct sched_group *sched_lease_speaker(struct sched *sched);
+void sched_group_word(struct sched_group *group,
+                      struct lease_word *word); /* is taken: to be sent */
+void sched_group_answer(struct sched_group *group, const struct lease_answer *answer,
+                        uint64_t now_ns);
+/* Tokens that nobody has used for SCHED_LEASE_UNUSED_NS go back. Returns when to call again; SCHED_NEVER. */
+uint64_t sched_leases_tidy(struct sched *sched, uint64_t now_ns);
+#define SCHED_LEASE_UNUSED_NS 5000000000ull
 
 /* Connections at once of all sites together; 0: no limit. */
 void sched_set_connection_count_max(struct sched *sched, uint32_t count);

@@ -10,6 +10,8 @@ struct sched *sched_open(uint64_t seed)
     if (sched != NULL) {
         list_init(&sched->sites);
         list_init(&sched->look);
+        list_init(&sched->lease_speaks);
+        list_init(&sched->lease_holds);
         sched_gate_init(&sched->gate, 0);
         sched->random = seed;
         sched->queues.secret = (uint64_t)sched_entropy(sched) << 32 | sched_entropy(sched);
@@ -403,7 +405,7 @@ static void token_give(const struct sched_site *site)
 {
     struct sched_group *group = site->settings.group;
     if (group != NULL) {
-        rate_give(&group->messages.rate, &group->messages.bucket);
+        sched_meter_give(&group->messages);
     }
 }
 

@@ -33,6 +33,8 @@ struct sched {
     struct sched_queues queues;
     struct sched_suspensions suspensions;
     struct sched_gate gate;
+    struct list_node lease_speaks; /* see sched_lease */
+    struct list_node lease_holds;  /* the first has had its tokens the longest */
     uint64_t recipient_count;
     uint64_t random; /* state of the jitter */
 };

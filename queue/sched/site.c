@@ -150,8 +150,8 @@ static uint32_t connections_fed(const struct sched_site *site, uint64_t now_ns, 
     if (interval_ns == 0) {
         return wanted;
     }
-    uint64_t tokens = rate_available(&meter->rate, &meter->bucket, now_ns, UINT32_MAX) +
-                      RATE_AHEAD_NS / interval_ns;
+    uint64_t tokens =
+        sched_meter_available(meter, now_ns, UINT32_MAX) + RATE_AHEAD_NS / interval_ns;
     tokens = tokens > unfed ? tokens - unfed : 0;
     return tokens < wanted ? (uint32_t)tokens : wanted;
 }
@@ -170,7 +170,7 @@ uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
     } else if (wanted > 0 && group != NULL) {
         wanted = connections_fed(site, now_ns, wanted);
     }
-    uint32_t tokens = site->connection_tokens;
+    uint32_t tokens = site->connection_tokens, useful = wanted;
     if (wanted == 0) {
         list_remove(&site->connection_wait);
     } else if (group != NULL && wanted > tokens) {
@@ -181,6 +181,10 @@ uint32_t sched_wants_connection(struct sched_site *site, uint64_t now_ns)
     if (group != NULL && wanted > tokens) {
         sched_meter_take(&group->connections, &site->connection_wait, now_ns, wanted - tokens);
         site->connection_tokens = wanted;
+    }
+    if (group != NULL && group->lease != NULL &&
+        useful > wanted) { /* no timer says when they come */
+        sched_meter_ask(&group->connections, &site->connection_wait, now_ns, 1);
     }
     return wanted;
 }

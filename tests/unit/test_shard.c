@@ -54,7 +54,8 @@ static unsigned sender_poll(void *self, uint64_t now_ns)
     unsigned work = 0;
     for (; work < 16 && sender->pair->sent[index] < MESSAGES; work++) {
         struct numbered *numbered = malloc(sizeof(*numbered));
-        *numbered = (struct numbered){{numbered_run}, sender->pair, sender->pair->sent[index]};
+        *numbered =
+            (struct numbered){{.run = numbered_run}, sender->pair, sender->pair->sent[index]};
         if (shard_send(sender->from, sender->to, &numbered->message) < 0) {
             free(numbered);
             break;
@@ -175,7 +176,8 @@ static void a_sleeping_shard_is_woken_by_posts_and_sleeps_between_them(void **st
         struct pair pair;
         pthread_t thread;
         unsigned count = 0;
-        struct post posts[3] = {{{post_run}, &count}, {{post_run}, &count}, {{post_run}, &count}};
+        struct post posts[3] = {
+            {{.run = post_run}, &count}, {{.run = post_run}, &count}, {{.run = post_run}, &count}};
         pair_open(&pair, with_uring);
         pthread_create(&thread, NULL, sleeper_thread, &pair.shards[0]);
         for (int i = 0; i < 3; i++) {

@@ -120,7 +120,7 @@ static void a_round_runs_parts_messages_timers_and_flushes_in_that_order(void **
     (void)state;
     struct fixture f;
     open_on_test_clock(&f);
-    struct noted noted = {.message = {noted_run}, .f = &f};
+    struct noted noted = {.message = {.run = noted_run}, .f = &f};
     const struct shard_part a = {.name = "a", .self = &f, .poll = poll_a, .flush = flush_a};
     const struct shard_part b = {.name = "b", .self = &f, .poll = poll_b, .flush = flush_b};
     shard_add(&f.shard, &a);
@@ -139,8 +139,8 @@ static void a_message_that_a_message_sends_waits_a_round(void **state)
     (void)state;
     struct fixture f;
     open_on_test_clock(&f);
-    struct noted own = {.message = {send_another}, .f = &f};
-    struct noted posted = {.message = {noted_run}, .f = &f};
+    struct noted own = {.message = {.run = send_another}, .f = &f};
+    struct noted posted = {.message = {.run = noted_run}, .f = &f};
     assert_int_equal(shard_send(&f.shard, &f.shard, &own.message), 0);
     assert_int_equal(shard_post(&f.shard, &posted.message), 0);
     assert_int_equal(shard_round(&f.shard), 2);
@@ -161,7 +161,7 @@ static void a_full_ring_refuses_and_what_is_in_it_arrives(void **state)
     other.shard.settings.index = 1;
     struct shard *shards[] = {&f.shard, &other.shard};
     assert_int_equal(shard_connect_all(shards, 2), 0);
-    struct noted noted = {.message = {noted_run}, .f = &f};
+    struct noted noted = {.message = {.run = noted_run}, .f = &f};
     unsigned sent = 0;
     while (shard_send(&other.shard, &f.shard, &noted.message) == 0) {
         sent++;

@@ -1,0 +1,93 @@
+"""The limits of a route hold for all shards together."""
+import threading
+import time
+import unittest
+
+from harness import Client, Sink, SystemTest, wait_until
+
+SHARDS = 4
+CLIENTS = 16  # the kernel spreads them over the shards
+MAILS = 5     # of each
+
+
+class CountingSink(Sink):
+    """Knows how many sessions there are at once, and when mail came."""
+    def __init__(self, pause_s):
+        self.now = self.most = 0
+        self.times = []
+        self.pause_s = pause_s
+        super().__init__()
+
+    def serve(self, connection):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        super().serve(connection)
+        with self.lock:
+            self.now -= 1
+
+    def end_of_data(self, f, sender, recipients, body):
+        time.sleep(self.pause_s)
+        super().end_of_data(f, sender, recipients, body)
+        with self.lock:
+            self.times.append(time.monotonic())
+
+
+class SharedLimits(SystemTest):
+    def start(self, sink, limits):
+        route = f"  - {{match: example.org, via: smtp, to: [\"{sink.to}\"], {limits}}}"
+        return self.relay(route, settings=f"shards: {SHARDS}\ncpu: {{pin: false}}")
+
+    def send(self, relay):
+        def session(number):
+            with Client(relay.port) as client:
+                client.command("EHLO client.test")
+                for mail in range(MAILS):
+                    for command in (f"MAIL FROM:<{number}.{mail}@client.test>", "RCPT TO:<b@example.org>", "DATA"):
+                        self.assertIn(client.command(command)[0], "23")
+                    client.send(b"Subject: one\r\n\r\nof many\r\n")
+                    self.assertEqual(client.command(b".\r\n")[:3], "250")
+
+        threads = [threading.Thread(target=session, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def check_all_came_once(self, sink):
+        wait_until(lambda: len(sink.messages) >= CLIENTS * MAILS, "all mail is there", patience_s=60)
+        senders = [sender for sender, _, _ in sink.messages]
+        self.assertEqual(sorted(senders), sorted(f"{n}.{m}@client.test" for n in range(CLIENTS) for m in range(MAILS)))
+
+    def test_all_shards_together_have_so_many_connections(self):
+        sink = CountingSink(pause_s=0.02)
+        relay = self.start(sink, "connections: 2")
+        self.send(relay)
+        self.check_all_came_once(sink)
+        self.assertEqual(sink.most, 2)
+        sink.close()
+
+    def test_one_connection_goes_round_the_shards(self):
+        sink = CountingSink(pause_s=0.005)
+        relay = self.start(sink, "connections: 1")
+        self.send(relay)
+        self.check_all_came_once(sink)
+        self.assertEqual(sink.most, 1)
+        sink.close()
+
+    def test_all_shards_together_send_at_the_rate(self):
+        sink = CountingSink(pause_s=0)
+        relay = self.start(sink, "message_rate: 40/s, message_burst: 4")
+        self.send(relay)
+        self.check_all_came_once(sink)
+        times = sorted(sink.times)
+        # The burst, what each shard may hold, and what comes in the time; no more, and hardly less.
+        for last in range(len(times)):
+            for first in range(last):
+                self.assertLessEqual(last - first + 1, 4 + SHARDS + 2 + 40 * (times[last] - times[first]) * 1.1)
+        self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 1.5)
+        sink.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
