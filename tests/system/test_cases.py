@@ -5,11 +5,12 @@ test_dpdk.py runs the same over our own TCP.
 import collections
 import os
 import re
+import subprocess
 import threading
 import time
 import unittest
 
-from harness import RELAY, Client, SystemTest, dialogue, wait_until
+from harness import BUILD, RELAY, Client, SystemTest, dialogue, wait_until
 
 ENVELOPE = b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@example.org>\r\n"
 SECOND = b"MAIL FROM:<smuggled@c.test>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
@@ -368,6 +369,14 @@ class NoOpenRelay(SystemTest):
                     break
                 client.command("NOOP")
             self.assertTrue(client.command("RCPT TO:<user@EXAMPLE.org>").startswith("250"))
+
+
+class NoShell(unittest.TestCase):
+    def test_the_services_cannot_start_a_program(self):
+        for program in ("tubepostd", "tubepost-mailboxd"):
+            names = subprocess.run(["nm", "-D", "--undefined-only", os.path.join(BUILD, program)], check=True, capture_output=True, text=True).stdout
+            self.assertIn(" write", names)
+            self.assertNotRegex(names, r" (system|popen|wordexp|v?fork|exec[a-z]+|posix_spawnp?)(@|\n)")
 
 
 if __name__ == "__main__":

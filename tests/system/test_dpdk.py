@@ -48,7 +48,8 @@ class OverOurTcp(unittest.TestCase):
         self.run_in_lab("net_af_xdp", "neighbours.Fragments", TUBEPOST_TEST_IPV6="1")
 
     def test_hostile_inputs_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_cases")
+        self.run_in_lab("net_af_packet", "test_cases", "test_cases_tls",
+                        "test_limits.Many.test_clients_that_ask_and_never_read_cost_bounded_memory")
 
     def test_hostile_next_hops_over_af_packet(self):
         self.run_in_lab("net_af_packet", "test_next_hops")

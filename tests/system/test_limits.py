@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from harness import BUILD, Client, SystemTest, free_port, wait_until
+from harness import BUILD, RELAY, Client, SystemTest, free_port, wait_until
 
 MESSAGE_BYTES = 200_000
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 1h, jitter_pct: 0}"
@@ -121,7 +121,7 @@ class Many(SystemTest):
         idle = []
         self.addCleanup(lambda: [s.close() for s in idle])
         for _ in range(5000):
-            idle.append(socket.create_connection(("127.0.0.1", relay.port), 30))
+            idle.append(socket.create_connection((RELAY, relay.port), 30))
         for s in idle:
             self.assertEqual(s.recv(4), b"220 ")
         with Client(relay.port) as client:
@@ -149,7 +149,7 @@ class Many(SystemTest):
         for _ in range(200):
             s = socket.socket()
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            s.connect(("127.0.0.1", relay.port))
+            s.connect((RELAY, relay.port))
             s.setblocking(False)
             sockets.append(s)
             selector.register(s, selectors.EVENT_WRITE)

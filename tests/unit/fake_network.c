@@ -28,6 +28,7 @@ struct listener {
 struct fake_network {
     struct network network; /* first */
     size_t room;
+    struct endpoint client;
     struct list_node ready, streams, listeners;
     unsigned stream_count;
 };
@@ -266,8 +267,7 @@ static void finish_handshake(struct fake_network *network, struct fake_stream *f
          node = node->next) {
         struct listener *listener = list_entry(node, struct listener, node);
         if (same_place(&listener->request.at, &fake->remote)) {
-            struct endpoint client = {.family = ENDPOINT_UNIX};
-            struct fake_stream *server = make_stream(network, &client);
+            struct fake_stream *server = make_stream(network, &network->client);
             server->peer = fake;
             fake->peer = server;
             raise_event(fake, STREAM_CONNECTED);
@@ -341,6 +341,7 @@ struct network *fake_network_open(size_t room)
     network->network.ops = &network_operations;
     network->network.transport = "test";
     network->room = room;
+    network->client.family = ENDPOINT_UNIX;
     list_init(&network->ready);
     list_init(&network->streams);
     list_init(&network->listeners);
@@ -358,4 +359,9 @@ void fake_network_run(struct network *network)
 unsigned fake_network_streams(const struct network *network)
 {
     return ((const struct fake_network *)(const void *)network)->stream_count;
+}
+
+void fake_network_set_client(struct network *network, const struct endpoint *client)
+{
+    ((struct fake_network *)(void *)network)->client = *client;
 }
