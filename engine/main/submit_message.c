@@ -65,11 +65,16 @@ static int put(struct submit *submit, const char *text, size_t size)
     return 0;
 }
 
-/* A line without its end; what stands alone in it of CR becomes nothing, since no line of SMTP can hold it. */
+/* A line without its end; what stands alone in it of CR becomes nothing, since no line of SMTP can hold it. The dot that
+ * then comes first is stuffed: else "\r." would end the message, and what follows be commands. */
 static int put_line(struct submit *submit, const char *line, size_t size)
 {
-    int status = size > 0 && line[0] == '.' ? put(submit, ".", 1) : 0;
-    for (size_t i = 0; i < size && status == 0;) {
+    size_t first = 0;
+    while (first < size && line[first] == '\r') {
+        first++;
+    }
+    int status = first < size && line[first] == '.' ? put(submit, ".", 1) : 0;
+    for (size_t i = first; i < size && status == 0;) {
         size_t run = 0;
         while (i + run < size && line[i + run] != '\r') {
             submit->eight_bit = submit->eight_bit || (line[i + run] & 0x80) != 0;
@@ -136,6 +141,7 @@ static int field_recipients(struct submit *submit, struct slice field)
 struct header {
     struct submit *submit;
     bool names_recipients;
+    bool begun;    /* there was a field, be it one that is left out */
     unsigned seen; /* enum field */
     unsigned now;  /* the field that is being read */
     char *text;    /* of it, folded */
@@ -161,6 +167,7 @@ static int field_line(struct header *header, const char *line, size_t size)
     int status = folded ? 0 : field_end(header);
     if (!folded) {
         header->now = field_of(line, size);
+        header->begun = true;
     }
     if (status == 0 && (header->now & FIELD_TO) != 0) {
         if (header->size + size > header->room) {
@@ -178,19 +185,43 @@ static int field_line(struct header *header, const char *line, size_t size)
     return status == 0 && !left_out ? put_line(header->submit, line, size) : status;
 }
 
+#define NAME_BYTES_MAX 300
+
+/* RFC 5322 §3.2.5: a phrase, quoted where its characters mean something. Whoever calls sendmail may have it from a
+ * stranger: nothing of it ends the line. */
+static void phrase_make(const char *name, char phrase[2 * NAME_BYTES_MAX + 3])
+{
+    bool quoted = strpbrk(name, "()<>[]:;@\\,.\"") != NULL;
+    char *to = phrase;
+    if (quoted) {
+        *to++ = '"';
+    }
+    for (size_t i = 0; name[i] != '\0' && i < NAME_BYTES_MAX; i++) {
+        bool control = (unsigned char)name[i] < ' ' || name[i] == 0x7f;
+        if (name[i] == '"' || name[i] == '\\') {
+            *to++ = '\\';
+        }
+        *to++ = control ? ' ' : name[i];
+    }
+    if (quoted) {
+        *to++ = '"';
+    }
+    *to = '\0';
+}
+
 static int add_field(struct submit *submit, unsigned field)
 {
-    char line[1200], date[MESSAGE_DATE_TEXT];
+    char line[1200], date[MESSAGE_DATE_TEXT], phrase[2 * NAME_BYTES_MAX + 3];
     uint64_t random = 0;
     int size = 0;
     switch (field) {
     case FIELD_FROM:
+        phrase_make(submit->full_name != NULL ? submit->full_name : "", phrase);
         size = submit->sender[0] == '\0'
                    ? snprintf(line, sizeof(line), "From: Mail Delivery System <MAILER-DAEMON@%s>",
                               submit->hostname)
-               : submit->full_name != NULL
-                   ? snprintf(line, sizeof(line), "From: %.300s <%.500s>", submit->full_name,
-                              submit->sender)
+               : phrase[0] != '\0'
+                   ? snprintf(line, sizeof(line), "From: %s <%.500s>", phrase, submit->sender)
                    : snprintf(line, sizeof(line), "From: %.500s", submit->sender);
         break;
     case FIELD_DATE:
@@ -224,7 +255,7 @@ static int header_end(struct header *header)
 /* The header is over with an empty line, or with one that is no field, which belongs to the body then. */
 static int line_take(struct header *header, bool *in_body, const char *line, size_t size)
 {
-    bool folded = size > 0 && (line[0] == ' ' || line[0] == '\t') && header->submit->body_bytes > 0;
+    bool folded = size > 0 && (line[0] == ' ' || line[0] == '\t') && header->begun;
     if (!*in_body && size > 0 && (folded || is_field(line, size))) {
         return field_line(header, line, size);
     }
@@ -253,8 +284,7 @@ int submit_read(struct submit *submit, FILE *in, bool dot_ends, bool names_recip
         if (dot_ends && size == 1 && line[0] == '.') {
             break;
         }
-        bool mbox =
-            submit->body_bytes == 0 && !in_body && size > 5 && memcmp(line, "From ", 5) == 0;
+        bool mbox = !header.begun && !in_body && size > 5 && memcmp(line, "From ", 5) == 0;
         status = mbox ? 0 : line_take(&header, &in_body, line, (size_t)size);
         if (submit->body_bytes > SUBMIT_BYTES_MAX) {
             status = -EFBIG;

@@ -42,12 +42,13 @@ static size_t comment_size(struct slice text)
     return 0;
 }
 
-static size_t quoted_size(struct slice text)
+/* "quoted", or a [domain-literal]: all of it means itself. */
+static size_t quoted_size(struct slice text, uint8_t end)
 {
     for (size_t i = 1; i < text.size; i++) {
         if (text.bytes[i] == '\\') {
             i++;
-        } else if (text.bytes[i] == '"') {
+        } else if (text.bytes[i] == end) {
             return i + 1;
         }
     }
@@ -63,7 +64,8 @@ static size_t piece_read(struct reading *reading, struct slice text, bool *over)
     case '(':
         return comment_size(text);
     case '"':
-        size = quoted_size(text);
+    case '[':
+        size = quoted_size(text, byte == '"' ? '"' : ']');
         for (size_t i = 0; i < size; i++) {
             keep(reading, text.bytes[i]);
         }

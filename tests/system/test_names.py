@@ -53,6 +53,29 @@ class Names(SystemTest):
         self.assertEqual(len(message.get_all("Date")), 1)
         self.assertEqual(message["Message-ID"], "<1@home.test>")
 
+    def test_a_field_that_goes_on_belongs_to_bcc_when_that_comes_first(self):
+        self.start()
+        _, recipients, body, message = self.sent("-t", "-f", "me@home.test",
+                                                 given="Bcc: eve@c.test,\n zoe@c.test\nTo: ann@[IPv6:2001:db8::1]\nSubject: hi\n\nhello\n")
+        self.assertEqual(sorted(recipients), ["ann@[IPv6:2001:db8::1]", "eve@c.test", "zoe@c.test"])
+        self.assertNotIn(b"zoe", body)
+        self.assertEqual((message["Subject"], message.get_payload()), ("hi", "hello\r\n"))
+
+    def test_nothing_in_a_message_is_taken_for_its_end_or_for_a_command(self):
+        self.start()
+        given = b"Subject: hi\n\nbefore\n\r.\r\nMAIL FROM:<evil@c.test>\nRCPT TO:<victim@c.test>\n\r\r.dot\n"
+        sender, recipients, body, _ = self.sent("-i", "-f", "me@home.test", "you@away.test", given=given)
+        self.assertEqual((sender, recipients), ("me@home.test", ["you@away.test"]))
+        self.assertTrue(body.endswith(b"\r\nbefore\r\n.\r\nMAIL FROM:<evil@c.test>\r\nRCPT TO:<victim@c.test>\r\n.dot\r\n"), body)
+
+    def test_a_name_is_a_name_whatever_it_holds(self):
+        self.start()
+        _, _, body, message = self.sent("-F", "Doe, \"J\"\r\nBcc: evil@c.test\n\nx", "-f", "me@home.test", "you@away.test",
+                                        given="Subject: hi\n\nhello\n")
+        self.assertEqual([a.addr_spec for a in message["From"].addresses], ["me@home.test"])
+        self.assertEqual(message["From"].addresses[0].display_name, "Doe, \"J\"  Bcc: evil@c.test  x")
+        self.assertNotIn("Bcc", message)
+
     def test_a_dot_ends_it_unless_told_otherwise_and_a_body_needs_no_header(self):
         self.start()
         sender, _, body, message = self.sent("-f", "<>", "you@away.test", given="just text: no, two words\n.\nbehind\n")

@@ -49,6 +49,8 @@ static void mailboxes_are_found_in_all_that_stands_around_them(void **state)
         {"<a@b.test; c@d.test", "!"},
         {"0123456789012345678901234567890123456789@too.long, a@b.test", "!|a@b.test"},
         {"j\303\266rg@b.test", "j\303\266rg@b.test"},
+        {"a@[192.0.2.1], <b@[IPv6:2001:db8::1]>", "a@[192.0.2.1]|b@[IPv6:2001:db8::1]"},
+        {"a@[192.0.2.1", "!"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
