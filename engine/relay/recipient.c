@@ -13,19 +13,6 @@ static const struct rewrite_maps *known_of(const struct relay *relay, struct sli
     return &relay->maps->recipients[route - relay->conf->routes];
 }
 
-/* Empty: it cannot be said. */
-static struct slice orcpt_make(struct slice mailbox, bool ascii, char text[ORCPT_ROOM])
-{
-    static const char type[] = "rfc822;";
-    size_t begin = sizeof(type) - 1, room = ORCPT_ROOM - begin;
-    size_t size = ascii ? smtp_xtext_encode(mailbox, text + begin, room) : room + 1;
-    if (size > room) {
-        return slice_of(NULL, 0);
-    }
-    memcpy(text, type, begin);
-    return slice_of(text, begin + size);
-}
-
 bool recipient_is_expanded(const struct recipient_job *job)
 {
     return job->address_count > 1 && (job->notify & SMTP_NOTIFY_SUCCESS) != 0;
@@ -36,8 +23,8 @@ void recipient_inherit(const struct recipient_job *job, struct slice address,
 {
     *made = (struct envelope_recipient){
         .forward_path = address, .orcpt = job->xtext, .notify = job->notify};
-    if (made->orcpt.size == 0 && !slice_equal_nocase(address, job->path.mailbox)) {
-        made->orcpt = orcpt_make(job->path.mailbox, job->path.ascii, orcpt);
+    if (made->orcpt.size == 0 && !slice_equal(address, job->path.mailbox)) {
+        made->orcpt = slice_of(orcpt, smtp_orcpt_make(job->path.mailbox, orcpt));
     }
     if (recipient_is_expanded(job)) {
         made->notify &= (uint8_t)~SMTP_NOTIFY_SUCCESS;

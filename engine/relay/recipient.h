@@ -36,7 +36,7 @@ struct recipient_job {
 
 /*
  * What an address that the recipient stands for takes over from it (RFC 3461 §5.2.7): the original address, and NOTIFY.
- * When there are several, that it was expanded is what the sender hears of success (§5.2.7.2), and not one report of
+ * When there are several, that it was expanded is what the sender hears of success (§5.2.7.3 c), and not one report of
  * each.
  */
 #define ORCPT_ROOM SMTP_ORCPT_BYTES_MAX

@@ -54,6 +54,12 @@ static void output_mail(struct smtp_client *client)
 #define RCPT_PARAMETERS_BYTES_MAX                                                                  \
     (sizeof(" NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=") + SMTP_ORCPT_BYTES_MAX)
 
+static void output_orcpt(struct smtp_client *client, struct slice orcpt)
+{
+    output_text(client, " ORCPT=");
+    output_put(client, orcpt);
+}
+
 /* What was never valid is not sent: it could be a command of its own. */
 static void output_rcpt(struct smtp_client *client, const struct smtp_client_recipient *recipient)
 {
@@ -67,8 +73,14 @@ static void output_rcpt(struct smtp_client *client, const struct smtp_client_rec
         output_text(client, smtp_notify_text(recipient->notify));
     }
     if (passes && smtp_orcpt_valid(recipient->orcpt, utf8)) {
-        output_text(client, " ORCPT=");
-        output_put(client, recipient->orcpt);
+        output_orcpt(client, recipient->orcpt);
+    } else if (passes && recipient->orcpt.size == 0 &&
+               (client->message.flags & SMTP_CLIENT_NAMES_ORIGINAL) != 0) {
+        char orcpt[SMTP_ORCPT_BYTES_MAX];
+        size_t size = smtp_orcpt_make(recipient->forward_path, orcpt);
+        if (size > 0) {
+            output_orcpt(client, slice_of(orcpt, size));
+        }
     }
     smtp_client_command(client, "", slice_text(""), 1);
 }

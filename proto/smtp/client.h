@@ -90,7 +90,12 @@ struct smtp_client_result {
 };
 
 /* Wishes about reports go on to a server that offers DSN, and nowhere else (RFC 3461 §5.2). */
-enum smtp_client_message_flags { SMTP_CLIENT_8BITMIME = 1, SMTP_CLIENT_SMTPUTF8 = 2 };
+enum smtp_client_message_flags {
+    SMTP_CLIENT_8BITMIME = 1,
+    SMTP_CLIENT_SMTPUTF8 = 2,
+    SMTP_CLIENT_NAMES_ORIGINAL =
+        4, /* a recipient without ORCPT gets its address as one (§5.2.1 d) */
+};
 
 struct smtp_client_recipient {
     struct slice forward_path; /* mailbox, without <> */

@@ -1,5 +1,6 @@
 #include "proto/smtp/dsn_parameters.h"
 #include "proto/message/utf8.h"
+#include <stdio.h>
 
 static bool is_visible(uint8_t byte)
 {
@@ -64,6 +65,46 @@ size_t smtp_xtext_encode(struct slice bytes, char *text, size_t room)
         }
     }
     return size;
+}
+
+/* RFC 6533 §3: utf-8-addr-xtext. */
+static size_t utf8_encode(struct slice mailbox, char *text, size_t room)
+{
+    size_t size = 0;
+    for (size_t bytes; mailbox.size > 0; mailbox = slice_from(mailbox, bytes)) {
+        char escaped[16];
+        uint8_t first = mailbox.bytes[0];
+        bytes = utf8_printable(mailbox);
+        uint32_t character = bytes <= 1 ? first : first & (0x7fu >> bytes);
+        for (size_t i = 1; i < bytes; i++) {
+            character = character << 6 | (mailbox.bytes[i] & 0x3f);
+        }
+        bool plain = bytes == 1 && is_visible(first) && strchr("+=\\", first) == NULL;
+        int count = snprintf(escaped, sizeof(escaped), plain ? "%c" : "\\x{%02X}", character);
+        if (bytes == 0 || (size_t)count > room - size) {
+            return 0;
+        }
+        memcpy(text + size, escaped, (size_t)count);
+        size += (size_t)count;
+    }
+    return size;
+}
+
+size_t smtp_orcpt_make(struct slice mailbox, char orcpt[SMTP_ORCPT_BYTES_MAX])
+{
+    bool ascii = true;
+    for (size_t i = 0; i < mailbox.size; i++) {
+        ascii = ascii && mailbox.bytes[i] < 0x80;
+    }
+    struct slice type = slice_text(ascii ? "rfc822;" : "utf-8;");
+    char *text = orcpt + type.size;
+    size_t room = SMTP_ORCPT_BYTES_MAX - type.size;
+    size_t size = ascii ? smtp_xtext_encode(mailbox, text, room) : utf8_encode(mailbox, text, room);
+    if (size == 0 || size > room) {
+        return 0;
+    }
+    memcpy(orcpt, type.bytes, type.size);
+    return type.size + size;
 }
 
 bool smtp_ret_parse(struct slice value, uint8_t *ret)

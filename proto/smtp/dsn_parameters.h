@@ -31,6 +31,9 @@ bool smtp_orcpt_valid(struct slice value, bool utf8);
 /* "NEVER", or the others with commas; static. */
 const char *smtp_notify_text(uint8_t notify);
 
+/* ORCPT of a mailbox, "rfc822;..." or, where it is not ASCII, "utf-8;..." in ASCII: its size; 0: it cannot be said. */
+size_t smtp_orcpt_make(struct slice mailbox, char orcpt[SMTP_ORCPT_BYTES_MAX]);
+
 /* "type;xtext" apart. The value must be valid. */
 void smtp_orcpt_split(struct slice value, struct slice *type, struct slice *xtext);
 

@@ -249,6 +249,32 @@ static void wishes_go_on_to_a_server_that_knows_them(void **state)
     PLAY(transcripts);
 }
 
+static void an_original_recipient_is_made_of_an_address(void **state)
+{
+    static const struct {
+        const char *mailbox, *orcpt;
+    } cases[] = {
+        {"u@a.test", "rfc822;u@a.test"},
+        {"u+x=1@a.test", "rfc822;u+2Bx+3D1@a.test"},
+        {"\"a b\"@c.test", "rfc822;\"a+20b\"@c.test"},
+        {"j\303\266rg+x@b\303\274.test", "utf-8;j\\x{F6}rg\\x{2B}x@b\\x{FC}.test"},
+        {"\360\237\230\200\\@b.test", "utf-8;\\x{1F600}\\x{5C}@b.test"},
+        {"bad\377@b.test", ""},
+        {"", ""},
+    };
+    char orcpt[SMTP_ORCPT_BYTES_MAX], large[SMTP_ORCPT_BYTES_MAX];
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct slice made = slice_of(orcpt, smtp_orcpt_make(slice_text(cases[i].mailbox), orcpt));
+        assert_int_equal(made.size, strlen(cases[i].orcpt));
+        assert_memory_equal(orcpt, cases[i].orcpt, made.size);
+        assert_true(made.size == 0 || smtp_orcpt_valid(made, false));
+    }
+    memset(large, '=', sizeof(large));
+    assert_int_equal(smtp_orcpt_make(slice_of(large, 164), orcpt), 7 + 3 * 164);
+    assert_int_equal(smtp_orcpt_make(slice_of(large, 165), orcpt), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +283,7 @@ int main(void)
         cmocka_unit_test(notify_is_never_alone_or_each_of_the_others_once),
         cmocka_unit_test(an_envelope_id_is_printable_and_short),
         cmocka_unit_test(an_original_recipient_has_a_type_and_xtext),
+        cmocka_unit_test(an_original_recipient_is_made_of_an_address),
         cmocka_unit_test(the_server_takes_what_is_right_and_says_what_is_wrong),
         cmocka_unit_test(without_the_extension_nothing_of_it_is_known),
         cmocka_unit_test(an_event_says_what_the_client_wants_and_the_next_one_nothing_of_it),
