@@ -1,4 +1,5 @@
 #include "engine/relay/bounce_private.h"
+#include "engine/relay/relay_owed.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@ static void bounce_free(struct bounce *bounce)
     struct relay *relay = bounce->relay;
     wheel_disarm(relay->shard->wheel, &bounce->retry);
     list_remove(&bounce->node);
+    spool_message_release(relay->spool, bounce->message);
     free(bounce->postmaster);
     free(bounce);
 }
@@ -19,15 +21,6 @@ static void bounce_retry(struct timer *timer, uint64_t now_ns)
 }
 
 /* ---- When it is durable ---- */
-
-/* The failed recipients are done with; after the last one the spool forgets the message. */
-static void failures_finish(struct relay *relay, struct message *message,
-                            const struct relay_outcome *failures, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        spool_recipient_finished(relay->spool, message, failures[i].index, RECIPIENT_FAILED);
-    }
-}
 
 /* What was told of needs no telling any more. */
 static void outcomes_finish(struct relay *relay, struct bounce *bounce)
@@ -71,15 +64,13 @@ static void bounce_durable(struct spool_waiter *waiter, int status)
 {
     struct bounce *bounce = list_entry(waiter, struct bounce, durable);
     struct relay *relay = bounce->relay;
-    struct message *report = bounce->report, *message = bounce->message;
-    bounce->committing = false;
-    if (bounce->abandoned) {
-        spool_message_release(relay->spool, message);
-        bounce_free(bounce);
-        return;
-    }
+    struct message *report = bounce->report;
     if (status < 0) {
-        bounce_report_again(bounce);
+        if (bounce->abandoned) {
+            bounce_free(bounce);
+        } else {
+            bounce_report_again(bounce);
+        }
         return;
     }
     switch ((enum dsn_action)bounce->outcomes[0].action) {
@@ -97,41 +88,93 @@ static void bounce_durable(struct spool_waiter *waiter, int status)
     }
     told_log(relay, bounce);
     outcomes_finish(relay, bounce);
-    spool_message_release(relay->spool, message);
     bounce_free(bounce);
     relay_schedule(relay, report);
 }
 
 /* ---- Who is told ---- */
 
-static void memory_log(const struct relay *relay)
-{
-    logger_line(relay->logger, LOGGER_ERROR, "bounce: out of memory; a report waits for a restart");
-}
+/* Reports on one message, as many as its outcomes need. */
+struct telling {
+    struct relay *relay;
+    struct message *message;
+    struct list_node reports; /* the last has room, while there is any */
+};
 
-/* NULL: no memory; what is to be told is still in the spool, for the next start. */
-static struct bounce *bounce_new(struct relay *relay, struct message *message, uint32_t count)
+/* Holds the message. NULL: no memory. */
+static struct bounce *bounce_new(const struct telling *telling, const char *postmaster,
+                                 uint32_t room)
 {
-    struct bounce *bounce = calloc(1, sizeof(*bounce) + count * sizeof(bounce->outcomes[0]));
-    if (bounce == NULL) {
-        memory_log(relay);
+    struct relay *relay = telling->relay;
+    struct bounce *bounce = calloc(1, sizeof(*bounce) + room * sizeof(bounce->outcomes[0]));
+    char *copy = bounce != NULL && postmaster != NULL ? strdup(postmaster) : NULL;
+    if (bounce == NULL || (postmaster != NULL && copy == NULL)) {
+        free(bounce);
         return NULL;
     }
     bounce->relay = relay;
-    bounce->message = message;
+    bounce->message = telling->message;
+    bounce->postmaster = copy;
+    bounce->room = room;
     bounce->durable.done = bounce_durable;
     bounce->now_wall_s = world_wall_s(relay->shard->world);
     world_random(relay->shard->world, bounce->random, sizeof(bounce->random));
     timer_init(&bounce->retry, bounce_retry);
     list_init(&bounce->node);
+    spool_message_hold(telling->message);
     return bounce;
 }
 
-static void bounce_begin(struct bounce *bounce)
+static void telling_drop(struct telling *telling)
 {
-    list_append(&bounce->relay->bounces, &bounce->node);
-    spool_message_hold(bounce->message);
-    bounce_report_write(bounce);
+    for (struct list_node *node; (node = list_pop(&telling->reports)) != NULL;) {
+        bounce_free(list_entry(node, struct bounce, node));
+    }
+}
+
+/* All the memory that it needs, before anything is changed. -ENOMEM: none is taken. */
+static int telling_open(struct telling *telling, struct relay *relay, struct message *message,
+                        const char *postmaster, uint32_t count)
+{
+    *telling = (struct telling){.relay = relay, .message = message};
+    list_init(&telling->reports);
+    for (uint32_t room; count > 0; count -= room) {
+        room = count < BOUNCE_RECIPIENTS_MAX ? count : BOUNCE_RECIPIENTS_MAX;
+        struct bounce *bounce = bounce_new(telling, postmaster, room);
+        if (bounce == NULL) {
+            telling_drop(telling);
+            return -ENOMEM;
+        }
+        list_append(&telling->reports, &bounce->node);
+    }
+    return 0;
+}
+
+/* The place of one more outcome. */
+static struct relay_outcome *telling_add(struct telling *telling)
+{
+    struct bounce *bounce = list_entry(telling->reports.next, struct bounce, node);
+    if (bounce->count == bounce->room) { /* the next of them has its turn */
+        list_remove(&bounce->node);
+        list_append(&telling->reports, &bounce->node);
+        bounce = list_entry(telling->reports.next, struct bounce, node);
+    }
+    check(bounce->count < bounce->room);
+    return &bounce->outcomes[bounce->count++];
+}
+
+/* While the relay ends nothing is begun: what is to be told is in the spool, for the next start. */
+static void telling_begin(struct telling *telling)
+{
+    struct relay *relay = telling->relay;
+    if (relay->draining) {
+        telling_drop(telling);
+        return;
+    }
+    for (struct list_node *node; (node = list_pop(&telling->reports)) != NULL;) {
+        list_append(&relay->bounces, node);
+        bounce_report_write(list_entry(node, struct bounce, node));
+    }
 }
 
 static bool failure_wanted(const struct message *message, uint32_t index)
@@ -161,44 +204,35 @@ static void double_bounce_log(struct relay *relay, const struct message *message
     }
 }
 
-void bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
-                 uint32_t count)
+int bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
+                uint32_t count)
 {
     bool is_double = message_reverse_path(message).size == 0;
-    char *postmaster = NULL;
+    bool is_told = !is_double || postmaster_wants(relay, message);
+    struct telling telling;
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < count && is_told; i++) {
+        wanted += is_double || failure_wanted(message, failures[i].index);
+    }
+    if (telling_open(&telling, relay, message, is_double ? relay->conf->bounce.postmaster : NULL,
+                     wanted) < 0) {
+        return -ENOMEM;
+    }
     relay->counters.failed += count;
     if (is_double) {
         double_bounce_log(relay, message, failures, count);
-        if (!postmaster_wants(relay, message)) {
-            failures_finish(relay, message, failures, count);
-            return;
-        }
-        postmaster = strdup(relay->conf->bounce.postmaster);
-        if (postmaster == NULL) {
-            memory_log(relay);
-            return;
-        }
     }
-    struct bounce *bounce = bounce_new(relay, message, count);
-    if (bounce == NULL) {
-        free(postmaster);
-        return;
-    }
-    bounce->postmaster = postmaster;
     spool_message_hold(message);
     for (uint32_t i = 0; i < count; i++) {
-        if (is_double || failure_wanted(message, failures[i].index)) {
-            bounce->outcomes[bounce->count++] = failures[i];
+        if (is_told && (is_double || failure_wanted(message, failures[i].index))) {
+            *telling_add(&telling) = failures[i];
         } else {
-            failures_finish(relay, message, &failures[i], 1);
+            spool_recipient_finished(relay->spool, message, failures[i].index, RECIPIENT_FAILED);
         }
     }
-    if (bounce->count > 0) {
-        bounce_begin(bounce);
-    } else {
-        bounce_free(bounce);
-    }
+    telling_begin(&telling);
     spool_message_release(relay->spool, message);
+    return 0;
 }
 
 bool bounce_success_wanted(const struct message *message, uint32_t index)
@@ -207,29 +241,41 @@ bool bounce_success_wanted(const struct message *message, uint32_t index)
            message_reverse_path(message).size > 0;
 }
 
+static enum recipient_state state_of_served(uint8_t action)
+{
+    return action == DSN_RELAYED ? RECIPIENT_TELL_RELAYED : RECIPIENT_TELL_DELIVERED;
+}
+
+void bounce_owe(struct relay *relay, struct message *message, uint32_t index,
+                enum dsn_action action)
+{
+    spool_recipient_finished(relay->spool, message, index, state_of_served((uint8_t)action));
+    relay_owed_later(relay);
+}
+
 void bounce_served(struct relay *relay, struct message *message,
                    const struct relay_outcome *outcomes, uint32_t count)
 {
-    struct bounce *bounce = NULL;
+    struct telling telling;
     uint32_t wanted = 0;
     for (uint32_t i = 0; i < count; i++) {
         wanted += bounce_success_wanted(message, outcomes[i].index);
     }
-    bounce = wanted > 0 ? bounce_new(relay, message, wanted) : NULL;
+    bool has_memory = telling_open(&telling, relay, message, NULL, wanted) == 0;
+    if (!has_memory) {
+        relay_owed_later(relay);
+    }
     spool_message_hold(message);
     for (uint32_t i = 0; i < count; i++) {
         bool is_wanted = bounce_success_wanted(message, outcomes[i].index);
         spool_recipient_finished(relay->spool, message, outcomes[i].index,
-                                 !is_wanted                          ? RECIPIENT_DELIVERED
-                                 : outcomes[i].action == DSN_RELAYED ? RECIPIENT_TELL_RELAYED
-                                                                     : RECIPIENT_TELL_DELIVERED);
-        if (is_wanted && bounce != NULL) {
-            bounce->outcomes[bounce->count++] = outcomes[i];
+                                 is_wanted ? state_of_served(outcomes[i].action)
+                                           : RECIPIENT_DELIVERED);
+        if (is_wanted && has_memory) {
+            *telling_add(&telling) = outcomes[i];
         }
     }
-    if (bounce != NULL) {
-        bounce_begin(bounce);
-    }
+    telling_begin(&telling);
     spool_message_release(relay->spool, message);
 }
 
@@ -260,24 +306,49 @@ static bool outcome_of_state(enum recipient_state state, struct relay_outcome *o
     return true;
 }
 
+bool bounce_is_owed(const struct relay *relay, const struct message *message)
+{
+    struct relay_outcome outcome;
+    uint32_t i = 0;
+    while (i < message->recipient_count &&
+           !outcome_of_state(message_recipient_state(message, i), &outcome)) {
+        i++;
+    }
+    bool is_owed = i < message->recipient_count;
+    const struct list_node *node = relay->bounces.next;
+    for (; is_owed && node != &relay->bounces; node = node->next) {
+        is_owed = list_entry(node, struct bounce, node)->message != message;
+    }
+    return is_owed;
+}
+
 void bounce_resume(struct relay *relay, struct message *message)
 {
-    struct relay_outcome outcome = {0};
+    bool has_sender = message_reverse_path(message).size > 0;
+    struct relay_outcome outcome;
+    struct telling telling;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < message->recipient_count; i++) {
+    for (uint32_t i = 0; i < message->recipient_count && has_sender; i++) {
         count += outcome_of_state(message_recipient_state(message, i), &outcome);
     }
-    struct bounce *bounce = count > 0 ? bounce_new(relay, message, count) : NULL;
-    if (bounce == NULL) {
+    if (telling_open(&telling, relay, message, NULL, count) < 0) {
+        relay_owed_later(relay);
         return;
     }
+    spool_message_hold(message);
     for (uint32_t i = 0; i < message->recipient_count; i++) {
         outcome = (struct relay_outcome){.index = i};
-        if (outcome_of_state(message_recipient_state(message, i), &outcome)) {
-            bounce->outcomes[bounce->count++] = outcome;
+        if (!outcome_of_state(message_recipient_state(message, i), &outcome)) {
+            continue;
+        }
+        if (has_sender) {
+            *telling_add(&telling) = outcome;
+        } else { /* there is nobody who could be told */
+            spool_recipient_finished(relay->spool, message, i, RECIPIENT_DELIVERED);
         }
     }
-    bounce_begin(bounce);
+    telling_begin(&telling);
+    spool_message_release(relay->spool, message);
 }
 
 /* Without a word of the sender the operator decides (RFC 3461 §4.1). */
@@ -293,21 +364,27 @@ void bounce_delayed(struct relay *relay, struct message *message, const uint32_t
                     uint32_t count, struct slice reason, uint64_t until_ns)
 {
     uint64_t now_ns = relay->shard->now_ns;
+    uint64_t left_s = (until_ns > now_ns ? until_ns - now_ns : 0) / 1000000000ull;
+    struct telling telling;
     uint32_t wanted = 0;
     for (uint32_t i = 0; i < count; i++) {
         wanted += delay_wanted(relay, message, indexes[i]);
     }
-    struct bounce *bounce = wanted > 0 ? bounce_new(relay, message, wanted) : NULL;
-    if (bounce == NULL) {
+    if (telling_open(&telling, relay, message, NULL, wanted) < 0) {
+        logger_line(relay->logger, LOGGER_ERROR,
+                    "bounce: out of memory; a sender is not told of a delay");
         return;
     }
-    bounce->until_wall_s =
-        bounce->now_wall_s + (int64_t)((until_ns > now_ns ? until_ns - now_ns : 0) / 1000000000ull);
+    for (struct list_node *node = telling.reports.next; node != &telling.reports;
+         node = node->next) {
+        struct bounce *bounce = list_entry(node, struct bounce, node);
+        bounce->until_wall_s = bounce->now_wall_s + (int64_t)left_s;
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (!delay_wanted(relay, message, indexes[i])) {
             continue;
         }
-        struct relay_outcome *outcome = &bounce->outcomes[bounce->count++];
+        struct relay_outcome *outcome = telling_add(&telling);
         *outcome =
             (struct relay_outcome){.index = indexes[i], .action = DSN_DELAYED, .status = {4, 4, 7}};
         snprintf(outcome->text, sizeof(outcome->text), "%.*s", (int)reason.size,
@@ -316,7 +393,7 @@ void bounce_delayed(struct relay *relay, struct message *message, const uint32_t
             snprintf(outcome->text, sizeof(outcome->text), "no answer of a server is known");
         }
     }
-    bounce_begin(bounce);
+    telling_begin(&telling);
 }
 
 /* A restart forgets the last answer, and mail of a suspended site may never have had one. */
@@ -342,12 +419,11 @@ void bounce_abandon_all(struct relay *relay)
     list_splice(&waiting, &relay->bounces);
     for (struct list_node *node; (node = list_pop(&waiting)) != NULL;) {
         struct bounce *bounce = list_entry(node, struct bounce, node);
-        if (bounce->committing) {
+        if (bounce->phase == BOUNCE_COMMITS) {
             bounce->abandoned = true; /* bounce_durable frees it */
             continue;
         }
         bounce_report_leave(bounce);
-        spool_message_release(relay->spool, bounce->message);
         bounce_free(bounce);
     }
 }

@@ -4,7 +4,8 @@
  *
  * Failed recipients stay in the spool until the report is durable, so that a crash in between repeats the report and
  * never forgets it; those that are served are RECIPIENT_TELL_*, so that it repeats the report and not the mail. What
- * the sender does not want to hear (NOTIFY) is finished without a word.
+ * the sender does not want to hear (NOTIFY) is finished without a word. When memory is short a failure is left to the
+ * next attempt, and success is told later (relay_owed.h).
  *
  * A message with the null reverse-path is never reported on to its sender (RFC 5321 §6.1): its failures are logged as a
  * double bounce and finished. Where the configuration wants it, the postmaster gets a report on one that this relay
@@ -15,9 +16,16 @@
 #include "engine/relay/relay_private.h"
 #include "proto/dsn/dsn.h"
 
-/* failures: copied; action DSN_FAILED. The recipients must be out of the scheduler. */
-void bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
-                 uint32_t count);
+/* One report tells of so many recipients; of more there are several. */
+#define BOUNCE_RECIPIENTS_MAX 500u
+/* So large may one be, besides the message that comes back whole: what is said of a recipient takes less than 6 KiB,
+ * and a header section in quoted-printable less than 200. */
+#define BOUNCE_BYTES_MAX (4u * 1024 * 1024)
+
+/* failures: copied; action DSN_FAILED. Whoever calls takes the recipients out of the scheduler, and holds the message
+ * meanwhile. 0; -ENOMEM: nothing has changed. */
+int bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
+                uint32_t count);
 /* What is told of a recipient whose time is over. reason: why it waited at last; empty when nobody has said. */
 void bounce_expired(struct relay_outcome *failure, uint32_t index, struct slice reason);
 
@@ -27,8 +35,13 @@ bool bounce_success_wanted(const struct message *message, uint32_t index);
  * scheduler. outcomes: copied. */
 void bounce_served(struct relay *relay, struct message *message,
                    const struct relay_outcome *outcomes, uint32_t count);
+/* The recipient is served, and there is no memory to say more of it now: its sender is told later. */
+void bounce_owe(struct relay *relay, struct message *message, uint32_t index,
+                enum dsn_action action);
 /* Those that a start has found in RECIPIENT_TELL_*, or a new message brings (expanded). */
 void bounce_resume(struct relay *relay, struct message *message);
+/* Are there any, and nobody is at it? */
+bool bounce_is_owed(const struct relay *relay, const struct message *message);
 
 /* The delivery has waited for long; those of its senders that want to know are told, once. until_ns: it is tried. */
 void bounce_delayed(struct relay *relay, struct message *message, const uint32_t *indexes,

@@ -6,10 +6,18 @@
 #include "engine/relay/bounce.h"
 
 /*
- *            ┌── not now: from the beginning, later ──┐
- *            ▼                                        │
- *  begin ──► header ──► (all of the original ──► end) ──► COMMITTING ──► durable
+ *       ┌────────── not now: from the beginning, later ──────────┐
+ *       ▼                                                        │
+ *  MEASURES ──► BEGINS ──header only──────────────────────► COMMITS ──► durable
+ *                  └──all of the original──► COPIES ──► end ──►┘
  */
+enum bounce_phase {
+    BOUNCE_MEASURES, /* is there 8-bit text in the original? Only where all of it may come back */
+    BOUNCE_BEGINS,
+    BOUNCE_COPIES,  /* the original into the report, from `offset` on */
+    BOUNCE_COMMITS, /* `durable` runs, whatever happens */
+};
+
 struct bounce {
     struct list_node node; /* in relay->bounces */
     struct relay *relay;
@@ -18,19 +26,20 @@ struct bounce {
     char *postmaster;        /* of a double bounce: whom to tell; else NULL */
     struct spool_draft *draft;
     struct spool_fetch fetch; /* of the original */
-    struct spool_waiter durable, room;
+    struct spool_waiter durable, room_came;
     struct timer retry;
-    bool fetching, waits_for_room, committing, abandoned;
-    bool headers_only; /* the original could not be read to its end */
-    bool copying;      /* it is being written into the report, from `offset` on */
+    enum bounce_phase phase;
+    bool fetching, waits_for_room, abandoned;
+    bool headers_only; /* the original cannot be read to its end, or is too large */
+    bool is_8bit;      /* some was found in it */
     uint64_t offset;
     int64_t now_wall_s, until_wall_s; /* of a delay: until then it is tried */
     uint8_t random[16];               /* drawn once: a report that is tried again is the same */
-    uint32_t count;
+    uint32_t count, room;
     struct relay_outcome outcomes[];
 };
 
-/* Writes the report and commits it; what cannot be done now is done later. bounce->durable runs at the end. */
+/* Goes on with the report; what cannot be done now is done later. bounce->durable runs at the end. */
 void bounce_report_write(struct bounce *bounce);
 /* The disk did not take it: later, from the beginning. */
 void bounce_report_again(struct bounce *bounce);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define BOUNCE_RETRY_NS (5ull * 1000000000ull) /* the disk was full, or buffers were out */
-#define COPY_BYTES_MAX (1024u * 1024)          /* of an original, in one go */
+#define PIECES_BYTES_MAX (1024u * 1024)        /* of an original, in one go */
 
 void bounce_report_leave(struct bounce *bounce)
 {
@@ -14,14 +14,15 @@ void bounce_report_leave(struct bounce *bounce)
         bounce->fetching = false;
     }
     if (bounce->waits_for_room) {
-        spool_room_cancel(relay->spool, &bounce->room);
+        spool_room_cancel(relay->spool, &bounce->room_came);
         bounce->waits_for_room = false;
     }
     if (bounce->draft != NULL) {
         spool_abort(bounce->draft);
         bounce->draft = NULL;
     }
-    bounce->copying = false;
+    bounce->phase = BOUNCE_MEASURES;
+    bounce->offset = 0;
     wheel_disarm(relay->shard->wheel, &bounce->retry);
 }
 
@@ -53,6 +54,7 @@ static void report_fill(const struct bounce *bounce, struct dsn_report *report,
             .action = outcome->action,
             .status = outcome->status,
             .remote_mta = slice_text(outcome->remote),
+            .remote_address = slice_text(outcome->address),
             .code = outcome->code,
             .text = slice_text(outcome->text),
         };
@@ -71,22 +73,50 @@ static void report_fill(const struct bounce *bounce, struct dsn_report *report,
         .now_wall_s = bounce->now_wall_s,
         .recipients = recipients,
         .recipient_count = bounce->count,
-        .original_is_8bit = (message_flags(message) & (SPOOL_8BITMIME | SPOOL_SMTPUTF8)) != 0,
         .original_is_utf8 = (message_flags(message) & SPOOL_SMTPUTF8) != 0,
+        .full_is_8bit = bounce->is_8bit,
     };
     memcpy(report->random, bounce->random, sizeof(report->random));
 }
 
-/* RFC 3461 §4.3: RET is about failures; who is served or waits has not lost the message. Nobody who has not asked for all
- * of it gets 8-bit text, which a server on the way back may refuse. */
-static bool returns_full(const struct bounce *bounce, const struct dsn_report *report)
+/* Runs `write` on the report as it stands. */
+static int with_report(struct bounce *bounce,
+                       int (*write)(struct bounce *bounce, struct dsn_report *report))
 {
-    enum spool_ret ret = message_ret(bounce->message);
+    struct dsn_recipient *recipients = calloc(bounce->count, sizeof(*recipients));
+    struct dsn_report report;
+    char ids[2][MESSAGE_ID_TEXT];
+    if (recipients == NULL) {
+        return -ENOMEM;
+    }
+    report_fill(bounce, &report, recipients, ids);
+    int status = write(bounce, &report);
+    free(recipients);
+    return status;
+}
+
+/* May all of it come back, if it holds no 8-bit text? RFC 3461 §4.3: RET is about failures; who is served or waits has
+ * not lost the message. */
+static bool may_return_full(const struct bounce *bounce)
+{
+    const struct message *message = bounce->message;
+    const struct dsn_report about = {.reverse_path = message_reverse_path(message),
+                                     .original_is_utf8 =
+                                         (message_flags(message) & SPOOL_SMTPUTF8) != 0};
     return bounce->outcomes[0].action == DSN_FAILED && bounce->postmaster == NULL &&
-           !bounce->headers_only && bounce->message->body_bytes > 0 &&
-           bounce->message->body_bytes <= bounce->relay->conf->bounce.full_bytes_max &&
-           dsn_may_return_full(report) &&
-           (ret == SPOOL_RET_FULL || (ret == SPOOL_RET_NONE && !report->original_is_8bit));
+           !bounce->headers_only && message->body_bytes > 0 &&
+           message->body_bytes <= bounce->relay->conf->bounce.full_bytes_max &&
+           message_ret(message) != SPOOL_RET_HDRS && dsn_may_return_full(&about);
+}
+
+/* A server on the way back may refuse 8-bit text, and the report with it (RFC 6152 §3). So nobody gets it who has not
+ * asked for all of it, or has not declared what it holds. */
+static bool returns_full(const struct bounce *bounce)
+{
+    const struct message *message = bounce->message;
+    bool is_declared = (message_flags(message) & (SPOOL_8BITMIME | SPOOL_SMTPUTF8)) != 0;
+    return may_return_full(bounce) &&
+           (!bounce->is_8bit || (is_declared && message_ret(message) == SPOOL_RET_FULL));
 }
 
 static int draft_write(void *owner, struct slice bytes)
@@ -109,46 +139,68 @@ static int report_commit(struct bounce *bounce, const struct dsn_report *report)
                                             .notify = SPOOL_NOTIFY_NEVER};
     struct spool_draft *draft = bounce->draft;
     bounce->draft = NULL;
-    bounce->committing = true;
-    int status = spool_commit(draft, &envelope, &told, 1, &bounce->report, &bounce->durable);
-    bounce->committing = status == 0;
-    return status;
+    bounce->phase = BOUNCE_COMMITS;
+    return spool_commit(draft, &envelope, &told, 1, &bounce->report, &bounce->durable);
 }
 
-/* ---- All of the original ---- */
+/* ---- The original ---- */
 
-static void copy_go_on(struct bounce *bounce);
-
-static void copy_fetched(struct spool_waiter *waiter, int status)
+static void fetched(struct spool_waiter *waiter, int status)
 {
     struct bounce *bounce = list_entry(waiter, struct bounce, fetch.waiter);
     (void)status; /* spool_read says it again */
     bounce->fetching = false;
-    copy_go_on(bounce);
+    bounce_report_write(bounce);
 }
 
 static void room_came(struct spool_waiter *waiter, int status)
 {
-    struct bounce *bounce = list_entry(waiter, struct bounce, room);
+    struct bounce *bounce = list_entry(waiter, struct bounce, room_came);
     (void)status;
     bounce->waits_for_room = false;
-    copy_go_on(bounce);
+    bounce_report_write(bounce);
 }
 
-/* The next piece. 0: written; 1: it goes on by itself; or -errno. */
+/* Its next piece. 0; GOES_ON: by itself, later; or -errno. */
+#define GOES_ON 1
+static int piece_read(struct bounce *bounce, struct slice *bytes, struct ref **owner)
+{
+    bounce->fetch.waiter.done = fetched;
+    int status = spool_read(bounce->relay->spool, bounce->message, bounce->offset, bytes, owner,
+                            &bounce->fetch);
+    if (status == -EINPROGRESS) {
+        bounce->fetching = true;
+        return GOES_ON;
+    }
+    if (status < 0 && status != -EAGAIN) {
+        bounce->headers_only = true; /* damaged: the report goes without the rest */
+    }
+    return status;
+}
+
+static int measure_piece(struct bounce *bounce)
+{
+    struct slice bytes;
+    struct ref *owner;
+    int status = piece_read(bounce, &bytes, &owner);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < bytes.size && !bounce->is_8bit; i++) {
+        bounce->is_8bit = bytes.bytes[i] >= 0x80;
+    }
+    bounce->offset += bytes.size;
+    ref_drop(owner);
+    return 0;
+}
+
 static int copy_piece(struct bounce *bounce)
 {
     struct spool *spool = bounce->relay->spool;
     struct slice bytes;
     struct ref *owner;
-    bounce->fetch.waiter.done = copy_fetched;
-    int status = spool_read(spool, bounce->message, bounce->offset, &bytes, &owner, &bounce->fetch);
-    if (status == -EINPROGRESS) {
-        bounce->fetching = true;
-        return 1;
-    }
-    if (status < 0) {
-        bounce->headers_only = status != -EAGAIN; /* damaged: the report goes without the rest */
+    int status = piece_read(bounce, &bytes, &owner);
+    if (status != 0) {
         return status;
     }
     bytes = slice_first(bytes, SPOOL_APPEND_BYTES_MAX);
@@ -158,124 +210,100 @@ static int copy_piece(struct bounce *bounce)
         bounce->offset += bytes.size;
     } else if (status == -EAGAIN) {
         bounce->waits_for_room = true;
-        bounce->room.done = room_came;
-        spool_when_room(spool, &bounce->room);
-        return 1;
+        bounce->room_came.done = room_came;
+        spool_when_room(spool, &bounce->room_came);
+        return GOES_ON;
+    } else if (status == -EFBIG) {
+        bounce->headers_only = true; /* the limits have changed since the spool was opened */
     }
     return status;
 }
 
-static int copy_end(struct bounce *bounce)
-{
-    struct dsn_recipient *recipients = calloc(bounce->count, sizeof(*recipients));
-    struct dsn_report report;
-    char ids[2][MESSAGE_ID_TEXT];
-    if (recipients == NULL) {
-        return -ENOMEM;
-    }
-    report_fill(bounce, &report, recipients, ids);
-    report.full = true;
-    int status = dsn_end(&report, draft_write, bounce);
-    status = status == 0 ? report_commit(bounce, &report) : status;
-    free(recipients);
-    return status;
-}
-
-static void copy_go_on(struct bounce *bounce)
+/* All of it, but for what others need of this round. 0; GOES_ON; or -errno. */
+static int pieces_take(struct bounce *bounce, int (*take)(struct bounce *bounce))
 {
     uint64_t from = bounce->offset;
     int status = 0;
     while (status == 0 && bounce->offset < bounce->message->body_bytes) {
-        if (bounce->offset - from >= COPY_BYTES_MAX) {
-            go_on_at(bounce, WHEEL_TICK_NS); /* others have their turn */
-            return;
+        if (bounce->offset - from >= PIECES_BYTES_MAX) {
+            go_on_at(bounce, WHEEL_TICK_NS);
+            return GOES_ON;
         }
-        status = copy_piece(bounce);
+        status = take(bounce);
     }
-    if (status == 1) {
-        return;
-    }
-    bounce->copying = status == 0;
-    status = status == 0 ? copy_end(bounce) : status;
-    bounce->copying = false;
-    if (status < 0) {
-        bounce_report_again(bounce);
-    }
-}
-
-/* ---- From the beginning ---- */
-
-/* original: its first bytes. */
-static int report_begin(struct bounce *bounce, struct slice original)
-{
-    struct dsn_recipient *recipients = calloc(bounce->count, sizeof(*recipients));
-    struct dsn_report report;
-    char ids[2][MESSAGE_ID_TEXT];
-    if (recipients == NULL) {
-        return -ENOMEM;
-    }
-    report_fill(bounce, &report, recipients, ids);
-    report.full = returns_full(bounce, &report);
-    report.original = &original;
-    report.original_count = original.size > 0 ? 1 : 0;
-    int status;
-    if (report.full) {
-        status = dsn_begin(&report, draft_write, bounce);
-        bounce->copying = status == 0;
-        bounce->offset = 0;
-    } else {
-        status = dsn_build(&report, draft_write, bounce);
-        status = status == 0 ? report_commit(bounce, &report) : status;
-    }
-    free(recipients);
     return status;
 }
 
-static void begin_fetched(struct spool_waiter *waiter, int status)
+/* ---- The phases ---- */
+
+static int measure(struct bounce *bounce)
 {
-    struct bounce *bounce = list_entry(waiter, struct bounce, fetch.waiter);
-    (void)status;
-    bounce->fetching = false;
-    bounce_report_write(bounce);
+    int status =
+        may_return_full(bounce) && !bounce->is_8bit ? pieces_take(bounce, measure_piece) : 0;
+    if (status == 0 || bounce->headers_only) {
+        bounce->phase = BOUNCE_BEGINS;
+        bounce->offset = 0;
+        return 0;
+    }
+    return status;
+}
+
+static int end_write(struct bounce *bounce, struct dsn_report *report)
+{
+    report->full = true;
+    int status = dsn_end(report, draft_write, bounce);
+    return status == 0 ? report_commit(bounce, report) : status;
+}
+
+static int copy(struct bounce *bounce)
+{
+    int status = pieces_take(bounce, copy_piece);
+    return status == 0 ? with_report(bounce, end_write) : status;
+}
+
+static int full_write(struct bounce *bounce, struct dsn_report *report)
+{
+    report->full = true;
+    bounce->phase = BOUNCE_COPIES;
+    return dsn_begin(report, draft_write, bounce);
+}
+
+/* With the original's header, as far as its first piece goes. */
+static int header_write(struct bounce *bounce, struct dsn_report *report)
+{
+    struct slice original = {0};
+    struct ref *owner = NULL;
+    if (bounce->message->body_bytes > 0) {
+        int status = piece_read(bounce, &original, &owner);
+        if (status == GOES_ON || status == -EAGAIN) {
+            return status;
+        }
+        report->original = &original;
+        report->original_count = status == 0 ? 1 : 0;
+    }
+    int status = dsn_build(report, draft_write, bounce);
+    if (report->original_count > 0) {
+        ref_drop(owner);
+    }
+    return status == 0 ? report_commit(bounce, report) : status;
+}
+
+static int begin(struct bounce *bounce)
+{
+    int status = bounce->draft == NULL ? spool_begin(bounce->relay->spool, &bounce->draft) : 0;
+    if (status == 0) {
+        status = with_report(bounce, returns_full(bounce) ? full_write : header_write);
+    }
+    return status == 0 && bounce->phase == BOUNCE_COPIES ? copy(bounce) : status;
 }
 
 void bounce_report_write(struct bounce *bounce)
 {
-    struct relay *relay = bounce->relay;
-    struct slice original = {0};
-    struct ref *owner = NULL;
-    int status = 0;
-    if (bounce->copying) {
-        copy_go_on(bounce);
-        return;
-    }
-    bounce->fetch.waiter.done = begin_fetched;
-    if (bounce->message->body_bytes > 0) {
-        status = spool_read(relay->spool, bounce->message, 0, &original, &owner, &bounce->fetch);
-    }
-    if (status == -EINPROGRESS) {
-        bounce->fetching = true;
-        return;
-    }
-    if (status == -EAGAIN) {
-        bounce_report_again(bounce);
-        return;
-    }
-    if (status < 0) {
-        original = slice_of(NULL, 0); /* damaged: the report goes without it */
-        owner = NULL;
-        bounce->headers_only = true;
-    }
-    status = spool_begin(relay->spool, &bounce->draft);
+    int status = bounce->phase == BOUNCE_MEASURES ? measure(bounce) : 0;
     if (status == 0) {
-        status = report_begin(bounce, original);
-    }
-    if (owner != NULL) {
-        ref_drop(owner);
+        status = bounce->phase == BOUNCE_COPIES ? copy(bounce) : begin(bounce);
     }
     if (status < 0) {
         bounce_report_again(bounce);
-    } else if (bounce->copying) {
-        copy_go_on(bounce);
     }
 }

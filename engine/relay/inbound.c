@@ -69,7 +69,7 @@ static_assert((int)SPOOL_RET_HDRS == (int)SMTP_RET_HDRS &&
                   (int)SPOOL_NOTIFY_DELAY == (int)SMTP_NOTIFY_DELAY,
               "RFC 3461");
 
-/* What a recipient stands for joins the transaction, unless it is there already, by another. */
+/* What a recipient stands for joins the transaction, unless it is there already, by another. All of it or nothing. */
 static int recipients_make(struct inbound *in, const struct recipient_job *job)
 {
     char orcpt[ORCPT_ROOM];
@@ -88,7 +88,8 @@ static int recipients_make(struct inbound *in, const struct recipient_job *job)
         }
         status = status > 0 ? 0 : status;
     }
-    if (status == 0 && recipient_is_expanded(job)) {
+    /* Nobody is told of what comes from the null reverse-path. */
+    if (status == 0 && recipient_is_expanded(job) && in->paths.reverse_bytes > 0) {
         const struct envelope_recipient expanded = {.forward_path = job->path.mailbox,
                                                     .orcpt = job->xtext,
                                                     .notify = SMTP_NOTIFY_SUCCESS,

@@ -57,6 +57,24 @@ static void line_log(struct outbound *out, uint32_t index, const struct smtp_cli
                 (const char *)result->text.bytes);
 }
 
+/* RFC 3461 §9.3: a host has a name, or is an address literal. Behind a socket of ours there are we. */
+static void remote_fill(const struct outbound *out, struct relay_outcome *outcome)
+{
+    const struct relay_hop *hop = &out->hop;
+    char address[ENDPOINT_TEXT_MAX];
+    endpoint_format_address(&hop->to, address);
+    const char *name = hop->destination != NULL          ? hop->destination->hosts[hop->host].name
+                       : hop->to.family == ENDPOINT_UNIX ? out->relay->conf->hostname
+                                                         : NULL;
+    if (name != NULL) {
+        snprintf(outcome->remote, sizeof(outcome->remote), "%s", name);
+        snprintf(outcome->address, sizeof(outcome->address), "%s", address);
+    } else {
+        snprintf(outcome->remote, sizeof(outcome->remote), "[%s%s]",
+                 hop->to.family == ENDPOINT_IPV6 ? "IPv6:" : "", address);
+    }
+}
+
 static void outcome_fill(struct outbound *out, struct relay_outcome *failure, uint32_t index,
                          const struct smtp_client_result *result)
 {
@@ -64,7 +82,7 @@ static void outcome_fill(struct outbound *out, struct relay_outcome *failure, ui
     failure->status = result->status;
     failure->code = result->code;
     if ((result->flags & SMTP_CLIENT_DECIDED_HERE) == 0) {
-        endpoint_format_address(&out->hop.to, failure->remote);
+        remote_fill(out, failure);
     }
     snprintf(failure->text, sizeof(failure->text), "%.*s", (int)result->text.size,
              (const char *)result->text.bytes);
@@ -78,12 +96,14 @@ static bool success_note(struct outbound *out, uint32_t index,
         smtp_client_passes_dsn(&out->client)) {
         return false;
     }
+    enum dsn_action action = out->site->lmtp ? DSN_DELIVERED : DSN_RELAYED;
     struct relay_outcome *outcome = outcome_add(out);
     if (outcome == NULL) {
-        return false; /* the mail is delivered, and that counts more than the word of it */
+        bounce_owe(out->relay, out->delivery->message, index, action);
+        return true;
     }
     outcome_fill(out, outcome, index, result);
-    outcome->action = out->site->lmtp ? DSN_DELIVERED : DSN_RELAYED;
+    outcome->action = (uint8_t)action;
     return true;
 }
 
@@ -149,14 +169,17 @@ static uint32_t fates_collect(const struct outbound *out, enum outbound_fate fat
     return count;
 }
 
-static void expire(struct outbound *out, const uint32_t *indexes, uint32_t count)
+/* Too old to wait again. False: memory is short, they are to wait all the same. */
+static bool expire(struct outbound *out, const uint32_t *indexes, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct relay_outcome *failure = outcome_add(out);
-        if (failure != NULL) {
-            bounce_expired(failure, indexes[i], slice_text(out->reason));
-        }
+    struct relay_outcome *failures = calloc(count, sizeof(*failures));
+    for (uint32_t i = 0; i < count && failures != NULL; i++) {
+        bounce_expired(&failures[i], indexes[i], slice_text(out->reason));
     }
+    bool is_told =
+        failures != NULL && bounce_send(out->relay, out->delivery->message, failures, count) == 0;
+    free(failures);
+    return is_told;
 }
 
 /* Puts the waiting ones back with the scheduler. True when it still has the delivery. */
@@ -188,27 +211,37 @@ static bool deferred_put_back(struct outbound *out, uint32_t *indexes)
         spool_note_attempt(relay->spool, delivery->message, world_wall_s(relay->shard->world));
         return true;
     }
-    expire(out, indexes, deferred);
-    return false;
+    if (expire(out, indexes, deferred)) {
+        return false;
+    }
+    sched_return(delivery, indexes, deferred);
+    return true;
 }
 
-/* Those that are served are put behind the others. */
-static void outcomes_tell(struct outbound *out, struct message *message)
+/* Of the outcomes those that have failed come first; returns how many. */
+static uint32_t failures_sort(struct outbound *out)
 {
-    uint32_t failed = 0, count = out->outcome_count;
-    for (uint32_t i = 0; i < count; i++) {
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < out->outcome_count; i++) {
         struct relay_outcome outcome = out->outcomes[i];
         if (outcome.action == DSN_FAILED) {
             out->outcomes[i] = out->outcomes[failed];
             out->outcomes[failed++] = outcome;
         }
     }
-    out->outcome_count = 0;
-    if (failed < count) {
-        bounce_served(out->relay, message, out->outcomes + failed, count - failed);
+    return failed;
+}
+
+/* The sender is told, or, when memory is short, the next attempt says it again. */
+static void failures_tell(struct outbound *out, uint32_t failed)
+{
+    if (failed == 0 ||
+        bounce_send(out->relay, out->delivery->message, out->outcomes, failed) == 0) {
+        return;
     }
-    if (failed > 0) {
-        bounce_send(out->relay, message, out->outcomes, failed);
+    snprintf(out->reason, sizeof(out->reason), "%.190s", out->outcomes[0].text);
+    for (uint32_t i = 0; i < out->delivery->count; i++) {
+        out->fates[i] = out->fates[i] == FATE_FAILED ? FATE_DEFERRED : out->fates[i];
     }
 }
 
@@ -229,7 +262,9 @@ void outbound_delivery_settle(struct outbound *out)
     }
     delivered = count > OUTBOUND_RECIPIENTS_INLINE ? indexes + count : few;
     uint32_t delivered_count = fates_collect(out, FATE_DELIVERED, delivered);
+    uint32_t failed = failures_sort(out);
     spool_message_hold(message);
+    failures_tell(out, failed);
     if (!deferred_put_back(out, indexes)) {
         sched_done(delivery);
     }
@@ -237,7 +272,10 @@ void outbound_delivery_settle(struct outbound *out)
     for (uint32_t i = 0; i < delivered_count; i++) {
         spool_recipient_finished(relay->spool, message, delivered[i], RECIPIENT_DELIVERED);
     }
-    outcomes_tell(out, message);
+    if (out->outcome_count > failed) {
+        bounce_served(relay, message, out->outcomes + failed, out->outcome_count - failed);
+    }
+    out->outcome_count = 0;
     spool_message_release(relay->spool, message);
     if (indexes != indexes_inline) {
         free(indexes);
@@ -296,7 +334,8 @@ bool outbound_delivery_begin(struct outbound *out, struct sched_delivery *delive
     const struct smtp_client_message request = {
         .reverse_path = message_reverse_path(message),
         .flags = ((message_flags(message) & SPOOL_8BITMIME) ? SMTP_CLIENT_8BITMIME : 0u) |
-                 ((message_flags(message) & SPOOL_SMTPUTF8) ? SMTP_CLIENT_SMTPUTF8 : 0u),
+                 ((message_flags(message) & SPOOL_SMTPUTF8) ? SMTP_CLIENT_SMTPUTF8 : 0u) |
+                 SMTP_CLIENT_NAMES_ORIGINAL, /* what was rewritten has its ORCPT since then */
         .recipient_count = delivery->count,
         .body_bytes = message->body_bytes,
         .recipients = out->recipients,

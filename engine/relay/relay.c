@@ -59,6 +59,14 @@ static void connections_limit(struct relay *relay)
     sched_set_connection_count_max(relay->sched, most > 0 ? most : 1);
 }
 
+/* What clients send is measured by their sessions. Reports may be larger, where mail must be small. */
+static uint64_t message_bytes_max(const struct relay_conf *conf)
+{
+    uint64_t mail = conf->limits.message_bytes + SMTP_RECEIVED_MAX;
+    uint64_t report = conf->bounce.full_bytes_max + BOUNCE_BYTES_MAX;
+    return mail > report ? mail : report;
+}
+
 static void message_found(void *owner, struct message *message)
 {
     if (MUTATED(DEFERRED_FORGOTTEN) && message->attempts > 0) {
@@ -114,7 +122,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     if (status == 0) {
         connections_limit(relay);
         const struct spool_settings spool = {
-            .message_bytes_max = relay->conf->limits.message_bytes + SMTP_RECEIVED_MAX,
+            .message_bytes_max = message_bytes_max(relay->conf),
             .draft_count_max = relay->conf->limits.connections,
             .fetch_memory = settings->fetch_memory,
             .fetch_memory_bytes = settings->fetch_memory_bytes,

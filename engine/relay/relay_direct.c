@@ -86,8 +86,13 @@ static void delivery_fail(struct relay *relay, struct sched_delivery *delivery, 
         failures[i] = *like;
         failures[i].index = sched_indexes(delivery)[i];
     }
-    sched_done(delivery);
-    bounce_send(relay, message, failures, count);
+    spool_message_hold(message);
+    if (bounce_send(relay, message, failures, count) < 0) {
+        delivery_defer(relay, delivery, "4.3.0", "out of memory");
+    } else {
+        sched_done(delivery);
+    }
+    spool_message_release(relay->spool, message);
     free(failures);
 }
 

@@ -35,7 +35,10 @@ static void unroutable(struct relay *relay, struct message *message, uint32_t in
     struct relay_outcome failure = {.index = index,
                                     .status = {5, 4, 4},
                                     .text = "No route to the recipient's domain is configured"};
-    bounce_send(relay, message, &failure, 1);
+    if (bounce_send(relay, message, &failure, 1) < 0) {
+        logger_line(relay->logger, LOGGER_ERROR,
+                    "bounce: out of memory; a report waits for a restart");
+    }
 }
 
 /* Of the domain, no case. */

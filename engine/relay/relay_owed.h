@@ -1,9 +1,13 @@
 /*
- * relay_owed: what a start has found and cannot do yet: reports on recipients that have no route any more, and on those
- * that were served before.
+ * relay_owed: reports that cannot be made yet.
  *
- * While messages are found nothing may be written to the spool. Afterwards it is done a few in each tick, so that a
- * backlog whose route was taken away does not stop everything else.
+ * What a start has found: recipients that have no route any more, and those that were served before. While messages are
+ * found nothing may be written to the spool. Afterwards it is done a few in each tick, so that a backlog whose route was
+ * taken away does not stop everything else.
+ *
+ * And reports of success for which there was no memory: the recipients say in the spool that their sender is still to
+ * be told (RECIPIENT_TELL_*), so that remembering it takes no memory. After a minute all messages are looked at, a few
+ * in each tick.
  */
 #pragma once
 #include "engine/relay/relay_private.h"
@@ -15,4 +19,6 @@ void relay_owed_init(struct relay *relay);
 void relay_owed_add(struct relay *relay, struct message *message, uint32_t index);
 /* The start is over. */
 void relay_owed_begin(struct relay *relay);
+/* There was no memory for a report on recipients in RECIPIENT_TELL_*. */
+void relay_owed_later(struct relay *relay);
 void relay_owed_close(struct relay *relay);

@@ -88,6 +88,10 @@ struct relay_owed { /* see relay_owed.h */
     struct relay_owed_entry *entries;
     size_t count, room, done;
     struct timer timer;
+    /* Of success, without memory. */
+    struct timer search;
+    uint64_t cursor;      /* of spool_walk */
+    bool searches, again; /* again: some may have been missed, or have no memory still */
 };
 
 struct relay {
@@ -138,8 +142,9 @@ struct relay_outcome {
     uint32_t index; /* of the message's recipients */
     uint8_t action; /* enum dsn_action; 0: it has failed */
     struct smtp_status status;
-    uint16_t code;                  /* of the server's reply; 0: none */
-    char remote[ENDPOINT_TEXT_MAX]; /* who said so; empty: nobody, we decided */
+    uint16_t code;    /* of the server's reply; 0: none */
+    char remote[256]; /* who said so: host name or address literal; empty: nobody, we decided */
+    char address[ENDPOINT_TEXT_MAX]; /* of a host that has a name */
     char text[256];
 };
 

@@ -249,7 +249,10 @@ void relay_queue_bounce(struct relay *relay, const struct queue_group *group, co
     }
     if (count > 0) {
         spool_message_hold(message);
-        bounce_send(relay, message, failures, count);
+        if (bounce_send(relay, message, failures, count) < 0) {
+            logger_line(relay->logger, LOGGER_ERROR, "queue: out of memory; not bounced");
+            relay_file(relay, message, taken, count, message->attempts);
+        }
         spool_message_release(relay->spool, message);
     }
     free(taken);

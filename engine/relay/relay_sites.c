@@ -427,10 +427,16 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
     for (uint32_t i = 0; i < count; i++) {
         bounce_expired(&failures[i], sched_indexes(delivery)[i], reason);
     }
-    sched_done(delivery);
-    bounce_send(relay, message, failures, count);
+    spool_message_hold(message);
+    bool is_told = bounce_send(relay, message, failures, count) == 0;
+    if (is_told) {
+        sched_done(delivery);
+    } else {
+        delivery_put_back(relay, delivery);
+    }
+    spool_message_release(relay->spool, message);
     free(failures);
-    return true;
+    return is_told;
 }
 
 /* Gives what is due to connections, and opens those that are wanted. Returns when it may be looked at again at

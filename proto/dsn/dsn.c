@@ -1,5 +1,6 @@
 #include "proto/dsn/dsn.h"
 
+#include "engine/core/limits.h"
 #include "proto/dsn/original.h"
 #include "proto/message/date.h"
 #include "proto/message/utf8.h"
@@ -9,7 +10,9 @@
 
 #define BOUNDARY_TEXT 40 /* "=_", 32 digits and NUL */
 #define TEXT_BYTES_MAX                                                                             \
-    300 /* of a reply or an address: three of them are a line of less than 998 bytes */
+    300 /* of a reply or a name: two of them and an address are a line of less than 998 bytes */
+#define HOST_BYTES_MAX 255
+#define HOST_ADDRESS_BYTES_MAX 60
 #define COLUMN_MAX 900 /* of one that becomes longer as it is written */
 
 /* What is told, and in which words. */
@@ -41,6 +44,12 @@ static void text(struct dsn_writer *writer, const char *words)
 static void peer_text(struct dsn_writer *writer, struct slice words)
 {
     wire_writer_text(&writer->wire, slice_first(words, TEXT_BYTES_MAX));
+}
+
+/* Whole: one that is cut is another one. */
+static void address_text(struct dsn_writer *writer, struct slice address)
+{
+    wire_writer_text(&writer->wire, slice_first(address, SMTP_ADDRESS_BYTES_MAX));
 }
 
 static void line(struct dsn_writer *writer, const char *words)
@@ -94,7 +103,7 @@ static void header(struct dsn_writer *writer)
     line(writer, ">");
     wire_writer_encode(&writer->wire, WIRE_UTF8);
     text(writer, "To: <");
-    peer_text(writer, report->reverse_path);
+    address_text(writer, report->reverse_path);
     line(writer, ">");
     wire_writer_encode(&writer->wire, WIRE_ASCII);
     line(writer, subjects[writer->kind]);
@@ -119,7 +128,7 @@ static void header(struct dsn_writer *writer)
 static void reason_line(struct dsn_writer *writer, const struct dsn_recipient *recipient)
 {
     text(writer, "<");
-    peer_text(writer, recipient->forward_path);
+    address_text(writer, recipient->forward_path);
     text(writer, ">: ");
     if (writer->kind == KIND_SUCCESS) {
         text(writer, recipient->action == DSN_DELIVERED ? "delivered: "
@@ -128,7 +137,13 @@ static void reason_line(struct dsn_writer *writer, const struct dsn_recipient *r
     }
     if (recipient->remote_mta.size > 0) {
         text(writer, "host ");
-        peer_text(writer, recipient->remote_mta);
+        wire_writer_text(&writer->wire, slice_first(recipient->remote_mta, HOST_BYTES_MAX));
+        if (recipient->remote_address.size > 0) {
+            text(writer, "[");
+            wire_writer_text(&writer->wire,
+                             slice_first(recipient->remote_address, HOST_ADDRESS_BYTES_MAX));
+            text(writer, "]");
+        }
         text(writer, " said: ");
     }
     if (recipient->code != 0) {
@@ -221,9 +236,10 @@ static void original_recipient(struct dsn_writer *writer, struct slice orcpt)
     peer_text(writer, type);
     text(writer, "; ");
     if (is_utf8 && !writer->utf8) {
-        utf8_address(writer, slice_first(xtext, TEXT_BYTES_MAX));
+        utf8_address(writer, xtext);
     } else {
-        peer_text(writer, size < 0 ? xtext : slice_of(decoded, (size_t)size));
+        wire_writer_text(&writer->wire, size < 0 ? slice_first(xtext, sizeof(decoded))
+                                                 : slice_of(decoded, (size_t)size));
     }
     line_end(writer);
 }
@@ -240,9 +256,9 @@ static void recipient_fields(struct dsn_writer *writer, const struct dsn_recipie
     bool is_ascii = ascii(recipient->forward_path);
     text(writer, is_ascii ? "Final-Recipient: rfc822; " : "Final-Recipient: utf-8; ");
     if (is_ascii || writer->utf8) {
-        peer_text(writer, recipient->forward_path);
+        address_text(writer, recipient->forward_path);
     } else {
-        utf8_address(writer, slice_first(recipient->forward_path, TEXT_BYTES_MAX));
+        utf8_address(writer, slice_first(recipient->forward_path, SMTP_ADDRESS_BYTES_MAX));
     }
     line_end(writer);
     line(writer, actions[recipient->action]);
@@ -306,25 +322,29 @@ static void delivery_status(struct dsn_writer *writer)
 
 static void original_header(struct dsn_writer *writer)
 {
+    static const char *const types[] = {
+        [DSN_TEXT_ASCII] = "Content-Type: text/rfc822-headers",
+        [DSN_TEXT_UTF8] = "Content-Type: text/rfc822-headers; charset=utf-8",
+        [DSN_TEXT_UNKNOWN] = "Content-Type: text/rfc822-headers; charset=unknown-8bit"};
     const struct dsn_report *report = writer->report;
-    size_t bytes;
-    enum wire_encoding encoding =
-        dsn_original_measure(report->original, report->original_count, &bytes);
+    struct dsn_original original;
+    dsn_original_measure(report->original, report->original_count, &original);
+    bool plain = original.text == DSN_TEXT_ASCII && !original.has_long_lines;
     boundary_line(writer, "");
     line(writer, "Content-Description: Header of the message");
-    line(writer, report->original_is_utf8 ? "Content-Type: message/global-headers"
-                                          : "Content-Type: text/rfc822-headers");
-    line(writer, encoding == WIRE_ASCII ? "Content-Transfer-Encoding: 7bit"
-                                        : "Content-Transfer-Encoding: quoted-printable");
+    line(writer,
+         report->original_is_utf8 ? "Content-Type: message/global-headers" : types[original.text]);
+    line(writer,
+         plain ? "Content-Transfer-Encoding: 7bit" : "Content-Transfer-Encoding: quoted-printable");
     line_end(writer);
-    wire_writer_encode(&writer->wire, encoding);
-    dsn_original_write(&writer->wire, report->original, report->original_count, bytes);
+    wire_writer_encode(&writer->wire, plain ? WIRE_ASCII : WIRE_ANY_QUOTED);
+    dsn_original_write(&writer->wire, report->original, report->original_count, original.bytes);
 }
 
 unsigned dsn_needs(const struct dsn_report *report)
 {
     unsigned needs = ascii(report->reverse_path) ? 0 : DSN_NEEDS_8BITMIME | DSN_NEEDS_SMTPUTF8;
-    return report->full && report->original_is_8bit ? needs | DSN_NEEDS_8BITMIME : needs;
+    return report->full && report->full_is_8bit ? needs | DSN_NEEDS_8BITMIME : needs;
 }
 
 bool dsn_may_return_full(const struct dsn_report *report)
@@ -363,8 +383,8 @@ int dsn_begin(const struct dsn_report *report, int (*write)(void *owner, struct 
     line(&writer, "Content-Description: The message");
     line(&writer, report->original_is_utf8 ? "Content-Type: message/global"
                                            : "Content-Type: message/rfc822");
-    line(&writer, report->original_is_8bit ? "Content-Transfer-Encoding: 8bit"
-                                           : "Content-Transfer-Encoding: 7bit");
+    line(&writer, report->full_is_8bit ? "Content-Transfer-Encoding: 8bit"
+                                       : "Content-Transfer-Encoding: 7bit");
     line_end(&writer);
     return wire_writer_close(&writer.wire);
 }

@@ -35,8 +35,9 @@ struct dsn_recipient {
     struct smtp_status status;
     struct slice remote_mta; /* host name or address literal that refused it; empty: nobody did, we
                                 decided */
-    uint16_t code;           /* of its reply; 0: none */
-    struct slice text;       /* of its reply, or our words */
+    struct slice remote_address; /* of one that is named; empty: not known */
+    uint16_t code;               /* of its reply; 0: none */
+    struct slice text;           /* of its reply, or our words */
 };
 
 struct dsn_report {
@@ -53,9 +54,10 @@ struct dsn_report {
                            text */
     /* All have failed, or all are delayed, or all are served. */
     const struct dsn_recipient *recipients;
-    size_t recipient_count;                  /* >= 1 */
-    bool original_is_8bit, original_is_utf8; /* it needs 8BITMIME, SMTPUTF8 */
-    bool full;                               /* all of the original comes back: see dsn_begin */
+    size_t recipient_count; /* >= 1 */
+    bool original_is_utf8;  /* it needs SMTPUTF8 */
+    bool full;              /* all of the original comes back: see dsn_begin */
+    bool full_is_8bit;      /* it holds 8-bit text, declared or not: RFC 2045 §6.2 */
     /* The original message from its first byte, in wire form, as far as it is at hand; cut at the
      * first empty line or at DSN_ORIGINAL_BYTES_MAX. */
     const struct slice *original;

@@ -32,7 +32,7 @@ struct rig_server {
     char greeting[100], rcpt_reply[100];
     char helo[100]; /* the last one */
     unsigned connection_count;
-    bool offers_dsn;
+    const char *offers; /* one extension; NULL: none */
 };
 
 /* What the sender wants of reports, and has. */

@@ -55,10 +55,13 @@ static bool session_line(struct rig_session *session)
         body_line(session);
     } else if (strncmp(line, "EHLO ", 5) == 0 || strncmp(line, "LHLO ", 5) == 0) {
         snprintf(server->helo, sizeof(server->helo), "%.90s", line + 5);
-        if (server->offers_dsn) {
+        char last[100];
+        if (server->offers != NULL) {
             session_reply(session, "250-server.test");
         }
-        session_reply(session, server->offers_dsn ? "250 DSN" : "250 server.test");
+        snprintf(last, sizeof(last), "250 %s",
+                 server->offers != NULL ? server->offers : "server.test");
+        session_reply(session, last);
     } else if (strncmp(line, "MAIL", 4) == 0) {
         session->letter.sender[0] = session->letter.recipients[0] = session->letter.body[0] = '\0';
         path_take(line, session->letter.sender);

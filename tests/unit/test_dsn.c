@@ -312,6 +312,58 @@ static void internationalised_addresses_are_written_as_rfc_6533_says(void **stat
     assert_int_equal(dsn_needs(&report), DSN_NEEDS_8BITMIME | DSN_NEEDS_SMTPUTF8);
 }
 
+static void addresses_are_written_whole(void **state)
+{
+    (void)state;
+    char path[321], orcpt[501], expected[600];
+    memset(path, 'p', sizeof(path));
+    memset(orcpt, 'o', sizeof(orcpt));
+    path[320] = orcpt[500] = '\0';
+    memcpy(orcpt, "rfc822;", 7);
+    struct dsn_recipient recipient = one_refused;
+    recipient.forward_path = slice_text(path);
+    recipient.orcpt = slice_text(orcpt);
+    char reply[400];
+    memset(reply, 'r', sizeof(reply));
+    recipient.text = recipient.remote_mta = recipient.remote_address =
+        slice_of(reply, sizeof(reply));
+    struct dsn_report report = report_of(&recipient, 1, NULL);
+    report.reverse_path = slice_text(path);
+    build(&report); /* which sees that no line is too long */
+    snprintf(expected, sizeof(expected), "\r\nFinal-Recipient: rfc822; %s\r\n", path);
+    assert_holds(expected);
+    snprintf(expected, sizeof(expected), "\r\nOriginal-Recipient: rfc822; %s\r\n", orcpt + 7);
+    assert_holds(expected);
+    snprintf(expected, sizeof(expected), "\r\nTo: <%s>\r\n", path);
+    assert_holds(expected);
+}
+
+static void a_header_says_what_it_is_written_in(void **state)
+{
+    static const struct {
+        const char *original, *type;
+    } cases[] = {
+        {"S: hi\r\n\r\n\374", "headers\r\n"},
+        {"S: gr\303\274n\r\n\r\n", "headers; charset=utf-8\r\n"},
+        {"S: gr\303\274n \360\237\230\200\r\n\r\n", "headers; charset=utf-8\r\n"},
+        {"S: gr\374n\r\n\r\n", "headers; charset=unknown-8bit\r\n"},
+        {"S: \303\274 \303\r\n\r\n", "headers; charset=unknown-8bit\r\n"},
+        {"S: cut \303", "headers; charset=unknown-8bit\r\n"},
+        {"S: \355\240\200\r\n\r\n", "headers; charset=unknown-8bit\r\n"}, /* a surrogate */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct slice all = slice_text(cases[i].original);
+        for (size_t cut = 0; cut <= all.size; cut++) {
+            struct slice pieces[2] = {slice_first(all, cut), slice_from(all, cut)};
+            struct dsn_report report = report_of(&one_refused, 1, pieces);
+            report.original_count = 2;
+            build(&report);
+            assert_holds(cases[i].type);
+        }
+    }
+}
+
 static void first_failure_to_write_ends_it(void **state)
 {
     (void)state;
@@ -350,6 +402,8 @@ int main(int count, char **arguments)
         cmocka_unit_test(original_that_is_odd_is_returned_as_far_as_it_goes),
         cmocka_unit_test(endless_header_is_cut_at_a_line_and_at_the_bound),
         cmocka_unit_test(internationalised_addresses_are_written_as_rfc_6533_says),
+        cmocka_unit_test(addresses_are_written_whole),
+        cmocka_unit_test(a_header_says_what_it_is_written_in),
         cmocka_unit_test(first_failure_to_write_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,8 @@ static void success_at_a_server_without_dsn_is_reported_as_relayed(void **state)
     assert_holds(report, "\nOriginal-Envelope-Id: QQ=1\n");
     assert_holds(report, "\nOriginal-Recipient: rfc822; first+x@c.test\n");
     assert_holds(report, "\nFinal-Recipient: rfc822; u@a.test\n");
-    assert_holds(report, "\nAction: relayed\nStatus: 2.0.0\n");
+    assert_holds(report, "\nAction: relayed\nStatus: 2.0.0\nRemote-MTA: dns; mx.a.test\n");
+    assert_holds(report, "<u@a.test>: relayed: host mx.a.test[192.0.2.1] said: 250 2.0.0 taken\n");
     assert_holds(report, "\nDiagnostic-Code: smtp; 250 2.0.0 taken\n");
     assert_holds(report, "\nSubject: a letter\n");
     assert_lacks(report, "Hello.");
@@ -72,7 +73,7 @@ static void a_server_with_dsn_is_told_the_wishes_and_reports_itself(void **state
 {
     (void)state;
     struct relay_rig *rig = rig_open_two(BY_MX);
-    rig->servers[0].offers_dsn = true;
+    rig->servers[0].offers = "DSN";
     post(rig,
          &(struct rig_wishes){.envid = "QQ+3D1",
                               .orcpt = "rfc822;o@c.test",
@@ -89,6 +90,18 @@ static void a_server_with_dsn_is_told_the_wishes_and_reports_itself(void **state
     relay_rig_close(rig);
 }
 
+static void a_recipient_without_an_original_address_gets_its_own(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX);
+    rig->servers[0].offers = "DSN";
+    post(rig, &(struct rig_wishes){0}, "u+x@a.test");
+    const struct rig_letter *letter = rig_letter_for(rig, "u+x@a.test");
+    assert_non_null(letter);
+    assert_string_equal(letter->rcpt, "RCPT TO:<u+x@a.test> ORCPT=rfc822;u+2Bx@a.test");
+    relay_rig_close(rig);
+}
+
 static void success_over_lmtp_is_delivery(void **state)
 {
     (void)state;
@@ -97,6 +110,7 @@ static void success_over_lmtp_is_delivery(void **state)
     post(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS}, "u@a.test");
     assert_int_equal(reports(rig), 1);
     assert_holds(rig_letter_for(rig, "s@b.test"), "\nAction: delivered\n");
+    assert_holds(rig_letter_for(rig, "s@b.test"), "\nRemote-MTA: dns; [192.0.2.1]\n");
     relay_rig_close(rig);
 }
 
@@ -150,6 +164,20 @@ static void an_address_that_stands_for_several_is_reported_as_expanded(void **st
     const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
     assert_holds(report, "\nFinal-Recipient: rfc822; list@a.test\n");
     assert_holds(report, "\nAction: expanded\n");
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void what_nobody_has_sent_is_not_reported_as_expanded(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX);
+    rig_post_wanting(rig, &(struct rig_wishes){.notify = SPOOL_NOTIFY_SUCCESS, .expanded = true},
+                     "", "list@a.test u@a.test");
+    rig_pass(rig, HOUR);
+    assert_int_equal(rig->letter_count, 1);
+    assert_int_equal(rig->relay->counters.success_reports, 0);
+    assert_int_equal(rig->relay->counters.double_bounces, 0);
     assert_int_equal(rig_waiting(rig), 0);
     relay_rig_close(rig);
 }
@@ -239,11 +267,11 @@ static void a_report_makes_no_report_of_its_own(void **state)
     (void)state;
     struct relay_rig *rig = rig_open_two(BY_MX);
     strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
-    rig->servers[1].offers_dsn = true;
+    rig->servers[1].offers = "DSN";
     post(rig, &(struct rig_wishes){.notify = 0}, "u@a.test");
     const struct rig_letter *report = rig_letter_for(rig, "s@b.test");
     assert_non_null(report);
-    assert_string_equal(report->rcpt, "RCPT TO:<s@b.test> NOTIFY=NEVER");
+    assert_string_equal(report->rcpt, "RCPT TO:<s@b.test> NOTIFY=NEVER ORCPT=rfc822;s@b.test");
     relay_rig_close(rig);
 }
 
@@ -276,9 +304,6 @@ static void failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds(void
         failure_of(rig, &(struct rig_wishes){.body = LETTER, .ret = SPOOL_RET_HDRS}, "s@b.test");
     assert_holds(report, "\nContent-Type: text/rfc822-headers\n");
     assert_lacks(report, "Hello.");
-    report =
-        failure_of(rig, &(struct rig_wishes){.body = LETTER, .flags = SPOOL_8BITMIME}, "s@b.test");
-    assert_holds(report, "\nContent-Type: text/rfc822-headers\n");
     for (size_t i = strlen(large); i + 4 < sizeof(large); i += 4) {
         memcpy(large + i, "xx\r\n", 4);
     }
@@ -289,22 +314,85 @@ static void failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds(void
     relay_rig_close(rig);
 }
 
-static void a_large_message_comes_back_whole(void **state)
+#define EIGHT_BIT "Subject: a letter\r\n\r\nGr\374\337e.\r\n"
+
+static void what_comes_back_is_labelled_by_what_it_holds(void **state)
 {
-    enum { BYTES = 3 * 1024 * 1024 };
+    static const char whole_8bit[] =
+        "\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: a letter\n";
+    static const char whole_7bit[] =
+        "\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\n\nSubject: a letter\n";
+    static const char header[] = "\nContent-Type: text/rfc822-headers\nContent-Transfer-Encoding: "
+                                 "7bit\n\nSubject: a letter\n";
+    static const struct {
+        const char *body;
+        uint32_t flags;
+        uint8_t ret;
+        const char *holds, *why;
+    } cases[] = {
+        {EIGHT_BIT, SPOOL_8BITMIME, SPOOL_RET_FULL, whole_8bit, "declared, and asked for"},
+        {EIGHT_BIT, SPOOL_8BITMIME, SPOOL_RET_NONE, header, "not asked for"},
+        {EIGHT_BIT, 0, SPOOL_RET_NONE, header, "not declared, not asked for"},
+        {EIGHT_BIT, 0, SPOOL_RET_FULL, header, "who has not declared it may not bear it"},
+        {LETTER, SPOOL_8BITMIME, SPOOL_RET_NONE, whole_7bit, "declared, and not there"},
+    };
     (void)state;
-    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
-    char *body = malloc(BYTES + 1);
+    struct relay_rig *rig = rig_open_two(BY_MX);
+    rig->servers[0].offers = rig->servers[1].offers = "8BITMIME";
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct rig_wishes wishes = {
+            .body = cases[i].body, .flags = cases[i].flags, .ret = cases[i].ret};
+        const struct rig_letter *report = failure_of(rig, &wishes, "s@b.test");
+        assert_holds(report, cases[i].holds);
+        assert_int_equal(strstr(report->mail, " BODY=8BITMIME") != NULL,
+                         cases[i].holds == whole_8bit);
+    }
+    relay_rig_close(rig);
+}
+
+static void a_report_may_be_larger_than_mail(void **state)
+{
+    (void)state;
+    struct relay_rig *rig =
+        rig_open_two("\n  - {match: \"*\", via: mx, recipients_per_message: 1000}\n"
+                     "limits: {message_bytes: 1K}\n");
+    char recipients[20000];
+    size_t used = 0;
+    for (unsigned i = 0; i < BOUNCE_RECIPIENTS_MAX + 1; i++) {
+        used += (size_t)snprintf(recipients + used, sizeof(recipients) - used, "user%u@a.test ", i);
+    }
+    recipients[used - 1] = '\0';
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig_post(rig, "s@b.test", recipients);
+    rig_pass(rig, HOUR);
+    assert_int_equal(reports(rig), 2);
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+enum { LARGE = 3 * 1024 * 1024 };
+
+static char *large_letter(void)
+{
+    char *body = malloc(LARGE + 1);
     assert_non_null(body);
-    memset(body, 'x', BYTES);
-    for (size_t i = 62; i < BYTES; i += 64) {
+    memset(body, 'x', LARGE);
+    for (size_t i = 62; i < LARGE; i += 64) {
         memcpy(body + i, "\r\n", 2);
     }
     memcpy(body, "S: large\r\n\r\n", 12);
-    body[BYTES] = '\0';
+    body[LARGE] = '\0';
+    return body;
+}
+
+static void a_large_message_comes_back_whole(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
+    char *body = large_letter();
     uint64_t before = rig->relay->counters.bytes_out;
     failure_of(rig, &(struct rig_wishes){.body = body, .ret = SPOOL_RET_FULL}, "s@b.test");
-    assert_in_range(rig->relay->counters.bytes_out - before, BYTES + 1000, BYTES + 3000);
+    assert_in_range(rig->relay->counters.bytes_out - before, LARGE + 1000, LARGE + 3000);
     free(body);
     relay_rig_close(rig);
 }
@@ -382,22 +470,79 @@ static void a_delay_of_mail_from_nobody_is_told_nobody(void **state)
     relay_rig_close(rig);
 }
 
+/* ---- The end of the relay ---- */
+
+static void step(struct relay_rig *rig)
+{
+    rig->now_ns += 1000000;
+    shard_round(&rig->shard);
+}
+
+static void no_report_is_begun_while_the_relay_ends(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
+    char *body = large_letter(); /* its report would take several rounds */
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig_post_wanting(rig, &(struct rig_wishes){.body = body, .ret = SPOOL_RET_FULL}, "s@b.test",
+                     "u@a.test");
+    free(body);
+    while (rig->relay->counters.deliveries == 0) {
+        step(rig);
+    }
+    relay_drain(rig->relay, rig->now_ns + 60 * RIG_SECOND);
+    while (!relay_drained(rig->relay)) {
+        step(rig);
+    }
+    assert_int_equal(rig->relay->counters.failed, 1);
+    assert_int_equal(bounce_count(rig->relay), 0);
+    rig_restart(rig);
+    rig_pass(rig, HOUR);
+    assert_int_equal(reports(rig), 1);
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
+static void a_report_that_was_under_way_when_the_relay_ended_is_not_repeated(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig_post_only(rig, "s@b.test", "u@a.test");
+    while (bounce_count(rig->relay) == 0) {
+        step(rig);
+    }
+    relay_drain(rig->relay, rig->now_ns + 60 * RIG_SECOND);
+    rig_settle(rig);
+    rig_restart(rig);
+    rig_pass(rig, HOUR);
+    assert_int_equal(reports(rig), 1);
+    assert_int_equal(rig_waiting(rig), 0);
+    relay_rig_close(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(success_at_a_server_without_dsn_is_reported_as_relayed),
         cmocka_unit_test(a_server_with_dsn_is_told_the_wishes_and_reports_itself),
+        cmocka_unit_test(a_recipient_without_an_original_address_gets_its_own),
         cmocka_unit_test(success_over_lmtp_is_delivery),
         cmocka_unit_test(recipients_that_are_served_together_share_a_report),
         cmocka_unit_test(what_is_discarded_is_reported_once),
         cmocka_unit_test(nobody_is_told_of_success_who_has_not_asked),
         cmocka_unit_test(an_address_that_stands_for_several_is_reported_as_expanded),
+        cmocka_unit_test(what_nobody_has_sent_is_not_reported_as_expanded),
         cmocka_unit_test(a_crash_before_the_report_repeats_the_report_and_not_the_mail),
         cmocka_unit_test(mail_whose_route_is_gone_at_a_start_is_returned),
         cmocka_unit_test(who_does_not_want_to_hear_of_failure_does_not),
         cmocka_unit_test(a_report_makes_no_report_of_its_own),
         cmocka_unit_test(failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds),
+        cmocka_unit_test(what_comes_back_is_labelled_by_what_it_holds),
+        cmocka_unit_test(a_report_may_be_larger_than_mail),
         cmocka_unit_test(a_large_message_comes_back_whole),
+        cmocka_unit_test(no_report_is_begun_while_the_relay_ends),
+        cmocka_unit_test(a_report_that_was_under_way_when_the_relay_ended_is_not_repeated),
         cmocka_unit_test(internationalised_mail_comes_back_whole_to_those_who_read_it),
         cmocka_unit_test(a_delay_is_told_once_even_over_a_restart),
         cmocka_unit_test(by_default_only_those_who_ask_are_told_of_a_delay),
