@@ -35,8 +35,8 @@ struct commit_part {
     uint32_t zero;
 };
 
-int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
-                size_t more, uint32_t flags)
+/* What its head and its blob take, or a little more. */
+static size_t commit_size(const struct message *message, size_t extent_count)
 {
     size_t bytes = sizeof(struct commit_head) + 4 + message_reverse_path(message).size +
                    message_envid(message).size + extent_count * EXTENT_BYTES;
@@ -44,6 +44,18 @@ int commit_room(const struct spool *spool, const struct message *message, size_t
         bytes += RECIPIENT_BYTES + 2 + message_forward_path(message, i).size +
                  message_orcpt(message, i).size;
     }
+    return bytes;
+}
+
+bool commit_is_large(const struct message *message, size_t extent_count)
+{
+    return commit_size(message, extent_count) > INLINE_BYTES_MAX;
+}
+
+int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
+                size_t more, uint32_t flags)
+{
+    size_t bytes = commit_size(message, extent_count);
     if (bytes > COMMIT_BYTES_MAX) {
         return -EFBIG;
     }
@@ -123,7 +135,7 @@ int commit_append(struct spool *spool, const struct message *message,
         .arrival_wall_s = message_arrival_wall_s(message),
         .last_attempt_wall_s = message->last_attempt_wall_s,
         .attempts = message->attempts,
-        .envelope_flags = ((const struct spool_message *)(const void *)message)->flags,
+        .envelope_flags = message_flags_all(message),
         .recipient_count = message->recipient_count,
         .extent_count = extent_count,
         .blob_bytes = blob_write(spool->scratch, message, extents, extent_count),
@@ -193,38 +205,28 @@ static bool text_fits(size_t *room, size_t path_bytes, struct slice more)
 }
 
 /* room: for its text. A whole blob has as much of it; one that is cut short, or counts wrongly, may have more. */
-static bool envelope_take(struct slice *blob, struct spool_message *message, size_t room)
+static bool recipients_take(struct slice *blob, struct message_writer *writer, size_t room)
 {
-    struct message_writer writer;
-    struct slice path, more;
-    message_write_begin(&writer, message);
-    if (!take_text(blob, &path) ||
-        !take_optional(blob, (message->flags & MESSAGE_ENVID) != 0, &more)) {
-        return false;
-    }
-    if (!text_fits(&room, TEXT_BYTES(path), more)) {
-        return false;
-    }
-    message_write_sender(&writer, path, more);
-    for (uint32_t i = 0; i < message->message.recipient_count; i++) {
+    for (uint32_t i = 0; i < writer->message->message.recipient_count; i++) {
         uint8_t state[2];
+        struct slice path, more;
         if (!take(blob, state, sizeof(state)) || state[0] > RECIPIENT_STATE_LAST ||
             !take_text(blob, &path) ||
             !take_optional(blob, (state[1] & RECIPIENT_ORCPT) != 0, &more) ||
             !text_fits(&room, path.size, more)) {
             return false;
         }
-        message_write_recipient(&writer, path, more, state[0], state[1]);
+        message_write_recipient(writer, path, more, state[0], state[1]);
     }
     return true;
 }
 
-static bool extents_take(struct slice *blob, struct spool_message *private, uint32_t count)
+static bool extents_take(struct slice *blob, uint64_t body_bytes, struct spool_extent *extents,
+                         uint32_t count)
 {
-    struct spool_body *body = &private->body;
     uint64_t offset = 0;
-    for (; body->extent_count < count; body->extent_count++) {
-        struct spool_extent *extent = &body->extents[body->extent_count];
+    for (uint32_t i = 0; i < count; i++) {
+        struct spool_extent *extent = &extents[i];
         if (!take(blob, &extent->lsn, sizeof(extent->lsn)) ||
             !take(blob, &extent->length, sizeof(extent->length)) ||
             extent->length > LOG_RECORD_BYTES_MAX || offset + extent->length > UINT32_MAX) {
@@ -233,46 +235,74 @@ static bool extents_take(struct slice *blob, struct spool_message *private, uint
         extent->offset = (uint32_t)offset;
         offset += extent->length;
     }
-    return blob->size == 0 && offset == private->message.body_bytes;
+    return blob->size == 0 && offset == body_bytes;
 }
 
-/* Of the blob's bytes those that a message keeps as its text. */
-static size_t text_bytes(const struct commit_head *head, struct slice blob)
+/* Its extents, which end the blob, and its place. places: of its parts, given when it succeeds. */
+static int place_read(const struct commit_source *source, const struct commit_head *head,
+                      struct slice blob, struct log_extent *places, struct spool_message *message)
 {
-    return blob.size - (size_t)head->recipient_count * RECIPIENT_BYTES -
-           (size_t)head->extent_count * EXTENT_BYTES;
+    struct spool_extent one;
+    struct spool_extents *many = NULL;
+    if (head->extent_count > 1 || places != NULL) {
+        many = (struct spool_extents *)calloc(1, sizeof(*many) +
+                                                     head->extent_count * sizeof(many->list[0]));
+        if (many == NULL) {
+            return -ENOMEM;
+        }
+    }
+    struct spool_extent *extents = many != NULL ? many->list : &one;
+    if (!extents_take(&blob, head->body_bytes, extents, head->extent_count)) {
+        free(many);
+        return -EINVAL;
+    }
+    const struct spool_place place = {.lsn = source->record.lsn,
+                                      .length = source->record.length,
+                                      .part_count = places != NULL ? head->part_count : 0,
+                                      .parts = places};
+    message_lies_at(message, extents, head->extent_count, &place, many);
+    return 0;
 }
 
 static int blob_read(const struct commit_source *source, const struct commit_head *head,
-                     struct slice blob, struct spool_message **result)
+                     struct slice blob, struct log_extent *places, struct spool_message **result)
 {
+    struct slice path, envid;
     /* Every recipient and extent takes some of the blob, so hostile counts end here. */
-    if ((uint64_t)head->recipient_count * RECIPIENT_BYTES +
-                (uint64_t)head->extent_count * EXTENT_BYTES >
-            blob.size ||
-        head->body_bytes > UINT32_MAX) {
+    uint64_t others = (uint64_t)head->recipient_count * RECIPIENT_BYTES +
+                      (uint64_t)head->extent_count * EXTENT_BYTES;
+    if (others > blob.size || head->body_bytes > UINT32_MAX) {
         return -EINVAL;
     }
-    size_t room = text_bytes(head, blob);
-    struct spool_message *private = message_make(head->recipient_count, room, head->extent_count);
-    if (private == NULL) {
+    size_t room = blob.size - others; /* those that a message keeps as its text */
+    if (!take_text(&blob, &path) ||
+        !take_optional(&blob, (head->envelope_flags & MESSAGE_ENVID) != 0, &envid) ||
+        !text_fits(&room, TEXT_BYTES(path), envid)) {
+        return -EINVAL;
+    }
+    struct spool_sender *sender = sender_share(source->senders, path);
+    struct spool_message *message = message_make(
+        head->recipient_count, room + message_sender_bytes(path, sender, envid), sender);
+    if (message == NULL) {
         return -ENOMEM;
     }
-    struct message *message = &private->message;
-    message->id = source->id;
-    message->body_bytes = (uint32_t)head->body_bytes;
-    message->attempts = head->attempts;
-    message->last_attempt_wall_s = (uint32_t)head->last_attempt_wall_s;
-    message->arrival_s = (uint32_t)head->arrival_wall_s;
-    private->flags = head->envelope_flags;
-    private->place.lsn = source->record.lsn;
-    private->place.length = source->record.length;
-    private->state = MESSAGE_LIVE;
-    if (!envelope_take(&blob, private, room) || !extents_take(&blob, private, head->extent_count)) {
-        free(private);
-        return -EINVAL;
+    message->message.id = source->id;
+    message->message.body_bytes = (uint32_t)head->body_bytes;
+    message->message.arrival_s = (uint32_t)head->arrival_wall_s;
+    message_attempted(&message->message, head->attempts, (uint32_t)head->last_attempt_wall_s);
+    message_flags_set(&message->message, head->envelope_flags);
+    message->body.state = MESSAGE_LIVE;
+    struct message_writer writer;
+    message_write_begin(&writer, message);
+    message_write_sender(&writer, path, envid);
+    int status = recipients_take(&blob, &writer, room)
+                     ? place_read(source, head, blob, places, message)
+                     : -EINVAL;
+    if (status != 0) {
+        message_free(message);
+        return status;
     }
-    *result = private;
+    *result = message;
     return 0;
 }
 
@@ -311,12 +341,9 @@ static int large_read(const struct commit_source *source, const struct commit_he
         result = parts_read(source, head, list, blob, places);
     }
     if (result == 0) {
-        result = blob_read(source, head, slice_of(blob, head->blob_bytes), message);
+        result = blob_read(source, head, slice_of(blob, head->blob_bytes), places, message);
     }
-    if (result == 0) {
-        (*message)->place.parts = places;
-        (*message)->place.part_count = head->part_count;
-    } else {
+    if (result != 0) {
         free(places);
     }
     free(blob);
@@ -332,7 +359,8 @@ int commit_read(const struct commit_source *source, struct spool_message **messa
         return -EINVAL;
     }
     if (head.part_count == 0) {
-        return head.blob_bytes == rest.size ? blob_read(source, &head, rest, message) : -EINVAL;
+        return head.blob_bytes == rest.size ? blob_read(source, &head, rest, NULL, message)
+                                            : -EINVAL;
     }
     if (rest.size != (uint64_t)head.part_count * sizeof(struct commit_part)) {
         return -EINVAL;

@@ -1,24 +1,32 @@
 /*
  * A message in memory: one piece, since there are millions.
  *
- *   struct spool_message │ recipients │ text │ (to a multiple of 8) extents, as many as it had when it was made
+ *   struct spool_message │ recipients │ where the text of each begins, when there are many │ text
  *   text = reverse-path, envelope id, then for each recipient its forward-path and ORCPT
  *
  * The reverse-path has its length before it, and so has what few messages have (an envelope id, an ORCPT), with a flag
- * that says that it is there.
+ * that says that it is there. A reverse-path that is shared is a pointer instead.
  */
 #include "queue/spool/spool_private.h"
 
 #define LENGTH_BYTES 2u /* before a text that is counted */
+#define TEXTS_FEW 4u    /* recipients whose texts are found by going past those before */
 
-static struct spool_recipient *recipients_of(const struct spool_message *message)
+static_assert(COMMIT_BYTES_MAX / 4 < MESSAGE_RECIPIENTS_MAX, "each takes 4 bytes of a commit");
+
+static uint32_t *begins_of(const struct spool_message *message)
 {
-    return (struct spool_recipient *)(uintptr_t)(message + 1);
+    return (uint32_t *)(uintptr_t)(message->recipients + message->message.recipient_count);
+}
+
+static size_t begins_count(size_t recipient_count)
+{
+    return recipient_count > TEXTS_FEW ? recipient_count : 0;
 }
 
 static const char *text_of(const struct spool_message *message)
 {
-    return (const char *)(recipients_of(message) + message->message.recipient_count);
+    return (const char *)(begins_of(message) + begins_count(message->message.recipient_count));
 }
 
 static const struct spool_message *private_of(const struct message *message)
@@ -34,24 +42,82 @@ static struct slice counted(const char *at)
     return slice_of(at + LENGTH_BYTES, size);
 }
 
+static size_t counted_bytes(struct slice text)
+{
+    return text.size > 0 ? LENGTH_BYTES + text.size : 0;
+}
+
+static struct spool_sender *sender_of(const struct spool_message *message)
+{
+    struct spool_sender *sender = NULL;
+    if (message->body.shares_sender) {
+        memcpy(&sender, text_of(message), sizeof(sender));
+    }
+    return sender;
+}
+
+/* ---- Flags ---- */
+
+enum packed_flags { /* below them enum spool_flags, which are four */
+                    PACKED_HELD = 1 << 4,
+                    PACKED_RET_SHIFT = 5,
+                    PACKED_ENVID = 1 << 7
+};
+#define PACKED_LOW 15u
+
+uint32_t message_flags_all(const struct message *message)
+{
+    uint32_t own = message->own;
+    return (own & PACKED_LOW) | ((own & PACKED_HELD) != 0 ? SPOOL_HELD : 0u) |
+           (own >> PACKED_RET_SHIFT & MESSAGE_RET_MASK) << MESSAGE_RET_SHIFT |
+           ((own & PACKED_ENVID) != 0 ? MESSAGE_ENVID : 0u);
+}
+
+void message_flags_set(struct message *message, uint32_t flags)
+{
+    uint32_t own = (flags & PACKED_LOW) | ((flags & SPOOL_HELD) != 0 ? PACKED_HELD : 0u) |
+                   (flags >> MESSAGE_RET_SHIFT & MESSAGE_RET_MASK) << PACKED_RET_SHIFT |
+                   ((flags & MESSAGE_ENVID) != 0 ? PACKED_ENVID : 0u);
+    message->own = own & 0xff;
+}
+
 /* ---- Making ---- */
 
-struct spool_message *message_make(size_t recipient_count, size_t text_bytes, size_t extent_count)
+size_t message_sender_bytes(struct slice reverse_path, const struct spool_sender *sender,
+                            struct slice envid)
 {
-    size_t recipient_bytes = recipient_count * sizeof(struct spool_recipient);
-    size_t text_room = (text_bytes + 7) & ~(size_t)7;
+    return (sender != NULL ? sizeof(sender) : LENGTH_BYTES + reverse_path.size) +
+           counted_bytes(envid);
+}
+
+struct spool_message *message_make(size_t recipient_count, size_t text_bytes,
+                                   struct spool_sender *sender)
+{
+    check(recipient_count <= MESSAGE_RECIPIENTS_MAX);
+    size_t bytes = offsetof(struct spool_message, recipients) +
+                   recipient_count * sizeof(struct spool_recipient) +
+                   begins_count(recipient_count) * sizeof(uint32_t) + text_bytes;
     struct spool_message *message =
-        (struct spool_message *)malloc(sizeof(*message) + recipient_bytes + text_room +
-                                       extent_count * sizeof(struct spool_extent));
+        (struct spool_message *)malloc(bytes > sizeof(*message) ? bytes : sizeof(*message));
     if (message == NULL) {
+        sender_drop(sender);
         return NULL;
     }
     *message = (struct spool_message){0};
     list_init(&message->body.member);
-    message->message.recipient_count = (uint32_t)recipient_count;
-    message->body.extents =
-        (struct spool_extent *)((char *)(message + 1) + recipient_bytes + text_room);
+    message->message.recipient_count = recipient_count & MESSAGE_RECIPIENTS_MAX;
+    if (sender != NULL) {
+        message->body.shares_sender = true;
+        memcpy((char *)(uintptr_t)text_of(message), &sender, sizeof(sender));
+    }
     return message;
+}
+
+void message_free(struct spool_message *message)
+{
+    sender_drop(sender_of(message));
+    message_lies_nowhere(message);
+    free(message);
 }
 
 void message_write_begin(struct message_writer *writer, struct spool_message *message)
@@ -78,9 +144,14 @@ static void write_counted(struct message_writer *writer, struct slice bytes)
 void message_write_sender(struct message_writer *writer, struct slice reverse_path,
                           struct slice envid)
 {
-    write_counted(writer, reverse_path);
+    struct message *message = &writer->message->message;
+    if (writer->message->body.shares_sender) {
+        writer->at += sizeof(struct spool_sender *);
+    } else {
+        write_counted(writer, reverse_path);
+    }
     if (envid.size > 0) {
-        writer->message->flags |= MESSAGE_ENVID;
+        message_flags_set(message, message_flags_all(message) | MESSAGE_ENVID);
         write_counted(writer, envid);
     }
 }
@@ -89,9 +160,12 @@ void message_write_recipient(struct message_writer *writer, struct slice forward
                              struct slice orcpt, uint8_t state, uint8_t marks)
 {
     struct spool_message *message = writer->message;
-    check(writer->recipients < message->message.recipient_count);
-    recipients_of(message)[writer->recipients++] = (struct spool_recipient){
-        .text = (uint32_t)(writer->at - text_of(message)),
+    uint32_t i = writer->recipients++;
+    check(i < message->message.recipient_count);
+    if (message->message.recipient_count > TEXTS_FEW) {
+        begins_of(message)[i] = (uint32_t)(writer->at - text_of(message));
+    }
+    message->recipients[i] = (struct spool_recipient){
         .path_bytes = (uint16_t)forward_path.size,
         .state = state,
         .marks = (uint8_t)((marks & ~RECIPIENT_ORCPT) | (orcpt.size > 0 ? RECIPIENT_ORCPT : 0u))};
@@ -102,27 +176,23 @@ void message_write_recipient(struct message_writer *writer, struct slice forward
     message->message.waiting_count += !recipient_is_finished(state);
 }
 
-static size_t counted_bytes(struct slice text)
-{
-    return text.size > 0 ? LENGTH_BYTES + text.size : 0;
-}
-
 struct spool_message *message_new(const struct envelope *envelope,
                                   const struct envelope_recipient *recipients, size_t count,
-                                  size_t extent_count)
+                                  struct spool_senders *senders)
 {
-    size_t text_bytes = LENGTH_BYTES + envelope->reverse_path.size + counted_bytes(envelope->envid);
+    struct spool_sender *sender = sender_share(senders, envelope->reverse_path);
+    size_t text_bytes = message_sender_bytes(envelope->reverse_path, sender, envelope->envid);
     for (size_t i = 0; i < count; i++) {
         text_bytes += recipients[i].forward_path.size + counted_bytes(recipients[i].orcpt);
     }
-    struct spool_message *message = message_make(count, text_bytes, extent_count);
+    struct spool_message *message = message_make(count, text_bytes, sender);
     if (message == NULL) {
         return NULL;
     }
     struct message_writer writer;
     message_write_begin(&writer, message);
-    message->flags = (envelope->flags & ~MESSAGE_OWN_FLAGS) | (uint32_t)envelope->ret
-                                                                  << MESSAGE_RET_SHIFT;
+    message_flags_set(&message->message, (envelope->flags & ~MESSAGE_OWN_FLAGS) |
+                                             (uint32_t)envelope->ret << MESSAGE_RET_SHIFT);
     message->message.arrival_s = (uint32_t)envelope->arrival_wall_s;
     message_write_sender(&writer, envelope->reverse_path, envelope->envid);
     for (size_t i = 0; i < count; i++) {
@@ -138,7 +208,7 @@ bool envelope_fits(const struct envelope *envelope, const struct envelope_recipi
                    size_t count)
 {
     bool fits = envelope->reverse_path.size <= UINT16_MAX && envelope->envid.size <= UINT16_MAX &&
-                count > 0 && count <= UINT32_MAX;
+                count > 0 && count <= MESSAGE_RECIPIENTS_MAX;
     for (size_t i = 0; fits && i < count; i++) {
         fits =
             recipients[i].forward_path.size <= UINT16_MAX && recipients[i].orcpt.size <= UINT16_MAX;
@@ -151,12 +221,12 @@ bool envelope_fits(const struct envelope *envelope, const struct envelope_recipi
 static const struct spool_recipient *recipient_of(const struct message *message, uint32_t index)
 {
     check(index < message->recipient_count);
-    return &recipients_of(private_of(message))[index];
+    return &private_of(message)->recipients[index];
 }
 
 uint32_t message_flags(const struct message *message)
 {
-    return private_of(message)->flags & ~MESSAGE_OWN_FLAGS;
+    return message_flags_all(message) & ~MESSAGE_OWN_FLAGS;
 }
 
 int64_t message_arrival_wall_s(const struct message *message)
@@ -166,33 +236,59 @@ int64_t message_arrival_wall_s(const struct message *message)
 
 enum spool_ret message_ret(const struct message *message)
 {
-    return (enum spool_ret)(private_of(message)->flags >> MESSAGE_RET_SHIFT & MESSAGE_RET_MASK);
+    return (enum spool_ret)(message_flags_all(message) >> MESSAGE_RET_SHIFT & MESSAGE_RET_MASK);
 }
 
 struct slice message_reverse_path(const struct message *message)
 {
-    return counted(text_of(private_of(message)));
+    const struct spool_sender *sender = sender_of(private_of(message));
+    return sender != NULL ? slice_of(sender->text, sender->size)
+                          : counted(text_of(private_of(message)));
+}
+
+static size_t reverse_path_bytes(const struct message *message)
+{
+    return private_of(message)->body.shares_sender
+               ? sizeof(struct spool_sender *)
+               : LENGTH_BYTES + message_reverse_path(message).size;
 }
 
 struct slice message_envid(const struct message *message)
 {
-    const struct spool_message *private = private_of(message);
-    return (private->flags & MESSAGE_ENVID) != 0
-               ? counted(text_of(private) + LENGTH_BYTES + message_reverse_path(message).size)
+    return (message->own & PACKED_ENVID) != 0
+               ? counted(text_of(private_of(message)) + reverse_path_bytes(message))
                : slice_text("");
+}
+
+/* The forward-path of a recipient; ORCPT lies behind it. */
+static const char *recipient_text(const struct message *message, uint32_t index)
+{
+    const struct spool_message *private = private_of(message);
+    const char *at = text_of(private);
+    if (message->recipient_count > TEXTS_FEW) {
+        return at + begins_of(private)[index];
+    }
+    at += reverse_path_bytes(message) + counted_bytes(message_envid(message));
+    for (uint32_t i = 0; i < index; i++) {
+        at += private->recipients[i].path_bytes;
+        if ((private->recipients[i].marks & RECIPIENT_ORCPT) != 0) {
+            at += counted_bytes(counted(at));
+        }
+    }
+    return at;
 }
 
 struct slice message_forward_path(const struct message *message, uint32_t index)
 {
-    const struct spool_recipient *recipient = recipient_of(message, index);
-    return slice_of(text_of(private_of(message)) + recipient->text, recipient->path_bytes);
+    uint16_t path_bytes = recipient_of(message, index)->path_bytes;
+    return slice_of(recipient_text(message, index), path_bytes);
 }
 
 struct slice message_orcpt(const struct message *message, uint32_t index)
 {
     const struct spool_recipient *recipient = recipient_of(message, index);
     return (recipient->marks & RECIPIENT_ORCPT) != 0
-               ? counted(text_of(private_of(message)) + recipient->text + recipient->path_bytes)
+               ? counted(recipient_text(message, index) + recipient->path_bytes)
                : slice_text("");
 }
 
@@ -234,4 +330,10 @@ bool message_recipient_reached(struct message *message, uint32_t index, enum rec
 void message_mark_warned(struct message *message, uint32_t index)
 {
     ((struct spool_recipient *)recipient_of(message, index))->marks |= RECIPIENT_WARNED;
+}
+
+void message_attempted(struct message *message, uint32_t attempts, uint32_t wall_s)
+{
+    message->attempts = attempts < MESSAGE_ATTEMPTS_MAX ? attempts : MESSAGE_ATTEMPTS_MAX;
+    message->last_attempt_wall_s = wall_s;
 }

@@ -1,5 +1,4 @@
 #include "engine/core/mutation.h"
-#include <malloc.h>
 #include "queue/spool/spool_private.h"
 #include "queue/spool/spool_harvest.h"
 
@@ -31,8 +30,10 @@ void body_place(struct spool *spool, struct spool_body *body, const struct spool
     for (uint32_t i = 0; place != NULL && i < place->part_count; i++) {
         oldest = place->parts[i].lsn < oldest ? place->parts[i].lsn : oldest;
     }
-    for (uint32_t i = 0; i < body->extent_count; i++) {
-        oldest = body->extents[i].lsn < oldest ? body->extents[i].lsn : oldest;
+    struct extent_list extents;
+    body_extents(body, &extents);
+    for (uint32_t i = 0; i < extents.count; i++) {
+        oldest = extents.first[i].lsn < oldest ? extents.first[i].lsn : oldest;
     }
     list_remove(&body->member);
     if (oldest != UINT64_MAX) {
@@ -45,10 +46,11 @@ void body_place(struct spool *spool, struct spool_body *body, const struct spool
 
 void body_forget(struct spool *spool, struct spool_body *body)
 {
-    for (uint32_t i = 0; i < body->extent_count; i++) {
-        body_live_take(spool, body->extents[i].lsn, body->extents[i].length + RECORD_COST);
+    struct extent_list extents;
+    body_extents(body, &extents);
+    for (uint32_t i = 0; i < extents.count; i++) {
+        body_live_take(spool, extents.first[i].lsn, extents.first[i].length + RECORD_COST);
     }
-    body->extent_count = 0;
     spool_forward_leave(spool, body);
     list_remove(&body->member);
 }
@@ -61,7 +63,7 @@ void place_live_add(struct spool *spool, const struct spool_place *place)
     }
 }
 
-void place_forget(struct spool *spool, struct spool_place *place)
+void place_live_take(struct spool *spool, const struct spool_place *place)
 {
     if (place->lsn != 0) {
         body_live_take(spool, place->lsn, place->length + RECORD_COST);
@@ -69,45 +71,44 @@ void place_forget(struct spool *spool, struct spool_place *place)
     for (uint32_t i = 0; i < place->part_count; i++) {
         body_live_take(spool, place->parts[i].lsn, place->parts[i].length + RECORD_COST);
     }
-    free(place->parts);
-    *place = (struct spool_place){0};
 }
 
 /* ── A committed message ─────────────────────────────────────────────────────────────────────── */
 
-size_t spool_message_bytes(const struct spool_message *message)
+void spool_message_count(struct spool *spool, struct spool_message *message)
 {
-    size_t bytes =
-        malloc_usable_size((void *)(uintptr_t)message) + malloc_usable_size(message->place.parts);
-    if (message->extents_on_heap) {
-        bytes += malloc_usable_size(message->body.extents);
+    struct spool_place place = message_place(message);
+    struct extent_list extents;
+    body_extents(&message->body, &extents);
+    place_live_add(spool, &place);
+    for (uint32_t i = 0; i < extents.count; i++) {
+        body_live_add(spool, extents.first[i].lsn, extents.first[i].length + RECORD_COST);
     }
-    return bytes;
+    body_place(spool, &message->body, &place);
+    spool->memory_bytes += message_bytes(message);
 }
 
 void spool_message_free(struct spool *spool, struct spool_message *message)
 {
-    if (message->state != MESSAGE_PENDING) {
-        spool->memory_bytes -= spool_message_bytes(message);
+    struct spool_place place = message_place(message);
+    if (message->body.state != MESSAGE_PENDING) {
+        spool->memory_bytes -= message_bytes(message);
     }
-    if (message->state < MESSAGE_LIVE) {
-        spool_commit_give(spool, message->commit);
+    if (message->body.state < MESSAGE_LIVE) {
+        spool_commit_give(spool, message_commit(message));
     }
     body_forget(spool, &message->body);
-    place_forget(spool, &message->place);
-    if (message->extents_on_heap) {
-        free(message->body.extents);
-    }
-    free(message);
+    place_live_take(spool, &place);
+    message_free(message);
 }
 
 /* Frees it when it is forgotten and nobody holds it. */
 void spool_message_settle(struct spool *spool, struct spool_message *message)
 {
-    if (message->state != MESSAGE_FORGOTTEN || message->holds > 0) {
+    if (message->body.state != MESSAGE_FORGOTTEN || message->body.holds > 0) {
         return;
     }
-    if (message->copy != NULL && !spool_forward_drop(spool, message)) {
+    if (message_copy(message) != NULL && !spool_forward_drop(spool, message)) {
         return; /* when its copy is durable */
     }
     spool_message_free(spool, message);
@@ -115,16 +116,16 @@ void spool_message_settle(struct spool *spool, struct spool_message *message)
 
 void spool_message_hold(struct message *message)
 {
-    struct spool_message *private = message_private(message);
-    check(private->holds < (1u << MESSAGE_HOLDS_BITS) - 1);
-    private->holds++;
+    struct spool_body *body = &message_private(message)->body;
+    check(body->holds < (1u << MESSAGE_HOLDS_BITS) - 1);
+    body->holds++;
 }
 
 void spool_message_release(struct spool *spool, struct message *message)
 {
     struct spool_message *private = message_private(message);
-    check(private->holds > 0);
-    private->holds--;
+    check(private->body.holds > 0);
+    private->body.holds--;
     spool_message_settle(spool, private);
 }
 
@@ -150,7 +151,7 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
     }
     if (message->waiting_count == 0) {
         message_table_remove(&spool->table, private);
-        private->state = MESSAGE_FORGOTTEN;
+        private->body.state = MESSAGE_FORGOTTEN;
         spool->counters.forgotten++;
         spool->counters.live_messages--;
         spool_message_settle(spool, private);
@@ -159,8 +160,7 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
 
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s)
 {
-    message->attempts++;
-    message->last_attempt_wall_s = (uint32_t)wall_s;
+    message_attempted(message, message->attempts + 1u, (uint32_t)wall_s);
     struct spool_attempt attempt = {.wall_s = wall_s, .attempts = message->attempts};
     note_append(spool, message->id, SPOOL_ATTEMPT, slice_of(&attempt, sizeof(attempt)));
 }
@@ -177,29 +177,30 @@ void spool_note_warned(struct spool *spool, struct message *message, uint32_t in
 void spool_note_held(struct spool *spool, struct message *message, uint32_t held)
 {
     struct spool_hold hold = {.held = held & SPOOL_HELD};
-    uint32_t *flags = &message_private(message)->flags;
-    *flags = (*flags & ~(uint32_t)SPOOL_HELD) | hold.held;
+    message_flags_set(message, (message_flags_all(message) & ~(uint32_t)SPOOL_HELD) | hold.held);
     note_append(spool, message->id, SPOOL_HOLD, slice_of(&hold, sizeof(hold)));
 }
 
 int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes,
                struct ref **owner, struct spool_fetch *fetch)
 {
-    const struct spool_body *body = &message_private(message)->body;
+    struct extent_list extents;
     check(offset < message->body_bytes);
-    uint32_t low = 0, high = body->extent_count;
+    body_extents(&message_private(message)->body, &extents);
+    uint32_t low = 0, high = extents.count;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        if (body->extents[middle].offset <= offset) {
+        if (extents.first[middle].offset <= offset) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    struct log_extent extent = {.lsn = body->extents[low].lsn, .length = body->extents[low].length};
+    const struct spool_extent *from = &extents.first[low];
+    struct log_extent extent = {.lsn = from->lsn, .length = from->length};
     int result = spool_read_extent(spool, &extent, bytes, owner, fetch);
     if (result == 0) {
-        *bytes = slice_from(*bytes, offset - body->extents[low].offset);
+        *bytes = slice_from(*bytes, offset - from->offset);
     }
     return result;
 }
@@ -253,7 +254,7 @@ unsigned spool_round(struct spool *spool)
 static void message_discard(void *owner, struct spool_message *message)
 {
     struct spool *spool = (struct spool *)owner;
-    check(message->copy == NULL || spool_forward_drop(spool, message));
+    check(message_copy(message) == NULL || spool_forward_drop(spool, message));
     spool_message_free(spool, message);
 }
 
@@ -282,13 +283,7 @@ static void spool_free(struct spool *spool)
 static void message_take(void *owner, struct spool_message *message)
 {
     struct spool *spool = (struct spool *)owner;
-    place_live_add(spool, &message->place);
-    for (uint32_t i = 0; i < message->body.extent_count; i++) {
-        body_live_add(spool, message->body.extents[i].lsn,
-                      message->body.extents[i].length + RECORD_COST);
-    }
-    body_place(spool, &message->body, &message->place);
-    spool->memory_bytes += spool_message_bytes(message);
+    spool_message_count(spool, message);
     spool->counters.live_messages++;
     spool->counters.recovered++;
     spool->found(spool->found_owner, &message->message);
@@ -297,7 +292,7 @@ static void message_take(void *owner, struct spool_message *message)
 static int spool_recover(struct spool *spool)
 {
     struct spool_harvest *harvest;
-    int result = spool_harvest_open(&harvest);
+    int result = spool_harvest_open(&harvest, &spool->senders);
     if (result != 0) {
         return result;
     }

@@ -67,14 +67,20 @@ struct envelope_recipient {
     bool expanded; /* nobody delivers to it: RECIPIENT_TELL_EXPANDED from the beginning */
 };
 
-/* A committed message. Read-only outside the spool, except `owner`. */
+#define MESSAGE_RECIPIENTS_BITS 18
+#define MESSAGE_RECIPIENTS_MAX ((1u << MESSAGE_RECIPIENTS_BITS) - 1)
+#define MESSAGE_ATTEMPTS_BITS 20 /* as many as the scheduler counts */
+#define MESSAGE_ATTEMPTS_MAX ((1u << MESSAGE_ATTEMPTS_BITS) - 1)
+
+/* A committed message. Read-only outside the spool, except `owner`. Packed: there are millions. */
 struct message {
     uint64_t id; /* never used twice by any spool of this folder */
-    void *owner; /* the scheduler's */
+    void *owner; /* the scheduler's, once it is durable */
+    uint64_t recipient_count : MESSAGE_RECIPIENTS_BITS;
+    uint64_t waiting_count : MESSAGE_RECIPIENTS_BITS; /* neither DELIVERED nor FAILED */
+    uint64_t attempts : MESSAGE_ATTEMPTS_BITS;        /* noted with spool_note_attempt; or more */
+    uint64_t own : 8;                                 /* the spool's */
     uint32_t body_bytes;
-    uint32_t recipient_count;
-    uint32_t waiting_count; /* recipients that are neither DELIVERED nor FAILED */
-    uint32_t attempts;      /* delivery attempts recorded with spool_note_attempt */
     uint32_t last_attempt_wall_s;
     uint32_t arrival_s; /* see message_arrival_wall_s */
 };

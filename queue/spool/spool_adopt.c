@@ -34,23 +34,25 @@ static int room_wait(struct spool *spool, size_t bytes)
     return result;
 }
 
-static int commit_room_wait(struct spool *spool, const struct spool_message *message)
+static int commit_room_wait(struct spool *spool, const struct spool_message *message,
+                            uint32_t extent_count)
 {
-    int result = commit_room(spool, &message->message, message->body.extent_count, 0, 0);
+    int result = commit_room(spool, &message->message, extent_count, 0, 0);
     while (result == -EAGAIN) {
         run_disk(spool);
-        result = commit_room(spool, &message->message, message->body.extent_count, 0, 0);
+        result = commit_room(spool, &message->message, extent_count, 0, 0);
     }
     return result;
 }
 
-static int body_adopt(struct adoption *adoption, struct spool_message *message)
+/* Copies the body to our log; its extents become those there. */
+static int body_adopt(struct adoption *adoption, uint64_t id, struct spool_extent *extents,
+                      uint32_t count)
 {
     struct spool *spool = adoption->spool;
-    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY, .tag = message->message.id};
-    for (uint32_t i = 0; i < message->body.extent_count; i++) {
-        struct spool_extent *extent = &message->body.extents[i];
-        struct log_extent from = {.lsn = extent->lsn, .length = extent->length}, to;
+    struct log_head head = {.type = SPOOL_BODY, .flags = LOG_BODY, .tag = id};
+    for (uint32_t i = 0; i < count; i++) {
+        struct log_extent from = {.lsn = extents[i].lsn, .length = extents[i].length}, to;
         struct slice content;
         int result = log_folder_read(adoption->folder, &from, adoption->memory, &content);
         if (result == 0) {
@@ -62,15 +64,40 @@ static int body_adopt(struct adoption *adoption, struct spool_message *message)
         if (result != 0) {
             return result;
         }
-        extent->lsn = to.lsn;
+        extents[i].lsn = to.lsn;
     }
     return 0;
 }
 
-static void message_discard(struct spool_message *message)
+/* The message moves to our log. */
+static int message_move(struct adoption *adoption, struct spool_message *message)
 {
-    free(message->place.parts);
-    free(message);
+    struct spool *spool = adoption->spool;
+    struct spool_extents *many = NULL;
+    struct spool_place place = {0};
+    struct extent_list found;
+    body_extents(&message->body, &found);
+    uint32_t count = found.count;
+    struct spool_extent *extents =
+        (struct spool_extent *)malloc((count + 1) * sizeof(found.first[0]));
+    if (extents == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(extents, found.first, count * sizeof(extents[0]));
+    int status = body_adopt(adoption, message->message.id, extents, count);
+    status = status == 0 ? commit_room_wait(spool, message, count) : status;
+    status = status == 0 ? extents_make(&message->message, count, &many) : status;
+    if (status == 0) {
+        status = commit_append(spool, &message->message, extents, count, 0, &place);
+    }
+    if (status == 0) {
+        message_lies_nowhere(message);
+        message_lies_at(message, extents, count, &place, many);
+    } else {
+        free(many);
+    }
+    free(extents);
+    return status;
 }
 
 static void message_adopt(void *owner, struct spool_message *message)
@@ -78,21 +105,12 @@ static void message_adopt(void *owner, struct spool_message *message)
     struct adoption *adoption = (struct adoption *)owner;
     struct spool *spool = adoption->spool;
     if (adoption->status != 0 || message_table_find(&spool->table, message->message.id) != NULL) {
-        message_discard(message); /* a crash came between: ours is durable */
+        message_free(message); /* a crash came between: ours is durable */
         return;
     }
-    free(message->place.parts);
-    message->place = (struct spool_place){0};
-    adoption->status = body_adopt(adoption, message);
-    if (adoption->status == 0) {
-        adoption->status = commit_room_wait(spool, message);
-    }
-    if (adoption->status == 0) {
-        adoption->status = commit_append(spool, &message->message, message->body.extents,
-                                         message->body.extent_count, 0, &message->place);
-    }
+    adoption->status = message_move(adoption, message);
     if (adoption->status != 0) {
-        message_discard(message);
+        message_free(message);
         return;
     }
     message->next = NULL;
@@ -132,13 +150,7 @@ static void messages_take(struct adoption *adoption)
         adoption->first = message->next;
         message->next = NULL;
         message_table_add(&spool->table, message);
-        place_live_add(spool, &message->place);
-        for (uint32_t i = 0; i < message->body.extent_count; i++) {
-            body_live_add(spool, message->body.extents[i].lsn,
-                          message->body.extents[i].length + RECORD_COST);
-        }
-        body_place(spool, &message->body, &message->place);
-        spool->memory_bytes += spool_message_bytes(message);
+        spool_message_count(spool, message);
         spool->counters.live_messages++;
         spool->counters.adopted++;
         spool->found(spool->found_owner, &message->message);
@@ -170,7 +182,7 @@ static int folder_adopt(struct spool *spool, uint32_t shard, uint8_t *memory)
         .spool = spool, .memory = memory, .failures = log_counters(spool->log)->write_failures};
     struct spool_harvest *harvest;
     adoption.last = &adoption.first;
-    int result = spool_harvest_open(&harvest);
+    int result = spool_harvest_open(&harvest, &spool->senders);
     if (result != 0) {
         return result;
     }
@@ -187,7 +199,7 @@ static int folder_adopt(struct spool *spool, uint32_t shard, uint8_t *memory)
     while (adoption.first != NULL) {
         struct spool_message *message = adoption.first;
         adoption.first = message->next;
-        message_discard(message);
+        message_free(message);
     }
     spool_harvest_close(harvest);
     return result;

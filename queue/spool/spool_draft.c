@@ -9,10 +9,10 @@
  * thousand others, from having more bookkeeping than content; short messages are copied once. */
 static uint32_t crumb_bytes(const struct spool_draft *draft)
 {
-    if (draft->body.extent_count < 8) {
+    if (draft->extent_count < 8) {
         return 256;
     }
-    return draft->body.extent_count < 64 ? 1024 : DRAFT_STAGE_BYTES;
+    return draft->extent_count < 64 ? 1024 : DRAFT_STAGE_BYTES;
 }
 
 static uint64_t failures_of(const struct spool *spool)
@@ -58,8 +58,8 @@ static struct spool_draft *draft_take(struct spool *spool)
 static void draft_give(struct spool_draft *draft)
 {
     struct spool *spool = draft->spool;
-    if (draft->body.extents != draft->few) {
-        free(draft->body.extents);
+    if (draft->extents != draft->few) {
+        free(draft->extents);
     }
     draft->next_free = spool->free_drafts;
     spool->free_drafts = draft;
@@ -87,7 +87,9 @@ int spool_begin(struct spool *spool, struct spool_draft **result)
     }
     spool->draft_count++;
     draft->spool = spool;
-    draft->body = (struct spool_body){.extents = draft->few, .is_draft = true};
+    draft->body = (struct spool_body){.is_draft = true};
+    draft->extents = draft->few;
+    draft->extent_count = 0;
     draft->id = id;
     list_init(&draft->body.member);
     draft->extent_capacity = DRAFT_EXTENTS_INLINE;
@@ -107,6 +109,7 @@ uint64_t spool_draft_id(const struct spool_draft *draft)
 static void draft_drop(struct spool_draft *draft)
 {
     body_forget(draft->spool, &draft->body);
+    draft->extent_count = 0;
     draft_give(draft);
 }
 
@@ -121,21 +124,21 @@ void spool_abort(struct spool_draft *draft)
 /* Makes sure that so many extents more can be kept. */
 int draft_room(struct spool_draft *draft, uint32_t extents)
 {
-    uint32_t wanted = draft->body.extent_count + extents;
+    uint32_t wanted = draft->extent_count + extents;
     if (wanted <= draft->extent_capacity) {
         return 0;
     }
     uint32_t capacity = wanted * 2;
-    struct spool_extent *old = draft->body.extents == draft->few ? NULL : draft->body.extents;
+    struct spool_extent *old = draft->extents == draft->few ? NULL : draft->extents;
     struct spool_extent *grown =
         (struct spool_extent *)realloc(old, capacity * sizeof(draft->few[0]));
     if (grown == NULL) {
         return -EAGAIN;
     }
     if (old == NULL) {
-        memcpy(grown, draft->few, draft->body.extent_count * sizeof(draft->few[0]));
+        memcpy(grown, draft->few, draft->extent_count * sizeof(draft->few[0]));
     }
-    draft->body.extents = grown;
+    draft->extents = grown;
     draft->extent_capacity = capacity;
     return 0;
 }
@@ -143,22 +146,21 @@ int draft_room(struct spool_draft *draft, uint32_t extents)
 void draft_replace(struct spool_draft *draft, struct spool_extent *extents, uint32_t count,
                    uint32_t capacity)
 {
-    if (draft->body.extents != draft->few) {
-        free(draft->body.extents);
+    if (draft->extents != draft->few) {
+        free(draft->extents);
     }
-    draft->body.extents = extents;
-    draft->body.extent_count = count;
+    draft->extents = extents;
+    draft->extent_count = count;
     draft->extent_capacity = capacity;
 }
 
 static struct log_extent last_extent(const struct spool_draft *draft)
 {
-    const struct spool_body *body = &draft->body;
-    if (body->extent_count == 0) {
+    if (draft->extent_count == 0) {
         return (struct log_extent){0};
     }
-    return (struct log_extent){.lsn = body->extents[body->extent_count - 1].lsn,
-                               .length = body->extents[body->extent_count - 1].length};
+    return (struct log_extent){.lsn = draft->extents[draft->extent_count - 1].lsn,
+                               .length = draft->extents[draft->extent_count - 1].length};
 }
 
 /* To the log; room was made for it, there and in the draft. */
@@ -171,13 +173,13 @@ static void body_append(struct spool_draft *draft, const struct slice *parts, si
     for (size_t done = 0; done < size;) {
         struct log_extent last = last_extent(draft), extent;
         uint32_t added = log_append_body(spool->log, &head, parts, count, done,
-                                         body->extent_count > 0 ? &last : NULL, &extent);
-        if (body->extent_count > 0 && extent.lsn == last.lsn) {
-            body->extents[body->extent_count - 1].length = extent.length;
+                                         draft->extent_count > 0 ? &last : NULL, &extent);
+        if (draft->extent_count > 0 && extent.lsn == last.lsn) {
+            draft->extents[draft->extent_count - 1].length = extent.length;
             body_live_add(spool, extent.lsn, added);
         } else {
-            check(body->extent_count < draft->extent_capacity);
-            body->extents[body->extent_count++] = (struct spool_extent){
+            check(draft->extent_count < draft->extent_capacity);
+            draft->extents[draft->extent_count++] = (struct spool_extent){
                 .lsn = extent.lsn, .length = extent.length, .offset = draft->bytes};
             body_live_add(spool, extent.lsn, added + RECORD_COST);
         }
@@ -210,8 +212,7 @@ int spool_append(struct spool_draft *draft, const struct slice *parts, size_t co
         return -EFBIG;
     }
     struct log_extent last = last_extent(draft);
-    bool grows =
-        draft->body.extent_count > 0 && draft->staged == 0 && log_is_growing(spool->log, &last);
+    bool grows = draft->extent_count > 0 && draft->staged == 0 && log_is_growing(spool->log, &last);
     if (!grows && draft->staged + size < crumb_bytes(draft)) {
         for (size_t i = 0; i < count; i++) {
             if (parts[i].size > 0) {
@@ -253,8 +254,9 @@ static void commits_retry(struct spool *spool)
             spool->pending_last = &spool->pending_first;
         }
         if (status != 0) {
-            struct spool_waiter *durable = message->commit->durable;
-            draft_drop(message->commit->draft);
+            struct spool_commit *commit = message_commit(message);
+            struct spool_waiter *durable = commit->durable;
+            draft_drop(commit->draft);
             spool_message_free(spool, message);
             durable->done(durable, status);
         }
@@ -313,8 +315,8 @@ static void commit_done(struct log_waiter *waiter, int status)
     struct spool_waiter *durable = commit->durable;
     if (status == 0) {
         spool_commit_give(spool, commit);
-        message->commit = NULL;
-        message->state = MESSAGE_LIVE;
+        message->message.owner = NULL;
+        message->body.state = MESSAGE_LIVE;
         message_table_add(&spool->table, message);
         spool->counters.committed++;
         spool->counters.live_messages++;
@@ -329,8 +331,8 @@ static bool draft_is_void(const struct spool_draft *draft)
     if (failures_of(draft->spool) == draft->failures) {
         return false;
     }
-    for (uint32_t i = 0; i < draft->body.extent_count; i++) {
-        if (log_is_void(draft->spool->log, draft->body.extents[i].lsn)) {
+    for (uint32_t i = 0; i < draft->extent_count; i++) {
+        if (log_is_void(draft->spool->log, draft->extents[i].lsn)) {
             return true;
         }
     }
@@ -338,32 +340,26 @@ static bool draft_is_void(const struct spool_draft *draft)
 }
 
 /* The draft's bytes become the message's. */
-static void body_hand_over(struct spool_message *message, struct spool_draft *draft)
+static void body_hand_over(struct spool_message *message, struct spool_draft *draft,
+                           const struct spool_place *place, struct spool_extents *many)
 {
     struct spool *spool = draft->spool;
-    struct spool_body *from = &draft->body;
-    spool_forward_leave(spool, from);
-    list_remove(&from->member);
-    message->body.extent_count = from->extent_count;
-    if (from->extents == draft->few) {
-        memcpy(message->body.extents, from->extents, from->extent_count * sizeof(from->extents[0]));
-    } else {
-        message->body.extents = from->extents;
-        message->extents_on_heap = true;
-        from->extents = draft->few;
-    }
-    spool->memory_bytes += spool_message_bytes(message);
-    place_live_add(spool, &message->place);
-    body_place(spool, &message->body, &message->place);
+    spool_forward_leave(spool, &draft->body);
+    list_remove(&draft->body.member);
+    message_lies_at(message, draft->extents, draft->extent_count, place, many);
+    draft->extent_count = 0;
+    spool->memory_bytes += message_bytes(message);
+    place_live_add(spool, place);
+    body_place(spool, &message->body, place);
 }
 
 /* 0: the commit is on its way; -EAGAIN: no room yet, nothing was changed; or another error. */
 static int commit_try(struct spool_message *message)
 {
-    struct spool_commit *commit = message->commit;
+    struct spool_commit *commit = message_commit(message);
     struct spool_draft *draft = commit->draft;
     struct spool *spool = commit->spool;
-    int status = commit_room(spool, &message->message, draft->body.extent_count + STAGE_EXTENTS_MAX,
+    int status = commit_room(spool, &message->message, draft->extent_count + STAGE_EXTENTS_MAX,
                              draft->staged, 0);
     if (status == 0) {
         status = draft_room(draft, STAGE_EXTENTS_MAX);
@@ -375,15 +371,21 @@ static int commit_try(struct spool_message *message)
         return -EIO;
     }
     stage_append(draft);
-    status = commit_append(spool, &message->message, draft->body.extents, draft->body.extent_count,
-                           0, &message->place);
+    struct spool_extents *many;
+    struct spool_place place = {0};
+    status = extents_make(&message->message, draft->extent_count, &many);
+    if (status == 0) {
+        status =
+            commit_append(spool, &message->message, draft->extents, draft->extent_count, 0, &place);
+    }
     if (status != 0) {
+        free(many);
         return status;
     }
-    body_hand_over(message, draft);
+    body_hand_over(message, draft, &place, many);
     commit->draft = NULL;
     draft_give(draft);
-    message->state = MESSAGE_COMMITTING;
+    message->body.state = MESSAGE_COMMITTING;
     commit->waiter.done = commit_done;
     log_when_durable(spool->log, &commit->waiter);
     return 0;
@@ -411,23 +413,20 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
 {
     struct spool *spool = draft->spool;
     bool fits = envelope_fits(envelope, recipients, count);
-    uint32_t inline_extents = draft->body.extents == draft->few ? DRAFT_EXTENTS_INLINE : 0;
-    uint32_t wanted = draft->body.extent_count + (draft->staged > 0 ? STAGE_EXTENTS_MAX : 0);
-    if (inline_extents > wanted) {
-        inline_extents = wanted;
-    }
     struct spool_message *message =
-        fits ? message_new(envelope, recipients, count, inline_extents) : NULL;
+        fits ? message_new(envelope, recipients, count, &spool->senders) : NULL;
     struct spool_commit *commit = message != NULL ? commit_take(spool) : NULL;
     if (commit == NULL) {
-        free(message);
+        if (message != NULL) {
+            message_free(message);
+        }
         spool_abort(draft);
         return fits ? -ENOMEM : -EINVAL;
     }
     message->message.id = draft->id;
     message->message.body_bytes = (uint32_t)draft->received_bytes;
-    message->state = MESSAGE_PENDING;
-    message->commit = commit;
+    message->body.state = MESSAGE_PENDING;
+    message->message.owner = commit;
     *commit = (struct spool_commit){
         .spool = spool, .message = message, .durable = durable, .draft = draft};
     int status = spool->pending_first == NULL ? commit_try(message) : -EAGAIN;

@@ -53,7 +53,7 @@ static int extent_read(struct spool *spool, struct spool_body *body,
     if (result == -EINPROGRESS) {
         fetches[i].busy = true;
         fetches[i].body = body;
-        body->fetch = (uint8_t)(i + 1);
+        body->fetch = (i + 1) & 63u;
     }
     return result;
 }
@@ -133,9 +133,11 @@ static int extent_copy(struct spool *spool, struct spool_copy *copy, struct spoo
 /* Goes on with the body's extents: those in the oldest segment are copied, the others stay. */
 static int extents_copy(struct spool *spool, struct spool_copy *copy, struct spool_body *body)
 {
-    for (; copy->done_count < body->extent_count; copy->done_count++) {
-        const struct spool_extent *extent = &body->extents[copy->done_count];
-        uint32_t rest = body->extent_count - copy->done_count;
+    struct extent_list extents;
+    body_extents(body, &extents);
+    for (; copy->done_count < extents.count; copy->done_count++) {
+        const struct spool_extent *extent = &extents.first[copy->done_count];
+        uint32_t rest = extents.count - copy->done_count;
         int result = copy_reserve(copy, rest + COPY_PIECES_MAX);
         if (result == 0 && log_lsn_sequence(extent->lsn) == copy->head) {
             result = extent_copy(spool, copy, body, extent);
@@ -169,9 +171,12 @@ static void copy_free(struct spool *spool, struct spool_copy *copy)
 /* The extents of a body that the copy replaces are dead. */
 static void extents_leave(struct spool *spool, const struct spool_body *body, uint32_t head)
 {
-    for (uint32_t i = 0; i < body->extent_count; i++) {
-        if (log_lsn_sequence(body->extents[i].lsn) == head) {
-            body_live_take(spool, body->extents[i].lsn, body->extents[i].length + RECORD_COST);
+    struct extent_list extents;
+    body_extents(body, &extents);
+    for (uint32_t i = 0; i < extents.count; i++) {
+        const struct spool_extent *extent = &extents.first[i];
+        if (log_lsn_sequence(extent->lsn) == head) {
+            body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
         }
     }
 }
@@ -180,13 +185,15 @@ static void extents_leave(struct spool *spool, const struct spool_body *body, ui
 static void copied_leave(struct spool *spool, const struct spool_copy *copy,
                          const struct spool_body *body)
 {
+    struct extent_list extents;
     uint32_t kept = 0;
+    body_extents(body, &extents);
     for (uint32_t i = 0; i < copy->extent_count; i++) {
         const struct spool_extent *extent = &copy->extents[i];
-        while (kept < body->extent_count && body->extents[kept].offset < extent->offset) {
+        while (kept < extents.count && extents.first[kept].offset < extent->offset) {
             kept++;
         }
-        if (kept < body->extent_count && body->extents[kept].lsn == extent->lsn) {
+        if (kept < extents.count && extents.first[kept].lsn == extent->lsn) {
             continue;
         }
         body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
@@ -202,7 +209,7 @@ static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t 
     struct spool_draft *draft = list_entry(body, struct spool_draft, body);
     struct spool_copy *copy = copy_begin(spool, head);
     int result = copy != NULL ? extents_copy(spool, copy, body) : -ENOMEM;
-    uint32_t rest = copy != NULL ? body->extent_count - copy->done_count : 0;
+    uint32_t rest = copy != NULL ? draft->extent_count - copy->done_count : 0;
     if (copy == NULL || copy->done_count == 0) {
         if (copy != NULL) {
             copy_free(spool, copy);
@@ -210,12 +217,12 @@ static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t 
         return result;
     }
     if (rest > 0) { /* there is room for it */
-        memcpy(copy->extents + copy->extent_count, body->extents + copy->done_count,
+        memcpy(copy->extents + copy->extent_count, draft->extents + copy->done_count,
                rest * sizeof(copy->extents[0]));
         copy->extent_count += rest;
     }
     for (uint32_t i = 0; i < copy->done_count; i++) {
-        const struct spool_extent *extent = &body->extents[i];
+        const struct spool_extent *extent = &draft->extents[i];
         if (log_lsn_sequence(extent->lsn) == head) {
             body_live_take(spool, extent->lsn, extent->length + RECORD_COST);
         }
@@ -231,17 +238,28 @@ static int draft_forward(struct spool *spool, struct spool_body *body, uint32_t 
 
 /* ── A message ───────────────────────────────────────────────────────────────────────────────── */
 
+/* The message is where it was before its copy began. */
+static struct spool_copy *copy_leave(struct spool_message *message)
+{
+    struct spool_copy *copy = message->body.at.copy;
+    message->body.at = copy->before;
+    message->body.kind = copy->before_kind & 3u;
+    return copy;
+}
+
 static void copy_drop(struct spool *spool, struct spool_message *message)
 {
-    copied_leave(spool, message->copy, &message->body);
-    place_forget(spool, &message->copy->place);
-    copy_free(spool, message->copy);
-    message->copy = NULL;
+    struct spool_copy *copy = copy_leave(message);
+    copied_leave(spool, copy, &message->body);
+    place_live_take(spool, &copy->place);
+    free(copy->place.parts);
+    free(copy->many);
+    copy_free(spool, copy);
 }
 
 bool spool_forward_drop(struct spool *spool, struct spool_message *message)
 {
-    if (message->copy->in_flight) {
+    if (message_copy(message)->in_flight) {
         return false;
     }
     copy_drop(spool, message);
@@ -251,26 +269,15 @@ bool spool_forward_drop(struct spool *spool, struct spool_message *message)
 /* The message is where its copy is. */
 static void copy_take(struct spool *spool, struct spool_message *message)
 {
-    struct spool_copy *copy = message->copy;
-    struct spool_body *body = &message->body;
-    extents_leave(spool, body, copy->head);
-    spool->memory_bytes -= spool_message_bytes(message);
-    if (copy->extent_count <= body->extent_count) {
-        memcpy(body->extents, copy->extents, copy->extent_count * sizeof(copy->extents[0]));
-    } else {
-        if (message->extents_on_heap) {
-            free(body->extents);
-        }
-        body->extents = copy->extents;
-        message->extents_on_heap = true;
-        copy->extents = NULL; /* they are the message's */
-    }
-    body->extent_count = copy->extent_count;
-    place_forget(spool, &message->place);
-    message->place = copy->place;
+    struct spool_copy *copy = copy_leave(message);
+    struct spool_place before = message_place(message);
+    extents_leave(spool, &message->body, copy->head);
+    place_live_take(spool, &before);
+    spool->memory_bytes -= message_bytes(message);
+    message_lies_nowhere(message);
+    message_lies_at(message, copy->extents, copy->extent_count, &copy->place, copy->many);
+    spool->memory_bytes += message_bytes(message);
     copy_free(spool, copy);
-    message->copy = NULL;
-    spool->memory_bytes += spool_message_bytes(message);
 }
 
 static void copy_done(struct log_waiter *waiter, int status)
@@ -284,13 +291,14 @@ static void copy_done(struct log_waiter *waiter, int status)
     } else {
         copy_drop(spool, message);
     }
-    body_place(spool, &message->body, &message->place);
+    struct spool_place place = message_place(message);
+    body_place(spool, &message->body, &place);
     spool_message_settle(spool, message);
 }
 
 static bool copy_is_void(const struct spool *spool, const struct spool_message *message)
 {
-    const struct spool_copy *copy = message->copy;
+    const struct spool_copy *copy = message_copy(message);
     if (copy->failures == log_counters(spool->log)->write_failures) {
         return false;
     }
@@ -304,7 +312,7 @@ static bool copy_is_void(const struct spool *spool, const struct spool_message *
 
 static int copy_commit(struct spool *spool, struct spool_message *message)
 {
-    struct spool_copy *copy = message->copy;
+    struct spool_copy *copy = message_copy(message);
     const struct message *public = &message->message;
     int result = commit_room(spool, public, copy->extent_count, 0, LOG_RESERVED);
     if (result != 0) {
@@ -314,8 +322,11 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
         copy_drop(spool, message);
         return -EAGAIN;
     }
-    result =
-        commit_append(spool, public, copy->extents, copy->extent_count, LOG_RESERVED, &copy->place);
+    result = copy->many == NULL ? extents_make(public, copy->extent_count, &copy->many) : 0;
+    if (result == 0) {
+        result = commit_append(spool, public, copy->extents, copy->extent_count, LOG_RESERVED,
+                               &copy->place);
+    }
     if (result != 0) {
         return result;
     }
@@ -332,16 +343,21 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
 
 static int message_forward(struct spool *spool, struct spool_message *message, uint32_t head)
 {
-    if (message->state != MESSAGE_LIVE) {
+    struct spool_body *body = &message->body;
+    if (body->state != MESSAGE_LIVE) {
         return -EBUSY;
     }
-    if (message->copy == NULL) {
-        message->copy = copy_begin(spool, head);
-        if (message->copy == NULL) {
+    if (body->kind != BODY_COPIED) {
+        struct spool_copy *copy = copy_begin(spool, head);
+        if (copy == NULL) {
             return -ENOMEM;
         }
+        copy->before = body->at;
+        copy->before_kind = body->kind;
+        body->at.copy = copy;
+        body->kind = BODY_COPIED;
     }
-    int result = extents_copy(spool, message->copy, &message->body);
+    int result = extents_copy(spool, body->at.copy, body);
     return result == 0 ? copy_commit(spool, message) : result;
 }
 

@@ -26,6 +26,7 @@ struct spool_harvest {
     uint64_t bucket_count, entry_count;
     uint64_t damaged_bytes;
     bool keeps_broken;
+    struct spool_senders *senders;
 };
 
 /* ── Entries ─────────────────────────────────────────────────────────────────────────────────── */
@@ -163,9 +164,13 @@ static int part_look_up(void *owner, const struct log_extent *extent, struct sli
 static int message_is_whole(struct spool_harvest *harvest, const struct spool_message *message,
                             const struct spool_message *earlier, bool *whole)
 {
-    const struct spool_body *body = &message->body;
+    struct extent_list extents, before = {0};
+    body_extents(&message->body, &extents);
+    if (earlier != NULL) {
+        body_extents(&earlier->body, &before);
+    }
     struct harvest_entry **link = entry_link(harvest, message->message.id);
-    *whole = body->extent_count == 0;
+    *whole = extents.count == 0;
     if (*whole || (*link == NULL && earlier == NULL)) {
         return 0;
     }
@@ -173,9 +178,8 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
     if (entry == NULL) {
         return -ENOMEM;
     }
-    for (uint32_t i = 0; earlier != NULL && i < earlier->body.extent_count; i++) {
-        struct log_extent extent = {.lsn = earlier->body.extents[i].lsn,
-                                    .length = earlier->body.extents[i].length};
+    for (uint32_t i = 0; i < before.count; i++) {
+        struct log_extent extent = {.lsn = before.first[i].lsn, .length = before.first[i].length};
         if (entry_add(entry, &extent) != 0) {
             return -ENOMEM;
         }
@@ -184,13 +188,13 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
         qsort(entry->bodies, entry->count, sizeof(entry->bodies[0]), by_lsn);
     }
     *whole = true;
-    for (uint32_t i = 0; i < body->extent_count && *whole; i++) {
-        struct log_extent wanted = {.lsn = body->extents[i].lsn};
+    for (uint32_t i = 0; i < extents.count && *whole; i++) {
+        struct log_extent wanted = {.lsn = extents.first[i].lsn};
         const struct log_extent *found =
             entry->count == 0 ? NULL
                               : (const struct log_extent *)bsearch(
                                     &wanted, entry->bodies, entry->count, sizeof(wanted), by_lsn);
-        *whole = found != NULL && found->length == body->extents[i].length;
+        *whole = found != NULL && found->length == extents.first[i].length;
         *whole |= MUTATED(BODY_INCOMPLETE);
     }
     return 0;
@@ -199,8 +203,7 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
 static void message_discard(struct spool_message *message)
 {
     list_remove(&message->body.member);
-    free(message->place.parts);
-    free(message);
+    message_free(message);
 }
 
 /* What the earlier commit of the same id and the records after it have said goes on to count. */
@@ -213,8 +216,7 @@ static void message_inherit(struct message *message, const struct message *earli
         }
     }
     if (earlier->attempts > message->attempts) {
-        message->attempts = earlier->attempts;
-        message->last_attempt_wall_s = earlier->last_attempt_wall_s;
+        message_attempted(message, earlier->attempts, earlier->last_attempt_wall_s);
     }
 }
 
@@ -226,20 +228,21 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
         .record = {.lsn = record->lsn, .length = (uint32_t)record->content.size},
         .content = record->content,
         .part = part_look_up,
-        .owner = *entry_link(harvest, record->tag)};
+        .owner = *entry_link(harvest, record->tag),
+        .senders = harvest->senders};
     int result = commit_read(&source, &message);
     if (result != 0) {
         return result == -ENOMEM ? result : 0;
     }
     struct spool_message *earlier = message_table_find(&harvest->messages, record->tag);
     bool whole;
-    bool earlier_is_broken = earlier != NULL && earlier->is_broken;
+    bool earlier_is_broken = earlier != NULL && earlier->body.is_broken;
     result = message_is_whole(harvest, message, earlier_is_broken ? NULL : earlier, &whole);
     if (result != 0 || (!whole && (earlier != NULL || !harvest->keeps_broken))) {
         message_discard(message);
         return result;
     }
-    message->is_broken = !whole;
+    message->body.is_broken = !whole;
     entry_drop(harvest, record->tag);
     if (earlier != NULL) {
         message_inherit(&message->message, &earlier->message);
@@ -282,8 +285,7 @@ static void attempt_found(struct spool_harvest *harvest, const struct log_record
     }
     memcpy(&attempt, record->content.bytes, sizeof(attempt));
     if (attempt.attempts > message->message.attempts) {
-        message->message.attempts = attempt.attempts;
-        message->message.last_attempt_wall_s = (uint32_t)attempt.wall_s;
+        message_attempted(&message->message, attempt.attempts, (uint32_t)attempt.wall_s);
     }
 }
 
@@ -295,8 +297,8 @@ static void hold_found(struct spool_harvest *harvest, const struct log_record *r
         return;
     }
     memcpy(&hold, record->content.bytes, sizeof(hold));
-    uint32_t *flags = &message->flags;
-    *flags = (*flags & ~(uint32_t)SPOOL_HELD) | (hold.held & SPOOL_HELD);
+    uint32_t flags = message_flags_all(&message->message) & ~(uint32_t)SPOOL_HELD;
+    message_flags_set(&message->message, flags | (hold.held & SPOOL_HELD));
 }
 
 static void warned_found(struct spool_harvest *harvest, const struct log_record *record)
@@ -366,13 +368,14 @@ void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes)
 
 /* ── Open, give, close ───────────────────────────────────────────────────────────────────────── */
 
-int spool_harvest_open(struct spool_harvest **result)
+int spool_harvest_open(struct spool_harvest **result, struct spool_senders *senders)
 {
     struct spool_harvest *harvest = (struct spool_harvest *)calloc(1, sizeof(*harvest));
     if (harvest == NULL) {
         return -ENOMEM;
     }
     list_init(&harvest->order);
+    harvest->senders = senders;
     harvest->bucket_count = ENTRY_BUCKETS_MIN;
     harvest->buckets =
         (struct harvest_entry **)calloc(ENTRY_BUCKETS_MIN, sizeof(harvest->buckets[0]));

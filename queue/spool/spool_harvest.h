@@ -10,9 +10,11 @@
 
 struct message_table;
 struct spool_message;
+struct spool_senders;
 struct spool_harvest;
 
-int spool_harvest_open(struct spool_harvest **harvest); /* 0 or -ENOMEM */
+/* senders: for the messages that it makes; borrowed. 0 or -ENOMEM. */
+int spool_harvest_open(struct spool_harvest **harvest, struct spool_senders *senders);
 void spool_harvest_close(struct spool_harvest *harvest);
 
 /* Messages whose commit is whole and whose body is not are given too, marked as broken. */

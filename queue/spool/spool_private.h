@@ -10,6 +10,8 @@
  * spool_adopt.c    folders of shards that are no more
  * spool_reader.c   folders that nobody works on, for tools
  * message.c        a message in memory
+ * message_body.c   where its body and its commit lie
+ * sender.c         reverse-paths that many messages share
  * commit_record.c  the record that makes a message
  * message_table.c  messages by id
  */
@@ -60,13 +62,35 @@ struct
     uint32_t offset;
 };
 
-/* Bytes in the log that somebody wants: a draft's or a message's. */
+/* The extents of a message that has not just one, and the parts of a large commit. */
+struct spool_extents {
+    struct log_extent *parts; /* of the heap */
+    uint32_t part_count;
+    uint32_t count;
+    struct spool_extent list[]; /* in order of the body */
+};
+
+struct spool_copy;
+enum body_kind { BODY_EMPTY, BODY_ONE, BODY_MANY, BODY_COPIED };
+union body_at {
+    uint64_t lsn;               /* BODY_ONE: the whole body is the content of this record */
+    struct spool_extents *many; /* BODY_MANY: of the heap */
+    struct spool_copy *copy;    /* BODY_COPIED: has what was here, while it is copied forward */
+};
+
+#define MESSAGE_HOLDS_BITS 19 /* more than there are connections */
+/* Bytes in the log that somebody wants: a draft's or a message's, of which the rest here is. */
 struct spool_body {
-    struct list_node member;      /* of the oldest segment that holds any of it */
-    struct spool_extent *extents; /* in order of the body */
-    uint32_t extent_count;
-    bool is_draft;
-    uint8_t fetch; /* of spool_forward's, + 1, while one runs for it; 0: none */
+    struct list_node member; /* of the oldest segment that holds any of it */
+    union body_at at;
+    uint32_t commit_bytes; /* content of its commit record */
+    uint32_t holds : MESSAGE_HOLDS_BITS;
+    uint32_t state : 2; /* enum spool_state */
+    uint32_t kind : 2;  /* enum body_kind */
+    uint32_t shares_sender : 1;
+    uint32_t is_broken : 1; /* a part of the body is lost; only spool_reader keeps such */
+    uint32_t is_draft : 1;
+    uint32_t fetch : 6; /* of spool_forward's, + 1, while one runs for it; 0: none */
 };
 
 struct spool_draft {
@@ -79,7 +103,8 @@ struct spool_draft {
     uint64_t received_bytes;
     uint32_t bytes; /* of them in the log; the rest is staged */
     uint32_t staged;
-    uint32_t extent_capacity;
+    struct spool_extent *extents; /* in order of the body */
+    uint32_t extent_count, extent_capacity;
     struct spool_extent few[DRAFT_EXTENTS_INLINE];
     uint8_t stage[DRAFT_STAGE_BYTES]; /* crumbs, until they are worth a record */
 };
@@ -108,7 +133,7 @@ struct spool_commit {
 
 #define MESSAGE_RET_SHIFT 24 /* enum spool_ret, two bits */
 #define MESSAGE_RET_MASK 3u
-enum message_own_flags { /* beside enum spool_flags, in memory as in a commit */
+enum message_own_flags { /* beside enum spool_flags, as in a commit */
                          MESSAGE_ENVID = 1 << 26,
                          MESSAGE_OWN_FLAGS = MESSAGE_ENVID | MESSAGE_RET_MASK << MESSAGE_RET_SHIFT
 };
@@ -125,29 +150,19 @@ static inline bool recipient_is_finished(uint8_t state)
 #define RECIPIENT_STATE_LAST RECIPIENT_TELL_EXPANDED
 
 struct spool_recipient {
-    uint32_t text; /* where its forward-path begins */
     uint16_t path_bytes;
     uint8_t state; /* enum recipient_state */
     uint8_t marks; /* enum spool_notify, enum recipient_marks */
 };
 
-#define MESSAGE_HOLDS_BITS 24 /* more than there are connections */
-struct spool_message {        /* there are millions: what only some need lies elsewhere */
-    struct message message;
-    uint32_t flags; /* enum spool_flags, enum message_own_flags */
-    uint32_t holds : MESSAGE_HOLDS_BITS;
-    uint32_t state : 2;       /* enum spool_state */
-    bool extents_on_heap : 1; /* else behind this */
-    bool is_broken : 1;       /* a part of the body is lost; only spool_reader keeps such */
+struct spool_message {      /* there are millions: what only some need lies elsewhere */
+    struct message message; /* owner: struct spool_commit until it is LIVE */
     struct spool_body body;
-    struct spool_place place;
+    uint64_t commit_lsn;
     struct spool_message *next; /* in the table, or pending */
-    union {
-        struct spool_commit *commit; /* until it is LIVE */
-        struct spool_copy *copy;     /* LIVE: while it is copied forward */
-    };
+    struct spool_recipient recipients[];
 };
-static_assert(sizeof(struct spool_message) <= 120, "ten million of them wait");
+static_assert(sizeof(struct spool_message) <= 88, "ten million of them wait");
 
 struct message_table {
     struct spool_message **buckets, **old;
@@ -168,7 +183,10 @@ struct spool_copy {
     struct spool *spool;
     struct spool_message *message;
     struct spool_extent *extents; /* of the heap */
+    struct spool_extents *many;   /* what the message will have, where it needs one */
     struct spool_place place;
+    union body_at before; /* where the message is, and its enum body_kind */
+    uint8_t before_kind;
     uint64_t failures; /* of the log when it began */
     uint64_t bytes;    /* of live_bytes, what counts twice for it */
     uint32_t head;     /* the segment that it leaves */
@@ -202,6 +220,23 @@ struct spool_forward {
     uint32_t rest;           /* rounds until it is tried again */
 };
 
+/* A reverse-path, once for many messages. */
+struct spool_sender {
+    struct spool_senders *home;
+    uint32_t count; /* messages that hold it; the slot does not */
+    uint16_t slot;
+    uint16_t size;
+    char text[];
+};
+#define SENDER_SLOTS 1024u
+struct spool_senders {
+    struct sender_slot {
+        struct spool_sender *sender; /* used here last; NULL: none */
+        uint32_t missed;             /* the hash of one that was looked for and not found */
+    } slots[SENDER_SLOTS];
+    uint64_t memory_bytes;
+};
+
 struct spool {
     struct log *log;
     struct disk *disk;
@@ -210,6 +245,7 @@ struct spool {
     void (*found)(void *owner, struct message *message);
     void *found_owner;
     struct message_table table;
+    struct spool_senders senders;
     struct spool_draft *free_drafts;
     struct spool_commit *free_commits;
     uint32_t draft_count;
@@ -234,6 +270,13 @@ static inline struct spool_message *message_private(struct message *message)
     return (struct spool_message *)(void *)message;
 }
 
+/* While it is not LIVE. */
+static inline struct spool_commit *message_commit(const struct spool_message *message)
+{
+    check(message->body.state < MESSAGE_LIVE);
+    return (struct spool_commit *)message->message.owner;
+}
+
 static inline uint64_t body_id(const struct spool_body *body)
 {
     return body->is_draft ? list_entry(body, struct spool_draft, body)->id
@@ -241,8 +284,13 @@ static inline uint64_t body_id(const struct spool_body *body)
 }
 
 /* message.c */
-/* Recipients and text are written next, in this order. NULL: no memory. */
-struct spool_message *message_make(size_t recipient_count, size_t text_bytes, size_t extent_count);
+/* What its text takes, with this reverse-path. sender: that is shared so; NULL: it is not. */
+size_t message_sender_bytes(struct slice reverse_path, const struct spool_sender *sender,
+                            struct slice envid);
+/* Recipients and text (text_bytes) are written next, in this order. sender: given. NULL: no memory. */
+struct spool_message *message_make(size_t recipient_count, size_t text_bytes,
+                                   struct spool_sender *sender);
+void message_free(struct spool_message *message);
 struct message_writer {
     struct spool_message *message;
     char *at;
@@ -253,16 +301,47 @@ void message_write_sender(struct message_writer *writer, struct slice reverse_pa
                           struct slice envid);
 void message_write_recipient(struct message_writer *writer, struct slice forward_path,
                              struct slice orcpt, uint8_t state, uint8_t marks);
-/* From an envelope that fits, recipients waiting. extents: room for so many. */
+/* From an envelope that fits, recipients waiting. senders: to share its reverse-path; or NULL. */
 struct spool_message *message_new(const struct envelope *envelope,
                                   const struct envelope_recipient *recipients, size_t count,
-                                  size_t extent_count);
+                                  struct spool_senders *senders);
+void message_flags_set(struct message *message, uint32_t flags); /* as in a commit */
+uint32_t message_flags_all(const struct message *message);
 bool envelope_fits(const struct envelope *envelope, const struct envelope_recipient *recipients,
                    size_t count);
 uint8_t message_marks(const struct message *message, uint32_t index);
 /* False: nothing changes, since it goes only from WAITING to TELL and to the end. */
 bool message_recipient_reached(struct message *message, uint32_t index, enum recipient_state state);
 void message_mark_warned(struct message *message, uint32_t index);
+void message_attempted(struct message *message, uint32_t attempts, uint32_t wall_s);
+
+/* sender.c */
+/* One more that holds it, or NULL: it is not worth it, or not known to be frequent. */
+struct spool_sender *sender_share(struct spool_senders *senders, struct slice text);
+void sender_drop(struct spool_sender *sender);
+
+/* message_body.c */
+struct extent_list {
+    const struct spool_extent *first;
+    uint32_t count;
+    struct spool_extent one;
+};
+/* Of a draft or a message; valid until it changes, and as long as the list. */
+void body_extents(const struct spool_body *body, struct extent_list *list);
+/* What message_lies_at needs besides; *many NULL: nothing. 0 or -ENOMEM. */
+int extents_make(const struct message *message, uint32_t count, struct spool_extents **many);
+/* Its body and its commit lie there, and lay nowhere before. The place's parts and `many` are given. */
+void message_lies_at(struct spool_message *message, const struct spool_extent *extents,
+                     uint32_t count, const struct spool_place *place, struct spool_extents *many);
+/* It lies nowhere. */
+void message_lies_nowhere(struct spool_message *message);
+/* Where its commit lies; the parts are the message's. */
+struct spool_place message_place(const struct spool_message *message);
+size_t message_bytes(const struct spool_message *message); /* of the heap */
+static inline struct spool_copy *message_copy(const struct spool_message *message)
+{
+    return message->body.kind == BODY_COPIED ? message->body.at.copy : NULL;
+}
 
 /* spool.c */
 void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes);
@@ -270,9 +349,9 @@ void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes);
 void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place);
 void body_forget(struct spool *spool, struct spool_body *body); /* its bytes are dead */
 void place_live_add(struct spool *spool, const struct spool_place *place);
-void place_forget(struct spool *spool, struct spool_place *place);
-/* What it takes of memory: counted in spool->memory_bytes unless it is PENDING. */
-size_t spool_message_bytes(const struct spool_message *message);
+void place_live_take(struct spool *spool, const struct spool_place *place);
+/* A message that lies there counts, in memory too. */
+void spool_message_count(struct spool *spool, struct spool_message *message);
 void spool_message_free(struct spool *spool, struct spool_message *message);
 void spool_message_settle(struct spool *spool, struct spool_message *message);
 #define RECORD_COST 32u /* of a record, besides its content */
@@ -314,6 +393,8 @@ uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
                             void (*visit)(void *owner, struct spool_message *message), void *owner);
 
 /* commit_record.c */
+/* May its record have parts? */
+bool commit_is_large(const struct message *message, size_t extent_count);
 /* Is there room for a commit with so many extents, and `more` bytes before it? As log_room, or -EFBIG
  * above COMMIT_BYTES_MAX. */
 int commit_room(const struct spool *spool, const struct message *message, size_t extent_count,
@@ -330,5 +411,6 @@ struct commit_source {
     struct slice content;
     int (*part)(void *owner, const struct log_extent *extent, struct slice *content);
     void *owner;
+    struct spool_senders *senders; /* or NULL */
 };
 int commit_read(const struct commit_source *source, struct spool_message **message);

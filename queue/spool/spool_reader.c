@@ -8,6 +8,7 @@
 struct spool_reader {
     struct log_folder *folder;
     struct spool_harvest *harvest;
+    struct spool_senders senders;
     uint8_t *memory; /* LOG_FOLDER_MEMORY_BYTES */
     struct spool_message **messages;
     uint64_t capacity;
@@ -40,20 +41,17 @@ static void damage_seen(void *owner, uint64_t lsn, uint64_t bytes)
 
 static uint64_t live_bytes(const struct spool_message *message)
 {
-    uint64_t bytes = message->place.length + RECORD_COST;
-    for (uint32_t i = 0; i < message->place.part_count; i++) {
-        bytes += message->place.parts[i].length + RECORD_COST;
+    const struct spool_place place = message_place(message);
+    struct extent_list extents;
+    uint64_t bytes = place.length + RECORD_COST;
+    for (uint32_t i = 0; i < place.part_count; i++) {
+        bytes += place.parts[i].length + RECORD_COST;
     }
-    for (uint32_t i = 0; i < message->body.extent_count; i++) {
-        bytes += message->body.extents[i].length + RECORD_COST;
+    body_extents(&message->body, &extents);
+    for (uint32_t i = 0; i < extents.count; i++) {
+        bytes += extents.first[i].length + RECORD_COST;
     }
     return bytes;
-}
-
-static void message_free(struct spool_message *message)
-{
-    free(message->place.parts);
-    free(message);
 }
 
 static void message_keep(void *owner, struct spool_message *message)
@@ -74,7 +72,7 @@ static void message_keep(void *owner, struct spool_message *message)
     }
     reader->messages[facts->messages++] = message;
     facts->recipients_waiting += message->message.waiting_count;
-    facts->broken += message->is_broken;
+    facts->broken += message->body.is_broken;
     facts->live_bytes += live_bytes(message);
 }
 
@@ -121,7 +119,8 @@ int spool_reader_open(struct spool_reader **result, struct disk *disk, uint32_t 
     reader->damaged = damaged;
     reader->owner = owner;
     reader->memory = (uint8_t *)aligned_alloc(DISK_BLOCK_BYTES, LOG_FOLDER_MEMORY_BYTES);
-    int status = reader->memory != NULL ? spool_harvest_open(&reader->harvest) : -ENOMEM;
+    int status =
+        reader->memory != NULL ? spool_harvest_open(&reader->harvest, &reader->senders) : -ENOMEM;
     if (status == 0) {
         spool_harvest_keep_broken(reader->harvest);
         status = folder_read(reader, disk, shard);
@@ -162,16 +161,18 @@ const struct message *spool_reader_message(const struct spool_reader *reader, ui
 
 bool spool_reader_is_broken(const struct message *message)
 {
-    return message_private((struct message *)(uintptr_t)message)->is_broken;
+    return message_private((struct message *)(uintptr_t)message)->body.is_broken;
 }
 
 int spool_reader_body(struct spool_reader *reader, const struct message *message,
                       int (*piece)(void *owner, struct slice bytes, uint64_t lost), void *owner)
 {
     const struct spool_body *body = &message_private((struct message *)(uintptr_t)message)->body;
+    struct extent_list extents;
     int result = 0;
-    for (uint32_t i = 0; i < body->extent_count && result == 0; i++) {
-        struct log_extent extent = {.lsn = body->extents[i].lsn, .length = body->extents[i].length};
+    body_extents(body, &extents);
+    for (uint32_t i = 0; i < extents.count && result == 0; i++) {
+        struct log_extent extent = {.lsn = extents.first[i].lsn, .length = extents.first[i].length};
         struct slice content;
         if (log_folder_read(reader->folder, &extent, reader->memory, &content) == 0) {
             result = piece(owner, content, 0);

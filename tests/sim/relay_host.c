@@ -323,8 +323,8 @@ int sim_relay_start(struct sim_relay *relay)
 static void copy_stop(void *owner, struct spool_message *message)
 {
     (void)owner;
-    if (message->copy != NULL) {
-        message->copy->in_flight = false;
+    if (message_copy(message) != NULL) {
+        message_copy(message)->in_flight = false;
     }
 }
 
@@ -334,8 +334,8 @@ static void spool_cut_off(struct spool *spool)
     while (spool->pending_first != NULL) {
         struct spool_message *message = spool->pending_first;
         spool->pending_first = message->next;
-        if (message->commit->draft != NULL) {
-            spool_abort(message->commit->draft);
+        if (message_commit(message)->draft != NULL) {
+            spool_abort(message_commit(message)->draft);
         }
         spool_message_free(spool, message);
     }

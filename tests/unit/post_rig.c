@@ -104,8 +104,8 @@ void post_crash(struct post *post)
             letter->fate = LETTER_GONE;
         } else if (letter->fate == LETTER_ASKED) {
             struct spool_message *message = message_private(letter->message);
-            if (message->commit->draft != NULL) {
-                spool_abort(message->commit->draft);
+            if (message_commit(message)->draft != NULL) {
+                spool_abort(message_commit(message)->draft);
             }
             spool_message_free(post->spool, message);
         }
@@ -115,8 +115,8 @@ void post_crash(struct post *post)
     for (uint64_t i = 0; i < post->spool->table.bucket_count; i++) {
         for (struct spool_message *message = post->spool->table.buckets[i]; message != NULL;
              message = message->next) {
-            if (message->copy != NULL) {
-                message->copy->in_flight = false;
+            if (message_copy(message) != NULL) {
+                message_copy(message)->in_flight = false;
             }
         }
     }

@@ -153,7 +153,7 @@ static const struct {
 static struct message *message_with(const struct envelope *envelope)
 {
     const struct envelope_recipient recipient = {.forward_path = slice_text("r@example.org")};
-    struct spool_message *made = message_new(envelope, &recipient, 1, 0);
+    struct spool_message *made = message_new(envelope, &recipient, 1, NULL);
     assert_non_null(made);
     made->message.id = 7;
     return &made->message;
@@ -169,7 +169,7 @@ static bool message_fits(const struct queue_filter *filter, struct queue_matcher
                                       .deferred = true};
     bool fit = queue_filter_message(filter, matcher, message, NOW) &&
                queue_filter_recipient(filter, matcher, slice_text("bob@mx.example.net"), &facts);
-    free(message);
+    message_free(message_private(message));
     return fit;
 }
 
@@ -204,7 +204,7 @@ static void the_null_sender_is_a_sender(void **state)
     assert_int_equal(queue_filter_read(&filter, slice_text("held"), "", problem), 0);
     struct queue_matcher *matcher = queue_matcher_open(&filter);
     assert_true(queue_filter_message(&filter, matcher, bounce, NOW));
-    free(bounce);
+    message_free(message_private(bounce));
     queue_matcher_close(matcher);
 }
 
@@ -221,7 +221,7 @@ static void a_pattern_that_takes_too_long_has_not_matched_and_is_counted(void **
         .reverse_path = slice_text("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")});
     const struct queue_facts facts = {0};
     assert_true(queue_filter_message(&filter, matcher, message, NOW));
-    free(message);
+    message_free(message_private(message));
     assert_int_equal(queue_matcher_gave_up(matcher), 1);
     assert_false(queue_filter_recipient(&filter, matcher, slice_text("b"), &facts));
     assert_int_equal(queue_matcher_gave_up(matcher), 1);

@@ -52,7 +52,7 @@ static void a_body_in_crumbs_between_others_stays_whole_and_small_in_books(void 
         }
     }
     for (int i = 0; i < 20; i++) {
-        assert_true(letters[i]->draft->body.extent_count < 100);
+        assert_true(letters[i]->draft->extent_count < 100);
         assert_int_equal(letter_commit(letters[i]), 0);
     }
     post_settle(post);
@@ -73,7 +73,9 @@ static void a_large_message_goes_through_little_memory(void **state)
     struct letter *letter = letter_post(post, 40u * 1024 * 1024, 2);
     post_settle(post);
     assert_int_equal(letter->fate, LETTER_ACCEPTED);
-    assert_true(message_private(letter->message)->body.extent_count < 400);
+    struct extent_list extents;
+    body_extents(&message_private(letter->message)->body, &extents);
+    assert_true(extents.count < 400);
     assert_int_equal(letter_check_body(post, letter), 0);
     post_close(post);
 }
@@ -212,7 +214,9 @@ static void a_damaged_body_is_an_error_and_its_neighbours_are_not(void **state)
     post_settle(post);
     post_crash(post);
     post_start(post);
-    uint64_t lsn = message_private(bad->message)->body.extents[0].lsn;
+    struct extent_list extents;
+    body_extents(&message_private(bad->message)->body, &extents);
+    uint64_t lsn = extents.first[0].lsn;
     uint64_t bytes;
     disk_fault_bytes(post->rig.fault, "0/00000001.segment", &bytes)[lsn_offset(lsn) + 777] ^= 1;
     assert_int_equal(letter_check_body(post, bad), -EIO);
@@ -249,7 +253,7 @@ static void the_ids_text_reads_back_and_takes_what_people_type(void **state)
 
 static void message_count_bytes(void *owner, struct message *message)
 {
-    *(uint64_t *)owner += spool_message_bytes(message_private(message));
+    *(uint64_t *)owner += message_bytes(message_private(message));
 }
 
 static void memory_is_what_messages_take(struct post *post)
@@ -614,7 +618,7 @@ static void a_commit_from_before_there_were_envelope_ids_is_read(void **state)
         assert_int_equal(message_orcpt(message, i).size, 0);
         assert_false(message_warned(message, i));
     }
-    free(private);
+    message_free(private);
 }
 
 /* Its blob is all path: there is no room for those that it counts. */
