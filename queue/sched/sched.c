@@ -24,6 +24,8 @@ void sched_close(struct sched *sched)
     for (struct list_node *node; (node = list_pop(&sched->sites)) != NULL;) {
         sched_site_free(list_entry(node, struct sched_site, node));
     }
+    while (list_pop(&sched->lease_speaks) != NULL || list_pop(&sched->lease_holds) != NULL) {
+    } /* groups are closed later */
     sched_suspensions_close(sched);
     sched_queues_close(&sched->queues);
     sched_pool_close(&sched->pool);
