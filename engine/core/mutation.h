@@ -65,6 +65,7 @@
     /* The schedule */                                                                             \
     X(WAIT_NOT_DOUBLED, "week", "each wait is as long as the first")                               \
     X(SITE_NEVER_RESTS, "week", "a site that cannot be reached is tried again at once")            \
+    X(SUSPENSION_FORGOTTEN, "week", "a suspension ends with the process")                          \
     X(SUSPENSION_IGNORED, "week", "a site that is suspended is tried nevertheless")                \
     X(WARNING_UNWRITTEN, "week", "that a sender was told of a delay is not written down")
 

@@ -260,41 +260,6 @@ static int summarize(struct tool *tool, const struct queue_options *options)
     return code;
 }
 
-/* ---- queue suspend, resume, suspensions ---- */
-
-static void print_suspension(void *owner, const json_t *line)
-{
-    char span[REPORT_SPAN_BYTES];
-    const char *text = json_string_value(json_object_get(line, "text"));
-    const char *of = json_string_value(json_object_get(line, "of"));
-    const char *name = json_string_value(json_object_get(line, "name"));
-    json_int_t seconds = json_integer_value(json_object_get(line, "seconds"));
-    if (((struct tool *)owner)->as_json) {
-        tool_print_json(line);
-    } else {
-        printf("%-6s %s for another %s%s%s%s\n", of != NULL ? of : "", name != NULL ? name : "",
-               report_span(seconds > 0 ? (uint64_t)seconds : 0, span),
-               text != NULL && text[0] != '\0' ? " (" : "", text != NULL ? text : "",
-               text != NULL && text[0] != '\0' ? ")" : "");
-    }
-}
-
-static int suspend(struct tool *tool, const char *verb, const struct queue_options *options)
-{
-    char request[REQUEST_MAX + 32];
-    json_t *last = NULL;
-    snprintf(request, sizeof request, "queue %s%s", verb, options->words);
-    int code = tool_ask(tool, request, print_suspension, tool, &last);
-    json_t *count = json_object_get(last, "count");
-    if (code == EX_OK && count != NULL && !tool->as_json) {
-        json_int_t ended = json_integer_value(count);
-        printf(strcmp(verb, "suspend") == 0 ? "suspended\n" : "resumed: %" JSON_INTEGER_FORMAT "\n",
-               ended);
-    }
-    json_decref(last);
-    return code;
-}
-
 /* ---- The command line ---- */
 
 enum option_kind { OPTION_WORD = 256, OPTION_FLAG, OPTION_OWN };
@@ -325,6 +290,7 @@ static const struct queue_option {
     {"headers", no_argument, OPTION_OWN},
     {"body", no_argument, OPTION_OWN},
     {"background", no_argument, OPTION_OWN},
+    {"list", no_argument, OPTION_OWN},
 };
 #define KNOWN_COUNT (sizeof known / sizeof known[0])
 
@@ -360,6 +326,8 @@ static int option_take(struct queue_options *options, const struct queue_option 
         options->headers = true;
     } else if (strcmp(option->name, "body") == 0) {
         options->body = true;
+    } else if (strcmp(option->name, "list") == 0) {
+        options->list = true;
     } else {
         options->background = true;
     }
@@ -454,7 +422,7 @@ int tubepost_queue(struct tool *tool, int count, char **words)
     }
     if (count == 1 && (strcmp(verb, "suspend") == 0 || strcmp(verb, "resume") == 0 ||
                        strcmp(verb, "suspensions") == 0)) {
-        return suspend(tool, verb, &options);
+        return queue_suspend(tool, verb, &options);
     }
     if (strcmp(verb, "summary") == 0 && count == 1) {
         return summarize(tool, &options);

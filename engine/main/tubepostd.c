@@ -12,6 +12,8 @@
 #include "engine/net/port_deal.h"
 #include "engine/net/port_dpdk.h"
 #include "engine/net/port_tap.h"
+#include "engine/relay/operator_file.h"
+#include "engine/relay/operator_orders.h"
 #include "engine/relay/relay_resolve.h"
 #include "engine/relay/relay_maps.h"
 #include "engine/relay/relay_tls.h"
@@ -44,6 +46,8 @@ struct daemon {
     struct rte_mempool **pools; /* one a shard */
     struct relay_maps *maps;    /* of conf */
     struct helpers *helpers;
+    struct operator_file operator_file;
+    struct operator_orders orders;           /* of former lives */
     uint8_t ticket_secret[TLS_SECRET_BYTES]; /* of this process: tickets end with it */
     struct port **ports;
     struct port **exceptions; /* beside them; NULL where none is wanted */
@@ -306,6 +310,8 @@ static int open_workers(struct daemon *daemon)
             .resolver = daemon->resolver,
             .maps = daemon->maps,
             .helpers = daemon->helpers,
+            .orders = &daemon->orders,
+            .operator_file = &daemon->operator_file,
             .ticket_secret = daemon->ticket_secret,
             .leases = daemon->leases,
             .all = daemon->workers,
@@ -414,6 +420,11 @@ static int run(struct daemon *daemon, const sigset_t *signals)
                                              .own_bytes = LOOKUP_HELPER_BYTES,
                                              .name = "helper"};
     int status = claim_spool(daemon);
+    if (status == 0) {
+        operator_file_system(&daemon->operator_file, &daemon->spool_fd);
+        status = operator_file_load(&daemon->orders, &daemon->operator_file,
+                                    daemon->conf->spool.path, &daemon->logger);
+    }
     status = status == 0 ? helpers_open(&daemon->helpers, &helping) : status;
     status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
@@ -465,6 +476,7 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     for (unsigned i = 0; daemon->pools != NULL && i < daemon->conf->shards; i++) {
         memory_pool_close(daemon->pools[i]);
     }
+    operator_orders_free(&daemon->orders);
     if (daemon->spool_fd >= 0) {
         close(daemon->spool_fd);
     }

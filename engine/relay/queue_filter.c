@@ -52,6 +52,7 @@ static int pattern_read(struct queue_filter *filter, const char *text,
         return -EINVAL;
     }
     filter->pattern = pattern;
+    memcpy(filter->pattern_text, text, strlen(text) + 1);
     return 0;
 }
 

@@ -47,6 +47,7 @@ struct queue_filter {
     char domain[QUEUE_FILTER_TEXT_MAX];
     char recipient[QUEUE_FILTER_TEXT_MAX];
     char site[QUEUE_FILTER_TEXT_MAX];
+    char pattern_text[QUEUE_FILTER_PATTERN_MAX + 1];
     struct queue_pattern *pattern; /* owned; NULL: none */
 };
 

@@ -139,14 +139,16 @@ static int word_read(struct queue_order *order, struct slice word,
 
 /* ---- What must be said ---- */
 
-/* A site, or a sender's domain: the scheduler knows senders by that. */
+/* One condition, which holds for new mail too. */
 static bool names_one_thing(const struct queue_filter *filter)
 {
     struct queue_filter rest = *filter;
-    unsigned named = (filter->site[0] != '\0') + (filter->sender[0] != '\0');
-    const char *at = strchr(filter->sender, '@');
-    rest.site[0] = rest.sender[0] = '\0';
-    return named == 1 && (at == NULL || at == filter->sender) && queue_filter_is_empty(&rest);
+    unsigned named = (filter->site[0] != '\0') + (filter->sender[0] != '\0') +
+                     (filter->domain[0] != '\0') + (filter->recipient[0] != '\0') +
+                     (filter->pattern != NULL);
+    rest.site[0] = rest.sender[0] = rest.domain[0] = rest.recipient[0] = '\0';
+    rest.pattern = NULL;
+    return named == 1 && queue_filter_is_empty(&rest);
 }
 
 /* NULL: all is there. */
@@ -162,11 +164,13 @@ static const char *lacks(const struct queue_order *order)
     case CONTROL_QUEUE_CANCEL:
         return order->job > 0 ? NULL : "expected job=NUMBER";
     case CONTROL_QUEUE_SUSPEND:
-        return names_one_thing(filter) ? NULL : "expected a site, or a sender's domain";
+        return names_one_thing(filter)
+                   ? NULL
+                   : "expected one of a site, a sender, a domain, a recipient or a pattern";
     case CONTROL_QUEUE_RESUME:
         return filter->all || names_one_thing(filter)
                    ? NULL
-                   : "expected a site, a sender's domain, or all";
+                   : "expected one of a site, a sender, a domain, a recipient or a pattern, or all";
     case CONTROL_QUEUE_REROUTE:
         if (order->text[0] == '\0') {
             return "expected to=NEXT-HOP";

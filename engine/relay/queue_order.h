@@ -7,7 +7,7 @@
  *   summary    FILTER by=domain|site|sender top=N
  *   hold, release, flush, delete, bounce    FILTER; bounce: text=WORDS
  *   reroute    FILTER to=NEXT-HOP
- *   suspend    site=S or sender=DOMAIN, for=DURATION text=WORDS
+ *   suspend    site=S, sender=S, domain=D, recipient=R or pattern=RE, for=DURATION text=WORDS
  *   resume     the same, or all
  *   suspensions, jobs
  *   job, cancel  job=N

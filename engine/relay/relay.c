@@ -10,6 +10,7 @@
 #include "engine/relay/tls_report.h"
 #include "engine/relay/relay_group.h"
 #include "engine/relay/relay_owed.h"
+#include "engine/relay/relay_parking.h"
 #include "engine/relay/relay_sites.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
@@ -99,6 +100,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->outbounds);
     list_init(&relay->bounces);
     list_init(&relay->groups);
+    list_init(&relay->parkings);
     relay_owed_init(relay);
     queue_walks_init(&relay->walks, NULL, settings->shard->world);
     int status = relay_sites_open(relay);
@@ -121,6 +123,9 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     }
     if (status == 0) {
         connections_limit(relay);
+        status = settings->orders != NULL ? relay_suspensions_load(relay, settings->orders) : 0;
+    }
+    if (status == 0) {
         const struct spool_settings spool = {
             .message_bytes_max = message_bytes_max(relay->conf),
             .draft_count_max = relay->conf->limits.connections,
@@ -232,6 +237,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf, const stru
     server_settings(relay, conf);
     connections_limit(relay);
     relay_sites_reload(relay);
+    relay_parkings_reload(relay);
     outbound_drain_all(
         relay); /* what was secured as the old one says is not for mail of the new one */
     each_inbound(relay, inbound_reload);

@@ -14,6 +14,7 @@
 struct lease_desk;
 struct log;
 struct lookup;
+struct operator_orders;
 struct queue_walks;
 struct relay;
 struct relay_maps;
@@ -33,6 +34,8 @@ struct relay_settings {
     struct lookup *lookup;         /* with maps; borrowed */
     const struct relay_maps *maps; /* NULL: none have a say; borrowed as conf is */
     struct lease_desk *leases;     /* NULL: there is no other shard */
+    const struct operator_orders
+        *orders; /* of former lives; NULL: none. Borrowed until it is open */
     struct log *log;
     void *fetch_memory; /* for bodies that are read back; see queue/spool */
     size_t fetch_memory_bytes;

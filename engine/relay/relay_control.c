@@ -272,14 +272,17 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
     control->settings = *settings;
     list_init(&control->lookups);
     list_init(&control->jobs);
+    list_init(&control->changes);
     control->opened_ns = world_now_ns(worker_shard(settings->workers[0])->world);
     const struct control_settings below = {.network = settings->network,
                                            .at = settings->at,
                                            .unix_mode = settings->unix_mode,
                                            .ask = ask,
                                            .owner = control};
-    int status = control_open(&control->control, &below);
+    int status = operator_orders_copy(&control->orders, settings->orders);
+    status = status == 0 ? control_open(&control->control, &below) : status;
     if (status < 0) {
+        operator_orders_free(&control->orders);
         free(control);
         return status;
     }
@@ -289,7 +292,8 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
 
 bool relay_control_quiet(const struct relay_control *control)
 {
-    return control_pending(control->control) == 0 && queue_jobs_quiet(control);
+    return control_pending(control->control) == 0 && queue_jobs_quiet(control) &&
+           orders_quiet(control);
 }
 
 void relay_control_close(struct relay_control *control)
@@ -297,5 +301,6 @@ void relay_control_close(struct relay_control *control)
     resolve_end_all(control);
     control_close(control->control);
     queue_jobs_close(control);
+    operator_orders_free(&control->orders);
     free(control);
 }

@@ -6,8 +6,11 @@
  */
 #pragma once
 #include "engine/control/control.h"
+#include "engine/relay/operator_file.h"
+#include "engine/relay/operator_orders.h"
 #include "engine/relay/worker.h"
 
+struct helpers;
 struct relay_control;
 
 struct relay_control_settings {
@@ -17,6 +20,10 @@ struct relay_control_settings {
     struct network *network; /* of shard 0 */
     struct endpoint at;
     uint32_t unix_mode;
+    const struct operator_orders *orders;      /* of former lives; copied */
+    const struct operator_file *operator_file; /* where what is said now is kept; borrowed */
+    struct helpers *helpers;                   /* who write it; borrowed */
+    int64_t mail_age_max_s;                    /* no mail waits longer */
 };
 
 /* 0 or -errno. Owned by the caller. */

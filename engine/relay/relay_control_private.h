@@ -8,6 +8,7 @@
  * relay_control_summary.c  queue summary
  * relay_control_jobs.c     queue hold|release|flush|delete|bounce|reroute|jobs|job|cancel
  * relay_control_suspend.c  queue suspend|resume|suspensions
+ * relay_control_orders.c   what of it outlives the process
  * relay_control_tls.c      tls report
  * relay_control_resolve.c  resolve
  */
@@ -29,6 +30,9 @@ struct relay_control {
     uint64_t opened_ns;
     struct list_node jobs; /* oldest first; see relay_control_jobs.c */
     uint32_t job_count, job_number;
+    struct operator_orders orders;  /* as the file has them */
+    struct orders_writing *writing; /* on its way to the file; NULL: none */
+    struct list_node changes;       /* that wait for it */
 };
 
 /* ---- To a shard and back ---- */
@@ -99,6 +103,20 @@ void queue_suspensions_answer(struct relay_control *control, struct control_requ
 void queue_jobs_answer(struct relay_control *control, struct control_request *request,
                        const struct queue_order *order);
 void queue_order_give(struct queue_order *order); /* frees it */
+
+/* ---- What outlives the process ---- */
+
+struct orders_change {
+    struct list_node node;
+    /* Changes a copy. 0, or -errno: nothing is written then, and `done` hears it. */
+    int (*apply)(struct orders_change *change, struct operator_orders *orders);
+    /* 0: durable, to be made true on the shards. Runs once, at home. */
+    void (*done)(struct orders_change *change, int status);
+};
+void orders_change(struct relay_control *control, struct orders_change *change);
+bool orders_quiet(const struct relay_control *control);
+/* The code and the words of an answer. */
+const char *orders_refusal(int status, const char **text);
 /* At the end: no job is under way; and they are forgotten. */
 bool queue_jobs_quiet(const struct relay_control *control);
 void queue_jobs_close(struct relay_control *control);

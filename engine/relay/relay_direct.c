@@ -2,6 +2,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_hops.h"
+#include "engine/relay/relay_parking.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -228,6 +229,9 @@ struct sched_delivery *relay_site_next(struct relay_site *site)
 {
     for (unsigned i = 0; i < NEXT_MOST; i++) {
         struct sched_delivery *delivery = sched_next(site->sched, site->relay->shard->now_ns);
+        if (delivery != NULL && relay_parking_takes(site, delivery)) {
+            continue;
+        }
         if (delivery == NULL || site->destination == NULL ||
             delivery_ask(site, delivery) !=
                 GONE) { /* no room to ask: what was known is good enough */
@@ -257,7 +261,8 @@ bool relay_site_reviewed(struct relay_site *site)
     for (unsigned i = 0; i < LOBBY_BATCH && site->review_count > 0; i++) {
         struct sched_delivery *delivery = sched_next(site->sched, now_ns);
         site->review_count = delivery == NULL ? 0 : site->review_count - 1;
-        if (delivery != NULL && delivery_ask(site, delivery) != GONE) {
+        if (delivery != NULL && !relay_parking_takes(site, delivery) &&
+            delivery_ask(site, delivery) != GONE) {
             sched_move(delivery, site->sched); /* behind those that were not looked at yet */
         }
     }
@@ -297,7 +302,7 @@ uint64_t relay_lobby_run(struct relay_site *lobby)
         if (delivery == NULL) {
             return now_ns;
         }
-        if (lobby_take(lobby, delivery) == NOT_NOW) {
+        if (!relay_parking_takes(lobby, delivery) && lobby_take(lobby, delivery) == NOT_NOW) {
             sched_return(delivery, sched_indexes(delivery), delivery->count);
             return now_ns + LOBBY_RETRY_NS;
         }

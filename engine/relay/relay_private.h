@@ -22,6 +22,7 @@ struct lease_desk;
 struct outbound;
 struct relay_bad_host;
 struct relay_group;
+struct relay_parking;
 struct tls_clear;
 struct tls_report;
 
@@ -36,7 +37,8 @@ struct relay_site {
     bool lobby;                     /* no hosts: see relay_direct.h */
     bool lmtp;
     struct sched_site *sched;
-    struct relay_group *group; /* whose limits hold; NULL: a lobby */
+    struct relay_group *group;     /* whose limits hold; NULL: a lobby */
+    struct relay_parking *parking; /* it has no next hop: see relay_parking.h */
     struct smtp_client_settings client_settings;
     uint32_t connections;  /* outbound sessions, connecting ones too */
     struct list_node idle; /* outbound sessions that wait for a message */
@@ -126,7 +128,8 @@ struct relay {
     struct relay_space space;
     struct queue_walks walks; /* of the operator */
     struct relay_suspensions suspensions;
-    unsigned visits; /* of the operator's questions that are here: see relay_control */
+    struct list_node parkings; /* see relay_parking.h */
+    unsigned visits;           /* of the operator's questions that are here: see relay_control */
     struct relay_counters counters;
     bool draining;
     uint64_t drain_deadline_ns;
@@ -160,6 +163,8 @@ struct network *relay_network_to(struct relay *relay, const struct endpoint *to)
 /* Too old while it waited (sched_expired): its recipients go back to the sender. False: not now,
  * memory is short. */
 bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery);
+/* Memory is short: an ACTIVE delivery waits again, all of it. */
+void relay_delivery_put_back(struct relay *relay, struct sched_delivery *delivery);
 /* The site has work, or room for it: looked at in this round. */
 void relay_site_touch(struct relay_site *site);
 /* After a connection of a site has ended. */

@@ -1,6 +1,6 @@
 #include "engine/relay/relay_queue.h"
 #include "engine/relay/bounce.h"
-#include "engine/relay/relay_private.h"
+#include "engine/relay/relay_parking.h"
 #include "queue/sched/operator.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +66,18 @@ void relay_queue_facts(struct relay *relay, const struct message *message, uint3
     }
 }
 
+/* Its turn may not have come yet, and it waits for its next attempt or in its site: it will be suspended then. */
+static void view_suspended(struct relay *relay, const struct message *message, uint32_t index,
+                           struct relay_recipient_view *view)
+{
+    uint64_t now_ns = relay->shard->now_ns, until_ns = relay_parking_until(relay, message, index);
+    if (until_ns > now_ns && view->filed && !view->active) {
+        uint64_t left_s = (until_ns - now_ns) / 1000000000ull;
+        view->suspended = true;
+        view->next_attempt_s = view->next_attempt_s > left_s ? view->next_attempt_s : left_s;
+    }
+}
+
 void relay_queue_view(struct relay *relay, const struct message *message, uint32_t from,
                       uint32_t count, struct relay_recipient_view *views)
 {
@@ -93,6 +105,7 @@ void relay_queue_view(struct relay *relay, const struct message *message, uint32
         for (uint32_t i = 0; i < delivery->count; i++) {
             if (indexes[i] >= from && indexes[i] - from < count) {
                 views[indexes[i] - from] = view;
+                view_suspended(relay, message, indexes[i], &views[indexes[i] - from]);
             }
         }
     }

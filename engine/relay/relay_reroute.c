@@ -1,5 +1,5 @@
 /* Queued recipients go to another next hop. */
-#include "engine/relay/relay_private.h"
+#include "engine/relay/relay_part.h"
 #include "engine/relay/relay_queue.h"
 #include <stdlib.h>
 
@@ -23,23 +23,6 @@ bool relay_queue_knows(const struct relay *relay, const char *to)
     return route_to(relay, to) != NULL;
 }
 
-static void site_take(struct relay_site *site, const struct sched_request *from)
-{
-    struct relay *relay = site->relay;
-    uint32_t most = site->route->recipients_per_message;
-    most = most > 0 ? most : from->count;
-    for (uint32_t first = 0; first < from->count; first += most) {
-        struct sched_request request = *from;
-        request.indexes = from->indexes + first;
-        request.count = from->count - first < most ? from->count - first : most;
-        if (sched_add(site->sched, &request, relay->shard->now_ns) < 0) {
-            logger_line(relay->logger, LOGGER_ERROR,
-                        "sched: out of memory; recipients wait for a restart");
-        }
-    }
-    relay_site_touch(site);
-}
-
 /* Parts the recipients of a delivery: `taken` are of the group. Returns how many those are. */
 static uint32_t part(const struct sched_delivery *delivery, const struct queue_group *group,
                      uint32_t *taken, uint32_t *keep)
@@ -60,30 +43,15 @@ static uint32_t part(const struct sched_delivery *delivery, const struct queue_g
 static uint32_t delivery_move(struct sched_delivery *delivery, const struct queue_group *group,
                               struct relay_site *site, uint32_t *taken, uint32_t *keep)
 {
-    const struct world *world = site->relay->shard->world;
-    struct message *message = group->message;
     uint32_t count = part(delivery, group, taken, keep);
     if (count == 0 || delivery->site == site->sched || delivery->state == SCHED_ACTIVE) {
         return delivery->state == SCHED_ACTIVE ? 0 : count;
     }
-    int64_t age_s = world_wall_s(world) - message_arrival_wall_s(message);
-    const struct sched_request request = {
-        .message = message,
-        .indexes = taken,
-        .count = count,
-        .attempts = delivery->attempts,
-        .due_ns = site->relay->shard->now_ns,
-        .age_ns = age_s > 0 ? (uint64_t)age_s * 1000000000ull : 0,
-        .sender = delivery->sender,
-        .priority = delivery->priority,
-        .held = delivery->held,
-        .delayed = delivery->delayed,
-    };
     struct relay_site *before = sched_site_owner(delivery->site);
+    relay_part_add(site, delivery, taken, count);
     int status = sched_withdraw(delivery, keep, delivery->count - count);
     check(status == 0);
     relay_site_touch(before);
-    site_take(site, &request);
     return count;
 }
 

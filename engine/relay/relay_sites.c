@@ -4,6 +4,7 @@
 #include "engine/relay/relay_direct.h"
 #include "engine/relay/relay_group.h"
 #include "engine/relay/relay_hops.h"
+#include "engine/relay/relay_parking.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
 
@@ -12,6 +13,7 @@
 #define DELAY_ASKED_FOR_NS                                                                         \
     (4ull * 3600 * 1000000000ull) /* NOTIFY=DELAY, when nothing is configured */
 #define SITE_EXPIRED_MOST 64      /* returned to their senders in one round */
+#define SITE_FILED_MOST 256u      /* filed again in one round */
 #define SITE_BUCKETS_FIRST 64u
 
 /* ---- Keys ---- */
@@ -109,6 +111,17 @@ static void site_wake(struct timer *timer, uint64_t now_ns)
     relay_site_touch(list_entry(timer, struct relay_site, wake));
 }
 
+void relay_site_times(const struct relay_conf *conf, struct sched_site_settings *settings)
+{
+    const struct retry_policy retry = {.first_ns = conf->retry.first,
+                                       .limit_ns = conf->retry.limit,
+                                       .spread_pct = conf->retry.jitter_pct};
+    settings->retry = settings->reconnect = retry;
+    settings->expire_ns = conf->retry.expire;
+    settings->delay_ns =
+        conf->bounce.delay_warning > 0 ? conf->bounce.delay_warning : DELAY_ASKED_FOR_NS;
+}
+
 /* What the route says of limits and times. */
 static void site_settle(struct relay_site *site, struct sched_site_settings *settings)
 {
@@ -118,17 +131,9 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
         .connection_count_max = route->connections,
         .address_count =
             site->destination != NULL ? relay_hop_count(route, site->destination) : route->to_count,
-        .retry = {.first_ns = conf->retry.first,
-                  .limit_ns = conf->retry.limit,
-                  .spread_pct = conf->retry.jitter_pct},
-        .reconnect = {.first_ns = conf->retry.first,
-                      .limit_ns = conf->retry.limit,
-                      .spread_pct = conf->retry.jitter_pct},
-        .expire_ns = conf->retry.expire,
-        .delay_ns =
-            conf->bounce.delay_warning > 0 ? conf->bounce.delay_warning : DELAY_ASKED_FOR_NS,
         .group = site->group != NULL ? relay_group_sched(site->group) : NULL,
     };
+    relay_site_times(conf, settings);
     site->client_settings = (struct smtp_client_settings){
         .hostname = slice_text(route->hostname != NULL ? route->hostname : conf->hostname),
         .lmtp = route->via == CONF_VIA_LMTP,
@@ -375,10 +380,11 @@ void relay_sites_tidy(struct relay *relay)
     }
 }
 
-/* A site whose route is gone: its waiting deliveries go where the new routes lead. */
+/* A site whose route is gone: its waiting deliveries go where the new routes lead, a part in each round. */
 static void site_empty(struct relay_site *site)
 {
     struct relay *relay = site->relay;
+    unsigned filed = 0;
     for (struct sched_delivery *delivery; (delivery = sched_evict(site->sched)) != NULL;) {
         uint32_t count = delivery->count;
         uint32_t *indexes = malloc(count * sizeof(*indexes));
@@ -393,6 +399,10 @@ static void site_empty(struct relay_site *site)
         sched_done(delivery);
         relay_file(relay, message, indexes, count, attempts);
         free(indexes);
+        if (++filed == SITE_FILED_MOST) {
+            relay_site_touch(site);
+            return;
+        }
     }
     struct sched_site_counts counts;
     uint32_t wanted = sched_wants_connection(site->sched, relay->shard->now_ns);
@@ -405,8 +415,7 @@ static void site_empty(struct relay_site *site)
 
 /* ---- What is due ---- */
 
-/* Memory is short: all of it waits again. */
-static void delivery_put_back(struct relay *relay, struct sched_delivery *delivery)
+void relay_delivery_put_back(struct relay *relay, struct sched_delivery *delivery)
 {
     if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
                     slice_text("out of memory")) == SCHED_EXPIRED) {
@@ -421,7 +430,7 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
     struct slice reason = sched_reason(delivery);
     struct relay_outcome *failures = calloc(count, sizeof(*failures));
     if (failures == NULL) {
-        delivery_put_back(relay, delivery);
+        relay_delivery_put_back(relay, delivery);
         return false;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -432,7 +441,7 @@ bool relay_delivery_expire(struct relay *relay, struct sched_delivery *delivery)
     if (is_told) {
         sched_done(delivery);
     } else {
-        delivery_put_back(relay, delivery);
+        relay_delivery_put_back(relay, delivery);
     }
     spool_message_release(relay->spool, message);
     free(failures);
@@ -456,7 +465,7 @@ static uint64_t site_connect(struct relay_site *site)
         outbound_drain(outbound_of_idle(site->idle.next));
     }
     uint32_t wanted = sched_wants_connection(site->sched, now_ns);
-    if (wanted > 0 && relay_site_reviewed(site)) {
+    if (wanted > 0 && relay_parking_sift(site) && relay_site_reviewed(site)) {
         wanted = sched_wants_connection(site->sched, now_ns);
         for (; wanted > 0; wanted--) {
             outbound_open(site);
@@ -497,7 +506,8 @@ void relay_site_run(struct relay_site *site)
 {
     struct relay *relay = site->relay;
     uint64_t now_ns = relay->shard->now_ns;
-    if (site->route == NULL) {
+    relay_parking_run(site);
+    if (site->route == NULL && site->parking == NULL) {
         site_empty(site);
         return;
     }
@@ -506,7 +516,9 @@ void relay_site_run(struct relay_site *site)
     }
     site_expire(site);
     site_warn(site);
-    uint64_t rest_until_ns = site->lobby ? relay_lobby_run(site) : site_connect(site);
+    uint64_t rest_until_ns = site->parking != NULL ? now_ns
+                             : site->lobby         ? relay_lobby_run(site)
+                                                   : site_connect(site);
     uint64_t due = sched_site_next_due(site->sched, now_ns);
     due = due > rest_until_ns ? due : rest_until_ns;
     if (due != SCHED_NEVER) {

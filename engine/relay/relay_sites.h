@@ -21,6 +21,7 @@ struct destination;
 struct relay;
 struct relay_conf;
 struct relay_site;
+struct sched_site_settings;
 
 #define RELAY_SITES_MAX 65536u
 #define RELAY_SITE_UNUSED_NS (600ull * 1000000000ull)
@@ -50,6 +51,9 @@ struct relay_site *relay_site_of_destination(struct relay *relay, const struct c
 bool relay_site_holds(const struct relay_site *site, const struct destination *destination);
 /* Takes note of an answer for one of its domains: addresses are as new as the newest. */
 void relay_site_refresh(struct relay_site *site, struct destination *destination);
+
+/* What the configuration says of waiting, at any site. */
+void relay_site_times(const struct relay_conf *conf, struct sched_site_settings *settings);
 
 /* Deliveries that are due find connections, those that are too old go back to their senders. */
 void relay_site_run(struct relay_site *site);

@@ -459,6 +459,7 @@ static int queue_open(struct worker *worker)
         .lookup = worker->lookup,
         .maps = worker->settings.maps,
         .leases = worker->leases,
+        .orders = worker->settings.orders,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,
         .fetch_memory_bytes = FETCH_MEMORY_BYTES,
@@ -537,6 +538,10 @@ static int control_start(struct worker *worker)
         .network = worker->kernel,
         .unix_mode = conf->control.unix_mode,
         .at = {.family = ENDPOINT_UNIX},
+        .orders = worker->settings.orders,
+        .operator_file = worker->settings.operator_file,
+        .helpers = worker->settings.helpers,
+        .mail_age_max_s = (int64_t)(conf->retry.expire / 1000000000ull),
     };
     snprintf(worker->hostname, sizeof(worker->hostname), "%s", conf->hostname);
     snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);

@@ -12,6 +12,8 @@
 struct helpers;
 struct lease_desk;
 struct log;
+struct operator_file;
+struct operator_orders;
 struct network;
 struct relay;
 struct resolve;
@@ -30,11 +32,13 @@ struct worker_settings {
         *ports; /* dpdk: opened by main, as conf->dpdk.ports; NULL on the kernel transport */
     struct port **exceptions;  /* the same, the kernel's beside them; NULL where there is none */
     struct resolver *resolver; /* of the process; NULL: no DNS. Borrowed */
-    const struct relay_maps *maps; /* of conf; NULL: none; borrowed as it is */
-    struct helpers *helpers;       /* who ask them */
-    const uint8_t *ticket_secret;  /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
-    struct lease_desk **leases;    /* room for one of each worker; filled as they are opened */
-    struct worker **all;           /* every worker of the process, conf->shards of them */
+    const struct relay_maps *maps;        /* of conf; NULL: none; borrowed as it is */
+    struct helpers *helpers;              /* who ask them, and write what the operator says */
+    const struct operator_orders *orders; /* of former lives; borrowed */
+    const struct operator_file *operator_file;
+    const uint8_t *ticket_secret; /* of TLS, the same for all; TLS_SECRET_BYTES, borrowed */
+    struct lease_desk **leases;   /* room for one of each worker; filled as they are opened */
+    struct worker **all;          /* every worker of the process, conf->shards of them */
     unsigned index;
 };
 

@@ -8,7 +8,7 @@
  * Suspended: nothing of a site, or nothing of a sender in any site, is begun until the time that was said, to the
  * nanosecond. What arrives meanwhile waits as READY, counts no attempt and does not back off. It expires as ever.
  * Deliveries and connections under way go on. A flush does not end what the operator suspended. None of it survives a
- * restart.
+ * restart here: whoever has it written down says it again.
  */
 #pragma once
 #include "queue/sched/sched.h"

@@ -2,11 +2,14 @@
 #include "engine/core/check.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/inbound.h"
+#include "engine/relay/operator_file.h"
 #include "engine/relay/outbound.h"
+#include "engine/relay/relay_suspend.h"
 #include "engine/shard/memory.h"
 #include "queue/log/log_private.h"
 #include "queue/spool/spool_private.h"
 #include "tests/sim/secure.h"
+#include <stdlib.h>
 
 #define FETCH_MEMORY_BYTES (2u << 20)
 #define HEARTBEAT_NS (100 * SIM_MS) /* as a shard that polls wakes up */
@@ -246,7 +249,52 @@ void sim_relay_teardown(struct sim_relay *relay)
     disk_fault_close(relay->fault);
     memory_give(relay->log_memory);
     memory_give(relay->fetch_memory);
+    free(relay->operator_text);
     relay_conf_free(relay->conf);
+}
+
+/* ---- The operator ---- */
+
+/* Its file is replaced as a whole, or not at all: a text in memory that outlives the relay. */
+static int operator_read(void *self, char **text, size_t *size)
+{
+    struct sim_relay *relay = self;
+    if (relay->operator_text == NULL) {
+        return -ENOENT;
+    }
+    *text = strdup(relay->operator_text);
+    *size = strlen(relay->operator_text);
+    return *text != NULL ? 0 : -ENOMEM;
+}
+
+static int operator_replace(void *self, const char *text, size_t size)
+{
+    struct sim_relay *relay = self;
+    free(relay->operator_text);
+    relay->operator_text = strndup(text, size);
+    return relay->operator_text != NULL ? 0 : -ENOMEM;
+}
+
+static struct operator_file operator_file_of(struct sim_relay *relay)
+{
+    return (struct operator_file){
+        .self = relay, .read = operator_read, .replace = operator_replace};
+}
+
+void sim_relay_suspend(struct sim_relay *relay, const struct operator_suspension *said)
+{
+    const struct operator_file file = operator_file_of(relay);
+    const struct shard *shard = &relay->host->shard;
+    uint64_t for_s = (uint64_t)(said->until_wall_s - world_wall_s(shard->world));
+    struct operator_orders orders;
+    check(operator_file_load(&orders, &file, "sim", shard->logger) == 0);
+    check(operator_orders_suspend(&orders, said) == 0);
+    char *text = operator_orders_write(&orders);
+    check(text != NULL && file.replace(file.self, text, strlen(text)) == 0);
+    check(relay_suspend(relay->relay, said, shard->now_ns + for_s * SIM_S) == 0);
+    free(text);
+    operator_orders_free(&orders);
+    sim_host_touch(relay->host);
 }
 
 /* ---- Life and death ---- */
@@ -274,7 +322,10 @@ static int relay_begin(struct sim_relay *relay)
     whole.capacity_bytes = 0;
     disk_fault_set(relay->fault, &whole);
     disk_fault_hold(relay->fault, false);
-    int status = log_make(relay);
+    const struct operator_file file = operator_file_of(relay);
+    struct operator_orders orders = {0};
+    int status = operator_file_load(&orders, &file, "sim", relay->host->shard.logger);
+    status = status == 0 ? log_make(relay) : status;
     if (status == 0 && relay->secures) {
         status =
             relay_tls_open(&relay->tls, &relay->host->shard, relay->conf, relay->ticket_secret);
@@ -288,11 +339,13 @@ static int relay_begin(struct sim_relay *relay)
                                                 .bypass = relay->host->network,
                                                 .tls = relay->secures ? &relay->tls : NULL,
                                                 .resolve = relay->dns.resolve,
+                                                .orders = &orders,
                                                 .log = relay->log,
                                                 .fetch_memory = relay->fetch_memory,
                                                 .fetch_memory_bytes = FETCH_MEMORY_BYTES};
         status = relay_open(&relay->relay, &settings);
     }
+    operator_orders_free(&orders);
     return status;
 }
 

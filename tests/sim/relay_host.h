@@ -5,6 +5,7 @@
 #pragma once
 #include "engine/conf/conf.h"
 #include "engine/disk/disk_fault.h"
+#include "engine/relay/operator_orders.h"
 #include "engine/relay/relay.h"
 #include "engine/relay/relay_tls.h"
 #include "tests/sim/relay_dns.h"
@@ -48,6 +49,7 @@ struct sim_relay {
     void *log_memory, *fetch_memory;
     struct log *log;
     struct relay *relay; /* NULL: it does not run */
+    char *operator_text; /* of the operator's file; NULL: there is none */
     bool secures;        /* the scenario has TLS: */
     struct conf_certificate certificate;
     enum conf_tls_level level; /* to next hops */
@@ -79,6 +81,8 @@ void sim_relay_crash(struct sim_relay *relay);
 void sim_relay_stop(struct sim_relay *relay);
 /* `crash` fires when the moment has come. */
 void sim_relay_await(struct sim_relay *relay, enum sim_moment moment, struct timer *crash);
+/* What the operator suspends from now on; as tubepostd does it: written down, then begun. */
+void sim_relay_suspend(struct sim_relay *relay, const struct operator_suspension *said);
 /* The disk works, and there is room on it. */
 void sim_relay_heal(struct sim_relay *relay);
 /* Recipients that were put off so far, in all its lives. */

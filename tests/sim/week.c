@@ -1,10 +1,11 @@
 /*
  * week: a whole relay for a week of virtual time, with five sites that each try its schedule: one works; one
  * is dead for two days; one greylists, and never takes some; one refuses for good; one is suspended by the
- * operator. The relay loses its power twice. No other faults: when something happens is what is checked.
+ * operator, first itself and later its domain, each over a restart. The relay loses its power four times. No other
+ * faults: when something happens is what is checked.
  */
 #include "engine/core/check.h"
-#include "engine/relay/relay_suspend.h"
+#include "engine/relay/operator_orders.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
 #include "tests/sim/mail_client.h"
@@ -26,6 +27,8 @@
     (2 * MINUTE) /* to connect, to wait for a connection that is there, and to say it all */
 #define PAUSE_NS (3 * HOUR) /* of the client, between two letters */
 #define HEARTBEAT_NS (20 * SIM_S)
+#define RESTARTS 4u
+#define SUSPENSIONS 2u
 
 enum week_site { SITE_WORKS, SITE_DEAD, SITE_GREY, SITE_REFUSES, SITE_SUSPENDED, WEEK_SITES };
 /* On the relay the reports' site is among them. */
@@ -43,10 +46,12 @@ struct week {
     struct mail_sink sinks[WEEK_SITES];
     struct mail_client client;
     struct attempts attempts[LETTERS_MAX][LETTER_RECIPIENTS_MAX];
-    uint64_t tried_ns[LETTERS_MAX];   /* the last attempt for any recipient */
-    uint64_t crash_ns[2], back_ns[2]; /* of the relay */
-    uint64_t alive_ns;                /* the dead site, from then on */
-    uint64_t suspend_ns, resume_ns;
+    uint64_t tried_ns[LETTERS_MAX];                 /* the last attempt for any recipient */
+    uint64_t crash_ns[RESTARTS], back_ns[RESTARTS]; /* of the relay */
+    unsigned restart_count;
+    uint64_t alive_ns; /* the dead site, from then on */
+    uint64_t suspend_ns[SUSPENSIONS], resume_ns[SUSPENSIONS];
+    unsigned suspension_count;
     uint32_t probes, round;
     bool in_first_round;             /* after a start */
     uint64_t probe_ns, probe_gap_ns; /* the last one; the longest wait between two */
@@ -66,7 +71,7 @@ static enum week_site role_of(uint8_t site)
 static uint64_t off_between(const struct week *week, uint64_t from_ns, uint64_t to_ns)
 {
     uint64_t off_ns = 0;
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < week->restart_count; i++) {
         uint64_t begin = week->crash_ns[i] > from_ns ? week->crash_ns[i] : from_ns;
         uint64_t end = week->back_ns[i] < to_ns ? week->back_ns[i] : to_ns;
         off_ns += end > begin ? end - begin : 0;
@@ -177,8 +182,11 @@ static bool suspended_admit(struct mail_sink *sink)
 {
     struct week *week = sink->owner;
     uint64_t now_ns = week->sim->world.now_ns;
-    if (now_ns > week->suspend_ns + SLACK_NS && now_ns < week->resume_ns) {
-        sim_fail(week->sim, "the site is tried though it is suspended");
+    for (unsigned i = 0; i < week->suspension_count; i++) {
+        if (now_ns > week->suspend_ns[i] + SLACK_NS && now_ns < week->resume_ns[i]) {
+            sim_fail(week->sim, "the site is tried though %s is suspended",
+                     i == 0 ? "it" : "its domain");
+        }
     }
     return true;
 }
@@ -200,8 +208,12 @@ static uint64_t due_of(const struct week *week, const struct letter *letter, uin
         due_ns += crashed_between(week, letter->sent_ns, due_ns) ? RETRY_LIMIT : 0;
         break;
     case SITE_SUSPENDED:
-        due_ns = due_ns > week->suspend_ns - SLACK_NS && due_ns < week->resume_ns ? week->resume_ns
-                                                                                  : due_ns;
+        for (unsigned i = 0; i < week->suspension_count; i++) {
+            bool waits = due_ns > week->suspend_ns[i] - SLACK_NS && due_ns < week->resume_ns[i];
+            due_ns = waits ? week->resume_ns[i] : due_ns;
+        }
+        /* After a restart it waits as its message does, which another site may have put off. */
+        due_ns += crashed_between(week, letter->sent_ns, due_ns) ? RETRY_LIMIT : 0;
         break;
     case SITE_WORKS:
     case SITE_REFUSES:
@@ -320,9 +332,11 @@ static void set_up(struct week *week)
 
 /* ---- The week ---- */
 
-static void restart(struct week *week, unsigned number)
+static void restart(struct week *week)
 {
     struct sim *sim = week->sim;
+    unsigned number = week->restart_count++;
+    check(number < RESTARTS);
     week->crash_ns[number] = sim->world.now_ns;
     week->back_ns[number] = UINT64_MAX;
     letters_forgotten(&week->letters, week->relay.settled_ns);
@@ -334,15 +348,22 @@ static void restart(struct week *week, unsigned number)
     sim_say(sim, "the relay is back");
 }
 
-static void suspend(struct week *week, uint64_t for_ns)
+static void suspend(struct week *week, enum operator_of of, uint64_t for_ns)
 {
-    struct relay_suspension wanted = {.of = RELAY_SUSPENDS_SITE,
-                                      .until_ns = week->sim->world.now_ns + for_ns};
-    endpoint_format(&week->relay.next_hops[sites[SITE_SUSPENDED]][0], wanted.name);
-    week->suspend_ns = week->sim->world.now_ns;
-    week->resume_ns = wanted.until_ns;
-    check(relay_suspend(week->relay.relay, &wanted) == 0);
-    sim_host_touch(week->relay.host);
+    const struct sim *sim = week->sim;
+    struct operator_suspension said = {.of = (uint8_t)of};
+    unsigned number = week->suspension_count++, site = sites[SITE_SUSPENDED];
+    check(number < SUSPENSIONS);
+    /* The wall clock is known to a second. */
+    said.until_wall_s = world_wall_s(&sim->world.world) + 1 + (int64_t)(for_ns / SIM_S);
+    if (of == OPERATOR_OF_SITE) {
+        endpoint_format(&week->relay.next_hops[site][0], said.name);
+    } else {
+        snprintf(said.name, sizeof(said.name), "%s", week->relay.matches[site]);
+    }
+    week->suspend_ns[number] = sim->world.now_ns;
+    week->resume_ns[number] = sim->world.now_ns + for_ns;
+    sim_relay_suspend(&week->relay, &said);
 }
 
 static bool has_drained(struct sim *sim, void *owner)
@@ -390,17 +411,22 @@ static void week_run(const struct sim_options *options)
     struct sim_options calm = *options;
     calm.without = UINT32_MAX;
     memset(&week, 0, sizeof(week));
-    week.suspend_ns = week.resume_ns = UINT64_MAX / 2;
     sim_open(&sim, &calm, 2 + WEEK_SITES);
     week.sim = &sim;
     week.alive_ns = sim.started_ns + 2 * DAY;
     set_up(&week);
     until(&week, 20 * HOUR + sim_spread(&sim, 0, 4 * HOUR));
-    restart(&week, 0);
+    restart(&week);
     until(&week, 3 * DAY + sim_spread(&sim, 0, 4 * HOUR));
-    restart(&week, 1);
+    restart(&week);
     until(&week, 4 * DAY);
-    suspend(&week, 10 * HOUR);
+    suspend(&week, OPERATOR_OF_SITE, 10 * HOUR);
+    until(&week, 4 * DAY + 2 * HOUR + sim_spread(&sim, 0, 6 * HOUR));
+    restart(&week);
+    until(&week, 5 * DAY);
+    suspend(&week, OPERATOR_OF_DOMAIN, 10 * HOUR);
+    until(&week, 5 * DAY + 2 * HOUR + sim_spread(&sim, 0, 6 * HOUR));
+    restart(&week);
     until(&week, 7 * DAY);
     week.client.stopped = true;
     if (!sim_run_until(&sim, has_drained, &week, EXPIRE + DAY)) {

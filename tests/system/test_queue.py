@@ -1,6 +1,7 @@
 """`tubepost queue` against a relay that has mail waiting, and other mail going through it meanwhile."""
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -283,8 +284,12 @@ class Queue(SystemTest):
             self.post(client, "a@x.test", ["b@sender.test"])
             self.post(client, "a@late.test", ["b@works.test"])
         said = self.queue("suspensions").splitlines()
-        self.assertRegex(said[0], rf"^site   {self.back.to} for another (1h00m|59m) \(ticket 7\)$")
-        self.assertRegex(said[1], r"^sender Late.test for another [1-4]s$")
+        moment = r"[A-Z][a-z]{2} [ 1-3][0-9] [0-9:]{8}"
+        user = f"by {pwd.getpwuid(os.getuid()).pw_name}"
+        self.assertRegex(said[0], rf"^site      {self.back.to} for another (1h00m|59m), until {moment}; since {moment} {user} "
+                                  r"\(ticket 7\)$")
+        self.assertRegex(said[1], rf"^sender    Late.test for another [1-4]s, until {moment}; since {moment} {user}$")
+        self.assertEqual(self.queue("suspend", "--list").splitlines()[0].split(" until ")[1], said[0].split(" until ")[1])
         late = lambda: [m for m in self.works.messages if m[0] == "a@late.test"]
         while time.monotonic() - begun < 3:
             self.assertEqual((late(), self.back.messages), ([], []))
@@ -298,9 +303,84 @@ class Queue(SystemTest):
         self.assertEqual(self.queue("resume", "--site", self.back.to), "resumed: 1\n")
         wait_until(lambda: len(self.back.messages) == 1, "the delivery")
         self.assertIn("nothing of this is suspended", self.queue("resume", "--all", code=65))
-        self.assertIn("sender's domain", self.queue("suspend", "--domain", "x.test", code=64))
+        self.assertIn("expected one of", self.queue("suspend", "--domain", "x.test", "--older", "1h", code=64))
         self.assertIn(f"queue: suspend sender=Late.test: uid={os.getuid()}, for=4 s\n", self.server.output())
         traffic.stop()
+
+    def test_only_the_suspended_domain_of_a_next_hop_waits_and_does_so_over_a_crash(self):
+        self.start()
+        with Client(self.server.port) as client:
+            self.post(client, "known@x.test", ["b@works.test"])
+            wait_until(lambda: len(self.works.messages) == 1, "the way")
+            self.assertEqual(self.queue("suspend", "--recipient", "Late@works.test", "--for", "1h"), "suspended\n")
+            self.assertEqual(self.queue("suspend", "--pattern", "^vip[0-9]@", "--for", "1h", "--text", "7"), "suspended\n")
+            self.assertEqual(self.queue("suspend", "--domain", ".sender.test", "--for", "9s"), "suspended\n")
+            begun = time.monotonic()
+            for n in range(20):
+                self.post(client, "a@x.test", ["late@works.test", f"b{n}@works.test"])
+            self.post(client, "vip3@x.test", ["c@works.test"])
+            self.post(client, "a@x.test", ["d@below.sender.test"])
+        wait_until(lambda: len(self.works.messages) == 21, "those that are not suspended")
+        wait = ["c@works.test", "d@below.sender.test"] + ["late@works.test"] * 20
+        self.assertEqual(self.recipients(), wait)
+        for line in self.queue("show", self.listed()[0]["queue_id"], "--json").splitlines():
+            waiting = [r for r in json.loads(line)["recipients"] if r["state"] == "suspended"]
+            self.assertEqual([(r["site"], r["attempts"]) for r in waiting], [("suspended", 0)])
+            self.assertGreater(waiting[0]["due_s"], 3500)
+        self.server.stop(signal.SIGKILL)
+        self.server.restart()
+        self.control_ready()
+        self.assertEqual([line.split()[:2] for line in self.queue("suspensions").splitlines()][:2],
+                         [["recipient", "Late@works.test"], ["pattern", "^vip[0-9]@"]])
+        self.queue("flush")
+        with Client(self.server.port) as client:
+            self.post(client, "vip4@x.test", ["e@works.test"])
+            self.post(client, "a@x.test", ["f@works.test"])
+        wait_until(lambda: len(self.works.messages) == 22, "new mail that is not suspended")
+        # The domain's route by "*" leads nowhere: when its suspension is over it is tried, and deferred.
+        wait_until(lambda: "d@below.sender.test" in self.recipients("--deferred"), "the end of the domain's suspension")
+        self.assertGreater(time.monotonic() - begun, 8.5)
+        self.assertEqual(len(self.queue("suspensions").splitlines()), 2)
+        self.assertEqual(self.queue("resume", "--recipient", "late@works.test"), "resumed: 1\n")
+        wait_until(lambda: len(self.works.messages) == 42, "what was suspended by recipient")
+        self.assertEqual(self.queue("resume", "--all"), "resumed: 1\n")
+        wait_until(lambda: len(self.works.messages) == 44, "the rest")
+        self.server.stop(signal.SIGKILL)
+        self.server.restart()
+        self.control_ready()
+        self.assertEqual(self.queue("suspensions"), "")  # a resume lasts too
+
+    def test_a_damaged_file_of_suspensions_is_said_with_its_line_and_not_passed_over(self):
+        self.start()
+        self.queue("suspend", "--domain", "a.test", "--for", "1h")
+        self.queue("suspend", "--domain", "b.test", "--for", "1h")
+        path = os.path.join(self.server.spool, "operator.json")
+        self.server.stop(signal.SIGKILL)
+        with open(path) as file:
+            lines = file.read().splitlines()
+        self.assertEqual(len(lines), 3)
+        with open(path, "w") as file:
+            file.write("\n".join([lines[0], lines[1], lines[2].replace('"until":', '"unti')]) + "\n")
+        self.server.popen = subprocess.Popen([os.path.join(BUILD, "tubepostd"), "-c", self.server.config],
+                                             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        said = self.server.popen.communicate(timeout=60)[1]
+        self.assertEqual(self.server.popen.returncode, 71)
+        self.assertIn(f"{path}:3: column ", said)
+        with open(path, "w") as file:  # mended
+            file.write("\n".join(lines) + "\n")
+        self.server.restart()
+        self.control_ready()
+        self.assertEqual(len(self.queue("suspensions").splitlines()), 2)
+
+    def test_what_cannot_be_written_is_not_suspended(self):
+        self.start()
+        os.mkdir(os.path.join(self.server.spool, "operator.json.next"))  # in the way
+        self.assertIn("nothing was changed", self.queue("suspend", "--domain", "a.test", code=70))
+        self.assertEqual(self.queue("suspensions"), "")
+        self.assertIn("operator.json cannot be written", self.server.output())
+        os.rmdir(os.path.join(self.server.spool, "operator.json.next"))
+        self.queue("suspend", "--domain", "a.test")
+        self.assertEqual(len(self.queue("suspensions").splitlines()), 1)
 
     def test_a_large_queue_is_worked_on_while_traffic_flows(self):
         self.start()

@@ -316,6 +316,7 @@ static void relay_start(struct relay_rig *rig)
                                             .shard = &rig->shard,
                                             .kernel = rig->network,
                                             .resolve = rig->resolve,
+                                            .orders = &rig->orders,
                                             .log = rig->log.log};
     assert_int_equal(relay_open(&rig->relay, &settings), 0);
 }
@@ -401,6 +402,7 @@ void relay_rig_close(struct relay_rig *rig)
     records_drop(rig, NULL, 0);
     close(rig->log_fds[0]);
     close(rig->log_fds[1]);
+    operator_orders_free(&rig->orders);
     free(rig->letters);
     free(rig);
 }

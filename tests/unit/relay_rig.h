@@ -58,6 +58,7 @@ struct relay_rig {
     struct resolve *resolve;
     struct resolve_settings resolve_settings;
     struct relay *relay;
+    struct operator_orders orders; /* what the operator has said before a restart */
     struct rig_server servers[RIG_SERVERS];
     unsigned server_count, connection_count;
     struct rig_letter *letters;
