@@ -184,7 +184,7 @@ static void no_wish_of_an_abandoned_transaction_reaches_the_next_message(void **
     (void)state;
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
         struct relay_rig *rig = rig_open_two(TO_A);
-        rig->servers[0].offers_dsn = rig->servers[1].offers_dsn = true;
+        rig->servers[0].offers = rig->servers[1].offers = "DSN";
         struct rig_client *client = rig_dial(rig, STRANGER);
         rig_say(client, HELLO "MAIL FROM:<old@c.test> RET=HDRS ENVID=old BODY=8BITMIME\r\n"
                               "RCPT TO:<old@b.test> NOTIFY=NEVER ORCPT=rfc822;old@b.test\r\n");
