@@ -95,16 +95,21 @@ void smtp_server_end(struct smtp_server *server)
     server->state = SMTP_ENDED;
 }
 
-void smtp_server_error(struct smtp_server *server, unsigned code, const char *status,
-                       const char *text)
+static void errors_limit(struct smtp_server *server)
 {
-    const struct smtp_server_settings *settings = server->settings;
-    server->errors++;
-    smtp_server_reply(server, code, status, slice_text(text));
-    if (settings->errors_max > 0 && server->errors >= settings->errors_max) {
+    uint32_t most = server->settings->errors_max;
+    if (server->state != SMTP_ENDED && most > 0 && server->errors >= most) {
         smtp_server_reply(server, 421, "4.7.0", slice_text("Too many errors"));
         smtp_server_end(server);
     }
+}
+
+void smtp_server_error(struct smtp_server *server, unsigned code, const char *status,
+                       const char *text)
+{
+    server->errors++;
+    smtp_server_reply(server, code, status, slice_text(text));
+    errors_limit(server);
 }
 
 void smtp_server_no_command(struct smtp_server *server, unsigned code, const char *status,
@@ -244,6 +249,7 @@ static bool refusal_drain(struct smtp_server *server)
         return false;
     }
     commit_finish(server);
+    errors_limit(server);
     return true;
 }
 
@@ -302,12 +308,7 @@ void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *
         server->recipient_count++;
     }
     verdict_give(server, answer);
-    const struct smtp_server_settings *settings = server->settings;
-    if (server->state != SMTP_ENDED && settings->errors_max > 0 &&
-        server->errors >= settings->errors_max) {
-        smtp_server_reply(server, 421, "4.7.0", slice_text("Too many errors"));
-        smtp_server_end(server);
-    }
+    errors_limit(server);
 }
 
 /* ---- Input ---- */
@@ -369,10 +370,9 @@ static void chunk_end(struct smtp_server *server, struct smtp_event *event)
         server->state = SMTP_CHUNK_NEXT;
         fault_refuse(server);
         if (server->refused) { /* RFC 3030 §3: a failed chunk ends the transaction */
-            smtp_server_reply(server, server->refusal_code, server->refusal_status,
-                              slice_text(server->refusal_text));
-            server->errors++;
             smtp_server_reset(server);
+            smtp_server_error(server, server->refusal_code, server->refusal_status,
+                              server->refusal_text);
             return;
         }
         smtp_server_reply(server, 250, "2.0.0", slice_text("Ok"));
@@ -506,8 +506,8 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     if (output_room(server) + server->output_from < REPLY_BYTES_MAX) {
         return SMTP_WANT_INPUT;
     }
-    if (server->state == SMTP_COMMIT && !refusal_drain(server)) {
-        return SMTP_WANT_INPUT;
+    if (server->state == SMTP_COMMIT && (!refusal_drain(server) || server->state == SMTP_ENDED)) {
+        return want_now(server);
     }
     if (server->lf_passed_over && input.size > 0) {
         server->lf_passed_over = false;

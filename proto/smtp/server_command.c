@@ -253,6 +253,17 @@ static void synchronization_lost(struct smtp_server *server)
     }
 }
 
+/* DATA or BDAT where none can be. LMTP wants 503 for both reasons (RFC 2033 §4.2). */
+static void nobody_to_send_to(struct smtp_server *server, const char *text)
+{
+    if (server->state == SMTP_SENDER) {
+        smtp_server_error(server, server->settings->lmtp ? 503 : 554, "5.5.1",
+                          "No valid recipients");
+    } else {
+        smtp_server_error(server, 503, "5.5.1", text);
+    }
+}
+
 static void run_data(struct smtp_server *server, const struct command *command)
 {
     if (!no_arguments(server, command)) {
@@ -261,10 +272,8 @@ static void run_data(struct smtp_server *server, const struct command *command)
         text_reply(server, 354, "", "End with <CRLF>.<CRLF>");
         smtp_server_body_open(server, false, command->event);
         return;
-    } else if (server->state == SMTP_SENDER) {
-        smtp_server_error(server, 554, "5.5.1", "No valid recipients");
     } else {
-        smtp_server_error(server, 503, "5.5.1", "RCPT comes before DATA");
+        nobody_to_send_to(server, "RCPT comes before DATA");
     }
     /* DATA is the last of what may be sent together (RFC 2920 §3.1): what follows is a body that was sent without
      * waiting for 354, and must never be read as commands. */
@@ -287,13 +296,15 @@ static void chunk_skip(struct smtp_server *server, uint64_t bytes)
 static void run_bdat(struct smtp_server *server, const struct command *command)
 {
     struct slice rest = command->arguments;
-    struct slice size_text, last_text, ignored;
+    struct slice size_text, last_text, ignored, value;
     uint64_t bytes = 0;
-    bool sized =
-        smtp_parameter_next(&rest, &size_text, &ignored) && smtp_number_parse(size_text, &bytes);
-    bool last = smtp_parameter_next(&rest, &last_text, &ignored);
-    if (!sized || bytes == UINT64_MAX ||
-        (last && !slice_equal_nocase(last_text, slice_text("LAST")))) {
+    bool sized = smtp_parameter_next(&rest, &size_text, &value) && value.bytes == NULL &&
+                 smtp_number_parse(size_text, &bytes) && bytes < UINT64_MAX;
+    bool last = smtp_parameter_next(&rest, &last_text, &value);
+    bool last_good =
+        !last || (value.bytes == NULL && slice_equal_nocase(last_text, slice_text("LAST")));
+    bool more = smtp_parameter_next(&rest, &ignored, &value);
+    if (!sized || !last_good || more) {
         /* How many octets follow is unknown: nothing after this can be trusted to be a command. */
         smtp_server_error(server, 501, "5.5.4", "Syntax: BDAT octets [LAST]");
         synchronization_lost(server);
@@ -301,9 +312,7 @@ static void run_bdat(struct smtp_server *server, const struct command *command)
     }
     bool hello_missing = server->state == SMTP_GREETED;
     if (server->state != SMTP_RECIPIENTS && server->state != SMTP_CHUNK_NEXT) {
-        bool no_recipient = server->state == SMTP_SENDER;
-        smtp_server_error(server, no_recipient ? 554 : 503, "5.5.1",
-                          no_recipient ? "No valid recipients" : "RCPT comes before BDAT");
+        nobody_to_send_to(server, "RCPT comes before BDAT");
         if (server->state != SMTP_ENDED) {
             chunk_skip(server, bytes);
             server->after_skip = hello_missing ? SMTP_GREETED : SMTP_READY;

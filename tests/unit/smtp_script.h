@@ -44,3 +44,5 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
 void smtp_script_codes(const struct smtp_script_run *run, char *codes);
 void smtp_scripts_check(const struct smtp_script *scripts, size_t count,
                         const struct smtp_server_settings *settings);
+#define CHECK(scripts, settings)                                                                   \
+    smtp_scripts_check(scripts, sizeof(scripts) / sizeof(*(scripts)), settings)

@@ -146,6 +146,9 @@ static void a_chunk_of_unknown_size_ends_the_session(void **state)
                                         "18446744073709551615",
                                         "18446744073709551616",
                                         "1 FIRST",
+                                        "1 LAST 2",
+                                        "1=2",
+                                        "1 LAST=2",
                                         "+1",
                                         "99999999999999999999999"};
     static struct smtp_script_run run;
