@@ -37,7 +37,8 @@ static void delivery_defer(struct relay *relay, struct sched_delivery *delivery,
     snprintf(status, sizeof(status), "dsn=%s, status=deferred", dsn);
     fate_log(relay, delivery, "smtp", status, text);
     relay->counters.deferred += delivery->count;
-    relay_site_touch(sched_site_owner(delivery->site)); /* when it is due next has changed */
+    relay_site_touch(
+        sched_site_owner(sched_site_of(delivery))); /* when it is due next has changed */
     if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
                     slice_text(text)) == SCHED_EXPIRED) {
         relay_delivery_expire(relay, delivery);
@@ -161,10 +162,10 @@ static bool stays(struct relay_site *site, struct destination *destination)
 void relay_direct(struct relay *relay, struct sched_delivery *delivery,
                   struct destination *destination)
 {
-    struct relay_site *site = sched_site_owner(delivery->site);
+    struct relay_site *site = sched_site_owner(sched_site_of(delivery));
     const char *dsn = "4.4.3", *trouble;
     if (site->route == NULL) { /* retired while it waited: filed anew, as all that is there */
-        sched_move(delivery, delivery->site);
+        sched_move(delivery, sched_site_of(delivery));
         relay_site_touch(site);
         return;
     }
@@ -184,7 +185,7 @@ void relay_direct(struct relay *relay, struct sched_delivery *delivery,
         delivery_defer(relay, delivery, "4.3.2", "Too many destinations at once, or out of memory");
         return;
     }
-    relay_site_touch(sched_site_owner(delivery->site)); /* it need not wake for this one */
+    relay_site_touch(sched_site_owner(sched_site_of(delivery))); /* it need not wake for this one */
     sched_move(delivery, site->sched);
     relay_site_touch(site);
 }

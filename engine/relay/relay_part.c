@@ -51,7 +51,7 @@ bool relay_part_active(struct relay_site *site, struct sched_delivery *delivery,
         relay_part_add(site, delivery, taken, count);
         sched_park(delivery); /* what it was counted against goes to others */
         sched_return(delivery, keep, delivery->count - count);
-        relay_site_touch(sched_site_owner(delivery->site));
+        relay_site_touch(sched_site_owner(sched_site_of(delivery)));
     }
     free(taken);
     free(keep);

@@ -49,11 +49,11 @@ void relay_queue_facts(struct relay *relay, const struct message *message, uint3
 {
     (void)relay;
     for (const struct sched_delivery *delivery = message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
+         delivery = sched_next_of_message(delivery)) {
         struct sched_view view;
         sched_view_delivery(delivery, &view);
         const struct queue_facts known = {
-            .site = relay_site_name(sched_site_owner(delivery->site)),
+            .site = relay_site_name(sched_site_owner(sched_site_of(delivery))),
             .reason = view.reason,
             .deferred = (view.attempts > 0 || view.reason.size > 0) && !view.active,
         };
@@ -84,7 +84,7 @@ void relay_queue_view(struct relay *relay, const struct message *message, uint32
     uint64_t now_ns = relay->shard->now_ns;
     memset(views, 0, count * sizeof(*views));
     for (const struct sched_delivery *delivery = message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
+         delivery = sched_next_of_message(delivery)) {
         struct sched_view found;
         sched_view_delivery(delivery, &found);
         bool never = found.next_attempt_ns == SCHED_NEVER;
@@ -98,7 +98,7 @@ void relay_queue_view(struct relay *relay, const struct message *message, uint32
             .never = never,
             .attempts = found.attempts,
             .reason = found.reason,
-            .site = relay_site_name(sched_site_owner(delivery->site)),
+            .site = relay_site_name(sched_site_owner(sched_site_of(delivery))),
             .next_attempt_s = due_ns / 1000000000ull,
         };
         const uint32_t *indexes = sched_indexes(delivery);
@@ -159,7 +159,7 @@ static void withdraw(struct sched_delivery *delivery, const struct queue_group *
         }
     }
     if (kept < count) {
-        struct relay_site *site = sched_site_owner(delivery->site);
+        struct relay_site *site = sched_site_owner(sched_site_of(delivery));
         int status = sched_withdraw(delivery, keep, kept);
         check(status == 0);
         relay_site_touch(site);
@@ -184,7 +184,7 @@ static uint32_t *take(const struct queue_group *group, struct relay_queue_tally 
     }
     for (struct sched_delivery *delivery = message->owner, *next; delivery != NULL;
          delivery = next) {
-        next = delivery->next_of_message;
+        next = sched_next_of_message(delivery);
         withdraw(delivery, group, where, keep);
     }
     free(keep);
@@ -283,14 +283,14 @@ void relay_queue_flush(struct relay *relay, const struct queue_group *group,
         return; /* it is to be released first */
     }
     for (struct sched_delivery *delivery = group->message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
+         delivery = sched_next_of_message(delivery)) {
         const uint32_t *indexes = sched_indexes(delivery);
         uint32_t meant = 0;
         for (uint32_t i = 0; i < delivery->count; i++) {
             meant += place_of(group, indexes[i]) < group->count;
         }
         if (meant > 0 && sched_hurry(delivery) == 0) {
-            relay_site_touch(sched_site_owner(delivery->site));
+            relay_site_touch(sched_site_owner(sched_site_of(delivery)));
             done += meant;
         }
     }
@@ -307,8 +307,8 @@ uint64_t relay_queue_flush_all(struct relay *relay)
 static void sites_touch(const struct message *message)
 {
     for (const struct sched_delivery *delivery = message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
-        relay_site_touch(sched_site_owner(delivery->site));
+         delivery = sched_next_of_message(delivery)) {
+        relay_site_touch(sched_site_owner(sched_site_of(delivery)));
     }
 }
 

@@ -44,10 +44,10 @@ static uint32_t delivery_move(struct sched_delivery *delivery, const struct queu
                               struct relay_site *site, uint32_t *taken, uint32_t *keep)
 {
     uint32_t count = part(delivery, group, taken, keep);
-    if (count == 0 || delivery->site == site->sched || delivery->state == SCHED_ACTIVE) {
+    if (count == 0 || sched_site_of(delivery) == site->sched || delivery->state == SCHED_ACTIVE) {
         return delivery->state == SCHED_ACTIVE ? 0 : count;
     }
-    struct relay_site *before = sched_site_owner(delivery->site);
+    struct relay_site *before = sched_site_owner(sched_site_of(delivery));
     relay_part_add(site, delivery, taken, count);
     int status = sched_withdraw(delivery, keep, delivery->count - count);
     check(status == 0);
@@ -67,7 +67,7 @@ void relay_queue_reroute(struct relay *relay, const struct queue_group *group, c
         char id[MESSAGE_ID_TEXT];
         for (struct sched_delivery *delivery = message->owner, *next; delivery != NULL;
              delivery = next) {
-            next = delivery->next_of_message;
+            next = sched_next_of_message(delivery);
             done += delivery_move(delivery, group, site, taken, taken + message->recipient_count);
         }
         message_id_format(message->id, id);

@@ -11,7 +11,7 @@
 void sched_hold(struct message *message)
 {
     for (struct sched_delivery *delivery = message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
+         delivery = sched_next_of_message(delivery)) {
         bool waits = delivery->state == SCHED_READY || delivery->state == SCHED_LATER;
         delivery->held = true;
         if (waits) {
@@ -25,12 +25,12 @@ void sched_hold(struct message *message)
 void sched_release(struct message *message, uint64_t now_ns)
 {
     for (struct sched_delivery *delivery = message->owner; delivery != NULL;
-         delivery = delivery->next_of_message) {
+         delivery = sched_next_of_message(delivery)) {
         delivery->held = false;
         if (delivery->state != SCHED_HELD) {
             continue;
         }
-        uint64_t grace_ns = delivery->site->settings.retry.first_ns;
+        uint64_t grace_ns = sched_site_of(delivery)->settings.retry.first_ns;
         sched_waiting_leave(delivery);
         sched_age_leave(delivery);
         if (delivery->expires_ns <= now_ns) { /* Postfix too tries it once more */
@@ -38,7 +38,7 @@ void sched_release(struct message *message, uint64_t now_ns)
                 now_ns < SCHED_NEVER - 1 - grace_ns ? now_ns + grace_ns : SCHED_NEVER - 1;
         }
         sched_waiting_enter(delivery, now_ns);
-        sched_site_look_at(delivery->site);
+        sched_site_look_at(sched_site_of(delivery));
     }
 }
 
@@ -46,7 +46,7 @@ bool sched_held(const struct message *message)
 {
     const struct sched_delivery *delivery = message->owner;
     while (delivery != NULL && !delivery->held) {
-        delivery = delivery->next_of_message;
+        delivery = sched_next_of_message(delivery);
     }
     return delivery != NULL;
 }

@@ -13,6 +13,8 @@
 #pragma once
 #include "queue/sched/sched.h"
 
+struct sched_pool;
+
 #define SCHED_SENDERS_SUSPENDED_MAX 65536
 
 /* Deliveries that are under way become HELD if they come back. */
@@ -50,10 +52,11 @@ bool sched_suspended_sender_next(const struct sched *sched, uint64_t *position,
  * missed, or come twice. O(1) a step. Start with sched_walk_begin, end with sched_walk_end.
  */
 struct sched_walk {
-    struct list_node node; /* of the walks through this site */
-    struct sched_site *site;
-    void *at; /* where it stands */
-    uint32_t index;
+    struct list_node node;   /* of the walks through this site */
+    struct sched_site *site; /* NULL: through all */
+    struct near_node *at;    /* where it stands, in a site */
+    const struct sched_pool *pool;
+    uint64_t cursor; /* and in all */
 };
 void sched_walk_begin(struct sched_walk *walk, struct sched *sched);
 void sched_walk_begin_site(struct sched_walk *walk, struct sched_site *site);

@@ -1,61 +1,25 @@
 #include "queue/sched/pool.h"
 
 #include "engine/core/check.h"
+#include "queue/sched/sched_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define INDEXES_FEW 2 /* lie in the delivery itself */
 
-struct sched_slab {
-    struct sched_slab *next;
-    struct sched_delivery deliveries[SCHED_SLAB_DELIVERIES];
-};
-
-static int grow(struct sched_pool *pool)
-{
-    struct sched_slab *slab = malloc(sizeof(*slab));
-    if (slab == NULL) {
-        return -ENOMEM;
-    }
-    slab->next = pool->slabs;
-    pool->slabs = slab;
-    pool->memory_bytes += sizeof(*slab);
-    for (size_t i = SCHED_SLAB_DELIVERIES; i-- > 0;) {
-        slab->deliveries[i].count = 0;
-        slab->deliveries[i].next_of_message = pool->free;
-        pool->free = &slab->deliveries[i];
-    }
-    return 0;
-}
-
 struct sched_delivery *sched_pool_take(struct sched_pool *pool)
 {
-    if (pool->free == NULL && grow(pool) < 0) {
-        return NULL;
+    struct sched_delivery *delivery = near_take(&pool->heap, sizeof(*delivery));
+    if (delivery != NULL) {
+        *delivery = (struct sched_delivery){0};
     }
-    struct sched_delivery *delivery = pool->free;
-    pool->free = delivery->next_of_message;
-    memset(delivery, 0, sizeof(*delivery));
     return delivery;
 }
 
-void *sched_pool_first(const struct sched_pool *pool)
+struct sched_delivery *sched_pool_next(const struct sched_pool *pool, uint64_t *cursor)
 {
-    return pool->slabs;
-}
-
-struct sched_delivery *sched_pool_next(void **at, uint32_t *index)
-{
-    for (struct sched_slab *slab = *at; slab != NULL; *at = slab = slab->next, *index = 0) {
-        while (*index < SCHED_SLAB_DELIVERIES) {
-            struct sched_delivery *delivery = &slab->deliveries[(*index)++];
-            if (delivery->count > 0) { /* not in the free list */
-                return delivery;
-            }
-        }
-    }
-    return NULL;
+    return near_each(&pool->heap, sizeof(struct sched_delivery), cursor);
 }
 
 static void indexes_free(struct sched_pool *pool, struct sched_delivery *delivery)
@@ -70,9 +34,8 @@ static void indexes_free(struct sched_pool *pool, struct sched_delivery *deliver
 void sched_pool_give(struct sched_pool *pool, struct sched_delivery *delivery)
 {
     indexes_free(pool, delivery);
-    sched_reason_drop(pool, delivery->reason);
-    delivery->next_of_message = pool->free;
-    pool->free = delivery;
+    sched_reason_drop(pool, sched_reason_of(delivery));
+    near_give(&pool->heap, delivery);
 }
 
 int sched_pool_set_indexes(struct sched_pool *pool, struct sched_delivery *delivery,
@@ -104,6 +67,18 @@ int sched_pool_set_indexes(struct sched_pool *pool, struct sched_delivery *deliv
     return 0;
 }
 
+/* Deliveries are told by their size, so no reason may have it. */
+static size_t reason_bytes(size_t size)
+{
+    size_t bytes = sizeof(struct sched_reason) + size;
+    bool same = bytes <= sizeof(struct sched_delivery) &&
+                bytes + NEAR_GRANULE_BYTES > sizeof(struct sched_delivery);
+    return same ? sizeof(struct sched_delivery) + 1 : bytes;
+}
+static_assert(sizeof(struct sched_queue) + NEAR_GRANULE_BYTES <= sizeof(struct sched_delivery) &&
+                  sizeof(struct sched_site) > sizeof(struct sched_delivery),
+              "the others have not");
+
 struct sched_reason *sched_reason_take(struct sched_pool *pool, struct sched_reason *last,
                                        struct slice text)
 {
@@ -111,37 +86,28 @@ struct sched_reason *sched_reason_take(struct sched_pool *pool, struct sched_rea
         last->count++;
         return last;
     }
-    struct sched_reason *reason = malloc(sizeof(*reason) + text.size);
+    struct sched_reason *reason = near_take(&pool->heap, reason_bytes(text.size));
     if (reason == NULL) {
         return NULL;
     }
     reason->count = 1;
     reason->size = (uint16_t)text.size;
     memcpy(reason->text, text.bytes, text.size);
-    pool->memory_bytes += sizeof(*reason) + text.size;
     return reason;
 }
 
 void sched_reason_drop(struct sched_pool *pool, struct sched_reason *reason)
 {
     if (reason != NULL && --reason->count == 0) {
-        pool->memory_bytes -= sizeof(*reason) + reason->size;
-        free(reason);
+        near_give(&pool->heap, reason);
     }
 }
 
 void sched_pool_close(struct sched_pool *pool)
 {
-    while (pool->slabs != NULL) {
-        struct sched_slab *slab = pool->slabs;
-        pool->slabs = slab->next;
-        for (size_t i = 0; i < SCHED_SLAB_DELIVERIES; i++) {
-            if (slab->deliveries[i].count > 0) { /* not in the free list */
-                sched_pool_give(pool, &slab->deliveries[i]);
-            }
-        }
-        pool->memory_bytes -= sizeof(*slab);
-        free(slab);
+    uint64_t cursor = 0;
+    for (struct sched_delivery *delivery; (delivery = sched_pool_next(pool, &cursor)) != NULL;) {
+        indexes_free(pool, delivery);
     }
-    pool->free = NULL;
+    near_close(&pool->heap);
 }

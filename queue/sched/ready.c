@@ -5,15 +5,9 @@
 
 #define BUCKETS_FIRST 64
 #define BUCKETS_MOVED 2 /* for each queue that is made, while the table grows */
-#define SLAB_QUEUES 64
 
 static_assert(sizeof(struct sched_queue) <= 64,
               "one ready delivery of each sender must fit beside it");
-
-struct sched_queue_slab {
-    struct sched_queue_slab *next;
-    struct sched_queue queues[SLAB_QUEUES];
-};
 
 /* ---- The table ---- */
 
@@ -98,29 +92,8 @@ static int table_grow(struct sched_queues *queues)
     return 0;
 }
 
-static int slab_add(struct sched_queues *queues)
-{
-    struct sched_queue_slab *slab = malloc(sizeof(*slab));
-    if (slab == NULL) {
-        return -ENOMEM;
-    }
-    slab->next = queues->slabs;
-    queues->slabs = slab;
-    queues->memory_bytes += sizeof(*slab);
-    for (unsigned i = SLAB_QUEUES; i-- > 0;) {
-        slab->queues[i].next = queues->free;
-        queues->free = &slab->queues[i];
-    }
-    return 0;
-}
-
 void sched_queues_close(struct sched_queues *queues)
 {
-    while (queues->slabs != NULL) {
-        struct sched_queue_slab *slab = queues->slabs;
-        queues->slabs = slab->next;
-        free(slab);
-    }
     free(queues->buckets);
     free(queues->before);
 }
@@ -147,13 +120,13 @@ static void queue_place(struct sched_queue *queue)
 
 static struct sched_queue *queue_make(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     struct sched_queues *queues = &site->sched->queues;
-    if (table_grow(queues) < 0 || (queues->free == NULL && slab_add(queues) < 0)) {
+    struct sched_queue *queue =
+        table_grow(queues) < 0 ? NULL : near_take(&site->sched->pool.heap, sizeof(*queue));
+    if (queue == NULL) {
         return NULL;
     }
-    struct sched_queue *queue = queues->free;
-    queues->free = queue->next;
     struct sched_queue **bucket =
         bucket_of(queues, hash(queues, site, delivery->sender, delivery->priority));
     *queue = (struct sched_queue){
@@ -176,8 +149,7 @@ static void queue_drop(struct sched_queue *queue)
     *at = queue->next;
     round->last = round->last == queue ? NULL : round->last;
     list_remove(&queue->node);
-    queue->next = queues->free;
-    queues->free = queue;
+    near_give(&site->sched->pool.heap, queue);
     queues->count--;
 }
 
@@ -192,7 +164,7 @@ void sched_ready_init(struct sched_ready *ready)
 
 int sched_ready_enter(struct sched_delivery *delivery, enum sched_end end)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     struct sched_round *round = &site->ready.rounds[delivery->priority];
     struct sched_queue *queue = round->last;
     if (queue == NULL || queue->sender != delivery->sender) {
@@ -204,10 +176,10 @@ int sched_ready_enter(struct sched_delivery *delivery, enum sched_end end)
         round->last = queue;
     }
     delivery->state = SCHED_READY;
-    delivery->ready.queue = queue;
-    list_init(&delivery->ready.node);
+    delivery->ready.queue = near_link(queue);
+    near_list_init(&delivery->ready.node);
     if (queue->first != NULL) { /* before the first is the end of a ring */
-        list_append(&queue->first->ready.node, &delivery->ready.node);
+        near_list_append(&queue->first->ready.node, &delivery->ready.node);
     }
     if (queue->first == NULL || end == SCHED_AT_FRONT) {
         queue->first = delivery;
@@ -222,14 +194,19 @@ int sched_ready_enter(struct sched_delivery *delivery, enum sched_end end)
     return 0;
 }
 
+static struct sched_delivery *next_in_queue(const struct sched_delivery *delivery)
+{
+    return list_entry(near_next(&delivery->ready.node), struct sched_delivery, ready.node);
+}
+
 void sched_ready_leave(struct sched_delivery *delivery)
 {
-    struct sched_queue *queue = delivery->ready.queue;
+    struct sched_queue *queue = near_at(delivery, delivery->ready.queue);
     struct sched_ready *ready = &queue->site->ready;
     if (queue->first == delivery) {
-        queue->first = list_entry(delivery->ready.node.next, struct sched_delivery, ready.node);
+        queue->first = next_in_queue(delivery);
     }
-    list_remove(&delivery->ready.node);
+    near_list_remove(&delivery->ready.node);
     ready->count--;
     ready->blocked_count -= queue->blocked;
     if (--queue->count == 0) {
@@ -285,7 +262,7 @@ static uint32_t round_turn(const struct sched_round *round, uint32_t turn,
         const struct sched_queue *queue = list_entry(node, struct sched_queue, node);
         const struct sched_delivery *delivery = queue->first;
         for (uint32_t i = 0; i < turn && turn < queue->count; i++) {
-            delivery = list_entry(delivery->ready.node.next, struct sched_delivery, ready.node);
+            delivery = next_in_queue(delivery);
         }
         if (turn < queue->count) {
             deliveries[count++] = delivery;

@@ -7,11 +7,9 @@
 #pragma once
 #include "queue/sched/sched.h"
 
-struct sched_queue_slab;
-
 /* Of one sender, in one priority of one site. */
 struct sched_queue {
-    struct sched_queue *next; /* in its bucket, or free */
+    struct sched_queue *next; /* in its bucket */
     struct sched_site *site;
     uint64_t sender;
     struct list_node node;        /* in the round of its priority, or the site's blocked ones */
@@ -42,9 +40,7 @@ struct sched_queues {
     size_t bucket_count, before_count, moved_count;
     size_t count;
     uint64_t secret;
-    struct sched_queue *free;
-    struct sched_queue_slab *slabs;
-    uint64_t memory_bytes;
+    uint64_t memory_bytes; /* of the table */
 };
 
 enum sched_end { SCHED_AT_END, SCHED_AT_FRONT };

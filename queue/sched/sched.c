@@ -7,6 +7,10 @@
 struct sched *sched_open(uint64_t seed)
 {
     struct sched *sched = calloc(1, sizeof(*sched));
+    if (sched != NULL && near_open(&sched->pool.heap) < 0) {
+        free(sched);
+        sched = NULL;
+    }
     if (sched != NULL) {
         list_init(&sched->sites);
         list_init(&sched->look);
@@ -52,7 +56,7 @@ static void later_enter(struct sched_delivery *delivery, uint64_t due_ns)
 {
     delivery->state = SCHED_LATER;
     delivery->due_ns = due_ns;
-    sched_heap_add(&delivery->site->later, delivery);
+    sched_heap_add(&sched_site_of(delivery)->later, delivery);
 }
 
 /* Without memory for its queue it is LATER, and due: it is tried again when something is. */
@@ -66,13 +70,13 @@ static void ready_enter(struct sched_delivery *delivery, enum sched_end end, uin
 void sched_held_enter(struct sched_delivery *delivery)
 {
     delivery->state = SCHED_HELD;
-    list_append(&delivery->site->held, &delivery->by_age);
-    delivery->site->held_count++;
+    near_list_append(&sched_site_of(delivery)->held, &delivery->by_age);
+    sched_site_of(delivery)->held_count++;
 }
 
 void sched_waiting_leave(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     if (delivery->state == SCHED_READY) {
         sched_ready_leave(delivery);
     } else if (delivery->state == SCHED_HELD) {
@@ -89,15 +93,15 @@ void sched_waiting_leave(struct sched_delivery *delivery)
 /* The owner was told that it has expired, so it occupies no connection. */
 static bool expired_before(const struct sched_delivery *delivery)
 {
-    return list_empty(&delivery->by_age);
+    return near_list_empty(&delivery->by_age);
 }
 
 /* It occupies no connection any more. */
 static void connection_leave(struct sched_delivery *delivery)
 {
-    delivery->site->active_count -= !expired_before(delivery) && !delivery->parked;
+    sched_site_of(delivery)->active_count -= !expired_before(delivery) && !delivery->parked;
     delivery->parked = false;
-    sched_gates_idle(delivery->site);
+    sched_gates_idle(sched_site_of(delivery));
 }
 
 static void active_leave(struct sched_delivery *delivery)
@@ -106,7 +110,7 @@ static void active_leave(struct sched_delivery *delivery)
     connection_leave(delivery);
 }
 
-static uint64_t age_of(const struct list_node *node)
+static uint64_t age_of(const struct near_node *node)
 {
     return list_entry(node, struct sched_delivery, by_age)->expires_ns;
 }
@@ -114,7 +118,7 @@ static uint64_t age_of(const struct list_node *node)
 /* It has come into the list by age: it may be the first of which must be told. */
 static void delay_note(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     if (!delivery->delayed &&
         (site->delay_at == &site->by_age || age_of(site->delay_at) > delivery->expires_ns)) {
         site->delay_at = &delivery->by_age;
@@ -125,46 +129,46 @@ static void delay_note(struct sched_delivery *delivery)
  * it. Those that come from another site, in their order too, go where the last one went. */
 static void age_enter(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
-    struct list_node *head = &site->by_age, *after = head->prev;
+    struct sched_site *site = sched_site_of(delivery);
+    struct near_node *head = &site->by_age, *after = near_prev(head);
     if (after != head && age_of(after) > delivery->expires_ns) {
         after = site->age_hint != NULL ? site->age_hint : after;
         while (after != head && age_of(after) > delivery->expires_ns) {
-            after = after->prev;
+            after = near_prev(after);
         }
-        while (after->next != head && age_of(after->next) <= delivery->expires_ns) {
-            after = after->next;
+        while (near_next(after) != head && age_of(near_next(after)) <= delivery->expires_ns) {
+            after = near_next(after);
         }
         site->age_hint = &delivery->by_age;
     }
-    list_prepend(after, &delivery->by_age);
+    near_list_prepend(after, &delivery->by_age);
     delay_note(delivery);
 }
 
 void sched_age_leave(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     if (site->age_hint == &delivery->by_age) {
         site->age_hint = NULL;
     }
     if (site->delay_at == &delivery->by_age) {
-        site->delay_at = delivery->by_age.next;
+        site->delay_at = near_next(&delivery->by_age);
     }
     sched_walks_step(site, &delivery->by_age);
-    list_remove(&delivery->by_age);
+    near_list_remove(&delivery->by_age);
 }
 
 /* One that has expired and could not be returned to the sender: it expires again soon, among the
  * first. */
 static void age_enter_again(struct sched_delivery *delivery, uint64_t from_ns)
 {
-    delivery->expires_ns = add_saturated(from_ns, delivery->site->settings.retry.first_ns);
-    struct list_node *after = delivery->site->by_age.next;
-    while (after != &delivery->site->by_age &&
+    delivery->expires_ns = add_saturated(from_ns, sched_site_of(delivery)->settings.retry.first_ns);
+    struct near_node *after = near_next(&sched_site_of(delivery)->by_age);
+    while (after != &sched_site_of(delivery)->by_age &&
            list_entry(after, struct sched_delivery, by_age)->expires_ns < delivery->expires_ns) {
-        after = after->next;
+        after = near_next(after);
     }
-    list_append(after, &delivery->by_age);
+    near_list_append(after, &delivery->by_age);
     delay_note(delivery);
 }
 
@@ -181,8 +185,8 @@ void sched_waiting_enter(struct sched_delivery *delivery, uint64_t now_ns)
 static void count_change(struct sched_delivery *delivery, uint32_t before)
 {
     uint64_t gone = before - delivery->count;
-    delivery->site->recipient_count -= gone;
-    delivery->site->sched->recipient_count -= gone;
+    sched_site_of(delivery)->recipient_count -= gone;
+    sched_site_of(delivery)->sched->recipient_count -= gone;
 }
 
 /* Keeps these recipients of an ACTIVE delivery, the others are finished. */
@@ -191,7 +195,8 @@ static void recipients_keep(struct sched_delivery *delivery, const uint32_t *ind
 {
     uint32_t before = delivery->count;
     check(delivery->state == SCHED_ACTIVE && count >= 1 && count <= before);
-    int status = sched_pool_set_indexes(&delivery->site->sched->pool, delivery, indexes, count);
+    int status =
+        sched_pool_set_indexes(&sched_site_of(delivery)->sched->pool, delivery, indexes, count);
     check(status == 0);
     count_change(delivery, before);
 }
@@ -199,15 +204,15 @@ static void recipients_keep(struct sched_delivery *delivery, const uint32_t *ind
 /* Takes it from its message and its site, and frees it. */
 static void delivery_forget(struct sched_delivery *delivery)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     struct sched_delivery *first = delivery->message->owner;
     if (first == delivery) {
-        delivery->message->owner = delivery->next_of_message;
+        delivery->message->owner = sched_next_of_message(delivery);
     } else {
-        while (first->next_of_message != delivery) {
-            first = first->next_of_message;
+        while (first->message_link != near_link(delivery)) {
+            first = sched_next_of_message(first);
         }
-        first->next_of_message = delivery->next_of_message;
+        first->message_link = delivery->message_link;
     }
     sched_age_leave(delivery);
     site->delivery_count--;
@@ -226,15 +231,15 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
     if (delivery == NULL) {
         return -ENOMEM;
     }
-    list_init(&delivery->by_age);
+    near_list_init(&delivery->by_age);
     if (sched_pool_set_indexes(pool, delivery, request->indexes, request->count) < 0) {
         sched_pool_give(pool, delivery);
         return -ENOMEM;
     }
     delivery->message = request->message;
-    delivery->next_of_message = request->message->owner;
+    delivery->message_link = near_link(request->message->owner);
     request->message->owner = delivery;
-    delivery->site = site;
+    delivery->site_link = near_link(site);
     delivery->attempts =
         request->attempts < SCHED_ATTEMPTS_MAX ? request->attempts : SCHED_ATTEMPTS_MAX;
     delivery->due_ns = request->due_ns;
@@ -332,13 +337,13 @@ void sched_done(struct sched_delivery *delivery)
 
 static void reason_set(struct sched_delivery *delivery, struct slice text)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     struct sched_pool *pool = &site->sched->pool;
     bool many = site->sched->recipient_count > SCHED_REASON_MANY;
     text = slice_first(text, many ? SCHED_REASON_BYTES_FEW : SCHED_REASON_BYTES_MAX);
     struct sched_reason *reason = sched_reason_take(pool, site->last_reason, text);
-    sched_reason_drop(pool, delivery->reason);
-    delivery->reason = reason;
+    sched_reason_drop(pool, sched_reason_of(delivery));
+    delivery->reason_link = near_link(reason);
     if (reason != NULL && reason != site->last_reason) {
         sched_reason_drop(pool, site->last_reason);
         site->last_reason = reason;
@@ -357,7 +362,7 @@ static void active_hold(struct sched_delivery *delivery)
 enum sched_defer sched_defer(struct sched_delivery *delivery, uint64_t now_ns,
                              const uint32_t *indexes, uint32_t count, struct slice reason)
 {
-    struct sched_site *site = delivery->site;
+    struct sched_site *site = sched_site_of(delivery);
     recipients_keep(delivery, indexes, count);
     reason_set(delivery, reason);
     if (delivery->attempts < SCHED_ATTEMPTS_MAX) {
@@ -414,15 +419,15 @@ static void token_give(const struct sched_site *site)
 void sched_park(struct sched_delivery *delivery)
 {
     check(delivery->state == SCHED_ACTIVE && !delivery->parked && !expired_before(delivery));
-    token_give(delivery->site);
-    delivery->site->active_count--;
+    token_give(sched_site_of(delivery));
+    sched_site_of(delivery)->active_count--;
     delivery->parked = true;
-    sched_gates_idle(delivery->site);
+    sched_gates_idle(sched_site_of(delivery));
 }
 
 void sched_move(struct sched_delivery *delivery, struct sched_site *site)
 {
-    struct sched_site *before = delivery->site;
+    struct sched_site *before = sched_site_of(delivery);
     check(site->sched == before->sched && !expired_before(delivery));
     if (!delivery->parked) {
         token_give(before);
@@ -432,7 +437,7 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site)
         sched_age_leave(delivery);
         before->delivery_count--;
         before->recipient_count -= delivery->count;
-        delivery->site = site;
+        delivery->site_link = near_link(site);
         site->delivery_count++;
         site->recipient_count += delivery->count;
         if (!delivery->held) {
@@ -450,7 +455,8 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site)
 
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
 {
-    for (struct list_node *node = site->by_age.next; node != &site->by_age; node = node->next) {
+    for (struct near_node *node = near_next(&site->by_age); node != &site->by_age;
+         node = near_next(node)) {
         struct sched_delivery *delivery = list_entry(node, struct sched_delivery, by_age);
         if (delivery->expires_ns > now_ns) {
             break;
@@ -468,11 +474,11 @@ struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)
 /* Held ones, then the oldest. */
 static struct sched_delivery *first_waiting(const struct sched_site *site)
 {
-    const struct list_node *node = site->held.next;
+    const struct near_node *node = near_next(&site->held);
     if (node == &site->held) {
-        node = site->by_age.next;
+        node = near_next(&site->by_age);
     }
-    for (; node != &site->by_age && node != &site->held; node = node->next) {
+    for (; node != &site->by_age && node != &site->held; node = near_next(node)) {
         struct sched_delivery *delivery = list_entry(node, struct sched_delivery, by_age);
         if (delivery->state != SCHED_ACTIVE) {
             return delivery;
@@ -498,11 +504,11 @@ struct sched_delivery *sched_evict(struct sched_site *site)
 
 struct slice sched_reason(const struct sched_delivery *delivery)
 {
-    const struct sched_site *site = delivery->site;
+    const struct sched_site *site = sched_site_of(delivery);
     if (site->connect_reason_bytes > 0) { /* it cannot be reached: that is newer */
         return slice_of(site->connect_reason, site->connect_reason_bytes);
     }
-    const struct sched_reason *reason = delivery->reason;
+    const struct sched_reason *reason = sched_reason_of(delivery);
     return reason != NULL ? slice_of(reason->text, reason->size) : slice_of("", 0);
 }
 
@@ -511,7 +517,7 @@ struct slice sched_reason(const struct sched_delivery *delivery)
 int sched_delete(struct message *message)
 {
     struct sched_delivery *delivery = message->owner;
-    for (; delivery != NULL; delivery = delivery->next_of_message) {
+    for (; delivery != NULL; delivery = sched_next_of_message(delivery)) {
         if (delivery->state == SCHED_ACTIVE) {
             return -EBUSY;
         }
@@ -534,7 +540,8 @@ int sched_withdraw(struct sched_delivery *delivery, const uint32_t *keep, uint32
         sched_waiting_leave(delivery);
         delivery_forget(delivery);
     } else if (count < before) {
-        int status = sched_pool_set_indexes(&delivery->site->sched->pool, delivery, keep, count);
+        int status =
+            sched_pool_set_indexes(&sched_site_of(delivery)->sched->pool, delivery, keep, count);
         check(status == 0);
         count_change(delivery, before);
     }
@@ -550,7 +557,7 @@ int sched_hurry(struct sched_delivery *delivery)
         sched_waiting_leave(delivery);
         ready_enter(delivery, SCHED_AT_FRONT, 0);
     }
-    sched_site_lift(delivery->site);
+    sched_site_lift(sched_site_of(delivery));
     return 0;
 }
 
@@ -573,7 +580,7 @@ static uint64_t later_of(uint64_t a, uint64_t b)
 /* What it waits for besides its own time. */
 static void view_wait(const struct sched_delivery *delivery, struct sched_view *view)
 {
-    const struct sched_site *site = delivery->site;
+    const struct sched_site *site = sched_site_of(delivery);
     const struct sched_suspension *words[] = {site->suspension,
                                               sched_suspension_of(site->sched, delivery->sender)};
     if (site->open_count == 0) {
@@ -610,7 +617,7 @@ bool sched_view(const struct message *message, uint32_t index, struct sched_view
 {
     const struct sched_delivery *delivery = message->owner;
     while (delivery != NULL && !delivery_holds(delivery, index)) {
-        delivery = delivery->next_of_message;
+        delivery = sched_next_of_message(delivery);
     }
     if (delivery == NULL) {
         return false;
@@ -626,5 +633,5 @@ uint64_t sched_recipient_count(const struct sched *sched)
 
 uint64_t sched_memory_bytes(const struct sched *sched)
 {
-    return sched->pool.memory_bytes + sched->queues.memory_bytes;
+    return sched->pool.memory_bytes + sched->pool.heap.memory_bytes + sched->queues.memory_bytes;
 }

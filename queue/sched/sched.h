@@ -26,6 +26,7 @@
  */
 #pragma once
 #include "engine/core/list.h"
+#include "engine/core/near.h"
 #include "engine/core/slice.h"
 #include "queue/sched/retry.h"
 #include <assert.h>
@@ -63,7 +64,23 @@ enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE, SCHED_HELD };
 /* Read-only outside, and valid from sched_add until sched_done or sched_delete. */
 struct sched_delivery {
     struct message *message;
-    struct sched_site *site;
+    uint64_t due_ns;
+    uint64_t expires_ns;
+    uint64_t sender;
+    /* The scheduler's own: with sites, queues and reasons in one heap, so that links are short. */
+    struct near_node by_age; /* of its site, oldest first, or HELD; out of it once it has expired */
+    union {
+        struct { /* READY: in the queue of its sender */
+            struct near_node node;
+            uint32_t queue;
+        } ready;
+        struct { /* LATER: in one of the site's heaps */
+            uint32_t child, next, previous;
+        } heap;
+    };
+    uint32_t site_link;    /* see sched_site_of */
+    uint32_t message_link; /* see sched_next_of_message */
+    uint32_t reason_link;
     uint32_t count;                          /* recipients */
     uint32_t attempts : SCHED_ATTEMPTS_BITS; /* failures so far; SCHED_ATTEMPTS_MAX: or more */
     uint32_t state : 2;                      /* enum sched_state */
@@ -71,29 +88,24 @@ struct sched_delivery {
     bool parked : 1;  /* ACTIVE without a connection: see sched_park */
     bool held : 1;    /* HELD, or will be when it comes back */
     bool delayed : 1; /* sched_delayed has told of it */
-    uint64_t due_ns;
-    uint64_t expires_ns;
-    uint64_t sender;
-    /* The scheduler's own. */
-    union {
-        struct { /* READY: in the queue of its sender */
-            struct list_node node;
-            struct sched_queue *queue;
-        } ready;
-        struct { /* LATER: in one of the site's heaps */
-            struct sched_delivery *child, *next, *previous;
-        } heap;
-    };
-    struct list_node by_age; /* of its site, oldest first, or HELD; out of it once it has expired */
-    struct sched_delivery *next_of_message; /* message->owner is the first */
-    struct sched_reason *reason;
     union {
         uint32_t few[2];
         uint32_t *many; /* when count > 2 */
     } indexes;
 };
 
-static_assert(sizeof(struct sched_delivery) <= 112, "ten million of them wait");
+static_assert(sizeof(struct sched_delivery) <= 80, "ten million of them wait");
+
+static inline struct sched_site *sched_site_of(const struct sched_delivery *delivery)
+{
+    return (struct sched_site *)near_at(delivery, delivery->site_link);
+}
+
+/* The next delivery of the same message, of which message->owner is the first; NULL: no more. */
+static inline struct sched_delivery *sched_next_of_message(const struct sched_delivery *delivery)
+{
+    return (struct sched_delivery *)near_at(delivery, delivery->message_link);
+}
 static_assert(sizeof(struct sched_delivery) + SCHED_REASON_BYTES_FEW + 8 <= 200,
               "a waiting recipient costs at most 200 bytes");
 

@@ -50,10 +50,10 @@ struct sched_site {
     struct sched_ready ready; /* due */
     struct sched_heap later;
     struct sched_heap flushed;  /* due by the operator's word, whatever their time */
-    struct list_node by_age;    /* all that have not expired, the first to expire first */
-    struct list_node *age_hint; /* the last that entered it before its end; NULL: none */
-    struct list_node *delay_at; /* in by_age: who comes before it was told that it is delayed */
-    struct list_node held;
+    struct near_node by_age;    /* all that have not expired, the first to expire first */
+    struct near_node *age_hint; /* the last that entered it before its end; NULL: none */
+    struct near_node *delay_at; /* in by_age: who comes before it was told that it is delayed */
+    struct near_node held;
     struct list_node walks; /* that go through this site */
     uint64_t delivery_count, active_count, held_count, recipient_count;
     struct sched_reason *last_reason; /* for sharing */
@@ -77,12 +77,19 @@ struct sched_site {
     char connect_reason[SCHED_REASON_BYTES_MAX];
 };
 
+static_assert(offsetof(struct sched_site, by_age) % NEAR_GRANULE_BYTES == 0 &&
+                  offsetof(struct sched_site, held) % NEAR_GRANULE_BYTES == 0 &&
+                  offsetof(struct sched_delivery, by_age) % NEAR_GRANULE_BYTES == 0 &&
+                  offsetof(struct sched_delivery, ready.node) % NEAR_GRANULE_BYTES == 0,
+              "links lead to them");
+static_assert(sizeof(struct sched_site) <= NEAR_BYTES_MAX, "it lies in the heap");
+
 uint32_t sched_entropy(struct sched *sched);
 /* By the operator. */
 bool sched_site_suspended(const struct sched_site *site, uint64_t now_ns);
 void sched_site_look_at(struct sched_site *site);
 /* A node leaves one of the site's lists; the site is closed. */
-void sched_walks_step(struct sched_site *site, const struct list_node *left);
+void sched_walks_step(struct sched_site *site, const struct near_node *left);
 void sched_walks_close(struct sched_site *site);
 /* NULL: the sender is not suspended. */
 const struct sched_suspension *sched_suspension_of(const struct sched *sched, uint64_t sender);

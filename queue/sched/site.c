@@ -9,18 +9,19 @@
 int sched_site_open(struct sched *sched, const struct sched_site_settings *settings, void *owner,
                     struct sched_site **site)
 {
-    struct sched_site *opened = calloc(1, sizeof(*opened));
+    struct sched_site *opened = near_take(&sched->pool.heap, sizeof(*opened));
     if (opened == NULL) {
         return -ENOMEM;
     }
+    *opened = (struct sched_site){0};
     opened->sched = sched;
     opened->owner = owner;
     list_init(&opened->node);
     list_append(&sched->sites, &opened->node);
     sched_ready_init(&opened->ready);
-    list_init(&opened->by_age);
+    near_list_init(&opened->by_age);
     opened->delay_at = &opened->by_age;
-    list_init(&opened->held);
+    near_list_init(&opened->held);
     list_init(&opened->walks);
     list_init(&opened->look);
     list_init(&opened->connection_wait);
@@ -69,7 +70,7 @@ void sched_site_free(struct sched_site *site)
     list_remove(&site->look);
     list_remove(&site->node);
     free(site->suspension);
-    free(site);
+    near_give(&site->sched->pool.heap, site);
 }
 
 void sched_site_close(struct sched_site *site)
@@ -292,8 +293,8 @@ static uint64_t least(uint64_t a, uint64_t b)
  * deferred. */
 static uint64_t expiry_due(const struct sched_site *site)
 {
-    for (const struct list_node *node = site->by_age.next; node != &site->by_age;
-         node = node->next) {
+    for (const struct near_node *node = near_next(&site->by_age); node != &site->by_age;
+         node = near_next(node)) {
         const struct sched_delivery *delivery = list_entry(node, struct sched_delivery, by_age);
         if (delivery->state != SCHED_ACTIVE) {
             return delivery->expires_ns;
@@ -328,7 +329,7 @@ struct sched_delivery *sched_delayed(struct sched_site *site, uint64_t now_ns)
 {
     for (unsigned i = 0; i < DELAYED_LOOKED_AT && delay_due(site) <= now_ns; i++) {
         struct sched_delivery *delivery = list_entry(site->delay_at, struct sched_delivery, by_age);
-        site->delay_at = site->delay_at->next;
+        site->delay_at = near_next(site->delay_at);
         if (!delivery->delayed) {
             delivery->delayed = true;
             return delivery;

@@ -2,13 +2,13 @@
 
 void sched_walk_begin(struct sched_walk *walk, struct sched *sched)
 {
-    *walk = (struct sched_walk){.at = sched_pool_first(&sched->pool)};
+    *walk = (struct sched_walk){.pool = &sched->pool};
     list_init(&walk->node);
 }
 
 void sched_walk_begin_site(struct sched_walk *walk, struct sched_site *site)
 {
-    *walk = (struct sched_walk){.site = site, .at = site->held.next};
+    *walk = (struct sched_walk){.site = site, .at = near_next(&site->held)};
     list_init(&walk->node);
     list_append(&site->walks, &walk->node);
 }
@@ -18,13 +18,13 @@ static struct sched_delivery *next_of_site(struct sched_walk *walk)
 {
     struct sched_site *site = walk->site;
     if (walk->at == &site->held) {
-        walk->at = site->by_age.next;
+        walk->at = near_next(&site->by_age);
     }
     if (walk->at == &site->by_age) {
         return NULL;
     }
-    struct list_node *node = walk->at;
-    walk->at = node->next;
+    struct near_node *node = walk->at;
+    walk->at = near_next(node);
     return list_entry(node, struct sched_delivery, by_age);
 }
 
@@ -33,7 +33,7 @@ struct sched_delivery *sched_walk_next(struct sched_walk *walk)
     if (walk->site != NULL) {
         return next_of_site(walk);
     }
-    return sched_pool_next(&walk->at, &walk->index);
+    return walk->pool != NULL ? sched_pool_next(walk->pool, &walk->cursor) : NULL;
 }
 
 void sched_walk_end(struct sched_walk *walk)
@@ -41,12 +41,12 @@ void sched_walk_end(struct sched_walk *walk)
     list_remove(&walk->node);
 }
 
-void sched_walks_step(struct sched_site *site, const struct list_node *left)
+void sched_walks_step(struct sched_site *site, const struct near_node *left)
 {
     for (struct list_node *node = site->walks.next; node != &site->walks; node = node->next) {
         struct sched_walk *walk = list_entry(node, struct sched_walk, node);
         if (walk->at == left) {
-            walk->at = left->next;
+            walk->at = near_next(left);
         }
     }
 }
