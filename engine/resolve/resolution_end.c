@@ -110,10 +110,14 @@ static bool is_own_name(const struct resolve *resolve, const char *name)
     return false;
 }
 
+/* Loopback is this machine, wherever on it we listen. What a stranger's domain leads to there is at best nothing, at worst
+ * us, or a service that trusts its neighbours. */
 static bool is_own_address(const struct resolve *resolve, const struct endpoint *address)
 {
+    bool loopback = endpoint_is_loopback(address);
     for (uint32_t i = 0; i < resolve->settings.own_count; i++) {
-        if (endpoint_equal(&resolve->settings.own[i], address)) {
+        const struct endpoint *own = &resolve->settings.own[i];
+        if (endpoint_equal(own, address) || (loopback && own->port == address->port)) {
             return true;
         }
     }

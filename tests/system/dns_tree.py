@@ -35,6 +35,14 @@ noaddress A 192.0.2.66
 alias CNAME mx
 loop CNAME pool
 pool CNAME loop
+tolooped MX 10 loop
+chain CNAME link1
+link40 CNAME mx
+local MX 10 localhost
+localhost A 127.0.0.53
+nobody MX 10 nobodyhost
+nobodyhost A 0.0.0.0
+nobodyhost AAAA ::
 dane MX 10 danehost
 danehost A 192.0.2.5
 _25._tcp.danehost TLSA 3 1 1 {digest}
@@ -68,7 +76,8 @@ sts MX 10 a
 sts MX 20 b
 _mta-sts.sts TXT "v=STSv1; id=20261126;"
 mta-sts.sts A 127.0.0.1
-""".replace("{digest}", "ab" * 32) + "".join(f"many MX {i} m{i}\nm{i} A 192.0.3.{i % 250 + 1}\n" for i in range(400))),
+""".replace("{digest}", "ab" * 32) + "".join(f"many MX {i} m{i}\nm{i} A 192.0.3.{i % 250 + 1}\n" for i in range(500))
+                 + "".join(f"link{i} CNAME link{i + 1}\n" for i in range(1, 40))),
     "unsigned.example.": (False, """
 @ MX 10 host
 host A 192.0.2.7

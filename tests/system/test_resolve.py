@@ -62,7 +62,7 @@ class Resolve(SystemTest):
     def test_a_signed_tree(self):
         dns = self.tree()
         names = ["mx", "null", "implicit", "noaddress", "nothere", "alias", "loop", "dane", "unusable", "aliased", "leaving",
-                 "outside", "unsigned", "bogus", "tobogus", "self", "many"]
+                 "outside", "unsigned", "bogus", "tobogus", "self", "many", "tolooped", "chain", "local", "nobody"]
         answers = probe(*dns, "own=127.0.0.1:25", *(f"{name}.example" for name in names))
         found = dict(zip(names, answers))
 
@@ -79,7 +79,10 @@ class Resolve(SystemTest):
         self.assertEqual([found["nothere"][key] for key in ("status", "enhanced")], ["no-domain", "5.1.2"])
         self.assertEqual(hosts(found["alias"]), hosts(found["mx"]))
         self.assertEqual(found["alias"]["site"], found["mx"]["site"])
-        self.assertIn(found["loop"]["status"], ("temporary", "no-address"))
+        for name in ("loop", "tolooped", "chain"):
+            self.assertIn(found[name]["status"], ("temporary", "no-address"), name)
+        self.assertEqual([found["local"][key] for key in ("status", "enhanced")], ["loop", "5.4.6"])
+        self.assertEqual([found["nobody"][key] for key in ("status", "enhanced")], ["no-address", "5.4.4"])
 
         [host] = found["dane"]["hosts"]
         self.assertEqual((host["tlsa"], host["tlsa_base"], host["tlsa_records"]), ("usable", "danehost.example", [f"3 1 1 {DIGEST}"]))
@@ -172,10 +175,22 @@ class Resolve(SystemTest):
     def test_garbage_and_refusals_make_mail_wait(self):
         def with_flags(question, flags):
             return question[:2] + struct.pack("!H", flags) + question[4:]
+
+        def end_of_name(question):
+            return question.index(b"\0", 12) + 5
+
+        def with_answer(question, answer):
+            return question[:2] + bytes.fromhex("85800001000100000000") + question[12:end_of_name(question)] + bytes.fromhex(answer)
+
+        def pointer(question, behind):  # to so many octets behind the question
+            return f"c0{end_of_name(question) + behind:02x}"
         lies = {
             "cut short": lambda q: [("same", q[:7])],
             "a pointer to itself": lambda q: [("same", q[:2] + bytes.fromhex("858000010001000000000000") + bytes.fromhex("c00c000f0001")
                                                + bytes.fromhex("c012000f00010000012c0002c01e"))],
+            "rdata that ends behind the answer": lambda q: [("same", with_answer(q, "c00c000f00010000012c00ff000a046576"))],
+            "a name of pointers in a circle": lambda q: [("same", with_answer(
+                q, f"c00c000f00010000012c0006000a{pointer(q, 16)}{pointer(q, 14)}"))],
             "SERVFAIL": lambda q: [("same", with_flags(q, 0x8182))],
             "REFUSED": lambda q: [("same", with_flags(q, 0x8185))],
         }

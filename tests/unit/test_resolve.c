@@ -221,6 +221,53 @@ static void our_own_address_under_another_name_is_a_loop(void **state)
     destination_drop(destination);
 }
 
+/* Whoever has the domain decides what its MX host's address is: 127.0.0.1 would be us, or whatever trusts this machine. */
+static void a_loopback_address_at_a_port_where_we_listen_is_a_loop(void **state)
+{
+    struct resolve_rig *rig = *state;
+    const struct resolve_options elsewhere = {.port = 2525};
+    struct endpoint own;
+    assert_int_equal(endpoint_parse(&own, slice_text("192.0.2.9:25")), 0);
+    rig->settings.own = &own;
+    rig->settings.own_count = 1;
+    resolve_rig_reopen(rig);
+    static const char *const addresses[] = {"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"};
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        bool ipv4 = strchr(addresses[i], ':') == NULL;
+        char domain[32];
+        snprintf(domain, sizeof(domain), "d%zu.test", i);
+        fake_dns_add(&rig->dns, domain, DNS_TYPE_MX, "10 us.d.test");
+        fake_dns_remove(&rig->dns, "us.d.test", 0);
+        fake_dns_add(&rig->dns, "us.d.test", ipv4 ? DNS_TYPE_A : DNS_TYPE_AAAA, addresses[i]);
+        resolve_rig_pass(rig, 86400);
+        struct destination *destination = rig_resolve(rig, domain, &rig_plain);
+        expect_failure(destination, DESTINATION_LOOP, 554, "5.4.6");
+        destination_drop(destination);
+    }
+    struct destination *destination = rig_resolve(rig, "d0.test", &elsewhere);
+    assert_int_equal(destination->status, DESTINATION_OK);
+    destination_drop(destination);
+    destination = rig_resolve(rig, "[127.0.0.2]", &rig_plain);
+    expect_failure(destination, DESTINATION_LOOP, 554, "5.4.6");
+    destination_drop(destination);
+}
+
+static void addresses_of_no_host_are_none(void **state)
+{
+    struct resolve_rig *rig = *state;
+    static const char *const addresses[] = {"0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1",
+                                            "::",      "ff02::1", "::ffff:0.0.0.0",  "fe80::1"};
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        bool ipv4 = strchr(addresses[i], ':') == NULL;
+        char domain[32];
+        snprintf(domain, sizeof(domain), "d%zu.test", i);
+        fake_dns_add(&rig->dns, domain, ipv4 ? DNS_TYPE_A : DNS_TYPE_AAAA, addresses[i]);
+        struct destination *destination = rig_resolve(rig, domain, &rig_plain);
+        expect_failure(destination, DESTINATION_NO_ADDRESS, 550, "5.4.4");
+        destination_drop(destination);
+    }
+}
+
 /* ---- Families ---- */
 
 static void the_family_preference_orders_addresses(void **state)
@@ -434,6 +481,8 @@ int main(void)
         RIG_TEST(our_own_name_and_what_is_behind_it_are_cut_off),
         RIG_TEST(the_best_host_being_ourselves_is_a_loop),
         RIG_TEST(our_own_address_under_another_name_is_a_loop),
+        RIG_TEST(a_loopback_address_at_a_port_where_we_listen_is_a_loop),
+        RIG_TEST(addresses_of_no_host_are_none),
         RIG_TEST(the_family_preference_orders_addresses),
         RIG_TEST(a_family_that_may_not_be_used_is_not_asked_for),
         RIG_TEST(many_addresses_leave_room_for_both_families),
