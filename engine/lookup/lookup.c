@@ -117,9 +117,9 @@ static void entry_drop(struct lookup *lookup, struct entry *entry)
 static void entry_keep(struct lookup *lookup, struct entry *entry, struct lookup_value *value)
 {
     const struct lookup_settings *settings = &lookup->settings;
-    uint64_t life_ns = value->answer == MAP_FOUND    ? settings->found_ns
+    uint64_t life_ns = value->answer == MAP_FAILED   ? settings->failed_ns
                        : value->answer == MAP_ABSENT ? settings->absent_ns
-                                                     : settings->failed_ns;
+                                                     : settings->found_ns;
     entry->value = value;
     entry->bytes = sizeof(*entry) + entry->key_bytes + sizeof(*value) + value->text.size;
     entry->expires_ns = now_of(lookup) + life_ns;
@@ -139,8 +139,8 @@ static void value_free(struct ref *ref)
 static struct lookup_value *value_make(const struct map_result *result)
 {
     struct slice text = result->answer == MAP_FOUND    ? slice_of(result->value, result->bytes)
-                        : result->answer == MAP_FAILED ? slice_text(result->problem)
-                                                       : slice_of("", 0);
+                        : result->answer == MAP_ABSENT ? slice_of("", 0)
+                                                       : slice_text(result->problem);
     struct lookup_value *value = malloc(sizeof(*value) + text.size);
     if (value != NULL) {
         ref_init(&value->ref, value_free);

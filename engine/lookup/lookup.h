@@ -29,7 +29,7 @@ struct lookup_settings {     /* zeroes are replaced */
 struct lookup_value { /* counted, immutable; of one shard */
     struct ref ref;
     enum map_answer answer;
-    struct slice text; /* of MAP_FOUND: the value; of MAP_FAILED: why */
+    struct slice text; /* of MAP_FOUND: the value; of MAP_FAILED and MAP_TOO_LONG: why */
 };
 
 struct lookup_query { /* the asker's, until `told` or lookup_cancel */

@@ -29,7 +29,7 @@ struct map {
 void map_found(struct map_result *result, struct slice value)
 {
     if (value.size > MAP_VALUE_MAX) {
-        map_failed(result, "a value of %zu bytes is too long", value.size);
+        map_too_long(result, "a value of %zu bytes is too long", value.size);
         return;
     }
     result->answer = MAP_FOUND;
@@ -39,13 +39,27 @@ void map_found(struct map_result *result, struct slice value)
     }
 }
 
+static void map_trouble(struct map_result *result, enum map_answer answer, const char *format,
+                        va_list arguments)
+{
+    result->answer = answer;
+    result->bytes = 0;
+    vsnprintf(result->problem, sizeof(result->problem), format, arguments);
+}
+
 void map_failed(struct map_result *result, const char *format, ...)
 {
     va_list arguments;
-    result->answer = MAP_FAILED;
-    result->bytes = 0;
     va_start(arguments, format);
-    vsnprintf(result->problem, sizeof(result->problem), format, arguments);
+    map_trouble(result, MAP_FAILED, format, arguments);
+    va_end(arguments);
+}
+
+void map_too_long(struct map_result *result, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    map_trouble(result, MAP_TOO_LONG, format, arguments);
     va_end(arguments);
 }
 

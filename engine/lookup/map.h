@@ -16,19 +16,20 @@
 #include <errno.h>
 
 #define MAP_KEY_MAX 512u     /* a longer key is in no map */
-#define MAP_VALUE_MAX 65536u /* a longer value is a failure, never a part of one */
+#define MAP_VALUE_MAX 65536u /* of a longer value no part is given */
 #define MAP_PROBLEM_MAX 256u
 
 enum map_answer {
     MAP_FOUND,
     MAP_ABSENT,
-    MAP_FAILED, /* not known now: to be asked again later, never to be taken for absent */
+    MAP_FAILED,   /* not known now: to be asked again later, never to be taken for absent */
+    MAP_TOO_LONG, /* it is there, and will not be shorter when it is asked for again */
 };
 
 struct map_result {
     enum map_answer answer;
     size_t bytes;                  /* of the value */
-    char problem[MAP_PROBLEM_MAX]; /* of MAP_FAILED */
+    char problem[MAP_PROBLEM_MAX]; /* of MAP_FAILED and MAP_TOO_LONG */
     char value[MAP_VALUE_MAX];     /* not terminated */
 };
 
@@ -74,7 +75,9 @@ static inline void map_absent(struct map_result *result)
     result->bytes = 0;
 }
 
-/* MAP_FOUND, or MAP_FAILED when it is too long. */
+/* MAP_FOUND, or MAP_TOO_LONG. */
 void map_found(struct map_result *result, struct slice value);
 void map_failed(struct map_result *result, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void map_too_long(struct map_result *result, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -232,6 +232,10 @@ static void include_find(struct map_source *source, struct slice key, struct map
     memcpy(path, key.bytes, key.size);
     path[key.size] = '\0';
     int status = path[0] == '/' ? text_read(path, &text, &bytes) : -EINVAL;
+    if (status == -EFBIG) {
+        map_too_long(result, "%.150s: too long", path);
+        return;
+    }
     if (status < 0) {
         map_failed(result, "%.150s: %s", path, strerror(-status));
         return;
@@ -241,7 +245,7 @@ static void include_find(struct map_source *source, struct slice key, struct map
     struct slice rest = slice_of(text, bytes), line;
     while (result->answer == MAP_FOUND && text_line(&rest, &line, &number, &next)) {
         if (line.size + 1 > MAP_VALUE_MAX - result->bytes) {
-            map_failed(result, "%.150s: too long", path);
+            map_too_long(result, "%.150s: too long", path);
             break;
         }
         memcpy(result->value + result->bytes, line.bytes, line.size);

@@ -202,7 +202,8 @@ static bool format_append(const char *format, struct slice key, struct slice val
 void query_value(const struct query_settings *settings, struct slice key, struct slice value,
                  unsigned *count, struct map_result *result)
 {
-    if (result->answer == MAP_FAILED || value.size == 0) {
+    bool over = result->answer == MAP_FAILED || result->answer == MAP_TOO_LONG;
+    if (over || value.size == 0) {
         return;
     }
     if (settings->expansion_limit > 0 && *count == settings->expansion_limit) {
@@ -213,6 +214,6 @@ void query_value(const struct query_settings *settings, struct slice key, struct
     bool room = *count == 0 || append(result, slice_text(","));
     ++*count;
     if (!room || !format_append(settings->result_format, key, value, result)) {
-        map_failed(result, "the values together are too long");
+        map_too_long(result, "the values together are too long");
     }
 }

@@ -25,11 +25,11 @@ struct slice text_trim(struct slice text)
 int text_read(const char *path, char **text, size_t *bytes)
 {
     struct stat file;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a FIFO's writer */
     if (fd < 0) {
         return -errno;
     }
-    int status = fstat(fd, &file) < 0 ? -errno : 0;
+    int status = fstat(fd, &file) < 0 ? -errno : S_ISFIFO(file.st_mode) ? -EINVAL : 0;
     status = status == 0 && file.st_size > (off_t)TEXT_FILE_MAX ? -EFBIG : status;
     char *made = status == 0 ? malloc((size_t)file.st_size + 1) : NULL;
     size_t got = 0;

@@ -76,7 +76,7 @@ static int recipients_make(struct inbound *in, const struct recipient_job *job)
     int status = 0;
     uint32_t before = in->paths.count;
     if (in->paths.count + job->address_count >= INBOUND_RECIPIENTS_MAX) {
-        return -ENOMEM;
+        return -E2BIG;
     }
     for (uint32_t i = 0; i < job->address_count && status == 0; i++) {
         struct envelope_recipient made;
@@ -120,7 +120,10 @@ static void judged(struct inbound *in)
         status = recipients_make(in, job);
     }
     in->accepted_count += status == 0 && !job->is_sender;
-    if (status < 0) {
+    if (status ==
+        -E2BIG) { /* as RFC 5321 §4.5.3.1.10 has it of too many RCPTs: the rest in another transaction */
+        inbound_verdict(in, 452, "4.5.3", "The recipients stand for too many addresses");
+    } else if (status < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
     } else {
         smtp_server_verdict(&in->server, &job->verdict);

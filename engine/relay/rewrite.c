@@ -404,6 +404,12 @@ static bool answered(struct rewrite_job *job, const struct lookup_value *value, 
         next_item(job);
         return job->items[at].step == STEP_KNOWN ? result_add(job, item_text(&job->items[at]))
                                                  : expand(job, at, value->text, tagless);
+    case MAP_TOO_LONG:
+        if (job->items[at].step != STEP_KNOWN) {
+            return fail(job, REWRITE_TOO_MANY, "too many addresses", value->text);
+        }
+        next_item(job);
+        return result_add(job, item_text(&job->items[at]));
     }
     return true;
 }

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from harness import BUILD, RELAY, SystemTest, free_port, wait_until
+from harness import BUILD, RELAY, Client, SystemTest, free_port, wait_until
 
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "peers")
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -65,6 +65,20 @@ class Maps(SystemTest):
         code, text = self.send("pipe@here.test")
         self.assertEqual((code, text[:5]), (451, "4.3.5"))
         self.assertIn("may not name a command", self.relay_process.output())
+
+    def test_a_million_addresses_by_many_recipients_are_a_hundred_thousand_at_most(self):
+        members = ", ".join(f"$1-{i}@in.test" for i in range(900))
+        self.start([f"virtual_aliases: [\"pcre:{self.write('many', f'/^list-([0-9]+)@in.test$/ {members}')}\"]"])
+        before = self.relay_process.resident()
+        with Client(self.relay_process.port) as client:
+            client.command("EHLO c.test")
+            client.command("MAIL FROM:<a@c.test>")
+            replies = [client.command(f"RCPT TO:<list-{n}@in.test>") for n in range(115)]
+            self.assertEqual([reply[:9] for reply in replies], ["250 2.1.5"] * 111 + ["452 4.5.3"] * 4)
+            self.assertLess(self.relay_process.resident() - before, 64 << 20)
+            client.command("RSET")
+        self.assertEqual(self.send("one@in.test")[0], 250)
+        self.assertEqual(self.envelopes(1), [("sender@client.test", "one@in.test")])
 
     def test_no_pattern_makes_a_relay_for_strangers(self):
         tags = self.write("tags", r"/^(.*)\+.*@(.*)$/ $1@$2" + "\n" + r"/^(.*)@inner\.(.*)$/ $1@$2" + "\n")

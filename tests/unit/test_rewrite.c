@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -195,6 +196,90 @@ static void what_leads_back_ends(void **state)
     assert_string_equal(recipient("g@l.test"), "h@l.test"); /* something is left */
 }
 
+/* Files below a folder of their own; a name with %s takes it. */
+static char lists[] = "/tmp/rewrite-lists-XXXXXX";
+
+static void list_write(const char *name, const char *text)
+{
+    char path[256], whole[1024];
+    snprintf(path, sizeof(path), "%s/%s", lists, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    snprintf(whole, sizeof(whole), text, lists, lists);
+    fputs(whole, file);
+    fclose(file);
+}
+
+static void lists_drop(const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char path[256];
+        snprintf(path, sizeof(path), "%s/%s", lists, names[i]);
+        unlink(path);
+    }
+    rmdir(lists);
+}
+
+static void lists_that_include_each_other_end(void **state)
+{
+    static const char *const names[] = {"one", "two", "itself", "circle", "back", "fifo", "alias"};
+    char maps[1024], path[256];
+    (void)state;
+    assert_non_null(mkdtemp(lists));
+    list_write("one", "a@x.test\n:include:%s/two\n");
+    list_write("two", "b@x.test, :include:%s/one, c@x.test\n");
+    list_write("itself", ":include:%s/itself\n");
+    list_write("circle", ":include:%s/back\n:include:%s/back\n");
+    list_write("back", ":include:%s/circle\n");
+    snprintf(path, sizeof(path), "%s/fifo", lists);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    snprintf(maps, sizeof(maps),
+             "inline:{one=:include:%s/one, itself=:include:%s/itself, circle=:include:%s/circle, "
+             "fifo=:include:%s/fifo, alias=:include:%s/alias}",
+             lists, lists, lists, lists, lists);
+    list_write("alias", "alias, d@x.test, one\n"); /* the alias that has included it */
+    use(&rules.aliases, maps);
+    struct rewrite_maps includes = {0};
+    use(&includes, "include:");
+    rules.includes = includes.maps[0];
+    assert_string_equal(recipient("one@mx.test"), "a@x.test b@x.test c@x.test");
+    assert_string_equal(recipient("itself@mx.test"), "!loop");
+    assert_string_equal(recipient("circle@mx.test"), "!loop");
+    assert_string_equal(recipient("alias@mx.test"), "d@x.test a@x.test b@x.test c@x.test");
+    assert_string_equal(recipient("fifo@mx.test"), "!failed"); /* and does not hang */
+    lists_drop(names, sizeof(names) / sizeof(names[0]));
+    free(includes.maps);
+}
+
+static void a_list_of_a_million_stands_for_too_many(void **state)
+{
+    char path[] = "/tmp/rewrite-XXXXXX", name[64];
+    static const unsigned counts[] = {REWRITE_ADDRESSES_MAX - 3, REWRITE_ADDRESSES_MAX, 1000000};
+    (void)state;
+    int fd = mkstemp(path);
+    FILE *file = fdopen(fd, "w");
+    snprintf(name, sizeof(name), "inline:{list=:include:%s}", path);
+    use(&rules.aliases, name);
+    struct rewrite_maps includes = {0};
+    use(&includes, "include:");
+    rules.includes = includes.maps[0];
+    for (size_t i = 0, written = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        for (; written < counts[i]; written++) {
+            fprintf(file, "u%zu@x.test\n", written);
+        }
+        fflush(file);
+        lookup_forget(lookup);
+        struct rewrite_job job = {0};
+        assert_int_equal(rewrite_recipient(&job, lookup, &rules, slice_text("list@mx.test")), 0);
+        assert_int_equal(job.status, i == 0 ? REWRITE_OK : REWRITE_TOO_MANY);
+        assert_int_equal(job.address_count, i == 0 ? counts[0] : job.address_count);
+        rewrite_job_end(&job);
+    }
+    fclose(file);
+    unlink(path);
+    free(includes.maps);
+}
+
 /* The inputs of the cases: one that becomes a million. */
 static void expansion_is_bounded(void **state)
 {
@@ -263,6 +348,8 @@ int main(void)
         TEST(canonical_names_are_looked_up_once_and_come_first),
         TEST(aliases_are_of_local_domains_and_run_nothing),
         TEST(what_leads_back_ends),
+        TEST(lists_that_include_each_other_end),
+        TEST(a_list_of_a_million_stands_for_too_many),
         TEST(expansion_is_bounded),
         TEST(what_a_map_gives_must_be_an_address),
         TEST(a_map_that_does_not_answer_is_not_taken_for_absent),
