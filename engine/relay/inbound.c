@@ -319,7 +319,7 @@ static void timer_set(struct inbound *in)
 {
     uint64_t due = smtp_server_deadline(&in->server);
     if (in->state == INBOUND_COMMITTING || in->state == INBOUND_JUDGING || due == WHEEL_NEVER) {
-        return; /* the disk and the maps answer in any case */
+        return; /* inbound_commit has set it; the maps answer in any case */
     }
     if (!timer_armed(&in->timer) || in->timer.due_ns > due) {
         wheel_arm(in->relay->shard->wheel, &in->timer, due);
@@ -335,6 +335,10 @@ static void timer_fired(struct timer *timer, uint64_t now_ns)
     }
     if (in->state == INBOUND_JUDGING) {
         return; /* it is we who keep the client waiting */
+    }
+    if (in->state == INBOUND_COMMITTING) {
+        inbound_commit_late(in);
+        return;
     }
     if (smtp_server_deadline(&in->server) <= now_ns && !inbound_busy(in)) {
         smtp_server_expire(&in->server, now_ns);
@@ -494,6 +498,12 @@ static void inbound_end(struct inbound *in)
     if (!busy) {
         inbound_free(in);
     }
+}
+
+void inbound_leave(struct inbound *in)
+{
+    output_write(in);
+    inbound_end(in);
 }
 
 void inbound_accepted(void *owner, struct listener *listener, struct stream *stream)

@@ -79,7 +79,7 @@ bool inbound_body_begin(struct inbound *in)
     return true;
 }
 
-static void commit_answer(struct inbound *in, int status)
+static void commit_say(struct inbound *in, int status)
 {
     char id[MESSAGE_ID_TEXT];
     char text[64];
@@ -97,8 +97,23 @@ static void commit_answer(struct inbound *in, int status)
             inbound_verdict(in, 451, "4.3.0", "The message could not be kept, try again later");
         }
     }
+}
+
+static void commit_answer(struct inbound *in, int status)
+{
+    commit_say(in, status);
     in->message = NULL;
     inbound_reset(in);
+}
+
+/* Its client was told that it is not kept, and sends it again. */
+static void message_drop(struct relay *relay, struct message *message)
+{
+    spool_message_hold(message);
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        spool_recipient_finished(relay->spool, message, i, RECIPIENT_FAILED);
+    }
+    spool_message_release(relay->spool, message);
 }
 
 static void commit_done(struct spool_waiter *waiter, int status)
@@ -106,14 +121,16 @@ static void commit_done(struct spool_waiter *waiter, int status)
     struct inbound *in = list_entry(waiter, struct inbound, durable);
     struct relay *relay = in->relay;
     struct message *message = in->message;
-    bool gone = in->state == INBOUND_GONE;
+    bool gone = in->state == INBOUND_GONE, disowned = in->disowned;
     if (gone) {
         inbound_free(in);
     } else {
         in->state = INBOUND_READING;
         commit_answer(in, status);
     }
-    if (status == 0) {
+    if (status == 0 && disowned) {
+        message_drop(relay, message);
+    } else if (status == 0) {
         relay->counters.messages_in++;
         relay->counters.recipients_in += message->recipient_count;
         relay_schedule(relay, message);
@@ -142,4 +159,16 @@ void inbound_commit(struct inbound *in)
         return;
     }
     in->state = INBOUND_COMMITTING;
+    wheel_arm(in->relay->shard->wheel, &in->timer,
+              in->relay->shard->now_ns + in->relay->conf->timeouts.commit);
+}
+
+void inbound_commit_late(struct inbound *in)
+{
+    logger_line(in->relay->logger, LOGGER_ERROR,
+                "spool: a message was refused: the disk does not answer");
+    in->relay->counters.refused_messages++;
+    in->disowned = true;
+    commit_say(in, -ETIMEDOUT);
+    inbound_leave(in);
 }

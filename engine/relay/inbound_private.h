@@ -47,6 +47,8 @@ struct inbound {
     struct spool_waiter durable;
     struct spool_waiter room;
     bool room_waited; /* `room` is in the spool's hands */
+    bool
+        disowned; /* the client was told that `message` is not kept: should it be, it goes to nobody */
 
     struct smtp_server server;
 };
@@ -55,6 +57,8 @@ struct inbound {
 /* Takes what has come, says what is to be said; may end the session. */
 void inbound_run(struct inbound *in);
 void inbound_free(struct inbound *in);
+/* Says what is to be said, and ends the session. */
+void inbound_leave(struct inbound *in);
 /* One reset, on every way out of a transaction. */
 void inbound_reset(struct inbound *in);
 void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
@@ -65,3 +69,5 @@ bool inbound_body_begin(struct inbound *in);
 /* Takes body into the log. False when it must wait; then `piece` is remembered. */
 bool inbound_body_take(struct inbound *in, struct slice piece);
 void inbound_commit(struct inbound *in);
+/* The disk has let timeouts.commit pass: the client hears 451, and the session is over. */
+void inbound_commit_late(struct inbound *in);

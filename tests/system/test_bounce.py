@@ -1,11 +1,13 @@
 """What a sender is told when mail fails, read by a parser that we did not write, and where the telling ends."""
 import email
 import email.policy
+import json
 import os
+import re
 import smtplib
 import unittest
 
-from harness import RELAY, SystemTest, wait_until
+from harness import PORT, RELAY, Relay, SystemTest, free_port, wait_until
 
 MESSAGE = b"From: a@home.test\r\nSubject: hello\r\n\r\nsecret\r\n"
 QUICK = "retry: {first: 300ms, limit: 1s, expire: 30s, jitter_pct: 0}"
@@ -76,6 +78,31 @@ class Bounce(SystemTest):
         wait_until(lambda: "double bounce, dropped: to=<chief@away.test>" in relay.output(), "the end in the log")
         self.wait_empty(relay)
         self.assertEqual(sink.messages, [])
+
+
+@unittest.skipIf(PORT, "two relays would need two ports")
+class Loops(SystemTest):
+    def test_two_relays_that_point_at_each_other_come_to_an_end(self):
+        ports, relays = [free_port(), free_port()], []
+        for number, port in enumerate(ports):
+            folder = os.path.join(self.folder, str(number))
+            os.makedirs(folder)
+            relays.append(Relay(folder, f"  - {{match: \"*\", via: smtp, to: [\"127.0.0.1:{ports[1 - number]}\"]}}", port=port,
+                                settings=f"{QUICK}\nbounce: {{double: postmaster, postmaster: chief@home.test}}"))
+            self.addCleanup(self.end, relays[-1])
+
+        def came():
+            return sum(json.loads(relay.ctl("--json", "status").stdout)["counters"]["relay"]["messages_in"] for relay in relays)
+        before = came()
+        with smtplib.SMTP(RELAY, ports[0], timeout=60) as client:
+            client.sendmail("a@home.test", ["b@away.test"], MESSAGE)
+        # The message goes round until it has more than 50 trace lines; then its report does, which nobody reports on.
+        wait_until(lambda: any("double bounce, dropped: to=<a@home.test>" in relay.output() for relay in relays), "the end")
+        for relay in relays:
+            wait_until(lambda: "queue_id" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
+        self.assertIn(came() - before, range(2 * 50, 2 * 51 + 1))
+        log = relays[0].output() + relays[1].output()
+        self.assertEqual(len(re.findall(r"to=<b@away\.test>.* dsn=5\.4\.6, status=bounced", log)), 1)
 
 
 if __name__ == "__main__":

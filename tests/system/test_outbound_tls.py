@@ -125,6 +125,26 @@ class OutboundTls(SystemTest):
         wait_until(lambda: self.connect_lines(sink), "the complaint")
         self.assertEqual(len(sink.messages), 2)
 
+    def test_an_offer_that_comes_and_goes_weakens_nobody(self):
+        sink = self.tls_sink()
+        offering = sink.extensions
+        without = tuple(word for word in offering if word != "STARTTLS")
+        self.start([("may.test", sink, "tls: opportunistic, messages_per_connection: 1"),
+                    ("must.test", sink, "tls: verified, tls_names: [hop.test], messages_per_connection: 1")], self.trusting())
+        for round_number in range(3):
+            sink.extensions = without
+            complaints = len(self.connect_lines(sink))
+            self.send("may.test", "must.test")
+            wait_until(lambda: len(sink.messages) == 3 * round_number + 1, "mail in the clear, where that is allowed")
+            wait_until(lambda: len(self.connect_lines(sink)) > complaints, "the complaint")
+            self.assertEqual(sink.secured, 2 * round_number)
+            sink.extensions = offering
+            wait_until(lambda: len(sink.messages) == 3 * round_number + 2, "mail that has waited for TLS")
+            self.assertEqual((sink.messages[-1][1], sink.secured), (["b@must.test"], 2 * round_number + 1))
+            self.send("may.test")
+            wait_until(lambda: len(sink.messages) == 3 * round_number + 3, "mail by TLS again")
+            self.assertEqual(sink.secured, 2 * round_number + 2)
+
     def test_plaintext_behind_the_220_is_never_used(self):
         sink = self.tls_sink(starttls="injected")
         self.start([("x.test", sink, "tls: required")], self.trusting())

@@ -18,7 +18,8 @@ static uint64_t world_now(void *self)
 
 static int64_t world_wall(void *self)
 {
-    return 1700000000 + (int64_t)(((struct relay_rig *)self)->now_ns / RIG_SECOND);
+    const struct relay_rig *rig = self;
+    return 1700000000 + (int64_t)(rig->now_ns / RIG_SECOND) + rig->wall_jump_s;
 }
 
 static void world_draw(void *self, void *bytes, size_t count)

@@ -51,6 +51,7 @@ struct relay_rig {
     struct log_rig log;
     struct world world;
     uint64_t now_ns, random;
+    int64_t wall_jump_s; /* by so much somebody has set the clock of dates */
     struct shard shard;
     struct logger logger;
     struct network *network;
