@@ -94,6 +94,7 @@ static int listener_bind(int fd, const struct listen_request *request)
     } else {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+        sock_tcp_options(fd, address.ss_family); /* those that it accepts have them from it */
     }
     if (request->at.family == ENDPOINT_IPV6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));

@@ -636,7 +636,6 @@ void sock_accepted(struct listener *listener, int fd)
         close(fd);
         return;
     }
-    sock_tcp_options(fd, listener->request.at.family == ENDPOINT_UNIX ? AF_UNIX : AF_INET);
     s->stream.session = listener; /* until it is delivered */
     list_append(&network->accepted, &s->waits);
 }

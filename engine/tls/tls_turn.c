@@ -228,6 +228,14 @@ void tls_stream_give_plain(struct tls_stream *self)
     self->plain_begin = self->plain_end = 0;
 }
 
+/* To ask OpenSSL for what is not there costs as much as a small record. */
+static bool more_waits(const struct tls_stream *self)
+{
+    struct slice slice;
+    return self->end_below || SSL_has_pending(self->ssl) == 1 ||
+           stream_peek(self->below, &slice, 1) > 0;
+}
+
 static void receive(struct tls_stream *self)
 {
     uint32_t before = self->plain_end - self->plain_begin;
@@ -240,15 +248,17 @@ static void receive(struct tls_stream *self)
         self->plain_end = before;
     }
     int result = 1;
-    while (result == 1 && self->plain_end < TLS_PLAIN_BYTES) {
+    bool waits = true;
+    while (waits && self->plain_end < TLS_PLAIN_BYTES) {
         size_t got = 0;
         ERR_clear_error();
         result = SSL_read_ex(self->ssl, self->plain + self->plain_end,
                              TLS_PLAIN_BYTES - self->plain_end, &got);
         self->plain_end += (uint32_t)got;
         self->tls->counters.records_in += result == 1;
+        waits = result == 1 && more_waits(self);
     }
-    self->plain_full = result == 1;
+    self->plain_full = waits;
     if (self->plain_end > before) {
         tls_stream_tell(self, STREAM_READABLE);
     }

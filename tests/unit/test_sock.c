@@ -1,6 +1,8 @@
 /* Kernel sockets over both engines: they listen, connect, carry bytes and end. */
 #include "tests/unit/sock_rig.h"
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,6 +31,39 @@ static void a_stream_connects_and_is_accepted_on_each_kind_of_address(void **sta
         assert_int_equal(far.remote.family, kinds[i]);
         assert_true(kinds[i] == ENDPOINT_UNIX || endpoint_equal(&far.remote, &near.local));
         assert_string_equal(near.transport, "kernel");
+        rig->network->ops->unlisten(rig->network, listener);
+    }
+    rig_close(rig);
+}
+
+static int option_of(const struct stream *stream, int level, int name)
+{
+    const struct sock_stream *s = list_entry(stream, struct sock_stream, stream);
+    int value = -1;
+    socklen_t size = sizeof(value);
+    assert_int_equal(getsockopt(s->fd, level, name, &value, &size), 0);
+    return value;
+}
+
+/* Of those that are accepted by way of their listener. */
+static void both_ends_send_at_once_and_notice_a_peer_that_is_gone(void **state)
+{
+    struct rig *rig = rig_open(state, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        struct endpoint at;
+        struct rig_conn *out;
+        if (kinds[i] == ENDPOINT_UNIX) {
+            continue;
+        }
+        unsigned before = rig->accepted_count;
+        struct listener *listener = rig_listen(rig, kinds[i], &at);
+        assert_int_equal(rig_connect_to(rig, &at, &out), 0);
+        RIG_UNTIL(rig, rig->accepted_count > before && out->events != 0);
+        const struct stream *ends[] = {out->stream, rig_last(rig)->stream};
+        for (unsigned end = 0; end < 2; end++) {
+            assert_int_equal(option_of(ends[end], IPPROTO_TCP, TCP_NODELAY), 1);
+            assert_int_equal(option_of(ends[end], SOL_SOCKET, SO_KEEPALIVE), 1);
+        }
         rig->network->ops->unlisten(rig->network, listener);
     }
     rig_close(rig);
@@ -390,6 +425,7 @@ static void a_released_stream_whose_peer_takes_nothing_ends_after_the_linger_tim
 
 #define TESTS(X)                                                                                   \
     X(a_stream_connects_and_is_accepted_on_each_kind_of_address)                                   \
+    X(both_ends_send_at_once_and_notice_a_peer_that_is_gone)                                       \
     X(a_refused_connection_ends_with_econnrefused)                                                 \
     X(a_unix_path_that_is_missing_ends_with_enoent)                                                \
     X(a_connect_that_nobody_answers_times_out_on_the_shards_clock)                                 \
