@@ -24,6 +24,7 @@ static_assert(FINE_CLASSES + (NEAR_BYTES_MAX - FINE_BYTES) / COARSE_BYTES + 1 ==
               "one of each size, and none of 0 bytes");
 
 struct near_page {
+    struct near_heap *heap;
     uint32_t next, previous; /* with room, of this size; page numbers */
     uint32_t free;           /* the first that was given back; 0: none */
     uint16_t bytes;          /* of an object; 0: the page is empty */
@@ -178,6 +179,7 @@ static struct near_page *page_make(struct near_heap *heap, unsigned class)
     uint32_t capacity = (PAGE_BYTES - sizeof(*page) - sizeof(uint64_t)) * 8 / (bytes * 8 + 1);
     uint32_t words = (capacity + 63) / 64;
     *page = (struct near_page){
+        .heap = heap,
         .bytes = (uint16_t)bytes,
         .first = (uint16_t)((sizeof(*page) + words * sizeof(uint64_t) + 7) & ~(size_t)7),
         .capacity = (uint16_t)capacity};
@@ -251,6 +253,11 @@ void near_give(struct near_heap *heap, void *object)
     if (page->live == 0 && (page->next != 0 || page->previous != 0)) {
         page_give(heap, page);
     }
+}
+
+struct near_heap *near_heap_of(const void *object)
+{
+    return page_of(object)->heap;
 }
 
 size_t near_size(const void *object)

@@ -16,8 +16,8 @@
 #define NEAR_GRANULE_SHIFT 3
 #define NEAR_GRANULE_BYTES (1u << NEAR_GRANULE_SHIFT)
 #define NEAR_SPAN_BYTES ((uint64_t)NEAR_GRANULE_BYTES << 32)
-#define NEAR_BYTES_MAX 4096u /* of one object */
-#define NEAR_CLASSES 79u
+#define NEAR_BYTES_MAX 8192u /* of one object */
+#define NEAR_CLASSES 95u
 
 /* ---- Links ---- */
 
@@ -102,7 +102,8 @@ void near_close(struct near_heap *heap); /* what is in it too; fine when it is z
 /* At most NEAR_BYTES_MAX. Not cleared. NULL: memory is short. */
 void *near_take(struct near_heap *heap, size_t bytes);
 void near_give(struct near_heap *heap, void *object); /* NULL is fine */
-size_t near_size(const void *object);                 /* what it takes */
+struct near_heap *near_heap_of(const void *object);
+size_t near_size(const void *object); /* what it takes */
 
 /* All that are taken of this size, from a cursor that is 0 at first; NULL: no more. Those that are taken meanwhile may
  * be missed. */

@@ -280,9 +280,10 @@ static int blob_read(const struct commit_source *source, const struct commit_hea
         !text_fits(&room, TEXT_BYTES(path), envid)) {
         return -EINVAL;
     }
-    struct spool_sender *sender = sender_share(source->senders, path);
-    struct spool_message *message = message_make(
-        head->recipient_count, room + message_sender_bytes(path, sender, envid), sender);
+    struct spool_sender *sender = sender_share(source->store, path);
+    struct spool_message *message =
+        message_make(source->store, head->recipient_count,
+                     room + message_sender_bytes(path, sender, envid), sender);
     if (message == NULL) {
         return -ENOMEM;
     }

@@ -1,22 +1,33 @@
 /*
- * A message in memory: one piece, since there are millions.
+ * A message in memory: one piece, since there are millions; of a large one all but the struct lies apart.
  *
  *   struct spool_message │ recipients │ where the text of each begins, when there are many │ text
  *   text = reverse-path, envelope id, then for each recipient its forward-path and ORCPT
  *
  * The reverse-path has its length before it, and so has what few messages have (an envelope id, an ORCPT), with a flag
- * that says that it is there. A reverse-path that is shared is a pointer instead.
+ * that says that it is there. A reverse-path that is shared is a link instead.
  */
 #include "queue/spool/spool_private.h"
+#include <malloc.h>
 
 #define LENGTH_BYTES 2u /* before a text that is counted */
-#define TEXTS_FEW 4u    /* recipients whose texts are found by going past those before */
+#define LINK_BYTES sizeof(uint32_t)
+#define TEXTS_FEW 4u /* recipients whose texts are found by going past those before */
 
 static_assert(COMMIT_BYTES_MAX / 4 < MESSAGE_RECIPIENTS_MAX, "each takes 4 bytes of a commit");
 
+static struct spool_recipient *recipients_of(const struct spool_message *message)
+{
+    struct spool_recipient *apart = (struct spool_recipient *)(uintptr_t)message->recipients;
+    if (message->body.is_large) {
+        memcpy(&apart, message->recipients, sizeof(apart));
+    }
+    return apart;
+}
+
 static uint32_t *begins_of(const struct spool_message *message)
 {
-    return (uint32_t *)(uintptr_t)(message->recipients + message->message.recipient_count);
+    return (uint32_t *)(uintptr_t)(recipients_of(message) + message->message.recipient_count);
 }
 
 static size_t begins_count(size_t recipient_count)
@@ -49,11 +60,11 @@ static size_t counted_bytes(struct slice text)
 
 static struct spool_sender *sender_of(const struct spool_message *message)
 {
-    struct spool_sender *sender = NULL;
+    uint32_t link = 0;
     if (message->body.shares_sender) {
-        memcpy(&sender, text_of(message), sizeof(sender));
+        memcpy(&link, text_of(message), sizeof(link));
     }
-    return sender;
+    return (struct spool_sender *)near_at(message, link);
 }
 
 /* ---- Flags ---- */
@@ -86,38 +97,77 @@ void message_flags_set(struct message *message, uint32_t flags)
 size_t message_sender_bytes(struct slice reverse_path, const struct spool_sender *sender,
                             struct slice envid)
 {
-    return (sender != NULL ? sizeof(sender) : LENGTH_BYTES + reverse_path.size) +
-           counted_bytes(envid);
+    return (sender != NULL ? LINK_BYTES : LENGTH_BYTES + reverse_path.size) + counted_bytes(envid);
 }
 
-struct spool_message *message_make(size_t recipient_count, size_t text_bytes,
-                                   struct spool_sender *sender)
+/* NULL: memory is short. */
+static struct spool_message *message_take(struct spool_store *store, size_t tail_bytes)
+{
+    size_t bytes = offsetof(struct spool_message, recipients) + tail_bytes;
+    void *apart = NULL;
+    if (bytes > NEAR_BYTES_MAX) {
+        bytes = offsetof(struct spool_message, recipients) + sizeof(apart);
+        apart = malloc(tail_bytes);
+        if (apart == NULL) {
+            return NULL;
+        }
+    }
+    struct spool_message *message = (struct spool_message *)near_take(
+        &store->heap, bytes > sizeof(*message) ? bytes : sizeof(*message));
+    if (message == NULL) {
+        free(apart);
+        return NULL;
+    }
+    *message = (struct spool_message){0};
+    if (apart != NULL) {
+        message->body.is_large = true;
+        memcpy(message->recipients, &apart, sizeof(apart));
+    }
+    near_list_init(&message->body.member);
+    return message;
+}
+
+struct spool_message *message_make(struct spool_store *store, size_t recipient_count,
+                                   size_t text_bytes, struct spool_sender *sender)
 {
     check(recipient_count <= MESSAGE_RECIPIENTS_MAX);
-    size_t bytes = offsetof(struct spool_message, recipients) +
-                   recipient_count * sizeof(struct spool_recipient) +
-                   begins_count(recipient_count) * sizeof(uint32_t) + text_bytes;
     struct spool_message *message =
-        (struct spool_message *)malloc(bytes > sizeof(*message) ? bytes : sizeof(*message));
+        message_take(store, recipient_count * sizeof(struct spool_recipient) +
+                                begins_count(recipient_count) * sizeof(uint32_t) + text_bytes);
     if (message == NULL) {
         sender_drop(sender);
         return NULL;
     }
-    *message = (struct spool_message){0};
-    list_init(&message->body.member);
     message->message.recipient_count = recipient_count & MESSAGE_RECIPIENTS_MAX;
     if (sender != NULL) {
+        uint32_t link = near_link(sender);
         message->body.shares_sender = true;
-        memcpy((char *)(uintptr_t)text_of(message), &sender, sizeof(sender));
+        memcpy((char *)(uintptr_t)text_of(message), &link, sizeof(link));
     }
     return message;
+}
+
+static void *apart_of(const struct spool_message *message)
+{
+    return message->body.is_large ? recipients_of(message) : NULL;
 }
 
 void message_free(struct spool_message *message)
 {
     sender_drop(sender_of(message));
     message_lies_nowhere(message);
-    free(message);
+    free(apart_of(message));
+    near_give(near_heap_of(message), message);
+}
+
+size_t message_bytes(const struct spool_message *message)
+{
+    const struct spool_extents *many = message_many(message);
+    size_t bytes = near_size(message) + malloc_usable_size(apart_of(message));
+    if (many != NULL) {
+        bytes += malloc_usable_size((void *)(uintptr_t)many) + malloc_usable_size(many->parts);
+    }
+    return bytes;
 }
 
 void message_write_begin(struct message_writer *writer, struct spool_message *message)
@@ -146,7 +196,7 @@ void message_write_sender(struct message_writer *writer, struct slice reverse_pa
 {
     struct message *message = &writer->message->message;
     if (writer->message->body.shares_sender) {
-        writer->at += sizeof(struct spool_sender *);
+        writer->at += LINK_BYTES;
     } else {
         write_counted(writer, reverse_path);
     }
@@ -165,7 +215,7 @@ void message_write_recipient(struct message_writer *writer, struct slice forward
     if (message->message.recipient_count > TEXTS_FEW) {
         begins_of(message)[i] = (uint32_t)(writer->at - text_of(message));
     }
-    message->recipients[i] = (struct spool_recipient){
+    recipients_of(message)[i] = (struct spool_recipient){
         .path_bytes = (uint16_t)forward_path.size,
         .state = state,
         .marks = (uint8_t)((marks & ~RECIPIENT_ORCPT) | (orcpt.size > 0 ? RECIPIENT_ORCPT : 0u))};
@@ -178,14 +228,14 @@ void message_write_recipient(struct message_writer *writer, struct slice forward
 
 struct spool_message *message_new(const struct envelope *envelope,
                                   const struct envelope_recipient *recipients, size_t count,
-                                  struct spool_senders *senders)
+                                  struct spool_store *store)
 {
-    struct spool_sender *sender = sender_share(senders, envelope->reverse_path);
+    struct spool_sender *sender = sender_share(store, envelope->reverse_path);
     size_t text_bytes = message_sender_bytes(envelope->reverse_path, sender, envelope->envid);
     for (size_t i = 0; i < count; i++) {
         text_bytes += recipients[i].forward_path.size + counted_bytes(recipients[i].orcpt);
     }
-    struct spool_message *message = message_make(count, text_bytes, sender);
+    struct spool_message *message = message_make(store, count, text_bytes, sender);
     if (message == NULL) {
         return NULL;
     }
@@ -221,7 +271,7 @@ bool envelope_fits(const struct envelope *envelope, const struct envelope_recipi
 static const struct spool_recipient *recipient_of(const struct message *message, uint32_t index)
 {
     check(index < message->recipient_count);
-    return &private_of(message)->recipients[index];
+    return &recipients_of(private_of(message))[index];
 }
 
 uint32_t message_flags(const struct message *message)
@@ -249,7 +299,7 @@ struct slice message_reverse_path(const struct message *message)
 static size_t reverse_path_bytes(const struct message *message)
 {
     return private_of(message)->body.shares_sender
-               ? sizeof(struct spool_sender *)
+               ? LINK_BYTES
                : LENGTH_BYTES + message_reverse_path(message).size;
 }
 
@@ -269,9 +319,10 @@ static const char *recipient_text(const struct message *message, uint32_t index)
         return at + begins_of(private)[index];
     }
     at += reverse_path_bytes(message) + counted_bytes(message_envid(message));
+    const struct spool_recipient *recipients = recipients_of(private);
     for (uint32_t i = 0; i < index; i++) {
-        at += private->recipients[i].path_bytes;
-        if ((private->recipients[i].marks & RECIPIENT_ORCPT) != 0) {
+        at += recipients[i].path_bytes;
+        if ((recipients[i].marks & RECIPIENT_ORCPT) != 0) {
             at += counted_bytes(counted(at));
         }
     }

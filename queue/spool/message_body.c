@@ -1,6 +1,5 @@
 /* Where a message lies in the log: nearly always its body is one record, of which the LSN says all. */
 #include "queue/spool/spool_private.h"
-#include <malloc.h>
 
 static union body_at at_of(const struct spool_body *body, enum body_kind *kind)
 {
@@ -10,7 +9,7 @@ static union body_at at_of(const struct spool_body *body, enum body_kind *kind)
     return copied ? copy->before : body->at;
 }
 
-static const struct spool_extents *many_of(const struct spool_message *message)
+const struct spool_extents *message_many(const struct spool_message *message)
 {
     enum body_kind kind;
     union body_at at = at_of(&message->body, &kind);
@@ -86,19 +85,9 @@ void message_lies_nowhere(struct spool_message *message)
 
 struct spool_place message_place(const struct spool_message *message)
 {
-    const struct spool_extents *many = many_of(message);
+    const struct spool_extents *many = message_many(message);
     return (struct spool_place){.lsn = message->commit_lsn,
                                 .length = message->body.commit_bytes,
                                 .part_count = many != NULL ? many->part_count : 0,
                                 .parts = many != NULL ? many->parts : NULL};
-}
-
-size_t message_bytes(const struct spool_message *message)
-{
-    const struct spool_extents *many = many_of(message);
-    size_t bytes = malloc_usable_size((void *)(uintptr_t)message);
-    if (many != NULL) {
-        bytes += malloc_usable_size((void *)(uintptr_t)many) + malloc_usable_size(many->parts);
-    }
-    return bytes;
 }

@@ -13,10 +13,10 @@ static uint64_t bucket_of(uint64_t id, uint64_t count)
     return (start + within) & (count - 1);
 }
 
-int message_table_open(struct message_table *table)
+int message_table_open(struct message_table *table, const struct spool_store *store)
 {
-    *table = (struct message_table){.bucket_count = BUCKETS_MIN};
-    table->buckets = (struct spool_message **)calloc(BUCKETS_MIN, sizeof(table->buckets[0]));
+    *table = (struct message_table){.span = store->heap.base, .bucket_count = BUCKETS_MIN};
+    table->buckets = (uint32_t *)calloc(BUCKETS_MIN, sizeof(table->buckets[0]));
     return table->buckets != NULL ? 0 : -ENOMEM;
 }
 
@@ -27,16 +27,21 @@ void message_table_close(struct message_table *table)
     *table = (struct message_table){0};
 }
 
+static struct spool_message *message_at(const struct message_table *table, uint32_t link)
+{
+    return (struct spool_message *)near_at(table->span, link);
+}
+
 static void move_some(struct message_table *table, uint64_t limit)
 {
     for (; limit > 0 && table->old_moved < table->old_count; limit--) {
-        struct spool_message *message = table->old[table->old_moved];
-        table->old[table->old_moved++] = NULL;
+        struct spool_message *message = message_at(table, table->old[table->old_moved]);
+        table->old[table->old_moved++] = 0;
         while (message != NULL) {
-            struct spool_message *next = message->next;
+            struct spool_message *next = message_next(message);
             uint64_t bucket = bucket_of(message->message.id, table->bucket_count);
-            message->next = table->buckets[bucket];
-            table->buckets[bucket] = message;
+            message->message.next = table->buckets[bucket];
+            table->buckets[bucket] = near_link(message);
             message = next;
         }
     }
@@ -51,8 +56,7 @@ static void move_some(struct message_table *table, uint64_t limit)
 static void grow(struct message_table *table)
 {
     uint64_t count = table->bucket_count * 2;
-    struct spool_message **buckets =
-        (struct spool_message **)calloc(count, sizeof(table->buckets[0]));
+    uint32_t *buckets = (uint32_t *)calloc(count, sizeof(table->buckets[0]));
     if (buckets != NULL) {
         table->old = table->buckets;
         table->old_count = table->bucket_count;
@@ -62,25 +66,26 @@ static void grow(struct message_table *table)
     }
 }
 
-/* The link that points to the message, or to the NULL at the end of its chain. */
-static struct spool_message **link_of(const struct message_table *table, uint64_t id)
+/* The link that leads to the message, or the 0 at the end of its chain. */
+static uint32_t *link_of(const struct message_table *table, uint64_t id)
 {
-    struct spool_message **buckets = table->buckets;
+    uint32_t *buckets = table->buckets;
     uint64_t bucket = bucket_of(id, table->bucket_count);
     if (table->old != NULL && bucket_of(id, table->old_count) >= table->old_moved) {
         buckets = table->old;
         bucket = bucket_of(id, table->old_count);
     }
-    struct spool_message **link = &buckets[bucket];
-    while (*link != NULL && (*link)->message.id != id) {
-        link = &(*link)->next;
+    uint32_t *link = &buckets[bucket];
+    for (struct spool_message *message;
+         (message = message_at(table, *link)) != NULL && message->message.id != id;) {
+        link = &message->message.next;
     }
     return link;
 }
 
 struct spool_message *message_table_find(const struct message_table *table, uint64_t id)
 {
-    return *link_of(table, id);
+    return message_at(table, *link_of(table, id));
 }
 
 void message_table_add(struct message_table *table, struct spool_message *message)
@@ -90,20 +95,30 @@ void message_table_add(struct message_table *table, struct spool_message *messag
     } else if (table->count >= table->bucket_count) {
         grow(table);
     }
-    struct spool_message **link = link_of(table, message->message.id);
-    check(*link == NULL);
-    message->next = NULL;
-    *link = message;
+    uint32_t *link = link_of(table, message->message.id);
+    check(*link == 0);
+    message->message.next = 0;
+    *link = near_link(message);
     table->count++;
 }
 
 void message_table_remove(struct message_table *table, struct spool_message *message)
 {
-    struct spool_message **link = link_of(table, message->message.id);
-    check(*link == message);
-    *link = message->next;
-    message->next = NULL;
+    uint32_t *link = link_of(table, message->message.id);
+    check(*link == near_link(message));
+    *link = message->message.next;
+    message->message.next = 0;
     table->count--;
+}
+
+static void bucket_visit(struct spool_message *message,
+                         void (*visit)(void *owner, struct spool_message *message), void *owner)
+{
+    while (message != NULL) {
+        struct spool_message *next = message_next(message);
+        visit(owner, message);
+        message = next;
+    }
 }
 
 void message_table_each(struct message_table *table,
@@ -111,22 +126,7 @@ void message_table_each(struct message_table *table,
 {
     move_some(table, UINT64_MAX);
     for (uint64_t bucket = 0; bucket < table->bucket_count; bucket++) {
-        struct spool_message *message = table->buckets[bucket];
-        while (message != NULL) {
-            struct spool_message *next = message->next;
-            visit(owner, message);
-            message = next;
-        }
-    }
-}
-
-static void bucket_visit(struct spool_message *message,
-                         void (*visit)(void *owner, struct spool_message *message), void *owner)
-{
-    while (message != NULL) {
-        struct spool_message *next = message->next;
-        visit(owner, message);
-        message = next;
+        bucket_visit(message_at(table, table->buckets[bucket]), visit, owner);
     }
 }
 
@@ -151,10 +151,10 @@ uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
     uint64_t count = table->bucket_count, fewer = count;
     if (table->old != NULL) {
         fewer = table->old_count;
-        bucket_visit(table->old[cursor & (fewer - 1)], visit, owner);
+        bucket_visit(message_at(table, table->old[cursor & (fewer - 1)]), visit, owner);
     }
     do {
-        bucket_visit(table->buckets[cursor & (count - 1)], visit, owner);
+        bucket_visit(message_at(table, table->buckets[cursor & (count - 1)]), visit, owner);
         cursor = cursor_next(cursor, count);
     } while ((cursor & (count - 1) & ~(fewer - 1)) != 0);
     return cursor;

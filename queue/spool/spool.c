@@ -23,6 +23,33 @@ void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes)
     }
 }
 
+/* Without memory for it what lives there is not copied forward; its segment stays until it is delivered. */
+static struct segment_bodies *bodies_get(struct spool *spool, struct log_segment_live *live)
+{
+    struct segment_bodies *bodies = segment_bodies(live);
+    if (bodies == NULL) {
+        bodies = (struct segment_bodies *)near_take(&spool->store.heap, sizeof(*bodies));
+        if (bodies != NULL) {
+            list_init(&bodies->node);
+            near_list_init(&bodies->bodies);
+            list_append(&live->members, &bodies->node);
+        }
+    }
+    return bodies;
+}
+
+void body_leave(struct spool_body *body)
+{
+    struct near_node *before = near_prev(&body->member);
+    near_list_remove(&body->member);
+    if (before != &body->member &&
+        near_list_empty(before)) { /* it was the last: this is the head */
+        struct segment_bodies *bodies = list_entry(before, struct segment_bodies, bodies);
+        list_remove(&bodies->node);
+        near_give(near_heap_of(bodies), bodies);
+    }
+}
+
 /* Files it under the oldest segment that holds any of it. */
 void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place)
 {
@@ -35,11 +62,12 @@ void body_place(struct spool *spool, struct spool_body *body, const struct spool
     for (uint32_t i = 0; i < extents.count; i++) {
         oldest = extents.first[i].lsn < oldest ? extents.first[i].lsn : oldest;
     }
-    list_remove(&body->member);
+    body_leave(body);
     if (oldest != UINT64_MAX) {
         struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(oldest));
-        if (live != NULL) {
-            list_append(&live->members, &body->member);
+        struct segment_bodies *bodies = live != NULL ? bodies_get(spool, live) : NULL;
+        if (bodies != NULL) {
+            near_list_append(&bodies->bodies, &body->member);
         }
     }
 }
@@ -52,7 +80,7 @@ void body_forget(struct spool *spool, struct spool_body *body)
         body_live_take(spool, extents.first[i].lsn, extents.first[i].length + RECORD_COST);
     }
     spool_forward_leave(spool, body);
-    list_remove(&body->member);
+    body_leave(body);
 }
 
 void place_live_add(struct spool *spool, const struct spool_place *place)
@@ -264,17 +292,13 @@ static void spool_free(struct spool *spool)
         message_table_each(&spool->table, message_discard, spool);
         message_table_close(&spool->table);
     }
-    while (spool->free_drafts != NULL) {
-        struct spool_draft *draft = spool->free_drafts;
-        spool->free_drafts = draft->next_free;
-        free(draft);
-    }
     while (spool->free_commits != NULL) {
         struct spool_commit *commit = spool->free_commits;
         spool->free_commits = commit->next_free;
         free(commit);
     }
     spool_fetch_close(spool);
+    store_close(&spool->store);
     free(spool->scratch);
     free(spool);
 }
@@ -292,7 +316,7 @@ static void message_take(void *owner, struct spool_message *message)
 static int spool_recover(struct spool *spool)
 {
     struct spool_harvest *harvest;
-    int result = spool_harvest_open(&harvest, &spool->senders);
+    int result = spool_harvest_open(&harvest, &spool->store);
     if (result != 0) {
         return result;
     }
@@ -323,13 +347,15 @@ int spool_open(struct spool **result, struct log *log, const struct spool_settin
     spool->settings = *settings;
     spool->found = found;
     spool->found_owner = owner;
-    spool->pending_last = &spool->pending_first;
     spool->space.capacity_bytes = UINT64_MAX;
     list_init(&spool->room);
     list_init(&spool->small.idle);
     list_init(&spool->large.idle);
     spool->scratch = (uint8_t *)malloc(COMMIT_BYTES_MAX);
-    int status = spool->scratch != NULL ? message_table_open(&spool->table) : -ENOMEM;
+    int status = spool->scratch != NULL ? store_open(&spool->store) : -ENOMEM;
+    if (status == 0) {
+        status = message_table_open(&spool->table, &spool->store);
+    }
     if (status == 0) {
         status = spool_fetch_open(spool);
     }

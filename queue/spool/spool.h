@@ -83,6 +83,7 @@ struct message {
     uint32_t body_bytes;
     uint32_t last_attempt_wall_s;
     uint32_t arrival_s; /* see message_arrival_wall_s */
+    uint32_t next;      /* the spool's */
 };
 
 /* Its envelope. Slices are borrowed as long as the message lives; index: below recipient_count. */

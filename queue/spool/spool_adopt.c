@@ -10,7 +10,7 @@ struct adoption {
     struct spool *spool;
     struct log_folder *folder;
     uint8_t *memory; /* LOG_FOLDER_MEMORY_BYTES */
-    struct spool_message *first, **last;
+    struct spool_message *first, *last;
     uint64_t failures; /* of the log when it began: after another, what was appended may be void */
     int status;
 };
@@ -113,9 +113,12 @@ static void message_adopt(void *owner, struct spool_message *message)
         message_free(message);
         return;
     }
-    message->next = NULL;
-    *adoption->last = message;
-    adoption->last = &message->next;
+    if (adoption->first == NULL) {
+        adoption->first = message;
+    } else {
+        adoption->last->message.next = near_link(message);
+    }
+    adoption->last = message;
 }
 
 struct durable_wait {
@@ -147,8 +150,8 @@ static void messages_take(struct adoption *adoption)
     struct spool *spool = adoption->spool;
     while (adoption->first != NULL) {
         struct spool_message *message = adoption->first;
-        adoption->first = message->next;
-        message->next = NULL;
+        adoption->first = message_next(message);
+        message->message.next = 0;
         message_table_add(&spool->table, message);
         spool_message_count(spool, message);
         spool->counters.live_messages++;
@@ -181,8 +184,7 @@ static int folder_adopt(struct spool *spool, uint32_t shard, uint8_t *memory)
     struct adoption adoption = {
         .spool = spool, .memory = memory, .failures = log_counters(spool->log)->write_failures};
     struct spool_harvest *harvest;
-    adoption.last = &adoption.first;
-    int result = spool_harvest_open(&harvest, &spool->senders);
+    int result = spool_harvest_open(&harvest, &spool->store);
     if (result != 0) {
         return result;
     }
@@ -198,7 +200,7 @@ static int folder_adopt(struct spool *spool, uint32_t shard, uint8_t *memory)
     }
     while (adoption.first != NULL) {
         struct spool_message *message = adoption.first;
-        adoption.first = message->next;
+        adoption.first = message_next(message);
         message_free(message);
     }
     spool_harvest_close(harvest);

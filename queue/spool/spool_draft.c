@@ -52,7 +52,7 @@ static struct spool_draft *draft_take(struct spool *spool)
         spool->free_drafts = draft->next_free;
         return draft;
     }
-    return (struct spool_draft *)malloc(sizeof(*draft));
+    return (struct spool_draft *)near_take(&spool->store.heap, sizeof(*draft));
 }
 
 static void draft_give(struct spool_draft *draft)
@@ -91,7 +91,7 @@ int spool_begin(struct spool *spool, struct spool_draft **result)
     draft->extents = draft->few;
     draft->extent_count = 0;
     draft->id = id;
-    list_init(&draft->body.member);
+    near_list_init(&draft->body.member);
     draft->extent_capacity = DRAFT_EXTENTS_INLINE;
     draft->failures = failures_of(spool);
     draft->received_bytes = 0;
@@ -183,7 +183,7 @@ static void body_append(struct spool_draft *draft, const struct slice *parts, si
                 .lsn = extent.lsn, .length = extent.length, .offset = draft->bytes};
             body_live_add(spool, extent.lsn, added + RECORD_COST);
         }
-        if (list_empty(&body->member)) {
+        if (near_list_empty(&body->member)) {
             body_place(spool, body, NULL);
         }
         draft->bytes += added;
@@ -248,11 +248,8 @@ static void commits_retry(struct spool *spool)
         if (status == -EAGAIN) {
             return;
         }
-        spool->pending_first = message->next;
-        message->next = NULL;
-        if (spool->pending_first == NULL) {
-            spool->pending_last = &spool->pending_first;
-        }
+        spool->pending_first = message_next(message);
+        message->message.next = 0;
         if (status != 0) {
             struct spool_commit *commit = message_commit(message);
             struct spool_waiter *durable = commit->durable;
@@ -345,7 +342,7 @@ static void body_hand_over(struct spool_message *message, struct spool_draft *dr
 {
     struct spool *spool = draft->spool;
     spool_forward_leave(spool, &draft->body);
-    list_remove(&draft->body.member);
+    body_leave(&draft->body);
     message_lies_at(message, draft->extents, draft->extent_count, place, many);
     draft->extent_count = 0;
     spool->memory_bytes += message_bytes(message);
@@ -414,7 +411,7 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
     struct spool *spool = draft->spool;
     bool fits = envelope_fits(envelope, recipients, count);
     struct spool_message *message =
-        fits ? message_new(envelope, recipients, count, &spool->senders) : NULL;
+        fits ? message_new(envelope, recipients, count, &spool->store) : NULL;
     struct spool_commit *commit = message != NULL ? commit_take(spool) : NULL;
     if (commit == NULL) {
         if (message != NULL) {
@@ -431,8 +428,12 @@ int spool_commit(struct spool_draft *draft, const struct envelope *envelope,
         .spool = spool, .message = message, .durable = durable, .draft = draft};
     int status = spool->pending_first == NULL ? commit_try(message) : -EAGAIN;
     if (status == -EAGAIN) {
-        *spool->pending_last = message;
-        spool->pending_last = &message->next;
+        if (spool->pending_first == NULL) {
+            spool->pending_first = message;
+        } else {
+            spool->pending_last->message.next = near_link(message);
+        }
+        spool->pending_last = message;
         spool_wait_for_room(spool);
         status = 0;
     }

@@ -333,7 +333,7 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
     place_live_add(spool, &copy->place);
     copy->in_flight = true;
     spool->forward.in_flight++;
-    list_remove(&message->body.member);
+    body_leave(&message->body);
     copy->spool = spool;
     copy->message = message;
     copy->waiter.done = copy_done;
@@ -363,7 +363,7 @@ static int message_forward(struct spool *spool, struct spool_message *message, u
 
 /* ── A round ─────────────────────────────────────────────────────────────────────────────────── */
 
-static int member_forward(struct spool *spool, struct list_node *node, uint32_t head)
+static int member_forward(struct spool *spool, struct near_node *node, uint32_t head)
 {
     struct spool_body *body = list_entry(node, struct spool_body, member);
     if (body->is_draft) {
@@ -373,17 +373,17 @@ static int member_forward(struct spool *spool, struct list_node *node, uint32_t 
 }
 
 /* A bounded piece of what lives in the oldest segment. */
-static unsigned members_forward(struct spool *spool, struct log_segment_live *live, uint32_t head)
+static unsigned members_forward(struct spool *spool, struct segment_bodies *bodies, uint32_t head)
 {
     struct spool_forward *forward = &spool->forward;
     uint64_t before = spool->counters.copied_forward_bytes;
     unsigned done = 0;
-    struct list_node *node = live->members.next, *next;
+    struct near_node *node = near_next(&bodies->bodies), *next;
     for (unsigned i = 0;
-         i < COPY_MEMBERS_MAX && node != &live->members && forward->in_flight < IN_FLIGHT_MAX &&
+         i < COPY_MEMBERS_MAX && node != &bodies->bodies && forward->in_flight < IN_FLIGHT_MAX &&
          spool->counters.copied_forward_bytes - before < COPY_BYTES_MAX;
          i++, node = next) {
-        next = node->next;
+        next = near_next(node);
         if (list_entry(node, struct spool_body, member)->fetch != 0) {
             continue;
         }
@@ -395,8 +395,8 @@ static unsigned members_forward(struct spool *spool, struct log_segment_live *li
             continue;
         }
         if (result != 0) { /* the others first */
-            list_remove(node);
-            list_append(&live->members, node);
+            near_list_remove(node);
+            near_list_append(&bodies->bodies, node);
             forward->stuck_sequence = head;
             forward->rest = i + 1 < COPY_MEMBERS_MAX ? 0 : REST_ROUNDS;
             continue;
@@ -420,5 +420,6 @@ unsigned spool_forward_round(struct spool *spool)
         forward->rest--;
         return done;
     }
-    return done + members_forward(spool, live, head);
+    struct segment_bodies *bodies = segment_bodies(live);
+    return bodies != NULL ? done + members_forward(spool, bodies, head) : done;
 }

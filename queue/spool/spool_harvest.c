@@ -21,12 +21,12 @@ struct harvest_entry {
 
 struct spool_harvest {
     struct message_table messages;
-    struct list_node order; /* of their commits in the log; through body.member */
+    struct near_node *order; /* of their commits in the log; through body.member */
     struct harvest_entry **buckets;
     uint64_t bucket_count, entry_count;
     uint64_t damaged_bytes;
     bool keeps_broken;
-    struct spool_senders *senders;
+    struct spool_store *store;
 };
 
 /* ── Entries ─────────────────────────────────────────────────────────────────────────────────── */
@@ -202,7 +202,7 @@ static int message_is_whole(struct spool_harvest *harvest, const struct spool_me
 
 static void message_discard(struct spool_message *message)
 {
-    list_remove(&message->body.member);
+    near_list_remove(&message->body.member);
     message_free(message);
 }
 
@@ -229,7 +229,7 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
         .content = record->content,
         .part = part_look_up,
         .owner = *entry_link(harvest, record->tag),
-        .senders = harvest->senders};
+        .store = harvest->store};
     int result = commit_read(&source, &message);
     if (result != 0) {
         return result == -ENOMEM ? result : 0;
@@ -251,7 +251,7 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
     }
     if (message->message.waiting_count > 0) {
         message_table_add(&harvest->messages, message);
-        list_append(&harvest->order, &message->body.member);
+        near_list_append(harvest->order, &message->body.member);
     } else {
         message_discard(message);
     }
@@ -368,31 +368,34 @@ void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes)
 
 /* ── Open, give, close ───────────────────────────────────────────────────────────────────────── */
 
-int spool_harvest_open(struct spool_harvest **result, struct spool_senders *senders)
+int spool_harvest_open(struct spool_harvest **result, struct spool_store *store)
 {
     struct spool_harvest *harvest = (struct spool_harvest *)calloc(1, sizeof(*harvest));
     if (harvest == NULL) {
         return -ENOMEM;
     }
-    list_init(&harvest->order);
-    harvest->senders = senders;
+    harvest->store = store;
     harvest->bucket_count = ENTRY_BUCKETS_MIN;
     harvest->buckets =
         (struct harvest_entry **)calloc(ENTRY_BUCKETS_MIN, sizeof(harvest->buckets[0]));
-    if (harvest->buckets == NULL || message_table_open(&harvest->messages) != 0) {
+    harvest->order = (struct near_node *)near_take(&store->heap, sizeof(*harvest->order));
+    if (harvest->buckets == NULL || harvest->order == NULL ||
+        message_table_open(&harvest->messages, store) != 0) {
+        near_give(&store->heap, harvest->order);
         free(harvest->buckets);
         free(harvest);
         return -ENOMEM;
     }
+    near_list_init(harvest->order);
     *result = harvest;
     return 0;
 }
 
 /* What decides lies in the list that is sorted, since a look at each of millions of messages costs. */
 struct arrival {
-    int64_t wall_s;
     uint64_t id;
-    struct spool_message *message;
+    uint32_t wall_s;
+    uint32_t message; /* a link */
 };
 
 static int by_arrival(const void *left, const void *right)
@@ -412,13 +415,14 @@ static struct arrival *arrivals_sort(struct spool_harvest *harvest)
     bool sorted = true;
     struct arrival *arrivals =
         (struct arrival *)malloc((harvest->messages.count + 1) * sizeof(arrivals[0]));
-    for (struct list_node *node; arrivals != NULL && (node = list_pop(&harvest->order)) != NULL;
-         count++) {
+    for (; arrivals != NULL && !near_list_empty(harvest->order); count++) {
+        struct near_node *node = near_next(harvest->order);
+        near_list_remove(node);
         struct spool_body *body = list_entry(node, struct spool_body, member);
         struct spool_message *message = list_entry(body, struct spool_message, body);
-        arrivals[count] = (struct arrival){.wall_s = message_arrival_wall_s(&message->message),
-                                           .id = message->message.id,
-                                           .message = message};
+        arrivals[count] = (struct arrival){.id = message->message.id,
+                                           .wall_s = message->message.arrival_s,
+                                           .message = near_link(message)};
         sorted = sorted && (count == 0 || by_arrival(&arrivals[count - 1], &arrivals[count]) < 0);
     }
     check(arrivals == NULL || count == harvest->messages.count);
@@ -442,10 +446,12 @@ int spool_harvest_each(struct spool_harvest *harvest, struct message_table *tabl
         harvest->messages = empty;
     }
     for (uint64_t i = 0; i < count; i++) {
+        struct spool_message *message =
+            (struct spool_message *)near_at(harvest->store->heap.base, arrivals[i].message);
         if (table == NULL) {
-            message_table_remove(&harvest->messages, arrivals[i].message);
+            message_table_remove(&harvest->messages, message);
         }
-        take(owner, arrivals[i].message);
+        take(owner, message);
     }
     free(arrivals);
     return 0;
@@ -467,5 +473,6 @@ void spool_harvest_close(struct spool_harvest *harvest)
     free(harvest->buckets);
     message_table_each(&harvest->messages, discard_one, NULL);
     message_table_close(&harvest->messages);
+    near_give(&harvest->store->heap, harvest->order);
     free(harvest);
 }

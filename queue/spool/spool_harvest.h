@@ -10,11 +10,11 @@
 
 struct message_table;
 struct spool_message;
-struct spool_senders;
+struct spool_store;
 struct spool_harvest;
 
-/* senders: for the messages that it makes; borrowed. 0 or -ENOMEM. */
-int spool_harvest_open(struct spool_harvest **harvest, struct spool_senders *senders);
+/* store: for the messages that it makes; borrowed. 0 or -ENOMEM. */
+int spool_harvest_open(struct spool_harvest **harvest, struct spool_store *store);
 void spool_harvest_close(struct spool_harvest *harvest);
 
 /* Messages whose commit is whole and whose body is not are given too, marked as broken. */

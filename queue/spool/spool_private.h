@@ -11,11 +11,12 @@
  * spool_reader.c   folders that nobody works on, for tools
  * message.c        a message in memory
  * message_body.c   where its body and its commit lie
- * sender.c         reverse-paths that many messages share
+ * store.c          the memory of messages, and reverse-paths that many of them share
  * commit_record.c  the record that makes a message
  * message_table.c  messages by id
  */
 #pragma once
+#include "engine/core/near.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
 #include <assert.h>
@@ -78,16 +79,17 @@ union body_at {
     struct spool_copy *copy;    /* BODY_COPIED: has what was here, while it is copied forward */
 };
 
-#define MESSAGE_HOLDS_BITS 19 /* more than there are connections */
+#define MESSAGE_HOLDS_BITS 18 /* more than there are connections */
 /* Bytes in the log that somebody wants: a draft's or a message's, of which the rest here is. */
 struct spool_body {
-    struct list_node member; /* of the oldest segment that holds any of it */
+    struct near_node member; /* of the oldest segment that holds any of it */
     union body_at at;
     uint32_t commit_bytes; /* content of its commit record */
     uint32_t holds : MESSAGE_HOLDS_BITS;
     uint32_t state : 2; /* enum spool_state */
     uint32_t kind : 2;  /* enum body_kind */
     uint32_t shares_sender : 1;
+    uint32_t is_large : 1;  /* what else there is of it lies apart */
     uint32_t is_broken : 1; /* a part of the body is lost; only spool_reader keeps such */
     uint32_t is_draft : 1;
     uint32_t fetch : 6; /* of spool_forward's, + 1, while one runs for it; 0: none */
@@ -159,13 +161,19 @@ struct spool_message {      /* there are millions: what only some need lies else
     struct message message; /* owner: struct spool_commit until it is LIVE */
     struct spool_body body;
     uint64_t commit_lsn;
-    struct spool_message *next; /* in the table, or pending */
     struct spool_recipient recipients[];
 };
-static_assert(sizeof(struct spool_message) <= 88, "ten million of them wait");
+static_assert(sizeof(struct spool_message) <= 72, "ten million of them wait");
+
+/* message.next: in the table, pending, or to be adopted. */
+static inline struct spool_message *message_next(const struct spool_message *message)
+{
+    return (struct spool_message *)near_at(message, message->message.next);
+}
 
 struct message_table {
-    struct spool_message **buckets, **old;
+    const void *span;                            /* of the heap in which the messages lie */
+    uint32_t *buckets, *old;                     /* links */
     uint64_t bucket_count, old_count, old_moved; /* powers of two */
     uint64_t count;
 };
@@ -222,19 +230,19 @@ struct spool_forward {
 
 /* A reverse-path, once for many messages. */
 struct spool_sender {
-    struct spool_senders *home;
     uint32_t count; /* messages that hold it; the slot does not */
     uint16_t slot;
     uint16_t size;
     char text[];
 };
 #define SENDER_SLOTS 1024u
-struct spool_senders {
+struct spool_store { /* of messages and drafts; it stays where it is */
+    struct near_heap heap;
     struct sender_slot {
         struct spool_sender *sender; /* used here last; NULL: none */
         uint32_t missed;             /* the hash of one that was looked for and not found */
     } slots[SENDER_SLOTS];
-    uint64_t memory_bytes;
+    uint64_t sender_bytes;
 };
 
 struct spool {
@@ -245,16 +253,16 @@ struct spool {
     void (*found)(void *owner, struct message *message);
     void *found_owner;
     struct message_table table;
-    struct spool_senders senders;
+    struct spool_store store;
     struct spool_draft *free_drafts;
     struct spool_commit *free_commits;
     uint32_t draft_count;
     uint32_t id_sequence, id_count;
     uint64_t live_bytes;
-    uint64_t twice_bytes;                                /* of them: copies that are under way */
-    uint64_t memory_bytes;                               /* of messages */
-    struct spool_message *pending_first, **pending_last; /* commits that wait for room */
-    struct list_node room;                               /* spool_when_room */
+    uint64_t twice_bytes;                               /* of them: copies that are under way */
+    uint64_t memory_bytes;                              /* of messages */
+    struct spool_message *pending_first, *pending_last; /* commits that wait for room */
+    struct list_node room;                              /* spool_when_room */
     struct log_waiter room_waiter;
     bool room_waits;
     struct fetch_class small, large;
@@ -288,8 +296,8 @@ static inline uint64_t body_id(const struct spool_body *body)
 size_t message_sender_bytes(struct slice reverse_path, const struct spool_sender *sender,
                             struct slice envid);
 /* Recipients and text (text_bytes) are written next, in this order. sender: given. NULL: no memory. */
-struct spool_message *message_make(size_t recipient_count, size_t text_bytes,
-                                   struct spool_sender *sender);
+struct spool_message *message_make(struct spool_store *store, size_t recipient_count,
+                                   size_t text_bytes, struct spool_sender *sender);
 void message_free(struct spool_message *message);
 struct message_writer {
     struct spool_message *message;
@@ -301,10 +309,10 @@ void message_write_sender(struct message_writer *writer, struct slice reverse_pa
                           struct slice envid);
 void message_write_recipient(struct message_writer *writer, struct slice forward_path,
                              struct slice orcpt, uint8_t state, uint8_t marks);
-/* From an envelope that fits, recipients waiting. senders: to share its reverse-path; or NULL. */
+/* From an envelope that fits, recipients waiting. */
 struct spool_message *message_new(const struct envelope *envelope,
                                   const struct envelope_recipient *recipients, size_t count,
-                                  struct spool_senders *senders);
+                                  struct spool_store *store);
 void message_flags_set(struct message *message, uint32_t flags); /* as in a commit */
 uint32_t message_flags_all(const struct message *message);
 bool envelope_fits(const struct envelope *envelope, const struct envelope_recipient *recipients,
@@ -315,9 +323,11 @@ bool message_recipient_reached(struct message *message, uint32_t index, enum rec
 void message_mark_warned(struct message *message, uint32_t index);
 void message_attempted(struct message *message, uint32_t attempts, uint32_t wall_s);
 
-/* sender.c */
+/* store.c */
+int store_open(struct spool_store *store);   /* 0 or -ENOMEM */
+void store_close(struct spool_store *store); /* what is in it is gone; fine when it is zeroed */
 /* One more that holds it, or NULL: it is not worth it, or not known to be frequent. */
-struct spool_sender *sender_share(struct spool_senders *senders, struct slice text);
+struct spool_sender *sender_share(struct spool_store *store, struct slice text);
 void sender_drop(struct spool_sender *sender);
 
 /* message_body.c */
@@ -335,9 +345,10 @@ void message_lies_at(struct spool_message *message, const struct spool_extent *e
                      uint32_t count, const struct spool_place *place, struct spool_extents *many);
 /* It lies nowhere. */
 void message_lies_nowhere(struct spool_message *message);
+const struct spool_extents *message_many(const struct spool_message *message); /* or NULL */
 /* Where its commit lies; the parts are the message's. */
 struct spool_place message_place(const struct spool_message *message);
-size_t message_bytes(const struct spool_message *message); /* of the heap */
+size_t message_bytes(const struct spool_message *message); /* what it takes of memory */
 static inline struct spool_copy *message_copy(const struct spool_message *message)
 {
     return message->body.kind == BODY_COPIED ? message->body.at.copy : NULL;
@@ -347,6 +358,18 @@ static inline struct spool_copy *message_copy(const struct spool_message *messag
 void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes);
 void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes);
 void body_place(struct spool *spool, struct spool_body *body, const struct spool_place *place);
+/* Out of the list of the segment that it is in, if any. */
+void body_leave(struct spool_body *body);
+/* What lives in a segment, none of it older: the one node of log_segment_live.members, while there is any. */
+struct segment_bodies {
+    struct list_node node;
+    struct near_node bodies; /* by spool_body.member */
+};
+static inline struct segment_bodies *segment_bodies(const struct log_segment_live *live)
+{
+    return list_empty(&live->members) ? NULL
+                                      : list_entry(live->members.next, struct segment_bodies, node);
+}
 void body_forget(struct spool *spool, struct spool_body *body); /* its bytes are dead */
 void place_live_add(struct spool *spool, const struct spool_place *place);
 void place_live_take(struct spool *spool, const struct spool_place *place);
@@ -381,7 +404,7 @@ void spool_forward_leave(struct spool *spool, struct spool_body *body); /* it is
 bool spool_forward_drop(struct spool *spool, struct spool_message *message);
 
 /* message_table.c */
-int message_table_open(struct message_table *table);
+int message_table_open(struct message_table *table, const struct spool_store *store);
 void message_table_close(struct message_table *table); /* not the messages */
 struct spool_message *message_table_find(const struct message_table *table, uint64_t id);
 void message_table_add(struct message_table *table, struct spool_message *message);
@@ -411,6 +434,6 @@ struct commit_source {
     struct slice content;
     int (*part)(void *owner, const struct log_extent *extent, struct slice *content);
     void *owner;
-    struct spool_senders *senders; /* or NULL */
+    struct spool_store *store;
 };
 int commit_read(const struct commit_source *source, struct spool_message **message);

@@ -8,7 +8,7 @@
 struct spool_reader {
     struct log_folder *folder;
     struct spool_harvest *harvest;
-    struct spool_senders senders;
+    struct spool_store store;
     uint8_t *memory; /* LOG_FOLDER_MEMORY_BYTES */
     struct spool_message **messages;
     uint64_t capacity;
@@ -119,8 +119,10 @@ int spool_reader_open(struct spool_reader **result, struct disk *disk, uint32_t 
     reader->damaged = damaged;
     reader->owner = owner;
     reader->memory = (uint8_t *)aligned_alloc(DISK_BLOCK_BYTES, LOG_FOLDER_MEMORY_BYTES);
-    int status =
-        reader->memory != NULL ? spool_harvest_open(&reader->harvest, &reader->senders) : -ENOMEM;
+    int status = reader->memory != NULL ? store_open(&reader->store) : -ENOMEM;
+    if (status == 0) {
+        status = spool_harvest_open(&reader->harvest, &reader->store);
+    }
     if (status == 0) {
         spool_harvest_keep_broken(reader->harvest);
         status = folder_read(reader, disk, shard);
@@ -145,6 +147,7 @@ void spool_reader_close(struct spool_reader *reader)
     if (reader->folder != NULL) {
         log_folder_close(reader->folder);
     }
+    store_close(&reader->store);
     free(reader->memory);
     free(reader);
 }

@@ -111,8 +111,8 @@ void spool_fill(const struct spool *spool, struct spool_fill *fill)
     *fill = (struct spool_fill){
         .live_bytes = spool->live_bytes - spool->twice_bytes,
         .capacity_bytes = spool->space.capacity_bytes,
-        .memory_bytes = spool->memory_bytes + spool->senders.memory_bytes +
-                        (spool->table.bucket_count + spool->table.old_count) * sizeof(void *) +
+        .memory_bytes = spool->memory_bytes + spool->store.sender_bytes +
+                        (spool->table.bucket_count + spool->table.old_count) * sizeof(uint32_t) +
                         (uint64_t)spool->draft_count * sizeof(struct spool_draft),
         .disk_free_bytes = log_disk_free_bytes(spool->log),
     };

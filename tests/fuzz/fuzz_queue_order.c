@@ -32,7 +32,9 @@ static void filter_check(const struct queue_filter *filter)
     const struct envelope envelope = {.reverse_path = slice_text("alice@example.org"),
                                       .flags = SPOOL_HELD};
     const struct envelope_recipient recipient = {.forward_path = slice_text("bob@example.net")};
-    struct spool_message *message = message_new(&envelope, &recipient, 1, NULL);
+    struct spool_store store;
+    check(store_open(&store) == 0);
+    struct spool_message *message = message_new(&envelope, &recipient, 1, &store);
     check(message != NULL);
     const struct queue_facts facts = {.site = slice_text("192.0.2.1:25"),
                                       .reason = slice_text("450 4.2.0 try again aaaaaaaaaaaaaa")};
@@ -44,6 +46,7 @@ static void filter_check(const struct queue_filter *filter)
     check(queue_matcher_gave_up(matcher) <= 3);
     queue_matcher_close(matcher);
     message_free(message);
+    store_close(&store);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)

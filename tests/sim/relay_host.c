@@ -386,13 +386,12 @@ static void spool_cut_off(struct spool *spool)
 {
     while (spool->pending_first != NULL) {
         struct spool_message *message = spool->pending_first;
-        spool->pending_first = message->next;
+        spool->pending_first = message_next(message);
         if (message_commit(message)->draft != NULL) {
             spool_abort(message_commit(message)->draft);
         }
         spool_message_free(spool, message);
     }
-    spool->pending_last = &spool->pending_first;
     spool->forward.in_flight = 0;
     message_table_each(&spool->table, copy_stop, NULL);
 }

@@ -93,6 +93,14 @@ void post_settle(struct post *post)
     assert_true(post_rests(post, 20000));
 }
 
+static void copy_stop(void *owner, struct spool_message *message)
+{
+    (void)owner;
+    if (message_copy(message) != NULL) {
+        message_copy(message)->in_flight = false;
+    }
+}
+
 /* What was in memory is freed only for the sake of the sanitizer. */
 void post_crash(struct post *post)
 {
@@ -112,14 +120,7 @@ void post_crash(struct post *post)
     }
     post->spool->pending_first = NULL;
     post->spool->forward.in_flight = 0;
-    for (uint64_t i = 0; i < post->spool->table.bucket_count; i++) {
-        for (struct spool_message *message = post->spool->table.buckets[i]; message != NULL;
-             message = message->next) {
-            if (message_copy(message) != NULL) {
-                message_copy(message)->in_flight = false;
-            }
-        }
-    }
+    message_table_each(&post->spool->table, copy_stop, NULL);
     spool_close(post->spool);
     post->spool = NULL;
     log_rig_crash(&post->rig);

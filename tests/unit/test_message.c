@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-static struct spool_message *message_from(struct spool_senders *senders, const char *reverse_path)
+static struct spool_message *message_from(struct spool_store *store, const char *reverse_path)
 {
     const struct envelope envelope = {.reverse_path = slice_text(reverse_path),
                                       .flags = SPOOL_8BITMIME,
@@ -22,7 +22,7 @@ static struct spool_message *message_from(struct spool_senders *senders, const c
             .notify = SPOOL_NOTIFY_FAILURE,
         };
     }
-    struct spool_message *made = message_new(&envelope, recipients, 9, senders);
+    struct spool_message *made = message_new(&envelope, recipients, 9, store);
     assert_non_null(made);
     const struct message *message = &made->message;
     assert_true(slice_equal(message_reverse_path(message), slice_text(reverse_path)));
@@ -41,44 +41,51 @@ static struct spool_message *message_from(struct spool_senders *senders, const c
 static void a_reverse_path_that_comes_again_is_kept_once(void **state)
 {
     (void)state;
-    struct spool_senders senders = {0};
+    struct spool_store store;
+    assert_int_equal(store_open(&store), 0);
     struct spool_message *messages[10];
     for (uint32_t i = 0; i < 10; i++) {
-        messages[i] = message_from(&senders, "newsletter@lists.example.org");
+        messages[i] = message_from(&store, "newsletter@lists.example.org");
         assert_int_equal(messages[i]->body.shares_sender, i > 0);
     }
-    uint64_t once = senders.memory_bytes;
+    uint64_t once = store.sender_bytes;
     assert_true(once > 28 && once < 100);
     for (uint32_t i = 0; i < 10; i++) {
         message_free(messages[i]);
     }
-    assert_int_equal(senders.memory_bytes, 0);
+    assert_int_equal(store.sender_bytes, 0);
+    assert_int_equal(store.heap.memory_bytes, 0);
+    store_close(&store);
 }
 
 static void reverse_paths_that_come_but_once_take_nothing_besides(void **state)
 {
     (void)state;
-    struct spool_senders senders = {0};
+    struct spool_store store;
+    assert_int_equal(store_open(&store), 0);
     for (uint32_t i = 0; i < 5000; i++) {
         char path[64];
         snprintf(path, sizeof(path), "bounce-%u@mail.example.org", i);
-        struct spool_message *message = message_from(&senders, path);
+        struct spool_message *message = message_from(&store, path);
         assert_false(message->body.shares_sender);
         message_free(message);
     }
-    assert_int_equal(senders.memory_bytes, 0);
+    assert_int_equal(store.sender_bytes, 0);
+    assert_int_equal(store.heap.memory_bytes, 0);
+    store_close(&store);
 }
 
 /* Two that fall on one place of the table take turns there. */
 static void senders_in_turn_are_told_apart(void **state)
 {
     (void)state;
-    struct spool_senders senders = {0};
+    struct spool_store store;
+    assert_int_equal(store_open(&store), 0);
     struct spool_message *messages[4096];
     for (uint32_t i = 0; i < 4096; i++) {
         char path[64];
         snprintf(path, sizeof(path), "list-%u@lists.example.org", i / 2 % 1500);
-        messages[i] = message_from(&senders, path);
+        messages[i] = message_from(&store, path);
     }
     for (uint32_t i = 0; i < 4096; i++) {
         char path[64];
@@ -86,7 +93,9 @@ static void senders_in_turn_are_told_apart(void **state)
         assert_true(slice_equal(message_reverse_path(&messages[i]->message), slice_text(path)));
         message_free(messages[i]);
     }
-    assert_int_equal(senders.memory_bytes, 0);
+    assert_int_equal(store.sender_bytes, 0);
+    assert_int_equal(store.heap.memory_bytes, 0);
+    store_close(&store);
 }
 
 int main(void)

@@ -149,11 +149,26 @@ static const struct {
     {"all", "", true},
 };
 
+static struct spool_store store;
+
+static int store_set_up(void **state)
+{
+    (void)state;
+    return store_open(&store);
+}
+
+static int store_tear_down(void **state)
+{
+    (void)state;
+    store_close(&store);
+    return 0;
+}
+
 /* As the spool keeps it; the caller's to free. */
 static struct message *message_with(const struct envelope *envelope)
 {
     const struct envelope_recipient recipient = {.forward_path = slice_text("r@example.org")};
-    struct spool_message *made = message_new(envelope, &recipient, 1, NULL);
+    struct spool_message *made = message_new(envelope, &recipient, 1, &store);
     assert_non_null(made);
     made->message.id = 7;
     return &made->message;
@@ -312,5 +327,5 @@ int main(void)
         cmocka_unit_test(a_pattern_that_takes_too_long_has_not_matched_and_is_counted),
         cmocka_unit_test(an_order_says_enough_or_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, store_set_up, store_tear_down);
 }

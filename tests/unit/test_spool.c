@@ -593,7 +593,10 @@ static void a_commit_from_before_there_were_envelope_ids_is_read(void **state)
         0,    0,    3,    0,    'c', '@', 'd',                /* waits */
         1,    0,    6,    0,    'e', '@', 'f', '.', 'g', 'h', /* delivered */
     };
+    struct spool_store store;
+    assert_int_equal(store_open(&store), 0);
     const struct commit_source source = {.id = 5,
+                                         .store = &store,
                                          .record = {.lsn = 99, .length = sizeof(old)},
                                          .content = slice_of(old, sizeof(old)),
                                          .part = no_part};
@@ -619,6 +622,7 @@ static void a_commit_from_before_there_were_envelope_ids_is_read(void **state)
         assert_false(message_warned(message, i));
     }
     message_free(private);
+    store_close(&store);
 }
 
 /* Its blob is all path: there is no room for those that it counts. */
@@ -630,12 +634,16 @@ static void a_commit_that_counts_more_recipients_than_it_has_is_none(void **stat
     record[40] = 106; /* bytes of the blob: no reverse-path, then one recipient */
     record[48 + 4] = 100;
     memset(record + 48 + 6, 'x', 100);
+    struct spool_store store;
+    assert_int_equal(store_open(&store), 0);
     const struct commit_source source = {.id = 5,
+                                         .store = &store,
                                          .record = {.lsn = 99, .length = sizeof(record)},
                                          .content = slice_of(record, sizeof(record)),
                                          .part = no_part};
     struct spool_message *message;
     assert_int_equal(commit_read(&source, &message), -EINVAL);
+    store_close(&store);
 }
 
 int main(void)
