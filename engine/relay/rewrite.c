@@ -496,6 +496,7 @@ static void owner_answered(struct rewrite_job *job, const struct lookup_value *v
         job->map_at++;
         break;
     case MAP_FOUND:
+    case MAP_TOO_LONG: /* the owner is there, whoever that is */
         job->map_at = 0;
         rewrite_lists_told(&job->lists, true);
         break;
