@@ -1,6 +1,5 @@
 #include "bench/secure.h"
 #include "engine/core/wheel.h"
-#include "engine/tls/key_schedule.h"
 #include "engine/tls/tls.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +17,6 @@ int secure_open(struct secure **secure, const struct world *world, enum secure_k
     const struct tls_client_settings client = {.rules = {.suites = suites}};
     char problem[TLS_PROBLEM_MAX] = "";
     struct secure *made = calloc(1, sizeof(*made));
-    tls_key_schedule_offer();
     if (made == NULL) {
         return -ENOMEM;
     }

@@ -19,7 +19,6 @@
 #include "engine/relay/relay_tls.h"
 #include "engine/relay/worker.h"
 #include "engine/shard/memory.h"
-#include "engine/tls/key_schedule.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -535,7 +534,6 @@ int main(int argc, char **argv)
     if (optind != argc) {
         return usage(stderr, EX_USAGE);
     }
-    tls_key_schedule_offer();
     if (gethostname(daemon.hostname, sizeof(daemon.hostname) - 1) < 0 ||
         daemon.hostname[0] == '\0') {
         strcpy(daemon.hostname, "localhost");

@@ -1,5 +1,4 @@
 #include "engine/tls/context_private.h"
-#include "engine/tls/key_schedule.h"
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
@@ -234,7 +233,7 @@ static struct tls_context *context_new(uint32_t identities)
 
 static SSL_CTX *identity_new(struct tls_context *self, const SSL_METHOD *method)
 {
-    SSL_CTX *made = SSL_CTX_new_ex(NULL, TLS_KEY_SCHEDULE_WISHED, method);
+    SSL_CTX *made = SSL_CTX_new(method);
     if (made != NULL) {
         self->identities[self->identity_count++] = made;
         SSL_CTX_set_app_data(made, self);

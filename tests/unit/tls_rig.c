@@ -1,6 +1,5 @@
 #include "tests/unit/tls_rig.h"
 #include "engine/core/check.h"
-#include "engine/tls/key_schedule.h"
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -258,7 +257,7 @@ void tls_rig_open(struct tls_rig *rig, size_t room, const struct tls_settings *s
     if (settings != NULL) {
         filled = *settings;
     }
-    check(tls_key_schedule_offer() && mkdtemp(rig->folder) != NULL);
+    check(mkdtemp(rig->folder) != NULL);
     files_make(rig);
     rig->wheel = wheel_open(0);
     filled.wheel = rig->wheel;
