@@ -70,9 +70,9 @@ struct sched_lease {
     struct sched_group *group;
     void *owner; /* the caller's */
     unsigned shard_count;
-    struct list_node speaks,
-        holds;           /* in the scheduler's lists of those who have a word to say, or tokens */
-    uint64_t granted_ns; /* the last token */
+    struct list_node speaks; /* in the scheduler's list of those who have a word to say */
+    struct list_node holds;  /* in that of those who have tokens */
+    uint64_t granted_ns;     /* the last token */
     struct sched_slots slots;
     struct sched_tokens tokens[2]; /* by enum lease_rate */
 };

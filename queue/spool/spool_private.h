@@ -79,7 +79,7 @@ union body_at {
     struct spool_copy *copy;    /* BODY_COPIED: has what was here, while it is copied forward */
 };
 
-#define MESSAGE_HOLDS_BITS 18 /* more than there are connections */
+#define MESSAGE_HOLDS_BITS 18 /* more than a message has recipients: 100,000 (limits.recipients) */
 /* Bytes in the log that somebody wants: a draft's or a message's, of which the rest here is. */
 struct spool_body {
     struct near_node member; /* of the oldest segment that holds any of it */
