@@ -158,7 +158,7 @@ static void ten_thousand_senders_come_and_go_and_each_gets_its_turn(void **state
     }
     assert_null(sched_next(site, START));
     assert_true(sched_memory_bytes(sched) < memory_bytes / 4); /* the table stays */
-    for (unsigned i = 0; i < SENDERS * ROUNDS; i++) { /* what was there is enough again */
+    for (unsigned i = 0; i < SENDERS * ROUNDS; i++) {          /* what was there is enough again */
         add(&all[i], (uint64_t)i % SENDERS, 0);
     }
     assert_true(sched_memory_bytes(sched) <= memory_bytes);
