@@ -11,6 +11,7 @@ import sys
 import unittest
 
 from harness import BUILD, TOP, Process, SystemTest, sanitizer_environment, wait_until
+from real_peers import peers
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -21,7 +22,9 @@ def eal(driver):
 
 @unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
 class OverOurTcp(unittest.TestCase):
-    def run_in_lab(self, driver, *tests, **environment):
+    def run_in_lab(self, driver, *tests, servers=(), **environment):
+        for server in servers:
+            peers("fetch", server)  # inside of the lab there is no way to a package mirror
         command = [os.path.join(TOP, "scripts/lab"), "with", sys.executable, "-W", "ignore", "-m", "unittest", "-v", *tests]
         result = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, errors="replace", timeout=600,
                                 env=dict(os.environ, TUBEPOST_TEST_PORT=f"{driver}0", TUBEPOST_TEST_EAL=eal(driver), **environment))
@@ -70,10 +73,10 @@ class OverOurTcp(unittest.TestCase):
     def test_tls_with_real_servers_and_clients_over_af_packet(self):
         self.run_in_lab("net_af_packet", *(f"test_peers_tls.PeersWithTls.test_{name}" for name in (
             "postfix_is_the_next_hop", "exim_is_the_next_hop", "postfix_is_a_client_at_each_level",
-            "exim_is_a_client_known_by_its_certificate", "openssl_resumes_a_session_of_each_version")))
+            "exim_is_a_client_known_by_its_certificate", "openssl_resumes_a_session_of_each_version")), servers=("postfix", "exim"))
 
     def test_dane_and_mta_sts_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_demands")
+        self.run_in_lab("net_af_packet", "test_demands", servers=("nsd",))
 
     def test_the_tool_shows_the_stack(self):
         self.run_in_lab("net_af_packet", "net_tool_cases")
