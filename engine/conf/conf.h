@@ -366,6 +366,8 @@ void mailboxd_conf_free(struct mailboxd_conf *conf);
  * of its domain, else of the longest domain that it is below, else the first pattern that matches,
  * else "*". NULL: none. Takes the same time however many routes there are, but for patterns. */
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox);
+/* What a route says that says nothing: with neither match nor next hop. 0 or -ENOMEM. */
+int relay_conf_route_standard(struct conf_route *route);
 /* enum conf_priority_level of mail from this sender; empty: the null reverse-path. */
 uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path);
 

@@ -5,6 +5,8 @@
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
+#include "engine/core/check.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -264,4 +266,18 @@ const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct 
     }
     uint32_t row = match_index_find(conf->route_index, mailbox);
     return row != MATCH_NONE ? &conf->routes[row] : NULL;
+}
+
+int relay_conf_route_standard(struct conf_route *route)
+{
+    struct reader_memory memory = {0};
+    struct conf_report *report = calloc(1, sizeof(*report));
+    struct reader reader = {.file = "", .memory = &memory, .report = report};
+    *route = (struct conf_route){0};
+    check(strcmp(route_keys[0].name, "match") == 0); /* which has no default */
+    int status = report != NULL ? reader_load(&reader, route_keys + 1, NULL, route) : -ENOMEM;
+    reader_close(&reader);
+    reader_memory_free(&memory);
+    free(report);
+    return status;
 }

@@ -34,12 +34,24 @@ static void user_print(json_int_t uid)
     }
 }
 
+static void reroute_print(const json_t *line)
+{
+    printf("%-9s %s to %s;", text_of(line, "of"), text_of(line, "name"), text_of(line, "to"));
+    moment_print(" since", json_integer_value(json_object_get(line, "since")));
+    user_print(json_integer_value(json_object_get(line, "uid")));
+    putchar('\n');
+}
+
 static void suspension_print(void *owner, const json_t *line)
 {
     char span[REPORT_SPAN_BYTES];
     json_int_t seconds = json_integer_value(json_object_get(line, "seconds"));
     if (((struct tool *)owner)->as_json) {
         tool_print_json(line);
+        return;
+    }
+    if (strcmp(text_of(line, "of"), "reroute") == 0) {
+        reroute_print(line);
         return;
     }
     printf("%-9s %s for another %s,", text_of(line, "of"), text_of(line, "name"),

@@ -119,10 +119,27 @@ static void reroute_leave(struct operator_orders *orders, uint32_t index)
             (orders->reroute_count - index) * sizeof(orders->reroutes[0]));
 }
 
+/* Mail that waited for a next hop may have been moved away from it by the other. */
+static bool asks_for_site(const char *words)
+{
+    return strncmp(words, "site=", 5) == 0 || strstr(words, " site=") != NULL;
+}
+
+bool operator_reroute_replaces(const struct operator_reroute *said,
+                               const struct operator_reroute *before)
+{
+    return strcmp(said->words, before->words) == 0 && !asks_for_site(said->words);
+}
+
 int operator_orders_reroute(struct operator_orders *orders, const struct operator_reroute *said)
 {
     if (!is_text(said->to) || !is_text(said->words)) {
         return -EILSEQ;
+    }
+    for (uint32_t i = orders->reroute_count; i-- > 0;) {
+        if (operator_reroute_replaces(said, &orders->reroutes[i])) {
+            reroute_leave(orders, i);
+        }
     }
     if (orders->reroute_count >= OPERATOR_REROUTES_MAX) {
         return -ENOSPC;

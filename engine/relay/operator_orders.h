@@ -53,6 +53,10 @@ struct operator_reroute {
     char words[OPERATOR_WORDS_MAX]; /* as on the control socket, with blanks between them */
 };
 
+/* Does it leave nothing to one that was said before? Its words are the same, and it asks for no next hop. */
+bool operator_reroute_replaces(const struct operator_reroute *said,
+                               const struct operator_reroute *before);
+
 struct operator_orders {
     struct operator_suspension *suspensions; /* the longest known first; owned */
     uint32_t suspension_count;
@@ -71,7 +75,7 @@ int operator_orders_suspend(struct operator_orders *orders, const struct operato
 /* like: what it is about; NULL: all. Returns how many are gone. */
 uint32_t operator_orders_resume(struct operator_orders *orders,
                                 const struct operator_suspension *like);
-/* As operator_orders_suspend; the last one said is the last. */
+/* As operator_orders_suspend; the last one said is the last, and takes the place of those that it leaves nothing to. */
 int operator_orders_reroute(struct operator_orders *orders, const struct operator_reroute *said);
 /* Without what is over: suspensions that have ended; reroutes of mail so old that none of it can wait. */
 void operator_orders_tidy(struct operator_orders *orders, int64_t now_wall_s,

@@ -101,6 +101,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->bounces);
     list_init(&relay->groups);
     list_init(&relay->parkings);
+    relay_detours_init(relay);
     relay_owed_init(relay);
     queue_walks_init(&relay->walks, NULL, settings->shard->world);
     int status = relay_sites_open(relay);
@@ -123,7 +124,10 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     }
     if (status == 0) {
         connections_limit(relay);
-        status = settings->orders != NULL ? relay_suspensions_load(relay, settings->orders) : 0;
+        if (settings->orders != NULL) {
+            status = relay_suspensions_load(relay, settings->orders);
+            status = status == 0 ? relay_detours_load(relay, settings->orders) : status;
+        }
     }
     if (status == 0) {
         const struct spool_settings spool = {
@@ -172,6 +176,7 @@ void relay_close(struct relay *relay)
         lease_desk_attach(relay->leases, NULL);
     }
     relay_suspensions_close(relay);
+    relay_detours_close(relay);
     if (relay->spool != NULL) {
         spool_close(relay->spool);
     }
@@ -300,6 +305,11 @@ struct log *relay_log(struct relay *relay)
 bool relay_is_draining(const struct relay *relay)
 {
     return relay->draining;
+}
+
+int64_t relay_mail_age_max_s(const struct relay *relay)
+{
+    return (int64_t)(relay->conf->retry.expire / 1000000000ull);
 }
 
 void relay_visit_begin(struct relay *relay)

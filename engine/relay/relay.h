@@ -78,6 +78,8 @@ void relay_flush_queue(struct relay *relay);
 struct queue_walks *relay_walks(struct relay *relay);
 struct log *relay_log(struct relay *relay);
 bool relay_is_draining(const struct relay *relay);
+int64_t relay_mail_age_max_s(
+    const struct relay *relay); /* as the configuration says now; but for held mail */
 /* A question of the operator's has come to this shard, or gone: it ends behind the last. */
 void relay_visit_begin(struct relay *relay);
 void relay_visit_end(struct relay *relay);

@@ -23,7 +23,6 @@ struct relay_control_settings {
     const struct operator_orders *orders;      /* of former lives; copied */
     const struct operator_file *operator_file; /* where what is said now is kept; borrowed */
     struct helpers *helpers;                   /* who write it; borrowed */
-    int64_t mail_age_max_s;                    /* no mail waits longer */
 };
 
 /* 0 or -errno. Owned by the caller. */

@@ -268,16 +268,12 @@ static bool room_make(struct relay_control *control)
     return running < RUNNING_MAX;
 }
 
-void queue_job_ask(struct relay_control *control, struct control_request *request,
-                   struct queue_order *order)
+void queue_job_begin(struct relay_control *control, struct control_request *request,
+                     struct queue_order *order)
 {
     unsigned count = control->settings.worker_count;
     struct job *job = NULL;
-    if (order->verb == CONTROL_QUEUE_REROUTE &&
-        !relay_queue_knows(worker_relay(control->settings.workers[0]), order->text)) {
-        control_finish_error(request, "bad-request",
-                             "no route of the configuration names this next hop first");
-    } else if (!room_make(control)) {
+    if (!room_make(control)) {
         control_finish_error(request, "busy", "as many jobs as there may be are under way");
     } else {
         job = calloc(1, sizeof(*job) + count * sizeof(job->shares[0]));

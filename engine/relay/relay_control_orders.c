@@ -78,7 +78,8 @@ static int writing_begin(struct relay_control *control, struct orders_change *ch
     int status = operator_orders_copy(&writing->orders, &control->orders);
     if (status == 0) {
         operator_orders_tidy(&writing->orders, world_wall_s(home->world),
-                             control->settings.mail_age_max_s + MAIL_AGE_SLACK_S);
+                             relay_mail_age_max_s(worker_relay(control->settings.workers[0])) +
+                                 MAIL_AGE_SLACK_S);
         status = change->apply(change, &writing->orders);
     }
     if (status == 0) {

@@ -8,6 +8,7 @@
  * relay_control_summary.c  queue summary
  * relay_control_jobs.c     queue hold|release|flush|delete|bounce|reroute|jobs|job|cancel
  * relay_control_suspend.c  queue suspend|resume|suspensions
+ * relay_control_reroute.c  what comes before the job of a queue reroute
  * relay_control_orders.c   what of it outlives the process
  * relay_control_tls.c      tls report
  * relay_control_resolve.c  resolve
@@ -94,8 +95,10 @@ void queue_body_ask(struct relay_control *control, struct control_request *reque
                     struct queue_order *order);
 void queue_summary_ask(struct relay_control *control, struct control_request *request,
                        struct queue_order *order);
-void queue_job_ask(struct relay_control *control, struct control_request *request,
-                   struct queue_order *order);
+void queue_job_begin(struct relay_control *control, struct control_request *request,
+                     struct queue_order *order);
+void queue_reroute_ask(struct relay_control *control, struct control_request *request,
+                       struct queue_order *order);
 void queue_suspend_ask(struct relay_control *control, struct control_request *request,
                        struct queue_order *order);
 void queue_suspensions_answer(struct relay_control *control, struct control_request *request);

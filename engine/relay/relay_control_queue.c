@@ -328,8 +328,11 @@ void queue_ask(struct relay_control *control, struct control_request *request)
         queue_jobs_answer(control, request, order);
         queue_order_give(order);
         return;
+    case CONTROL_QUEUE_REROUTE:
+        queue_reroute_ask(control, request, order);
+        return;
     default:
-        queue_job_ask(control, request, order);
+        queue_job_begin(control, request, order);
         return;
     }
 }

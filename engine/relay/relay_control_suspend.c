@@ -187,6 +187,14 @@ void queue_suspend_ask(struct relay_control *control, struct control_request *re
     orders_change(control, &suspending->change);
 }
 
+static void reroute_line(struct control_request *request, const struct operator_reroute *said)
+{
+    control_line(request, json_pack("{s:s,s:o,s:o,s:I,s:I}", "of", "reroute", "name",
+                                    control_text(slice_text(said->words)), "to",
+                                    control_text(slice_text(said->to)), "since",
+                                    (json_int_t)said->since_wall_s, "uid", (json_int_t)said->user));
+}
+
 /* Every shard has the same; this one is ours. */
 void queue_suspensions_answer(struct relay_control *control, struct control_request *request)
 {
@@ -203,6 +211,9 @@ void queue_suspensions_answer(struct relay_control *control, struct control_requ
                                "text", control_text(slice_text(said->reason)), "since",
                                (json_int_t)said->since_wall_s, "until",
                                (json_int_t)said->until_wall_s, "uid", (json_int_t)said->user));
+    }
+    for (uint32_t i = 0; i < control->orders.reroute_count; i++) {
+        reroute_line(request, &control->orders.reroutes[i]);
     }
     control_finish(request);
 }

@@ -3,6 +3,7 @@
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_hops.h"
 #include "engine/relay/relay_parking.h"
+#include "engine/relay/relay_part.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -159,6 +160,21 @@ static bool stays(struct relay_site *site, struct destination *destination)
     return true;
 }
 
+/* Of mail that comes from a lobby: it may have been rerouted by the name of the site that it would go to. */
+static struct relay_site *detour_of(void *owner, const struct message *message, uint32_t index)
+{
+    struct relay_site *natural = owner;
+    return relay_detour_of(natural->relay, message, index, natural);
+}
+
+static bool goes_elsewhere(struct relay_site *site, struct sched_delivery *delivery)
+{
+    const struct relay_site *lobby = sched_site_owner(sched_site_of(delivery));
+    const struct relay_part_choice choice = {.where = detour_of, .owner = site};
+    return lobby->lobby && relay_detour_may_be(site->relay, delivery->message) &&
+           relay_part_by(delivery, &choice);
+}
+
 void relay_direct(struct relay *relay, struct sched_delivery *delivery,
                   struct destination *destination)
 {
@@ -183,6 +199,9 @@ void relay_direct(struct relay *relay, struct sched_delivery *delivery,
     }
     if (site == NULL) {
         delivery_defer(relay, delivery, "4.3.2", "Too many destinations at once, or out of memory");
+        return;
+    }
+    if (goes_elsewhere(site, delivery)) {
         return;
     }
     relay_site_touch(sched_site_owner(sched_site_of(delivery))); /* it need not wake for this one */

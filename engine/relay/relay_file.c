@@ -137,6 +137,18 @@ static struct relay_site *site_by_mx(const struct filing *filing, struct relay *
     return site != NULL ? site : relay_site_of_route(relay, route);
 }
 
+/* Where it was rerouted to; NULL: it was not. Where a route by MX leads is asked later: see relay_direct. */
+static struct relay_site *detour_of(const struct filing *filing, struct relay *relay,
+                                    const struct conf_route *route, uint32_t index)
+{
+    if (!relay_detour_may_be(relay, filing->message)) {
+        return NULL;
+    }
+    struct relay_site *natural =
+        route->via != CONF_VIA_MX ? relay_site_of_route(relay, route) : NULL;
+    return relay_detour_of(relay, filing->message, index, natural);
+}
+
 /* The recipient at this position joins those who go the same way, or is the first. */
 static void group_join(struct filing *filing, struct relay *relay, const struct conf_route *route,
                        uint32_t position)
@@ -145,12 +157,16 @@ static void group_join(struct filing *filing, struct relay *relay, const struct 
     struct slice domain = relay_domain_of(relay, message_forward_path(filing->message, index));
     bool by_mx = route->via == CONF_VIA_MX;
     uint64_t way = (uint64_t)(route - relay->conf->routes);
+    struct relay_site *moved = detour_of(filing, relay, route, index);
+    by_mx = by_mx && moved == NULL;
+    way = moved != NULL ? (uint64_t)(uintptr_t)moved : way;
     way = by_mx ? domain_hash(relay, domain, way) : siphash(&relay->sites.secret, &way, 1);
     uint32_t *place = place_find(filing, way);
     if (*place == 0) {
         filing->groups[filing->group_count++] =
-            (struct filing_group){.site = by_mx ? site_by_mx(filing, relay, route, domain)
-                                                : relay_site_of_route(relay, route),
+            (struct filing_group){.site = moved != NULL ? moved
+                                          : by_mx       ? site_by_mx(filing, relay, route, domain)
+                                                        : relay_site_of_route(relay, route),
                                   .way = way,
                                   .first = position,
                                   .last = position,

@@ -3,8 +3,7 @@
 #include "queue/sched/operator.h"
 #include <stdlib.h>
 
-#define SIFT_MOST 64u  /* deliveries that leave, in one call */
-#define MARKS_FEW 128u /* recipients for which no memory is taken */
+#define SIFT_MOST 64u /* deliveries that leave, in one call */
 
 struct relay_parking {
     struct list_node node; /* in relay->parkings */
@@ -168,52 +167,17 @@ uint64_t relay_parking_until(const struct relay *relay, const struct message *me
 
 /* ---- Whose turn it is ---- */
 
-/* Some of its recipients are suspended: those by one suspension leave, and the others' turn comes again. */
-static void some_leave(struct relay_site *site, struct sched_delivery *delivery,
-                       const struct relay_parking *to)
+static struct relay_site *parking_site_of(void *owner, const struct message *message,
+                                          uint32_t index)
 {
-    struct relay *relay = site->relay;
-    bool few[MARKS_FEW], *marks = few;
-    if (delivery->count > MARKS_FEW) {
-        marks = malloc(delivery->count * sizeof(*marks));
-    }
-    for (uint32_t i = 0; marks != NULL && i < delivery->count; i++) {
-        marks[i] = parking_of(relay, delivery->message, sched_indexes(delivery)[i]) == to;
-    }
-    if (marks == NULL || !relay_part_active(to->site, delivery, marks)) {
-        relay_delivery_put_back(relay, delivery);
-    }
-    if (marks != few) {
-        free(marks);
-    }
+    const struct relay_parking *parking = parking_of(owner, message, index);
+    return parking != NULL ? parking->site : NULL;
 }
 
 bool relay_parking_takes(struct relay_site *site, struct sched_delivery *delivery)
 {
-    struct relay *relay = site->relay;
-    if (list_empty(&relay->parkings)) {
-        return false;
-    }
-    const uint32_t *indexes = sched_indexes(delivery);
-    struct relay_parking *found = parking_of(relay, delivery->message, indexes[0]);
-    const struct relay_parking *first = found;
-    bool alike = true;
-    for (uint32_t i = 1; i < delivery->count && (alike || found == NULL); i++) {
-        struct relay_parking *of = parking_of(relay, delivery->message, indexes[i]);
-        alike = alike && of == first;
-        found = found != NULL ? found : of;
-    }
-    if (found == NULL) {
-        return false;
-    }
-    if (!alike) {
-        some_leave(site, delivery, found);
-    } else {
-        sched_move(delivery, found->site->sched);
-        relay_site_touch(found->site);
-    }
-    relay_site_touch(site); /* what it waits for has changed */
-    return true;
+    const struct relay_part_choice choice = {.where = parking_site_of, .owner = site->relay};
+    return !list_empty(&site->relay->parkings) && relay_part_by(delivery, &choice);
 }
 
 bool relay_parking_sift(struct relay_site *site)

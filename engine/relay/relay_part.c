@@ -1,6 +1,8 @@
 #include "engine/relay/relay_part.h"
 #include <stdlib.h>
 
+#define MARKS_FEW 128u /* recipients for which no memory is taken */
+
 int relay_part_add(struct relay_site *site, const struct sched_delivery *from,
                    const uint32_t *indexes, uint32_t count)
 {
@@ -32,7 +34,7 @@ int relay_part_add(struct relay_site *site, const struct sched_delivery *from,
     return status;
 }
 
-bool relay_part_active(struct relay_site *site, struct sched_delivery *delivery, const bool *marks)
+static bool part_active(struct relay_site *site, struct sched_delivery *delivery, const bool *marks)
 {
     const uint32_t *indexes = sched_indexes(delivery);
     uint32_t *taken = calloc(delivery->count, sizeof(*taken));
@@ -49,11 +51,59 @@ bool relay_part_active(struct relay_site *site, struct sched_delivery *delivery,
     if (done) {
         check(count > 0 && count < delivery->count);
         relay_part_add(site, delivery, taken, count);
-        sched_park(delivery); /* what it was counted against goes to others */
+        if (!delivery->parked) {
+            sched_park(delivery); /* what it was counted against goes to others */
+        }
         sched_return(delivery, keep, delivery->count - count);
         relay_site_touch(sched_site_owner(sched_site_of(delivery)));
     }
     free(taken);
     free(keep);
     return done;
+}
+
+/* Some go on at this site. */
+static void some_leave(struct sched_delivery *delivery, const struct relay_part_choice *choice,
+                       struct relay_site *to)
+{
+    bool few[MARKS_FEW], *marks = few;
+    if (delivery->count > MARKS_FEW) {
+        marks = malloc(delivery->count * sizeof(*marks));
+    }
+    for (uint32_t i = 0; marks != NULL && i < delivery->count; i++) {
+        marks[i] =
+            choice->where(choice->owner, delivery->message, sched_indexes(delivery)[i]) == to;
+    }
+    if (marks == NULL || !part_active(to, delivery, marks)) {
+        relay_delivery_put_back(to->relay, delivery);
+    }
+    if (marks != few) {
+        free(marks);
+    }
+}
+
+bool relay_part_by(struct sched_delivery *delivery, const struct relay_part_choice *choice)
+{
+    struct relay_site *site = sched_site_owner(sched_site_of(delivery)), *first = NULL,
+                      *found = NULL;
+    bool alike = true;
+    for (uint32_t i = 0; i < delivery->count && (alike || found == NULL); i++) {
+        struct relay_site *to =
+            choice->where(choice->owner, delivery->message, sched_indexes(delivery)[i]);
+        to = to != site ? to : NULL;
+        first = i == 0 ? to : first;
+        alike = alike && to == first;
+        found = found != NULL ? found : to;
+    }
+    if (found == NULL) {
+        return false;
+    }
+    if (alike) {
+        sched_move(delivery, found->sched);
+        relay_site_touch(found);
+    } else {
+        some_leave(delivery, choice, found);
+    }
+    relay_site_touch(site); /* what it waits for has changed */
+    return true;
 }

@@ -12,6 +12,11 @@
 int relay_part_add(struct relay_site *site, const struct sched_delivery *from,
                    const uint32_t *indexes, uint32_t count);
 
-/* Of a delivery that is ACTIVE, those whose place in its list is marked go there, the others come back to their own
- * site. Not all may be marked. False: memory is short, nothing was changed. */
-bool relay_part_active(struct relay_site *site, struct sched_delivery *delivery, const bool *marks);
+/* Where a recipient goes on: another site, or NULL: where it is. */
+struct relay_part_choice {
+    struct relay_site *(*where)(void *owner, const struct message *message, uint32_t index);
+    void *owner;
+};
+/* False: all recipients of the delivery, which is ACTIVE, stay. True: it is gone from its place; if some stay, their
+ * turn comes again, for those too that go on at yet another site. */
+bool relay_part_by(struct sched_delivery *delivery, const struct relay_part_choice *choice);

@@ -5,6 +5,7 @@
 #include "engine/relay/client_count.h"
 #include "engine/relay/queue_walk.h"
 #include "engine/relay/relay.h"
+#include "engine/relay/relay_detour.h"
 #include "engine/relay/relay_domain.h"
 #include "engine/relay/relay_sites.h"
 #include "engine/relay/relay_space.h"
@@ -129,7 +130,8 @@ struct relay {
     struct queue_walks walks; /* of the operator */
     struct relay_suspensions suspensions;
     struct list_node parkings; /* see relay_parking.h */
-    unsigned visits;           /* of the operator's questions that are here: see relay_control */
+    struct relay_detours detours;
+    unsigned visits; /* of the operator's questions that are here: see relay_control */
     struct relay_counters counters;
     bool draining;
     uint64_t drain_deadline_ns;

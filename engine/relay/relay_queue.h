@@ -59,11 +59,9 @@ void relay_queue_hold(struct relay *relay, const struct queue_group *group,
 void relay_queue_release(struct relay *relay, const struct queue_group *group,
                          struct relay_queue_tally *tally);
 
-/* To the next hop that a route of the configuration names first, tried now; as long as that route is there, and
- * until a restart. */
+/* To this next hop, tried now; "routes": where the routes lead. See relay_detour.h. */
 void relay_queue_reroute(struct relay *relay, const struct queue_group *group, const char *to,
                          struct relay_queue_tally *tally);
-bool relay_queue_knows(const struct relay *relay, const char *to); /* some route does */
 bool queue_group_has(const struct queue_group *group, uint32_t index);
 void relay_queue_count(struct relay_queue_tally *tally, uint64_t done, uint64_t busy);
 

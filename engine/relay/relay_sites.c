@@ -32,8 +32,9 @@ static uint64_t *route_keys_make(struct relay *relay)
 static uint64_t key_of(const struct relay *relay, const struct conf_route *route)
 {
     const struct relay_sites *sites = &relay->sites;
-    return sites->route_keys != NULL ? sites->route_keys[route - relay->conf->routes]
-                                     : relay_site_key_route(&sites->secret, route);
+    bool is_made = relay_detour_is_made(relay, route); /* not one of the configuration */
+    return sites->route_keys != NULL && !is_made ? sites->route_keys[route - relay->conf->routes]
+                                                 : relay_site_key_route(&sites->secret, route);
 }
 
 /* ---- The table ---- */
@@ -626,11 +627,11 @@ void relay_sites_reload(struct relay *relay)
                 ? NULL
                 : bsearch(&wanted, keyed, relay->conf->routes_count, sizeof(*keyed), keyed_order);
         list_append(&sites->used, &site->node);
-        if (found == NULL) {
+        if (found == NULL && !relay_detour_is_made(relay, site->route)) {
             site_retire(relay, site);
             continue;
         }
-        site->route = found->route;
+        site->route = found != NULL ? found->route : site->route;
         if (site->group != NULL) {
             relay_group_set(site->group, site->route);
         }

@@ -541,7 +541,6 @@ static int control_start(struct worker *worker)
         .orders = worker->settings.orders,
         .operator_file = worker->settings.operator_file,
         .helpers = worker->settings.helpers,
-        .mail_age_max_s = (int64_t)(conf->retry.expire / 1000000000ull),
     };
     snprintf(worker->hostname, sizeof(worker->hostname), "%s", conf->hostname);
     snprintf(settings.at.path, sizeof(settings.at.path), "%s", conf->control.path);

@@ -145,7 +145,7 @@ static void there_are_no_more_than_their_limit_and_what_is_no_text_is_refused(vo
         snprintf(name, sizeof(name), "d%u.test", i);
         suspend(&orders, OPERATOR_OF_DOMAIN, name, 2000);
     }
-    const struct operator_reroute moved = reroute("all", "192.0.2.9:25", 5);
+    const struct operator_reroute moved = reroute("site=a", "192.0.2.9:25", 5);
     for (unsigned i = 0; i < OPERATOR_REROUTES_MAX; i++) {
         assert_int_equal(operator_orders_reroute(&orders, &moved), 0);
     }
@@ -165,14 +165,31 @@ static void there_are_no_more_than_their_limit_and_what_is_no_text_is_refused(vo
     operator_orders_free(&orders);
 }
 
+static void
+a_reroute_of_the_same_mail_takes_the_place_of_the_other_unless_it_asks_for_a_site(void **state)
+{
+    (void)state;
+    struct operator_orders orders = {0};
+    static const char *const words[] = {"domain=a older=1h", "older=1h site=b", "domain=a older=1h",
+                                        "older=1h site=b", "domain=a"};
+    for (unsigned i = 0; i < 5; i++) {
+        const struct operator_reroute said = reroute(words[i], i < 2 ? "x" : "y", i);
+        assert_int_equal(operator_orders_reroute(&orders, &said), 0);
+    }
+    assert_int_equal(orders.reroute_count, 4);
+    assert_int_equal(orders.reroutes[0].since_wall_s, 1);
+    assert_int_equal(orders.reroutes[1].since_wall_s, 2);
+    operator_orders_free(&orders);
+}
+
 static void what_is_over_is_left_out(void **state)
 {
     (void)state;
     struct operator_orders orders = {0};
     suspend(&orders, OPERATOR_OF_DOMAIN, "over.test", 2000);
     suspend(&orders, OPERATOR_OF_DOMAIN, "on.test", 2001);
-    const struct operator_reroute old = reroute("all", "a", 1000),
-                                  young = reroute("all", "b", 1001);
+    const struct operator_reroute old = reroute("domain=a", "a", 1000),
+                                  young = reroute("domain=b", "b", 1001);
     assert_int_equal(operator_orders_reroute(&orders, &old), 0);
     assert_int_equal(operator_orders_reroute(&orders, &young), 0);
     operator_orders_tidy(&orders, 2000, 999);
@@ -282,6 +299,8 @@ int main(void)
         cmocka_unit_test(a_damaged_file_is_told_by_its_line),
         cmocka_unit_test(a_suspension_of_the_same_mail_takes_the_place_of_the_other),
         cmocka_unit_test(there_are_no_more_than_their_limit_and_what_is_no_text_is_refused),
+        cmocka_unit_test(
+            a_reroute_of_the_same_mail_takes_the_place_of_the_other_unless_it_asks_for_a_site),
         cmocka_unit_test(what_is_over_is_left_out),
         cmocka_unit_test(the_file_is_replaced_as_a_whole_whatever_a_crash_has_left_beside_it),
         cmocka_unit_test(what_cannot_be_written_leaves_what_was_there),
