@@ -101,8 +101,9 @@ $(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 # The driver is among the plugins of the EAL, but the test makes devices by a call of it.
 $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
-# It says when memory is short.
+# They say when memory is short, and what cannot be kept.
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@

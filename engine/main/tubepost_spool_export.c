@@ -86,7 +86,8 @@ static json_t *envelope_json(const struct message *message, const char *id)
                                          "failed",
                                          "delivered, to be reported",
                                          "relayed, to be reported",
-                                         "expanded, to be reported"};
+                                         "expanded, to be reported",
+                                         "given to a list, to be reported"};
     json_t *json = json_object(), *recipients = json_array();
     json_object_set_new(json, "id", json_string(id));
     json_object_set_new(json, "sender", text_json(message_reverse_path(message)));

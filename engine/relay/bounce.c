@@ -10,6 +10,7 @@ static void bounce_free(struct bounce *bounce)
     wheel_disarm(relay->shard->wheel, &bounce->retry);
     list_remove(&bounce->node);
     spool_message_release(relay->spool, bounce->message);
+    rewrite_job_end(&bounce->whom);
     free(bounce->postmaster);
     free(bounce);
 }
@@ -301,6 +302,10 @@ static bool outcome_of_state(enum recipient_state state, struct relay_outcome *o
         outcome->action = DSN_EXPANDED;
         text = "sent on to those that this address stands for";
         break;
+    case RECIPIENT_TELL_LISTED: /* RFC 3461 §5.2.7.1: that is its delivery */
+        outcome->action = DSN_DELIVERED;
+        text = "given to the mailing list";
+        break;
     }
     snprintf(outcome->text, sizeof(outcome->text), "%s", text);
     return true;
@@ -411,6 +416,15 @@ void bounce_expired(struct relay_outcome *failure, uint32_t index, struct slice 
 }
 
 /* ---- The end ---- */
+
+void bounce_reload(struct relay *relay)
+{
+    struct list_node *next;
+    for (struct list_node *node = relay->bounces.next; node != &relay->bounces; node = next) {
+        next = node->next;
+        bounce_report_reload(list_entry(node, struct bounce, node));
+    }
+}
 
 void bounce_abandon_all(struct relay *relay)
 {

@@ -7,6 +7,9 @@
  * the sender does not want to hear (NOTIFY) is finished without a word. When memory is short a failure is left to the
  * next attempt, and success is told later (relay_owed.h).
  *
+ * Reports go through the operator's maps, as other mail for the address does: whoever has sent the message may be an
+ * alias of ours.
+ *
  * A message with the null reverse-path is never reported on to its sender (RFC 5321 §6.1): its failures are logged as a
  * double bounce and finished. Where the configuration wants it, the postmaster gets a report on one that this relay
  * made; on its failure, and on null reverse-paths of others, nobody does: two relays whose postmasters are beyond each
@@ -47,6 +50,8 @@ bool bounce_is_owed(const struct relay *relay, const struct message *message);
 void bounce_delayed(struct relay *relay, struct message *message, const uint32_t *indexes,
                     uint32_t count, struct slice reason, uint64_t until_ns);
 
+/* The maps are others from now on. */
+void bounce_reload(struct relay *relay);
 /* At the end of the relay: lets go of reports that are not durable yet; they are made again after a start. */
 void bounce_abandon_all(struct relay *relay);
 /* How many reports are being written. */

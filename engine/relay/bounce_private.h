@@ -4,14 +4,16 @@
  */
 #pragma once
 #include "engine/relay/bounce.h"
+#include "engine/relay/relay_maps.h"
 
 /*
- *       ┌────────── not now: from the beginning, later ──────────┐
- *       ▼                                                        │
- *  MEASURES ──► BEGINS ──header only──────────────────────► COMMITS ──► durable
- *                  └──all of the original──► COPIES ──► end ──►┘
+ *       ┌────────────── not now: from the beginning, later ──────────────┐
+ *       ▼                                                                │
+ *  RESOLVES ──► MEASURES ──► BEGINS ──header only──────────────────► COMMITS ──► durable
+ *                               └──all of the original──► COPIES ──► end ─►┘
  */
 enum bounce_phase {
+    BOUNCE_RESOLVES, /* the sender may be an alias of ours: the owner of a list is */
     BOUNCE_MEASURES, /* is there 8-bit text in the original? Only where all of it may come back */
     BOUNCE_BEGINS,
     BOUNCE_COPIES,  /* the original into the report, from `offset` on */
@@ -25,6 +27,8 @@ struct bounce {
     struct message *report;  /* while it is being committed */
     char *postmaster;        /* of a double bounce: whom to tell; else NULL */
     struct spool_draft *draft;
+    struct rewrite_job whom;  /* its sender, or the postmaster */
+    bool map_logged;          /* that a map does not say who that is; once is enough */
     struct spool_fetch fetch; /* of the original */
     struct spool_waiter durable, room_came;
     struct timer retry;
@@ -43,5 +47,7 @@ struct bounce {
 void bounce_report_write(struct bounce *bounce);
 /* The disk did not take it: later, from the beginning. */
 void bounce_report_again(struct bounce *bounce);
+/* The maps are others from now on: nothing more is asked of the old ones. */
+void bounce_report_reload(struct bounce *bounce);
 /* Gives up what is under way: the draft, waiting for the disk. Not while it is committing. */
 void bounce_report_leave(struct bounce *bounce);

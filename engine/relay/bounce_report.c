@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define BOUNCE_RETRY_NS (5ull * 1000000000ull) /* the disk was full, or buffers were out */
+#define GOES_ON 1                              /* by itself, later */
 #define PIECES_BYTES_MAX (1024u * 1024)        /* of an original, in one go */
 
 void bounce_report_leave(struct bounce *bounce)
@@ -21,7 +22,8 @@ void bounce_report_leave(struct bounce *bounce)
         spool_abort(bounce->draft);
         bounce->draft = NULL;
     }
-    bounce->phase = BOUNCE_MEASURES;
+    rewrite_job_end(&bounce->whom);
+    bounce->phase = BOUNCE_RESOLVES;
     bounce->offset = 0;
     wheel_disarm(relay->shard->wheel, &bounce->retry);
 }
@@ -135,12 +137,87 @@ static int report_commit(struct bounce *bounce, const struct dsn_report *report)
                  ((needs & DSN_NEEDS_SMTPUTF8) ? SPOOL_SMTPUTF8 : 0u),
         .arrival_wall_s = bounce->now_wall_s,
     };
-    const struct envelope_recipient told = {.forward_path = report->reverse_path,
-                                            .notify = SPOOL_NOTIFY_NEVER};
+    uint32_t count = bounce->whom.address_count > 0 ? bounce->whom.address_count : 1;
+    struct envelope_recipient *told = calloc(count, sizeof(*told));
+    if (told == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        told[i].forward_path =
+            bounce->whom.address_count > 0 ? bounce->whom.addresses[i] : report->reverse_path;
+        told[i].notify = SPOOL_NOTIFY_NEVER;
+    }
     struct spool_draft *draft = bounce->draft;
     bounce->draft = NULL;
     bounce->phase = BOUNCE_COMMITS;
-    return spool_commit(draft, &envelope, &told, 1, &bounce->report, &bounce->durable);
+    int status = spool_commit(draft, &envelope, told, count, &bounce->report, &bounce->durable);
+    free(told);
+    return status;
+}
+
+/* ---- Whom it goes to ---- */
+
+static void map_log(struct bounce *bounce)
+{
+    char id[MESSAGE_ID_TEXT];
+    if (!bounce->map_logged) {
+        bounce->map_logged = true;
+        message_id_format(bounce->message->id, id);
+        logger_line(bounce->relay->logger, LOGGER_WARNING,
+                    "bounce: %s: rewriting the address that hears of it: %s%s", id,
+                    bounce->whom.reason,
+                    bounce->whom.status == REWRITE_FAILED ? "; trying again" : "");
+    }
+}
+
+/* What an alias cannot be made of is written to as it is; and a map that does not answer is asked again. */
+static int resolved(struct bounce *bounce)
+{
+    if (bounce->whom.status != REWRITE_OK) {
+        map_log(bounce);
+    }
+    if (bounce->whom.status == REWRITE_FAILED) {
+        return -EAGAIN;
+    }
+    if (bounce->whom.status != REWRITE_OK) {
+        rewrite_job_end(&bounce->whom);
+    }
+    bounce->phase = BOUNCE_MEASURES;
+    return 0;
+}
+
+static void resolve_done(struct rewrite_job *whom)
+{
+    struct bounce *bounce = list_entry(whom, struct bounce, whom);
+    if (resolved(bounce) == 0) {
+        bounce_report_write(bounce);
+    } else {
+        bounce_report_again(bounce);
+    }
+}
+
+static int resolve(struct bounce *bounce)
+{
+    const struct relay *relay = bounce->relay;
+    struct slice path = bounce->postmaster != NULL ? slice_text(bounce->postmaster)
+                                                   : message_reverse_path(bounce->message);
+    if (relay->maps == NULL || !relay->maps->rewrites_recipients) {
+        bounce->phase = BOUNCE_MEASURES;
+        return 0;
+    }
+    bounce->whom.done = resolve_done;
+    int status = rewrite_recipient(&bounce->whom, relay->lookup, &relay->maps->rules, path);
+    if (status == -EINPROGRESS) {
+        return GOES_ON;
+    }
+    return status == 0 ? resolved(bounce) : status;
+}
+
+void bounce_report_reload(struct bounce *bounce)
+{
+    if (bounce->phase == BOUNCE_RESOLVES) {
+        bounce_report_again(bounce);
+    }
 }
 
 /* ---- The original ---- */
@@ -161,8 +238,7 @@ static void room_came(struct spool_waiter *waiter, int status)
     bounce_report_write(bounce);
 }
 
-/* Its next piece. 0; GOES_ON: by itself, later; or -errno. */
-#define GOES_ON 1
+/* Its next piece. 0; GOES_ON; or -errno. */
 static int piece_read(struct bounce *bounce, struct slice *bytes, struct ref **owner)
 {
     bounce->fetch.waiter.done = fetched;
@@ -299,7 +375,10 @@ static int begin(struct bounce *bounce)
 
 void bounce_report_write(struct bounce *bounce)
 {
-    int status = bounce->phase == BOUNCE_MEASURES ? measure(bounce) : 0;
+    int status = bounce->phase == BOUNCE_RESOLVES ? resolve(bounce) : 0;
+    if (status == 0 && bounce->phase == BOUNCE_MEASURES) {
+        status = measure(bounce);
+    }
     if (status == 0) {
         status = bounce->phase == BOUNCE_COPIES ? copy(bounce) : begin(bounce);
     }

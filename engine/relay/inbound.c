@@ -1,5 +1,4 @@
 #include "engine/relay/inbound_private.h"
-#include "engine/relay/inbound_paths.h"
 #include "engine/relay/recipient.h"
 #include "engine/relay/recipient_judge.h"
 #include <stdio.h>
@@ -16,18 +15,15 @@ static bool inbound_busy(const struct inbound *in)
 void inbound_free(struct inbound *in)
 {
     list_remove(&in->node);
-    inbound_paths_free(&in->paths);
+    inbound_letters_free(&in->letters);
     free(in);
 }
 
 void inbound_reset(struct inbound *in)
 {
-    if (in->draft != NULL) {
-        spool_abort(in->draft);
-        in->draft = NULL;
-    }
     in->envelope = (struct envelope){0};
-    inbound_paths_reset(&in->paths);
+    in->receiving = false;
+    inbound_letters_reset(&in->letters);
     in->accepted_count = 0;
     if (in->judging != NULL) {
         recipient_job_end(in->judging);
@@ -69,39 +65,6 @@ static_assert((int)SPOOL_RET_HDRS == (int)SMTP_RET_HDRS &&
                   (int)SPOOL_NOTIFY_DELAY == (int)SMTP_NOTIFY_DELAY,
               "RFC 3461");
 
-/* What a recipient stands for joins the transaction, unless it is there already, by another. All of it or nothing. */
-static int recipients_make(struct inbound *in, const struct recipient_job *job)
-{
-    char orcpt[ORCPT_ROOM];
-    int status = 0;
-    uint32_t before = in->paths.count;
-    if (in->paths.count + job->address_count >= INBOUND_RECIPIENTS_MAX) {
-        return -E2BIG;
-    }
-    for (uint32_t i = 0; i < job->address_count && status == 0; i++) {
-        struct envelope_recipient made;
-        status =
-            inbound_paths_hold(&in->paths, lookup_secret(in->relay->lookup), job->addresses[i]);
-        if (status == 0) {
-            recipient_inherit(job, job->addresses[i], orcpt, &made);
-            status = inbound_paths_forward(&in->paths, &made);
-        }
-        status = status > 0 ? 0 : status;
-    }
-    /* Nobody is told of what comes from the null reverse-path. */
-    if (status == 0 && recipient_is_expanded(job) && in->paths.reverse_bytes > 0) {
-        const struct envelope_recipient expanded = {.forward_path = job->path.mailbox,
-                                                    .orcpt = job->xtext,
-                                                    .notify = SMTP_NOTIFY_SUCCESS,
-                                                    .expanded = true};
-        status = inbound_paths_forward(&in->paths, &expanded);
-    }
-    if (status < 0) {
-        inbound_paths_cut(&in->paths, before); /* all of them, or none */
-    }
-    return status;
-}
-
 /* The maps have spoken. */
 static void judged(struct inbound *in)
 {
@@ -115,14 +78,16 @@ static void judged(struct inbound *in)
         return;
     }
     if (job->is_sender) {
-        status = inbound_paths_reverse(&in->paths, job->addresses[0], job->xtext);
+        status = inbound_paths_reverse(&in->letters.own.paths, job->addresses[0], job->xtext);
     } else {
-        status = recipients_make(in, job);
+        status = inbound_recipients_make(in, job);
     }
     in->accepted_count += status == 0 && !job->is_sender;
-    if (status ==
-        -E2BIG) { /* as RFC 5321 §4.5.3.1.10 has it of too many RCPTs: the rest in another transaction */
-        inbound_verdict(in, 452, "4.5.3", "The recipients stand for too many addresses");
+    if (status == -E2BIG) {
+        /* As RFC 5321 §4.5.3.1.10 has it of too many RCPTs: the rest in another transaction. */
+        inbound_verdict(in, 452, "4.5.3", "The recipients stand for too many addresses or lists");
+    } else if (status == -EOVERFLOW) {
+        inbound_verdict(in, 550, "5.4.6", "The address stands for too many lists");
     } else if (status < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
     } else {
@@ -163,7 +128,8 @@ static bool recipient_take(struct inbound *in, const struct smtp_event *event)
     const struct smtp_path *path = &event->path;
     struct smtp_verdict refusal;
     if (recipient_needs_job(in->relay, path->mailbox)) {
-        return judging_begin(in, recipient_job_new(in->relay, event, in->trusted));
+        return judging_begin(in, recipient_job_new(in->relay, event, in->trusted,
+                                                   inbound_paths_sender(&in->letters.own.paths)));
     }
     if (!recipient_judge(in->relay->conf, in->trusted, path, &refusal)) {
         path_refuse(in, "RCPT", path->mailbox, &refusal, "");
@@ -171,7 +137,7 @@ static bool recipient_take(struct inbound *in, const struct smtp_event *event)
     }
     const struct envelope_recipient recipient = {
         .forward_path = path->mailbox, .orcpt = event->orcpt, .notify = event->notify};
-    if (inbound_paths_forward(&in->paths, &recipient) < 0) {
+    if (inbound_paths_forward(&in->letters.own.paths, &recipient) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }
@@ -198,7 +164,7 @@ static bool sender_judge(struct inbound *in, const struct smtp_event *event)
     if (sender_needs_job(in->relay, event->path.mailbox)) {
         return judging_begin(in, sender_job_new(in->relay, event));
     }
-    if (inbound_paths_reverse(&in->paths, event->path.mailbox, event->envid) < 0) {
+    if (inbound_paths_reverse(&in->letters.own.paths, event->path.mailbox, event->envid) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");
         return true;
     }

@@ -52,6 +52,11 @@ int inbound_paths_reverse(struct inbound_paths *paths, struct slice path, struct
     return status;
 }
 
+struct slice inbound_paths_sender(const struct inbound_paths *paths)
+{
+    return slice_of(paths->text, paths->reverse_bytes);
+}
+
 static int forward_grow(struct inbound_paths *paths)
 {
     uint32_t size = paths->size == 0 ? 4 : paths->size * 2;
@@ -80,7 +85,7 @@ int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_rec
         (struct envelope_recipient){.forward_path = slice_of(NULL, recipient->forward_path.size),
                                     .orcpt = slice_of(NULL, recipient->orcpt.size),
                                     .notify = recipient->notify,
-                                    .expanded = recipient->expanded};
+                                    .state = recipient->state};
     return 0;
 }
 
@@ -94,7 +99,7 @@ int inbound_paths_hold(struct inbound_paths *paths, const struct siphash_key *se
 {
     for (; paths->seen_count < paths->count; paths->seen_count++) {
         uint32_t index = paths->seen_count;
-        if (!paths->forward[index].expanded &&
+        if (paths->forward[index].state == RECIPIENT_WAITING &&
             address_set_add(&paths->seen, secret, forward_path(paths, index), index) < 0) {
             return -ENOMEM;
         }

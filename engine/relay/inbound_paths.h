@@ -24,6 +24,7 @@ void inbound_paths_free(struct inbound_paths *paths);
 /* Copied; the null path is empty. 0 or -ENOMEM, which changes nothing. */
 int inbound_paths_reverse(struct inbound_paths *paths, struct slice path,
                           struct slice envid); /* first */
+struct slice inbound_paths_sender(const struct inbound_paths *paths);
 int inbound_paths_forward(struct inbound_paths *paths, const struct envelope_recipient *recipient);
 /* Is it there already, to be delivered to, whatever the case of its letters? 1, 0 or -ENOMEM. The secret is always the
  * same; who never asks does not pay for it. */

@@ -4,7 +4,7 @@
  */
 #pragma once
 #include "engine/relay/inbound.h"
-#include "engine/relay/inbound_paths.h"
+#include "engine/relay/inbound_letter.h"
 #include "engine/relay/recipient.h"
 
 /* What holds the session up. */
@@ -20,7 +20,6 @@ enum inbound_state {
 };
 
 #define INBOUND_SLICES 16
-#define INBOUND_RECIPIENTS_MAX 100000u /* that a message's addresses stand for */
 
 struct inbound {
     struct list_node node; /* in relay->inbounds */
@@ -36,19 +35,19 @@ struct inbound {
     struct stream_facts facts;
 
     /* The transaction. */
-    struct spool_draft *draft;
-    struct envelope envelope;
-    struct inbound_paths paths;
+    struct envelope envelope; /* of the first letter; flags and time are those of all */
+    struct inbound_letters letters;
+    bool receiving;                /* a body, into the letters */
+    uint32_t commit_count;         /* letters of which it is not known whether they are durable */
+    int commit_status;             /* of those that are known: 0, or that of one that has failed */
     uint32_t accepted_count;       /* RCPTs: each is answered for by LMTP, whatever it stands for */
     struct recipient_job *judging; /* NULL: no path waits for maps */
     struct slice held;   /* body that spool_append could not take yet; borrowed from the stream */
     size_t held_consume; /* what the machine has used of the stream for it */
-    struct message *message;
-    struct spool_waiter durable;
     struct spool_waiter room;
     bool room_waited; /* `room` is in the spool's hands */
     bool
-        disowned; /* the client was told that `message` is not kept: should it be, it goes to nobody */
+        disowned; /* the client was told that its letters are not kept: should they be, they go to nobody */
 
     struct smtp_server server;
 };
@@ -64,6 +63,9 @@ void inbound_reset(struct inbound *in);
 void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
 
 /* ---- inbound_message.c ---- */
+/* What the recipient stands for joins the transaction, unless it is there already, by another: all of it, or nothing. 0 or
+ * -ENOMEM; -E2BIG: too many addresses or mailing lists, with those that are there; -EOVERFLOW: without them, too. */
+int inbound_recipients_make(struct inbound *in, const struct recipient_job *job);
 /* The draft is opened, with our trace line before what the client sends. False when it must wait. */
 bool inbound_body_begin(struct inbound *in);
 /* Takes body into the log. False when it must wait; then `piece` is remembered. */

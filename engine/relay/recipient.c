@@ -13,9 +13,25 @@ static const struct rewrite_maps *known_of(const struct relay *relay, struct sli
     return &relay->maps->recipients[route - relay->conf->routes];
 }
 
-bool recipient_is_expanded(const struct recipient_job *job)
+struct slice recipient_owner(const struct recipient_job *job, uint32_t index)
 {
-    return job->address_count > 1 && (job->notify & SMTP_NOTIFY_SUCCESS) != 0;
+    bool is_report = job->from_nobody && rewrite_by_owner(&job->rewrite, index);
+    return is_report ? slice_of(NULL, 0) : rewrite_owner(&job->rewrite, index);
+}
+
+static enum recipient_state told_of(const struct recipient_job *job)
+{
+    bool direct = false;
+    if ((job->notify & SMTP_NOTIFY_SUCCESS) == 0) {
+        return RECIPIENT_WAITING;
+    }
+    for (uint32_t i = 0; i < job->address_count && !direct; i++) {
+        direct = recipient_owner(job, i).size == 0;
+    }
+    if (direct && job->address_count == 1) {
+        return RECIPIENT_WAITING;
+    }
+    return direct ? RECIPIENT_TELL_EXPANDED : RECIPIENT_TELL_LISTED;
 }
 
 void recipient_inherit(const struct recipient_job *job, struct slice address,
@@ -26,7 +42,7 @@ void recipient_inherit(const struct recipient_job *job, struct slice address,
     if (made->orcpt.size == 0 && !slice_equal(address, job->path.mailbox)) {
         made->orcpt = slice_of(orcpt, smtp_orcpt_make(job->path.mailbox, orcpt));
     }
-    if (recipient_is_expanded(job)) {
+    if (job->told != RECIPIENT_WAITING) {
         made->notify &= (uint8_t)~SMTP_NOTIFY_SUCCESS;
         made->notify = made->notify == 0 ? SMTP_NOTIFY_NEVER : made->notify;
     }
@@ -133,6 +149,7 @@ static int addresses_judge(struct recipient_job *job)
         verdict(job, 250, "2.1.0", "Ok");
         return 0;
     }
+    job->told = told_of(job);
     for (uint32_t i = 0; i < job->address_count; i++) {
         if (!address_judge(job, job->addresses[i])) {
             return 0;
@@ -186,12 +203,13 @@ static struct recipient_job *job_new(struct relay *relay, const struct smtp_path
 }
 
 struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
-                                        bool client_trusted)
+                                        bool client_trusted, struct slice reverse_path)
 {
     struct recipient_job *job = job_new(relay, &event->path, event->orcpt);
     if (job != NULL) {
         job->trusted = client_trusted;
         job->notify = event->notify;
+        job->from_nobody = reverse_path.size == 0;
     }
     return job;
 }

@@ -21,10 +21,15 @@ struct recipient_job {
     struct smtp_verdict verdict;
     const struct slice *addresses; /* of 250; until recipient_job_end */
     uint32_t address_count;
+    /* What the sender is told of the recipient itself, if he wants to know: RECIPIENT_TELL_EXPANDED, or _LISTED where it
+     * is a mailing list (RFC 3461 §5.2.7.1); RECIPIENT_WAITING: nothing, the one address that it stands for speaks for
+     * it. */
+    enum recipient_state told;
     char reason[REWRITE_REASON_MAX]; /* for the log, when a map is to blame; "": none is */
     /* Its own. */
     struct relay *relay;
     bool trusted, is_sender;
+    bool from_nobody; /* the null reverse-path */
     /* What the client wants of reports (RFC 3461), in `text`. */
     struct slice xtext; /* ENVID of a sender, ORCPT of a recipient */
     uint8_t notify;
@@ -34,6 +39,11 @@ struct recipient_job {
     char text[];
 };
 
+/* The owner of the mailing list that an address belongs to; empty: to none. What goes to it is of its owner's sending, but
+ * for reports to an owner: whoever a list of owners sends them to, they are from nobody. Otherwise an owner who leads to
+ * his own list, or two who lead to each other's, would hear of the reports' failures for ever. */
+struct slice recipient_owner(const struct recipient_job *job, uint32_t index);
+
 /*
  * What an address that the recipient stands for takes over from it (RFC 3461 §5.2.7): the original address, and NOTIFY.
  * When there are several, that it was expanded is what the sender hears of success (§5.2.7.3 c), and not one report of
@@ -42,15 +52,14 @@ struct recipient_job {
 #define ORCPT_ROOM SMTP_ORCPT_BYTES_MAX
 void recipient_inherit(const struct recipient_job *job, struct slice address,
                        char orcpt[ORCPT_ROOM], struct envelope_recipient *made);
-bool recipient_is_expanded(const struct recipient_job *job); /* and its sender wants to know */
 
 /* Is there a map that has a say? Otherwise nobody needs a job. */
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox);
 bool sender_needs_job(const struct relay *relay, struct slice mailbox);
 
-/* NULL: memory is short. `done` runs only when recipient_job_run says so. */
+/* NULL: memory is short. `done` runs only when recipient_job_run says so. reverse_path: of the transaction. */
 struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
-                                        bool client_trusted);
+                                        bool client_trusted, struct slice reverse_path);
 struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event);
 /* 0: it is done, `done` does not run; -EINPROGRESS: it runs later. Once. */
 int recipient_job_run(struct recipient_job *job);

@@ -246,6 +246,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf, const stru
     outbound_drain_all(
         relay); /* what was secured as the old one says is not for mail of the new one */
     each_inbound(relay, inbound_reload);
+    bounce_reload(relay);
 }
 
 void relay_drain(struct relay *relay, uint64_t deadline_ns)

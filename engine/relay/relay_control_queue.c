@@ -28,6 +28,8 @@ static const char *state_name(const struct message *message, uint32_t index,
         return "delivered, to be reported";
     case RECIPIENT_TELL_EXPANDED:
         return "expanded, to be reported";
+    case RECIPIENT_TELL_LISTED:
+        return "given to a list, to be reported";
     }
     return "";
 }

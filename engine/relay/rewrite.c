@@ -15,6 +15,7 @@ struct rewrite_item {
     uint8_t step;  /* enum step */
     bool stands;   /* for itself: it goes to the result as it is */
     uint16_t size; /* of the text */
+    uint32_t list; /* of rewrite_lists; 0: none has given it */
     char *text;    /* owned */
 };
 
@@ -45,6 +46,17 @@ static bool domain_is_local(const struct rewrite_rules *rules, struct slice doma
     return false;
 }
 
+/* "owner-list" and "list-request" are names, also where "-" comes before a tag. */
+static bool name_is_whole(const struct rewrite_rules *rules, struct slice local)
+{
+    static const char owner[] = "owner-", request[] = "-request";
+    size_t from = local.size >= strlen(request) ? local.size - strlen(request) : 0;
+    return rules->extension == '-' &&
+           ((local.size >= strlen(owner) &&
+             slice_equal_nocase(slice_first(local, strlen(owner)), slice_text(owner))) ||
+            slice_equal_nocase(slice_from(local, from), slice_text(request)));
+}
+
 static struct parts parts_of(const struct rewrite_rules *rules, struct slice address)
 {
     struct parts parts = {.local = address};
@@ -59,8 +71,9 @@ static struct parts parts_of(const struct rewrite_rules *rules, struct slice add
     parts.user = parts.local;
     parts.tag = slice_of(parts.local.bytes + parts.local.size, 0);
     /* A tag needs a user before it, and what is quoted has none. */
-    for (size_t i = 1; rules->extension != 0 && i < parts.local.size && parts.local.bytes[0] != '"';
-         i++) {
+    bool has_none = rules->extension == 0 || parts.local.size == 0 || parts.local.bytes[0] == '"' ||
+                    name_is_whole(rules, parts.local);
+    for (size_t i = 1; !has_none && i < parts.local.size; i++) {
         if ((char)parts.local.bytes[i] == rules->extension) {
             parts.user = slice_first(parts.local, i);
             parts.tag = slice_from(parts.local, i);
@@ -117,8 +130,11 @@ static bool item_add(struct rewrite_job *job, struct slice text, enum step step,
         return fail(job, REWRITE_FAILED, "out of memory", text);
     }
     memcpy(copy, text.bytes, text.size);
-    job->items[job->item_count++] = (struct rewrite_item){
-        .step = (uint8_t)step, .stands = stands, .size = (uint16_t)text.size, .text = copy};
+    job->items[job->item_count++] = (struct rewrite_item){.step = (uint8_t)step,
+                                                          .stands = stands,
+                                                          .size = (uint16_t)text.size,
+                                                          .list = job->list_now,
+                                                          .text = copy};
     return true;
 }
 
@@ -134,15 +150,18 @@ static bool result_add(struct rewrite_job *job, struct slice address)
     if (job->address_count == job->address_size) {
         uint32_t size = job->address_size == 0 ? 4 : job->address_size * 2;
         struct slice *grown = realloc(job->addresses, size * sizeof(*grown));
-        if (grown == NULL) {
+        job->addresses = grown != NULL ? grown : job->addresses;
+        uint32_t *lists = realloc(job->address_lists, size * sizeof(*lists));
+        job->address_lists = lists != NULL ? lists : job->address_lists;
+        if (grown == NULL || lists == NULL) {
             return fail(job, REWRITE_FAILED, "out of memory", address);
         }
-        job->addresses = grown;
         job->address_size = size;
     }
     if (address_set_add(&job->results, secret, address, job->address_count) < 0) {
         return fail(job, REWRITE_FAILED, "out of memory", address);
     }
+    job->address_lists[job->address_count] = job->list_now;
     job->addresses[job->address_count++] = address;
     return true;
 }
@@ -293,6 +312,7 @@ static bool absent(struct rewrite_job *job, uint32_t at)
 {
     struct rewrite_item *item = &job->items[at];
     struct slice text = item_text(item);
+    job->list_now = item->list;
     switch ((enum step)item->step) {
     case STEP_CANONICAL:
         return item_add(job, text, STEP_VIRTUAL, false);
@@ -378,13 +398,33 @@ static bool expand(struct rewrite_job *job, uint32_t at, struct slice list, bool
 
 /* ---- The walk: every item, every form of it, every map ---- */
 
+/* What the alias under way has given comes from it. False: it failed. */
+static bool list_begin(struct rewrite_job *job)
+{
+    const struct rewrite_item *item = &job->items[job->item_at];
+    job->list_now = item->list;
+    if (item->step != STEP_ALIAS) {
+        return true;
+    }
+    struct parts parts = parts_of(job->rules, item_text(item));
+    struct slice domain = parts.domain.size > 0 ? parts.domain : slice_text(job->rules->hostname);
+    bool tagless = job->key_at == 3; /* see key_of */
+    int list =
+        rewrite_lists_open(&job->lists, item->list, tagless ? parts.user : parts.local, domain);
+    if (list < 0) {
+        return fail(job, REWRITE_FAILED, "out of memory", item_text(item));
+    }
+    job->list_now = (uint32_t)list;
+    return true;
+}
+
 static void next_item(struct rewrite_job *job)
 {
     job->item_at++;
     job->key_at = job->map_at = 0;
 }
 
-/* What a map said of the item under way. False: the job is over. */
+/* What a map said of the item under way. False: it failed. */
 static bool answered(struct rewrite_job *job, const struct lookup_value *value, bool tagless,
                      bool by_pattern)
 {
@@ -401,6 +441,9 @@ static bool answered(struct rewrite_job *job, const struct lookup_value *value, 
         return absent(job, at);
     case MAP_FOUND:
         job->by_pattern |= by_pattern;
+        if (!list_begin(job)) {
+            return false;
+        }
         next_item(job);
         return job->items[at].step == STEP_KNOWN ? result_add(job, item_text(&job->items[at]))
                                                  : expand(job, at, value->text, tagless);
@@ -440,49 +483,103 @@ static struct map *question_next(struct rewrite_job *job, char key[MAP_KEY_MAX],
     return NULL;
 }
 
+/* ---- The owners of lists, when all addresses are there ---- */
+
+static struct map *owner_question_next(struct rewrite_job *job, struct slice *made)
+{
+    const struct rewrite_maps *maps = &job->rules->aliases;
+    while (rewrite_lists_ask(&job->lists, made)) {
+        if (job->map_at < maps->count) {
+            return maps->maps[job->map_at];
+        }
+        job->map_at = 0;
+        rewrite_lists_told(&job->lists, false);
+    }
+    return NULL;
+}
+
+static void owner_answered(struct rewrite_job *job, const struct lookup_value *value)
+{
+    switch (value->answer) {
+    case MAP_FAILED:
+        fail(job, REWRITE_FAILED, "a map does not answer", value->text);
+        break;
+    case MAP_ABSENT:
+        job->map_at++;
+        break;
+    case MAP_FOUND:
+    case MAP_TOO_LONG: /* the owner is there, whoever that is */
+        job->map_at = 0;
+        rewrite_lists_told(&job->lists, true);
+        break;
+    }
+}
+
+/* ---- One question after the other ---- */
+
+static void take(struct rewrite_job *job, struct lookup_value *value)
+{
+    if (job->item_at == job->item_count) {
+        owner_answered(job, value);
+    } else {
+        answered(job, value, job->tagless, job->asked_pattern);
+    }
+    lookup_value_drop(value);
+}
+
 static void told(struct lookup_query *query, struct lookup_value *value);
+
+/* 0: answered, or the job has failed; -EINPROGRESS. */
+static int ask(struct rewrite_job *job, struct map *map, struct slice key, bool tagless)
+{
+    struct lookup_value *value;
+    job->query.told = told;
+    job->tagless = tagless;
+    /* What a list includes is its owner's, and "include:" is asked for it by name. */
+    job->asked_pattern = map_of_patterns(map) && map != job->rules->includes;
+    int status = lookup_find(job->lookup, map, key, &job->query, &value);
+    if (status == -EINPROGRESS) {
+        job->waiting = true;
+        return status;
+    }
+    if (status < 0) {
+        fail(job, REWRITE_FAILED, "too many lookups are under way", key);
+        return 0;
+    }
+    take(job, value);
+    return 0;
+}
 
 /* 0: the job is done; -EINPROGRESS. */
 static int run(struct rewrite_job *job)
 {
-    while (job->item_at < job->item_count) {
+    while (job->status == REWRITE_OK) {
         char key[MAP_KEY_MAX];
         struct slice made;
-        bool tagless;
-        struct lookup_value *value;
-        if (job->items[job->item_at].stands) {
-            next_item(job);
-            continue;
-        }
-        struct map *map = question_next(job, key, &made, &tagless);
-        if (map == NULL) {
-            uint32_t at = job->item_at;
-            next_item(job);
-            if (!absent(job, at)) {
-                return 0;
+        bool tagless = false;
+        struct map *map;
+        if (job->item_at == job->item_count) {
+            map = owner_question_next(job, &made);
+            if (map == NULL) {
+                break;
             }
+        } else if (job->items[job->item_at].stands) {
+            next_item(job);
             continue;
+        } else {
+            map = question_next(job, key, &made, &tagless);
+            if (map == NULL) {
+                uint32_t at = job->item_at;
+                next_item(job);
+                absent(job, at);
+                continue;
+            }
         }
-        job->query.told = told;
-        job->tagless = tagless;
-        /* What a list includes is its owner's, and "include:" is asked for it by name. */
-        job->asked_pattern = map_of_patterns(map) && map != job->rules->includes;
-        int status = lookup_find(job->lookup, map, made, &job->query, &value);
-        if (status == -EINPROGRESS) {
-            job->waiting = true;
-            return status;
-        }
-        if (status < 0) {
-            fail(job, REWRITE_FAILED, "too many lookups are under way", made);
-            return 0;
-        }
-        bool goes_on = answered(job, value, tagless, job->asked_pattern);
-        lookup_value_drop(value);
-        if (!goes_on) {
-            return 0;
+        if (ask(job, map, made, tagless) < 0) {
+            return -EINPROGRESS;
         }
     }
-    if (job->address_count == 0 && job->known == NULL) {
+    if (job->status == REWRITE_OK && job->address_count == 0 && job->known == NULL) {
         fail(job, REWRITE_LOOP, "it leads back to itself", item_text(&job->items[0]));
     }
     return 0;
@@ -492,9 +589,8 @@ static void told(struct lookup_query *query, struct lookup_value *value)
 {
     struct rewrite_job *job = list_entry(query, struct rewrite_job, query);
     job->waiting = false;
-    bool goes_on = answered(job, value, job->tagless, job->asked_pattern);
-    lookup_value_drop(value);
-    if (!goes_on || run(job) == 0) {
+    take(job, value);
+    if (run(job) == 0) {
         job->done(job); /* which may free it */
     }
 }
@@ -535,6 +631,18 @@ int rewrite_known(struct rewrite_job *job, struct lookup *lookup, const struct r
     return begin(job, lookup, rules, address, STEP_KNOWN);
 }
 
+struct slice rewrite_owner(const struct rewrite_job *job, uint32_t index)
+{
+    check(index < job->address_count);
+    return rewrite_lists_owner(&job->lists, job->address_lists[index]);
+}
+
+bool rewrite_by_owner(const struct rewrite_job *job, uint32_t index)
+{
+    check(index < job->address_count);
+    return rewrite_lists_of_owner(&job->lists, job->address_lists[index]);
+}
+
 void rewrite_job_end(struct rewrite_job *job)
 {
     if (job->waiting) {
@@ -545,6 +653,8 @@ void rewrite_job_end(struct rewrite_job *job)
     }
     free(job->items);
     free(job->addresses);
+    free(job->address_lists);
+    rewrite_lists_free(&job->lists);
     address_set_free(&job->seen);
     address_set_free(&job->results);
     *job = (struct rewrite_job){.done = job->done};

@@ -9,6 +9,8 @@
  * ours, user+tag and user, then @domain. A tag that was not part of what was found is added to the results. A result
  * "@domain" keeps the user. A result without a domain gets our hostname.
  *
+ * An alias NAME beside which there is an alias owner-NAME is a mailing list: its addresses have an owner (rewrite_owner).
+ *
  * Lookups may have to wait (lookup.h); then the job does. Whatever is made of one address is bounded, and an address that
  * leads back to where it came from ends there.
  *
@@ -16,6 +18,7 @@
  */
 #pragma once
 #include "engine/lookup/lookup.h"
+#include "engine/relay/rewrite_lists.h"
 #include "engine/relay/address_set.h"
 
 #define REWRITE_ADDRESSES_MAX 1000u /* that one address stands for, those on the way counted */
@@ -59,7 +62,10 @@ struct rewrite_job { /* zeroed before its first use; the owner's, see rewrite_jo
     struct lookup_query query;
     struct rewrite_item *items; /* seen so far, in the order in which they came */
     uint32_t item_count, item_size, item_at;
+    uint32_t *address_lists; /* where each address comes from */
     uint32_t address_size;
+    struct rewrite_lists lists;
+    uint32_t list_now;                /* from where that comes which is added now */
     struct address_set seen, results; /* by the index in items, in addresses */
     uint32_t key_at, map_at;
     const struct rewrite_maps *known; /* of rewrite_known */
@@ -74,5 +80,9 @@ int rewrite_sender(struct rewrite_job *job, struct lookup *lookup,
 /* Is the address in the maps, as it would be found by a rewriting? status REWRITE_OK, and address_count is 1 when it is. */
 int rewrite_known(struct rewrite_job *job, struct lookup *lookup, const struct rewrite_rules *rules,
                   const struct rewrite_maps *maps, struct slice address);
+/* Of the result: who hears of mail to this address that fails, "owner-list@example.org"; empty: whoever has sent it. */
+struct slice rewrite_owner(const struct rewrite_job *job, uint32_t index);
+/* Has an owner of a list given it? */
+bool rewrite_by_owner(const struct rewrite_job *job, uint32_t index);
 /* Done or not: nothing runs any more, its memory is free, and it may be used again. */
 void rewrite_job_end(struct rewrite_job *job);

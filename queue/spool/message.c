@@ -247,9 +247,7 @@ struct spool_message *message_new(const struct envelope *envelope,
     message_write_sender(&writer, envelope->reverse_path, envelope->envid);
     for (size_t i = 0; i < count; i++) {
         message_write_recipient(&writer, recipients[i].forward_path, recipients[i].orcpt,
-                                recipients[i].expanded ? RECIPIENT_TELL_EXPANDED
-                                                       : RECIPIENT_WAITING,
-                                recipients[i].notify & SPOOL_NOTIFY_ALL);
+                                recipients[i].state, recipients[i].notify & SPOOL_NOTIFY_ALL);
     }
     return message;
 }

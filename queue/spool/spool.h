@@ -38,6 +38,7 @@ enum recipient_state {
     RECIPIENT_TELL_DELIVERED,
     RECIPIENT_TELL_RELAYED,  /* to a server that does not tell it */
     RECIPIENT_TELL_EXPANDED, /* it stands for others of this message */
+    RECIPIENT_TELL_LISTED,   /* a mailing list has it */
 };
 
 /* What a report on the message is to hold: RET (RFC 3461 §4.3). */
@@ -64,7 +65,8 @@ struct envelope_recipient {
     struct slice forward_path; /* mailbox, without <> */
     struct slice orcpt;        /* ORCPT (§4.2), "type;xtext", as it came; empty: none */
     uint8_t notify;            /* enum spool_notify */
-    bool expanded; /* nobody delivers to it: RECIPIENT_TELL_EXPANDED from the beginning */
+    uint8_t
+        state; /* enum recipient_state; one that nobody delivers to is RECIPIENT_TELL_* from the beginning */
 };
 
 #define MESSAGE_RECIPIENTS_BITS 18

@@ -149,7 +149,7 @@ static inline bool recipient_is_finished(uint8_t state)
 {
     return state == RECIPIENT_DELIVERED || state == RECIPIENT_FAILED;
 }
-#define RECIPIENT_STATE_LAST RECIPIENT_TELL_EXPANDED
+#define RECIPIENT_STATE_LAST RECIPIENT_TELL_LISTED
 
 struct spool_recipient {
     uint16_t path_bytes;

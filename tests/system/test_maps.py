@@ -83,6 +83,18 @@ class Maps(SystemTest):
         self.assertEqual(self.send("one@in.test")[0], 250)
         self.assertEqual(self.envelopes(1), [("sender@client.test", "one@in.test")])
 
+    def test_an_alias_with_an_owner_is_a_mailing_list(self):
+        aliases = self.write("aliases", "team: :include:%s\nowner-team: boss@in.test\n" % self.write("members", "a@in.test\ngone@in.test\n"))
+        self.start([f"aliases: [\"aliases:{aliases}\"]"])
+        self.assertEqual(self.send("team@relay.test")[0], 250)
+        self.assertEqual(self.envelopes(2), [("owner-team@relay.test", "a@in.test"), ("owner-team@relay.test", "gone@in.test")])
+        self.relay_process.stop()
+        self.received = self.sink(reply=lambda command, argument: "550 5.1.1 no such user" if command == "RCPT" and "gone" in argument else None)
+        self.relay_process = self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{self.received.to}\"]}}",
+                                        settings=f"rewrite:\n  aliases: [\"aliases:{aliases}\"]\n")
+        self.assertEqual(self.send("team@relay.test")[0], 250)
+        self.assertEqual(self.envelopes(2), [("", "boss@in.test"), ("owner-team@relay.test", "a@in.test")])
+
     def test_no_pattern_makes_a_relay_for_strangers(self):
         tags = self.write("tags", r"/^(.*)\+.*@(.*)$/ $1@$2" + "\n" + r"/^(.*)@inner\.(.*)$/ $1@$2" + "\n")
         shop = self.write("shop", "info@shop.test far@elsewhere.test\n")

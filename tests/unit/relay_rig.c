@@ -1,4 +1,5 @@
 #include "tests/unit/relay_rig.h"
+#include "engine/relay/relay_maps.h"
 #include "queue/log/log_private.h"
 #include "queue/sched/sched.h"
 #include <fcntl.h>
@@ -309,8 +310,16 @@ static struct relay_conf *conf_make(const char *routes)
     return conf;
 }
 
+static void maps_open(struct relay_rig *rig)
+{
+    char problem[MAP_PROBLEM_MAX];
+    assert_int_equal(relay_maps_open(&rig->maps, rig->conf, problem), 0);
+}
+
 static void relay_start(struct relay_rig *rig)
 {
+    maps_open(rig);
+    assert_int_equal(lookup_open(&rig->lookup, &(struct lookup_settings){0}), 0);
     assert_int_equal(log_open(&rig->log.log, &rig->log.settings), 0);
     assert_int_equal(resolve_open(&rig->resolve, &rig->resolve_settings), 0);
     const struct relay_settings settings = {.conf = rig->conf,
@@ -318,6 +327,8 @@ static void relay_start(struct relay_rig *rig)
                                             .kernel = rig->network,
                                             .resolve = rig->resolve,
                                             .orders = &rig->orders,
+                                            .lookup = rig->lookup,
+                                            .maps = rig->maps,
                                             .log = rig->log.log};
     assert_int_equal(relay_open(&rig->relay, &settings), 0);
 }
@@ -329,6 +340,8 @@ static void relay_stop(struct relay_rig *rig)
     rig_settle(rig);
     relay_close(rig->relay);
     rig->relay = NULL;
+    lookup_close(rig->lookup);
+    relay_maps_close(rig->maps);
     resolve_close(rig->resolve);
     while (!log_is_quiet(rig->log.log)) { /* it asks now and then how much room there is */
         rig->log.disk->ops->reap(rig->log.disk);
@@ -411,8 +424,11 @@ void relay_rig_close(struct relay_rig *rig)
 void rig_reload(struct relay_rig *rig, const char *routes)
 {
     struct relay_conf *before = rig->conf;
+    struct relay_maps *maps_before = rig->maps;
     rig->conf = conf_make(routes);
-    relay_reload(rig->relay, rig->conf, NULL);
+    maps_open(rig);
+    relay_reload(rig->relay, rig->conf, rig->maps);
+    relay_maps_close(maps_before);
     relay_conf_free(before);
     rig_settle(rig);
 }
@@ -494,7 +510,7 @@ void rig_post_wanting(struct relay_rig *rig, const struct rig_wishes *wishes, co
             .forward_path = slice_of(at, size),
             .orcpt = slice_text(wishes->orcpt != NULL ? wishes->orcpt : ""),
             .notify = wishes->notify,
-            .expanded = wishes->expanded && count == 0};
+            .state = wishes->expanded && count == 0 ? RECIPIENT_TELL_EXPANDED : RECIPIENT_WAITING};
         count++;
         at += size;
     }

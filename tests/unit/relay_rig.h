@@ -60,6 +60,8 @@ struct relay_rig {
     struct resolve_settings resolve_settings;
     struct relay *relay;
     struct operator_orders orders; /* what the operator has said before a restart */
+    struct lookup *lookup;
+    struct relay_maps *maps; /* of the conf, "inline:" only */
     struct rig_server servers[RIG_SERVERS];
     unsigned server_count, connection_count;
     struct rig_letter *letters;

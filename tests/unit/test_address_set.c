@@ -101,7 +101,8 @@ static void paths_that_were_cut_off_are_not_there(void **state)
 static void who_is_expanded_only_is_not_delivered_to_and_may_come_again(void **state)
 {
     struct inbound_paths paths = {0};
-    const struct envelope_recipient list = {.forward_path = address(1), .expanded = true};
+    const struct envelope_recipient list = {.forward_path = address(1),
+                                            .state = RECIPIENT_TELL_EXPANDED};
     (void)state;
     inbound_paths_forward(&paths, &list);
     assert_int_equal(inbound_paths_hold(&paths, &secret, address(1)), 0);

@@ -185,6 +185,69 @@ static void aliases_are_of_local_domains_and_run_nothing(void **state)
     assert_string_equal(recipient("inc@local.test"), "!wrong");
 }
 
+/* "address<owner address", or "address" where there is no owner. */
+static const char *owners(const char *address)
+{
+    static char text[4096];
+    struct rewrite_job job = {0};
+    size_t used = 0;
+    text[0] = '\0';
+    assert_int_equal(rewrite_recipient(&job, lookup, &rules, slice_text(address)), 0);
+    assert_int_equal(job.status, REWRITE_OK);
+    for (uint32_t i = 0; i < job.address_count; i++) {
+        struct slice owner = rewrite_owner(&job, i);
+        used +=
+            (size_t)snprintf(text + used, sizeof(text) - used, "%s%.*s%s%.*s", i > 0 ? " " : "",
+                             (int)job.addresses[i].size, (const char *)job.addresses[i].bytes,
+                             owner.size > 0 ? "<" : "", (int)owner.size, (const char *)owner.bytes);
+    }
+    rewrite_job_end(&job);
+    return text;
+}
+
+static void an_alias_with_an_owner_is_a_mailing_list(void **state)
+{
+    static const char *const cases[][2] = {
+        {"team@local.test", "a@x.test<owner-team@local.test b@x.test<owner-team@local.test"},
+        {"Team+tag@mx.test", "a@x.test<owner-Team@mx.test b@x.test<owner-Team@mx.test"},
+        {"team", "a@x.test<owner-team@mx.test b@x.test<owner-team@mx.test"},
+        {"info@local.test", "c@x.test d@x.test"}, /* no owner */
+        {"both@local.test", "c@x.test d@x.test a@x.test<owner-team@mx.test "
+                            "b@x.test<owner-team@mx.test"},
+        /* the inner list has an owner of its own, and where it has none the outer one's counts */
+        {"all@local.test", "e@x.test<owner-all@local.test c@x.test<owner-all@local.test "
+                           "d@x.test<owner-all@local.test a@x.test<owner-team@mx.test "
+                           "b@x.test<owner-team@mx.test"},
+        {"self@local.test", "self@mx.test<owner-self@local.test"},
+        {"far@far.test", "a@x.test<owner-team@mx.test b@x.test<owner-team@mx.test"},
+        {"owner-team@local.test", "boss@x.test"},
+        {"team@elsewhere.test", "team@elsewhere.test"},
+    };
+    (void)state;
+    use(&rules.aliases, "inline:{{team=a@x.test, b@x.test}, {info=c@x.test, d@x.test}, "
+                        "{both=info, team}, {all=e@x.test, info, team}, self=\\self}");
+    use(&rules.aliases, "inline:{owner-team=boss@x.test, owner-all=boss@x.test, owner-self=self, "
+                        "owner-owner-team=never@x.test}");
+    use(&rules.virtual_aliases, "inline:{far@far.test=team@mx.test}");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_string_equal(owners(cases[i][0]), cases[i][1]);
+    }
+}
+
+static void a_dash_before_tags_parts_no_owner_and_no_request(void **state)
+{
+    (void)state;
+    rules.extension = '-';
+    use(&rules.aliases, "inline:{team=a@x.test, owner-team=boss@x.test}");
+    use(&rules.virtual_aliases, "inline:{owner@local.test=never@x.test, team@far.test=team@mx.test,"
+                                "wish@far.test=w@x.test}");
+    assert_string_equal(recipient("owner-team@local.test"), "boss@x.test");
+    assert_string_equal(owners("team-tag@local.test"), "a@x.test<owner-team@local.test");
+    assert_string_equal(recipient("wish-tag@far.test"), "w-tag@x.test");
+    assert_string_equal(recipient("wish-request@far.test"), "wish-request@far.test");
+    assert_string_equal(recipient("-request@far.test"), "-request@far.test");
+}
+
 static void what_leads_back_ends(void **state)
 {
     (void)state;
@@ -347,6 +410,8 @@ int main(void)
         TEST(patterns_see_whole_addresses_only),
         TEST(canonical_names_are_looked_up_once_and_come_first),
         TEST(aliases_are_of_local_domains_and_run_nothing),
+        TEST(an_alias_with_an_owner_is_a_mailing_list),
+        TEST(a_dash_before_tags_parts_no_owner_and_no_request),
         TEST(what_leads_back_ends),
         TEST(lists_that_include_each_other_end),
         TEST(a_list_of_a_million_stands_for_too_many),
