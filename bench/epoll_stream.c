@@ -213,6 +213,7 @@ static const struct stream_ops epoll_stream_ops = {
     .write = epoll_write,
     .write_ref = epoll_write_ref,
     .queued = epoll_queued,
+    .unacknowledged = epoll_queued, /* no session of ours asks for more */
     .read_stop = epoll_read_stop,
     .read_start = epoll_read_start,
     .shut = epoll_shut,

@@ -78,6 +78,9 @@ struct stream_ops {
     int (*write_ref)(struct stream *, struct slice bytes, struct ref *owner);
     /* Bytes written that are not yet acknowledged (TCP) or taken by the kernel; 0 after STREAM_CLOSED. */
     size_t (*queued)(const struct stream *);
+    /* Bytes written that the peer's TCP has not acknowledged (of a unix socket: that nobody has read), whoever has
+     * them. Costs a call of the kernel: for rare questions. 0 after STREAM_CLOSED. */
+    size_t (*unacknowledged)(const struct stream *);
     void (*read_stop)(
         struct stream *); /* no STREAM_READABLE until read_start; the peer's window closes */
     void (*read_start)(struct stream *);
@@ -117,6 +120,10 @@ static inline int stream_write_ref(struct stream *s, struct slice bytes, struct 
 static inline size_t stream_queued(const struct stream *s)
 {
     return s->ops->queued(s);
+}
+static inline size_t stream_unacknowledged(const struct stream *s)
+{
+    return s->ops->unacknowledged(s);
 }
 static inline void stream_read_stop(struct stream *s)
 {

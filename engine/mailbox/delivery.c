@@ -380,6 +380,15 @@ static size_t slice_feed(struct delivery *delivery, struct slice input, bool *mo
     }
 }
 
+/* Behind a refused DATA. */
+static void text_notice(struct delivery *delivery)
+{
+    if (smtp_server_data_refused(&delivery->server) &&
+        stream_unacknowledged(delivery->stream) > 0) {
+        smtp_server_text_came(&delivery->server);
+    }
+}
+
 static void input_take(struct delivery *delivery)
 {
     bool more = true;
@@ -391,6 +400,7 @@ static void input_take(struct delivery *delivery)
             slice_feed(delivery, slice_of(NULL, 0), &more); /* events that need no input */
             return;
         }
+        text_notice(delivery);
         for (size_t i = 0; i < count && more && delivery->state == DELIVERY_READING; i++) {
             consumed += slice_feed(delivery, slices[i], &more);
         }

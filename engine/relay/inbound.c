@@ -262,6 +262,14 @@ static size_t slice_feed(struct inbound *in, struct slice input, bool *more)
     }
 }
 
+/* Behind a refused DATA. */
+static void text_notice(struct inbound *in)
+{
+    if (smtp_server_data_refused(&in->server) && stream_unacknowledged(in->stream) > 0) {
+        smtp_server_text_came(&in->server);
+    }
+}
+
 static void input_take(struct inbound *in)
 {
     bool more = true;
@@ -273,6 +281,7 @@ static void input_take(struct inbound *in)
             slice_feed(in, slice_of(NULL, 0), &more); /* events that need no input */
             return;
         }
+        text_notice(in);
         for (size_t i = 0; i < count && more && in->state == INBOUND_READING; i++) {
             consumed += slice_feed(in, slices[i], &more);
         }

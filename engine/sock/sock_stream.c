@@ -1,7 +1,9 @@
 #include "engine/sock/sock_private.h"
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static struct sock_stream *stream_of(struct stream *stream)
@@ -484,6 +486,16 @@ static size_t sock_queued(const struct stream *stream)
     return list_entry(stream, struct sock_stream, stream)->out_bytes;
 }
 
+static size_t sock_unacknowledged(const struct stream *stream)
+{
+    const struct sock_stream *s = list_entry(stream, struct sock_stream, stream);
+    int with_kernel = 0;
+    if (s->fd < 0 || s->over || ioctl(s->fd, SIOCOUTQ, &with_kernel) < 0) {
+        with_kernel = 0;
+    }
+    return s->out_bytes + (size_t)with_kernel;
+}
+
 static void sock_read_stop(struct stream *stream)
 {
     struct sock_stream *s = stream_of(stream);
@@ -582,6 +594,7 @@ static const struct stream_ops sock_stream_ops = {
     .write = sock_write,
     .write_ref = sock_write_ref,
     .queued = sock_queued,
+    .unacknowledged = sock_unacknowledged,
     .read_stop = sock_read_stop,
     .read_start = sock_read_start,
     .shut = sock_shut,

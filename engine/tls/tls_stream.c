@@ -101,6 +101,14 @@ static size_t op_queued(const struct stream *stream)
                                          stream_queued(self->below);
 }
 
+static size_t op_unacknowledged(const struct stream *stream)
+{
+    const struct tls_stream *self = of(stream);
+    return self->state == TLS_OVER ? 0
+                                   : self->queued_bytes + self->sealed_end - self->sealed_begin +
+                                         stream_unacknowledged(self->below);
+}
+
 static void op_read_stop(struct stream *stream)
 {
     struct tls_stream *self = of(stream);
@@ -174,6 +182,7 @@ static const struct stream_ops operations = {.peek = op_peek,
                                              .write = op_write,
                                              .write_ref = op_write_ref,
                                              .queued = op_queued,
+                                             .unacknowledged = op_unacknowledged,
                                              .read_stop = op_read_stop,
                                              .read_start = op_read_start,
                                              .shut = op_shut,

@@ -430,6 +430,9 @@ static void line_run(struct smtp_server *server, struct slice line, bool more,
         smtp_server_command(server, line, more, event);
     } else {
         smtp_server_no_command(server, 500, "5.5.2", "Lines end with CRLF");
+        if (slice_equal_nocase(line, slice_text("DATA"))) {
+            smtp_server_text_expect(server, more);
+        }
     }
     server->line_bytes = 0;
     server->line_overflow = false;
@@ -454,6 +457,10 @@ static size_t command_input(struct smtp_server *server, struct slice input,
                             struct smtp_event *event)
 {
     size_t size;
+    if (server->text_may_follow && server->output_bytes > server->output_from) {
+        smtp_server_text_came(server); /* it was here before the refusal was sent */
+        return input.size;
+    }
     if (server->line_bytes == 0 && !server->line_overflow && input.bytes[0] == 0x16 &&
         server->state == SMTP_GREETED) {
         smtp_server_reply(server, 554, "5.5.1",

@@ -170,6 +170,14 @@ void smtp_server_body_refuse(struct smtp_server *server, const struct smtp_verdi
  * handshake comes first (RFC 8314). What was said before is forgotten, but errors still count. */
 void smtp_server_secured(struct smtp_server *server, uint64_t now_ns);
 
+/* DATA was refused, and nothing has come since. What comes before the client can have read that, is the text of one
+ * that did not wait, whatever it looks like: the machine knows while the refusal is in its output, the owner while the
+ * client's TCP has not acknowledged it. Then he calls smtp_server_text_came instead of feeding it, which ends the
+ * session. What comes later is a command if it looks like one: nobody can tell it from the next of a client that
+ * waited. */
+bool smtp_server_data_refused(const struct smtp_server *server);
+void smtp_server_text_came(struct smtp_server *server);
+
 /* Replies to send, borrowed until the next call. */
 struct slice smtp_server_output(const struct smtp_server *server);
 void smtp_server_sent(struct smtp_server *server, size_t bytes);

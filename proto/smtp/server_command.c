@@ -1,5 +1,6 @@
 /* The commands of an SMTP or LMTP session: one function each, and the table that finds them. */
 #include "proto/smtp/server_private.h"
+#include "engine/core/check.h"
 #include <stdio.h>
 
 struct command {
@@ -253,6 +254,26 @@ static void synchronization_lost(struct smtp_server *server)
     }
 }
 
+bool smtp_server_data_refused(const struct smtp_server *server)
+{
+    return server->text_may_follow && server->state != SMTP_ENDED;
+}
+
+void smtp_server_text_came(struct smtp_server *server)
+{
+    check(smtp_server_data_refused(server));
+    server->errors++;
+    synchronization_lost(server);
+}
+
+void smtp_server_text_expect(struct smtp_server *server, bool more)
+{
+    server->text_may_follow = true;
+    if (more) {
+        synchronization_lost(server);
+    }
+}
+
 /* DATA or BDAT where none can be. LMTP wants 503 for both reasons (RFC 2033 §4.2). */
 static void nobody_to_send_to(struct smtp_server *server, const char *text)
 {
@@ -275,12 +296,7 @@ static void run_data(struct smtp_server *server, const struct command *command)
     } else {
         nobody_to_send_to(server, "RCPT comes before DATA");
     }
-    /* DATA is the last of what may be sent together (RFC 2920 §3.1): what follows is a body that was sent without
-     * waiting for 354, and must never be read as commands. */
-    server->text_may_follow = true;
-    if (command->more) {
-        synchronization_lost(server);
-    }
+    smtp_server_text_expect(server, command->more);
 }
 
 /* The octets of a chunk are read in any case, so that they are never taken for commands. */
@@ -500,7 +516,9 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
             server->text_may_follow = false;
             if (server->state == SMTP_CHUNK_NEXT && (commands[i].allowed & IN_CHUNKS) == 0) {
                 smtp_server_error(server, 503, "5.5.1", "BDAT LAST comes before anything else");
-                server->text_may_follow = commands[i].run == run_data;
+                if (commands[i].run == run_data) {
+                    smtp_server_text_expect(server, more);
+                }
             } else if (server->secured || !server->settings->tls_only ||
                        (commands[i].allowed & IN_CLEAR) != 0) {
                 commands[i].run(server, &command);

@@ -15,6 +15,9 @@ void smtp_server_error(struct smtp_server *server, unsigned code, const char *st
 /* What came is no command. Behind a refused DATA it is text, and the session ends: text is never run. */
 void smtp_server_no_command(struct smtp_server *server, unsigned code, const char *status,
                             const char *text);
+/* DATA was refused. It is the last of what may be sent together (RFC 2920 §3.1): what follows without waiting for the
+ * reply is a body, and must never be read as commands. more: something is there already. */
+void smtp_server_text_expect(struct smtp_server *server, bool more);
 /* Ends a transaction, in whatever state it is: the one way out. */
 void smtp_server_reset(struct smtp_server *server);
 /* No more input is taken. */

@@ -137,6 +137,12 @@ static size_t fake_queued(const struct stream *stream)
     return 0;
 }
 
+static size_t fake_unacknowledged(const struct stream *stream)
+{
+    const struct fake_stream *peer = of(stream)->peer;
+    return peer != NULL ? peer->size : 0;
+}
+
 static void fake_read_stop(struct stream *stream)
 {
     of(stream)->stopped = true;
@@ -205,8 +211,18 @@ static void fake_facts(const struct stream *stream, struct stream_facts *facts)
 }
 
 static const struct stream_ops stream_operations = {
-    fake_peek,       fake_consume, fake_write, fake_write_ref, fake_queued, fake_read_stop,
-    fake_read_start, fake_shut,    fake_abort, fake_release,   fake_facts,
+    .peek = fake_peek,
+    .consume = fake_consume,
+    .write = fake_write,
+    .write_ref = fake_write_ref,
+    .queued = fake_queued,
+    .unacknowledged = fake_unacknowledged,
+    .read_stop = fake_read_stop,
+    .read_start = fake_read_start,
+    .shut = fake_shut,
+    .abort = fake_abort,
+    .release = fake_release,
+    .facts = fake_facts,
 };
 
 static struct fake_stream *make_stream(struct fake_network *network, const struct endpoint *remote)

@@ -89,7 +89,9 @@ void smtp_script_feed(struct smtp_script_run *run, struct smtp_server *server, s
         event_take(run, server, &event);
         piece = slice_from(piece, used);
         bool answered = smtp_server_output(server).size > 0;
-        output_take(run, server);
+        if (!run->unsent) {
+            output_take(run, server);
+        }
         if (want == SMTP_WANT_CLOSE) {
             run->closed = true;
             return;
@@ -113,10 +115,11 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
 {
     struct smtp_server *server = malloc(sizeof(*server));
     struct smtp_server_settings settings = run->settings;
-    bool bare_lines = run->bare_lines;
+    bool bare_lines = run->bare_lines, unsent = run->unsent;
     memset(run, 0, sizeof(*run));
     run->settings = settings;
     run->bare_lines = bare_lines;
+    run->unsent = unsent;
     smtp_server_open(server, &run->settings, 0);
     if (bare_lines) {
         smtp_server_take_bare_lines(server);
@@ -131,6 +134,7 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
         at += step;
     }
     smtp_script_feed(run, server, slice_of(NULL, 0));
+    output_take(run, server);
     free(server);
 }
 

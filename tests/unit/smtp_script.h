@@ -12,6 +12,7 @@
 struct smtp_script_run {
     struct smtp_server_settings settings;
     bool bare_lines; /* smtp_server_take_bare_lines */
+    bool unsent;     /* replies wait in the machine until all has been said */
     char replies[SMTP_SCRIPT_TEXT_BYTES];
     size_t replies_size;
     /* Of every message that was committed, each followed by "|". */
@@ -38,7 +39,7 @@ void smtp_script_settings(struct smtp_server_settings *settings); /* the usual o
 /* Feeds one piece as far as the machine takes it. */
 void smtp_script_feed(struct smtp_script_run *run, struct smtp_server *server, struct slice piece);
 enum { SMTP_SCRIPT_WHOLE = 0 };
-/* With run->settings and run->bare_lines. cut SMTP_SCRIPT_WHOLE: in one piece; n: pieces of n bytes. */
+/* With run->settings, run->bare_lines and run->unsent. cut SMTP_SCRIPT_WHOLE: in one piece; n: pieces of n bytes. */
 void smtp_script_play(struct smtp_script_run *run, const char *input, size_t size, size_t cut);
 /* The codes of the replies' last lines, "220 250 354". */
 void smtp_script_codes(const struct smtp_script_run *run, char *codes);

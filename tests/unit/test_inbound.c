@@ -169,6 +169,33 @@ static void a_client_that_never_reads_holds_up_itself_alone_and_not_for_ever(voi
     relay_rig_close(rig);
 }
 
+/* ---- Who does not wait ---- */
+
+#define NOBODY HELLO "MAIL FROM:<s@c.test>\r\nRCPT TO:<u@nowhere.test>\r\nDATA\r\n"
+#define COMMANDS "RSET\r\n" MAIL "DATA\r\n"
+
+static void a_body_that_left_before_the_refusal_of_its_data_arrived_is_never_run(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(TO_A);
+    struct rig_client *client = rig_dial(rig, STRANGER);
+    client->reads = false;
+    rig_say(client, NOBODY);
+    assert_true(rig_put(client, slice_text(COMMANDS)));
+    client->reads = true;
+    rig_settle(rig);
+    assert_string_equal(rig_codes(client), "220 250 250 554 554 421");
+    assert_true(client->closed);
+    assert_nobody_is_left(rig);
+    rig_hang_up(client);
+    client = rig_dial(rig, STRANGER); /* the same words behind the reply are commands */
+    rig_say(client, NOBODY);
+    rig_say(client, COMMANDS);
+    assert_string_equal(rig_codes(client), "220 250 250 554 554 250 250 250 354");
+    rig_hang_up(client);
+    relay_rig_close(rig);
+}
+
 /* ---- What is left of a transaction ---- */
 
 static void no_wish_of_an_abandoned_transaction_reaches_the_next_message(void **state)
@@ -327,6 +354,7 @@ int main(void)
         cmocka_unit_test(a_client_that_says_nothing_has_five_minutes),
         cmocka_unit_test(an_octet_now_and_then_buys_no_time_for_a_command),
         cmocka_unit_test(a_client_that_never_reads_holds_up_itself_alone_and_not_for_ever),
+        cmocka_unit_test(a_body_that_left_before_the_refusal_of_its_data_arrived_is_never_run),
         cmocka_unit_test(no_wish_of_an_abandoned_transaction_reaches_the_next_message),
         cmocka_unit_test(a_mapped_address_is_compared_as_ipv4),
         cmocka_unit_test(nobody_relays_or_is_traced_by_an_address_that_he_only_claims),

@@ -204,6 +204,34 @@ static void a_body_behind_a_refused_data_is_never_run(void **state)
     CHECK(secured, &settings);
 }
 
+/* However it comes, it was on its way before the client can have heard of the refusal. */
+static void
+what_comes_before_a_refusal_of_data_is_sent_is_text_even_if_it_looks_like_commands(void **state)
+{
+    static const struct smtp_script scripts[] = {
+        SCRIPT("no recipient", NOBODY EVIL, "220 250 250 550 554 421", ""),
+        SCRIPT("no transaction", "EHLO c\r\nDATA\r\n" EVIL, "220 250 503 421", ""),
+        SCRIPT("DATA with words", ENVELOPE "DATA now\r\n" EVIL, "220 250 250 250 501 421", ""),
+        SCRIPT("between chunks", ENVELOPE "BDAT 3\r\nx\r\nDATA\r\n" EVIL,
+               "220 250 250 250 250 503 421", ""),
+        SCRIPT("DATA that ends with LF alone", ENVELOPE "DATA\n" EVIL, "220 250 250 250 500 421",
+               ""),
+    };
+    static struct smtp_script_run run;
+    (void)state;
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(*scripts); i++) {
+        for (size_t cut = 0; cut <= scripts[i].size; cut++) {
+            char codes[256];
+            smtp_script_settings(&run.settings);
+            run.unsent = true;
+            smtp_script_play(&run, scripts[i].input, scripts[i].size, cut);
+            smtp_script_codes(&run, codes);
+            assert_string_equal(codes, scripts[i].codes);
+            assert_int_equal(run.commits, 0);
+        }
+    }
+}
+
 static void a_client_that_waits_goes_on_behind_a_refused_data(void **state)
 {
     static struct smtp_script_run run;
@@ -216,8 +244,12 @@ static void a_client_that_waits_goes_on_behind_a_refused_data(void **state)
     smtp_script_feed(&run, &server, slice_text(NOBODY));
     smtp_script_feed(&run, &server, slice_text("RSET\r\nFOO\r\n" ENVELOPE "DATA\r\n"));
     smtp_script_feed(&run, &server, slice_text("x\r\n.\r\n"));
+    smtp_script_feed(&run, &server, slice_text(ENVELOPE "BDAT 3\r\ny\r\nDATA\r\n"));
+    smtp_script_feed(&run, &server, slice_text("BDAT 0 LAST\r\n"));
     smtp_script_codes(&run, codes);
-    assert_string_equal(codes, "220 250 250 550 554 250 500 250 250 250 354 250");
+    assert_string_equal(codes,
+                        "220 250 250 550 554 250 500 250 250 250 354 250 250 250 250 250 503 250");
+    assert_memory_equal(run.body, "x\r\n|y\r\n|", 8);
 }
 
 static void chunks_at_odd_places_are_consumed(void **state)
@@ -491,6 +523,8 @@ int main(void)
         cmocka_unit_test(a_line_of_a_mebibyte_is_one_refusal),
         cmocka_unit_test(octets_that_are_not_ascii_are_for_smtputf8_only),
         cmocka_unit_test(a_body_behind_a_refused_data_is_never_run),
+        cmocka_unit_test(
+            what_comes_before_a_refusal_of_data_is_sent_is_text_even_if_it_looks_like_commands),
         cmocka_unit_test(a_client_that_waits_goes_on_behind_a_refused_data),
         cmocka_unit_test(chunks_at_odd_places_are_consumed),
         cmocka_unit_test(newlines_of_chunks_are_normalized_across_their_borders),

@@ -214,6 +214,37 @@ static void large_streams_arrive_exactly_in_both_directions(void **state)
     rig_close(rig);
 }
 
+/* What the kernel has taken is not what the peer has got: of a socket that nobody reads it holds some back. */
+static void what_the_kernel_has_taken_is_unacknowledged_until_the_peer_has_it(void **state)
+{
+    static uint8_t bytes[STREAM_WRITE_MAX];
+    struct rig *rig = rig_open(state, NULL);
+    for (size_t kind = 0; kind < 3; kind++) {
+        struct endpoint at;
+        struct rig_conn *in;
+        struct listener *listener = rig_listen(rig, kinds[kind], &at);
+        int fd = rig_raw_pair(rig, &at, &in);
+        size_t sent = 0;
+        assert_int_equal(stream_unacknowledged(in->stream), 0);
+        while (stream_queued(in->stream) == 0) { /* until the kernel takes no more either */
+            for (; stream_write(in->stream, slice_of(bytes, sizeof(bytes))) == 0;) {
+                sent += sizeof(bytes);
+            }
+            rig_rounds(rig, 20);
+        }
+        assert_true(stream_unacknowledged(in->stream) > stream_queued(in->stream));
+        while (sent > 0) {
+            ssize_t got = read(fd, bytes, sizeof(bytes));
+            sent -= got > 0 ? (size_t)got : 0;
+            rig_rounds(rig, 1);
+        }
+        RIG_UNTIL(rig, stream_unacknowledged(in->stream) == 0);
+        close(fd);
+        rig->network->ops->unlisten(rig->network, listener);
+    }
+    rig_close(rig);
+}
+
 /* Writes on a raw socket until it takes no more; returns how much it took. */
 static uint64_t raw_fill(int fd, uint64_t from)
 {
@@ -432,6 +463,7 @@ static void a_released_stream_whose_peer_takes_nothing_ends_after_the_linger_tim
     X(a_stream_that_is_released_while_it_connects_goes)                                            \
     X(what_is_written_before_the_connection_is_there_arrives)                                      \
     X(large_streams_arrive_exactly_in_both_directions)                                             \
+    X(what_the_kernel_has_taken_is_unacknowledged_until_the_peer_has_it)                           \
     X(a_reader_that_holds_back_bounds_what_is_taken_from_its_peer)                                 \
     X(a_stream_that_does_not_read_is_not_told_of_bytes_until_it_does)                              \
     X(a_write_is_all_or_nothing_and_bounded)                                                       \

@@ -276,6 +276,7 @@ static void what_is_written_is_queued_until_it_is_acknowledged(void **state)
     ack.ack -= 2;
     net_peer_send(&peer, &ack);
     assert_int_equal(stream_queued(stream), 2);
+    assert_int_equal(stream_unacknowledged(stream), 2);
     assert_false(net_peer_last(&peer)->events & STREAM_DRAINED);
     ack.ack += 2;
     net_peer_send(&peer, &ack);
