@@ -54,10 +54,11 @@ static void told_log(const struct relay *relay, const struct bounce *bounce)
     message_id_format(bounce->message->id, id);
     message_id_format(bounce->report->id, report_id);
     logger_line(relay->logger, LOGGER_INFO, "bounce: %s: %s: %s", id,
-                bounce->postmaster != NULL ? "postmaster non-delivery notification"
-                : action == DSN_FAILED     ? "sender non-delivery notification"
-                : action == DSN_DELAYED    ? "sender delay notification"
-                                           : "sender delivery status notification",
+                bounce->cuts ? "sent again without the message, as 8-bit text is not taken"
+                : bounce->postmaster != NULL ? "postmaster non-delivery notification"
+                : action == DSN_FAILED       ? "sender non-delivery notification"
+                : action == DSN_DELAYED      ? "sender delay notification"
+                                             : "sender delivery status notification",
                 report_id);
 }
 
@@ -76,7 +77,7 @@ static void bounce_durable(struct spool_waiter *waiter, int status)
     }
     switch ((enum dsn_action)bounce->outcomes[0].action) {
     case DSN_FAILED:
-        relay->counters.bounces++;
+        relay->counters.bounces += !bounce->cuts;
         break;
     case DSN_DELAYED:
         relay->counters.delay_reports++;
@@ -192,48 +193,101 @@ static bool postmaster_wants(const struct relay *relay, const struct message *me
 }
 
 static void double_bounce_log(struct relay *relay, const struct message *message,
-                              const struct relay_outcome *failures, uint32_t count)
+                              const struct relay_outcome *failure, const char *fate)
 {
-    const char *fate = postmaster_wants(relay, message) ? "reported to the postmaster" : "dropped";
     char id[MESSAGE_ID_TEXT];
     message_id_format(message->id, id);
-    for (uint32_t i = 0; i < count; i++) {
-        struct slice path = message_forward_path(message, failures[i].index);
-        relay->counters.double_bounces++;
-        logger_line(relay->logger, LOGGER_WARNING, "bounce: %s: double bounce, %s: to=<%.*s> (%s)",
-                    id, fate, (int)path.size, (const char *)path.bytes, failures[i].text);
+    struct slice path = message_forward_path(message, failure->index);
+    relay->counters.double_bounces++;
+    logger_line(relay->logger, LOGGER_WARNING, "bounce: %s: double bounce, %s: to=<%.*s> (%s)", id,
+                fate, (int)path.size, (const char *)path.bytes, failure->text);
+}
+
+/* What a failure leads to. */
+enum fate { FATE_FINISHED, FATE_TOLD, FATE_CUT, FATE_COUNT };
+
+/* RFC 3463 §3.7: X.6.Y, of what the message holds. Only a report with all of an original needs 8BITMIME. */
+static bool may_cut(const struct message *message, const struct relay_outcome *failure)
+{
+    uint32_t mine = SPOOL_BOUNCE | SPOOL_8BITMIME;
+    return (message_flags(message) & (mine | SPOOL_SMTPUTF8)) == mine &&
+           failure->status.subject == 6;
+}
+
+static enum fate fate_of(const struct relay *relay, const struct message *message,
+                         const struct relay_outcome *failure)
+{
+    bool is_double = message_reverse_path(message).size == 0;
+    if (is_double && may_cut(message, failure)) {
+        return FATE_CUT;
     }
+    bool is_told =
+        is_double ? postmaster_wants(relay, message) : failure_wanted(message, failure->index);
+    return is_told ? FATE_TOLD : FATE_FINISHED;
+}
+
+/* 0; -ENOMEM: none is open. */
+static int tellings_open(struct telling tellings[FATE_COUNT], struct relay *relay,
+                         struct message *message, const struct relay_outcome *failures,
+                         uint32_t count)
+{
+    bool is_double = message_reverse_path(message).size == 0;
+    const char *postmaster = is_double ? relay->conf->bounce.postmaster : NULL;
+    uint32_t counts[FATE_COUNT] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        counts[fate_of(relay, message, &failures[i])]++;
+    }
+    if (telling_open(&tellings[FATE_TOLD], relay, message, postmaster, counts[FATE_TOLD]) < 0) {
+        return -ENOMEM;
+    }
+    if (telling_open(&tellings[FATE_CUT], relay, message, NULL, counts[FATE_CUT]) < 0) {
+        telling_drop(&tellings[FATE_TOLD]);
+        return -ENOMEM;
+    }
+    struct list_node *cuts = &tellings[FATE_CUT].reports;
+    for (struct list_node *node = cuts->next; node != cuts; node = node->next) {
+        list_entry(node, struct bounce, node)->cuts = true;
+    }
+    return 0;
 }
 
 int bounce_send(struct relay *relay, struct message *message, const struct relay_outcome *failures,
                 uint32_t count)
 {
-    bool is_double = message_reverse_path(message).size == 0;
-    bool is_told = !is_double || postmaster_wants(relay, message);
-    struct telling telling;
-    uint32_t wanted = 0;
-    for (uint32_t i = 0; i < count && is_told; i++) {
-        wanted += is_double || failure_wanted(message, failures[i].index);
-    }
-    if (telling_open(&telling, relay, message, is_double ? relay->conf->bounce.postmaster : NULL,
-                     wanted) < 0) {
+    struct telling tellings[FATE_COUNT];
+    if (tellings_open(tellings, relay, message, failures, count) < 0) {
         return -ENOMEM;
-    }
-    relay->counters.failed += count;
-    if (is_double) {
-        double_bounce_log(relay, message, failures, count);
     }
     spool_message_hold(message);
     for (uint32_t i = 0; i < count; i++) {
-        if (is_told && (is_double || failure_wanted(message, failures[i].index))) {
-            *telling_add(&telling) = failures[i];
-        } else {
+        enum fate fate = fate_of(relay, message, &failures[i]);
+        relay->counters.failed += fate != FATE_CUT;
+        if (fate != FATE_CUT && message_reverse_path(message).size == 0) {
+            double_bounce_log(relay, message, &failures[i],
+                              fate == FATE_TOLD ? "reported to the postmaster" : "dropped");
+        }
+        if (fate == FATE_FINISHED) {
             spool_recipient_finished(relay->spool, message, failures[i].index, RECIPIENT_FAILED);
+        } else {
+            *telling_add(&tellings[fate]) = failures[i];
         }
     }
-    telling_begin(&telling);
+    telling_begin(&tellings[FATE_TOLD]);
+    telling_begin(&tellings[FATE_CUT]);
     spool_message_release(relay->spool, message);
     return 0;
+}
+
+void bounce_cut_failed(struct bounce *bounce)
+{
+    struct relay *relay = bounce->relay;
+    bounce_report_leave(bounce);
+    relay->counters.failed += bounce->count;
+    for (uint32_t i = 0; i < bounce->count; i++) {
+        double_bounce_log(relay, bounce->message, &bounce->outcomes[i], "dropped");
+    }
+    outcomes_finish(relay, bounce);
+    bounce_free(bounce);
 }
 
 bool bounce_success_wanted(const struct message *message, uint32_t index)

@@ -10,6 +10,9 @@
  * Reports go through the operator's maps, as other mail for the address does: whoever has sent the message may be an
  * alias of ours.
  *
+ * A report of ours with all of an original that holds 8-bit text needs 8BITMIME. Where a server on its way does not take
+ * that, it goes again with the header alone.
+ *
  * A message with the null reverse-path is never reported on to its sender (RFC 5321 §6.1): its failures are logged as a
  * double bounce and finished. Where the configuration wants it, the postmaster gets a report on one that this relay
  * made; on its failure, and on null reverse-paths of others, nobody does: two relays whose postmasters are beyond each

@@ -25,6 +25,7 @@ void bounce_report_leave(struct bounce *bounce)
     rewrite_job_end(&bounce->whom);
     bounce->phase = BOUNCE_RESOLVES;
     bounce->offset = 0;
+    bounce->cut = (struct dsn_cut){0};
     wheel_disarm(relay->shard->wheel, &bounce->retry);
 }
 
@@ -97,28 +98,19 @@ static int with_report(struct bounce *bounce,
     return status;
 }
 
-/* May all of it come back, if it holds no 8-bit text? RFC 3461 §4.3: RET is about failures; who is served or waits has
- * not lost the message. */
-static bool may_return_full(const struct bounce *bounce)
+/* May all of it come back? RFC 3461 §4.3: RET is about failures; who is served or waits has not lost the message. A server
+ * on the way back may refuse 8-bit text, and the report with it (RFC 6152 §3): then it goes again with the header alone
+ * (`cuts`). */
+static bool returns_full(const struct bounce *bounce)
 {
     const struct message *message = bounce->message;
     const struct dsn_report about = {.reverse_path = message_reverse_path(message),
                                      .original_is_utf8 =
                                          (message_flags(message) & SPOOL_SMTPUTF8) != 0};
     return bounce->outcomes[0].action == DSN_FAILED && bounce->postmaster == NULL &&
-           !bounce->headers_only && message->body_bytes > 0 &&
+           !bounce->cuts && !bounce->headers_only && message->body_bytes > 0 &&
            message->body_bytes <= bounce->relay->conf->bounce.full_bytes_max &&
            message_ret(message) != SPOOL_RET_HDRS && dsn_may_return_full(&about);
-}
-
-/* A server on the way back may refuse 8-bit text, and the report with it (RFC 6152 §3). So nobody gets it who has not
- * asked for all of it, or has not declared what it holds. */
-static bool returns_full(const struct bounce *bounce)
-{
-    const struct message *message = bounce->message;
-    bool is_declared = (message_flags(message) & (SPOOL_8BITMIME | SPOOL_SMTPUTF8)) != 0;
-    return may_return_full(bounce) &&
-           (!bounce->is_8bit || (is_declared && message_ret(message) == SPOOL_RET_FULL));
 }
 
 static int draft_write(void *owner, struct slice bytes)
@@ -137,14 +129,17 @@ static int report_commit(struct bounce *bounce, const struct dsn_report *report)
                  ((needs & DSN_NEEDS_SMTPUTF8) ? SPOOL_SMTPUTF8 : 0u),
         .arrival_wall_s = bounce->now_wall_s,
     };
-    uint32_t count = bounce->whom.address_count > 0 ? bounce->whom.address_count : 1;
+    uint32_t count = bounce->cuts                     ? bounce->count
+                     : bounce->whom.address_count > 0 ? bounce->whom.address_count
+                                                      : 1;
     struct envelope_recipient *told = calloc(count, sizeof(*told));
     if (told == NULL) {
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < count; i++) {
-        told[i].forward_path =
-            bounce->whom.address_count > 0 ? bounce->whom.addresses[i] : report->reverse_path;
+        told[i].forward_path = bounce->cuts                     ? report->recipients[i].forward_path
+                               : bounce->whom.address_count > 0 ? bounce->whom.addresses[i]
+                                                                : report->reverse_path;
         told[i].notify = SPOOL_NOTIFY_NEVER;
     }
     struct spool_draft *draft = bounce->draft;
@@ -201,7 +196,7 @@ static int resolve(struct bounce *bounce)
     const struct relay *relay = bounce->relay;
     struct slice path = bounce->postmaster != NULL ? slice_text(bounce->postmaster)
                                                    : message_reverse_path(bounce->message);
-    if (relay->maps == NULL || !relay->maps->rewrites_recipients) {
+    if (bounce->cuts || relay->maps == NULL || !relay->maps->rewrites_recipients) {
         bounce->phase = BOUNCE_MEASURES;
         return 0;
     }
@@ -270,6 +265,28 @@ static int measure_piece(struct bounce *bounce)
     return 0;
 }
 
+/* How far it is copied. */
+static uint64_t copy_end(const struct bounce *bounce)
+{
+    return bounce->cuts && bounce->phase == BOUNCE_COPIES ? bounce->cut.report_bytes
+                                                          : bounce->message->body_bytes;
+}
+
+/* Looks for the place. */
+static int cut_piece(struct bounce *bounce)
+{
+    struct slice bytes;
+    struct ref *owner;
+    int status = piece_read(bounce, &bytes, &owner);
+    if (status != 0) {
+        return status;
+    }
+    dsn_cut_read(&bounce->cut, bytes);
+    bounce->offset = bounce->cut.found ? bounce->message->body_bytes : bounce->offset + bytes.size;
+    ref_drop(owner);
+    return 0;
+}
+
 static int copy_piece(struct bounce *bounce)
 {
     struct spool *spool = bounce->relay->spool;
@@ -280,6 +297,9 @@ static int copy_piece(struct bounce *bounce)
         return status;
     }
     bytes = slice_first(bytes, SPOOL_APPEND_BYTES_MAX);
+    if (bytes.size > copy_end(bounce) - bounce->offset) {
+        bytes.size = (size_t)(copy_end(bounce) - bounce->offset);
+    }
     status = spool_append(bounce->draft, &bytes, 1);
     ref_drop(owner);
     if (status == 0) {
@@ -300,7 +320,7 @@ static int pieces_take(struct bounce *bounce, int (*take)(struct bounce *bounce)
 {
     uint64_t from = bounce->offset;
     int status = 0;
-    while (status == 0 && bounce->offset < bounce->message->body_bytes) {
+    while (status == 0 && bounce->offset < copy_end(bounce)) {
         if (bounce->offset - from >= PIECES_BYTES_MAX) {
             go_on_at(bounce, WHEEL_TICK_NS);
             return GOES_ON;
@@ -314,8 +334,9 @@ static int pieces_take(struct bounce *bounce, int (*take)(struct bounce *bounce)
 
 static int measure(struct bounce *bounce)
 {
-    int status =
-        may_return_full(bounce) && !bounce->is_8bit ? pieces_take(bounce, measure_piece) : 0;
+    int status = bounce->cuts                               ? pieces_take(bounce, cut_piece)
+                 : returns_full(bounce) && !bounce->is_8bit ? pieces_take(bounce, measure_piece)
+                                                            : 0;
     if (status == 0 || bounce->headers_only) {
         bounce->phase = BOUNCE_BEGINS;
         bounce->offset = 0;
@@ -331,10 +352,28 @@ static int end_write(struct bounce *bounce, struct dsn_report *report)
     return status == 0 ? report_commit(bounce, report) : status;
 }
 
+/* The original's header, as far as the piece goes in which it begins. */
+static int cut_write(struct bounce *bounce, struct dsn_report *report)
+{
+    struct slice original = {0};
+    struct ref *owner = NULL;
+    bounce->offset = bounce->cut.original_begin;
+    int status = piece_read(bounce, &original, &owner);
+    if (status != 0) {
+        return status;
+    }
+    memcpy(report->random, bounce->cut.random, sizeof(report->random));
+    report->original = &original;
+    report->original_count = 1;
+    status = dsn_end_header(report, draft_write, bounce);
+    ref_drop(owner);
+    return status == 0 ? report_commit(bounce, report) : status;
+}
+
 static int copy(struct bounce *bounce)
 {
     int status = pieces_take(bounce, copy_piece);
-    return status == 0 ? with_report(bounce, end_write) : status;
+    return status == 0 ? with_report(bounce, bounce->cuts ? cut_write : end_write) : status;
 }
 
 static int full_write(struct bounce *bounce, struct dsn_report *report)
@@ -367,7 +406,9 @@ static int header_write(struct bounce *bounce, struct dsn_report *report)
 static int begin(struct bounce *bounce)
 {
     int status = bounce->draft == NULL ? spool_begin(bounce->relay->spool, &bounce->draft) : 0;
-    if (status == 0) {
+    if (status == 0 && bounce->cuts) {
+        bounce->phase = BOUNCE_COPIES;
+    } else if (status == 0) {
         status = with_report(bounce, returns_full(bounce) ? full_write : header_write);
     }
     return status == 0 && bounce->phase == BOUNCE_COPIES ? copy(bounce) : status;
@@ -378,6 +419,11 @@ void bounce_report_write(struct bounce *bounce)
     int status = bounce->phase == BOUNCE_RESOLVES ? resolve(bounce) : 0;
     if (status == 0 && bounce->phase == BOUNCE_MEASURES) {
         status = measure(bounce);
+    }
+    if (bounce->cuts &&
+        (bounce->headers_only || (bounce->phase == BOUNCE_BEGINS && !bounce->cut.found))) {
+        bounce_cut_failed(bounce);
+        return;
     }
     if (status == 0) {
         status = bounce->phase == BOUNCE_COPIES ? copy(bounce) : begin(bounce);

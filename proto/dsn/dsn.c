@@ -398,6 +398,16 @@ int dsn_end(const struct dsn_report *report, int (*write)(void *owner, struct sl
     return wire_writer_close(&writer.wire);
 }
 
+int dsn_end_header(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
+                   void *owner)
+{
+    struct dsn_writer writer;
+    writer_open(&writer, report, write, owner);
+    original_header(&writer);
+    boundary_line(&writer, "--");
+    return wire_writer_close(&writer.wire);
+}
+
 int dsn_build(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
               void *owner)
 {

@@ -82,3 +82,7 @@ int dsn_begin(const struct dsn_report *report, int (*write)(void *owner, struct 
               void *owner);
 int dsn_end(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
             void *owner);
+/* For one that was cut before its original (cut.h): what comes in its place, the original's header, and the end. `random`
+ * is that of the report that was cut. */
+int dsn_end_header(const struct dsn_report *report, int (*write)(void *owner, struct slice bytes),
+                   void *owner);

@@ -1,7 +1,9 @@
 /*
  * Reports on anything that peers have said: every line ends with CRLF and is short enough, no dot stands alone, no part
- * or header is opened that is not ours, and what is said to need no 8-bit text has none.
+ * or header is opened that is not ours, and what is said to need no 8-bit text has none. A report with all of the
+ * original, cut before that, becomes the one with its header alone, octet for octet.
  */
+#include "proto/dsn/cut.h"
 #include "proto/dsn/dsn.h"
 #include "engine/core/check.h"
 #include <stdio.h>
@@ -13,7 +15,7 @@ struct written {
     uint8_t bytes[400000];
     size_t size;
 };
-static struct written written;
+static struct written written, whole;
 
 /* Drawn from all of the input, so that no part of it can hold it. */
 #define BOUNDARY_BYTES 36u
@@ -74,6 +76,22 @@ static void lines_check(bool ascii)
     check(line == 0 && boundaries == 4);
 }
 
+static void cut_check(const struct dsn_report *report)
+{
+    struct dsn_report full = *report;
+    struct dsn_cut cut = {0};
+    full.full = full.full_is_8bit = true;
+    whole.size = 0;
+    check(dsn_begin(&full, keep, &whole) == 0);
+    check(report->original[0].size == 0 || keep(&whole, report->original[0]) == 0);
+    dsn_cut_read(&cut, slice_of(whole.bytes, whole.size));
+    check(cut.found && cut.original_begin == whole.size - report->original[0].size);
+    whole.size = (size_t)cut.report_bytes;
+    check(memcmp(cut.random, report->random, sizeof(cut.random)) == 0);
+    check(dsn_end_header(report, keep, &whole) == 0);
+    check(whole.size == written.size && memcmp(whole.bytes, written.bytes, whole.size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     struct slice input = slice_of(bytes, size);
@@ -109,5 +127,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     written.size = 0;
     check(dsn_build(&report, keep, &written) == 0);
     lines_check(dsn_needs(&report) == 0);
+    cut_check(&report);
     return 0;
 }

@@ -97,6 +97,28 @@ class Dsn(PeerTest):
         self.assertIn("Will-Retry-Until", of_recipient)
         self.assertIn("status=deferred", relay.output())
 
+    def test_text_of_eight_bits_comes_back_whole_where_the_way_back_takes_it(self):
+        takes, lacks = self.sink(extensions=("PIPELINING", "8BITMIME")), self.sink(extensions=("PIPELINING",))
+        refuses = self.sink(reply=lambda command, _: "550 5.1.1 none" if command == "RCPT" else None)
+        relay = self.relay("".join(f"  - {{match: {domain}, via: smtp, to: [\"{sink.to}\"]}}\n" for domain, sink in
+                                   (("away.test", refuses), ("takes.test", takes), ("lacks.test", lacks))), settings=QUICK)
+        message = "From: a@home.test\r\nSubject: hello\r\n\r\nGrüße\r\n".encode("latin-1")
+        for home, sender in (takes, "a@takes.test"), (lacks, "a@lacks.test"):
+            self.send(relay.port, ["u@away.test"], message, sender=sender)
+            (_, (of_recipient,), original, _), = self.reports(home)
+            self.assertEqual((of_recipient["Action"], of_recipient["Final-Recipient"]), ("failed", "rfc822; u@away.test"))
+            (_, to, body), = home.messages
+            self.assertEqual(to, [sender])
+            if home is takes:
+                self.assertEqual((original.get_content_type(), original["Content-Transfer-Encoding"]), ("message/rfc822", "8bit"))
+                self.assertIn(b"\r\n" + message + b"\r\n--", body)
+            else:
+                self.assertEqual(original.get_content_type(), "text/rfc822-headers")
+                self.assertEqual(original.get_content().splitlines()[-2:], ["From: a@home.test", "Subject: hello"])
+                self.assertTrue(body.isascii())
+                self.assertIn(": sent again without the message, as 8-bit text is not taken: ", relay.output())
+            wait_until(lambda: "queue_id" not in relay.ctl("--json", "queue", "list").stdout, "an empty queue")
+
     def test_internationalised_mail_is_reported_in_the_form_that_its_sender_reads(self):
         home = self.home()
         home.extensions = ("PIPELINING", "8BITMIME", "SMTPUTF8")

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "proto/dsn/cut.h"
 #include "proto/dsn/dsn.h"
 
 #define REPORT_BYTES_MAX 400000
@@ -379,6 +380,74 @@ static void first_failure_to_write_ends_it(void **state)
     }
 }
 
+/* As dsn_build makes it, of a report with all of the original, read in pieces of so many bytes. */
+static void assert_cut(struct dsn_report *report, size_t piece)
+{
+    static struct report_bytes whole, again;
+    struct dsn_cut cut = {0};
+    whole.size = again.size = 0;
+    report->full = report->full_is_8bit = true;
+    assert_int_equal(dsn_begin(report, keep, &whole), 0);
+    size_t begin = whole.size;
+    assert_int_equal(keep(&whole, report->original[0]), 0);
+    assert_int_equal(dsn_end(report, keep, &whole), 0);
+    for (size_t at = 0; at < whole.size; at += piece) {
+        dsn_cut_read(&cut, slice_first(slice_of(whole.bytes + at, whole.size - at), piece));
+    }
+    assert_true(cut.found);
+    assert_int_equal(cut.original_begin, begin);
+    assert_memory_equal(cut.random, report->random, sizeof(cut.random));
+    memcpy(again.bytes, whole.bytes, cut.report_bytes);
+    again.size = cut.report_bytes;
+    report->full = report->full_is_8bit = false;
+    assert_int_equal(dsn_end_header(report, keep, &again), 0);
+    build(report);
+    assert_int_equal(again.size, built.size);
+    assert_memory_equal(again.bytes, built.bytes, built.size);
+}
+
+static void a_report_can_be_cut_before_its_original(void **state)
+{
+    static const char *const replies[] = {
+        "5.1.1 no such user", "\tboundary=\"=_00000000000000000000000000000000\"",
+        "--=_deadbeef000000000000000000000000", "Post f\303\274r niemand"};
+    static const char *const originals[] = {
+        "Subject: gr\374n\r\n\r\n\337\r\n",
+        "Subject: x\r\n\r\n--=_deadbeef000000000000000000000000\r\n\r\n\337\r\n", "\r\n\337\r\n"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
+        for (size_t j = 0; j < sizeof(originals) / sizeof(originals[0]); j++) {
+            struct slice original = slice_text(originals[j]);
+            struct dsn_recipient recipient = one_refused;
+            recipient.text = slice_text(replies[i]);
+            struct dsn_report report = report_of(&recipient, 1, &original);
+            assert_cut(&report, 1);
+            assert_cut(&report, 7);
+            assert_cut(&report, 100000);
+        }
+    }
+}
+
+static void what_is_no_report_with_an_original_is_not_cut(void **state)
+{
+    static const char *const texts[] = {"", "Subject: x\r\n\r\nText\r\n",
+                                        "\tboundary=\"=_0\"\r\n--=_0\r\n--=_0\r\n--=_0\r\n\r\n",
+                                        "\tboundary=\"=_DEADBEEF000000000000000000000000\"\r\n"
+                                        "--=_DEADBEEF000000000000000000000000\r\n"
+                                        "--=_DEADBEEF000000000000000000000000\r\n"
+                                        "--=_DEADBEEF000000000000000000000000\r\n\r\n",
+                                        "\tboundary=\"=_deadbeef000000000000000000000000\"\r\n"
+                                        "--=_deadbeef000000000000000000000000\r\n"
+                                        "--=_deadbeef000000000000000000000000\r\n\r\nfields\r\n"
+                                        "--=_deadbeef000000000000000000000000--\r\n\r\n"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct dsn_cut cut = {0};
+        dsn_cut_read(&cut, slice_text(texts[i]));
+        assert_false(cut.found);
+    }
+}
+
 int main(int count, char **arguments)
 {
     if (count > 1 && strcmp(arguments[1], "--print") == 0) { /* for a reader, or another parser */
@@ -403,6 +472,8 @@ int main(int count, char **arguments)
         cmocka_unit_test(endless_header_is_cut_at_a_line_and_at_the_bound),
         cmocka_unit_test(internationalised_addresses_are_written_as_rfc_6533_says),
         cmocka_unit_test(addresses_are_written_whole),
+        cmocka_unit_test(a_report_can_be_cut_before_its_original),
+        cmocka_unit_test(what_is_no_report_with_an_original_is_not_cut),
         cmocka_unit_test(a_header_says_what_it_is_written_in),
         cmocka_unit_test(first_failure_to_write_ends_it),
     };

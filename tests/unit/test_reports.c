@@ -331,9 +331,10 @@ static void what_comes_back_is_labelled_by_what_it_holds(void **state)
         const char *holds, *why;
     } cases[] = {
         {EIGHT_BIT, SPOOL_8BITMIME, SPOOL_RET_FULL, whole_8bit, "declared, and asked for"},
-        {EIGHT_BIT, SPOOL_8BITMIME, SPOOL_RET_NONE, header, "not asked for"},
-        {EIGHT_BIT, 0, SPOOL_RET_NONE, header, "not declared, not asked for"},
-        {EIGHT_BIT, 0, SPOOL_RET_FULL, header, "who has not declared it may not bear it"},
+        {EIGHT_BIT, SPOOL_8BITMIME, SPOOL_RET_NONE, whole_8bit, "declared"},
+        {EIGHT_BIT, 0, SPOOL_RET_NONE, whole_8bit, "not declared, not asked for"},
+        {EIGHT_BIT, 0, SPOOL_RET_FULL, whole_8bit, "not declared, and asked for"},
+        {EIGHT_BIT, 0, SPOOL_RET_HDRS, header, "not wanted"},
         {LETTER, SPOOL_8BITMIME, SPOOL_RET_NONE, whole_7bit, "declared, and not there"},
     };
     (void)state;
@@ -347,6 +348,89 @@ static void what_comes_back_is_labelled_by_what_it_holds(void **state)
         assert_int_equal(strstr(report->mail, " BODY=8BITMIME") != NULL,
                          cases[i].holds == whole_8bit);
     }
+    relay_rig_close(rig);
+}
+
+/* A letter of which so much is 8-bit text. */
+static char *eight_bit_letter(size_t bytes)
+{
+    static const char head[] = "Subject: gr\374n\r\nX-Long: line\r\n\r\n";
+    char *body = malloc(sizeof(head) + bytes + 1);
+    assert_non_null(body);
+    memcpy(body, head, sizeof(head) - 1);
+    memset(body + sizeof(head) - 1, '\337', bytes);
+    for (size_t i = 62; i + 2 < bytes; i += 64) {
+        memcpy(body + sizeof(head) - 1 + i, "\r\n", 2);
+    }
+    strcpy(body + sizeof(head) - 1 + bytes, "\r\n");
+    return body;
+}
+
+static void a_report_that_a_server_cannot_take_whole_goes_again_with_the_header(void **state)
+{
+    static const size_t sizes[] = {100, 40000, 3000000};
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct relay_rig *rig = rig_open_two(BY_MX "bounce: {full_bytes_max: 10M}\n");
+        char *body = eight_bit_letter(sizes[i]);
+        rig->servers[0].offers = "8BITMIME"; /* not the one of the way back */
+        const struct rig_letter *report =
+            failure_of(rig, &(struct rig_wishes){.body = body}, "s@b.test");
+        assert_string_equal(report->sender, "");
+        assert_string_equal(report->mail, "MAIL FROM:<>");
+        assert_holds(report, "\nFinal-Recipient: rfc822; u@a.test\nAction: failed\n");
+        assert_holds(report, "\n\n--=_");
+        assert_holds(report, "\nContent-Type: text/rfc822-headers; charset=unknown-8bit\n"
+                             "Content-Transfer-Encoding: quoted-printable\n\n"
+                             "Subject: gr=FCn\nX-Long: line\n\n--=_");
+        assert_lacks(report, "\337");
+        const char *end = strrchr(report->body, '_'); /* "--=_...--" is that of the first part */
+        char boundary[40];
+        snprintf(boundary, sizeof(boundary), "\n--=%.33s\n", end);
+        assert_holds(report, boundary);
+        assert_string_equal(end + 33, "--\n");
+        assert_int_equal(rig->relay->counters.bounces, 1);
+        assert_int_equal(rig->relay->counters.failed, 1);
+        assert_int_equal(rig->relay->counters.double_bounces, 0);
+        assert_true(rig_log_says(rig, ": sent again without the message"));
+        assert_int_equal(spool_counters(relay_spool(rig->relay))->live_messages, 0);
+        free(body);
+        relay_rig_close(rig);
+    }
+}
+
+static void a_report_that_is_cut_goes_to_those_only_whose_server_cannot_take_it(void **state)
+{
+    (void)state;
+    struct relay_rig *rig =
+        rig_open_two(BY_MX "rewrite: {aliases: ['inline:{{s=s@a.test, s@b.test, t@b.test}}']}\n");
+    rig->servers[0].offers = "8BITMIME";
+    rig_post_wanting(rig, &(struct rig_wishes){.body = EIGHT_BIT}, "s@relay.test", "u@none.test");
+    rig_pass(rig, 60 * RIG_SECOND);
+    assert_int_equal(rig->letter_count, 2);
+    assert_holds(rig_letter_for(rig, "s@a.test"), "\nGr\374\337e.\n");
+    assert_holds(rig_letter_for(rig, "s@b.test t@b.test"), "\nContent-Type: text/rfc822-headers\n");
+    assert_int_equal(spool_counters(relay_spool(rig->relay))->live_messages, 0);
+    relay_rig_close(rig);
+}
+
+static void a_report_is_cut_after_a_restart_and_is_refused_once_more_only(void **state)
+{
+    (void)state;
+    struct relay_rig *rig = rig_open_two(BY_MX);
+    strcpy(rig->servers[0].rcpt_reply, "550 5.1.1 No such user");
+    rig_server_down(&rig->servers[1]);
+    rig_post_wanting(rig, &(struct rig_wishes){.body = EIGHT_BIT}, "s@b.test", "u@a.test");
+    rig_pass(rig, 60 * RIG_SECOND);
+    rig_restart(rig);
+    strcpy(rig->servers[1].rcpt_reply, "554 5.6.0 Not that either");
+    rig_server_up(&rig->servers[1]);
+    rig_pass(rig, 2 * HOUR);
+    assert_int_equal(rig->letter_count, 0);
+    assert_int_equal(rig->relay->counters.bounces, 0); /* since the start */
+    assert_int_equal(rig->relay->counters.double_bounces, 1);
+    assert_true(rig_log_says(rig, ": double bounce, dropped: to=<s@b.test>"));
+    assert_int_equal(spool_counters(relay_spool(rig->relay))->live_messages, 0);
     relay_rig_close(rig);
 }
 
@@ -539,6 +623,9 @@ int main(void)
         cmocka_unit_test(a_report_makes_no_report_of_its_own),
         cmocka_unit_test(failed_mail_comes_back_whole_where_it_is_small_and_nobody_minds),
         cmocka_unit_test(what_comes_back_is_labelled_by_what_it_holds),
+        cmocka_unit_test(a_report_that_a_server_cannot_take_whole_goes_again_with_the_header),
+        cmocka_unit_test(a_report_that_is_cut_goes_to_those_only_whose_server_cannot_take_it),
+        cmocka_unit_test(a_report_is_cut_after_a_restart_and_is_refused_once_more_only),
         cmocka_unit_test(a_report_may_be_larger_than_mail),
         cmocka_unit_test(a_large_message_comes_back_whole),
         cmocka_unit_test(no_report_is_begun_while_the_relay_ends),
