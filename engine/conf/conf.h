@@ -220,7 +220,8 @@ struct relay_conf {
         uint32_t line_bytes;             /* of message text, without CRLF */
         uint32_t header_bytes;           /* of the whole header section */
         uint32_t header_lines;
-        uint32_t hops; /* Received: fields */
+        uint32_t hops;          /* Received: fields */
+        uint32_t data_rate_min; /* octets a second of a message that comes in; 0: none */
     } limits;
 
     struct { /* nanoseconds. Ours as server, then as client (RFC 5321 §4.5.3.2) */
@@ -326,6 +327,7 @@ struct mailboxd_conf {
     struct {
         uint64_t message_bytes;
         uint32_t recipients, errors, connections;
+        uint32_t data_rate_min; /* as relay_conf's */
         uint64_t pending_bytes; /* message text on its way to the disk, of all sessions */
     } limits;
     struct {

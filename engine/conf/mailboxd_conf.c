@@ -43,6 +43,7 @@ static const struct reader_key limits_keys[] = {
     KEY_NUMBER("recipients", M, limits.recipients, "1000", 1, 100000),
     KEY_NUMBER("errors", M, limits.errors, "20", 1, UINT32_MAX),
     KEY_NUMBER("connections", M, limits.connections, "1000", 1, 1000000),
+    KEY_SIZE("data_rate_min", M, limits.data_rate_min, "500", 0, GB),
     KEY_SIZE("pending_bytes", M, limits.pending_bytes, "32M", MB, 64 * GB),
     KEY_END,
 };

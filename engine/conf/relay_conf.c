@@ -113,6 +113,7 @@ static const struct reader_key limits_keys[] = {
     KEY_SIZE("header_bytes", R, limits.header_bytes, "256K", KB, GB),
     KEY_NUMBER("header_lines", R, limits.header_lines, "5000", 10, UINT32_MAX),
     KEY_NUMBER("hops", R, limits.hops, "50", 1, 1000),
+    KEY_SIZE("data_rate_min", R, limits.data_rate_min, "500", 0, GB),
     KEY_END,
 };
 #define TIMEOUT(field, text) KEY_DURATION(#field, R, timeouts.field, text, 10 * MS, DAY)

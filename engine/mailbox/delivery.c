@@ -47,6 +47,7 @@ struct delivery {
     char trace[TRACE_BYTES]; /* the header fields that we put in front */
     struct slice held;       /* body that the store could not take yet; borrowed from the stream */
     size_t held_consume;     /* what the machine has used of the stream for it */
+    uint64_t held_since_ns;
     struct maildir_commit commit;
     uint32_t answered_count;
     uint64_t give_up_ns; /* ANSWERING: the client does not read */
@@ -180,6 +181,8 @@ static void room_came(struct maildir_waiter *waiter)
     struct delivery *delivery = list_entry(waiter, struct delivery, room);
     check(delivery->state == DELIVERY_NO_ROOM);
     delivery->state = DELIVERY_READING;
+    smtp_server_waited(&delivery->server,
+                       delivery->mailbox->shard->now_ns - delivery->held_since_ns);
     delivery_run(delivery);
 }
 
@@ -196,6 +199,7 @@ static bool body_take(struct delivery *delivery, struct slice piece)
     }
     if ((size_t)taken < piece.size) {
         delivery->held = slice_from(piece, (size_t)taken);
+        delivery->held_since_ns = delivery->mailbox->shard->now_ns;
         delivery->state = DELIVERY_NO_ROOM;
         maildir_when_room(delivery->mailbox->store, &delivery->room);
         return false;

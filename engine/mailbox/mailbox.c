@@ -59,6 +59,7 @@ static void take_conf(struct mailbox *mailbox, const struct mailboxd_conf *conf)
         .hops_max = HOPS_MAX,
         .command_ns = conf->timeouts.command,
         .data_ns = conf->timeouts.data,
+        .octet_ns = smtp_octet_ns(conf->limits.data_rate_min),
         .pipelining = true,
         .chunking = true,
         .smtputf8 = true,

@@ -7,11 +7,6 @@
 static void inbound_notify(struct stream *stream, uint32_t events, void *session);
 static void inbound_end(struct inbound *in);
 
-static bool inbound_busy(const struct inbound *in)
-{
-    return in->state == INBOUND_COMMITTING || in->room_waited;
-}
-
 void inbound_free(struct inbound *in)
 {
     list_remove(&in->node);
@@ -290,38 +285,6 @@ static void input_take(struct inbound *in)
     }
 }
 
-static void timer_set(struct inbound *in)
-{
-    uint64_t due = smtp_server_deadline(&in->server);
-    if (in->state == INBOUND_COMMITTING || in->state == INBOUND_JUDGING || due == WHEEL_NEVER) {
-        return; /* inbound_commit has set it; the maps answer in any case */
-    }
-    if (!timer_armed(&in->timer) || in->timer.due_ns > due) {
-        wheel_arm(in->relay->shard->wheel, &in->timer, due);
-    }
-}
-
-static void timer_fired(struct timer *timer, uint64_t now_ns)
-{
-    struct inbound *in = list_entry(timer, struct inbound, timer);
-    if (in->state == INBOUND_CLOSING) {
-        stream_abort(in->stream); /* the client does not take our last words */
-        return;
-    }
-    if (in->state == INBOUND_JUDGING) {
-        return; /* it is we who keep the client waiting */
-    }
-    if (in->state == INBOUND_COMMITTING) {
-        inbound_commit_late(in);
-        return;
-    }
-    if (smtp_server_deadline(&in->server) <= now_ns && !inbound_busy(in)) {
-        smtp_server_expire(&in->server, now_ns);
-        in->state = INBOUND_CLOSING;
-    }
-    inbound_run(in);
-}
-
 static void held_take(struct inbound *in)
 {
     struct slice held = in->held;
@@ -425,7 +388,7 @@ void inbound_run(struct inbound *in)
                   in->relay->shard->now_ns + INBOUND_LAST_WORDS_NS);
         return;
     }
-    timer_set(in);
+    inbound_timer_set(in);
 }
 
 static void inbound_notify(struct stream *stream, uint32_t events, void *session)
@@ -468,7 +431,7 @@ static void inbound_end(struct inbound *in)
     if (in->state != INBOUND_COMMITTING) {
         inbound_reset(in);
     }
-    bool busy = inbound_busy(in);
+    bool busy = in->state == INBOUND_COMMITTING || in->room_waited;
     in->state = INBOUND_GONE;
     if (!busy) {
         inbound_free(in);
@@ -510,7 +473,7 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     in->counted = in->trusted || client_count_enter(relay->clients, &in->facts.remote,
                                                     conf->limits.connections_per_client) == 0;
     relay->counters.connections_refused += !in->counted;
-    timer_init(&in->timer, timer_fired);
+    timer_init(&in->timer, inbound_timer_fired);
     list_init(&in->node);
     list_append(&relay->inbounds, &in->node);
     relay->counters.sessions_in++;

@@ -70,6 +70,7 @@ static void room_came(struct spool_waiter *waiter, int status)
     struct inbound *in = list_entry(waiter, struct inbound, room);
     (void)status; /* whatever it is, spool_append says it again */
     in->room_waited = false;
+    smtp_server_waited(&in->server, in->relay->shard->now_ns - in->held_since_ns);
     if (in->state == INBOUND_GONE) {
         inbound_free(in);
         return;
@@ -86,6 +87,7 @@ bool inbound_body_take(struct inbound *in, struct slice piece)
     int status = inbound_letters_append(&in->letters, piece);
     if (status == -EAGAIN) {
         in->held = piece;
+        in->held_since_ns = in->relay->shard->now_ns;
         in->state = INBOUND_NO_ROOM;
         in->room_waited = true;
         in->room.done = room_came;

@@ -1,6 +1,6 @@
 /*
- * inbound_private: what the two halves of an inbound session share: inbound.c (the dialogue, paths, TLS, the session's
- * life) and inbound_message.c (the body and its commit).
+ * inbound_private: what the parts of an inbound session share: inbound.c (the dialogue, paths, TLS, the session's
+ * life), inbound_message.c (the body and its commit) and inbound_time.c (its deadlines).
  */
 #pragma once
 #include "engine/relay/inbound.h"
@@ -44,6 +44,7 @@ struct inbound {
     struct recipient_job *judging; /* NULL: no path waits for maps */
     struct slice held;   /* body that spool_append could not take yet; borrowed from the stream */
     size_t held_consume; /* what the machine has used of the stream for it */
+    uint64_t held_since_ns;
     struct spool_waiter room;
     bool room_waited; /* `room` is in the spool's hands */
     bool
@@ -61,6 +62,10 @@ void inbound_leave(struct inbound *in);
 /* One reset, on every way out of a transaction. */
 void inbound_reset(struct inbound *in);
 void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
+
+/* ---- inbound_time.c ---- */
+void inbound_timer_set(struct inbound *in);
+void inbound_timer_fired(struct timer *timer, uint64_t now_ns);
 
 /* ---- inbound_message.c ---- */
 /* What the recipient stands for joins the transaction, unless it is there already, by another: all of it, or nothing. 0 or

@@ -37,6 +37,7 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
         .hops_max = conf->limits.hops,
         .command_ns = conf->timeouts.command,
         .data_ns = conf->timeouts.data,
+        .octet_ns = smtp_octet_ns(conf->limits.data_rate_min),
         .normalize = conf->smtp.bare_newline == CONF_BARE_NEWLINE_NORMALIZE,
         .pipelining = conf->smtp.pipelining,
         .chunking = conf->smtp.chunking,

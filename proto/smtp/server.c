@@ -15,11 +15,12 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
         false;
     server->line_overflow = server->smtputf8 = false;
     server->bare_lines = server->lf_passed_over = server->text_may_follow = false;
+    server->clock_due = false;
     server->chunk_left = 0;
     server->after_skip = SMTP_READY;
     server->recipient_count = server->commit_left = 0;
     server->errors = server->junk = server->messages = 0;
-    server->deadline_ns = now_ns + settings->command_ns;
+    server->deadline_ns = server->body_deadline_ns = now_ns + settings->command_ns;
     server->body_limits = (struct body_limits){
         .bytes_max = settings->message_bytes_max,
         .line_bytes_max = settings->line_bytes_max,
@@ -44,6 +45,11 @@ void smtp_server_take_bare_lines(struct smtp_server *server)
 static size_t output_room(const struct smtp_server *server)
 {
     return sizeof(server->output) - server->output_bytes;
+}
+
+bool smtp_server_has_room(const struct smtp_server *server)
+{
+    return output_room(server) + server->output_from >= REPLY_BYTES_MAX;
 }
 
 static void output_add(struct smtp_server *server, const void *bytes, size_t size)
@@ -231,6 +237,7 @@ static void commit_finish(struct smtp_server *server)
 {
     server->pending = SMTP_EVENT_NONE;
     server->state = SMTP_READY;
+    server->clock_due = true;
     server->recipient_count = 0;
     server->refused = false;
     server->smtputf8 = false;
@@ -239,8 +246,7 @@ static void commit_finish(struct smtp_server *server)
 /* Replies of a refusal as far as there is room; LMTP may owe a thousand. */
 static bool refusal_drain(struct smtp_server *server)
 {
-    while (server->commit_left > 0 &&
-           output_room(server) + server->output_from >= REPLY_BYTES_MAX) {
+    while (server->commit_left > 0 && smtp_server_has_room(server)) {
         smtp_server_reply(server, server->refusal_code, server->refusal_status,
                           slice_text(server->refusal_text));
         server->commit_left--;
@@ -291,6 +297,7 @@ void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *
         return;
     }
     server->pending = SMTP_EVENT_NONE;
+    server->clock_due = true;
     if (pending == SMTP_EVENT_CONNECTED) {
         if (verdict == NULL) {
             greet(server);
@@ -510,7 +517,11 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
         event->kind = SMTP_EVENT_CONNECTED;
         return SMTP_WANT_VERDICT;
     }
-    if (output_room(server) + server->output_from < REPLY_BYTES_MAX) {
+    if (server->clock_due) {
+        server->clock_due = false;
+        smtp_server_time_command(server, now_ns, true);
+    }
+    if (!smtp_server_has_room(server)) {
         return SMTP_WANT_INPUT;
     }
     if (server->state == SMTP_COMMIT && (!refusal_drain(server) || server->state == SMTP_ENDED)) {
@@ -531,12 +542,12 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     bool chunk = server->state == SMTP_CHUNK || server->state == SMTP_CHUNK_SKIP;
     if (body || chunk) {
         *used = body ? data_input(server, input, event) : chunk_input(server, input, event);
-        server->deadline_ns = now_ns + server->settings->data_ns;
+        smtp_server_time_body(server, now_ns, *used);
     } else {
+        bool between_chunks = server->state == SMTP_CHUNK_NEXT;
         *used = command_input(server, input, event);
-        if (server->line_bytes == 0 &&
-            !server->line_overflow) { /* a whole command: the next may take its time */
-            server->deadline_ns = now_ns + server->settings->command_ns;
+        if (server->line_bytes == 0 && !server->line_overflow) {
+            smtp_server_time_command(server, now_ns, !between_chunks);
         }
     }
     if (*used == 0 && event->kind == SMTP_EVENT_NONE) {
@@ -545,24 +556,7 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     return want_now(server);
 }
 
-/* ---- Time ---- */
-
-uint64_t smtp_server_deadline(const struct smtp_server *server)
-{
-    return server->pending == SMTP_EVENT_BODY_END ? SMTP_SERVER_NEVER : server->deadline_ns;
-}
-
-void smtp_server_expire(struct smtp_server *server, uint64_t now_ns)
-{
-    (void)now_ns;
-    if (server->state != SMTP_ENDED) {
-        if (output_room(server) + server->output_from >= REPLY_BYTES_MAX) {
-            smtp_server_reply(server, 421, "4.4.2", slice_text("Timeout, closing connection"));
-        }
-        server->pending = SMTP_EVENT_NONE;
-        smtp_server_end(server);
-    }
-}
+/* ---- The end, and what is known of the session ---- */
 
 bool smtp_server_idle(const struct smtp_server *server)
 {
@@ -573,7 +567,7 @@ bool smtp_server_idle(const struct smtp_server *server)
 void smtp_server_shut(struct smtp_server *server)
 {
     check(smtp_server_idle(server));
-    if (output_room(server) + server->output_from >= REPLY_BYTES_MAX) {
+    if (smtp_server_has_room(server)) {
         smtp_server_reply(server, 421, "4.3.2", slice_text("Service is ending"));
     }
     smtp_server_end(server);

@@ -90,7 +90,16 @@ struct smtp_server_settings {
     uint32_t line_bytes_max, header_bytes_max, header_lines_max, hops_max;
     uint64_t command_ns,
         data_ns; /* RFC 5321 §4.5.3.2.7 asks for at least 5 min, §4.5.3.2.5 for 3 min */
+    /* A message has data_ns, and with each octet so much more, but never more than data_ns from then on: so its client
+     * can pause, and yet not drip for ever. 0: each piece has data_ns. */
+    uint64_t octet_ns;
 };
+
+/* For octet_ns: of so many octets a second; 0: as it was written. */
+static inline uint64_t smtp_octet_ns(uint32_t octets_per_s)
+{
+    return octets_per_s > 0 ? 1000000000u / octets_per_s : 0;
+}
 
 /*
  *            EHLO           MAIL            RCPT             DATA, 354 or BDAT
@@ -129,6 +138,7 @@ struct smtp_server {
     bool lf_passed_over; /* a bare CR has ended a line: an LF that comes next belongs to it */
     bool
         text_may_follow; /* DATA was refused: what follows may be the text of a client that did not wait */
+    bool clock_due;      /* we have kept the client waiting: its time begins with the next call */
     bool smtputf8;       /* of this transaction */
     uint8_t after_skip;  /* state behind SMTP_CHUNK_SKIP */
     uint64_t chunk_left; /* octets of the BDAT chunk that are still to come */
@@ -136,6 +146,7 @@ struct smtp_server {
     uint32_t commit_left; /* verdicts still owed by the owner */
     uint32_t errors, junk, messages;
     uint64_t deadline_ns;
+    uint64_t body_deadline_ns; /* of the message under way, all its chunks together */
     struct body_limits body_limits;
     struct body_scan scan;
     struct slice tail; /* of the last chunk: given before the end */
@@ -186,6 +197,11 @@ void smtp_server_sent(struct smtp_server *server, size_t bytes);
 uint64_t smtp_server_deadline(const struct smtp_server *server);
 void smtp_server_expire(struct smtp_server *server,
                         uint64_t now_ns); /* 421 4.4.2; close afterwards */
+
+/* The owner could take nothing for so long: that is not the client's time. */
+void smtp_server_waited(struct smtp_server *server, uint64_t waited_ns);
+/* What the client has got to, in the words of the log: "EHLO", "DATA". */
+const char *smtp_server_stage(const struct smtp_server *server);
 
 /* Between transactions, with no command begun? Then it may be ended with 421 (we are stopping). */
 bool smtp_server_idle(const struct smtp_server *server);

@@ -18,12 +18,21 @@ void smtp_server_no_command(struct smtp_server *server, unsigned code, const cha
 /* DATA was refused. It is the last of what may be sent together (RFC 2920 §3.1): what follows without waiting for the
  * reply is a body, and must never be read as commands. more: something is there already. */
 void smtp_server_text_expect(struct smtp_server *server, bool more);
+/* Room that the replies to any one command fit in. */
+bool smtp_server_has_room(const struct smtp_server *server);
 /* Ends a transaction, in whatever state it is: the one way out. */
 void smtp_server_reset(struct smtp_server *server);
 /* No more input is taken. */
 void smtp_server_end(struct smtp_server *server);
 /* Begins a body: DATA, or the first chunk. */
 void smtp_server_body_open(struct smtp_server *server, bool chunks, struct smtp_event *event);
+
+/* ---- server_time.c ---- */
+/* A whole command was taken, or the owner has answered: the client's time begins anew. begins: no message was under
+ * way before it. */
+void smtp_server_time_command(struct smtp_server *server, uint64_t now_ns, bool begins);
+/* So many octets of a message were taken. */
+void smtp_server_time_body(struct smtp_server *server, uint64_t now_ns, size_t octets);
 
 /* ---- server_parameters.c ---- */
 /* The next "KEYWORD" or "KEYWORD=VALUE". False: none is left. */

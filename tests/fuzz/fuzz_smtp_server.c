@@ -108,7 +108,10 @@ static bool piece_feed(struct session *session, struct slice piece, uint8_t seed
         if (output.size >= 8 && memmem(output.bytes, output.size, "synchronization", 15) != NULL) {
             session->outcome.synchronization_lost = true;
         }
-        smtp_server_sent(&session->server, output.size);
+        bool stuck = used == 0 && event.kind == SMTP_EVENT_NONE;
+        if (stuck || !(seed & 0x80)) { /* else replies gather as long as input is taken */
+            smtp_server_sent(&session->server, output.size);
+        }
         if (want == SMTP_WANT_CLOSE) {
             return false;
         }
@@ -139,6 +142,7 @@ static struct outcome run(const uint8_t *bytes, size_t size, uint8_t seed, size_
         .hops_max = 3,
         .command_ns = 10,
         .data_ns = 10,
+        .octet_ns = 1,
     };
     static struct session session;
     memset(&session, 0, sizeof(session));

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import BUILD, RELAY, Client, SystemTest, dialogue, wait_until
+from harness import BUILD, PATIENCE_S, RELAY, Client, SystemTest, dialogue, wait_until
 
 ENVELOPE = b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@example.org>\r\n"
 SECOND = b"MAIL FROM:<smuggled@c.test>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
@@ -349,6 +349,28 @@ class Normalize(SystemTest):
         for _, _, body in lmtp.messages:
             self.assertNotRegex(body, rb"(^|[^\r])\n")
             self.assertTrue(body.endswith(SECOND + b"two\r\n"))
+
+
+class Drip(SystemTest):
+    def test_a_message_that_drips_ends_and_one_at_the_least_rate_is_taken(self):
+        relay = self.relay("  - {match: example.org, via: discard}", settings="timeouts: {data: 5s}\nlimits: {data_rate_min: 1000}")
+        with Client(relay.port) as slow, Client(relay.port) as steady:
+            for client in (slow, steady):
+                for command in ("EHLO c.test", "MAIL FROM:<a@c.test>", "RCPT TO:<b@example.org>", "DATA"):
+                    self.assertRegex(client.command(command), "^[23]")
+            slow.socket.settimeout(0.25)
+            said = b""
+            for _ in range(4 * PATIENCE_S):
+                steady.send(b"x" * 498 + b"\r\n")
+                try:
+                    slow.send(b"x")
+                    said = slow.socket.recv(1000)
+                    break
+                except TimeoutError:
+                    pass
+            self.assertTrue(said.startswith(b"421 4.4.2"), said)
+            self.assertTrue(steady.command(b".\r\n").startswith("250"))
+        self.assertIn("smtp: timeout after DATA from ", relay.output())
 
 
 class NoOpenRelay(SystemTest):

@@ -127,13 +127,42 @@ static void an_octet_now_and_then_buys_no_time_for_a_command(void **state)
     assert_string_equal(rig_codes(client), "220 421");
     assert_nobody_is_left(rig);
     rig_hang_up(client);
-    /* An octet a second of a message is slow, but RFC 5321 §4.5.3.2.5 counts from one to the next. */
-    client = rig_dial(rig, STRANGER);
+    relay_rig_close(rig);
+}
+
+static struct rig_client *octets_say(struct relay_rig *rig, unsigned seconds, const char *piece)
+{
+    struct rig_client *client = rig_dial(rig, STRANGER);
     rig_say(client, HELLO MAIL "DATA\r\n");
-    for (unsigned i = 0; i < 400; i++) {
-        rig_say(client, "x");
+    for (unsigned i = 0; i < seconds && !client->closed; i++) {
+        rig_say(client, piece);
         rig_pass(rig, SECONDS(1));
     }
+    return client;
+}
+
+static void a_message_comes_at_a_least_rate_or_not_at_all(void **state)
+{
+    static char fast[502];
+    (void)state;
+    memset(fast, 'x', 499);
+    fast[499] = '\r';
+    fast[500] = '\n';
+    struct relay_rig *rig = rig_open_two(TO_A);
+    struct rig_client *client = octets_say(rig, 400, "x");
+    assert_true(client->closed);
+    assert_string_equal(rig_codes(client), "220 250 250 250 354 421");
+    assert_nobody_is_left(rig);
+    assert_int_equal(rig->relay->counters.timeouts_in, 1);
+    assert_true(rig_log_says(rig, "smtp: timeout after DATA from 192.0.2.77:4000"));
+    rig_hang_up(client);
+    client = octets_say(rig, 400, fast);
+    rig_say(client, ".\r\n");
+    assert_string_equal(rig_codes(client), "220 250 250 250 354 250");
+    rig_hang_up(client);
+    relay_rig_close(rig);
+    rig = rig_open_two(TO_A "limits: {data_rate_min: 0}\n");
+    client = octets_say(rig, 400, "x");
     rig_say(client, "\r\n.\r\n");
     assert_string_equal(rig_codes(client), "220 250 250 250 354 250");
     rig_hang_up(client);
@@ -353,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_message_that_was_not_answered_is_there_whole_or_not_at_all),
         cmocka_unit_test(a_client_that_says_nothing_has_five_minutes),
         cmocka_unit_test(an_octet_now_and_then_buys_no_time_for_a_command),
+        cmocka_unit_test(a_message_comes_at_a_least_rate_or_not_at_all),
         cmocka_unit_test(a_client_that_never_reads_holds_up_itself_alone_and_not_for_ever),
         cmocka_unit_test(a_body_that_left_before_the_refusal_of_its_data_arrived_is_never_run),
         cmocka_unit_test(no_wish_of_an_abandoned_transaction_reaches_the_next_message),

@@ -399,6 +399,24 @@ static void a_silent_client_is_told_421_after_its_time(void **state)
     assert_int_equal(mailbox_counters(fixture->mailbox)->sessions, 0);
 }
 
+static void a_message_that_drips_ends_and_leaves_nothing(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    greet(fixture);
+    talk(fixture, "MAIL FROM:<a@x>\r\nRCPT TO:<alice@y>\r\nDATA\r\n", 3);
+    fixture->heard_bytes = 0;
+    for (unsigned i = 0; i < 400 && !fixture->closed; i++) {
+        say(fixture, "x");
+        fixture->now_ns += SECOND;
+        while (shard_round(&fixture->shard) > 0) {
+        }
+    }
+    assert_true(fixture->closed);
+    assert_memory_equal(fixture->heard, "421 4.4.2", 9);
+    assert_int_equal(mailbox_counters(fixture->mailbox)->sessions, 0);
+    assert_int_equal(files_of(fixture, "alice", NULL, 0), 0);
+}
+
 static void one_connection_too_many_is_refused(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -458,6 +476,7 @@ int main(void)
         SERVICE_TEST(a_client_that_goes_in_the_body_leaves_nothing),
         SERVICE_TEST(a_client_that_goes_before_the_answer_does_no_harm),
         SERVICE_TEST(a_silent_client_is_told_421_after_its_time),
+        SERVICE_TEST(a_message_that_drips_ends_and_leaves_nothing),
         SERVICE_TEST(one_connection_too_many_is_refused),
         SERVICE_TEST(draining_ends_idle_sessions_with_421_and_waits_for_the_others),
         SERVICE_TEST(draining_gives_up_at_the_deadline),

@@ -345,6 +345,7 @@ static void time_runs_out_by_stage(void **state)
     assert_int_equal(smtp_server_deadline(&server), 1300);
     smtp_server_input(&server, 1000, slice_of(NULL, 0), &used, &event);
     smtp_server_verdict(&server, NULL);
+    smtp_server_input(&server, 1000, slice_of(NULL, 0), &used, &event);
     /* a byte now and then does not extend the time for a command */
     smtp_server_input(&server, 1200, slice_text("N"), &used, &event);
     assert_int_equal(smtp_server_deadline(&server), 1300);
@@ -355,6 +356,82 @@ static void time_runs_out_by_stage(void **state)
                         9);
     assert_int_equal(smtp_server_input(&server, 1550, slice_text("NOOP\r\n"), &used, &event),
                      SMTP_WANT_CLOSE);
+}
+
+/* RFC 5321 §4.5.3.2 bounds each wait, and so a message of enough pieces may take for ever. */
+static void a_message_has_the_time_that_its_octets_bring_and_no_more(void **state)
+{
+    struct smtp_server server;
+    struct smtp_server_settings settings;
+    static struct smtp_script_run run;
+    struct smtp_event event;
+    size_t used;
+    (void)state;
+    smtp_script_settings(&settings);
+    run.settings = settings;
+    settings.octet_ns = 2;
+    smtp_server_open(&server, &settings, 0);
+    smtp_script_feed(&run, &server, slice_of(NULL, 0));
+    smtp_script_feed(&run, &server, slice_text(ENVELOPE "DATA\r\n"));
+    assert_int_equal(smtp_server_deadline(&server), 1 + 180);
+    smtp_server_input(&server, 101, slice_text("1234567890"), &used, &event);
+    assert_int_equal(smtp_server_deadline(&server), 181 + 20);
+    smtp_server_input(&server, 171, slice_text("1234567890"), &used, &event);
+    assert_int_equal(smtp_server_deadline(&server), 181 + 40);
+    smtp_server_waited(&server, 1000); /* for our disk */
+    assert_int_equal(smtp_server_deadline(&server), 1221);
+    smtp_server_input(&server, 1190, slice_text("1"), &used, &event);
+    assert_int_equal(smtp_server_deadline(&server), 1223);
+    char long_piece[90];
+    memset(long_piece, 'x', sizeof(long_piece));
+    smtp_server_input(&server, 1200, slice_of(long_piece, sizeof(long_piece)), &used, &event);
+    assert_int_equal(smtp_server_deadline(&server), 1200 + 180); /* never beyond that */
+    smtp_server_input(&server, 1300, slice_text("\r\n.\r\n"), &used, &event);
+    while (event.kind != SMTP_EVENT_BODY_END) {
+        smtp_server_input(&server, 1300, slice_text(".\r\n"), &used, &event);
+    }
+    assert_int_equal(smtp_server_deadline(&server), SMTP_SERVER_NEVER);
+    smtp_server_verdict(&server, NULL); /* we took our time: the client has all of its own */
+    smtp_server_input(&server, 9000, slice_of(NULL, 0), &used, &event);
+    assert_int_equal(smtp_server_deadline(&server), 9000 + 300);
+}
+
+static void chunks_share_the_time_of_their_message(void **state)
+{
+    struct smtp_server server;
+    struct smtp_server_settings settings;
+    static struct smtp_script_run run;
+    struct smtp_event event;
+    size_t used;
+    uint64_t now = 1;
+    (void)state;
+    smtp_script_settings(&settings);
+    run.settings = settings;
+    settings.octet_ns = 2;
+    smtp_server_open(&server, &settings, 0);
+    smtp_script_feed(&run, &server, slice_of(NULL, 0));
+    smtp_script_feed(&run, &server, slice_text(ENVELOPE));
+    for (unsigned i = 0; smtp_server_deadline(&server) > now; i++) {
+        struct slice chunk = slice_text("BDAT 1\r\nx");
+        assert_true(i < 20);
+        while (chunk.size > 0) {
+            smtp_server_input(&server, now, chunk, &used, &event);
+            chunk = slice_from(chunk, used);
+        }
+        smtp_server_sent(&server, smtp_server_output(&server).size);
+        now += 20;
+    }
+    assert_true(now > 150 && now < 250);
+    smtp_server_expire(&server, now);
+    assert_memory_equal(smtp_server_output(&server).bytes, "421 4.4.2", 9);
+    /* Octets that are thrown away are no better. */
+    smtp_server_open(&server, &settings, 0);
+    smtp_script_feed(&run, &server, slice_of(NULL, 0));
+    smtp_script_feed(&run, &server, slice_text("EHLO c\r\nBDAT 100000\r\n"));
+    for (now = 1; now < 182; now += 20) {
+        smtp_server_input(&server, now, slice_text("x"), &used, &event);
+    }
+    assert_true(smtp_server_deadline(&server) <= 1 + 180 + 2 * 10);
 }
 
 static void random_input_in_random_pieces_keeps_the_rules(void **state)
@@ -417,6 +494,8 @@ int main(void)
         cmocka_unit_test(control_octets_are_refused_in_commands),
         cmocka_unit_test(lmtp_answers_once_for_each_recipient),
         cmocka_unit_test(time_runs_out_by_stage),
+        cmocka_unit_test(a_message_has_the_time_that_its_octets_bring_and_no_more),
+        cmocka_unit_test(chunks_share_the_time_of_their_message),
         cmocka_unit_test(random_input_in_random_pieces_keeps_the_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
