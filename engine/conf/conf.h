@@ -50,6 +50,8 @@ enum conf_tls_level {
     CONF_LEVEL_VERIFIED,      /* to whom an authority says it is */
     CONF_LEVEL_DANE           /* to whom DNSSEC says it is */
 };
+/* What becomes of a client that talks before the banner. */
+enum conf_greet_action { CONF_GREET_IGNORE, CONF_GREET_ENFORCE, CONF_GREET_DROP };
 #define CONF_FINGERPRINT_BYTES 32u /* SHA-256 */
 enum conf_tls_version { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
@@ -102,6 +104,8 @@ struct conf_listener {
     uint8_t protocol;           /* enum conf_protocol */
     uint8_t tls;                /* enum conf_tls */
     uint8_t client_certificate; /* enum conf_client_certificate */
+    uint8_t greet_action;       /* enum conf_greet_action */
+    uint64_t greet_wait;        /* nanoseconds before the banner */
     bool by_default; /* nobody wrote it: an address that this machine lacks is worth a warning only
                        */
     uint32_t unix_mode; /* permissions of unix sockets */

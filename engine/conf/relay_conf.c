@@ -78,6 +78,10 @@ static const struct reader_key memory_keys[] = {
     KEY_SIZE("queue_max", R, memory.queue_max_bytes, "4G", 0, 16 * TB),
     KEY_END,
 };
+static const struct reader_word greet_actions[] = {{"ignore", CONF_GREET_IGNORE},
+                                                   {"enforce", CONF_GREET_ENFORCE},
+                                                   {"drop", CONF_GREET_DROP},
+                                                   {NULL, 0}};
 static const struct reader_key listener_keys[] = {
     KEY_TEXT("name", struct conf_listener, name, name_is_printable, "a name, for the log",
              .required = true),
@@ -87,6 +91,8 @@ static const struct reader_key listener_keys[] = {
     KEY_WORD("tls", struct conf_listener, tls, "auto", tls_conf_listeners),
     KEY_WORD("client_certificate", struct conf_listener, client_certificate, "no",
              tls_conf_clients),
+    KEY_DURATION("greet_wait", struct conf_listener, greet_wait, "0", 0, 120 * SECOND),
+    KEY_WORD("greet_action", struct conf_listener, greet_action, "ignore", greet_actions),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };

@@ -122,6 +122,10 @@ static bool recipient_take(struct inbound *in, const struct smtp_event *event)
 {
     const struct smtp_path *path = &event->path;
     struct smtp_verdict refusal;
+    if (in->outcast && !in->trusted) {
+        path_refuse(in, "RCPT", path->mailbox, &inbound_protocol_error, "PREGREET");
+        return true;
+    }
     if (recipient_needs_job(in->relay, path->mailbox)) {
         return judging_begin(in, recipient_job_new(in->relay, event, in->trusted,
                                                    inbound_paths_sender(&in->letters.own.paths)));
@@ -176,14 +180,7 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
     case SMTP_EVENT_NONE:
         return true;
     case SMTP_EVENT_CONNECTED:
-        if (in->relay->draining) {
-            inbound_verdict(in, 421, "4.3.2", "Service is ending");
-        } else if (!in->counted) {
-            inbound_verdict(in, 421, "4.7.0", "Too many connections from your address");
-        } else {
-            smtp_server_verdict(&in->server, NULL);
-        }
-        return true;
+        return inbound_greet(in);
     case SMTP_EVENT_HELO:
         return true;
     case SMTP_EVENT_SENDER:
@@ -363,6 +360,9 @@ static void secured(struct inbound *in)
 
 void inbound_run(struct inbound *in)
 {
+    if (in->state == INBOUND_GREETING) {
+        inbound_greet_look(in);
+    }
     if (in->state == INBOUND_READING && in->held.size > 0) {
         held_take(in);
     }
@@ -468,6 +468,8 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     in->stream = stream;
     in->lmtp = at->protocol == CONF_PROTOCOL_LMTP;
     in->client_certificate = at->client_certificate;
+    in->greet_action = at->greet_action;
+    in->greet_wait_ns = at->greet_wait_ns;
     stream_facts(stream, &in->facts);
     in->trusted = relay_conf_may_relay(conf, &in->facts.remote);
     in->counted = in->trusted || client_count_enter(relay->clients, &in->facts.remote,
@@ -490,6 +492,10 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
 
 void inbound_drain(struct inbound *in)
 {
+    if (in->state == INBOUND_GREETING) {
+        inbound_greet_over(in);
+        return;
+    }
     if (in->state == INBOUND_READING && smtp_server_idle(&in->server)) {
         smtp_server_shut(&in->server);
         in->state = INBOUND_CLOSING;

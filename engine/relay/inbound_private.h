@@ -1,6 +1,6 @@
 /*
  * inbound_private: what the parts of an inbound session share: inbound.c (the dialogue, paths, TLS, the session's
- * life), inbound_message.c (the body and its commit) and inbound_time.c (its deadlines).
+ * life), inbound_greet.c (the banner), inbound_message.c (the body and its commit) and inbound_time.c (its deadlines).
  */
 #pragma once
 #include "engine/relay/inbound.h"
@@ -10,6 +10,7 @@
 /* What holds the session up. */
 enum inbound_state {
     INBOUND_READING,    /* commands and text are taken as they come */
+    INBOUND_GREETING,   /* the banner waits, and who talks before it is noticed */
     INBOUND_JUDGING,    /* a path waits for the operator's maps */
     INBOUND_NO_ROOM,    /* the log's buffers are all under way: `held` waits for spool_when_room */
     INBOUND_COMMITTING, /* the end of data waits for the disk */
@@ -31,7 +32,10 @@ struct inbound {
     bool finished; /* the client has sent its FIN */
     bool lmtp;
     uint8_t client_certificate; /* enum conf_client_certificate, of its listener */
-    struct timer timer;         /* looks at the machine's deadline when it fires */
+    uint8_t greet_action;       /* enum conf_greet_action, of its listener */
+    bool outcast;               /* has talked before the banner: nobody is written to */
+    uint64_t greet_wait_ns, greet_from_ns;
+    struct timer timer; /* looks at the machine's deadline when it fires */
     struct stream_facts facts;
 
     /* The transaction. */
@@ -62,6 +66,15 @@ void inbound_leave(struct inbound *in);
 /* One reset, on every way out of a transaction. */
 void inbound_reset(struct inbound *in);
 void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
+
+/* ---- inbound_greet.c ---- */
+extern const struct smtp_verdict inbound_protocol_error;
+/* Gives the banner, or what stands in its place. False when it must wait. */
+bool inbound_greet(struct inbound *in);
+/* While the banner waits: has somebody talked, or gone? */
+void inbound_greet_look(struct inbound *in);
+/* The wait is over, and the session goes on; it may be gone afterwards. */
+void inbound_greet_over(struct inbound *in);
 
 /* ---- inbound_time.c ---- */
 void inbound_timer_set(struct inbound *in);

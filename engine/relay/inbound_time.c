@@ -10,6 +10,9 @@ void inbound_timer_set(struct inbound *in)
     case INBOUND_HANDSHAKE:
         due = smtp_server_deadline(&in->server);
         break;
+    case INBOUND_GREETING:
+        due = in->greet_from_ns + in->greet_wait_ns;
+        break;
     case INBOUND_JUDGING:    /* the maps answer in any case */
     case INBOUND_NO_ROOM:    /* and so does the spool */
     case INBOUND_COMMITTING: /* inbound_commit has set it */
@@ -44,6 +47,12 @@ void inbound_timer_fired(struct timer *timer, uint64_t now_ns)
     case INBOUND_COMMITTING:
         inbound_commit_late(in);
         return;
+    case INBOUND_GREETING:
+        if (in->greet_from_ns + in->greet_wait_ns <= now_ns) {
+            inbound_greet_over(in);
+            return;
+        }
+        break;
     case INBOUND_READING:
     case INBOUND_SECURING:
     case INBOUND_HANDSHAKE:

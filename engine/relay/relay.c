@@ -238,8 +238,8 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf, const stru
     }
     if (relay->tls != NULL) {
         relay_tls_reload(relay->tls, conf);
-        relay_listeners_reload(relay);
     }
+    relay_listeners_reload(relay);
     server_settings(relay, conf);
     connections_limit(relay);
     relay_sites_reload(relay);

@@ -44,6 +44,7 @@ struct relay_settings {
 /* Counts since start; written by the shard, read by anyone. */
 struct relay_counters {
     uint64_t connections_in, connections_refused, connections_out, connections_out_failed;
+    uint64_t connections_pregreet;     /* whose client has talked before the banner */
     uint64_t timeouts_in;              /* sessions whose client has let its time pass */
     uint64_t connections_out_insecure; /* of those that failed: for want of TLS, or of trust */
     uint64_t messages_in, bytes_in, recipients_in, refused_commands, refused_messages;

@@ -20,6 +20,7 @@ static json_t *relay_numbers(const struct relay_counters *counters)
     json_t *json = json_object();
     set_number(json, "connections_in", counters->connections_in);
     set_number(json, "connections_refused", counters->connections_refused);
+    set_number(json, "connections_pregreet", counters->connections_pregreet);
     set_number(json, "timeouts_in", counters->timeouts_in);
     set_number(json, "connections_out", counters->connections_out);
     set_number(json, "connections_out_failed", counters->connections_out_failed);

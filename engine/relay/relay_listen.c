@@ -1,7 +1,12 @@
-/* Where clients come in, and what each listener says of TLS. */
+/* Where clients come in, and what each listener says of TLS and of those who talk too early. */
 #include "engine/relay/inbound.h"
 #include "engine/relay/relay_private.h"
 #include <stdlib.h>
+
+static uint8_t listener_tls(const struct relay *relay, const struct conf_listener *from)
+{
+    return relay->tls == NULL ? CONF_TLS_OFF : from->tls;
+}
 
 static int listener_open(struct relay *relay, const struct conf_listener *from,
                          const struct endpoint *at)
@@ -12,8 +17,10 @@ static int listener_open(struct relay *relay, const struct conf_listener *from,
                                         .network = relay_network_to(relay, at),
                                         .at = *at,
                                         .protocol = from->protocol,
-                                        .tls = relay->tls == NULL ? CONF_TLS_OFF : from->tls,
-                                        .client_certificate = from->client_certificate};
+                                        .tls = listener_tls(relay, from),
+                                        .client_certificate = from->client_certificate,
+                                        .greet_action = from->greet_action,
+                                        .greet_wait_ns = from->greet_wait};
     const struct listen_request request = {
         .at = *at, .unix_mode = from->unix_mode, .accepted = inbound_accepted, .owner = listener};
     endpoint_format(at, text);
@@ -62,15 +69,17 @@ int relay_listen(struct relay *relay)
     return 0;
 }
 
-/* TLS as the new configuration has it for the address. One that it no longer names stays as strict as it
- * was: where TLS was required, nobody falls back to the clear when the last certificate has gone. */
+/* TLS and the greeting as the new configuration has them for the address. One that it no longer names stays as strict
+ * as it was: where TLS was required, nobody falls back to the clear when the last certificate has gone. */
 static void listener_reload(struct relay_listener *listener, const struct relay_conf *conf)
 {
     for (uint32_t i = 0; i < conf->listen_count; i++) {
         for (uint32_t j = 0; j < conf->listen[i].addresses_count; j++) {
             if (endpoint_equal(&conf->listen[i].addresses[j], &listener->at)) {
-                listener->tls = conf->listen[i].tls;
+                listener->tls = listener_tls(listener->relay, &conf->listen[i]);
                 listener->client_certificate = conf->listen[i].client_certificate;
+                listener->greet_action = conf->listen[i].greet_action;
+                listener->greet_wait_ns = conf->listen[i].greet_wait;
             }
         }
     }

@@ -3,14 +3,16 @@
 test_dpdk.py runs the same over our own TCP.
 """
 import collections
+import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
 import unittest
 
-from harness import BUILD, PATIENCE_S, RELAY, Client, SystemTest, dialogue, wait_until
+from harness import BUILD, PATIENCE_S, PEER, RELAY, Client, SystemTest, at, dialogue, free_port, wait_until
 
 ENVELOPE = b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@example.org>\r\n"
 SECOND = b"MAIL FROM:<smuggled@c.test>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
@@ -349,6 +351,43 @@ class Normalize(SystemTest):
         for _, _, body in lmtp.messages:
             self.assertNotRegex(body, rb"(^|[^\r])\n")
             self.assertTrue(body.endswith(SECOND + b"two\r\n"))
+
+
+class Greeting(SystemTest):
+    """Clients that speak before they are greeted, as Postfix's postscreen treats them."""
+
+    def start(self, action):
+        self.slow = free_port()
+        self.server = self.relay("  - {match: example.org, via: discard, accept_from: anyone}", settings="relay_networks: [10.0.0.0/8]",
+                                 listen=(self.listener(action),))
+
+    def listener(self, action):
+        return f'{{name: slow, address: ["{at(RELAY, self.slow)}"], greet_wait: 3s, greet_action: {action}}}'
+
+    def early(self):
+        return json.loads(self.server.ctl("--json", "status").stdout)["counters"]["relay"]["connections_pregreet"]
+
+    def test_who_waits_is_greeted_and_who_does_not_is_dropped_and_counted(self):
+        self.start("drop")
+        began = time.monotonic()
+        with Client(self.slow) as client:
+            self.assertGreater(time.monotonic() - began, 2.5)
+            self.assertTrue(client.greeting.startswith("220 "))
+            self.assertTrue(client.command("EHLO c.test").startswith("250"))
+        self.assertEqual(self.early(), 0)
+        self.assertEqual(dialogue(self.slow, ENVELOPE), b"521 5.5.1 Protocol error\r\n")
+        self.assertEqual(self.early(), 1)
+        self.assertRegex(self.server.output(), rf"smtp: PREGREET {len(ENVELOPE)} after \d\.\d\d from \[{re.escape(PEER)}\]:\d+: EHLO c")
+
+    def test_a_reload_decides_what_becomes_of_those_who_do_not_wait(self):
+        self.start("drop")
+        with open(self.server.config) as f:
+            text = f.read()
+        with open(self.server.config, "w") as f:
+            f.write(text.replace("greet_action: drop", "greet_action: enforce"))
+        self.server.popen.send_signal(signal.SIGHUP)
+        wait_until(lambda: codes(dialogue(self.slow, ENVELOPE + b"QUIT\r\n")) == ["220", "250", "250", "550", "221"], "the new action")
+        self.assertIn("reject: RCPT: 550 5.5.1 Protocol error", self.server.output())
 
 
 class Drip(SystemTest):
