@@ -119,16 +119,26 @@ static void reroute_leave(struct operator_orders *orders, uint32_t index)
             (orders->reroute_count - index) * sizeof(orders->reroutes[0]));
 }
 
-/* Mail that waited for a next hop may have been moved away from it by the other. */
-static bool asks_for_site(const char *words)
+static bool has_key(const char *words, const char *key)
 {
-    return strncmp(words, "site=", 5) == 0 || strstr(words, " site=") != NULL;
+    size_t size = strlen(key);
+    const char *word = words;
+    while (word != NULL && strncmp(word, key, size) != 0) {
+        word = strchr(word, ' ');
+        word = word != NULL ? word + 1 : NULL;
+    }
+    return word != NULL;
 }
 
 bool operator_reroute_replaces(const struct operator_reroute *said,
                                const struct operator_reroute *before)
 {
-    return strcmp(said->words, before->words) == 0 && !asks_for_site(said->words);
+    if (strcmp(said->words, "all") == 0 || strcmp(said->words, "all=") == 0) {
+        return said->since_wall_s >= before->since_wall_s; /* the clock may have been set back */
+    }
+    /* Mail that waited for a next hop may have been moved away from it by the other; what was young then is older now. */
+    return strcmp(said->words, before->words) == 0 && !has_key(said->words, "site=") &&
+           !has_key(said->words, "younger=");
 }
 
 int operator_orders_reroute(struct operator_orders *orders, const struct operator_reroute *said)
@@ -140,6 +150,9 @@ int operator_orders_reroute(struct operator_orders *orders, const struct operato
         if (operator_reroute_replaces(said, &orders->reroutes[i])) {
             reroute_leave(orders, i);
         }
+    }
+    if (orders->reroute_count == 0 && strcmp(said->to, OPERATOR_TO_ROUTES) == 0) {
+        return 0;
     }
     if (orders->reroute_count >= OPERATOR_REROUTES_MAX) {
         return -ENOSPC;

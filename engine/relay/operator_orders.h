@@ -22,6 +22,8 @@
 #define OPERATOR_TO_MAX 160u
 #define OPERATOR_WORDS_MAX 1024u
 #define OPERATOR_PROBLEM_MAX 200u
+#define OPERATOR_MAIL_AGE_SLACK_S 86400 /* a report may wait a little longer than mail may */
+#define OPERATOR_TO_ROUTES "routes"     /* as a next hop: where the routes lead after all */
 
 enum operator_of {
     OPERATOR_OF_SITE,      /* a next hop, by the name that lists give it */
@@ -53,7 +55,8 @@ struct operator_reroute {
     char words[OPERATOR_WORDS_MAX]; /* as on the control socket, with blanks between them */
 };
 
-/* Does it leave nothing to one that was said before? Its words are the same, and it asks for no next hop. */
+/* Does it leave nothing to one that was said before? It means all mail; or its words are the same, and mean what they
+ * meant then: they ask for no next hop, and for no mail that was younger. */
 bool operator_reroute_replaces(const struct operator_reroute *said,
                                const struct operator_reroute *before);
 
@@ -75,7 +78,8 @@ int operator_orders_suspend(struct operator_orders *orders, const struct operato
 /* like: what it is about; NULL: all. Returns how many are gone. */
 uint32_t operator_orders_resume(struct operator_orders *orders,
                                 const struct operator_suspension *like);
-/* As operator_orders_suspend; the last one said is the last, and takes the place of those that it leaves nothing to. */
+/* As operator_orders_suspend; the last one said is the last, and takes the place of those that it leaves nothing to.
+ * What leads to the routes is not kept where no other is left. */
 int operator_orders_reroute(struct operator_orders *orders, const struct operator_reroute *said);
 /* Without what is over: suspensions that have ended; reroutes of mail so old that none of it can wait. */
 void operator_orders_tidy(struct operator_orders *orders, int64_t now_wall_s,

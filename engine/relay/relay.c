@@ -242,6 +242,7 @@ void relay_reload(struct relay *relay, const struct relay_conf *conf, const stru
     relay_listeners_reload(relay);
     server_settings(relay, conf);
     connections_limit(relay);
+    relay_detours_reload(relay);
     relay_sites_reload(relay);
     relay_parkings_reload(relay);
     outbound_drain_all(

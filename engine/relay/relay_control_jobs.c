@@ -252,20 +252,26 @@ static void words_keep(struct job *job, const struct control_request *request)
     }
 }
 
-/* The oldest that is over makes room. False: all are under way. */
-static bool room_make(struct relay_control *control)
+bool queue_job_fits(const struct relay_control *control)
 {
     unsigned running = 0;
-    struct job *oldest = NULL;
-    for (struct list_node *node = control->jobs.next; node != &control->jobs; node = node->next) {
-        struct job *job = list_entry(node, struct job, node);
-        running += job->state == JOB_RUNNING;
-        oldest = oldest == NULL && job->state != JOB_RUNNING ? job : oldest;
-    }
-    if (control->job_count >= JOBS_MAX && oldest != NULL) {
-        job_free(oldest);
+    for (const struct list_node *node = control->jobs.next; node != &control->jobs;
+         node = node->next) {
+        running += list_entry(node, struct job, node)->state == JOB_RUNNING;
     }
     return running < RUNNING_MAX;
+}
+
+/* The oldest that is over makes room. */
+static void room_make(struct relay_control *control)
+{
+    struct list_node *node = control->jobs.next;
+    while (node != &control->jobs && list_entry(node, struct job, node)->state == JOB_RUNNING) {
+        node = node->next;
+    }
+    if (control->job_count >= JOBS_MAX && node != &control->jobs) {
+        job_free(list_entry(node, struct job, node));
+    }
 }
 
 void queue_job_begin(struct relay_control *control, struct control_request *request,
@@ -273,9 +279,10 @@ void queue_job_begin(struct relay_control *control, struct control_request *requ
 {
     unsigned count = control->settings.worker_count;
     struct job *job = NULL;
-    if (!room_make(control)) {
+    if (!queue_job_fits(control)) {
         control_finish_error(request, "busy", "as many jobs as there may be are under way");
     } else {
+        room_make(control);
         job = calloc(1, sizeof(*job) + count * sizeof(job->shares[0]));
         if (job == NULL) {
             control_finish_error(request, "failed", "out of memory");

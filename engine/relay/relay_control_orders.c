@@ -8,8 +8,6 @@
 #include "engine/shard/helpers.h"
 #include <stdlib.h>
 
-#define MAIL_AGE_SLACK_S 86400 /* a report may wait a little longer than mail may */
-
 /* On its way to the file. */
 struct orders_writing {
     struct helper_job job;
@@ -79,7 +77,7 @@ static int writing_begin(struct relay_control *control, struct orders_change *ch
     if (status == 0) {
         operator_orders_tidy(&writing->orders, world_wall_s(home->world),
                              relay_mail_age_max_s(worker_relay(control->settings.workers[0])) +
-                                 MAIL_AGE_SLACK_S);
+                                 OPERATOR_MAIL_AGE_SLACK_S);
         status = change->apply(change, &writing->orders);
     }
     if (status == 0) {

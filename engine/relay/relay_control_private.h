@@ -95,6 +95,7 @@ void queue_body_ask(struct relay_control *control, struct control_request *reque
                     struct queue_order *order);
 void queue_summary_ask(struct relay_control *control, struct control_request *request,
                        struct queue_order *order);
+bool queue_job_fits(const struct relay_control *control); /* another job */
 void queue_job_begin(struct relay_control *control, struct control_request *request,
                      struct queue_order *order);
 void queue_reroute_ask(struct relay_control *control, struct control_request *request,

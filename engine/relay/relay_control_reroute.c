@@ -103,30 +103,32 @@ static void rerouting_durable(struct orders_change *change, int status)
 }
 
 /* NULL, or why this cannot be. */
-static const char *refusal_of(const struct queue_order *order)
+static const char *refusal_of(const struct relay *relay, const struct queue_order *order)
 {
-    if (strcmp(order->text, RELAY_DETOUR_BACK) == 0) {
+    if (strcmp(order->text, OPERATOR_TO_ROUTES) == 0) {
         return is_of_the_moment(&order->filter)
                    ? "to=routes: not with limit, held, ready or deferred"
                    : NULL;
     }
-    return strlen(order->text) < OPERATOR_TO_MAX && relay_detour_is_hop(order->text)
-               ? NULL
-               : "to: expected an address, such as 192.0.2.9:25, smtp:[192.0.2.9]:25 or "
-                 "lmtp:unix:/run/lmtp; or routes";
+    if (strlen(order->text) >= OPERATOR_TO_MAX || !relay_detour_is_hop(order->text)) {
+        return "to: expected an address, such as 192.0.2.9:25, smtp:[192.0.2.9]:25 or "
+               "lmtp:unix:/run/lmtp; or routes";
+    }
+    return relay_detour_is_ours(relay, order->text) ? "to: we listen there ourselves" : NULL;
 }
 
 void queue_reroute_ask(struct relay_control *control, struct control_request *request,
                        struct queue_order *order)
 {
     unsigned count = control->settings.worker_count;
-    const char *refusal = refusal_of(order);
+    const char *refusal = refusal_of(worker_relay(control->settings.workers[0]), order);
     if (refusal != NULL) {
         queue_order_give(order);
         control_finish_error(request, "bad-request", refusal);
         return;
     }
-    if (is_of_the_moment(&order->filter)) {
+    /* Nothing is remembered of what cannot begin now. */
+    if (is_of_the_moment(&order->filter) || !queue_job_fits(control)) {
         queue_job_begin(control, request, order);
         return;
     }

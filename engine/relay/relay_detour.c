@@ -2,6 +2,7 @@
 #include "engine/control/words.h"
 #include "engine/relay/relay_private.h"
 #include "engine/relay/relay_queue.h"
+#include "engine/resolve/resolve.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,6 +23,15 @@ struct made_hop {
     struct list_node node;
     struct conf_route route;
     struct endpoint to;
+};
+
+struct relay_detour {
+    struct operator_reroute said;
+    struct queue_filter filter;
+    struct queue_matcher *matcher;
+    bool goes_back; /* where the routes lead */
+    struct hop hop;
+    const struct conf_route *route; /* of the hop, as it was found last; NULL: to be looked for */
 };
 
 /* Behind the protocol. As a route has it, or with brackets round an address, or without a port. */
@@ -94,6 +104,10 @@ static bool is_used(const struct relay *relay, const struct conf_route *route)
 
 static void hop_drop(struct relay *relay, struct made_hop *hop)
 {
+    for (uint32_t i = 0; i < relay->detours.count; i++) {
+        struct relay_detour *detour = relay->detours.all[i];
+        detour->route = detour->route != &hop->route ? detour->route : NULL;
+    }
     list_remove(&hop->node);
     free(hop);
     relay->detours.hop_count--;
@@ -138,15 +152,44 @@ static const struct conf_route *route_made(struct relay *relay, const struct hop
     return &hop->route;
 }
 
+/* NULL: memory is short, or there are as many as there may be. */
+static const struct conf_route *route_of_hop(struct relay *relay, const struct hop *hop)
+{
+    const struct conf_route *route = route_of_conf(relay, hop);
+    return route != NULL ? route : route_made(relay, hop);
+}
+
 struct relay_site *relay_detour_site(struct relay *relay, const char *to)
 {
     struct hop hop;
-    if (hop_read(&hop, to) < 0) {
-        return NULL;
-    }
-    const struct conf_route *route = route_of_conf(relay, &hop);
-    route = route != NULL ? route : route_made(relay, &hop);
+    const struct conf_route *route = hop_read(&hop, to) == 0 ? route_of_hop(relay, &hop) : NULL;
     return route != NULL ? relay_site_of_route(relay, route) : NULL;
+}
+
+static bool is_any(const struct endpoint *address)
+{
+    static const uint8_t any[sizeof(address->address)];
+    return address->family != ENDPOINT_UNIX && memcmp(address->address, any, sizeof(any)) == 0;
+}
+
+/* A listener on all addresses is one on each of them, and resolve knows those of the machine. */
+bool relay_detour_is_ours(const struct relay *relay, const char *to)
+{
+    struct hop hop;
+    if (hop_read(&hop, to) < 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < relay->conf->listen_count; i++) {
+        const struct conf_listener *listener = &relay->conf->listen[i];
+        for (uint32_t j = 0; j < listener->addresses_count; j++) {
+            const struct endpoint *at = &listener->addresses[j];
+            bool loops = is_any(at) && at->port == hop.at.port && endpoint_is_loopback(&hop.at);
+            if (loops || endpoint_equal(at, &hop.at)) {
+                return true;
+            }
+        }
+    }
+    return relay->resolve != NULL && resolve_is_own(relay->resolve, &hop.at);
 }
 
 bool relay_detour_is_made(const struct relay *relay, const struct conf_route *route)
@@ -160,12 +203,6 @@ bool relay_detour_is_made(const struct relay *relay, const struct conf_route *ro
 }
 
 /* ---- What is remembered ---- */
-
-struct relay_detour {
-    struct operator_reroute said;
-    struct queue_filter filter;
-    struct queue_matcher *matcher;
-};
 
 static void detour_free(struct relay_detour *detour)
 {
@@ -204,6 +241,12 @@ static struct relay_detour *detour_make(const struct operator_reroute *said, int
         return NULL;
     }
     detour->said = *said;
+    detour->goes_back = strcmp(said->to, OPERATOR_TO_ROUTES) == 0;
+    if (!detour->goes_back && hop_read(&detour->hop, said->to) < 0) {
+        *status = -EINVAL;
+        detour_free(detour);
+        return NULL;
+    }
     detour->matcher = queue_matcher_open(&detour->filter);
     if (detour->matcher == NULL) {
         *status = -ENOMEM;
@@ -213,12 +256,16 @@ static struct relay_detour *detour_make(const struct operator_reroute *said, int
     return detour;
 }
 
-/* Those that the new one leaves nothing to. */
-static void detours_tidy(struct relay_detours *detours, const struct operator_reroute *said)
+/* Without those that the new one leaves nothing to, and those that are older than any mail may be. */
+static void detours_tidy(struct relay *relay, const struct operator_reroute *said)
 {
+    struct relay_detours *detours = &relay->detours;
+    int64_t oldest_wall_s =
+        world_wall_s(relay->shard->world) - relay_mail_age_max_s(relay) - OPERATOR_MAIL_AGE_SLACK_S;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < detours->count; i++) {
-        if (operator_reroute_replaces(said, &detours->all[i]->said)) {
+        if (operator_reroute_replaces(said, &detours->all[i]->said) ||
+            detours->all[i]->said.since_wall_s < oldest_wall_s) {
             detour_free(detours->all[i]);
         } else {
             detours->all[kept++] = detours->all[i];
@@ -235,12 +282,18 @@ int relay_detour_remember(struct relay *relay, const struct operator_reroute *sa
     if (detour == NULL) {
         return status;
     }
-    detours_tidy(detours, said);
+    detours_tidy(relay, said);
+    if (detour->goes_back && detours->count == 0) { /* what goes where it goes anyway */
+        detour_free(detour);
+        return 0;
+    }
     struct relay_detour **all =
-        realloc(detours->all, (detours->count + 1) * sizeof(struct relay_detour *));
+        detours->count < OPERATOR_REROUTES_MAX
+            ? realloc(detours->all, (detours->count + 1) * sizeof(struct relay_detour *))
+            : NULL;
     if (all == NULL) {
         detour_free(detour);
-        return -ENOMEM;
+        return detours->count < OPERATOR_REROUTES_MAX ? -ENOMEM : -ENOSPC;
     }
     detours->all = all;
     all[detours->count++] = detour;
@@ -257,8 +310,11 @@ int relay_detours_load(struct relay *relay, const struct operator_orders *orders
         const struct operator_reroute *said = &orders->reroutes[i];
         status = relay_detour_remember(relay, said);
         if (status == -EINVAL) {
-            logger_line(relay->logger, LOGGER_ERROR, "queue: a reroute of '%s' means no mail",
-                        said->words);
+            logger_line(
+                relay->logger, LOGGER_ERROR,
+                "queue: a reroute of '%s' to '%s' is passed over: it says nothing that can be done",
+                said->words, said->to);
+            status = 0;
         }
     }
     return status;
@@ -283,24 +339,29 @@ static bool is_meant(const struct relay_detour *detour, const struct message *me
                                   message_forward_path(message, index), &facts);
 }
 
+/* NULL: there is none now. */
+static struct relay_site *detour_site(struct relay *relay, struct relay_detour *detour)
+{
+    detour->route = detour->route != NULL ? detour->route : route_of_hop(relay, &detour->hop);
+    struct relay_site *site =
+        detour->route != NULL ? relay_site_of_route(relay, detour->route) : NULL;
+    if (site == NULL) {
+        logger_line(relay->logger, LOGGER_ERROR,
+                    "queue: out of memory, or of next hops (%u); mail that was rerouted to %s goes "
+                    "its old way",
+                    HOPS_MAX, detour->said.to);
+    }
+    return site;
+}
+
 struct relay_site *relay_detour_of(struct relay *relay, const struct message *message,
                                    uint32_t index, struct relay_site *natural)
 {
     struct relay_site *moved = NULL;
     for (uint32_t i = 0; i < relay->detours.count; i++) {
-        const struct relay_detour *detour = relay->detours.all[i];
-        if (!is_meant(detour, message, index, moved != NULL ? moved : natural)) {
-            continue;
-        }
-        if (strcmp(detour->said.to, RELAY_DETOUR_BACK) == 0) {
-            moved = NULL;
-            continue;
-        }
-        moved = relay_detour_site(relay, detour->said.to);
-        if (moved == NULL) {
-            logger_line(relay->logger, LOGGER_ERROR,
-                        "queue: out of memory; mail that was rerouted to %s goes its old way",
-                        detour->said.to);
+        struct relay_detour *detour = relay->detours.all[i];
+        if (is_meant(detour, message, index, moved != NULL ? moved : natural)) {
+            moved = detour->goes_back ? NULL : detour_site(relay, detour);
         }
     }
     return moved;
@@ -313,6 +374,13 @@ void relay_detours_init(struct relay *relay)
     list_init(&relay->detours.hops);
 }
 
+void relay_detours_reload(struct relay *relay)
+{
+    for (uint32_t i = 0; i < relay->detours.count; i++) {
+        relay->detours.all[i]->route = NULL;
+    }
+}
+
 void relay_detours_close(struct relay *relay)
 {
     struct relay_detours *detours = &relay->detours;
@@ -320,6 +388,7 @@ void relay_detours_close(struct relay *relay)
         detour_free(detours->all[i]);
     }
     free(detours->all);
+    detours->count = 0;
     while (!list_empty(&detours->hops)) {
         hop_drop(relay, list_entry(detours->hops.next, struct made_hop, node));
     }

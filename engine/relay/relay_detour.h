@@ -19,8 +19,6 @@ struct relay;
 struct relay_detour;
 struct relay_site;
 
-#define RELAY_DETOUR_BACK "routes" /* as a next hop: where the routes lead after all */
-
 struct relay_detours {
     struct relay_detour **all; /* in the order in which they were said */
     uint32_t count;
@@ -32,12 +30,14 @@ struct relay_detours {
 /* Is it a next hop? "192.0.2.9:25", "smtp:[192.0.2.9]:25", "lmtp:unix:/run/lmtp"; without a port that of the
  * protocol. */
 bool relay_detour_is_hop(const char *to);
+/* Do we listen there? Mail would come back until it has passed through too many hands. */
+bool relay_detour_is_ours(const struct relay *relay, const char *to);
 /* NULL: memory is short, it is none, or there are as many as there may be and mail waits for all. */
 struct relay_site *relay_detour_site(struct relay *relay, const char *to);
 /* The route was made here: no reload takes it away. */
 bool relay_detour_is_made(const struct relay *relay, const struct conf_route *route);
 
-/* 0, -ENOMEM, or -EINVAL: its words are none. */
+/* 0, -ENOMEM; -EINVAL: its words or its next hop are none; -ENOSPC: there are as many as there may be. */
 int relay_detour_remember(struct relay *relay, const struct operator_reroute *said);
 int relay_detours_load(struct relay *relay, const struct operator_orders *orders);
 /* Where this recipient's mail was rerouted to, that would go to `natural` (NULL: nobody knows yet); NULL: nowhere. */
@@ -47,4 +47,6 @@ struct relay_site *relay_detour_of(struct relay *relay, const struct message *me
 bool relay_detour_may_be(const struct relay *relay, const struct message *message);
 
 void relay_detours_init(struct relay *relay);
+void relay_detours_reload(
+    struct relay *relay); /* relay->conf is another one now; before the sites */
 void relay_detours_close(struct relay *relay); /* after the sites */

@@ -121,14 +121,16 @@ static uint32_t *place_find(const struct filing *filing, uint64_t way)
     }
 }
 
-/* By MX: the site of the domain where it is known, and the mail is due; else the lobby. */
+/* By MX: the site of the domain where it is known, and the mail is due; else the lobby. That too where a reroute may
+ * name the site: the lobby asks. */
 static struct relay_site *site_by_mx(const struct filing *filing, struct relay *relay,
                                      const struct conf_route *route, struct slice domain)
 {
     struct destination *destination = NULL;
     struct relay_domain *asked = NULL;
     struct relay_site *site = NULL;
-    if (!filing->again && relay_domain_ask(relay, route, domain, &destination, &asked) == 0) {
+    if (!filing->again && !relay_detour_may_be(relay, filing->message) &&
+        relay_domain_ask(relay, route, domain, &destination, &asked) == 0) {
         if (destination->status == DESTINATION_OK && relay_hop_count(route, destination) > 0) {
             site = relay_site_of_destination(relay, route, destination);
         }

@@ -54,22 +54,26 @@ void relay_queue_reroute(struct relay *relay, const struct queue_group *group, c
                          struct relay_queue_tally *tally)
 {
     struct message *message = group->message;
-    bool goes_back = strcmp(to, RELAY_DETOUR_BACK) == 0;
+    bool goes_back = strcmp(to, OPERATOR_TO_ROUTES) == 0;
     struct relay_site *site = goes_back ? NULL : relay_detour_site(relay, to);
     uint32_t *taken = calloc(2 * (size_t)message->recipient_count, sizeof(*taken));
     uint32_t done = 0;
     if ((site != NULL || goes_back) && taken != NULL) {
         uint32_t *keep = taken + message->recipient_count;
         char id[MESSAGE_ID_TEXT];
+        spool_message_hold(message); /* filed anew it may go back to its sender, and be gone */
         for (struct sched_delivery *delivery = message->owner, *next; delivery != NULL;
              delivery = next) { /* what is filed meanwhile comes before the first */
             next = sched_next_of_message(delivery);
             done += goes_back ? delivery_file(relay, delivery, group, taken, keep)
                               : delivery_move(delivery, group, site, taken, keep);
         }
-        message_id_format(message->id, id);
-        logger_line(relay->logger, LOGGER_INFO, "queue: %s: %u recipients go %s%s", id, done,
-                    goes_back ? "where the routes lead" : "to ", goes_back ? "" : to);
+        if (done > 0) {
+            message_id_format(message->id, id);
+            logger_line(relay->logger, LOGGER_INFO, "queue: %s: %u recipients go %s%s", id, done,
+                        goes_back ? "where the routes lead" : "to ", goes_back ? "" : to);
+        }
+        spool_message_release(relay->spool, message);
     }
     free(taken);
     relay_queue_count(tally, done, group->count - done);

@@ -121,6 +121,16 @@ void resolve_forget(struct resolve *resolve)
     cache_forget(&resolve->cache);
 }
 
+bool resolve_is_own(const struct resolve *resolve, const struct endpoint *endpoint)
+{
+    uint32_t i = 0;
+    while (i < resolve->settings.own_count &&
+           !endpoint_equal(&resolve->settings.own[i], endpoint)) {
+        i++;
+    }
+    return i < resolve->settings.own_count;
+}
+
 const struct resolve_counters *resolve_counters(const struct resolve *resolve)
 {
     return &resolve->counters;

@@ -94,4 +94,6 @@ void resolve_cancel(struct resolve *resolve, struct resolve_query *query);
 void resolve_remember_policy(struct resolve *resolve, const struct policy_record *record);
 /* Forgets answers (not MTA-STS policies), e.g. after a reload or by the operator's wish. */
 void resolve_forget(struct resolve *resolve);
+/* One of settings.own, exactly. */
+bool resolve_is_own(const struct resolve *resolve, const struct endpoint *endpoint);
 const struct resolve_counters *resolve_counters(const struct resolve *resolve);

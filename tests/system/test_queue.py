@@ -265,6 +265,7 @@ class Queue(SystemTest):
         traffic = Traffic(self.server.port)
         self.assertIn("expected an address", self.queue("reroute", "--all", "--to", "mx.test:25", code=64))
         self.assertIn("the whole queue", self.queue("reroute", "--to", self.back.to, code=64))
+        self.assertIn("we listen there", self.queue("reroute", "--all", "--to", f"127.0.0.1:{self.server.port}", code=64))
         self.queue("hold", "--sender", "alice0@sender.test")
         self.assertEqual(self.queue("reroute", "--domain", "a.slow.test", "--to", self.back.to), "40 recipients rerouted\n")
         wait_until(lambda: len(self.back.messages) == 39, "the mail at the other next hop")

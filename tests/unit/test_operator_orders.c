@@ -182,6 +182,40 @@ a_reroute_of_the_same_mail_takes_the_place_of_the_other_unless_it_asks_for_a_sit
     operator_orders_free(&orders);
 }
 
+static void a_reroute_of_what_was_young_then_is_kept_beside_the_same_words_later(void **state)
+{
+    (void)state;
+    struct operator_orders orders = {0};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct operator_reroute said = reroute("domain=a younger=1h", "x", 1000 + i);
+        assert_int_equal(operator_orders_reroute(&orders, &said), 0);
+    }
+    assert_int_equal(orders.reroute_count, 2);
+    operator_orders_free(&orders);
+}
+
+static void
+a_reroute_of_all_mail_takes_the_place_of_every_other_and_to_the_routes_it_leaves_none(void **state)
+{
+    static const char *const all[] = {"all", "all="};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct operator_orders orders = {0};
+        const struct operator_reroute said[] = {reroute("site=a", "x", 1000),
+                                                reroute("domain=b", "y", 1000),
+                                                reroute(all[i], "z", 1001),
+                                                reroute("domain=c", "w", 1002),
+                                                reroute(all[i], OPERATOR_TO_ROUTES, 1001),
+                                                reroute(all[i], OPERATOR_TO_ROUTES, 1003)};
+        static const unsigned counts[] = {1, 2, 1, 2, 2, 0};
+        for (unsigned j = 0; j < 6; j++) {
+            assert_int_equal(operator_orders_reroute(&orders, &said[j]), 0);
+            assert_int_equal(orders.reroute_count, counts[j]);
+        }
+        operator_orders_free(&orders);
+    }
+}
+
 static void what_is_over_is_left_out(void **state)
 {
     (void)state;
@@ -301,6 +335,9 @@ int main(void)
         cmocka_unit_test(there_are_no_more_than_their_limit_and_what_is_no_text_is_refused),
         cmocka_unit_test(
             a_reroute_of_the_same_mail_takes_the_place_of_the_other_unless_it_asks_for_a_site),
+        cmocka_unit_test(a_reroute_of_what_was_young_then_is_kept_beside_the_same_words_later),
+        cmocka_unit_test(
+            a_reroute_of_all_mail_takes_the_place_of_every_other_and_to_the_routes_it_leaves_none),
         cmocka_unit_test(what_is_over_is_left_out),
         cmocka_unit_test(the_file_is_replaced_as_a_whole_whatever_a_crash_has_left_beside_it),
         cmocka_unit_test(what_cannot_be_written_leaves_what_was_there),

@@ -238,8 +238,8 @@ static void reroutes_are_followed_in_the_order_in_which_they_were_said(void **st
          {OTHER, "192.0.2.1:25", "192.0.2.8:25"},
          2},
         /* back */
-        {{"domain=a.test", "all"}, {OTHER, RELAY_DETOUR_BACK}, -1},
-        {{"all", "domain=a.test"}, {RELAY_DETOUR_BACK, OTHER}, 1},
+        {{"domain=a.test", "all"}, {OTHER, OPERATOR_TO_ROUTES}, -1},
+        {{"all", "domain=a.test"}, {OPERATOR_TO_ROUTES, OTHER}, 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -270,11 +270,96 @@ static void mail_that_is_given_back_goes_where_the_routes_lead(void **state)
     relay_flush_queue(rig->relay);
     rig_settle(rig);
     assert_int_equal(rig->letter_count, 0);
-    say(rig, "all", RELAY_DETOUR_BACK);
-    assert_int_equal(rig->relay->detours.count, 1); /* the other is forgotten */
-    assert_int_equal(reroute_all(rig, RELAY_DETOUR_BACK), 1);
+    say(rig, "all", OPERATOR_TO_ROUTES);
+    assert_int_equal(rig->relay->detours.count, 0); /* the other is forgotten */
+    assert_int_equal(reroute_all(rig, OPERATOR_TO_ROUTES), 1);
     assert_int_equal(rig->letter_count, 1);
     assert_int_equal(rig->letters[0].server, 0);
+    relay_rig_close(rig);
+}
+
+static void mail_that_is_given_back_and_has_no_route_any_more_is_returned(void **state)
+{
+    static const char *const senders[] = {"s@b.test", ""}; /* without a sender it is gone at once */
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct relay_rig *rig = open_down(DOWN);
+        rig_server_down(&rig->servers[1]);
+        rig_post(rig, senders[i], "u@a.test");
+        assert_int_equal(reroute_all(rig, OTHER), 1);
+        rig_reload(rig, "\n  - {match: b.test, via: smtp, to: [\"192.0.2.8:25\"]}\n");
+        rig_settle(rig);
+        assert_int_equal(rig_waiting(rig), 1);
+        assert_int_equal(reroute_all(rig, OPERATOR_TO_ROUTES), 1);
+        assert_int_equal(rig_waiting(rig), 0);
+        assert_int_equal(rig->letter_count, i == 0);
+        assert_true(rig->letter_count == 0 || rig->letters[0].server == 2);
+        relay_rig_close(rig);
+    }
+}
+
+static void when_the_route_of_the_next_hop_goes_mail_by_mx_still_goes_there(void **state)
+{
+    (void)state;
+    const char *const with = "\n  - {match: c.test, via: smtp, to: [\"" OTHER "\"]}"
+                             "\n  - {match: \"*\", via: mx}\n";
+    struct relay_rig *rig = open_down(with);
+    rig_server_down(&rig->servers[1]);
+    rig_post(rig, "s@relay.test", "u@a.test");
+    say(rig, "site=mx.a.test", OTHER);
+    assert_int_equal(reroute_all(rig, OTHER), 1);
+    rig_post(rig, "s@relay.test",
+             "later@a.test"); /* so that it is known where its domain's mail goes */
+    rig_reload(rig, "\n  - {match: \"*\", via: mx}\n");
+    rig_settle(rig);
+    rig_server_up(&rig->servers[0]);
+    rig_server_up(&rig->servers[1]);
+    rig_pass(rig, 30 * MINUTE);
+    assert_int_equal(rig->letter_count, 2);
+    assert_int_equal(rig_letter_for(rig, "u@a.test")->server, 1);
+    assert_int_equal(rig_letter_for(rig, "later@a.test")->server, 0);
+    relay_rig_close(rig);
+}
+
+static void a_shard_forgets_reroutes_of_mail_so_old_that_none_waits_and_keeps_no_more_than_the_file(
+    void **state)
+{
+    (void)state;
+    struct relay_rig *rig = open_down(DOWN);
+    struct operator_reroute said = {.to = OTHER};
+    for (unsigned i = 0; i < OPERATOR_REROUTES_MAX + 1; i++) {
+        said.since_wall_s = world_wall_s(&rig->world);
+        snprintf(said.words, sizeof(said.words), "domain=d%u.test", i);
+        assert_int_equal(relay_detour_remember(rig->relay, &said),
+                         i < OPERATOR_REROUTES_MAX ? 0 : -ENOSPC);
+    }
+    rig_pass(rig, 7ull * 24 * 60 * MINUTE);
+    said.since_wall_s = world_wall_s(&rig->world);
+    assert_int_equal(relay_detour_remember(rig->relay, &said), 0);
+    assert_int_equal(rig->relay->detours.count, 1);
+    relay_rig_close(rig);
+}
+
+static void where_we_listen_is_told_from_other_next_hops(void **state)
+{
+    static const struct {
+        const char *to;
+        bool ours;
+    } table[] = {
+        {"192.0.2.70:25", true},     {"smtp:192.0.2.70", true},  {"192.0.2.70:26", false},
+        {"192.0.2.71:25", false},    {"127.0.0.1:2525", true},   {"[::1]:2525", true},
+        {"127.0.0.1:25", false},     {"192.0.2.70:2525", false}, {"lmtp:unix:/run/in", false},
+        {OPERATOR_TO_ROUTES, false},
+    };
+    (void)state;
+    struct relay_rig *rig = open_down(DOWN "listen:\n"
+                                           "  - {name: one, address: [\"192.0.2.70:25\"]}\n"
+                                           "  - {name: two, address: [\"0.0.0.0:2525\"]}\n");
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (relay_detour_is_ours(rig->relay, table[i].to) != table[i].ours) {
+            fail_msg("'%s'", table[i].to);
+        }
+    }
     relay_rig_close(rig);
 }
 
@@ -298,8 +383,20 @@ static void words_that_are_none_are_passed_over_at_a_start(void **state)
 {
     (void)state;
     struct relay_rig *rig = open_down(DOWN);
-    const struct operator_reroute none = {.words = "weather=fine", .to = OTHER};
-    assert_int_equal(relay_detour_remember(rig->relay, &none), -EINVAL);
+    const struct operator_reroute none[] = {{.words = "weather=fine", .to = OTHER},
+                                            {.words = "domain=b.test", .to = "mx.test:25"}};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(relay_detour_remember(rig->relay, &none[i]), -EINVAL);
+        assert_int_equal(operator_orders_reroute(&rig->orders, &none[i]), 0);
+    }
+    rig_post(rig, "s@relay.test", "u@a.test");
+    say(rig, "domain=a.test", OTHER);
+    rig_restart(rig);
+    assert_true(rig_log_says(rig, "a reroute of 'weather=fine' to '" OTHER "' is passed over"));
+    assert_true(rig_log_says(rig, "a reroute of 'domain=b.test' to 'mx.test:25' is passed over"));
+    rig_pass(rig, 20 * MINUTE);
+    assert_int_equal(rig->letter_count, 1); /* what comes behind them is followed */
+    assert_int_equal(rig->letters[0].server, 1);
     relay_rig_close(rig);
 }
 
@@ -315,6 +412,11 @@ int main(void)
         cmocka_unit_test(of_a_message_only_the_recipients_that_were_meant_go_there_after_a_restart),
         cmocka_unit_test(reroutes_are_followed_in_the_order_in_which_they_were_said),
         cmocka_unit_test(mail_that_is_given_back_goes_where_the_routes_lead),
+        cmocka_unit_test(mail_that_is_given_back_and_has_no_route_any_more_is_returned),
+        cmocka_unit_test(when_the_route_of_the_next_hop_goes_mail_by_mx_still_goes_there),
+        cmocka_unit_test(
+            a_shard_forgets_reroutes_of_mail_so_old_that_none_waits_and_keeps_no_more_than_the_file),
+        cmocka_unit_test(where_we_listen_is_told_from_other_next_hops),
         cmocka_unit_test(suspended_mail_waits_for_its_other_next_hop_too),
         cmocka_unit_test(words_that_are_none_are_passed_over_at_a_start),
     };
