@@ -1,5 +1,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "engine/conf/match_index.h"
+#include "engine/conf/idna.h"
 #include "engine/conf/names.h"
 #include <errno.h>
 #include <pcre2.h>
@@ -26,6 +27,8 @@ struct match_index {
     uint32_t rest; /* "*"; MATCH_NONE */
     uint32_t name_count, pattern_count;
     struct match_name *names; /* sorted */
+    char **spelled;           /* of names with U-labels: in A-labels */
+    uint32_t spelled_count;
     struct match_pattern *patterns;
     pcre2_match_context *limits;
 };
@@ -54,6 +57,50 @@ static int name_order(const void *first, const void *second)
     const struct match_name *a = first, *b = second;
     int order = text_order(a->text, b->text);
     return order != 0 ? order : a->row < b->row ? -1 : 1;
+}
+
+/* Where the domain begins: behind the last '@', and behind the dot of ".domain". */
+static size_t domain_at(struct slice text)
+{
+    const uint8_t *at = text.size > 0 ? memrchr(text.bytes, '@', text.size) : NULL;
+    if (at != NULL) {
+        return (size_t)(at - text.bytes) + 1;
+    }
+    return text.size > 0 && text.bytes[0] == '.' ? 1 : 0;
+}
+
+#define SPELLED_MAX 1024u
+
+/* The text with its domain in A-labels. False: it is spelled so, or cannot be. */
+static bool spell(struct slice text, char spelled[SPELLED_MAX], struct slice *made)
+{
+    char ascii[IDNA_ASCII_MAX + 1];
+    size_t at = domain_at(text);
+    struct slice domain = slice_from(text, at);
+    if (!idna_is_unicode(domain) || at > SPELLED_MAX - sizeof ascii ||
+        !idna_to_ascii(domain, ascii, &domain)) {
+        return false;
+    }
+    memcpy(spelled, text.bytes, at);
+    memcpy(spelled + at, domain.bytes, domain.size);
+    *made = slice_of(spelled, at + domain.size);
+    return true;
+}
+
+static int name_add(struct match_index *index, uint32_t row)
+{
+    char spelled[SPELLED_MAX];
+    struct slice text = slice_text(index->matches[row]);
+    if (spell(text, spelled, &text)) {
+        char *kept = strndup(spelled, text.size);
+        if (kept == NULL) {
+            return -ENOMEM;
+        }
+        index->spelled[index->spelled_count++] = kept;
+        text = slice_text(kept);
+    }
+    index->names[index->name_count++] = (struct match_name){.text = text, .row = row};
+    return 0;
 }
 
 static uint32_t name_find(const struct match_index *index, struct slice text)
@@ -142,18 +189,21 @@ static int rows_add(struct match_index *index, uint32_t count, struct match_prob
 {
     for (uint32_t i = 0; i < count; i++) {
         const char *match = index->matches[i];
+        int status = 0;
+        if (match[0] == '\0') {
+            continue;
+        }
         if (is_pattern(match)) {
-            int status = pattern_add(index, i, problem);
-            if (status < 0) {
-                return status;
-            }
+            status = pattern_add(index, i, problem);
         } else if (strcmp(match, "*") != 0) {
-            index->names[index->name_count++] =
-                (struct match_name){.text = slice_text(match), .row = i};
+            status = name_add(index, i);
         } else if (index->rest != MATCH_NONE) {
             return never_reached(problem, i, index->rest);
         } else {
             index->rest = i;
+        }
+        if (status < 0) {
+            return status;
         }
     }
     return names_sort(index, problem);
@@ -171,9 +221,10 @@ int match_index_open(struct match_index **opened, const char *const *matches, ui
     index->matches = calloc((size_t)count + 1, sizeof *index->matches);
     index->names = calloc((size_t)count + 1, sizeof *index->names);
     index->patterns = calloc((size_t)count + 1, sizeof *index->patterns);
+    index->spelled = calloc((size_t)count + 1, sizeof(char *));
     index->limits = pcre2_match_context_create(NULL);
     if (index->matches != NULL && index->names != NULL && index->patterns != NULL &&
-        index->limits != NULL) {
+        index->spelled != NULL && index->limits != NULL) {
         pcre2_set_match_limit(index->limits, PATTERN_STEPS_MAX);
         pcre2_set_heap_limit(index->limits, PATTERN_HEAP_KIB_MAX);
         memcpy(index->matches, matches, count * sizeof *matches);
@@ -195,19 +246,25 @@ void match_index_close(struct match_index *index)
     for (uint32_t i = 0; i < index->pattern_count; i++) {
         pcre2_code_free(index->patterns[i].code);
     }
+    for (uint32_t i = 0; i < index->spelled_count; i++) {
+        free(index->spelled[i]);
+    }
     pcre2_match_context_free(index->limits);
+    free(index->spelled);
     free(index->patterns);
     free(index->names);
     free(index->matches);
     free(index);
 }
 
-uint32_t match_index_find(const struct match_index *index, struct slice address)
+static uint32_t name_of(const struct match_index *index, struct slice address)
 {
-    const uint8_t *at = address.size > 0 ? memrchr(address.bytes, '@', address.size) : NULL;
-    uint32_t found = at != NULL ? name_find(index, address) : MATCH_NONE;
-    struct slice domain =
-        at == NULL ? address : slice_from(address, (size_t)(at - address.bytes) + 1);
+    char spelled[SPELLED_MAX];
+    spell(address, spelled, &address);
+    size_t at = domain_at(address);
+    bool has_local = at > 0 && address.bytes[at - 1] == '@';
+    uint32_t found = has_local ? name_find(index, address) : MATCH_NONE;
+    struct slice domain = has_local ? slice_from(address, at) : address;
     if (found == MATCH_NONE && domain.size > 0 && domain.bytes[0] != '.') {
         found = name_find(index, domain);
     }
@@ -217,6 +274,12 @@ uint32_t match_index_find(const struct match_index *index, struct slice address)
             found = name_find(index, slice_from(domain, i));
         }
     }
+    return found;
+}
+
+uint32_t match_index_find(const struct match_index *index, struct slice address)
+{
+    uint32_t found = name_of(index, address);
     if (found == MATCH_NONE && index->pattern_count > 0) {
         found = pattern_find(index, address);
     }

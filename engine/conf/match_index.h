@@ -6,6 +6,9 @@
  * addresses, then the domains, then what is below them (the longest first), then by the patterns in their order, then
  * there is "*".
  *
+ * A domain in U-labels and the same in A-labels are one (idna.h), also in addresses; patterns see what was written.
+ * A row that matches "" is found by no address.
+ *
  * Patterns are PCRE2's, compiled here. Matching is bounded: one that takes too many steps, which
  * peers choose by the address, does not match.
  */

@@ -11,7 +11,7 @@ struct match_rows {
     const char *rows, *member; /* "routes", "match": as messages name them */
     const void *first;         /* of the rows */
     size_t row_bytes;
-    size_t match_offset; /* of the text in a row, a const char *; NULL there: found by no address */
+    size_t match_offset; /* of the text in a row, a const char * */
     uint32_t count;
 };
 

@@ -1,11 +1,13 @@
 #include "engine/relay/rewrite.h"
 #include "engine/core/check.h"
 #include "engine/core/limits.h"
+#include "engine/conf/idna.h"
 #include "proto/smtp/address.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 #define KEY_FORMS 5u
+#define KEY_SPELLINGS 2u /* of the domain: as it was written, and in its other form (idna.h) */
 #define INCLUDE ":include:"
 
 /* What is done to an address next. */
@@ -33,7 +35,7 @@ static struct slice item_text(const struct rewrite_item *item)
     return slice_of(item->text, item->size);
 }
 
-static bool domain_is_local(const struct rewrite_rules *rules, struct slice domain)
+static bool domain_listed(const struct rewrite_rules *rules, struct slice domain)
 {
     if (domain.size == 0 || slice_equal_nocase(domain, slice_text(rules->hostname))) {
         return true;
@@ -44,6 +46,14 @@ static bool domain_is_local(const struct rewrite_rules *rules, struct slice doma
         }
     }
     return false;
+}
+
+static bool domain_is_local(const struct rewrite_rules *rules, struct slice domain)
+{
+    char other[IDNA_TEXT_MAX + 1];
+    struct slice spelled;
+    return domain_listed(rules, domain) ||
+           (idna_other_form(domain, other, &spelled) && domain_listed(rules, spelled));
 }
 
 /* "owner-list" and "list-request" are names, also where "-" comes before a tag. */
@@ -188,10 +198,12 @@ static const struct rewrite_maps *maps_of(const struct rewrite_job *job, enum st
     return &none;
 }
 
-/* One form of it. False: it has no such form. *whole: nothing of the address is missing. */
-static bool key_of(const struct rewrite_job *job, const struct rewrite_item *item, uint32_t form,
+/* One form of it. False: it has no such form. */
+static bool key_of(const struct rewrite_job *job, const struct rewrite_item *item, uint32_t at,
                    char key[MAP_KEY_MAX], struct slice *made, bool *tagless)
 {
+    uint32_t form = at / KEY_SPELLINGS;
+    char other[IDNA_TEXT_MAX + 1];
     struct parts parts = parts_of(job->rules, item_text(item));
     bool alias = item->step == STEP_ALIAS;
     struct slice local = form == 0 || form == 2 ? parts.local : parts.user;
@@ -200,6 +212,10 @@ static bool key_of(const struct rewrite_job *job, const struct rewrite_item *ite
     if (((form == 1 || form == 3) && parts.tag.size == 0) || /* as the form before it */
         (form == 4 && (parts.domain.size == 0 || alias)) || (form <= 1 && alias) ||
         ((form == 2 || form == 3) && (!parts.is_local || (!alias && parts.domain.size == 0)))) {
+        return false;
+    }
+    if (at % KEY_SPELLINGS > 0 && (form == 2 || form == 3 || parts.domain.size == 0 ||
+                                   !idna_other_form(parts.domain, other, &parts.domain))) {
         return false;
     }
     if (form == 4) {
@@ -408,7 +424,7 @@ static bool list_begin(struct rewrite_job *job)
     }
     struct parts parts = parts_of(job->rules, item_text(item));
     struct slice domain = parts.domain.size > 0 ? parts.domain : slice_text(job->rules->hostname);
-    bool tagless = job->key_at == 3; /* see key_of */
+    bool tagless = job->key_at / KEY_SPELLINGS == 3; /* see key_of */
     int list =
         rewrite_lists_open(&job->lists, item->list, tagless ? parts.user : parts.local, domain);
     if (list < 0) {
@@ -468,7 +484,7 @@ static struct map *question_next(struct rewrite_job *job, char key[MAP_KEY_MAX],
         *tagless = false;
         return job->rules->includes;
     }
-    for (; job->key_at < KEY_FORMS; job->key_at++, job->map_at = 0) {
+    for (; job->key_at < KEY_FORMS * KEY_SPELLINGS; job->key_at++, job->map_at = 0) {
         if (!key_of(job, item, job->key_at, key, made, tagless)) {
             continue;
         }

@@ -1,8 +1,5 @@
 #include "engine/resolve/domain.h"
-
-#include <idn2.h>
-
-#define UTF8_MAX (4 * DNS_NAME_MAX)
+#include "engine/conf/idna.h"
 
 static enum domain_kind literal_read(struct slice text, char name[DNS_NAME_BYTES],
                                      struct endpoint *address)
@@ -27,42 +24,15 @@ static enum domain_kind literal_read(struct slice text, char name[DNS_NAME_BYTES
     return as_tagged ? DOMAIN_LITERAL : DOMAIN_WRONG;
 }
 
-static bool is_ascii(struct slice text)
-{
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.bytes[i] >= 0x80) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static enum domain_kind unicode_read(struct slice text, char name[DNS_NAME_BYTES])
-{
-    uint8_t unicode[UTF8_MAX + 1], *ascii = NULL;
-    enum domain_kind kind = DOMAIN_WRONG;
-    if (text.size > UTF8_MAX || memchr(text.bytes, '\0', text.size) != NULL) {
-        return DOMAIN_WRONG;
-    }
-    memcpy(unicode, text.bytes, text.size);
-    unicode[text.size] = '\0';
-    if (idn2_lookup_u8(unicode, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK &&
-        dns_name_from_text(slice_text((const char *)ascii), name) > 0) {
-        kind = DOMAIN_NAME;
-    }
-    idn2_free(ascii);
-    return kind;
-}
-
 enum domain_kind domain_read(struct slice text, char name[DNS_NAME_BYTES], struct endpoint *address)
 {
     enum domain_kind kind = DOMAIN_WRONG;
+    char ascii[IDNA_ASCII_MAX + 1];
     if (text.size > 2 && text.bytes[0] == '[' && text.bytes[text.size - 1] == ']') {
         return literal_read(text, name, address);
     }
-    if (!is_ascii(text)) {
-        kind = unicode_read(text, name);
-    } else if (dns_name_from_text(text, name) > 0) {
+    bool readable = !idna_is_unicode(text) || idna_to_ascii(text, ascii, &text);
+    if (readable && dns_name_from_text(text, name) > 0) {
         kind = DOMAIN_NAME;
     }
     return kind == DOMAIN_NAME && dns_name_is_address(name) ? DOMAIN_WRONG : kind;

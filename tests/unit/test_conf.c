@@ -171,6 +171,9 @@ static const struct bad bads[] = {
      "1:32: routes[0].accept_from: of \"*\" would relay for the whole world, expected clients"},
     {"routes: [{match: \"*\", via: mx, source: 192.0.2.1, family: ipv6}]",
      "1:32: routes[0].source: of another family than `family`, expected the same"},
+    {"routes:\n  - {match: bücher.test, via: discard}\n  - {match: xn--bcher-kva.test, via: "
+     "discard}",
+     "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
     {"routes: [{match: a, to: [\"127.0.0.1:25\"], source: \"127.0.0.0/8\"}]",
      "1:43: routes[0].source: '127.0.0.0/8' will not do, expected an address such as 192.0.2.1 or "
      "2001:db8::1"},

@@ -79,6 +79,51 @@ static void a_route_is_found_by_address_then_domain_then_what_is_above_then_patt
     relay_conf_free(conf);
 }
 
+/* RFC 5890 §2.3.2.1: the two forms are equivalent. */
+static void a_domain_in_u_labels_and_in_a_labels_is_one(void **state)
+{
+    (void)state;
+    struct relay_conf *conf =
+        load_good("routes:\n"
+                  "  - {match: bücher.example, to: [\"127.0.0.1:1\"]}\n"
+                  "  - {match: .xn--mnchen-3ya.example, to: [\"127.0.0.1:2\"]}\n"
+                  "  - {match: chef@xn--mnchen-3ya.example, to: [\"127.0.0.1:3\"]}\n"
+                  "  - {match: jürgen@bücher.example, to: [\"127.0.0.1:4\"]}\n"
+                  "  - {match: \"*\", to: [\"127.0.0.1:9\"]}\n"
+                  "priorities:\n"
+                  "  - {sender: xn--bcher-kva.example, priority: high}\n"
+                  "  - {sender: .bücher.example, priority: low}\n");
+    static const struct {
+        const char *mailbox;
+        int port;
+    } cases[] = {
+        {"a@bücher.example", 1},
+        {"a@xn--bcher-kva.example", 1},
+        {"a@XN--Bcher-KVA.example", 1},
+        {"a@BÜCHER.example", 1},
+        {"a@x.münchen.example", 2},
+        {"a@x.xn--mnchen-3ya.example", 2},
+        {"a@münchen.example", 9},
+        {"chef@münchen.example", 3},
+        {"jürgen@xn--bcher-kva.example", 4},
+        {"jürgen@bücher.example", 4},
+        {"xn--jrgen-kva@bücher.example", 1}, /* a local part has no other form */
+        {"a@\xff\xfe.example", 9},
+        {"a@bucher.example", 9},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct conf_route *route = relay_conf_route(conf, slice_text(cases[i].mailbox));
+        assert_non_null(route);
+        if (route->to[0].port != cases[i].port) {
+            fail_msg("%s: %u", cases[i].mailbox, route->to[0].port);
+        }
+    }
+    assert_int_equal(relay_conf_priority(conf, slice_text("a@bücher.example")), CONF_PRIORITY_HIGH);
+    assert_int_equal(relay_conf_priority(conf, slice_text("a@a.xn--bcher-kva.example")),
+                     CONF_PRIORITY_LOW);
+    relay_conf_free(conf);
+}
+
 static void a_pattern_that_takes_too_many_steps_does_not_match(void **state)
 {
     (void)state;
@@ -192,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_route_is_found_by_address_then_domain_then_what_is_above_then_pattern),
+        cmocka_unit_test(a_domain_in_u_labels_and_in_a_labels_is_one),
         cmocka_unit_test(a_pattern_that_takes_too_many_steps_does_not_match),
         cmocka_unit_test(strangers_may_send_where_a_route_names_the_domain_and_not_by_mx),
         cmocka_unit_test(an_error_route_has_its_reply_in_parts),

@@ -401,10 +401,31 @@ static void who_is_known_is_told_by_the_same_forms(void **state)
     free(users.maps);
 }
 
+/* RFC 5890 §2.3.2.1: whoever keeps the map may write either. */
+static void a_domain_is_found_in_u_labels_and_in_a_labels(void **state)
+{
+    static const char *const local[] = {"bücher.test", "xn--mnchen-3ya.test"};
+    (void)state;
+    rules.local_domains = local;
+    rules.local_domains_count = 2;
+    use(&rules.virtual_aliases, "inline:{a@grün.test=a@in.test, b@xn--grn-ioa.test=b@in.test, "
+                                "@xn--strae-oqa.test=all@in.test}");
+    use(&rules.aliases, "inline:{root=admin@in.test}");
+    assert_string_equal(recipient("a@xn--grn-ioa.test"), "a@in.test");
+    assert_string_equal(recipient("b@grün.test"), "b@in.test");
+    assert_string_equal(recipient("b@GRÜN.test"), "b@in.test");
+    assert_string_equal(recipient("b+tag@grün.test"), "b+tag@in.test");
+    assert_string_equal(recipient("x@straße.test"), "all@in.test");
+    assert_string_equal(recipient("c@grün.test"), "c@grün.test");
+    assert_string_equal(recipient("root@xn--bcher-kva.test"), "admin@in.test");
+    assert_string_equal(recipient("root@münchen.test"), "admin@in.test");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(a_domain_is_found_in_u_labels_and_in_a_labels),
         TEST(without_maps_an_address_stands_for_itself),
         TEST(virtual_aliases_are_found_by_every_form_of_an_address),
         TEST(patterns_see_whole_addresses_only),
