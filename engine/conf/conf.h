@@ -111,10 +111,10 @@ struct conf_listener {
     uint32_t unix_mode; /* permissions of unix sockets */
 };
 
-/* So many in a time. */
 /* What becomes of a report that cannot be delivered. */
 enum conf_double { CONF_DOUBLE_DROP, CONF_DOUBLE_POSTMASTER };
 
+/* So many in a time. */
 struct conf_rate {
     const char *text;
     uint32_t count; /* 0: no limit */
@@ -123,14 +123,19 @@ struct conf_rate {
 };
 
 struct conf_route {
+    const char *name;    /* by which a transport map can name it; NULL: by none */
     const char *match;   /* "example.org", ".example.org" (what is below it), "user@example.org",
-                          "/pattern/i", or "*" */
+                          "/pattern/i", or "*"; "": only by its name */
     uint8_t via;         /* enum conf_via */
     struct endpoint *to; /* SMTP, LMTP: tried in turn */
     uint32_t to_count;
     uint32_t port;         /* MX */
     uint8_t family;        /* MX: enum conf_family */
     bool address_literals; /* MX: go to the address of user@[192.0.2.1] */
+    bool by_map;           /* a transport map has made it: engine/relay/transport.h. Then, by MX: */
+    const char *next_hop;  /* asked for in place of the recipient's domain; NULL: that */
+    bool host_only;        /* it is a host: its addresses count, not its MX records */
+    bool lmtp;             /* its hosts speak that */
     const char *reply;     /* ERROR: as it was written, and in parts */
     uint16_t reply_code;
     const char *reply_status; /* "5.1.1" */
@@ -207,6 +212,11 @@ struct relay_conf {
     uint8_t (*relay_client_digests)[CONF_FINGERPRINT_BYTES]; /* the same as bytes */
     struct conf_route *routes;
     uint32_t routes_count;
+    const struct conf_route **routes_named; /* those that have one, sorted by name */
+    uint32_t routes_named_count;
+    struct conf_route route_standard; /* by MX, and of what is not said: every key's default */
+    const char **transport_maps;      /* names of maps that come before the routes */
+    uint32_t transport_maps_count;
     struct conf_priority *priorities;
     uint32_t priorities_count;
     struct match_index *priority_index; /* NULL: there are no priorities */
@@ -372,8 +382,8 @@ void mailboxd_conf_free(struct mailboxd_conf *conf);
  * of its domain, else of the longest domain that it is below, else the first pattern that matches,
  * else "*". NULL: none. Takes the same time however many routes there are, but for patterns. */
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox);
-/* What a route says that says nothing: with neither match nor next hop. 0 or -ENOMEM. */
-int relay_conf_route_standard(struct conf_route *route);
+/* The route of this name, no case; NULL: none. */
+const struct conf_route *relay_conf_route_named(const struct relay_conf *conf, struct slice name);
 /* enum conf_priority_level of mail from this sender; empty: the null reverse-path. */
 uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path);
 

@@ -40,22 +40,10 @@ static bool is_pattern(const char *match)
 
 /* ---- Names ---- */
 
-static int text_order(struct slice a, struct slice b)
-{
-    size_t size = a.size < b.size ? a.size : b.size;
-    for (size_t i = 0; i < size; i++) {
-        int difference = slice_lower(a.bytes[i]) - slice_lower(b.bytes[i]);
-        if (difference != 0) {
-            return difference;
-        }
-    }
-    return a.size < b.size ? -1 : a.size > b.size;
-}
-
 static int name_order(const void *first, const void *second)
 {
     const struct match_name *a = first, *b = second;
-    int order = text_order(a->text, b->text);
+    int order = slice_order_nocase(a->text, b->text);
     return order != 0 ? order : a->row < b->row ? -1 : 1;
 }
 
@@ -108,7 +96,7 @@ static uint32_t name_find(const struct match_index *index, struct slice text)
     uint32_t from = 0, to = index->name_count;
     while (from < to) {
         uint32_t middle = from + (to - from) / 2;
-        int order = text_order(text, index->names[middle].text);
+        int order = slice_order_nocase(text, index->names[middle].text);
         if (order == 0) {
             return index->names[middle].row;
         }
@@ -134,7 +122,7 @@ static int names_sort(struct match_index *index, struct match_problem *problem)
     qsort(index->names, index->name_count, sizeof index->names[0], name_order);
     for (uint32_t i = 1; i < index->name_count; i++) {
         const struct match_name *before = &index->names[i - 1];
-        if (text_order(before->text, index->names[i].text) == 0) {
+        if (slice_order_nocase(before->text, index->names[i].text) == 0) {
             return never_reached(problem, index->names[i].row, before->row);
         }
     }

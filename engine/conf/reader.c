@@ -461,6 +461,11 @@ static int fill_keys(struct reader *reader, const struct reader_key *keys,
     return status;
 }
 
+int reader_fill_standard(struct reader *reader, const struct reader_key *keys, void *into)
+{
+    return fill_keys(reader, keys, NULL, "[]", into); /* no file says anything of such a key */
+}
+
 static void each_key(const struct reader_key *keys, const char *above,
                      void (*visit)(void *owner, const char *key, const char *value), void *owner)
 {

@@ -75,6 +75,9 @@ struct reader {
 int reader_load(struct reader *reader, const struct reader_key *keys, const char *path, void *into);
 void reader_close(struct reader *reader);
 
+/* Fills *into, which is zeroed, with what stands in for each key that is absent: a row that says nothing. 0 or -ENOMEM. */
+int reader_fill_standard(struct reader *reader, const struct reader_key *keys, void *into);
+
 /* Reports a mistake at a key ("routes[1].to[0]"; NULL: the file as a whole). */
 void reader_problem(struct reader *reader, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

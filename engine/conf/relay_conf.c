@@ -198,6 +198,8 @@ static const struct reader_key relay_keys[] = {
              .expected = "a fingerprint, SHA-256 in hexadecimal"),
     KEY_ROWS("routes", R, routes, route_keys,
              "[{match: \"*\", via: lmtp, to: [\"unix:/run/tubepost/lmtp\"]}]"),
+    KEY_LIST("transport_maps", R, transport_maps, READER_TEXT, .max = 32, .good = map_name_is_good,
+             .expected = MAP_NAME_EXPECTED),
     KEY_ROWS("priorities", R, priorities, priority_conf_keys, NULL),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),

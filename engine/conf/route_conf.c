@@ -5,10 +5,10 @@
 #include "engine/conf/tls_conf.h"
 #include "engine/conf/value.h"
 #include "engine/conf/words.h"
-#include "engine/core/check.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #define REPLY_EXPECTED "a code, an enhanced code and a text, such as \"550 5.1.1 No such user\""
 
@@ -83,11 +83,30 @@ static bool reply_is_good(const char *text)
            (code / 100 == 4 || code / 100 == 5) && class == code / 100;
 }
 
+#define MATCH_EXPECTED                                                                             \
+    "a domain such as example.org, .example.org for what is below it, an address, "                \
+    "a pattern such as /^x@/i, or \"*\""
+
+/* What a transport map says before the colon and means by itself (engine/relay/transport.h). */
+static const char *const transports[] = {"smtp",  "relay",   "lmtp", "mx",  "error",
+                                         "retry", "discard", "inet", "unix"};
+
+static bool is_route_name(const char *text)
+{
+    for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
+        if (strcasecmp(transports[i], text) == 0) {
+            return false;
+        }
+    }
+    size_t size = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+    return size > 0 && size < 64 && text[size] == '\0';
+}
+
 const struct reader_key route_keys[] = {
-    KEY_TEXT("match", struct conf_route, match, match_is_good,
-             "a domain such as example.org, .example.org for what is below it, an address, "
-             "a pattern such as /^x@/i, or \"*\"",
-             .required = true),
+    KEY_TEXT("name", struct conf_route, name, is_route_name,
+             "letters, digits, '-', '_' and '.', and none of smtp, relay, lmtp, mx, error, retry, "
+             "discard, inet, unix"),
+    KEY_TEXT("match", struct conf_route, match, match_is_good, MATCH_EXPECTED),
     KEY_WORD("via", struct conf_route, via, "smtp", route_vias),
     KEY_LIST("to", struct conf_route, to, READER_ENDPOINT, .max = 64),
     KEY_NUMBER("port", struct conf_route, port, "25", 1, 65535),
@@ -196,7 +215,7 @@ static void settle_source(struct reader *reader, struct conf_route *route, uint3
 static void settle_accept(struct reader *reader, struct conf_route *route, uint32_t index)
 {
     char key[64];
-    bool named = route->match[0] != '*' && route->match[0] != '/';
+    bool named = route->match[0] != '*' && route->match[0] != '/' && route->match[0] != '\0';
     if (route->accept_from == CONF_ACCEPT_AUTO) {
         route->accept_from =
             named && route->via != CONF_VIA_MX ? CONF_ACCEPT_ANYONE : CONF_ACCEPT_CLIENTS;
@@ -236,9 +255,65 @@ static int index_make(struct relay_conf *conf, struct reader *reader)
     return match_rows_index(&conf->route_index, &rows, reader);
 }
 
+static int name_order(const void *first, const void *second)
+{
+    const struct conf_route *a = *(const struct conf_route *const *)first;
+    const struct conf_route *b = *(const struct conf_route *const *)second;
+    int order = slice_order_nocase(slice_text(a->name), slice_text(b->name));
+    return order != 0 ? order : a < b ? -1 : a > b;
+}
+
+static int settle_names(struct reader *reader, struct relay_conf *conf)
+{
+    const struct conf_route **named =
+        reader_take(reader->memory, ((size_t)conf->routes_count + 1) * sizeof(*named));
+    uint32_t count = 0;
+    if (named == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < conf->routes_count; i++) {
+        if (conf->routes[i].name != NULL) {
+            named[count++] = &conf->routes[i];
+        }
+    }
+    qsort(named, count, sizeof(*named), name_order);
+    for (uint32_t i = 1; i < count; i++) {
+        if (strcasecmp(named[i - 1]->name, named[i]->name) == 0) {
+            char key[64];
+            snprintf(key, sizeof key, "routes[%zd].name", named[i] - conf->routes);
+            reader_problem(reader, key, "the same as routes[%zd].name, expected a name of its own",
+                           named[i - 1] - conf->routes);
+        }
+    }
+    conf->routes_named = named;
+    conf->routes_named_count = count;
+    return 0;
+}
+
+static void settle_match(struct reader *reader, struct conf_route *route, uint32_t index)
+{
+    char key[64];
+    if (route->match == NULL && route->name == NULL) {
+        snprintf(key, sizeof key, "routes[%u].match", index);
+        reader_problem(reader, key, "missing, expected " MATCH_EXPECTED);
+    }
+    route->match = route->match == NULL ? "" : route->match;
+}
+
+static int settle_standard(struct reader *reader, struct relay_conf *conf)
+{
+    struct conf_route *standard = &conf->route_standard;
+    int status = reader_fill_standard(reader, route_keys, standard);
+    standard->match = "";
+    standard->via = CONF_VIA_MX;
+    standard->accept_from = CONF_ACCEPT_CLIENTS;
+    return status;
+}
+
 int route_conf_settle(struct reader *reader, struct relay_conf *conf)
 {
     for (uint32_t i = 0; i < conf->routes_count; i++) {
+        settle_match(reader, &conf->routes[i], i);
         check_way(reader, &conf->routes[i], i);
         settle_source(reader, &conf->routes[i], i);
         settle_accept(reader, &conf->routes[i], i);
@@ -246,7 +321,9 @@ int route_conf_settle(struct reader *reader, struct relay_conf *conf)
         settle_rate(&conf->routes[i].connection_rate);
         settle_rate(&conf->routes[i].message_rate);
     }
-    return index_make(conf, reader);
+    int status = settle_names(reader, conf);
+    status = status == 0 ? settle_standard(reader, conf) : status;
+    return status == 0 ? index_make(conf, reader) : status;
 }
 
 int relay_conf_index(struct relay_conf *conf)
@@ -268,16 +345,21 @@ const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct 
     return row != MATCH_NONE ? &conf->routes[row] : NULL;
 }
 
-int relay_conf_route_standard(struct conf_route *route)
+const struct conf_route *relay_conf_route_named(const struct relay_conf *conf, struct slice name)
 {
-    struct reader_memory memory = {0};
-    struct conf_report *report = calloc(1, sizeof(*report));
-    struct reader reader = {.file = "", .memory = &memory, .report = report};
-    *route = (struct conf_route){0};
-    check(strcmp(route_keys[0].name, "match") == 0); /* which has no default */
-    int status = report != NULL ? reader_load(&reader, route_keys + 1, NULL, route) : -ENOMEM;
-    reader_close(&reader);
-    reader_memory_free(&memory);
-    free(report);
-    return status;
+    uint32_t from = 0, to = conf->routes_named_count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        const struct conf_route *route = conf->routes_named[middle];
+        int order = slice_order_nocase(name, slice_text(route->name));
+        if (order == 0) {
+            return route;
+        }
+        if (order < 0) {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    return NULL;
 }

@@ -66,3 +66,16 @@ static inline struct slice slice_first(struct slice s, size_t size)
 {
     return slice_of(s.bytes, size < s.size ? size : s.size);
 }
+
+/* Before (less than 0), equal or after, capitals and small letters alike; a beginning comes before the whole. */
+static inline int slice_order_nocase(struct slice a, struct slice b)
+{
+    size_t size = a.size < b.size ? a.size : b.size;
+    for (size_t i = 0; i < size; i++) {
+        int difference = slice_lower(a.bytes[i]) - slice_lower(b.bytes[i]);
+        if (difference != 0) {
+            return difference;
+        }
+    }
+    return a.size < b.size ? -1 : a.size > b.size;
+}

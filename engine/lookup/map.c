@@ -137,6 +137,11 @@ const char *map_name(const struct map *map)
     return map->name;
 }
 
+bool map_of_networks(const struct map *map)
+{
+    return map->kind == &map_cidr;
+}
+
 bool map_of_patterns(const struct map *map)
 {
     return map->kind->of_patterns;

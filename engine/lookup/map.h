@@ -58,6 +58,7 @@ void map_close(struct map *map);
 struct map *map_take(struct map *map); /* any thread; given back by map_close */
 const char *map_name(const struct map *map);
 bool map_of_patterns(const struct map *map);
+bool map_of_networks(const struct map *map); /* also of patterns: its keys are addresses of IP */
 
 /* Any helper thread. now_ns: of the monotonic clock, to look at the file now and then. Keys in capitals are asked for in
  * small letters, but of patterns. */

@@ -71,7 +71,10 @@ static void cidr_find(struct map_source *source, struct slice key, struct map_re
     struct network_prefix address;
     map_absent(result);
     if (key.bytes[0] == '[' && key.bytes[key.size - 1] == ']') {
-        key = slice_of(key.bytes + 1, key.size - 2); /* as an address literal has it */
+        static const char tag[] = "IPv6:"; /* as an address literal has it: RFC 5321 §4.1.3 */
+        key = slice_of(key.bytes + 1, key.size - 2);
+        bool tagged = slice_equal_nocase(slice_first(key, sizeof(tag) - 1), slice_text(tag));
+        key = slice_from(key, tagged ? sizeof(tag) - 1 : 0);
     }
     if (network_prefix_parse(&address, key) < 0) {
         return;

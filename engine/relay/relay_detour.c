@@ -137,11 +137,11 @@ static const struct conf_route *route_made(struct relay *relay, const struct hop
     }
     hops_tidy(relay);
     struct made_hop *hop = relay->detours.hop_count < HOPS_MAX ? calloc(1, sizeof(*hop)) : NULL;
-    if (hop == NULL || relay_conf_route_standard(&hop->route) < 0) {
-        free(hop);
+    if (hop == NULL) {
         return NULL;
     }
     hop->to = wanted->at;
+    hop->route = relay->conf->route_standard; /* which has no text of the configuration */
     hop->route.match = "(rerouted)";
     hop->route.via = wanted->via;
     hop->route.to = &hop->to;

@@ -68,7 +68,7 @@ static const struct bad bads[] = {
     {"hostname: a\nlisten_on: 3\n",
      "2:1: listen_on: unknown key, expected one of: hostname, "
      "shards, transport, dpdk, memory, listen, spool, "
-     "relay_networks, relay_clients, routes, priorities, limits, timeouts, "
+     "relay_networks, relay_clients, routes, transport_maps, priorities, limits, timeouts, "
      "retry, bounce, smtp, rewrite, tls, dns, io, "
      "shutdown, control, log, idle, cpu"},
     {"dns: {servers: [\"127.0.0.1:53\", \"unix:/run/dns\"]}",
@@ -171,6 +171,19 @@ static const struct bad bads[] = {
      "1:32: routes[0].accept_from: of \"*\" would relay for the whole world, expected clients"},
     {"routes: [{match: \"*\", via: mx, source: 192.0.2.1, family: ipv6}]",
      "1:32: routes[0].source: of another family than `family`, expected the same"},
+    {"routes: [{via: discard}]",
+     "1:10: routes[0].match: missing, expected a domain such as example.org, .example.org for what "
+     "is below it, an address, a pattern such as /^x@/i, or \"*\""},
+    {"routes: [{name: Smtp, via: discard}]",
+     "1:11: routes[0].name: 'Smtp' will not do, expected letters, digits, '-', '_' and '.', and "
+     "none of smtp, relay, lmtp, mx, error, retry, discard, inet, unix"},
+    {"routes:\n  - {name: slow, via: discard}\n  - {name: b, via: discard}\n  - {name: Slow, via: "
+     "mx}",
+     "4:6: routes[2].name: the same as routes[0].name, expected a name of its own"},
+    {"transport_maps: [\"hash:/etc/x\"]",
+     "1:18: transport_maps[0]: 'hash:/etc/x' will not do, expected a map such as "
+     "texthash:/etc/tubepost/virtual (also aliases, pcre, cidr, lmdb, sqlite, pgsql, ldap with a "
+     "file, or inline:{a=b})"},
     {"routes:\n  - {match: bücher.test, via: discard}\n  - {match: xn--bcher-kva.test, via: "
      "discard}",
      "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
