@@ -1,6 +1,7 @@
 #include "engine/relay/recipient.h"
 #include "engine/relay/recipient_judge.h"
 #include "engine/relay/relay_private.h"
+#include "engine/relay/relay_way.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,8 +51,8 @@ void recipient_inherit(const struct recipient_job *job, struct slice address,
 
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox)
 {
-    return relay->maps != NULL &&
-           (relay->maps->rewrites_recipients || known_of(relay, mailbox) != NULL);
+    return relay->maps != NULL && (relay->maps->rewrites_recipients || relay_ways_used(relay) ||
+                                   known_of(relay, mailbox) != NULL);
 }
 
 bool sender_needs_job(const struct relay *relay, struct slice mailbox)
@@ -87,12 +88,13 @@ static bool rewritten(struct recipient_job *job, const struct rewrite_job *from)
     return false;
 }
 
-/* May mail go to this one of the addresses? */
-static bool address_judge(struct recipient_job *job, struct slice address)
+/* May mail go to this one of the addresses, by this way? */
+static bool address_judge(struct recipient_job *job, struct slice address,
+                          const struct conf_route *way)
 {
     struct smtp_path path = {.mailbox = address, .local = address};
     if (slice_equal_nocase(address, job->path.mailbox)) {
-        return recipient_judge(job->relay->conf, job->trusted, &job->path, &job->verdict);
+        return recipient_judge_way(job->relay->conf, way, job->trusted, &job->path, &job->verdict);
     }
     for (size_t at = address.size; at > 0; at--) {
         if (address.bytes[at - 1] == '@') {
@@ -104,7 +106,74 @@ static bool address_judge(struct recipient_job *job, struct slice address)
     /* A key that is written out names who may be written to. A pattern that takes "user+tag@ANYWHERE" apart would make a
      * relay for everybody, so what it gives needs the permission that it would need by itself. */
     bool granted = job->trusted || !job->rewrite.by_pattern;
-    return recipient_judge(job->relay->conf, granted, &path, &job->verdict);
+    return recipient_judge_way(job->relay->conf, way, granted, &path, &job->verdict);
+}
+
+/* What the maps have said of the way is enough to judge. */
+static bool way_judge(struct recipient_job *job, struct slice address)
+{
+    const struct relay_conf *conf = job->relay->conf;
+    const struct transport_job *way = &job->way;
+    const struct conf_route *by_routes = relay_conf_route(conf, address);
+    struct slice text = way->value != NULL ? way->value->text : slice_text("no room to ask");
+    int status = 0;
+    job->transport.base = by_routes;
+    job->transport.made = job->transport.put_off = false;
+    if (way->answer == MAP_FAILED) {
+        verdict(job, 451, "4.3.0", "Temporary lookup failure");
+        snprintf(job->reason, sizeof(job->reason), "transport: %.*s",
+                 (int)slice_first(text, 150).size, (const char *)text.bytes);
+        return false;
+    }
+    if (way->answer == MAP_TOO_LONG) {
+        status = -EINVAL;
+    } else if (way->answer == MAP_FOUND) {
+        status = transport_read(&job->transport, conf, by_routes, text);
+    }
+    if (status < 0) {
+        verdict(job, 451, "4.3.5", "Server configuration error");
+        snprintf(job->reason, sizeof(job->reason), "a map gives no transport: %.*s",
+                 (int)slice_first(text, 150).size, (const char *)text.bytes);
+        return false;
+    }
+    /* Who is put off is taken now, as whoever has a way. */
+    return address_judge(job, address,
+                         job->transport.put_off ? &conf->route_standard
+                                                : transport_route(&job->transport));
+}
+
+static int known_run(struct recipient_job *job);
+
+/* 0: the verdict is there. */
+static int ways_run(struct recipient_job *job)
+{
+    struct relay *relay = job->relay;
+    for (; job->way_at < job->address_count; job->way_at++) {
+        struct slice address = job->addresses[job->way_at];
+        transport_job_end(&job->way);
+        job->way.answer = MAP_ABSENT;
+        int status = !relay_ways_used(relay)
+                         ? 0
+                         : transport_lookup(&job->way, relay->lookup, &relay->maps->transports,
+                                            &relay->maps->rules, address);
+        if (status < 0) {
+            return status;
+        }
+        if (!way_judge(job, address)) {
+            return 0;
+        }
+    }
+    return known_run(job);
+}
+
+static void way_done(struct transport_job *way)
+{
+    struct recipient_job *job = list_entry(way, struct recipient_job, way);
+    bool good = way_judge(job, job->addresses[job->way_at]);
+    job->way_at++;
+    if (!good || ways_run(job) == 0) {
+        job->done(job);
+    }
 }
 
 /* 0: the verdict is there. */
@@ -150,12 +219,7 @@ static int addresses_judge(struct recipient_job *job)
         return 0;
     }
     job->told = told_of(job);
-    for (uint32_t i = 0; i < job->address_count; i++) {
-        if (!address_judge(job, job->addresses[i])) {
-            return 0;
-        }
-    }
-    return known_run(job);
+    return ways_run(job);
 }
 
 static void rewrite_done(struct rewrite_job *rewrite)
@@ -191,6 +255,7 @@ static struct recipient_job *job_new(struct relay *relay, const struct smtp_path
     *job = (struct recipient_job){.relay = relay, .path = *path};
     job->rewrite.done = rewrite_done;
     job->known.done = known_done;
+    job->way.done = way_done;
     memcpy(job->text, path->mailbox.bytes, path->mailbox.size);
     job->path.mailbox.bytes = (const uint8_t *)job->text;
     job->path.local.bytes = job->path.mailbox.bytes;
@@ -244,5 +309,6 @@ void recipient_job_end(struct recipient_job *job)
 {
     rewrite_job_end(&job->rewrite);
     rewrite_job_end(&job->known);
+    transport_job_end(&job->way);
     free(job);
 }

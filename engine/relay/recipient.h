@@ -2,13 +2,16 @@
  * recipient: what RCPT and MAIL are answered where the operator's maps have a say: rewriting, aliases, who exists.
  *
  * A recipient is rewritten (rewrite.h). One that stands for itself is judged as without maps (recipient_judge); what a map
- * has made of one is where its owner wants it, so it needs a route and no permission, unless a pattern has made it. Then each must be known to the
+ * has made of one is where its owner wants it, so it needs a route and no permission, unless a pattern has made it.
+ * Where transport maps name ways (transport.h), each must have one that is no refusal. Then each must be known to the
  * recipients of its route, where that names any. All are taken, or none.
  *
  * Lookups may have to wait: then the session does, in a state, not in a thread.
  */
 #pragma once
 #include "engine/relay/relay_maps.h"
+#include "engine/relay/transport.h"
+#include "engine/relay/transport_lookup.h"
 #include "proto/smtp/server.h"
 #include "queue/spool/spool.h"
 
@@ -34,8 +37,11 @@ struct recipient_job {
     struct slice xtext; /* ENVID of a sender, ORCPT of a recipient */
     uint8_t notify;
     struct smtp_path path; /* as the client gave it, in `text` */
-    uint32_t known_at;     /* the address whose existence is looked up */
+    uint32_t way_at;       /* the address whose way is looked up */
+    uint32_t known_at;     /* the address whose existence is */
     struct rewrite_job rewrite, known;
+    struct transport_job way;
+    struct transport transport; /* what the last way says: a refusal is borrowed from it */
     char text[];
 };
 

@@ -12,16 +12,18 @@ static bool local_part_routes(struct slice local)
     return false;
 }
 
-bool recipient_judge(const struct relay_conf *conf, bool client_trusted,
-                     const struct smtp_path *path, struct smtp_verdict *verdict)
+bool recipient_judge_way(const struct relay_conf *conf, const struct conf_route *way,
+                         bool client_trusted, const struct smtp_path *path,
+                         struct smtp_verdict *verdict)
 {
     const struct conf_route *route = relay_conf_route(conf, path->mailbox);
-    if (route != NULL && route->via == CONF_VIA_ERROR) {
-        *verdict = (struct smtp_verdict){route->reply_code, route->reply_status,
-                                         slice_text(route->reply_text)};
+    if (way != NULL && way->via == CONF_VIA_ERROR) {
+        *verdict =
+            (struct smtp_verdict){way->reply_code, way->reply_status, slice_text(way->reply_text)};
         return false;
     }
-    if (route == NULL || (route->accept_from != CONF_ACCEPT_ANYONE && !client_trusted)) {
+    bool for_anyone = route != NULL && route->accept_from == CONF_ACCEPT_ANYONE;
+    if (way == NULL || (!for_anyone && !client_trusted)) {
         *verdict = (struct smtp_verdict){554, "5.7.1", slice_text("Relay access denied")};
         return false;
     }
@@ -31,4 +33,11 @@ bool recipient_judge(const struct relay_conf *conf, bool client_trusted,
         return false;
     }
     return true;
+}
+
+bool recipient_judge(const struct relay_conf *conf, bool client_trusted,
+                     const struct smtp_path *path, struct smtp_verdict *verdict)
+{
+    return recipient_judge_way(conf, relay_conf_route(conf, path->mailbox), client_trusted, path,
+                               verdict);
 }

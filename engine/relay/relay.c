@@ -12,6 +12,7 @@
 #include "engine/relay/relay_owed.h"
 #include "engine/relay/relay_parking.h"
 #include "engine/relay/relay_sites.h"
+#include "engine/relay/relay_way.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
 
@@ -103,6 +104,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     list_init(&relay->groups);
     list_init(&relay->parkings);
     relay_detours_init(relay);
+    list_init(&relay->way_waits);
     relay_owed_init(relay);
     queue_walks_init(&relay->walks, NULL, settings->shard->world);
     int status = relay_sites_open(relay);
@@ -168,6 +170,7 @@ void relay_close(struct relay *relay)
     free(relay->listeners);
     relay_owed_close(relay);
     relay_domains_close(relay);
+    relay_ways_close(relay);
     relay_sites_close(relay);
     if (relay->sched != NULL) {
         sched_close(relay->sched);
@@ -231,6 +234,7 @@ static void each_inbound(struct relay *relay, void (*visit)(struct inbound *inbo
 
 void relay_reload(struct relay *relay, const struct relay_conf *conf, const struct relay_maps *maps)
 {
+    relay_ways_reload(relay);
     relay->conf = conf;
     relay->maps = maps;
     if (relay->lookup != NULL) {

@@ -51,7 +51,10 @@ struct relay_counters {
     uint64_t deferred_unreached; /* recipients, for whose connection see outbound_failed.c */
     uint64_t deliveries, delivered, deferred, failed, bounces, double_bounces, bytes_out;
     uint64_t success_reports, delay_reports;
+    uint64_t transports_refused; /* ways that maps name, for want of room */
+    uint64_t transport_failures; /* recipients put off, since no map answered or a row was wrong */
     uint32_t sessions_in, sessions_out; /* now */
+    uint32_t transports;                /* ways that maps have made, now */
 };
 
 /* Recovers the spool and schedules what it finds. 0 or -errno. */

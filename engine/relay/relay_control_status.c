@@ -38,6 +38,9 @@ static json_t *relay_numbers(const struct relay_counters *counters)
     set_number(json, "bounces", counters->bounces);
     set_number(json, "double_bounces", counters->double_bounces);
     set_number(json, "success_reports", counters->success_reports);
+    set_number(json, "transports", counters->transports);
+    set_number(json, "transports_refused", counters->transports_refused);
+    set_number(json, "transport_failures", counters->transport_failures);
     set_number(json, "delay_reports", counters->delay_reports);
     set_number(json, "bytes_out", counters->bytes_out);
     return json;

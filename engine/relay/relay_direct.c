@@ -4,6 +4,7 @@
 #include "engine/relay/relay_hops.h"
 #include "engine/relay/relay_parking.h"
 #include "engine/relay/relay_part.h"
+#include "engine/relay/relay_way.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,37 +16,44 @@
 /* ---- Those that need no server ---- */
 
 /* As outbound says it of those that do. */
-static void fate_log(const struct relay *relay, const struct sched_delivery *delivery,
-                     const char *agent, const char *status, const char *text)
+static void fate_log(const struct relay *relay, const struct message *message,
+                     const uint32_t *indexes, uint32_t count, const char *agent, const char *status,
+                     const char *text)
 {
-    const struct message *message = delivery->message;
     char id[MESSAGE_ID_TEXT];
     if (relay->logger->level < LOGGER_INFO) {
         return;
     }
     message_id_format(message->id, id);
-    for (uint32_t i = 0; i < delivery->count; i++) {
-        struct slice path = message_forward_path(message, sched_indexes(delivery)[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice path = message_forward_path(message, indexes[i]);
         logger_line(relay->logger, LOGGER_INFO, "%s: %s: to=<%.*s>, relay=none, %s (%s)", agent, id,
                     (int)path.size, (const char *)path.bytes, status, text);
     }
 }
 
-static void delivery_defer(struct relay *relay, struct sched_delivery *delivery, const char *dsn,
-                           const char *text)
+void relay_delivery_defer(struct relay *relay, struct sched_delivery *delivery,
+                          const uint32_t *indexes, uint32_t count, const char *dsn,
+                          const char *text)
 {
     char status[64];
     snprintf(status, sizeof(status), "dsn=%s, status=deferred", dsn);
-    fate_log(relay, delivery, "smtp", status, text);
-    relay->counters.deferred += delivery->count;
+    fate_log(relay, delivery->message, indexes, count, "smtp", status, text);
+    relay->counters.deferred += count;
     relay_site_touch(
         sched_site_owner(sched_site_of(delivery))); /* when it is due next has changed */
-    if (sched_defer(delivery, relay->shard->now_ns, sched_indexes(delivery), delivery->count,
-                    slice_text(text)) == SCHED_EXPIRED) {
+    if (sched_defer(delivery, relay->shard->now_ns, indexes, count, slice_text(text)) ==
+        SCHED_EXPIRED) {
         relay_delivery_expire(relay, delivery);
         return;
     }
     spool_note_attempt(relay->spool, delivery->message, world_wall_s(relay->shard->world));
+}
+
+static void delivery_defer(struct relay *relay, struct sched_delivery *delivery, const char *dsn,
+                           const char *text)
+{
+    relay_delivery_defer(relay, delivery, sched_indexes(delivery), delivery->count, dsn, text);
 }
 
 static void delivery_discard(struct relay *relay, struct sched_delivery *delivery)
@@ -57,7 +65,8 @@ static void delivery_discard(struct relay *relay, struct sched_delivery *deliver
         delivery_defer(relay, delivery, "4.3.0", "out of memory");
         return;
     }
-    fate_log(relay, delivery, "discard", "dsn=2.0.0, status=sent", "discarded");
+    fate_log(relay, message, sched_indexes(delivery), count, "discard", "dsn=2.0.0, status=sent",
+             "discarded");
     for (uint32_t i = 0; i < count; i++) {
         outcomes[i] = (struct relay_outcome){.index = sched_indexes(delivery)[i],
                                              .action = DSN_DELIVERED,
@@ -84,7 +93,7 @@ static void delivery_fail(struct relay *relay, struct sched_delivery *delivery, 
     }
     smtp_status_format(&like->status, dsn);
     snprintf(status, sizeof(status), "dsn=%s, status=bounced", dsn);
-    fate_log(relay, delivery, agent, status, like->text);
+    fate_log(relay, message, sched_indexes(delivery), count, agent, status, like->text);
     for (uint32_t i = 0; i < count; i++) {
         failures[i] = *like;
         failures[i].index = sched_indexes(delivery)[i];
@@ -217,14 +226,14 @@ enum direction {
     NOT_NOW, /* there is no room to ask */
 };
 
-static enum direction delivery_ask(struct relay_site *site, struct sched_delivery *delivery)
+static enum direction domain_ask(struct relay_site *site, struct sched_delivery *delivery)
 {
     struct relay *relay = site->relay;
     struct slice path = message_forward_path(delivery->message, sched_indexes(delivery)[0]);
     struct destination *destination = NULL;
     struct relay_domain *domain = NULL;
-    int status =
-        relay_domain_ask(relay, site->route, relay_domain_of(relay, path), &destination, &domain);
+    int status = relay_domain_ask(relay, site->route, relay_domain_for(relay, site->route, path),
+                                  &destination, &domain);
     if (status == -EINPROGRESS) {
         return relay_domain_wait(domain, delivery) == 0 ? GONE : NOT_NOW;
     }
@@ -245,6 +254,29 @@ static enum direction delivery_ask(struct relay_site *site, struct sched_deliver
     return direction;
 }
 
+/* By the transport maps, then by the domain. */
+static enum direction delivery_ask(struct relay_site *site, struct sched_delivery *delivery)
+{
+    switch (relay_way_ask(site, delivery)) {
+    case RELAY_WAY_STAYS:
+        return site->destination != NULL ? domain_ask(site, delivery) : STAYS;
+    case RELAY_WAY_GONE:
+        return GONE;
+    case RELAY_WAY_NOT_NOW:
+        break;
+    }
+    return NOT_NOW;
+}
+
+/* What was filed just now went the way that the maps named. */
+static enum direction delivery_look(struct relay_site *site, struct sched_delivery *delivery)
+{
+    if (delivery->attempts > 0 && relay_ways_used(site->relay)) {
+        return delivery_ask(site, delivery);
+    }
+    return site->destination != NULL ? domain_ask(site, delivery) : STAYS;
+}
+
 struct sched_delivery *relay_site_next(struct relay_site *site)
 {
     for (unsigned i = 0; i < NEXT_MOST; i++) {
@@ -252,9 +284,8 @@ struct sched_delivery *relay_site_next(struct relay_site *site)
         if (delivery != NULL && relay_parking_takes(site, delivery)) {
             continue;
         }
-        if (delivery == NULL || site->destination == NULL ||
-            delivery_ask(site, delivery) !=
-                GONE) { /* no room to ask: what was known is good enough */
+        if (delivery == NULL || delivery_look(site, delivery) !=
+                                    GONE) { /* no room to ask: what was known is good enough */
             return delivery;
         }
     }
@@ -265,7 +296,8 @@ struct sched_delivery *relay_site_next(struct relay_site *site)
 bool relay_site_reviewed(struct relay_site *site)
 {
     uint64_t now_ns = site->relay->shard->now_ns;
-    if (site->destination == NULL || site->connections > 0) {
+    bool asks = site->destination != NULL || relay_ways_used(site->relay);
+    if (!asks || site->connections > 0) {
         site->review_count = 0;
         return true;
     }
@@ -276,7 +308,7 @@ bool relay_site_reviewed(struct relay_site *site)
         }
         sched_site_counts(site->sched, &counts);
         site->review_count = counts.ready;
-        site->fresh_until_ns = UINT64_MAX;
+        site->fresh_until_ns = relay_ways_fresh_until(site->relay);
     }
     for (unsigned i = 0; i < LOBBY_BATCH && site->review_count > 0; i++) {
         struct sched_delivery *delivery = sched_next(site->sched, now_ns);
@@ -298,6 +330,17 @@ bool relay_site_reviewed(struct relay_site *site)
 
 static enum direction lobby_take(struct relay_site *lobby, struct sched_delivery *delivery)
 {
+    bool waits_for_maps = lobby->route == &lobby->relay->conf->route_standard;
+    if (waits_for_maps || (delivery->attempts > 0 && relay_ways_used(lobby->relay))) {
+        switch (relay_way_ask(lobby, delivery)) {
+        case RELAY_WAY_STAYS:
+            break;
+        case RELAY_WAY_GONE:
+            return GONE;
+        case RELAY_WAY_NOT_NOW:
+            return NOT_NOW;
+        }
+    }
     switch ((enum conf_via)lobby->route->via) {
     case CONF_VIA_DISCARD:
         delivery_discard(lobby->relay, delivery);
@@ -310,7 +353,7 @@ static enum direction lobby_take(struct relay_site *lobby, struct sched_delivery
     case CONF_VIA_MX:
         break;
     }
-    return delivery_ask(lobby, delivery);
+    return domain_ask(lobby, delivery);
 }
 
 uint64_t relay_lobby_run(struct relay_site *lobby)

@@ -27,3 +27,9 @@ bool relay_site_reviewed(struct relay_site *site);
 /* The destination of an ACTIVE or parked delivery's domain is known. The destination is borrowed. */
 void relay_direct(struct relay *relay, struct sched_delivery *delivery,
                   struct destination *destination);
+
+/* These recipients of an ACTIVE delivery wait for their next attempt, the others are finished; the log says why. dsn:
+ * "4.4.3". */
+void relay_delivery_defer(struct relay *relay, struct sched_delivery *delivery,
+                          const uint32_t *indexes, uint32_t count, const char *dsn,
+                          const char *text);

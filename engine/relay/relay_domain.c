@@ -26,6 +26,12 @@ struct slice relay_domain_of(const struct relay *relay, struct slice mailbox)
     return slice_from(mailbox, (size_t)(at - mailbox.bytes) + 1);
 }
 
+struct slice relay_domain_for(const struct relay *relay, const struct conf_route *route,
+                              struct slice mailbox)
+{
+    return route->next_hop != NULL ? slice_text(route->next_hop) : relay_domain_of(relay, mailbox);
+}
+
 /* ---- The table ---- */
 
 static struct relay_domain **bucket_of(const struct relay_domains *domains,
@@ -43,6 +49,7 @@ static bool domain_same(const struct relay_domain *a, const struct relay_domain 
 {
     return a->name_size == b->name_size && memcmp(a->name, b->name, a->name_size) == 0 &&
            a->options.port == b->options.port && a->options.family == b->options.family &&
+           a->options.host_only == b->options.host_only &&
            a->options.tls_policy == b->options.tls_policy;
 }
 
@@ -103,6 +110,7 @@ static struct relay_domain *domain_make(struct relay *relay, const struct conf_r
     domain->query = (struct resolve_query){.done = domain_answered};
     domain->options = (struct resolve_options){.family = route->family,
                                                .port = (uint16_t)route->port,
+                                               .host_only = route->host_only,
                                                .tls_policy = route->tls.level != CONF_LEVEL_NONE};
     domain->relay = relay;
     domain->waiting = NULL;

@@ -29,6 +29,9 @@ void relay_domains_close(struct relay *relay);
 
 /* Of a mailbox; the part behind the last '@', or our own name. */
 struct slice relay_domain_of(const struct relay *relay, struct slice mailbox);
+/* What is asked for, by a route by MX: that, or the next hop that a transport map has named. */
+struct slice relay_domain_for(const struct relay *relay, const struct conf_route *route,
+                              struct slice mailbox);
 
 /*
  * Where does a route by MX lead for this domain? 0: *destination is given. -EINPROGRESS: *domain is being asked for,

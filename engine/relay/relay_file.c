@@ -1,6 +1,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/relay_hops.h"
 #include "engine/relay/relay_owed.h"
+#include "engine/relay/relay_way.h"
 #include <stdlib.h>
 
 #define FILING_FEW 16u /* recipients for which no memory is taken */
@@ -18,6 +19,7 @@ struct filing {
     uint32_t attempts;
     bool again; /* a restart has found it: what was tried before waits for its time */
     const uint32_t *indexes;
+    const struct relay_way *ways; /* of each of them; NULL: to be looked for */
     uint32_t group_count;
     struct filing_group *groups;
     uint32_t *next;
@@ -151,28 +153,42 @@ static struct relay_site *detour_of(const struct filing *filing, struct relay *r
     return relay_detour_of(relay, filing->message, index, natural);
 }
 
+static bool is_by_mx(const struct relay *relay, const struct conf_route *route)
+{
+    return route->via == CONF_VIA_MX && route != &relay->conf->route_standard; /* a lobby */
+}
+
+static struct relay_site *site_of_way(const struct filing *filing, struct relay *relay,
+                                      const struct conf_route *route, struct slice domain)
+{
+    struct relay_site *site = is_by_mx(relay, route) ? site_by_mx(filing, relay, route, domain)
+                                                     : relay_site_of_route(relay, route);
+    if (site == NULL && route->by_map) {
+        /* There are too many: in the maps' lobby it is put off. */
+        site = relay_site_of_route(relay, &relay->conf->route_standard);
+    }
+    return site;
+}
+
 /* The recipient at this position joins those who go the same way, or is the first. */
 static void group_join(struct filing *filing, struct relay *relay, const struct conf_route *route,
                        uint32_t position)
 {
     uint32_t index = filing->indexes[position];
-    struct slice domain = relay_domain_of(relay, message_forward_path(filing->message, index));
-    bool by_mx = route->via == CONF_VIA_MX;
-    uint64_t way = (uint64_t)(route - relay->conf->routes);
+    struct slice domain =
+        relay_domain_for(relay, route, message_forward_path(filing->message, index));
     struct relay_site *moved = detour_of(filing, relay, route, index);
-    by_mx = by_mx && moved == NULL;
-    way = moved != NULL ? (uint64_t)(uintptr_t)moved : way;
-    way = by_mx ? domain_hash(relay, domain, way) : siphash(&relay->sites.secret, &way, 1);
+    uint64_t way = moved != NULL ? (uint64_t)(uintptr_t)moved : relay_route_key(relay, route);
+    way = moved == NULL && is_by_mx(relay, route) ? domain_hash(relay, domain, way)
+                                                  : siphash(&relay->sites.secret, &way, 1);
     uint32_t *place = place_find(filing, way);
     if (*place == 0) {
-        filing->groups[filing->group_count++] =
-            (struct filing_group){.site = moved != NULL ? moved
-                                          : by_mx       ? site_by_mx(filing, relay, route, domain)
-                                                        : relay_site_of_route(relay, route),
-                                  .way = way,
-                                  .first = position,
-                                  .last = position,
-                                  .count = 1};
+        filing->groups[filing->group_count++] = (struct filing_group){
+            .site = moved != NULL ? moved : site_of_way(filing, relay, route, domain),
+            .way = way,
+            .first = position,
+            .last = position,
+            .count = 1};
         *place = filing->group_count;
         return;
     }
@@ -199,18 +215,36 @@ static void groups_add(const struct filing *filing, struct relay *relay)
     }
 }
 
+/* The caller's, for relay_way_drop. */
+static void way_of(const struct filing *filing, struct relay *relay, uint32_t position,
+                   struct relay_way *way)
+{
+    struct slice mailbox = message_forward_path(filing->message, filing->indexes[position]);
+    if (filing->ways != NULL) {
+        *way = filing->ways[position];
+        if (way->made != NULL) {
+            relay_transport_hold(way->made);
+        }
+    } else if (filing->again && relay_ways_used(relay)) {
+        relay_way_later(relay, way); /* the maps may say something else by then */
+    } else {
+        relay_way_now(relay, mailbox, way);
+    }
+}
+
 /* Each recipient costs the same, however many there are and wherever they go. */
 static void filing_run(struct relay *relay, struct filing *filing, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = filing->indexes[i];
-        const struct conf_route *route =
-            relay_conf_route(relay->conf, message_forward_path(filing->message, index));
-        if (route != NULL) {
-            group_join(filing, relay, route, i);
+        struct relay_way way;
+        way_of(filing, relay, i, &way);
+        if (way.route != NULL) {
+            group_join(filing, relay, way.route, i);
         } else {
             unroutable(relay, filing->message, index);
         }
+        relay_way_drop(relay, &way);
     }
     groups_add(filing, relay);
 }
@@ -255,6 +289,14 @@ void relay_file(struct relay *relay, struct message *message, const uint32_t *in
                 uint32_t count, uint32_t attempts)
 {
     const struct filing like = {.message = message, .attempts = attempts, .indexes = indexes};
+    recipients_file(relay, &like, count);
+}
+
+void relay_file_by(struct relay *relay, struct message *message, const uint32_t *indexes,
+                   const struct relay_way *ways, uint32_t count, uint32_t attempts)
+{
+    const struct filing like = {
+        .message = message, .attempts = attempts, .indexes = indexes, .ways = ways};
     recipients_file(relay, &like, count);
 }
 

@@ -84,6 +84,7 @@ int relay_maps_open(struct relay_maps **opened, const struct relay_conf *conf,
         {conf->rewrite.virtual_aliases, conf->rewrite.virtual_aliases_count,
          &rules->virtual_aliases},
         {conf->rewrite.aliases, conf->rewrite.aliases_count, &rules->aliases},
+        {conf->transport_maps, conf->transport_maps_count, &maps->transports},
     };
     int status = 0;
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists) && status == 0; i++) {
@@ -113,6 +114,7 @@ void relay_maps_close(struct relay_maps *maps)
     free(maps->rules.recipient_canonical.maps);
     free(maps->rules.virtual_aliases.maps);
     free(maps->rules.aliases.maps);
+    free(maps->transports.maps);
     for (uint32_t i = 0; i < maps->recipients_count; i++) {
         free(maps->recipients[i].maps);
     }

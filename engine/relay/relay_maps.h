@@ -13,7 +13,8 @@ struct relay_maps {
     struct rewrite_maps
         *recipients; /* who exists, by the index in conf->routes; count 0: anybody */
     uint32_t recipients_count;
-    struct map **all; /* each once */
+    struct rewrite_maps transports; /* that come before the routes */
+    struct map **all;               /* each once */
     uint32_t all_count;
     bool rewrites_recipients, rewrites_senders; /* is there anything to do? */
 };

@@ -11,6 +11,7 @@
 #include "engine/relay/relay_space.h"
 #include "engine/relay/relay_suspend.h"
 #include "engine/relay/relay_tls.h"
+#include "engine/relay/relay_transports.h"
 #include "proto/smtp/client.h"
 #include "proto/smtp/received.h"
 #include "proto/smtp/server.h"
@@ -34,8 +35,9 @@ struct relay_site {
     struct list_node node;   /* in sites.used or sites.retired */
     struct list_node dirty;  /* in relay->dirty: relay_round looks at it */
     struct relay *relay;
-    const struct conf_route *route; /* NULL once the route is gone from the configuration */
-    bool lobby;                     /* no hosts: see relay_direct.h */
+    const struct conf_route *route;    /* NULL once the route is gone from the configuration */
+    struct relay_transport *transport; /* that has made the route; held; NULL: it is none's */
+    bool lobby;                        /* no hosts: see relay_direct.h */
     bool lmtp;
     struct sched_site *sched;
     struct relay_group *group;     /* whose limits hold; NULL: a lobby */
@@ -49,7 +51,8 @@ struct relay_site {
     uint32_t next_host;    /* whose turn it is: see relay_hops.h */
     /* By MX. */
     struct destination *destination;  /* the newest answer for any of its domains; held */
-    uint64_t fresh_until_ns;          /* the first answer for one of its domains ends */
+    uint64_t fresh_until_ns;          /* the first answer for one of its domains ends; also of a
+                                         site not by MX, where maps have a say: see relay_way.h */
     uint64_t review_count;            /* deliveries still to be asked where they lead by now */
     struct relay_bad_host *bad_hosts; /* see relay_hops.h */
     uint32_t bad_host_count;
@@ -116,6 +119,8 @@ struct relay {
     struct resolve *resolve;   /* NULL: no DNS */
     struct lookup *lookup;
     const struct relay_maps *maps; /* NULL: none */
+    struct relay_transports transports;
+    struct list_node way_waits; /* see relay_way.h */
     struct list_node dirty;
     struct relay_listener *listeners;
     uint32_t listener_count;
@@ -160,6 +165,9 @@ void relay_schedule(struct relay *relay, struct message *message);
 /* Files some recipients again (their site is gone). */
 void relay_file(struct relay *relay, struct message *message, const uint32_t *indexes,
                 uint32_t count, uint32_t attempts);
+/* The same, the way of each recipient being known; borrowed. */
+void relay_file_by(struct relay *relay, struct message *message, const uint32_t *indexes,
+                   const struct relay_way *ways, uint32_t count, uint32_t attempts);
 /* The sender, as the scheduler knows it: all of a domain. */
 uint64_t relay_sender_key(const struct relay *relay, struct slice reverse_path);
 /* Which network reaches an address: the kernel for loopback and unix sockets, else the transport's. */

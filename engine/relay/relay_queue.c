@@ -12,6 +12,9 @@ static void tally_add(uint64_t *counter, uint64_t more)
 
 static const char *lobby_name(const struct relay_site *site)
 {
+    if (site->route == &site->relay->conf->route_standard) {
+        return "transport_maps"; /* it waits for what they say */
+    }
     switch ((enum conf_via)site->route->via) {
     case CONF_VIA_DISCARD:
         return "discard";

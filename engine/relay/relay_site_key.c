@@ -41,10 +41,14 @@ uint64_t relay_site_key_route(const struct siphash_key *secret, const struct con
 {
     struct key_words words = {.all = {route->via}, .count = 1};
     key_add(secret, &words, slice_text(route->match));
+    key_add(secret, &words, slice_text(route->name != NULL ? route->name : ""));
+    key_add(secret, &words, slice_text(route->next_hop != NULL ? route->next_hop : ""));
+    key_add(secret, &words, slice_text(route->reply != NULL ? route->reply_status : ""));
+    key_add(secret, &words, slice_text(route->reply != NULL ? route->reply_text : ""));
     key_add(secret, &words, slice_text(route->hostname != NULL ? route->hostname : ""));
     key_add_endpoint(secret, &words, &route->source);
     const uint8_t mx[] = {(uint8_t)(route->port >> 8), (uint8_t)route->port, route->family,
-                          route->address_literals};
+                          route->address_literals,     route->host_only,     route->lmtp};
     key_add(secret, &words, slice_of(mx, sizeof(mx)));
     for (uint32_t i = 0; i < route->to_count; i++) {
         key_add_endpoint(secret, &words, &route->to[i]);

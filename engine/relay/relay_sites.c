@@ -5,6 +5,7 @@
 #include "engine/relay/relay_group.h"
 #include "engine/relay/relay_hops.h"
 #include "engine/relay/relay_parking.h"
+#include "engine/relay/relay_way.h"
 #include "queue/sched/group.h"
 #include <stdlib.h>
 
@@ -16,25 +17,11 @@
 #define SITE_FILED_MOST 256u      /* filed again in one round */
 #define SITE_BUCKETS_FIRST 64u
 
-/* ---- Keys ---- */
-
-/* Those of all routes, so that a recipient need not wait for them. NULL: memory is short. */
-static uint64_t *route_keys_make(struct relay *relay)
-{
-    const struct relay_conf *conf = relay->conf;
-    uint64_t *keys = malloc((conf->routes_count + 1) * sizeof(*keys));
-    for (uint32_t i = 0; keys != NULL && i < conf->routes_count; i++) {
-        keys[i] = relay_site_key_route(&relay->sites.secret, &conf->routes[i]);
-    }
-    return keys;
-}
-
-static uint64_t key_of(const struct relay *relay, const struct conf_route *route)
+uint64_t relay_route_key(const struct relay *relay, const struct conf_route *route)
 {
     const struct relay_sites *sites = &relay->sites;
-    bool is_made = relay_detour_is_made(relay, route); /* not one of the configuration */
-    return sites->route_keys != NULL && !is_made ? sites->route_keys[route - relay->conf->routes]
-                                                 : relay_site_key_route(&sites->secret, route);
+    return route->by_map ? relay_transport_key(relay_transport_of(route))
+                         : relay_route_keys_of(&sites->route_keys, &sites->secret, route);
 }
 
 /* ---- The table ---- */
@@ -137,7 +124,7 @@ static void site_settle(struct relay_site *site, struct sched_site_settings *set
     relay_site_times(conf, settings);
     site->client_settings = (struct smtp_client_settings){
         .hostname = slice_text(route->hostname != NULL ? route->hostname : conf->hostname),
-        .lmtp = route->via == CONF_VIA_LMTP,
+        .lmtp = route->via == CONF_VIA_LMTP || route->lmtp,
         .pipelining = route->pipelining,
         .greeting_ns = conf->timeouts.greeting,
         .reply_ns = conf->timeouts.reply,
@@ -158,6 +145,9 @@ static void site_free(struct relay_site *site)
     list_remove(&site->dirty);
     if (site->destination != NULL) {
         destination_drop(site->destination);
+    }
+    if (site->transport != NULL) {
+        relay_transport_drop(site->relay, site->transport);
     }
     free(site->bad_hosts);
     free(site->name);
@@ -206,7 +196,7 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     site->route = route;
     site->key = *key;
     site->destination = destination;
-    site->fresh_until_ns = UINT64_MAX;
+    site->fresh_until_ns = relay_ways_fresh_until(relay);
     list_init(&site->node);
     list_init(&site->idle);
     list_init(&site->dirty);
@@ -217,6 +207,10 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     }
     if (destination != NULL) {
         destination_take(destination);
+    }
+    site->transport = relay_transport_of(route);
+    if (site->transport != NULL) {
+        relay_transport_hold(site->transport);
     }
     if (relay->sites.count >= relay->sites.bucket_count) {
         table_grow(&relay->sites);
@@ -263,19 +257,6 @@ static void site_close(struct relay_site *site)
     site_end(site);
 }
 
-struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route)
-{
-    const struct relay_site_key key = {.route = key_of(relay, route)};
-    struct relay_site *site = site_find(&relay->sites, &key, NULL);
-    if (site == NULL) {
-        site = site_open(relay, &key, route, NULL);
-    }
-    if (site != NULL) {
-        site_use(site);
-    }
-    return site;
-}
-
 static struct relay_site_key destination_key(const struct relay *relay, uint64_t route,
                                              const struct destination *destination)
 {
@@ -316,27 +297,57 @@ void relay_site_refresh(struct relay_site *site, struct destination *destination
     destination_drop(before);
 }
 
-/* One more may be made: the longest unused make room. */
-static bool site_fits(struct relay *relay)
+/* Some of the longest unused are closed, until there are fewer than so many. One that was used just now may be about to
+ * get mail. */
+static void sites_shed(struct relay *relay, uint32_t most)
 {
     struct relay_sites *sites = &relay->sites;
     struct list_node *node = sites->used.next;
-    for (unsigned i = 0; sites->count >= RELAY_SITES_MAX && i < SITE_TIDY_MOST; i++) {
+    for (unsigned i = 0; sites->count >= most && i < SITE_TIDY_MOST && node != &sites->used; i++) {
         struct relay_site *site = list_entry(node, struct relay_site, node);
         node = node->next;
+        if (site->used_ns == relay->shard->now_ns) {
+            return;
+        }
         if (site_unused(site)) {
             site_close(site);
         } else {
             site_use(site);
         }
     }
-    return sites->count < RELAY_SITES_MAX;
+}
+
+void relay_sites_shed(struct relay *relay)
+{
+    sites_shed(relay, 1);
+}
+
+/* One more may be made: the longest unused make room. */
+static bool site_fits(struct relay *relay)
+{
+    sites_shed(relay, RELAY_SITES_MAX);
+    return relay->sites.count < RELAY_SITES_MAX;
+}
+
+struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route)
+{
+    const struct relay_site_key key = {.route = relay_route_key(relay, route)};
+    struct relay_site *site = site_find(&relay->sites, &key, NULL);
+    /* Of routes of the configuration there are few; maps can make as many as they like. */
+    if (site == NULL && (!route->by_map || site_fits(relay))) {
+        site = site_open(relay, &key, route, NULL);
+    }
+    if (site != NULL) {
+        site_use(site);
+    }
+    return site;
 }
 
 struct relay_site *relay_site_of_destination(struct relay *relay, const struct conf_route *route,
                                              struct destination *destination)
 {
-    const struct relay_site_key key = destination_key(relay, key_of(relay, route), destination);
+    const struct relay_site_key key =
+        destination_key(relay, relay_route_key(relay, route), destination);
     struct relay_site *site = site_find(&relay->sites, &key, destination);
     if (site == NULL && site_fits(relay)) {
         site = site_open(relay, &key, route, destination);
@@ -547,7 +558,7 @@ int relay_sites_open(struct relay *relay)
     world_random(relay->shard->world, &sites->secret, sizeof(sites->secret));
     sites->bucket_count = SITE_BUCKETS_FIRST;
     sites->buckets = calloc(sites->bucket_count, sizeof(*sites->buckets));
-    sites->route_keys = route_keys_make(relay);
+    relay_route_keys_make(&sites->route_keys, &sites->secret, relay->conf);
     return sites->buckets == NULL ? -ENOMEM : 0;
 }
 
@@ -564,7 +575,8 @@ void relay_sites_close(struct relay *relay)
     list_free(&sites->used);
     list_free(&sites->retired);
     free(sites->buckets);
-    free(sites->route_keys);
+    relay_transports_close(relay);
+    relay_route_keys_free(&sites->route_keys);
 }
 
 static void site_retire(struct relay *relay, struct relay_site *site)
@@ -572,6 +584,10 @@ static void site_retire(struct relay *relay, struct relay_site *site)
     site_leave(&relay->sites, site);
     list_append(&relay->sites.retired, &site->node);
     site->route = NULL;
+    if (site->transport != NULL) {
+        relay_transport_drop(relay, site->transport);
+        site->transport = NULL;
+    }
     site->client_settings.hostname = slice_text(relay->conf->hostname);
     relay_site_touch(site);
     for (struct list_node *next = site->idle.next; next != &site->idle;) {
@@ -581,57 +597,38 @@ static void site_retire(struct relay *relay, struct relay_site *site)
     }
 }
 
-/* A route of the configuration that is read now, by its key. */
-struct keyed_route {
-    uint64_t key;
-    const struct conf_route *route;
-};
-
-static int keyed_order(const void *a, const void *b)
+/* Where it leads by the configuration that is read now; NULL: nowhere. */
+static const struct conf_route *route_now(const struct relay_site *site)
 {
-    uint64_t first = ((const struct keyed_route *)a)->key;
-    uint64_t second = ((const struct keyed_route *)b)->key;
-    return first < second ? -1 : first > second;
-}
-
-/* NULL: memory is short. */
-static struct keyed_route *keyed_routes(const struct relay *relay)
-{
-    const struct relay_conf *conf = relay->conf;
-    struct keyed_route *keyed = malloc((conf->routes_count + 1) * sizeof(*keyed));
-    if (keyed != NULL) {
-        for (uint32_t i = 0; i < conf->routes_count; i++) {
-            const struct conf_route *route = &conf->routes[i];
-            keyed[i] = (struct keyed_route){key_of(relay, route), route};
-        }
-        qsort(keyed, conf->routes_count, sizeof(*keyed), keyed_order);
+    if (relay_detour_is_made(site->relay, site->route)) {
+        return site->route; /* the configuration has no say */
     }
-    return keyed;
+    return site->transport != NULL
+               ? relay_transport_route(site->transport)
+               : relay_route_keys_find(&site->relay->sites.route_keys, site->key.route);
 }
 
 void relay_sites_reload(struct relay *relay)
 {
     struct relay_sites *sites = &relay->sites;
     struct list_node before;
-    free(sites->route_keys);
-    sites->route_keys = route_keys_make(relay);
-    struct keyed_route *keyed = keyed_routes(relay);
+    relay_route_keys_make(&sites->route_keys, &sites->secret, relay->conf);
+    relay_transports_reload(relay);
     list_init(&before);
     list_splice(&before, &sites->used);
     for (struct list_node *node; (node = list_pop(&before)) != NULL;) {
         struct relay_site *site = list_entry(node, struct relay_site, node);
         struct sched_site_settings settings;
-        const struct keyed_route wanted = {.key = site->key.route};
-        const struct keyed_route *found =
-            keyed == NULL
-                ? NULL
-                : bsearch(&wanted, keyed, relay->conf->routes_count, sizeof(*keyed), keyed_order);
+        const struct conf_route *route = route_now(site);
         list_append(&sites->used, &site->node);
-        if (found == NULL && !relay_detour_is_made(relay, site->route)) {
+        if (route == NULL) {
             site_retire(relay, site);
             continue;
         }
-        site->route = found != NULL ? found->route : site->route;
+        site->route = route;
+        if (site->fresh_until_ns > relay_ways_fresh_until(relay)) {
+            site->fresh_until_ns = relay_ways_fresh_until(relay);
+        }
         if (site->group != NULL) {
             relay_group_set(site->group, site->route);
         }
@@ -639,5 +636,4 @@ void relay_sites_reload(struct relay *relay)
         sched_site_set(site->sched, &settings);
         relay_site_touch(site);
     }
-    free(keyed);
 }

@@ -14,7 +14,7 @@
  */
 #pragma once
 #include "engine/core/list.h"
-#include "engine/relay/relay_site_key.h"
+#include "engine/relay/relay_route_keys.h"
 
 struct conf_route;
 struct destination;
@@ -33,15 +33,17 @@ struct relay_sites {
     uint32_t count;
     struct list_node used;    /* the longest unused first */
     struct list_node retired; /* of routes that are gone, until their last connection ends */
-    uint64_t *route_keys;     /* by the index in conf->routes; NULL: memory was short */
+    struct relay_route_keys route_keys;
 };
 
 /* 0 or -ENOMEM. */
 int relay_sites_open(struct relay *relay);
 void relay_sites_close(struct relay *relay); /* also after an open that failed */
 
-/* The site that a route of the configuration leads to: its hosts, or the lobby of one that has none.
- * NULL: memory is short. */
+/* What tells one route from another: that of a site is in its key. */
+uint64_t relay_route_key(const struct relay *relay, const struct conf_route *route);
+/* The site that a route leads to, the configuration's or a transport map's: its hosts, or the lobby of one that has
+ * none. NULL: memory is short; or of a map's: there are RELAY_SITES_MAX and all are needed. */
 struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_route *route);
 /* The site of a destination that is OK, by a route by MX; the destination is borrowed. NULL: memory
  * is short, or there are RELAY_SITES_MAX and all are needed. */
@@ -63,6 +65,9 @@ void relay_sites_reload(struct relay *relay);
 
 /* Closes some of those that were unused for long; once a round. */
 void relay_sites_tidy(struct relay *relay);
+
+/* Closes some of those that nobody needs, used or not long ago. */
+void relay_sites_shed(struct relay *relay);
 
 /* Every one is looked at in this round. */
 void relay_sites_touch_all(struct relay *relay);

@@ -1,8 +1,10 @@
 #include "tests/unit/relay_rig.h"
+#include "engine/lookup/lookup.h"
 #include "engine/relay/relay_maps.h"
 #include "queue/log/log_private.h"
 #include "queue/sched/sched.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -310,16 +312,21 @@ static struct relay_conf *conf_make(const char *routes)
     return conf;
 }
 
-static void maps_open(struct relay_rig *rig)
+static struct relay_maps *maps_make(const struct relay_conf *conf)
 {
     char problem[MAP_PROBLEM_MAX];
-    assert_int_equal(relay_maps_open(&rig->maps, rig->conf, problem), 0);
+    struct relay_maps *maps = NULL;
+    if (relay_maps_open(&maps, conf, problem) < 0) {
+        fail_msg("%s", problem);
+    }
+    return maps;
 }
 
 static void relay_start(struct relay_rig *rig)
 {
-    maps_open(rig);
-    assert_int_equal(lookup_open(&rig->lookup, &(struct lookup_settings){0}), 0);
+    const struct lookup_settings lookup = {.shard = &rig->shard, .helpers = rig->helpers};
+    rig->maps = maps_make(rig->conf);
+    assert_int_equal(lookup_open(&rig->lookup, &lookup), 0);
     assert_int_equal(log_open(&rig->log.log, &rig->log.settings), 0);
     assert_int_equal(resolve_open(&rig->resolve, &rig->resolve_settings), 0);
     const struct relay_settings settings = {.conf = rig->conf,
@@ -409,6 +416,9 @@ struct relay_rig *relay_rig_open(const char *routes)
 void relay_rig_close(struct relay_rig *rig)
 {
     relay_stop(rig);
+    if (rig->helpers != NULL) {
+        helpers_close(rig->helpers);
+    }
     log_rig_close(&rig->log);
     rig->network->ops->close(rig->network);
     shard_close(&rig->shard);
@@ -426,10 +436,53 @@ void rig_reload(struct relay_rig *rig, const char *routes)
     struct relay_conf *before = rig->conf;
     struct relay_maps *maps_before = rig->maps;
     rig->conf = conf_make(routes);
-    maps_open(rig);
+    rig->maps = maps_make(rig->conf);
     relay_reload(rig->relay, rig->conf, rig->maps);
     relay_maps_close(maps_before);
     relay_conf_free(before);
+    rig_settle(rig);
+}
+
+void rig_maps_thread(struct relay_rig *rig)
+{
+    const struct helpers_settings settings = {
+        .threads = 1, .queue_max = 64, .own_bytes = LOOKUP_HELPER_BYTES, .name = "maps"};
+    pthread_mutex_init(&rig->maps_lock, NULL);
+    assert_int_equal(helpers_open(&rig->helpers, &settings), 0);
+}
+
+static void hold_work(struct helper_job *job, void *own)
+{
+    struct relay_rig *rig = list_entry(job, struct relay_rig, maps_hold);
+    (void)own;
+    pthread_mutex_lock(&rig->maps_lock);
+    pthread_mutex_unlock(&rig->maps_lock);
+}
+
+static void hold_done(struct helper_job *job, struct shard *shard)
+{
+    (void)job;
+    (void)shard;
+}
+
+void rig_maps_hold(struct relay_rig *rig)
+{
+    rig->maps_hold = (struct helper_job){.work = hold_work, .done = hold_done};
+    rig->maps_held = true;
+    pthread_mutex_lock(&rig->maps_lock);
+    assert_int_equal(helpers_give(rig->helpers, &rig->shard, &rig->maps_hold), 0);
+}
+
+void rig_maps_answer(struct relay_rig *rig)
+{
+    if (rig->maps_held) {
+        pthread_mutex_unlock(&rig->maps_lock);
+        rig->maps_held = false;
+    }
+    do {
+        rig_settle(rig);
+        sched_yield();
+    } while (lookup_counters(rig->lookup)->asked > 0);
     rig_settle(rig);
 }
 

@@ -11,7 +11,9 @@
 #include "tests/unit/fake_network.h"
 #include "engine/relay/bounce.h"
 #include "engine/relay/outbound.h"
+#include "engine/shard/helpers.h"
 #include "tests/unit/log_rig.h"
+#include <pthread.h>
 
 #define RIG_SECOND 1000000000ull
 #define RIG_TEXT 512
@@ -58,10 +60,14 @@ struct relay_rig {
     struct relay_conf *conf;
     struct resolve *resolve;
     struct resolve_settings resolve_settings;
+    struct relay_maps *maps; /* of conf */
+    struct lookup *lookup;
+    struct helpers *helpers; /* who ask the maps; NULL: they are asked in place */
+    struct helper_job maps_hold;
+    pthread_mutex_t maps_lock; /* while maps_held */
+    bool maps_held;
     struct relay *relay;
     struct operator_orders orders; /* what the operator has said before a restart */
-    struct lookup *lookup;
-    struct relay_maps *maps; /* of the conf, "inline:" only */
     struct rig_server servers[RIG_SERVERS];
     unsigned server_count, connection_count;
     struct rig_letter *letters;
@@ -81,6 +87,10 @@ struct relay_rig {
 
 /* routes: YAML, what follows "routes:". */
 struct relay_rig *relay_rig_open(const char *routes);
+/* From the next start of a relay on its maps are asked by a thread, whose answers come with rig_maps_answer. */
+void rig_maps_thread(struct relay_rig *rig);
+void rig_maps_hold(struct relay_rig *rig); /* until then it answers nothing */
+void rig_maps_answer(struct relay_rig *rig);
 /* With the domains a.test (server 0) and b.test (server 1), by MX. */
 struct relay_rig *rig_open_two(const char *routes);
 void relay_rig_close(struct relay_rig *rig);
