@@ -127,7 +127,8 @@ static bool is_own_address(const struct resolve *resolve, const struct endpoint 
 static bool is_ourselves(const struct resolution *resolution, const struct resolution_host *host)
 {
     struct endpoint addresses[DNS_ADDRESSES_MAX];
-    if (is_own_name(resolution->resolve, host->name)) {
+    /* Who names a host and a port may mean a service beside us: then only what we listen at is ourselves. */
+    if (!resolution->options.host_only && is_own_name(resolution->resolve, host->name)) {
         return true;
     }
     for (unsigned family = 0; family < RESOLUTION_FAMILIES; family++) {

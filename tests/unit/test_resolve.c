@@ -388,6 +388,26 @@ static void a_host_is_looked_up_without_its_mx_records(void **state)
     destination_drop(destination);
 }
 
+/* A filter, or a mail store, beside the relay. */
+static void a_host_of_our_name_is_ourselves_only_where_we_listen(void **state)
+{
+    struct resolve_rig *rig = *state;
+    struct resolve_options options = {.port = 10025, .host_only = true};
+    struct endpoint own;
+    assert_int_equal(endpoint_parse(&own, slice_text("192.0.2.99:25")), 0);
+    rig->settings.own = &own;
+    rig->settings.own_count = 1;
+    resolve_rig_reopen(rig);
+    fake_dns_add(&rig->dns, "us.test", DNS_TYPE_A, "192.0.2.99");
+    struct destination *destination = rig_resolve(rig, "us.test", &options);
+    assert_string_equal(rig_hosts(destination), "0 us.test 192.0.2.99");
+    destination_drop(destination);
+    options.port = 25;
+    destination = rig_resolve(rig, "us.test", &options);
+    assert_int_equal(destination->status, DESTINATION_LOOP);
+    destination_drop(destination);
+}
+
 /* ---- Sites ---- */
 
 static void domains_with_the_same_hosts_are_one_site(void **state)
@@ -490,6 +510,7 @@ int main(void)
         RIG_TEST(what_is_no_domain_name_fails_without_a_question),
         RIG_TEST(an_address_literal_is_its_own_host),
         RIG_TEST(a_host_is_looked_up_without_its_mx_records),
+        RIG_TEST(a_host_of_our_name_is_ourselves_only_where_we_listen),
         RIG_TEST(domains_with_the_same_hosts_are_one_site),
         RIG_TEST(each_delivery_may_try_equals_in_another_order),
         RIG_TEST(a_hundred_hosts_with_sixteen_addresses_each_are_the_most),
