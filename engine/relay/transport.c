@@ -10,9 +10,21 @@
 
 /* ---- Next hops ---- */
 
+/* By number, or by the names that /etc/services has for mail. */
 static int port_read(const char *text, uint32_t *port)
 {
+    static const struct {
+        const char *name;
+        uint32_t port;
+    } services[] = {{"smtp", 25},         {"mail", 25},   {"submission", 587},
+                    {"submissions", 465}, {"smtps", 465}, {"lmtp", 24}};
     char *end;
+    for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
+        if (strcasecmp(services[i].name, text) == 0) {
+            *port = services[i].port;
+            return 0;
+        }
+    }
     unsigned long number = strtoul(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < 1 || number > 65535) {
         return -EINVAL;
@@ -71,7 +83,7 @@ static int next_hop_read(struct transport *transport, char *text, bool lmtp)
         go_to_endpoint(transport, lmtp);
         return 0;
     }
-    text += lmtp && strncmp(text, "inet:", 5) == 0 ? 5 : 0;
+    text += strncmp(text, "inet:", 5) == 0 ? 5 : 0;
     if (text[0] == '\0') {
         go_by_dns(transport, NULL, port, lmtp);
         transport->route.host_only = lmtp; /* who speaks LMTP is nobody's mail exchanger */

@@ -1,7 +1,7 @@
 /*
  * transport: the way that a row of a transport map names, TRANSPORT:NEXTHOP, as Postfix writes it (transport(5)).
  *
- *   smtp:[mx.example.org]:587   that host; without a port 25. relay: is the same
+ *   smtp:[mx.example.org]:587   that host; without a port 25, also "submission" and so on. relay: is the same
  *   smtp:example.org            the hosts that DNS names for that domain
  *   smtp:                       those of the recipient's own domain
  *   lmtp:unix:/run/lmtp         lmtp:HOST:PORT, lmtp:inet:HOST:PORT; without a port 24

@@ -13,6 +13,9 @@
 #include "engine/lookup/lookup.h"
 #include "engine/relay/rewrite.h"
 
+/* The longest address that a client may name, or one without a domain and ours behind it. */
+#define TRANSPORT_ADDRESS_BYTES (SMTP_ADDRESS_BYTES_MAX + 1 + 255 + 1)
+
 struct transport_job { /* zeroed before its first use; the owner's, see transport_job_end */
     void (*done)(struct transport_job *job);
     /* The result, when done has run or transport_lookup has returned 0. */
@@ -28,7 +31,7 @@ struct transport_job { /* zeroed before its first use; the owner's, see transpor
     uint16_t parent;        /* labels that are left out */
     uint32_t map_at;
     uint16_t address_bytes, domain_at, user_bytes; /* user: without the tag */
-    char address[SMTP_ADDRESS_BYTES_MAX];
+    char address[TRANSPORT_ADDRESS_BYTES];
 };
 
 /* 0: it is done, `done` does not run; -EINPROGRESS: it runs later. rules: which character begins a tag, and the domain of

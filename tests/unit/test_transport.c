@@ -87,6 +87,9 @@ static void each_row_of_transport_5_leads_where_postfix_would(void **state)
         {"a@x.test", "smtp:[mx.example.org]", "mx host mx.example.org:25", "a host"},
         {"a@x.test", "smtp:[mx.example.org]:587", "mx host mx.example.org:587", "and its port"},
         {"a@x.test", "smtp:[192.0.2.7]:26", "smtp 192.0.2.7:26", "an address"},
+        {"a@x.test", "smtp:[mx.test]:submission", "mx host mx.test:587", "as /etc/services has it"},
+        {"a@x.test", "smtp:[mx.test]:SMTPS", "mx host mx.test:465", ""},
+        {"a@x.test", "smtp:inet:[192.0.2.7]:smtp", "smtp 192.0.2.7:25", "as smtp(8) takes it"},
         {"a@x.test", "smtp:192.0.2.7", "smtp 192.0.2.7:25", "also without brackets"},
         {"a@x.test", "smtp:[2001:db8::1]", "smtp [2001:db8::1]:25", "of IPv6"},
         {"a@x.test", "smtp:[IPv6:2001:db8::1]:26", "smtp [2001:db8::1]:26", "as RFC 5321 has it"},
@@ -120,7 +123,8 @@ static void each_row_of_transport_5_leads_where_postfix_would(void **state)
         {"a@x.test", "smtp:[192.0.2.7]x", "wrong", "after the bracket"},
         {"a@x.test", "smtp:a b", "wrong", "no host"},
         {"a@x.test", "smtp:a:0", "wrong", "no port"},
-        {"a@x.test", "smtp:a:smtps", "wrong", "no port"},
+        {"a@x.test", "smtp:a:pop3", "wrong", "no port"},
+        {"a@x.test", "smtp:a:", "wrong", "no port"},
         {"a@x.test", "smtp:2001:db8::1", "wrong", "IPv6 needs brackets"},
         {"a@x.test", "lmtp:unix:run", "wrong", "no absolute path"},
         {"a@x.test", "error:2.1.5 Ok", "wrong", "no refusal"},
@@ -210,6 +214,19 @@ static void a_recipient_is_looked_for_from_the_address_up_to_the_asterisk(void *
     }
 }
 
+/* It had gone by the routes, whatever "*" said. */
+static void the_longest_address_is_looked_for_as_any_other(void **state)
+{
+    static const char *const maps[] = {"inline:{*=any}", NULL};
+    char address[SMTP_ADDRESS_BYTES_MAX + 1];
+    (void)state;
+    memset(address, 'a', SMTP_ADDRESS_BYTES_MAX);
+    address[SMTP_ADDRESS_BYTES_MAX] = '\0';
+    assert_string_equal(row_of(address, maps), "any"); /* of our own domain */
+    address[64] = '@';
+    assert_string_equal(row_of(address, maps), "any");
+}
+
 static void maps_of_patterns_see_addresses_and_maps_of_networks_see_literals(void **state)
 {
     char pcre[] = "/tmp/transport-pcre-XXXXXX", cidr[] = "/tmp/transport-cidr-XXXXXX";
@@ -252,6 +269,7 @@ int main(void)
         cmocka_unit_test(each_row_of_transport_5_leads_where_postfix_would),
         cmocka_unit_test(the_settings_are_those_of_the_route_and_a_source_fits_the_next_hop),
         cmocka_unit_test(a_recipient_is_looked_for_from_the_address_up_to_the_asterisk),
+        cmocka_unit_test(the_longest_address_is_looked_for_as_any_other),
         cmocka_unit_test(maps_of_patterns_see_addresses_and_maps_of_networks_see_literals),
         cmocka_unit_test(a_map_that_fails_is_no_absence_even_when_the_next_one_knows),
     };
