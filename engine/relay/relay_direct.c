@@ -268,10 +268,9 @@ static enum direction delivery_ask(struct relay_site *site, struct sched_deliver
     return NOT_NOW;
 }
 
-/* What was filed just now went the way that the maps named. */
 static enum direction delivery_look(struct relay_site *site, struct sched_delivery *delivery)
 {
-    if (delivery->attempts > 0 && relay_ways_used(site->relay)) {
+    if (relay_way_due(site->relay, delivery)) {
         return delivery_ask(site, delivery);
     }
     return site->destination != NULL ? domain_ask(site, delivery) : STAYS;
@@ -331,7 +330,7 @@ bool relay_site_reviewed(struct relay_site *site)
 static enum direction lobby_take(struct relay_site *lobby, struct sched_delivery *delivery)
 {
     bool waits_for_maps = lobby->route == &lobby->relay->conf->route_standard;
-    if (waits_for_maps || (delivery->attempts > 0 && relay_ways_used(lobby->relay))) {
+    if (waits_for_maps || relay_way_due(lobby->relay, delivery)) {
         switch (relay_way_ask(lobby, delivery)) {
         case RELAY_WAY_STAYS:
             break;

@@ -11,6 +11,7 @@
 struct filing_group {
     struct relay_site *site;     /* NULL: memory is short */
     uint64_t way;                /* what tells the group from others */
+    bool placed;                 /* by the operator */
     uint32_t first, last, count; /* positions in `indexes` */
 };
 
@@ -80,9 +81,11 @@ static bool all_warned(const struct message *message, const uint32_t *indexes, u
     return i == count;
 }
 
-static void group_add(const struct filing *filing, struct relay_site *site, uint32_t count)
+static void group_add(const struct filing *filing, const struct filing_group *group)
 {
+    struct relay_site *site = group->site;
     struct relay *relay = site->relay;
+    uint32_t count = group->count;
     struct message *message = filing->message;
     uint64_t now_ns = relay->shard->now_ns;
     uint64_t waited_ns = wall_passed_ns(relay, message->last_attempt_wall_s);
@@ -103,6 +106,7 @@ static void group_add(const struct filing *filing, struct relay_site *site, uint
             .held = (message_flags(message) & SPOOL_HELD) != 0,
             .delayed = all_warned(message, filing->members + from,
                                   count - from < limit ? count - from : limit),
+            .placed = group->placed,
         };
         if (sched_add(site->sched, &request, now_ns) < 0) {
             logger_line(relay->logger, LOGGER_ERROR,
@@ -186,6 +190,7 @@ static void group_join(struct filing *filing, struct relay *relay, const struct 
         filing->groups[filing->group_count++] = (struct filing_group){
             .site = moved != NULL ? moved : site_of_way(filing, relay, route, domain),
             .way = way,
+            .placed = moved != NULL,
             .first = position,
             .last = position,
             .count = 1};
@@ -207,7 +212,7 @@ static void groups_add(const struct filing *filing, struct relay *relay)
             filing->members[j] = filing->indexes[position];
         }
         if (group->site != NULL) {
-            group_add(filing, group->site, group->count);
+            group_add(filing, group);
         } else {
             logger_line(relay->logger, LOGGER_ERROR,
                         "relay: out of memory; recipients wait for a restart");

@@ -19,6 +19,7 @@ int relay_part_add(struct relay_site *site, const struct sched_delivery *from,
         .priority = from->priority,
         .held = from->held,
         .delayed = from->delayed,
+        .placed = true,
     };
     most = most > 0 ? most : count;
     for (uint32_t first = 0; first < count; first += most) {
@@ -99,7 +100,7 @@ bool relay_part_by(struct sched_delivery *delivery, const struct relay_part_choi
         return false;
     }
     if (alike) {
-        sched_move(delivery, found->sched);
+        sched_place(delivery, found->sched);
         relay_site_touch(found);
     } else {
         some_leave(delivery, choice, found);

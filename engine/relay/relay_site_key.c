@@ -47,8 +47,13 @@ uint64_t relay_site_key_route(const struct siphash_key *secret, const struct con
     key_add(secret, &words, slice_text(route->reply != NULL ? route->reply_text : ""));
     key_add(secret, &words, slice_text(route->hostname != NULL ? route->hostname : ""));
     key_add_endpoint(secret, &words, &route->source);
-    const uint8_t mx[] = {(uint8_t)(route->port >> 8), (uint8_t)route->port, route->family,
-                          route->address_literals,     route->host_only,     route->lmtp};
+    const uint8_t mx[] = {(uint8_t)(route->port >> 8),
+                          (uint8_t)route->port,
+                          route->family,
+                          route->address_literals,
+                          route->host_only,
+                          route->lmtp,
+                          route->by_map};
     key_add(secret, &words, slice_of(mx, sizeof(mx)));
     for (uint32_t i = 0; i < route->to_count; i++) {
         key_add_endpoint(secret, &words, &route->to[i]);

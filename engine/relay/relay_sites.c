@@ -220,7 +220,7 @@ static struct relay_site *site_open(struct relay *relay, const struct relay_site
     return site;
 }
 
-static void site_use(struct relay_site *site)
+void relay_site_use(struct relay_site *site)
 {
     site->used_ns = site->relay->shard->now_ns;
     list_remove(&site->node);
@@ -312,7 +312,7 @@ static void sites_shed(struct relay *relay, uint32_t most)
         if (site_unused(site)) {
             site_close(site);
         } else {
-            site_use(site);
+            relay_site_use(site);
         }
     }
 }
@@ -338,7 +338,7 @@ struct relay_site *relay_site_of_route(struct relay *relay, const struct conf_ro
         site = site_open(relay, &key, route, NULL);
     }
     if (site != NULL) {
-        site_use(site);
+        relay_site_use(site);
     }
     return site;
 }
@@ -353,7 +353,7 @@ struct relay_site *relay_site_of_destination(struct relay *relay, const struct c
         site = site_open(relay, &key, route, destination);
     }
     if (site != NULL) {
-        site_use(site);
+        relay_site_use(site);
         relay_site_refresh(site, destination);
     }
     return site;
@@ -387,7 +387,7 @@ void relay_sites_tidy(struct relay *relay)
         if (site_unused(site)) {
             site_close(site);
         } else {
-            site_use(site);
+            relay_site_use(site);
         }
     }
 }

@@ -63,6 +63,9 @@ void relay_site_run(struct relay_site *site);
 /* relay->conf is another one now. */
 void relay_sites_reload(struct relay *relay);
 
+/* It is in use now: it is not closed in this round to make room. */
+void relay_site_use(struct relay_site *site);
+
 /* Closes some of those that were unused for long; once a round. */
 void relay_sites_tidy(struct relay *relay);
 

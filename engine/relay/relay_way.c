@@ -41,6 +41,16 @@ uint64_t relay_ways_fresh_until(const struct relay *relay)
     return relay_ways_used(relay) ? relay->shard->now_ns + RELAY_WAYS_FRESH_NS : UINT64_MAX;
 }
 
+bool relay_way_due(const struct relay *relay, struct sched_delivery *delivery)
+{
+    uint64_t now_ns = relay->shard->now_ns, since_ns = delivery->due_ns; /* when it was filed */
+    bool asked = delivery->asked;
+    delivery->asked = false;
+    return relay_ways_used(relay) && !asked && !delivery->placed &&
+           (delivery->attempts > 0 ||
+            (now_ns > since_ns && now_ns - since_ns >= RELAY_WAYS_FRESH_NS));
+}
+
 static int look_up(struct relay *relay, struct transport_job *job, struct slice mailbox)
 {
     if (!relay_ways_used(relay)) { /* a reload has taken them away */
@@ -242,9 +252,23 @@ static enum relay_way_answer wait_finish(struct way_wait *wait)
     if (!wait->parked) {
         sched_park(wait->delivery); /* it takes nothing of what the site may do */
     }
+    relay_site_use(site); /* this may have been all that it had */
     disperse(wait);
     relay_site_touch(site);
     return RELAY_WAY_GONE;
+}
+
+/* It is the next, and not asked for again: behind a long backlog the answer would be forgotten, and everybody asked for
+ * without end. But where all are asked before a site is tried again, it is the others' turn. */
+static void stay(struct relay_site *site, struct sched_delivery *delivery)
+{
+    if (site->review_count > 0) {
+        sched_move(delivery, site->sched);
+    } else {
+        delivery->asked = true;
+        sched_return(delivery, sched_indexes(delivery), delivery->count);
+    }
+    relay_site_touch(site);
 }
 
 static void told(struct transport_job *job)
@@ -260,9 +284,11 @@ static void told(struct transport_job *job)
         return;
     }
     /* A site that was retired meanwhile has all its mail filed anew. */
-    if (status < 0 || site->route == NULL || wait_finish(wait) == RELAY_WAY_STAYS) {
-        sched_move(delivery, sched_site_of(delivery));
+    if (status < 0 || site->route == NULL) {
+        sched_move(delivery, site->sched);
         relay_site_touch(site);
+    } else if (wait_finish(wait) == RELAY_WAY_STAYS) {
+        stay(site, delivery);
     }
     wait_free(wait);
 }
@@ -270,7 +296,8 @@ static void told(struct transport_job *job)
 enum relay_way_answer relay_way_ask(struct relay_site *site, struct sched_delivery *delivery)
 {
     struct relay *relay = site->relay;
-    if (!relay_ways_used(relay) && site->route != &relay->conf->route_standard) {
+    if (delivery->placed ||
+        (!relay_ways_used(relay) && site->route != &relay->conf->route_standard)) {
         return RELAY_WAY_STAYS;
     }
     struct way_wait *wait = calloc(1, sizeof(*wait) + delivery->count * sizeof(wait->items[0]));

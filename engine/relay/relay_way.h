@@ -5,13 +5,15 @@
  * a lobby, a site of the configuration's standard route, which has no connections. A map that does not answer, and a row
  * that says nothing we know, put the recipient off: he is never returned for it, and never takes another way.
  *
- * Mail that waits follows the maps: before each further attempt it is asked for again, and so is, once a while, what
- * waits for a site that nobody answers at.
+ * Mail that waits follows the maps: before each further attempt it is asked for again, before the first one when it has
+ * waited for that, and so is, once a while, what waits for a site that nobody answers at. What the operator has rerouted
+ * stays where he wants it.
  */
 #pragma once
 #include "engine/relay/relay_private.h"
 
-/* So often, at most, what waits for a site that cannot be reached is asked for: before it is tried again. */
+/* So long an answer of the maps holds for mail that waits; so often, at most, what waits for a site that cannot be reached
+ * is asked for: before it is tried again. */
 #define RELAY_WAYS_FRESH_NS (5ull * 1000000000ull)
 
 /* Do maps have a say at all? */
@@ -24,6 +26,9 @@ uint64_t relay_ways_fresh_until(const struct relay *relay);
 void relay_way_now(struct relay *relay, struct slice mailbox, struct relay_way *way);
 /* That lobby, for who is not due yet. */
 void relay_way_later(struct relay *relay, struct relay_way *way);
+
+/* Now that its turn has come: must it be asked for again? What was filed just now goes the way that the maps named. */
+bool relay_way_due(const struct relay *relay, struct sched_delivery *delivery);
 
 enum relay_way_answer {
     RELAY_WAY_STAYS,  /* the delivery is right where it is, and ACTIVE as before */

@@ -247,6 +247,7 @@ int sched_add(struct sched_site *site, const struct sched_request *request, uint
     delivery->priority = request->priority;
     delivery->held = request->held;
     delivery->delayed = request->delayed;
+    delivery->placed = request->placed;
     uint64_t expire_ns = site->settings.expire_ns;
     if (request->age_ns < expire_ns) {
         delivery->expires_ns = add_saturated(now_ns, expire_ns - request->age_ns);
@@ -451,6 +452,12 @@ void sched_move(struct sched_delivery *delivery, struct sched_site *site)
     } else {
         ready_enter(delivery, SCHED_AT_END, 0);
     }
+}
+
+void sched_place(struct sched_delivery *delivery, struct sched_site *site)
+{
+    delivery->placed = true;
+    sched_move(delivery, site);
 }
 
 struct sched_delivery *sched_expired(struct sched_site *site, uint64_t now_ns)

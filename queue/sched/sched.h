@@ -61,7 +61,7 @@ struct sched_site_settings {
 
 enum sched_state { SCHED_READY, SCHED_LATER, SCHED_ACTIVE, SCHED_HELD };
 
-/* Read-only outside, and valid from sched_add until sched_done or sched_delete. */
+/* Read-only outside but for `asked`, and valid from sched_add until sched_done or sched_delete. */
 struct sched_delivery {
     struct message *message;
     uint64_t due_ns;
@@ -88,6 +88,8 @@ struct sched_delivery {
     bool parked : 1;  /* ACTIVE without a connection: see sched_park */
     bool held : 1;    /* HELD, or will be when it comes back */
     bool delayed : 1; /* sched_delayed has told of it */
+    bool placed : 1;  /* somebody has chosen its site: where its recipients lead is no question */
+    bool asked : 1;   /* the caller's: that question is answered, until its next turn */
     union {
         uint32_t few[2];
         uint32_t *many; /* when count > 2 */
@@ -133,6 +135,7 @@ struct sched_request {
     uint8_t priority;        /* < SCHED_PRIORITY_COUNT */
     bool held;               /* since before a restart */
     bool delayed;            /* its sender was told before a restart that it is delayed */
+    bool placed;             /* see sched_delivery */
 };
 
 /* 0 or -ENOMEM. A message may have several deliveries, at one site or many. One that is too old
@@ -166,6 +169,8 @@ void sched_park(struct sched_delivery *delivery);
 /* An ACTIVE delivery, parked or not, that has not expired goes on at this site, or another, of the
  * same scheduler: READY there, behind the others; attempts and age stay. */
 void sched_move(struct sched_delivery *delivery, struct sched_site *site);
+/* The same, and it is `placed` there. */
+void sched_place(struct sched_delivery *delivery, struct sched_site *site);
 
 /* A delivery that grew too old while it waited, without being tried again; ACTIVE then, as after
  * SCHED_EXPIRED. NULL: none. When its recipients cannot be returned to the sender now, put it back

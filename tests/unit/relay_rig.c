@@ -324,7 +324,8 @@ static struct relay_maps *maps_make(const struct relay_conf *conf)
 
 static void relay_start(struct relay_rig *rig)
 {
-    const struct lookup_settings lookup = {.shard = &rig->shard, .helpers = rig->helpers};
+    const struct lookup_settings lookup = {
+        .shard = &rig->shard, .helpers = rig->helpers, .bytes_max = rig->lookup_bytes};
     rig->maps = maps_make(rig->conf);
     assert_int_equal(lookup_open(&rig->lookup, &lookup), 0);
     assert_int_equal(log_open(&rig->log.log, &rig->log.settings), 0);

@@ -62,6 +62,7 @@ struct relay_rig {
     struct resolve_settings resolve_settings;
     struct relay_maps *maps; /* of conf */
     struct lookup *lookup;
+    uint64_t lookup_bytes;   /* what it remembers, from the next start on; 0: as it likes */
     struct helpers *helpers; /* who ask the maps; NULL: they are asked in place */
     struct helper_job maps_hold;
     pthread_mutex_t maps_lock; /* while maps_held */
