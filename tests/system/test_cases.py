@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -309,7 +310,6 @@ class Cases(SystemTest):
         self.assertNotIn("\x1b", self.server.output())
 
     def test_a_thousand_slow_clients_leave_others_unharmed(self):
-        import socket
         slow = []
         for _ in range(1000):
             s = socket.create_connection((RELAY, self.port), 30)
@@ -388,6 +388,25 @@ class Greeting(SystemTest):
         self.server.popen.send_signal(signal.SIGHUP)
         wait_until(lambda: codes(dialogue(self.slow, ENVELOPE + b"QUIT\r\n")) == ["220", "250", "250", "550", "221"], "the new action")
         self.assertIn("reject: RCPT: 550 5.5.1 Protocol error", self.server.output())
+
+
+class Impatient(SystemTest):
+    def test_a_body_that_does_not_wait_for_the_refusal_of_its_data_is_never_run(self):
+        path = os.path.join(self.folder, "in")
+        self.relay("  - {match: example.org, via: discard}", listen=(f'{{name: unix, address: ["unix:{path}"]}}',))
+        for waits in (False, True):
+            with self.subTest(waits=waits), socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(PATIENCE_S)
+                s.connect(path)
+                s.sendall(b"EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@nowhere.test>\r\nDATA\r\n")
+                wait_until(lambda s=s: len(codes(s.recv(65536, socket.MSG_PEEK))) == 5, "the refusal")
+                said = s.recv(65536) if waits else b""
+                s.sendall(b"RSET\r\n" + SECOND)
+                if not waits:  # nor reads what has come
+                    wait_until(lambda s=s: len(codes(s.recv(65536, socket.MSG_PEEK))) > 5, "an answer")
+                while codes(said)[-1:] not in (["421"], ["354"]):
+                    said += s.recv(65536)
+                self.assertEqual(codes(said)[3:], ["554", "554", "250", "250", "250", "354"] if waits else ["554", "554", "421"])
 
 
 class Drip(SystemTest):

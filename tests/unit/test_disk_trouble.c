@@ -1,4 +1,5 @@
 /* What a client hears while the disk of a relay fails, or says nothing. */
+#include "engine/relay/inbound_private.h"
 #include "tests/unit/relay_rig_client.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,6 +88,36 @@ static void a_disk_that_is_silent_for_ten_seconds_is_waited_for_and_others_are_s
     relay_rig_close(rig);
 }
 
+/* The text of its message fills the log's memory: until the disk answers, it is we who let time pass. */
+static void a_client_that_waits_for_the_disk_loses_none_of_its_own_time(void **state)
+{
+    static char text[64 * 1024];
+    (void)state;
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'x';
+    }
+    struct relay_rig *rig = rig_warmed_up();
+    struct rig_client *client = greet(rig);
+    const struct inbound *session = inbound_of_node(rig->relay->inbounds.next);
+    envelope(client, "u@a.test");
+    rig_say(client, "Subject: x\r\n\r\n");
+    disk_fault_hold(rig->log.fault, true);
+    for (unsigned i = 0; i < 1000 && session->state != INBOUND_NO_ROOM; i++) {
+        assert_true(rig_put(client, slice_of(text, sizeof(text))));
+        rig_settle(rig);
+    }
+    assert_int_equal(session->state, INBOUND_NO_ROOM);
+    rig_pass(rig, 7 * MINUTE);
+    expect_codes(client, "");
+    disk_fault_hold(rig->log.fault, false);
+    rig_settle(rig);
+    rig_pass(rig, 2 * MINUTE);
+    rig_say(client, ".\r\n");
+    expect_codes(client, "250");
+    rig_hang_up(client);
+    relay_rig_close(rig);
+}
+
 static void what_is_not_durable_in_time_is_451_and_goes_to_nobody(void **state)
 {
     (void)state;
@@ -122,6 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_that_fails_is_451_and_service_goes_on),
         cmocka_unit_test(a_disk_that_is_silent_for_ten_seconds_is_waited_for_and_others_are_served),
+        cmocka_unit_test(a_client_that_waits_for_the_disk_loses_none_of_its_own_time),
         cmocka_unit_test(what_is_not_durable_in_time_is_451_and_goes_to_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
