@@ -4,9 +4,6 @@
 #include <sched.h>
 #include <stdio.h>
 
-#define READ_BYTES (1024u * 1024)
-#define READS_MAX 8u
-
 /* ── Waiting ─────────────────────────────────────────────────────────────────────────────────── */
 
 static void blocking_done(struct disk_done *done, int result)
@@ -316,113 +313,6 @@ void log_folder_close(struct log_folder *folder)
 }
 
 /* ── Reading ─────────────────────────────────────────────────────────────────────────────────── */
-
-struct reading {
-    struct log_folder *folder;
-    struct log_folder_segment *segment;
-    struct log_scan scan;
-    uint8_t *memory;
-    uint32_t count; /* of buffers */
-    struct log_blocking blocking[READS_MAX];
-    int started[READS_MAX];
-};
-
-static uint32_t read_size(const struct reading *reading, uint32_t offset)
-{
-    uint32_t rest = reading->segment->bytes - offset;
-    return rest < READ_BYTES ? rest : READ_BYTES;
-}
-
-static void read_begin(struct reading *reading, uint32_t offset)
-{
-    uint32_t i = offset / READ_BYTES % reading->count;
-    struct disk *disk = reading->folder->disk;
-    log_blocking_init(&reading->blocking[i]);
-    reading->started[i] =
-        disk->ops->read(disk, reading->segment->file, reading->memory + (size_t)i * READ_BYTES,
-                        read_size(reading, offset), offset, &reading->blocking[i].done);
-}
-
-/* One block that cannot be read must not cost its neighbours. */
-static void read_by_blocks(struct reading *reading, uint8_t *memory, uint32_t offset)
-{
-    uint32_t bytes = read_size(reading, offset);
-    for (uint32_t at = 0; at < bytes; at += DISK_BLOCK_BYTES) {
-        if (read_blocking(reading->folder->disk, reading->segment->file, memory + at,
-                          DISK_BLOCK_BYTES, offset + at) < 0) {
-            memset(memory + at, 0xff, DISK_BLOCK_BYTES);
-            reading->segment->unread = true;
-        }
-    }
-}
-
-static int read_finish(struct reading *reading, uint32_t offset, bool wanted)
-{
-    uint32_t i = offset / READ_BYTES % reading->count;
-    uint8_t *memory = reading->memory + (size_t)i * READ_BYTES;
-    uint32_t bytes = read_size(reading, offset);
-    int result =
-        log_blocking_wait(reading->folder->disk, &reading->blocking[i], reading->started[i]);
-    if (!wanted) {
-        return 0;
-    }
-    if (result < 0) {
-        read_by_blocks(reading, memory, offset);
-    }
-    reading->folder->scanned_bytes += bytes;
-    for (uint32_t at = 0; at < bytes; at += LOG_FRAME_BYTES) {
-        result = log_scan_piece(&reading->scan, memory + at, offset + at, LOG_FRAME_BYTES);
-        if (result != 0) {
-            return result;
-        }
-    }
-    return 0;
-}
-
-static int segment_scan(struct reading *reading)
-{
-    uint32_t bytes = reading->segment->bytes;
-    uint32_t ahead = 0;
-    int result = 0;
-    for (uint32_t offset = 0; offset < bytes; offset += READ_BYTES) {
-        while (result == 0 && ahead < bytes && ahead - offset < reading->count * READ_BYTES) {
-            read_begin(reading, ahead);
-            ahead += READ_BYTES;
-        }
-        if (offset >= ahead) {
-            break;
-        }
-        int finished = read_finish(reading, offset, result == 0);
-        result = result != 0 ? result : finished;
-    }
-    return result;
-}
-
-int log_folder_scan(struct log_folder *folder, void *memory, size_t memory_bytes,
-                    const struct log_visitor *visitor)
-{
-    struct reading reading = {.folder = folder, .memory = (uint8_t *)memory};
-    size_t count = memory_bytes / READ_BYTES;
-    reading.count = count < READS_MAX ? (uint32_t)count : READS_MAX;
-    check(reading.count > 0);
-    for (uint32_t i = 0; i < folder->in_use_count; i++) {
-        struct log_folder_segment *segment = &folder->segments[i];
-        reading.segment = segment;
-        reading.scan = (struct log_scan){.sequence = segment->sequence,
-                                         .seed = record_seed(folder->id),
-                                         .valid_end = segment->valid_end,
-                                         .visitor = visitor};
-        int result = segment_scan(&reading);
-        if (result != 0) {
-            return result;
-        }
-        folder->damaged_bytes += reading.scan.damaged_bytes;
-        folder->torn_bytes += reading.scan.torn_bytes;
-        segment->end = segment->unread ? segment->bytes : reading.scan.end;
-        segment->empty = !segment->unread && reading.scan.records == 0;
-    }
-    return 0;
-}
 
 int log_folder_read(struct log_folder *folder, const struct log_extent *extent, void *memory,
                     struct slice *content)

@@ -77,6 +77,41 @@ static void reads_that_fail_at_a_start_cost_no_mail(void **state)
     assert_true(refused > 0 && served > 0);
 }
 
+/* How many reads the disk had been asked for when the first record was looked at. */
+struct asked {
+    struct disk_fault *fault;
+    uint64_t reads;
+};
+
+static int asked_record(void *owner, const struct log_record *record)
+{
+    struct asked *asked = owner;
+    (void)record;
+    asked->reads = asked->reads != 0 ? asked->reads : disk_fault_counters(asked->fault)->reads;
+    return 0;
+}
+
+static void at_a_start_the_next_segment_is_being_read_while_one_is_looked_at(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_open(15);
+    struct log_rig *rig = &scene->rig;
+    const uint32_t whole_segment = rig->settings.segment_bytes >> 20; /* reads of 1 MiB */
+    scene_start(scene);
+    while (log_current_sequence(rig->log) < 2) {
+        assert_non_null(scene_append(scene, 0, 60000));
+        log_rig_settle(rig);
+    }
+    log_rig_crash(rig);
+    assert_int_equal(log_open(&rig->log, &rig->settings), 0);
+    uint64_t before = disk_fault_counters(rig->fault)->reads;
+    struct asked asked = {.fault = rig->fault};
+    const struct log_visitor visitor = {.record = asked_record, .owner = &asked};
+    assert_int_equal(log_recover(rig->log, &visitor), 0);
+    assert_true(asked.reads - before > whole_segment);
+    scene_close(scene);
+}
+
 static void commits_share_a_write_while_one_is_in_flight(void **state)
 {
     (void)state;
@@ -481,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_waiter_runs_when_its_bytes_are_durable_and_not_before),
         cmocka_unit_test(what_is_durable_is_found_after_a_crash),
         cmocka_unit_test(reads_that_fail_at_a_start_cost_no_mail),
+        cmocka_unit_test(at_a_start_the_next_segment_is_being_read_while_one_is_looked_at),
         cmocka_unit_test(commits_share_a_write_while_one_is_in_flight),
         cmocka_unit_test(body_bytes_grow_the_newest_record),
         cmocka_unit_test(appends_wait_for_memory_and_are_told_of_room),
