@@ -16,6 +16,8 @@
 #include "queue/sched/group.h"
 #include <stdlib.h>
 
+#define FOUND_EACH_ROUND 256u /* recipients that a start has found, to be filed: 0.1 ms */
+
 struct network *relay_network_to(struct relay *relay, const struct endpoint *to)
 {
     return relay->bypass == NULL || endpoint_is_loopback(to) ? relay->kernel : relay->bypass;
@@ -78,6 +80,18 @@ static void message_found(void *owner, struct message *message)
     relay_schedule(owner, message);
 }
 
+/* All that a start has found is filed. */
+static void found_look(struct relay *relay)
+{
+    if (!relay->owed.starting || spool_is_finding(relay->spool)) {
+        return;
+    }
+    relay_owed_begin(relay);
+    if (relay->flush_again) {
+        relay_flush_queue(relay);
+    }
+}
+
 int relay_open(struct relay **opened, const struct relay_settings *settings)
 {
     struct relay *relay = calloc(1, sizeof(*relay));
@@ -138,6 +152,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
             .draft_count_max = relay->conf->limits.connections,
             .fetch_memory = settings->fetch_memory,
             .fetch_memory_bytes = settings->fetch_memory_bytes,
+            .found_each_round = FOUND_EACH_ROUND,
         };
         status = spool_open(&relay->spool, relay->log, &spool, message_found, relay);
     }
@@ -154,7 +169,7 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
         relay_close(relay);
         return status;
     }
-    relay_owed_begin(relay);
+    found_look(relay);
     *opened = relay;
     return 0;
 }
@@ -205,7 +220,9 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
         relay_site_run(list_entry(node, struct relay_site, dirty));
         work++;
     }
-    work += queue_walks_round(&relay->walks);
+    if (!relay->owed.starting || relay->draining) { /* what is not filed yet would be missed */
+        work += queue_walks_round(&relay->walks);
+    }
     if (relay->draining && now_ns >= relay->drain_deadline_ns) {
         while (!list_empty(&relay->inbounds) && relay->counters.sessions_in > 0) {
             struct inbound *in = inbound_of_node(relay->inbounds.next);
@@ -217,6 +234,7 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
     }
     relay_sites_tidy(relay);
     work += spool_round(relay->spool);
+    found_look(relay);
     relay_space_round(relay);
     return work;
 }
@@ -295,6 +313,7 @@ struct spool *relay_spool(struct relay *relay)
 
 void relay_flush_queue(struct relay *relay)
 {
+    relay->flush_again = relay->owed.starting;
     sched_flush(relay->sched);
     relay_sites_touch_all(relay);
 }

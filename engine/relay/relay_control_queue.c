@@ -15,6 +15,7 @@ static const char *state_name(const struct message *message, uint32_t index,
     case RECIPIENT_WAITING:
         return view->active                                  ? "active"
                : view->held                                  ? "held"
+               : view->found                                 ? "waiting"
                : !view->filed                                ? "returning"
                : view->suspended                             ? "suspended"
                : view->attempts > 0 || view->reason.size > 0 ? "deferred"

@@ -73,6 +73,10 @@ static void search_run(struct timer *timer, uint64_t now_ns)
         owed->searches = false;
         return;
     }
+    if (owed->starting) {
+        wheel_arm(relay->shard->wheel, timer, now_ns + SEARCH_AFTER_NS);
+        return;
+    }
     do {
         owed->cursor = spool_walk(relay->spool, owed->cursor, search_visit, &search);
     } while (owed->cursor != 0 && search.count == 0 && ++parts < SEARCH_MOST);

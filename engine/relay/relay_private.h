@@ -141,6 +141,7 @@ struct relay {
     unsigned visits; /* of the operator's questions that are here: see relay_control */
     struct relay_counters counters;
     bool draining;
+    bool flush_again; /* all that was not filed yet when the operator wanted it */
     uint64_t drain_deadline_ns;
 };
 

@@ -85,7 +85,9 @@ void relay_queue_view(struct relay *relay, const struct message *message, uint32
                       uint32_t count, struct relay_recipient_view *views)
 {
     uint64_t now_ns = relay->shard->now_ns;
-    memset(views, 0, count * sizeof(*views));
+    for (uint32_t i = 0; i < count; i++) {
+        views[i] = (struct relay_recipient_view){.found = relay->owed.starting};
+    }
     for (const struct sched_delivery *delivery = message->owner; delivery != NULL;
          delivery = sched_next_of_message(delivery)) {
         struct sched_view found;

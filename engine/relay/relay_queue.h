@@ -27,6 +27,7 @@ struct relay_recipient_view {
     uint64_t next_attempt_s; /* seconds from now; 0: due or under way */
     uint32_t attempts;
     bool filed; /* false: its report is being written */
+    bool found; /* by a start, and is not filed yet */
     bool active, held, suspended;
     bool never; /* as long as it is held, or suspended without end */
     struct slice reason, site;

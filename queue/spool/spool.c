@@ -274,7 +274,7 @@ const struct spool_counters *spool_counters(const struct spool *spool)
 
 unsigned spool_round(struct spool *spool)
 {
-    return spool_forward_round(spool);
+    return spool_found_round(spool) + spool_forward_round(spool);
 }
 
 /* ── Opening ─────────────────────────────────────────────────────────────────────────────────── */
@@ -297,6 +297,7 @@ static void spool_free(struct spool *spool)
         spool->free_commits = commit->next_free;
         free(commit);
     }
+    spool_found_close(spool);
     spool_fetch_close(spool);
     store_close(&spool->store);
     free(spool->scratch);
@@ -310,7 +311,7 @@ static void message_take(void *owner, struct spool_message *message)
     spool_message_count(spool, message);
     spool->counters.live_messages++;
     spool->counters.recovered++;
-    spool->found(spool->found_owner, &message->message);
+    spool_found_add(spool, message);
 }
 
 static int spool_recover(struct spool *spool)

@@ -115,13 +115,16 @@ struct spool_settings {
     size_t fetch_memory_bytes; /* at least 1 MiB; 0: 16 MiB */
     uint64_t
         forward_bytes_min; /* while the log is smaller nothing is copied forward; 0: 8 segments */
+    uint32_t found_each_round; /* recipients, or one message; 0: all before spool_open returns */
 };
 
 /* Recovers first: `found` runs for every message that still waits, in order of arrival; before spool_open
- * returns. The log is borrowed. */
+ * returns, or a part in each spool_round. Until then a message has no owner, and nobody may finish its recipients.
+ * The log is borrowed. */
 int spool_open(struct spool **spool, struct log *log, const struct spool_settings *settings,
                void (*found)(void *owner, struct message *message), void *owner);
-void spool_close(struct spool *spool); /* after everything in flight has been reported */
+bool spool_is_finding(const struct spool *spool); /* some were not given to `found` yet */
+void spool_close(struct spool *spool);            /* after everything in flight has been reported */
 
 /* A changed number of shards: takes over what the folders of shards that are no more (index >= shard_count, and index %
  * shard_count is ours) hold, then removes it. After spool_open, before anything else; blocks. `found` of spool_open runs

@@ -7,6 +7,7 @@
  * spool_space.c    space: trimming the log, when to copy forward, how much more mail fits
  * spool_forward.c  copying forward what is in the way
  * spool_harvest.c  recovery
+ * spool_found.c    giving what recovery has found
  * spool_adopt.c    folders of shards that are no more
  * spool_reader.c   folders that nobody works on, for tools
  * message.c        a message in memory
@@ -245,6 +246,12 @@ struct spool_store { /* of messages and drafts; it stays where it is */
     uint64_t sender_bytes;
 };
 
+/* What recovery has found and the owner does not know yet. */
+struct spool_found {
+    uint32_t *links; /* of messages, held; in order of arrival */
+    size_t count, room, given;
+};
+
 struct spool {
     struct log *log;
     struct disk *disk;
@@ -252,6 +259,7 @@ struct spool {
     struct spool_settings settings;
     void (*found)(void *owner, struct message *message);
     void *found_owner;
+    struct spool_found to_give;
     struct message_table table;
     struct spool_store store;
     struct spool_draft *free_drafts;
@@ -393,6 +401,11 @@ int spool_read_extent(struct spool *spool, const struct log_extent *extent, stru
                       struct ref **owner, struct spool_fetch *fetch);
 
 void spool_commit_give(struct spool *spool, struct spool_commit *commit);
+
+/* spool_found.c */
+void spool_found_add(struct spool *spool, struct spool_message *message); /* given later, or now */
+unsigned spool_found_round(struct spool *spool);
+void spool_found_close(struct spool *spool); /* what was not given is not */
 
 /* spool_space.c */
 unsigned spool_space_round(struct spool *spool);

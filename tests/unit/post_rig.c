@@ -101,10 +101,32 @@ static void copy_stop(void *owner, struct spool_message *message)
     }
 }
 
+static_assert(offsetof(struct spool_copy, message) == offsetof(struct spool_commit, message) &&
+                  offsetof(struct spool_copy, waiter) == offsetof(struct spool_commit, waiter),
+              "whichever the log's waiter is of");
+
+/* What is copied forward and forgotten meanwhile is in no table: only the log knows it until its copy is durable. */
+static void forgotten_copies_free(struct post *post, struct list_node *waiters)
+{
+    for (struct list_node *node = waiters->next, *next; node != waiters; node = next) {
+        struct log_waiter *waiter = list_entry(node, struct log_waiter, node);
+        struct spool_copy *copy = list_entry(waiter, struct spool_copy, waiter);
+        struct spool_message *message = copy->message;
+        next = node->next;
+        if (message_copy(message) == copy && message->body.state == MESSAGE_FORGOTTEN) {
+            copy->in_flight = false;
+            assert_true(spool_forward_drop(post->spool, message));
+            spool_message_free(post->spool, message);
+        }
+    }
+}
+
 /* What was in memory is freed only for the sake of the sanitizer. */
 void post_crash(struct post *post)
 {
     disk_fault_crash(post->rig.fault);
+    forgotten_copies_free(post, &post->rig.log->waiters);
+    forgotten_copies_free(post, &post->rig.log->void_waiters);
     for (uint32_t i = 0; i < post->count; i++) {
         struct letter *letter = &post->letters[i];
         if (letter->fate == LETTER_OPEN) {

@@ -487,10 +487,15 @@ void rig_maps_answer(struct relay_rig *rig)
     rig_settle(rig);
 }
 
-void rig_restart(struct relay_rig *rig)
+void rig_restart_only(struct relay_rig *rig)
 {
     relay_stop(rig);
     relay_start(rig);
+}
+
+void rig_restart(struct relay_rig *rig)
+{
+    rig_restart_only(rig);
     rig_settle(rig);
 }
 

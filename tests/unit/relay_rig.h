@@ -98,6 +98,7 @@ void relay_rig_close(struct relay_rig *rig);
 void rig_reload(struct relay_rig *rig, const char *routes);
 /* The process ends without a word to anybody, and another one starts. */
 void rig_restart(struct relay_rig *rig);
+void rig_restart_only(struct relay_rig *rig); /* nothing has run since */
 void rig_restart_with(struct relay_rig *rig, const char *routes);
 
 /* Rounds until nothing happens any more, in at most a second. */

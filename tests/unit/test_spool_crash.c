@@ -135,6 +135,7 @@ static void crash_lives(uint64_t seed)
     }
     disk_fault_set(post->rig.fault, &post->rig.fault_settings);
     post->rig.settings.write_count_max = 1 + post_below(post, 6);
+    post->settings.found_each_round = seed % 3; /* 0: all at once */
     bool *committed = calloc(LETTERS_MAX, sizeof(committed[0]));
     assert_non_null(committed);
     post_start(post);
@@ -148,6 +149,9 @@ static void crash_lives(uint64_t seed)
         }
         post_crash(post);
         post_start(post);
+        while (spool_is_finding(post->spool)) {
+            post_round(post);
+        }
         check_answers(post, committed);
     }
     free(committed);
