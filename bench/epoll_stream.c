@@ -333,7 +333,8 @@ void epoll_stream_transmit(struct epoll_stream *s)
                 (struct iovec){(void *)(uintptr_t)s->pieces[i].bytes, s->pieces[i].size};
         }
         struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-        ssize_t sent = sendmsg(s->fd, &message, MSG_NOSIGNAL);
+        /* The shutdown below sends the last bytes with the FIN. */
+        ssize_t sent = sendmsg(s->fd, &message, MSG_NOSIGNAL | (s->shut_wanted ? MSG_MORE : 0));
         if (sent < 0) {
             if (errno == EAGAIN) {
                 watch(s, s->watched | EPOLLOUT);

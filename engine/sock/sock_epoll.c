@@ -84,10 +84,10 @@ static bool receive_once(struct sock_stream *s)
 static void send_now(struct sock_stream *s)
 {
     while (s->out_first != NULL && !s->over) {
-        size_t bytes;
-        int count = sock_vectors_fill(s, &bytes);
+        int flags;
+        int count = sock_vectors_fill(s, &flags);
         s->message = (struct msghdr){.msg_iov = s->vectors, .msg_iovlen = (size_t)count};
-        ssize_t sent = sendmsg(s->fd, &s->message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = sendmsg(s->fd, &s->message, flags | MSG_DONTWAIT);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
             interest_set(s, s->interest | EPOLLOUT);
             s->sending = true; /* until EPOLLOUT */

@@ -107,5 +107,5 @@ void sock_received_end(struct sock_stream *stream, int status); /* 0: FIN; else 
 void sock_sent(struct sock_stream *stream, ssize_t result);
 void sock_settled(struct sock_stream *stream); /* after stop: no request is left */
 bool sock_may_receive(const struct sock_stream *stream);
-/* Fills stream->vectors; returns how many, and the bytes in *bytes. */
-int sock_vectors_fill(struct sock_stream *stream, size_t *bytes);
+/* Fills stream->vectors; returns how many, and how to send them in *flags. */
+int sock_vectors_fill(struct sock_stream *stream, int *flags);

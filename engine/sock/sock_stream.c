@@ -396,16 +396,19 @@ static int sock_write_ref(struct stream *stream, struct slice bytes, struct ref 
     return 0;
 }
 
-int sock_vectors_fill(struct sock_stream *s, size_t *bytes)
+/* The last bytes before our FIN wait for it, so that one segment carries both: the shutdown that follows when they
+ * have been taken sends them. */
+int sock_vectors_fill(struct sock_stream *s, int *flags)
 {
+    size_t bytes = 0;
     int count = 0;
-    *bytes = 0;
     for (struct sock_piece *piece = s->out_first; piece != NULL && count < SOCK_IOV_MAX;
          piece = piece->next) {
         s->vectors[count++] =
             (struct iovec){.iov_base = (void *)(uintptr_t)piece->bytes, .iov_len = piece->size};
-        *bytes += piece->size;
+        bytes += piece->size;
     }
+    *flags = MSG_NOSIGNAL | (s->fin_wanted && bytes == s->out_bytes ? MSG_MORE : 0);
     return count;
 }
 

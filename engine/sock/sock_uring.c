@@ -245,15 +245,15 @@ static void send_done(struct uring_op *op, int32_t result, uint32_t cqe_flags)
 static void send_start(struct sock_stream *s)
 {
     struct sock_uring *self = uring_of(s->network);
-    size_t bytes;
-    int count = sock_vectors_fill(s, &bytes);
+    int flags;
+    int count = sock_vectors_fill(s, &flags);
     struct io_uring_sqe *entry = uring_entry(self->uring, &s->send_op);
     if (count == 1) {
         io_uring_prep_send(entry, s->fd, s->vectors[0].iov_base, s->vectors[0].iov_len,
-                           MSG_NOSIGNAL | MSG_WAITALL);
+                           flags | MSG_WAITALL);
     } else {
         s->message = (struct msghdr){.msg_iov = s->vectors, .msg_iovlen = (size_t)count};
-        io_uring_prep_sendmsg(entry, s->fd, &s->message, MSG_NOSIGNAL | MSG_WAITALL);
+        io_uring_prep_sendmsg(entry, s->fd, &s->message, flags | MSG_WAITALL);
     }
     s->send_op.done = send_done;
     s->sending = true;

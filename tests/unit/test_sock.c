@@ -1,8 +1,8 @@
 /* Kernel sockets over both engines: they listen, connect, carry bytes and end. */
 #include "tests/unit/sock_rig.h"
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -388,6 +388,41 @@ static void our_fin_leaves_the_other_direction_open(void **state)
     rig_close(rig);
 }
 
+static unsigned segments_in(int fd)
+{
+    struct tcp_info facts;
+    socklen_t size = sizeof(facts);
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &facts, &size), 0);
+    return facts.tcpi_segs_in;
+}
+
+static void the_last_bytes_and_our_fin_are_one_segment(void **state)
+{
+    struct rig *rig = rig_open(state, NULL);
+    struct endpoint at;
+    uint8_t bytes[100], got[101];
+    rig_fill(bytes, sizeof(bytes), 0);
+    for (size_t i = 0; i < 2; i++) {
+        struct listener *listener = rig_listen(rig, kinds[i], &at);
+        struct rig_conn *in;
+        int fd = rig_raw_pair(rig, &at, &in);
+        unsigned before = segments_in(fd);
+        assert_int_equal(stream_write(in->stream, slice_of(bytes, 100)), 0);
+        stream_shut(in->stream);
+        RIG_UNTIL(rig, ((struct sock_stream *)(void *)in->stream)->fin_sent);
+        assert_int_equal(read(fd, got, sizeof(got)), 100);
+        assert_memory_equal(got, bytes, 100);
+        assert_int_equal(read(fd, got, sizeof(got)), 0);
+        assert_int_equal(segments_in(fd) - before, 1);
+        close(fd);
+        RIG_UNTIL(rig, in->closed_count == 1);
+        assert_int_equal(in->error, 0);
+        rig_release(in);
+        rig->network->ops->unlisten(rig->network, listener);
+    }
+    rig_close(rig);
+}
+
 static void a_reset_by_the_peer_closes_with_econnreset(void **state)
 {
     struct rig *rig = rig_open(state, NULL);
@@ -468,6 +503,7 @@ static void a_released_stream_whose_peer_takes_nothing_ends_after_the_linger_tim
     X(a_stream_that_does_not_read_is_not_told_of_bytes_until_it_does)                              \
     X(a_write_is_all_or_nothing_and_bounded)                                                       \
     X(a_half_closed_stream_still_sends_and_both_fins_close_it)                                     \
+    X(the_last_bytes_and_our_fin_are_one_segment)                                                  \
     X(our_fin_leaves_the_other_direction_open)                                                     \
     X(a_reset_by_the_peer_closes_with_econnreset)                                                  \
     X(what_is_written_before_release_is_still_sent)                                                \
