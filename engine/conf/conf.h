@@ -104,6 +104,7 @@ struct conf_listener {
     uint8_t protocol;           /* enum conf_protocol */
     uint8_t tls;                /* enum conf_tls */
     uint8_t client_certificate; /* enum conf_client_certificate */
+    uint8_t priority;           /* enum conf_priority_level, of what comes in here */
     uint8_t greet_action;       /* enum conf_greet_action */
     uint64_t greet_wait;        /* nanoseconds before the banner */
     bool by_default; /* nobody wrote it: an address that this machine lacks is worth a warning only
@@ -161,10 +162,17 @@ struct conf_route {
 
 struct match_index;
 
-/* Mail of these senders comes before, or after, that of others. */
+/* Mail of these senders, or from these clients, comes before, or after, that of others. */
 struct conf_priority {
-    const char *sender; /* as conf_route.match, or "<>" */
-    uint8_t priority;   /* enum conf_priority_level */
+    const char *sender; /* as conf_route.match, or "<>"; NULL: a row of clients */
+    struct network_prefix *client;
+    uint32_t client_count;
+    uint8_t priority; /* enum conf_priority_level */
+};
+struct conf_client_priority {
+    struct network_prefix network;
+    uint32_t row, at; /* whose client it is */
+    uint8_t priority;
 };
 enum conf_priority_level {
     CONF_PRIORITY_LOW,
@@ -219,8 +227,10 @@ struct relay_conf {
     uint32_t transport_maps_count;
     struct conf_priority *priorities;
     uint32_t priorities_count;
-    struct match_index *priority_index; /* NULL: there are no priorities */
-    struct match_index *route_index;    /* see relay_conf_index */
+    struct match_index *priority_index;             /* NULL: there are no priorities */
+    struct conf_client_priority *client_priorities; /* of all rows, the smallest networks first */
+    uint32_t client_priorities_count;
+    struct match_index *route_index; /* see relay_conf_index */
 
     struct {
         uint64_t message_bytes;
@@ -384,8 +394,12 @@ void mailboxd_conf_free(struct mailboxd_conf *conf);
 const struct conf_route *relay_conf_route(const struct relay_conf *conf, struct slice mailbox);
 /* The route of this name, no case; NULL: none. */
 const struct conf_route *relay_conf_route_named(const struct relay_conf *conf, struct slice name);
-/* enum conf_priority_level of mail from this sender; empty: the null reverse-path. */
-uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path);
+/* enum conf_priority_level of mail from this sender; empty: the null reverse-path. came_with: what no row speaks of. */
+uint8_t relay_conf_priority(const struct relay_conf *conf, struct slice reverse_path,
+                            uint8_t came_with);
+/* What mail comes with: of the smallest network that holds the client, or else of the listener. */
+uint8_t relay_conf_client_priority(const struct relay_conf *conf, const struct endpoint *client,
+                                   uint8_t listener);
 
 /* For who has changed `routes` by hand: makes route_index anew. 0, -ENOMEM, -EINVAL. */
 int relay_conf_index(struct relay_conf *conf);

@@ -178,7 +178,7 @@ static int rows_add(struct match_index *index, uint32_t count, struct match_prob
     for (uint32_t i = 0; i < count; i++) {
         const char *match = index->matches[i];
         int status = 0;
-        if (match[0] == '\0') {
+        if (match == NULL || match[0] == '\0') {
             continue;
         }
         if (is_pattern(match)) {

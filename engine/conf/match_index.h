@@ -27,7 +27,8 @@ struct match_problem {
     char text[MATCH_PROBLEM_BYTES];
 };
 
-/* 0; -ENOMEM; -EINVAL: the problem tells of the first. The texts are borrowed. */
+/* 0; -ENOMEM; -EINVAL: the problem tells of the first. The texts are borrowed; one that is NULL or empty is of a row
+ * that is found by no address. */
 int match_index_open(struct match_index **index, const char *const *matches, uint32_t count,
                      struct match_problem *problem);
 void match_index_close(struct match_index *index); /* NULL is fine */

@@ -93,6 +93,7 @@ static const struct reader_key listener_keys[] = {
              tls_conf_clients),
     KEY_DURATION("greet_wait", struct conf_listener, greet_wait, "0", 0, 120 * SECOND),
     KEY_WORD("greet_action", struct conf_listener, greet_action, "ignore", greet_actions),
+    KEY_WORD("priority", struct conf_listener, priority, "normal", priority_conf_levels),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };

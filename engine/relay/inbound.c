@@ -1,6 +1,7 @@
 #include "engine/relay/inbound_private.h"
 #include "engine/relay/recipient.h"
 #include "engine/relay/recipient_judge.h"
+#include "engine/relay/relay_queue.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -149,8 +150,11 @@ static bool recipient_take(struct inbound *in, const struct smtp_event *event)
 static bool sender_judge(struct inbound *in, const struct smtp_event *event)
 {
     inbound_reset(in);
-    in->envelope.flags =
-        (event->eight_bit ? SPOOL_8BITMIME : 0u) | (event->smtputf8 ? SPOOL_SMTPUTF8 : 0u);
+    uint8_t priority =
+        relay_conf_client_priority(in->relay->conf, &in->facts.remote, in->at->priority);
+    in->envelope.flags = (event->eight_bit ? SPOOL_8BITMIME : 0u) |
+                         (event->smtputf8 ? SPOOL_SMTPUTF8 : 0u) |
+                         relay_queue_priority_marks(priority);
     in->envelope.ret = event->ret;
     if (in->relay->draining) {
         inbound_verdict(in, 421, "4.3.2", "Service is ending");
@@ -467,6 +471,7 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     in->relay = relay;
     in->stream = stream;
     in->lmtp = at->protocol == CONF_PROTOCOL_LMTP;
+    in->at = at;
     in->client_certificate = at->client_certificate;
     in->greet_action = at->greet_action;
     in->greet_wait_ns = at->greet_wait_ns;

@@ -31,9 +31,10 @@ struct inbound {
     bool trusted;  /* may send anywhere */
     bool finished; /* the client has sent its FIN */
     bool lmtp;
-    uint8_t client_certificate; /* enum conf_client_certificate, of its listener */
-    uint8_t greet_action;       /* enum conf_greet_action, of its listener */
-    bool outcast;               /* has talked before the banner: nobody is written to */
+    const struct relay_listener *at; /* where it has come in */
+    uint8_t client_certificate;      /* enum conf_client_certificate, of its listener */
+    uint8_t greet_action;            /* enum conf_greet_action, of its listener */
+    bool outcast;                    /* has talked before the banner: nobody is written to */
     uint64_t greet_wait_ns, greet_from_ns;
     struct timer timer; /* looks at the machine's deadline when it fires */
     struct stream_facts facts;

@@ -1,6 +1,7 @@
 #include "engine/relay/bounce.h"
 #include "engine/relay/relay_hops.h"
 #include "engine/relay/relay_owed.h"
+#include "engine/relay/relay_queue.h"
 #include "engine/relay/relay_way.h"
 #include <stdlib.h>
 
@@ -101,7 +102,7 @@ static void group_add(const struct filing *filing, const struct filing_group *gr
                           ? sched_due_again(site->sched, filing->attempts, waited_ns, now_ns)
                           : now_ns,
             .sender = relay_sender_key(relay, message_reverse_path(message)),
-            .priority = relay_conf_priority(relay->conf, message_reverse_path(message)),
+            .priority = relay_queue_priority(relay, message),
             .age_ns = wall_passed_ns(relay, message_arrival_wall_s(message)),
             .held = (message_flags(message) & SPOOL_HELD) != 0,
             .delayed = all_warned(message, filing->members + from,

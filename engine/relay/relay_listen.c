@@ -19,6 +19,7 @@ static int listener_open(struct relay *relay, const struct conf_listener *from,
                                         .protocol = from->protocol,
                                         .tls = listener_tls(relay, from),
                                         .client_certificate = from->client_certificate,
+                                        .priority = from->priority,
                                         .greet_action = from->greet_action,
                                         .greet_wait_ns = from->greet_wait};
     const struct listen_request request = {
@@ -69,8 +70,8 @@ int relay_listen(struct relay *relay)
     return 0;
 }
 
-/* TLS and the greeting as the new configuration has them for the address. One that it no longer names stays as strict
- * as it was: where TLS was required, nobody falls back to the clear when the last certificate has gone. */
+/* What the new configuration has for the address. One that it no longer names stays as strict as it was: where TLS
+ * was required, nobody falls back to the clear when the last certificate has gone. */
 static void listener_reload(struct relay_listener *listener, const struct relay_conf *conf)
 {
     for (uint32_t i = 0; i < conf->listen_count; i++) {
@@ -80,6 +81,7 @@ static void listener_reload(struct relay_listener *listener, const struct relay_
                 listener->client_certificate = conf->listen[i].client_certificate;
                 listener->greet_action = conf->listen[i].greet_action;
                 listener->greet_wait_ns = conf->listen[i].greet_wait;
+                listener->priority = conf->listen[i].priority;
             }
         }
     }

@@ -75,6 +75,7 @@ struct relay_listener {
     uint8_t protocol;           /* enum conf_protocol */
     uint8_t tls;                /* enum conf_tls, as the configuration now has it */
     uint8_t client_certificate; /* enum conf_client_certificate, too */
+    uint8_t priority;           /* enum conf_priority_level, too */
     uint8_t greet_action;       /* enum conf_greet_action, too */
     uint64_t greet_wait_ns;
 };

@@ -205,7 +205,14 @@ static uint32_t *take(const struct queue_group *group, struct relay_queue_tally 
 
 uint8_t relay_queue_priority(const struct relay *relay, const struct message *message)
 {
-    return relay_conf_priority(relay->conf, message_reverse_path(message));
+    uint32_t marks = (message_flags(message) & SPOOL_MARKS) >> SPOOL_MARKS_SHIFT;
+    return relay_conf_priority(relay->conf, message_reverse_path(message),
+                               (uint8_t)(marks ^ CONF_PRIORITY_NORMAL));
+}
+
+uint32_t relay_queue_priority_marks(uint8_t priority)
+{
+    return (uint32_t)(priority ^ CONF_PRIORITY_NORMAL) << SPOOL_MARKS_SHIFT;
 }
 
 /* ---- For good ---- */

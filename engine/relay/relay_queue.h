@@ -36,8 +36,10 @@ struct relay_recipient_view {
 void relay_queue_view(struct relay *relay, const struct message *message, uint32_t from,
                       uint32_t count, struct relay_recipient_view *views);
 
-/* enum conf_priority_level, as the configuration says now. */
+/* enum conf_priority_level: as the configuration says now of the sender, or else what it has come with. */
 uint8_t relay_queue_priority(const struct relay *relay, const struct message *message);
+/* What a message comes with, as SPOOL_MARKS: that of mail that has none is 0. */
+uint32_t relay_queue_priority_marks(uint8_t priority);
 
 /* For the walk: site, reason and state of recipients. */
 void relay_queue_facts(struct relay *relay, const struct message *message, uint32_t from,

@@ -69,12 +69,12 @@ static struct spool_sender *sender_of(const struct spool_message *message)
 
 /* ---- Flags ---- */
 
-enum packed_flags { /* below them enum spool_flags, which are four */
-                    PACKED_HELD = 1 << 4,
-                    PACKED_RET_SHIFT = 5,
-                    PACKED_ENVID = 1 << 7
+enum packed_flags { /* below them those of enum spool_flags that are, six bits */
+                    PACKED_HELD = 1 << 6,
+                    PACKED_RET_SHIFT = 7,
+                    PACKED_ENVID = 1 << 9
 };
-#define PACKED_LOW 15u
+#define PACKED_LOW 63u
 
 uint32_t message_flags_all(const struct message *message)
 {
@@ -89,7 +89,7 @@ void message_flags_set(struct message *message, uint32_t flags)
     uint32_t own = (flags & PACKED_LOW) | ((flags & SPOOL_HELD) != 0 ? PACKED_HELD : 0u) |
                    (flags >> MESSAGE_RET_SHIFT & MESSAGE_RET_MASK) << PACKED_RET_SHIFT |
                    ((flags & MESSAGE_ENVID) != 0 ? PACKED_ENVID : 0u);
-    message->own = own & 0xff;
+    message->own = own & 0x3ff;
 }
 
 /* ---- Making ---- */

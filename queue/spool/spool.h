@@ -27,6 +27,7 @@ enum spool_flags {
     SPOOL_SMTPUTF8 = 2,
     SPOOL_BOUNCE = 4,        /* a report of ours */
     SPOOL_DOUBLE_BOUNCE = 8, /* a report on such a report: nobody hears of its failure */
+    SPOOL_MARKS = 3 << 4,    /* two bits that say nothing to the spool */
     SPOOL_HELD = 1 << 16
 };
 
@@ -71,7 +72,8 @@ struct envelope_recipient {
 
 #define MESSAGE_RECIPIENTS_BITS 18
 #define MESSAGE_RECIPIENTS_MAX ((1u << MESSAGE_RECIPIENTS_BITS) - 1)
-#define MESSAGE_ATTEMPTS_BITS 20 /* as many as the scheduler counts */
+#define SPOOL_MARKS_SHIFT 4
+#define MESSAGE_ATTEMPTS_BITS 18 /* a quarter of a million, and then no more are counted */
 #define MESSAGE_ATTEMPTS_MAX ((1u << MESSAGE_ATTEMPTS_BITS) - 1)
 
 /* A committed message. Read-only outside the spool, except `owner`. Packed: there are millions. */
@@ -81,7 +83,7 @@ struct message {
     uint64_t recipient_count : MESSAGE_RECIPIENTS_BITS;
     uint64_t waiting_count : MESSAGE_RECIPIENTS_BITS; /* neither DELIVERED nor FAILED */
     uint64_t attempts : MESSAGE_ATTEMPTS_BITS;        /* noted with spool_note_attempt; or more */
-    uint64_t own : 8;                                 /* the spool's */
+    uint64_t own : 10;                                /* the spool's */
     uint32_t body_bytes;
     uint32_t last_attempt_wall_s;
     uint32_t arrival_s; /* see message_arrival_wall_s */

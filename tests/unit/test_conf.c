@@ -274,6 +274,16 @@ static const struct bad bads[] = {
      ".example.org for what is below it, an address, a pattern such as /^x@/i, \"<>\" or \"*\""},
     {"hostname: a\npriorities:\n  - {sender: \"*\"}\n  - {sender: \"*\", priority: low}\n",
      "4:6: priorities[1].sender: never reached, priorities[0] takes all of it; expected each once"},
+    {"hostname: a\npriorities:\n  - {priority: low}\n",
+     "3:5: priorities[0]: of nobody, expected sender or client"},
+    {"hostname: a\npriorities:\n  - {sender: b.test, client: [192.0.2.0/24]}\n",
+     "3:5: priorities[0]: sender and client, expected one of them in a row"},
+    {"hostname: a\npriorities:\n  - {client: [192.0.2.0/24, 192.0.2.1]}\n"
+     "  - {client: [\"2001:db8::/32\",\n             192.0.2.7/24], priority: high}\n",
+     "5:14: priorities[1].client[1]: the same as priorities[0].client[0], expected each network "
+     "once"},
+    {"listen: [{name: a, address: [\"127.0.0.1:25\"], priority: higher}]",
+     "1:47: listen[0].priority: 'higher' will not do, expected low, normal, high or urgent"},
     {"routes:\n  - {match: \"*\", to: [\"127.0.0.1:25\"]}\n  - {match: \"*\", via: mx}",
      "3:6: routes[1].match: never reached, routes[0] takes all of it; expected each once"},
     {"routes:\n  - {match: a.test, to: [\"127.0.0.1:25\"]}\n  - {match: A.TEST, to: "

@@ -118,9 +118,12 @@ static void a_domain_in_u_labels_and_in_a_labels_is_one(void **state)
             fail_msg("%s: %u", cases[i].mailbox, route->to[0].port);
         }
     }
-    assert_int_equal(relay_conf_priority(conf, slice_text("a@bücher.example")), CONF_PRIORITY_HIGH);
-    assert_int_equal(relay_conf_priority(conf, slice_text("a@a.xn--bcher-kva.example")),
-                     CONF_PRIORITY_LOW);
+    assert_int_equal(
+        relay_conf_priority(conf, slice_text("a@bücher.example"), CONF_PRIORITY_NORMAL),
+        CONF_PRIORITY_HIGH);
+    assert_int_equal(
+        relay_conf_priority(conf, slice_text("a@a.xn--bcher-kva.example"), CONF_PRIORITY_NORMAL),
+        CONF_PRIORITY_LOW);
     relay_conf_free(conf);
 }
 

@@ -8,7 +8,7 @@
 static struct spool_message *message_from(struct spool_store *store, const char *reverse_path)
 {
     const struct envelope envelope = {.reverse_path = slice_text(reverse_path),
-                                      .flags = SPOOL_8BITMIME,
+                                      .flags = SPOOL_8BITMIME | SPOOL_MARKS,
                                       .ret = SPOOL_RET_HDRS,
                                       .envid = slice_text("QQ314159")};
     struct envelope_recipient recipients[9];
@@ -27,7 +27,7 @@ static struct spool_message *message_from(struct spool_store *store, const char 
     const struct message *message = &made->message;
     assert_true(slice_equal(message_reverse_path(message), slice_text(reverse_path)));
     assert_true(slice_equal(message_envid(message), slice_text("QQ314159")));
-    assert_int_equal(message_flags(message), SPOOL_8BITMIME);
+    assert_int_equal(message_flags(message), SPOOL_8BITMIME | SPOOL_MARKS);
     assert_int_equal(message_ret(message), SPOOL_RET_HDRS);
     for (uint32_t i = 0; i < 9; i++) {
         assert_true(slice_equal(message_forward_path(message, i), slice_text(paths[i])));
