@@ -355,7 +355,7 @@ static void what_comes_back_is_labelled_by_what_it_holds(void **state)
 static char *eight_bit_letter(size_t bytes)
 {
     static const char head[] = "Subject: gr\374n\r\nX-Long: line\r\n\r\n";
-    char *body = malloc(sizeof(head) + bytes + 1);
+    char *body = malloc(sizeof(head) + bytes + 2);
     assert_non_null(body);
     memcpy(body, head, sizeof(head) - 1);
     memset(body + sizeof(head) - 1, '\337', bytes);
