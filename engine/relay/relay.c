@@ -58,10 +58,26 @@ static void server_settings(struct relay *relay, const struct relay_conf *conf)
     }
 }
 
-static void connections_limit(struct relay *relay)
+static const struct lease_id connections_id = {.words = {0}}; /* limits.connections_out */
+
+/* Of all shards. An equal part of it each has at once: to wait for a word costs time, and a connection that has nothing
+ * to do. */
+static int connections_limit(struct relay *relay)
 {
-    uint32_t most = relay->conf->limits.connections_out / relay->conf->shards;
-    sched_set_connection_count_max(relay->sched, most > 0 ? most : 1);
+    const struct relay_conf *conf = relay->conf;
+    const struct sched_limits limits = {.connection_count_max = conf->limits.connections_out};
+    struct sched_group *group = sched_group_of_all(relay->sched);
+    sched_set_connection_count_max(relay->sched, limits.connection_count_max);
+    if (relay->leases == NULL) {
+        return 0;
+    }
+    if (lease_desk_find(relay->leases, &connections_id) != NULL) {
+        lease_desk_set(relay->leases, group, &limits);
+    } else if (lease_desk_join(relay->leases, &connections_id, group, &limits, group) < 0) {
+        return -ENOMEM;
+    }
+    sched_group_wish(group, limits.connection_count_max / conf->shards);
+    return 0;
 }
 
 /* What clients send is measured by their sessions. Reports may be larger, where mail must be small. */
@@ -140,8 +156,8 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
         lease_desk_attach(relay->leases, relay->sched);
     }
     if (status == 0) {
-        connections_limit(relay);
-        if (settings->orders != NULL) {
+        status = connections_limit(relay);
+        if (status == 0 && settings->orders != NULL) {
             status = relay_suspensions_load(relay, settings->orders);
             status = status == 0 ? relay_detours_load(relay, settings->orders) : status;
         }
@@ -174,6 +190,13 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     return 0;
 }
 
+static void connections_leave(struct relay *relay)
+{
+    if (lease_desk_find(relay->leases, &connections_id) != NULL) {
+        lease_desk_leave(relay->leases, sched_group_of_all(relay->sched));
+    }
+}
+
 void relay_close(struct relay *relay)
 {
     for (uint32_t i = 0; i < relay->listener_count; i++) {
@@ -187,6 +210,9 @@ void relay_close(struct relay *relay)
     relay_domains_close(relay);
     relay_ways_close(relay);
     relay_sites_close(relay);
+    if (relay->leases != NULL && relay->sched != NULL) {
+        connections_leave(relay);
+    }
     if (relay->sched != NULL) {
         sched_close(relay->sched);
     }

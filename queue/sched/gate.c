@@ -96,35 +96,48 @@ static uint32_t gate_admits(struct sched_place *place, uint32_t wanted)
     const struct sched_gate *gate = place->gate;
     uint32_t most = sched_gate_free_count(gate);
     uint32_t others = gate->waiting_count - !list_empty(&place->waiting);
-    if (others > 0) { /* one when it is its turn, then the next site */
-        most = place->turn && most > 0 ? 1 : 0;
+    if (others > 0) { /* one when it is its turn, or was, then the next site */
+        most = (place->turn || place->keeps) && most > 0 ? 1 : 0;
     }
     return wanted < most ? wanted : most;
 }
 
+/*
+ * Where the shard's slots are leased, a site that waits for one keeps one of its group's: two shards that lack each
+ * what the other has would give it to each other, and again, for ever. A slot of the shard's is kept for nobody, so
+ * nobody waits for one who waits.
+ */
+static bool keeps(const struct sched_place *place, uint32_t admitted, uint32_t passed)
+{
+    const struct sched_place *next = place + 1;
+    return place->index == SCHED_GATE_GROUP && next->gate->lease != NULL && admitted > 0 &&
+           passed == 0;
+}
+
 uint32_t sched_gates_pass(struct sched_site *site, uint32_t wanted)
 {
-    uint32_t passed = wanted;
+    uint32_t passed = wanted, admitted[SCHED_GATES] = {0};
     for (unsigned i = 0; i < SCHED_GATES; i++) {
         struct sched_place *place = &site->places[i];
         if (place->gate == NULL) {
             continue;
         }
         reserve(place, 0);
-        uint32_t admitted = gate_admits(place, passed);
-        place->turn = false;
-        lack(place, passed - admitted);
-        if (admitted == passed) {
+        admitted[i] = gate_admits(place, passed);
+        place->turn = place->keeps = false;
+        lack(place, passed - admitted[i]);
+        if (admitted[i] == passed) {
             wait_end(place);
         } else if (list_empty(&place->waiting)) { /* else it keeps its turn */
             wait_begin(place);
         }
-        passed = admitted;
+        passed = admitted[i];
     }
     for (unsigned i = 0; i < SCHED_GATES; i++) {
         struct sched_place *place = &site->places[i];
         if (place->gate != NULL) {
-            reserve(place, passed);
+            place->keeps = keeps(place, admitted[i], passed);
+            reserve(place, passed + place->keeps);
             sched_gate_hand_out(place->gate);
         }
     }

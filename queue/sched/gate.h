@@ -24,6 +24,7 @@ struct sched_slots {
     bool prompt;
     uint32_t lacking;     /* what its sites wanted and did not get; some of it may be free by now */
     uint32_t fresh;       /* granted, and not used for a connection yet */
+    uint32_t wished;      /* would be good to have, if nobody has them; for the next word */
     uint32_t given, seen; /* for the next word */
     uint32_t told;        /* of what is lacking, less what came since */
 };
@@ -37,6 +38,7 @@ struct sched_place {
     uint32_t yielding_count;
     uint32_t lacking_count; /* of a leased gate: it wanted so many more */
     uint8_t index;          /* of its site's places */
+    bool keeps;             /* what is reserved is so while it waits for one of the shard's */
     bool turn;              /* what is reserved is so because it was the first of those who wait */
 };
 
@@ -78,6 +80,7 @@ struct sched_lease {
 };
 
 void sched_gate_init(struct sched_gate *gate, uint32_t count_max);
+void sched_group_init(struct sched_group *group, struct sched *sched); /* without limits */
 /* Neither used nor promised. */
 uint32_t sched_gate_free_count(const struct sched_gate *gate);
 /* What is free is promised to those who wait. */

@@ -9,6 +9,14 @@
 
 /* ---- Groups ---- */
 
+void sched_group_init(struct sched_group *group, struct sched *sched)
+{
+    *group = (struct sched_group){.sched = sched};
+    sched_gate_init(&group->gate, 0);
+    list_init(&group->connections.waiting);
+    list_init(&group->messages.waiting);
+}
+
 int sched_group_open(struct sched *sched, const struct sched_limits *limits,
                      struct sched_group **group)
 {
@@ -16,10 +24,7 @@ int sched_group_open(struct sched *sched, const struct sched_limits *limits,
     if (opened == NULL) {
         return -ENOMEM;
     }
-    opened->sched = sched;
-    sched_gate_init(&opened->gate, 0);
-    list_init(&opened->connections.waiting);
-    list_init(&opened->messages.waiting);
+    sched_group_init(opened, sched);
     sched_group_set(opened, limits);
     *group = opened;
     return 0;
@@ -62,8 +67,13 @@ uint32_t sched_group_connection_count(const struct sched_group *group)
 
 void sched_set_connection_count_max(struct sched *sched, uint32_t count)
 {
-    sched->gate.count_max = count;
-    sched_gate_hand_out(&sched->gate);
+    sched->all.gate.count_max = count;
+    sched_gate_hand_out(&sched->all.gate);
+}
+
+struct sched_group *sched_group_of_all(struct sched *sched)
+{
+    return &sched->all;
 }
 
 struct sched_site *sched_look(struct sched *sched)

@@ -50,8 +50,13 @@ void sched_group_answer(struct sched_group *group, const struct lease_answer *an
 uint64_t sched_leases_tidy(struct sched *sched, uint64_t now_ns);
 #define SCHED_LEASE_UNUSED_NS 5000000000ull
 
+/* It would be good to have so many slots in all, before somebody wants them: they are granted if no shard has them. */
+void sched_group_wish(struct sched_group *group, uint32_t count);
+
 /* Connections at once of all sites together; 0: no limit. */
 void sched_set_connection_count_max(struct sched *sched, uint32_t count);
+/* What that limit is of: a group that no site names, and that ends with the scheduler. To be leased. */
+struct sched_group *sched_group_of_all(struct sched *sched);
 
 /* A site that must be looked at now because of what others did or the operator said; NULL: none more. To be asked in
  * each round. */

@@ -68,12 +68,20 @@ static uint32_t slots_lacking(const struct sched_lease *lease)
     return lacking > unused ? lacking - unused : 0;
 }
 
+void sched_group_wish(struct sched_group *group, uint32_t count)
+{
+    struct sched_slots *slots = &group->lease->slots;
+    slots->wished = count > slots->have ? count - slots->have : 0;
+    sched_lease_note(group->lease);
+}
+
 /* That less is lacking the owner need not know, but that nothing is. */
 static bool has_word(const struct sched_lease *lease)
 {
     const struct sched_slots *slots = &lease->slots;
     uint32_t lacking = slots_lacking(lease);
-    bool any = slots->given > 0 || lacking > slots->told || (lacking == 0 && slots->told > 0);
+    bool any = slots->given > 0 || slots->wished > 0 || lacking > slots->told ||
+               (lacking == 0 && slots->told > 0);
     for (unsigned i = 0; i < LEASE_RATES; i++) {
         any = any || lease->tokens[i].given > 0 || lease->tokens[i].lacking > lease->tokens[i].told;
     }
@@ -107,8 +115,9 @@ void sched_group_word(struct sched_group *group, struct lease_word *word)
     struct sched_slots *slots = &lease->slots;
     *word = (struct lease_word){.slots_given = slots->given,
                                 .slots_lacking = slots_lacking(lease),
+                                .slots_wished = slots->wished,
                                 .slots_seen = slots->seen};
-    slots->given = 0;
+    slots->given = slots->wished = 0;
     slots->told = word->slots_lacking;
     for (unsigned i = 0; i < LEASE_RATES; i++) {
         struct sched_tokens *tokens = &lease->tokens[i];

@@ -345,6 +345,17 @@ static void share_told(struct lease_book *book, struct lease_share *share,
     }
 }
 
+/* Of what nobody has; who lacks some comes first. */
+static void wish_grant(struct lease_book *book, struct lease_share *share, uint32_t wished)
+{
+    uint64_t most = slots_most(book), granted = slots_granted(book);
+    uint64_t left = granted < most ? most - granted : 0;
+    uint32_t count = wished < left ? wished : (uint32_t)left;
+    share->granted += count;
+    share->sent += count;
+    share->answer.slots_granted += count;
+}
+
 void lease_book_told(struct lease_book *book, unsigned shard, const struct lease_word *word,
                      uint64_t now_ns)
 {
@@ -355,6 +366,7 @@ void lease_book_told(struct lease_book *book, unsigned shard, const struct lease
         share_reset(share);
     }
     deal(book, now_ns);
+    wish_grant(book, share, word->leaves ? 0 : word->slots_wished);
 }
 
 /* A word that takes nothing more away can wait for the next answer. */

@@ -9,6 +9,8 @@
  *   sched_group_word ──── word ────────► lease_book_told
  *   sched_group_answer ◄── answer ────── lease_book_answer
  *
+ * A limit of all sites of the relay is leased in the same way, by the group that no site names.
+ *
  * Slots are shared evenly among those who want them. While somebody lacks what others have too much of, these are told
  * how many they may keep: `hard`, down to which connections are given up between two messages, and `soft`, down to
  * which those that have nothing to do are. With fewer slots than shards that want one they go round: after
@@ -30,6 +32,7 @@ enum lease_rate { LEASE_CONNECTIONS, LEASE_MESSAGES, LEASE_RATES };
 struct lease_word {
     uint32_t slots_given;   /* back, since the last word */
     uint32_t slots_lacking; /* to what it has, now */
+    uint32_t slots_wished;  /* besides, if they are free; it is not asked for them again */
     uint32_t slots_seen;    /* of those granted to it so far; modulo 2^32 */
     struct {
         uint32_t given, lacking, seen;

@@ -16,7 +16,7 @@ struct sched *sched_open(uint64_t seed)
         list_init(&sched->look);
         list_init(&sched->lease_speaks);
         list_init(&sched->lease_holds);
-        sched_gate_init(&sched->gate, 0);
+        sched_group_init(&sched->all, sched);
         sched->random = seed;
         sched->queues.secret = (uint64_t)sched_entropy(sched) << 32 | sched_entropy(sched);
     }
@@ -30,6 +30,7 @@ void sched_close(struct sched *sched)
     }
     while (list_pop(&sched->lease_speaks) != NULL || list_pop(&sched->lease_holds) != NULL) {
     } /* groups are closed later */
+    sched_lease_close(sched->all.lease);
     sched_suspensions_close(sched);
     sched_queues_close(&sched->queues);
     sched_pool_close(&sched->pool);

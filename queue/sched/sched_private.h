@@ -32,7 +32,7 @@ struct sched {
     struct sched_pool pool;
     struct sched_queues queues;
     struct sched_suspensions suspensions;
-    struct sched_gate gate;
+    struct sched_group all;        /* the limit of the whole shard; no site names it */
     struct list_node lease_speaks; /* see sched_lease */
     struct list_node lease_holds;  /* the first has had its tokens the longest */
     uint64_t recipient_count;

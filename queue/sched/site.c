@@ -27,7 +27,7 @@ int sched_site_open(struct sched *sched, const struct sched_site_settings *setti
     list_init(&opened->connection_wait);
     list_init(&opened->message_wait);
     sched_place_join(opened, &opened->places[SCHED_GATE_GROUP], NULL);
-    sched_place_join(opened, &opened->places[SCHED_GATE_SHARD], &sched->gate);
+    sched_place_join(opened, &opened->places[SCHED_GATE_SHARD], &sched->all.gate);
     sched_site_set(opened, settings);
     *site = opened;
     return 0;

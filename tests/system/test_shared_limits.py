@@ -1,4 +1,4 @@
-"""The limits of a route hold for all shards together."""
+"""The limits of a route, and that of all connections to next hops, hold for all shards together."""
 import threading
 import time
 import unittest
@@ -34,30 +34,30 @@ class CountingSink(Sink):
 
 
 class SharedLimits(SystemTest):
-    def start(self, sink, limits):
+    def start(self, sink, limits, settings=""):
         route = f"  - {{match: example.org, via: smtp, to: [\"{sink.to}\"], {limits}}}"
-        return self.relay(route, settings=f"shards: {SHARDS}\ncpu: {{pin: false}}")
+        return self.relay(route, settings=f"shards: {SHARDS}\ncpu: {{pin: false}}\n{settings}")
 
-    def send(self, relay):
+    def send(self, relay, clients=CLIENTS, mails=MAILS):
         def session(number):
             with Client(relay.port) as client:
                 client.command("EHLO client.test")
-                for mail in range(MAILS):
+                for mail in range(mails):
                     for command in (f"MAIL FROM:<{number}.{mail}@client.test>", "RCPT TO:<b@example.org>", "DATA"):
                         self.assertIn(client.command(command)[0], "23")
                     client.send(b"Subject: one\r\n\r\nof many\r\n")
                     self.assertEqual(client.command(b".\r\n")[:3], "250")
 
-        threads = [threading.Thread(target=session, args=(number,)) for number in range(CLIENTS)]
+        threads = [threading.Thread(target=session, args=(number,)) for number in range(clients)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def check_all_came_once(self, sink):
-        wait_until(lambda: len(sink.messages) >= CLIENTS * MAILS, "all mail is there", patience_s=60)
+    def check_all_came_once(self, sink, clients=CLIENTS, mails=MAILS):
+        wait_until(lambda: len(sink.messages) >= clients * mails, "all mail is there", patience_s=60)
         senders = [sender for sender, _, _ in sink.messages]
-        self.assertEqual(sorted(senders), sorted(f"{n}.{m}@client.test" for n in range(CLIENTS) for m in range(MAILS)))
+        self.assertEqual(sorted(senders), sorted(f"{n}.{m}@client.test" for n in range(clients) for m in range(mails)))
 
     def test_all_shards_together_have_so_many_connections(self):
         sink = CountingSink(pause_s=0.02)
@@ -86,6 +86,28 @@ class SharedLimits(SystemTest):
             for first in range(last):
                 self.assertLessEqual(last - first + 1, 4 + SHARDS + 2 + 40 * (times[last] - times[first]) * 1.1)
         self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 1.5)
+        sink.close()
+
+    def check_connections_out(self, limit):
+        sink = CountingSink(pause_s=0.02)
+        relay = self.start(sink, "connections: 20", f"limits: {{connections_out: {limit}}}")
+        self.send(relay)
+        self.check_all_came_once(sink)
+        self.assertEqual(sink.most, limit)
+        sink.close()
+
+    def test_all_shards_together_have_no_more_connections_out_than_the_limit(self):
+        self.check_connections_out(6)  # that no equal parts make
+
+    def test_fewer_connections_out_than_shards_go_round(self):
+        self.check_connections_out(2)
+
+    def test_a_shard_has_the_connections_out_that_others_leave_idle(self):
+        sink = CountingSink(pause_s=0.4)
+        relay = self.start(sink, "connections: 20", "limits: {connections_out: 8}")
+        self.send(relay, clients=1, mails=40)  # one session, so one shard
+        self.check_all_came_once(sink, clients=1, mails=40)
+        self.assertEqual(sink.most, 8)
         sink.close()
 
 
