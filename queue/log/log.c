@@ -46,13 +46,16 @@ static void log_free(struct log *log)
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         for (struct list_node *node; (node = list_pop(lists[i])) != NULL;) {
             struct log_segment *segment = list_entry(node, struct log_segment, node);
-            log->disk->ops->forget(log->disk, segment->file);
+            if (segment->file >= 0) { /* else: its removal failed */
+                log->disk->ops->forget(log->disk, segment->file);
+            }
             free(segment);
         }
     }
     for (uint32_t i = 0; i < log->used_count; i++) {
         struct log_segment *segment = log->used[log->used_first + i];
         log->disk->ops->forget(log->disk, segment->file);
+        free(segment->live.notes);
         free(segment);
     }
     if (log->folder != NULL) {
@@ -121,8 +124,8 @@ bool log_is_quiet(const struct log *log)
     if (!list_empty(&log->unsent)) {
         unsent = unsent || list_entry(log->unsent.next, struct log_frame, node)->closed;
     }
-    return log->write_count == 0 && log->maker.state == MAKER_IDLE && !log->watch.asks &&
-           (log->state == LOG_BROKEN || (log->state == LOG_RUNNING && !unsent));
+    return log->write_count == 0 && log->fetch_count == 0 && log->maker.state == MAKER_IDLE &&
+           !log->watch.asks && (log->state == LOG_BROKEN || (log->state == LOG_RUNNING && !unsent));
 }
 
 unsigned log_round(struct log *log, uint64_t now_ns)
@@ -150,6 +153,8 @@ const struct log_counters *log_counters(const struct log *log)
 static int folder_adopt(struct log *log)
 {
     struct log_folder *folder = log->folder;
+    /* What later records say of records that were not read now is not known to their owner. */
+    bool incomplete = folder->incomplete || folder->damaged_bytes > 0;
     for (uint32_t i = 0; i < folder->count; i++) {
         struct log_folder_segment *found = &folder->segments[i];
         struct log_segment *segment = log_segment_new(found->number, found->bytes);
@@ -159,6 +164,9 @@ static int folder_adopt(struct log *log)
         segment->file = found->file;
         segment->sequence = found->sequence;
         segment->valid_end = found->valid_end;
+        if (found->says_void || incomplete) {
+            log_segment_keep(segment);
+        }
         segment->piece_next = (found->end + LOG_FRAME_BYTES - 1) / LOG_FRAME_BYTES;
         bool floor = found->in_use && found->bytes == 0;
         if (!found->in_use || (found->empty && !floor)) {
@@ -239,6 +247,7 @@ int log_fetch_begin(struct log *log, const struct log_extent *extent, struct log
         return -EIO;
     }
     segment->pins++;
+    log->fetch_count++;
     *fetch = (struct log_fetch){.extent = *extent,
                                 .file = segment->file,
                                 .offset = from,
@@ -251,6 +260,7 @@ void log_fetch_end(struct log *log, const struct log_fetch *fetch)
     struct log_segment *segment = log_segment_find(log, log_lsn_sequence(fetch->extent.lsn));
     check(segment != NULL && segment->pins > 0);
     segment->pins--;
+    log->fetch_count--;
 }
 
 int log_fetch_verify(const struct log *log, const struct log_fetch *fetch, const void *memory,

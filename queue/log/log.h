@@ -27,9 +27,10 @@
  * Space: a spare segment is ready before the current one is full. When no more can be made, mail may
  * fill the current segment only; the last two spares are for records marked LOG_RESERVED, of the last
  * one the end for those that are LOG_KEPT too. Two, so that a segment full of living messages can
- * always be copied before it is freed. Segments are freed from the oldest on (log_trim) and recycled
- * in that order, which keeps the sequences on the disk without a gap: a freed segment that a crash
- * brings back finds every later record that says that its messages are gone.
+ * always be copied before it is freed. Segments are freed from the oldest on (log_trim), or from
+ * between others (log_free_segment) when their owner knows that nothing in them is needed to judge
+ * what is older. They are recycled in the order in which they were freed: one that a crash brings
+ * back finds every record that says that its messages are gone.
  *
  * One thread. Nothing here reads a clock; log_open, log_recover and log_scan block, nothing else.
  */
@@ -80,7 +81,7 @@ int log_open(struct log **log, const struct log_settings *settings);
 const struct log_settings *log_settings_of(const struct log *log); /* defaults filled in */
 /* Everything in flight must have been reported: see log_is_quiet. */
 void log_close(struct log *log);
-/* No write, prepare or remove is under way and nothing waits to be written. */
+/* No write, fetch, prepare or remove is under way and nothing waits to be written. */
 bool log_is_quiet(const struct log *log);
 
 /* ── Records ─────────────────────────────────────────────────────────────────────────────────── */
@@ -173,10 +174,15 @@ bool log_is_void(const struct log *log, uint64_t lsn);
 struct log_segment_live { /* the owner's books of one segment; zeroed, list initialised */
     uint64_t bytes;
     struct list_node members;
+    void *notes; /* of the heap; the log frees it with the segment */
+    /* It says something of segments up to this one: while any of them is in use this is too. The log
+     * writes it too, and never lowers it. */
+    uint32_t kept_for;
 };
 /* NULL: freed, or never there. */
 struct log_segment_live *log_segment_live(struct log *log, uint32_t sequence);
-uint32_t log_head_sequence(const struct log *log);    /* oldest in use */
+uint32_t log_segment_after(const struct log *log, uint32_t sequence); /* in use; 0: none */
+uint32_t log_head_sequence(const struct log *log);                    /* oldest in use */
 uint32_t log_current_sequence(const struct log *log); /* appended to; 0 while there is none */
 uint64_t log_used_bytes(const struct log *log);       /* of segments in use */
 bool log_is_short(const struct log *log);             /* of disk space: no spare could be made */
@@ -199,6 +205,12 @@ uint32_t log_promised_sequence(const struct log *log);
 /* Frees the oldest. Its owner's books must be empty and it must not be the current one. 0; -EBUSY:
  * it is the current one, or being read. */
 int log_trim(struct log *log);
+/* The same for one that others are older than. The owner has seen to it that no record in it is needed
+ * for older ones, and what it appended for that is durable. -EBUSY also: its `kept_for` is in use; it
+ * is the newest; the log does not run, or records wait for it to run. */
+int log_free_segment(struct log *log, uint32_t sequence);
+/* It runs, and no record waits for a place. */
+bool log_is_orderly(const struct log *log);
 /* Goes on in another segment. 0, or as log_room. */
 int log_seal(struct log *log);
 
@@ -233,6 +245,7 @@ struct log_counters {
     uint64_t refused_again, refused_full, refused_broken; /* log_room's answers */
     uint64_t write_failures, segments_sealed_early;
     uint64_t segments_prepared, segments_recycled, segments_freed;
+    uint64_t segments_freed_between;                   /* of them: by log_free_segment */
     uint64_t scanned_bytes, damaged_bytes, torn_bytes; /* of log_recover */
     uint32_t segments_used, segments_spare, frames_dirty, frames_held;
 };

@@ -65,6 +65,7 @@ unsigned log_stash_append(struct log *log)
         struct slice content = slice_of(stash->bytes + stash->used + sizeof(entry), entry.length);
         struct log_extent extent;
         check(log_append(log, &head, &content, 1, &extent) == 0);
+        log_segment_keep(log->current); /* its owner does not know that it is here */
         stash->used += sizeof(entry) + entry.length;
         done++;
     }
@@ -192,6 +193,7 @@ static void reopen(struct log *log)
     struct slice content = slice_of(&range, sizeof(range));
     struct log_extent extent;
     check(log_append(log, &head, &content, 1, &extent) == 0);
+    log_segment_keep(log->current);
     log->void_mark = log->end;
     log->room_due = true;
 }

@@ -103,6 +103,7 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
     }
     int file = folder->disk->ops->open(folder->disk, name, &bytes);
     if (file < 0) {
+        folder->incomplete = true;
         return file == -ENOMEM ? file : 0; /* lost, and left alone */
     }
     struct log_folder_segment *segment = &folder->segments[folder->count++];
@@ -113,6 +114,7 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
                      ? 0
                      : read_blocking(folder->disk, file, memory, SEGMENT_HEADER_BYTES, 0);
     finding->failed = result < 0 ? result : finding->failed;
+    folder->incomplete = folder->incomplete || result < 0;
     if (segment->bytes < SEGMENT_HEADER_BYTES || result < 0 || !header_read(memory, &header)) {
         segment->bytes -= segment->bytes % LOG_FRAME_BYTES;
         return 0;
@@ -186,8 +188,12 @@ static void void_apply(struct log_folder *folder, uint32_t i, uint8_t *memory)
     uint64_t lsn = lsn_of(segment->sequence, SEGMENT_HEADER_BYTES);
     struct record_header header;
     struct record_void range;
-    if (segment->bytes == 0 || read_blocking(folder->disk, segment->file, memory, DISK_BLOCK_BYTES,
-                                             SEGMENT_HEADER_BYTES) < 0) {
+    if (segment->bytes == 0) {
+        return;
+    }
+    if (read_blocking(folder->disk, segment->file, memory, DISK_BLOCK_BYTES, SEGMENT_HEADER_BYTES) <
+        0) {
+        folder->incomplete = true;
         return;
     }
     memcpy(&header, memory, sizeof(header));
@@ -195,6 +201,7 @@ static void void_apply(struct log_folder *folder, uint32_t i, uint8_t *memory)
         !record_is_valid(memory, DISK_BLOCK_BYTES, lsn, record_seed(folder->id))) {
         return;
     }
+    segment->says_void = true;
     memcpy(&range, memory + sizeof(header), sizeof(range));
     while (i-- > 0 && folder->segments[i].sequence >= log_lsn_sequence(range.from)) {
         struct log_folder_segment *earlier = &folder->segments[i];

@@ -19,10 +19,11 @@ struct log_folder_segment {
     uint32_t valid_end; /* a later segment has said that nothing counts from here */
     uint32_t end;       /* after the scan: behind its last valid record */
     int file;
-    bool in_use; /* else: free to be written or removed */
-    bool empty;  /* after the scan: no record in it */
-    bool unread; /* some of it could not be read */
-    bool lost;   /* of its own: what it holds cannot be told */
+    bool in_use;    /* else: free to be written or removed */
+    bool empty;     /* after the scan: no record in it */
+    bool unread;    /* some of it could not be read */
+    bool lost;      /* of its own: what it holds cannot be told */
+    bool says_void; /* its first record says that the end of earlier ones is void */
 };
 
 struct log_folder {
@@ -33,6 +34,7 @@ struct log_folder {
     uint32_t count, in_use_count;
     uint32_t sequence_max, number_max;
     uint64_t scanned_bytes, damaged_bytes, torn_bytes;
+    bool incomplete; /* something could not be opened or read: another start may find more */
 };
 
 /* memory: LOG_FOLDER_MEMORY_BYTES or more, aligned to DISK_BLOCK_BYTES, used until it returns.

@@ -84,6 +84,7 @@ static void read_by_blocks(const struct reading *reading, struct log_folder_segm
                                               offset + at, &blocking.done)) < 0) {
             memset(memory + at, 0xff, DISK_BLOCK_BYTES);
             segment->unread = true;
+            reading->folder->incomplete = true;
         }
     }
 }

@@ -40,7 +40,7 @@ struct log_segment {
     uint32_t piece_count, piece_next;
     uint32_t valid_end; /* offset behind which nothing counts */
     uint32_t kept;      /* frames */
-    uint32_t pins;      /* fetches */
+    uint32_t pins;      /* fetches; all of them are in log->fetch_count */
     bool reserve;       /* begun while space was short */
     bool resumed;       /* an earlier process has written its first part */
     uint16_t frames[];  /* of each piece: index + 1, or 0 */
@@ -65,7 +65,7 @@ struct log_write {
  */
 enum log_state { LOG_RUNNING, LOG_DRAINING, LOG_REOPENING, LOG_BROKEN };
 
-/* Makes spares and destroys what is freed, one at a time and the oldest first. */
+/* Makes spares and destroys what is freed, one at a time and what was freed first, first. */
 enum log_maker_state { MAKER_IDLE, MAKER_PREPARING, MAKER_HEADING, MAKER_REMOVING };
 struct log_maker {
     struct disk_done done;
@@ -75,6 +75,7 @@ struct log_maker {
     uint8_t *header; /* one block */
     int status;      /* of the last try to make a spare */
     uint64_t retry_ns;
+    uint64_t remove_retry_ns; /* a file could not be removed: until then none is destroyed */
 };
 
 struct log_watch { /* of the file system */
@@ -131,6 +132,7 @@ struct log {
 
     struct log_write *writes; /* a ring in LSN order */
     uint32_t write_first, write_count;
+    uint32_t fetch_count;
 
     struct log_segment **used; /* by sequence: [used_first, used_first + used_count) */
     uint32_t used_first, used_count, used_capacity;
@@ -162,6 +164,7 @@ struct log_segment *log_segment_new(uint32_t number, uint32_t bytes);
 struct log_segment *log_segment_find(const struct log *log, uint32_t sequence);
 int log_segment_ready(const struct log *log, uint32_t flags); /* as log_room */
 void log_segment_take(struct log *log);                       /* the first ready becomes current */
+void log_segment_keep(struct log_segment *segment);           /* until it is the oldest */
 int log_used_append(struct log *log, struct log_segment *segment);
 void log_segment_detach(struct log *log,
                         struct log_segment *segment); /* its frames stand for nothing */

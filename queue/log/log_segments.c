@@ -1,4 +1,4 @@
-/* Segments: spares made ahead, the oldest freed and recycled. */
+/* Segments: spares made ahead, freed ones recycled. */
 #include "queue/log/log_private.h"
 #include <stdio.h>
 
@@ -31,11 +31,9 @@ static struct log_segment *used_at(const struct log *log, uint32_t i)
     return log->used[log->used_first + i];
 }
 
-struct log_segment *log_segment_find(const struct log *log, uint32_t sequence)
+/* Which is the first in use with this sequence or a later one? used_count: none. */
+static uint32_t used_index(const struct log *log, uint32_t sequence)
 {
-    if (log->current != NULL && log->current->sequence == sequence) {
-        return log->current;
-    }
     uint32_t low = 0, high = log->used_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -45,10 +43,22 @@ struct log_segment *log_segment_find(const struct log *log, uint32_t sequence)
             high = middle;
         }
     }
-    if (low < log->used_count && used_at(log, low)->sequence == sequence) {
-        return used_at(log, low);
+    return low;
+}
+
+struct log_segment *log_segment_find(const struct log *log, uint32_t sequence)
+{
+    if (log->current != NULL && log->current->sequence == sequence) {
+        return log->current;
     }
-    return NULL;
+    uint32_t i = used_index(log, sequence);
+    return i < log->used_count && used_at(log, i)->sequence == sequence ? used_at(log, i) : NULL;
+}
+
+uint32_t log_segment_after(const struct log *log, uint32_t sequence)
+{
+    uint32_t i = used_index(log, sequence + 1);
+    return i < log->used_count ? used_at(log, i)->sequence : 0;
 }
 
 /* Makes sure that one more can be in use. */
@@ -133,8 +143,18 @@ uint32_t log_promised_sequence(const struct log *log)
                                 : 0;
 }
 
+void log_segment_keep(struct log_segment *segment)
+{
+    segment->live.kept_for = segment->sequence - 1;
+}
+
+/* Leaves those in use. */
 void log_segment_detach(struct log *log, struct log_segment *segment)
 {
+    log->used_bytes -= segment->bytes;
+    free(segment->live.notes);
+    segment->live.notes = NULL;
+    segment->live.kept_for = 0;
     for (uint32_t piece = 0; piece < segment->piece_count; piece++) {
         if (segment->frames[piece] != 0) {
             log->frames[segment->frames[piece] - 1].segment = NULL;
@@ -148,6 +168,16 @@ static bool segment_is_busy(const struct log *log, const struct log_segment *seg
     return segment == log->current || segment->pins > 0 || segment->kept > 0;
 }
 
+static void segment_free(struct log *log, struct log_segment *segment)
+{
+    check(segment->live.bytes == 0 && list_empty(&segment->live.members));
+    log_segment_detach(log, segment);
+    list_append(&log->freed, &segment->node);
+    log->freed_count++;
+    log->counters.segments_freed++;
+    log_maker_step(log);
+}
+
 int log_trim(struct log *log)
 {
     /* The highest sequence must stay on the disk. */
@@ -156,15 +186,34 @@ int log_trim(struct log *log)
         return -EBUSY;
     }
     struct log_segment *segment = used_at(log, 0);
-    check(segment->live.bytes == 0 && list_empty(&segment->live.members));
-    log_segment_detach(log, segment);
     log->used_first++;
     log->used_count--;
-    log->used_bytes -= segment->bytes;
-    list_append(&log->freed, &segment->node);
-    log->freed_count++;
-    log->counters.segments_freed++;
-    log_maker_step(log);
+    segment_free(log, segment);
+    return 0;
+}
+
+bool log_is_orderly(const struct log *log)
+{
+    return log->state == LOG_RUNNING && log->stash.used == log->stash.size;
+}
+
+int log_free_segment(struct log *log, uint32_t sequence)
+{
+    uint32_t i = used_index(log, sequence);
+    check(i < log->used_count && used_at(log, i)->sequence == sequence);
+    struct log_segment *segment = used_at(log, i);
+    if (i == 0) {
+        return log_trim(log);
+    }
+    if (i + 1 == log->used_count || segment_is_busy(log, segment) || !log_is_orderly(log) ||
+        log_head_sequence(log) <= segment->live.kept_for) {
+        return -EBUSY;
+    }
+    log->used_count--;
+    memmove(&log->used[log->used_first + i], &log->used[log->used_first + i + 1],
+            (log->used_count - i) * sizeof(log->used[0]));
+    log->counters.segments_freed_between++;
+    segment_free(log, segment);
     return 0;
 }
 
@@ -183,7 +232,6 @@ void log_void_segments_give_up(struct log *log)
             continue;
         }
         log_segment_detach(log, segment);
-        log->used_bytes -= segment->bytes;
         list_append(&log->suspect, &segment->node);
         log->suspect_count++;
     }
@@ -324,6 +372,19 @@ static void maker_headed(struct log *log, struct log_segment *segment, int resul
     log->room_due = true;
 }
 
+/* A file that stays although it was to go would be believed by the next start, when what says that its
+ * messages are gone may have been destroyed: so nothing else is destroyed before it. */
+static void maker_removed(struct log *log, struct log_segment *segment, int result)
+{
+    if (result >= 0 || result == -ENOENT) {
+        free(segment);
+        return;
+    }
+    list_prepend(&log->suspect, &segment->node);
+    log->suspect_count++;
+    log->maker.remove_retry_ns = log->now_ns + LOG_RETRY_NS;
+}
+
 static void maker_done(struct disk_done *done, int result)
 {
     struct log_maker *maker = (struct log_maker *)(void *)done;
@@ -340,7 +401,7 @@ static void maker_done(struct disk_done *done, int result)
         maker_headed(log, segment, result);
         break;
     case MAKER_REMOVING:
-        free(segment); /* when it failed, the next start finds the file */
+        maker_removed(log, segment, result);
         break;
     case MAKER_IDLE:
         check(state != MAKER_IDLE);
@@ -351,7 +412,7 @@ static void maker_done(struct disk_done *done, int result)
     log_run_room(log);
 }
 
-/* Begins the next thing there is to do, if any; the oldest freed segment is always destroyed first. */
+/* Begins the next thing there is to do, if any; what was freed first is always destroyed first. */
 unsigned log_maker_step(struct log *log)
 {
     struct log_maker *maker = &log->maker;
@@ -361,15 +422,16 @@ unsigned log_maker_step(struct log *log)
     struct log_segment *freed =
         list_empty(&log->freed) ? NULL : list_entry(log->freed.next, struct log_segment, node);
     bool foreign = freed != NULL && freed->bytes != log->settings.segment_bytes;
-    if (!list_empty(&log->suspect)) {
+    bool destroys = log->now_ns >= maker->remove_retry_ns;
+    if (destroys && !list_empty(&log->suspect)) {
         maker_remove(log, &log->suspect, &log->suspect_count);
-    } else if (foreign || log->freed_count > log->settings.recycled_count_max) {
+    } else if (destroys && (foreign || log->freed_count > log->settings.recycled_count_max)) {
         maker_remove(log, &log->freed, &log->freed_count);
     } else if (log->ready_count >= LOG_READY_WANTED) {
         return 0;
     } else if (maker->status == -EIO && log->now_ns < maker->retry_ns) {
         return 0;
-    } else if (freed != NULL) {
+    } else if (destroys && freed != NULL) {
         list_remove(&freed->node);
         log->freed_count--;
         log->counters.segments_recycled++;
