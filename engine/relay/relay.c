@@ -304,6 +304,7 @@ void relay_drain(struct relay *relay, uint64_t deadline_ns)
     relay->draining = true;
     queue_walks_cancel(&relay->walks);
     relay->drain_deadline_ns = deadline_ns;
+    spool_rest(relay->spool);
     for (uint32_t i = 0; i < relay->listener_count; i++) {
         struct relay_listener *at = &relay->listeners[i];
         at->network->ops->unlisten(at->network, at->listener);

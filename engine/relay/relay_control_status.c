@@ -57,6 +57,21 @@ static json_t *log_numbers(const struct log_counters *counters)
     set_number(json, "refused_full", counters->refused_full);
     set_number(json, "refused_broken", counters->refused_broken);
     set_number(json, "damaged_bytes", counters->damaged_bytes);
+    set_number(json, "segments_prepared", counters->segments_prepared);
+    set_number(json, "segments_recycled", counters->segments_recycled);
+    set_number(json, "segments_freed", counters->segments_freed);
+    set_number(json, "segments_freed_between", counters->segments_freed_between);
+    return json;
+}
+
+static json_t *spool_numbers(const struct spool_counters *counters)
+{
+    json_t *json = json_object();
+    set_number(json, "fetches", counters->fetches);
+    set_number(json, "fetch_failures", counters->fetch_failures);
+    set_number(json, "copied_forward_bytes", counters->copied_forward_bytes);
+    set_number(json, "moved_notes", counters->moved_notes);
+    set_number(json, "lost_notes", counters->lost_notes);
     return json;
 }
 
@@ -113,6 +128,7 @@ void status_share_answer(struct share *share)
     json_t *rounds = json_object();
     json_object_set_new(counted, "relay", relay_numbers(counters));
     json_object_set_new(counted, "log", log_numbers(log));
+    json_object_set_new(counted, "spool", spool_numbers(spool));
     json_object_set_new(counted, "tls", tls_numbers(worker_tls_counters(share->worker)));
     json_object_set_new(counted, "tls_to_next_hops", tls_results(relay_tls_report(relay)));
     if (resolve != NULL) {

@@ -157,25 +157,14 @@ void spool_message_release(struct spool *spool, struct message *message)
     spool_message_settle(spool, private);
 }
 
-static void note_append(struct spool *spool, uint64_t id, uint8_t type, struct slice content)
-{
-    struct log_head head = {.type = type, .flags = LOG_RESERVED | LOG_KEPT, .tag = id};
-    struct log_extent extent;
-    /* When even the stash is full it is lost to a crash, which repeats a delivery. */
-    if (log_append(spool->log, &head, &content, 1, &extent) != 0) {
-        spool->counters.lost_notes++;
-    }
-}
-
 void spool_recipient_finished(struct spool *spool, struct message *message, uint32_t index,
                               enum recipient_state state)
 {
     struct spool_message *private = message_private(message);
-    struct spool_status status = {.index = index, .state = (uint8_t)state};
     bool reached = message_recipient_reached(message, index, state);
     check(reached);
     if (!MUTATED(STATUS_UNWRITTEN)) {
-        note_append(spool, message->id, SPOOL_STATUS, slice_of(&status, sizeof(status)));
+        spool_note(spool, private, NOTE_STATUS, index, (uint8_t)state);
     }
     if (message->waiting_count == 0) {
         message_table_remove(&spool->table, private);
@@ -189,24 +178,22 @@ void spool_recipient_finished(struct spool *spool, struct message *message, uint
 void spool_note_attempt(struct spool *spool, struct message *message, int64_t wall_s)
 {
     message_attempted(message, message->attempts + 1u, (uint32_t)wall_s);
-    struct spool_attempt attempt = {.wall_s = wall_s, .attempts = message->attempts};
-    note_append(spool, message->id, SPOOL_ATTEMPT, slice_of(&attempt, sizeof(attempt)));
+    spool_note(spool, message_private(message), NOTE_ATTEMPT, message->attempts, 0);
 }
 
 void spool_note_warned(struct spool *spool, struct message *message, uint32_t index)
 {
-    struct spool_warned warned = {.index = index};
     message_mark_warned(message, index);
     if (!MUTATED(WARNING_UNWRITTEN)) {
-        note_append(spool, message->id, SPOOL_WARNED, slice_of(&warned, sizeof(warned)));
+        spool_note(spool, message_private(message), NOTE_WARNED, index, 0);
     }
 }
 
 void spool_note_held(struct spool *spool, struct message *message, uint32_t held)
 {
-    struct spool_hold hold = {.held = held & SPOOL_HELD};
-    message_flags_set(message, (message_flags_all(message) & ~(uint32_t)SPOOL_HELD) | hold.held);
-    note_append(spool, message->id, SPOOL_HOLD, slice_of(&hold, sizeof(hold)));
+    message_flags_set(message,
+                      (message_flags_all(message) & ~(uint32_t)SPOOL_HELD) | (held & SPOOL_HELD));
+    spool_note(spool, message_private(message), NOTE_HOLD, 0, 0);
 }
 
 int spool_read(struct spool *spool, struct message *message, uint64_t offset, struct slice *bytes,
@@ -274,7 +261,13 @@ const struct spool_counters *spool_counters(const struct spool *spool)
 
 unsigned spool_round(struct spool *spool)
 {
-    return spool_found_round(spool) + spool_forward_round(spool);
+    unsigned done = spool_found_round(spool) + spool_forward_round(spool);
+    return spool->rests ? done : done + spool_between_round(spool);
+}
+
+void spool_rest(struct spool *spool)
+{
+    spool->rests = true;
 }
 
 /* ── Opening ─────────────────────────────────────────────────────────────────────────────────── */
@@ -326,6 +319,9 @@ static int spool_recover(struct spool *spool)
     result = log_recover(spool->log, &visitor);
     if (result == 0) {
         result = spool_harvest_each(harvest, &spool->table, message_take, spool);
+    }
+    if (result == 0) {
+        spool_harvest_notes(harvest, spool->log);
     }
     spool->counters.damaged_bytes = log_counters(spool->log)->damaged_bytes;
     spool_harvest_close(harvest);

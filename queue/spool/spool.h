@@ -175,8 +175,10 @@ void spool_fetch_cancel(struct spool *spool, struct spool_fetch *fetch);
 void spool_message_hold(struct message *message);
 void spool_message_release(struct spool *spool, struct message *message);
 
-/* Housekeeping (copying forward, recycling): a bounded piece. Call it once a round, after log_round. Returns how much was done. */
+/* Housekeeping (copying forward, freeing): a bounded piece. Call it once a round, after log_round. Returns how much was done. */
 unsigned spool_round(struct spool *spool);
+/* Before the end: moves nothing more, so that what is in flight comes to an end. */
+void spool_rest(struct spool *spool);
 
 /* How full it is. Looked up, not computed. */
 struct spool_fill {
@@ -205,6 +207,7 @@ struct spool_counters {
     uint64_t committed, forgotten, aborted, bytes_in, live_messages, copied_forward_bytes,
         recovered, damaged_bytes;
     uint64_t adopted;        /* from folders of shards that are no more */
+    uint64_t moved_notes;    /* appended again, to free the segment that they were in */
     uint64_t live_bytes;     /* of the log that some message or draft still needs */
     uint64_t drafts;         /* being received */
     uint64_t fetches;        /* bodies read back from the disk */

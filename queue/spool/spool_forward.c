@@ -310,6 +310,13 @@ static bool copy_is_void(const struct spool *spool, const struct spool_message *
     return false;
 }
 
+/* The segment with the new commit says that the old one does not count any more. */
+static void segment_keep_for(struct spool *spool, uint64_t lsn, uint32_t head)
+{
+    struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(lsn));
+    live->kept_for = live->kept_for > head ? live->kept_for : head;
+}
+
 static int copy_commit(struct spool *spool, struct spool_message *message)
 {
     struct spool_copy *copy = message_copy(message);
@@ -331,6 +338,7 @@ static int copy_commit(struct spool *spool, struct spool_message *message)
         return result;
     }
     place_live_add(spool, &copy->place);
+    segment_keep_for(spool, copy->place.lsn, copy->head);
     copy->in_flight = true;
     spool->forward.in_flight++;
     body_leave(&message->body);
@@ -413,7 +421,7 @@ unsigned spool_forward_round(struct spool *spool)
     unsigned done = spool_space_round(spool);
     uint32_t head = log_head_sequence(spool->log);
     struct log_segment_live *live = log_segment_live(spool->log, head);
-    if (live == NULL || !spool->space.copies) {
+    if (live == NULL || !spool->space.copies || spool->rests) {
         return done;
     }
     if (forward->stuck_sequence == head && forward->rest > 0) {

@@ -19,9 +19,20 @@ struct harvest_entry {
     struct harvest_part *parts;
 };
 
+/* What the records of a segment say of messages whose commits lie in others. */
+struct harvest_segment {
+    void *notes; /* struct spool_notes */
+    uint32_t sequence;
+    uint32_t kept_for; /* as log_segment_live.kept_for */
+};
+
 struct spool_harvest {
     struct message_table messages;
+    struct harvest_segment *segments; /* by sequence */
+    uint32_t segment_count, segment_capacity;
     struct near_node *order; /* of their commits in the log; through body.member */
+    /* Those that cannot be given, in the same way: what is noted of them counts for those who read on. */
+    struct near_node *broken;
     struct harvest_entry **buckets;
     uint64_t bucket_count, entry_count;
     uint64_t damaged_bytes;
@@ -120,6 +131,79 @@ static int by_lsn(const void *left, const void *right)
     const struct log_extent *a = (const struct log_extent *)left;
     const struct log_extent *b = (const struct log_extent *)right;
     return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
+}
+
+/* ── Notes ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* Of the record's segment. NULL: no memory. */
+static struct harvest_segment *segment_get(struct spool_harvest *harvest,
+                                           const struct log_record *record)
+{
+    uint32_t count = harvest->segment_count, sequence = log_lsn_sequence(record->lsn);
+    if (count > 0 && harvest->segments[count - 1].sequence == sequence) {
+        return &harvest->segments[count - 1];
+    }
+    if (count == harvest->segment_capacity) {
+        uint32_t capacity = count * 2 + 64;
+        struct harvest_segment *segments =
+            (struct harvest_segment *)realloc(harvest->segments, capacity * sizeof(segments[0]));
+        if (segments == NULL) {
+            return NULL;
+        }
+        harvest->segments = segments;
+        harvest->segment_capacity = capacity;
+    }
+    harvest->segments[count] = (struct harvest_segment){.sequence = sequence};
+    harvest->segment_count++;
+    return &harvest->segments[count];
+}
+
+/* The segment says something of all segments up to this one. */
+static int segment_keep(struct spool_harvest *harvest, const struct log_record *record,
+                        uint32_t kept_for)
+{
+    struct harvest_segment *segment = segment_get(harvest, record);
+    if (segment == NULL) {
+        return -ENOMEM;
+    }
+    segment->kept_for = segment->kept_for > kept_for ? segment->kept_for : kept_for;
+    return 0;
+}
+
+/* A record after the commit of a message. */
+static int note_found(struct spool_harvest *harvest, const struct log_record *record,
+                      const struct spool_message *message, struct spool_note note)
+{
+    uint32_t sequence = log_lsn_sequence(record->lsn);
+    note.id = record->tag;
+    note.commit_sequence = log_lsn_sequence(message->commit_lsn);
+    if (note.commit_sequence == sequence) {
+        return 0;
+    }
+    struct harvest_segment *segment = segment_get(harvest, record);
+    if (segment == NULL) {
+        return -ENOMEM;
+    }
+    if (segment->kept_for != sequence - 1 && notes_add(&segment->notes, &note) != 0) {
+        segment->kept_for = sequence - 1;
+        free(segment->notes);
+        segment->notes = NULL;
+    }
+    return 0;
+}
+
+void spool_harvest_notes(struct spool_harvest *harvest, struct log *log)
+{
+    for (uint32_t i = 0; i < harvest->segment_count; i++) {
+        struct harvest_segment *segment = &harvest->segments[i];
+        struct log_segment_live *live = log_segment_live(log, segment->sequence);
+        if (live == NULL) {
+            continue;
+        }
+        live->kept_for = live->kept_for > segment->kept_for ? live->kept_for : segment->kept_for;
+        live->notes = segment->notes;
+        segment->notes = NULL;
+    }
 }
 
 /* ── Records ─────────────────────────────────────────────────────────────────────────────────── */
@@ -238,80 +322,97 @@ static int commit_found(struct spool_harvest *harvest, const struct log_record *
     bool whole;
     bool earlier_is_broken = earlier != NULL && earlier->body.is_broken;
     result = message_is_whole(harvest, message, earlier_is_broken ? NULL : earlier, &whole);
-    if (result != 0 || (!whole && (earlier != NULL || !harvest->keeps_broken))) {
+    if (result != 0 || (!whole && earlier != NULL)) {
         message_discard(message);
         return result;
     }
     message->body.is_broken = !whole;
-    entry_drop(harvest, record->tag);
+    if (whole || harvest->keeps_broken) {
+        entry_drop(harvest, record->tag);
+    }
     if (earlier != NULL) {
+        result = segment_keep(harvest, record, log_lsn_sequence(earlier->commit_lsn));
         message_inherit(&message->message, &earlier->message);
         message_table_remove(&harvest->messages, earlier);
         message_discard(earlier);
     }
     if (message->message.waiting_count > 0) {
         message_table_add(&harvest->messages, message);
-        near_list_append(harvest->order, &message->body.member);
+        near_list_append(whole || harvest->keeps_broken ? harvest->order : harvest->broken,
+                         &message->body.member);
     } else {
         message_discard(message);
     }
-    return 0;
+    return result;
 }
 
-static void status_found(struct spool_harvest *harvest, const struct log_record *record)
+static int status_found(struct spool_harvest *harvest, const struct log_record *record)
 {
     struct spool_message *message = message_table_find(&harvest->messages, record->tag);
     struct spool_status status;
     if (message == NULL || record->content.size != sizeof(status)) {
-        return;
+        return 0;
     }
     memcpy(&status, record->content.bytes, sizeof(status));
     if (status.index >= message->message.recipient_count || status.state > RECIPIENT_STATE_LAST) {
-        return;
+        return 0;
     }
+    int result = note_found(
+        harvest, record, message,
+        (struct spool_note){.kind = NOTE_STATUS, .state = status.state, .number = status.index});
     message_recipient_reached(&message->message, status.index, (enum recipient_state)status.state);
     if (message->message.waiting_count == 0) {
         message_table_remove(&harvest->messages, message);
         message_discard(message);
     }
+    return result;
 }
 
-static void attempt_found(struct spool_harvest *harvest, const struct log_record *record)
+static int attempt_found(struct spool_harvest *harvest, const struct log_record *record)
 {
     struct spool_message *message = message_table_find(&harvest->messages, record->tag);
     struct spool_attempt attempt;
     if (message == NULL || record->content.size != sizeof(attempt)) {
-        return;
+        return 0;
     }
     memcpy(&attempt, record->content.bytes, sizeof(attempt));
     if (attempt.attempts > message->message.attempts) {
         message_attempted(&message->message, attempt.attempts, (uint32_t)attempt.wall_s);
     }
+    return note_found(harvest, record, message,
+                      (struct spool_note){.kind = NOTE_ATTEMPT,
+                                          .number = attempt.attempts < MESSAGE_ATTEMPTS_MAX
+                                                        ? attempt.attempts
+                                                        : MESSAGE_ATTEMPTS_MAX});
 }
 
-static void hold_found(struct spool_harvest *harvest, const struct log_record *record)
+static int hold_found(struct spool_harvest *harvest, const struct log_record *record)
 {
     struct spool_message *message = message_table_find(&harvest->messages, record->tag);
     struct spool_hold hold;
     if (message == NULL || record->content.size != sizeof(hold)) {
-        return;
+        return 0;
     }
     memcpy(&hold, record->content.bytes, sizeof(hold));
     uint32_t flags = message_flags_all(&message->message) & ~(uint32_t)SPOOL_HELD;
     message_flags_set(&message->message, flags | (hold.held & SPOOL_HELD));
+    return note_found(harvest, record, message, (struct spool_note){.kind = NOTE_HOLD});
 }
 
-static void warned_found(struct spool_harvest *harvest, const struct log_record *record)
+static int warned_found(struct spool_harvest *harvest, const struct log_record *record)
 {
     struct spool_message *message = message_table_find(&harvest->messages, record->tag);
     struct spool_warned warned;
     if (message == NULL || record->content.size != sizeof(warned)) {
-        return;
+        return 0;
     }
     memcpy(&warned, record->content.bytes, sizeof(warned));
-    if (warned.index < message->message.recipient_count) {
-        message_mark_warned(&message->message, warned.index);
+    if (warned.index >= message->message.recipient_count) {
+        return 0;
     }
+    message_mark_warned(&message->message, warned.index);
+    return note_found(harvest, record, message,
+                      (struct spool_note){.kind = NOTE_WARNED, .number = warned.index});
 }
 
 int spool_harvest_record(void *owner, const struct log_record *record)
@@ -325,19 +426,15 @@ int spool_harvest_record(void *owner, const struct log_record *record)
     case SPOOL_COMMIT:
         return commit_found(harvest, record);
     case SPOOL_STATUS:
-        status_found(harvest, record);
-        return 0;
+        return status_found(harvest, record);
     case SPOOL_ATTEMPT:
-        attempt_found(harvest, record);
-        return 0;
+        return attempt_found(harvest, record);
     case SPOOL_HOLD:
-        hold_found(harvest, record);
-        return 0;
+        return hold_found(harvest, record);
     case SPOOL_WARNED:
-        warned_found(harvest, record);
-        return 0;
-    default: /* of a later version: nothing that makes a message */
-        return 0;
+        return warned_found(harvest, record);
+    default: /* of a later version: nothing that makes a message, but it may say something of one */
+        return segment_keep(harvest, record, log_lsn_sequence(record->lsn) - 1);
     }
 }
 
@@ -379,14 +476,17 @@ int spool_harvest_open(struct spool_harvest **result, struct spool_store *store)
     harvest->buckets =
         (struct harvest_entry **)calloc(ENTRY_BUCKETS_MIN, sizeof(harvest->buckets[0]));
     harvest->order = (struct near_node *)near_take(&store->heap, sizeof(*harvest->order));
-    if (harvest->buckets == NULL || harvest->order == NULL ||
+    harvest->broken = (struct near_node *)near_take(&store->heap, sizeof(*harvest->broken));
+    if (harvest->buckets == NULL || harvest->order == NULL || harvest->broken == NULL ||
         message_table_open(&harvest->messages, store) != 0) {
         near_give(&store->heap, harvest->order);
+        near_give(&store->heap, harvest->broken);
         free(harvest->buckets);
         free(harvest);
         return -ENOMEM;
     }
     near_list_init(harvest->order);
+    near_list_init(harvest->broken);
     *result = harvest;
     return 0;
 }
@@ -435,6 +535,12 @@ static struct arrival *arrivals_sort(struct spool_harvest *harvest)
 int spool_harvest_each(struct spool_harvest *harvest, struct message_table *table,
                        void (*take)(void *owner, struct spool_message *message), void *owner)
 {
+    while (!near_list_empty(harvest->broken)) {
+        struct spool_body *body = list_entry(near_next(harvest->broken), struct spool_body, member);
+        struct spool_message *message = list_entry(body, struct spool_message, body);
+        message_table_remove(&harvest->messages, message);
+        message_discard(message);
+    }
     uint64_t count = harvest->messages.count;
     struct arrival *arrivals = arrivals_sort(harvest);
     if (arrivals == NULL) {
@@ -470,9 +576,14 @@ void spool_harvest_close(struct spool_harvest *harvest)
             entry_drop(harvest, harvest->buckets[i]->id);
         }
     }
+    for (uint32_t i = 0; i < harvest->segment_count; i++) {
+        free(harvest->segments[i].notes);
+    }
+    free(harvest->segments);
     free(harvest->buckets);
     message_table_each(&harvest->messages, discard_one, NULL);
     message_table_close(&harvest->messages);
     near_give(&harvest->store->heap, harvest->order);
+    near_give(&harvest->store->heap, harvest->broken);
     free(harvest);
 }

@@ -26,6 +26,10 @@ void spool_harvest_orphans(const struct spool_harvest *harvest, uint64_t *count,
 int spool_harvest_record(void *owner, const struct log_record *record);
 void spool_harvest_damaged(void *owner, uint64_t lsn, uint64_t bytes);
 
+/* Gives the segments of the recovered log what their records say of messages in others. After the last
+ * record. */
+void spool_harvest_notes(struct spool_harvest *harvest, struct log *log);
+
 /* Gives every message that still waits, in order of arrival; once. table: an empty one, which has them
  * all then; NULL: they are in none. 0 or -ENOMEM. */
 int spool_harvest_each(struct spool_harvest *harvest, struct message_table *table,

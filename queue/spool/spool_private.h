@@ -6,6 +6,8 @@
  * spool_fetch.c    reading bodies
  * spool_space.c    space: trimming the log, when to copy forward, how much more mail fits
  * spool_forward.c  copying forward what is in the way
+ * spool_notes.c    what the log says of a message after its commit
+ * spool_between.c  freeing dead segments that others are older than
  * spool_harvest.c  recovery
  * spool_found.c    giving what recovery has found
  * spool_adopt.c    folders of shards that are no more
@@ -51,6 +53,24 @@ struct spool_hold {
 struct spool_warned {
     uint32_t index;
     uint32_t zero;
+};
+
+/* A record of one segment that says something of a message whose commit lies in another one. */
+enum spool_note_kind { NOTE_STATUS, NOTE_ATTEMPT, NOTE_HOLD, NOTE_WARNED };
+#define SPOOL_NOTE_NUMBER_MAX ((1u << 26) - 1)
+struct spool_note {
+    uint64_t id;
+    uint32_t commit_sequence;
+    uint32_t kind : 2;
+    uint32_t state : 4;   /* NOTE_STATUS: enum recipient_state */
+    uint32_t number : 26; /* NOTE_ATTEMPT: how many; NOTE_STATUS, NOTE_WARNED: the recipient */
+};
+static_assert(sizeof(struct spool_note) == 16, "there is one for each message that has left");
+
+struct spool_notes { /* log_segment_live.notes */
+    uint32_t count, capacity;
+    uint32_t rest_until; /* the segment in which mail goes on then: too many were needed */
+    struct spool_note notes[];
 };
 
 #define DRAFT_EXTENTS_INLINE 8u
@@ -216,6 +236,21 @@ struct spool_space {
     uint64_t packed_bytes_in;
     uint64_t capacity_bytes; /* see struct spool_fill */
 };
+enum spool_between_state {
+    BETWEEN_LOOKS,
+    BETWEEN_SIFTS,
+    BETWEEN_MOVES,
+    BETWEEN_WAITS,
+    BETWEEN_FREES
+};
+struct spool_between { /* see spool_between.c */
+    struct log_waiter waiter;
+    enum spool_between_state state;
+    uint32_t sequence;
+    uint32_t at, kept; /* notes of it */
+    uint64_t failures; /* of the log when it began */
+};
+
 #define FORWARD_FETCHES_MAX 32u
 struct spool_forward_fetch { /* a record that is read back, to be copied */
     struct spool_fetch fetch;
@@ -277,6 +312,8 @@ struct spool {
     void *fetch_memory; /* ours, or NULL */
     struct spool_forward forward;
     struct spool_space space;
+    struct spool_between between;
+    bool rests;       /* spool_rest */
     uint8_t *scratch; /* COMMIT_BYTES_MAX: one record is made here */
     struct spool_counters counters;
 };
@@ -415,6 +452,19 @@ unsigned spool_forward_round(struct spool *spool);
 void spool_forward_leave(struct spool *spool, struct spool_body *body); /* it is gone */
 /* The message is not wanted any more. False: its copy is on the way to the disk, wait. */
 bool spool_forward_drop(struct spool *spool, struct spool_message *message);
+
+/* spool_notes.c */
+/* Appends and remembers what the message has reached. */
+void spool_note(struct spool *spool, const struct spool_message *message, enum spool_note_kind kind,
+                uint32_t number, uint8_t state);
+/* Appends it once more, as mail. message: NULL for a NOTE_STATUS of one that is gone. 0, or as log_room. */
+int spool_note_move(struct spool *spool, const struct spool_note *note,
+                    const struct spool_message *message);
+/* To the notes of a segment, of the heap. 0; -ENOMEM; -ENOSPC: it has too many. */
+int notes_add(void **notes, const struct spool_note *note);
+
+/* spool_between.c */
+unsigned spool_between_round(struct spool *spool);
 
 /* message_table.c */
 int message_table_open(struct message_table *table, const struct spool_store *store);

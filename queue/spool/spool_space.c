@@ -1,6 +1,6 @@
 /*
- * Space comes back from the oldest segment on. One in which nothing lives is freed. What still lives
- * in the oldest is copied to the end:
+ * Space comes back from the oldest segment on. One in which nothing lives is freed (between others:
+ * spool_between.c). What still lives in the oldest is copied to the end:
  *
  *   when less than half of the log lives: then copying never writes more than mail does;
  *   when mail will soon find no room, and an eighth of the log is dead: up to 7 bytes are copied for

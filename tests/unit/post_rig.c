@@ -54,16 +54,29 @@ static void letter_found(void *owner, struct message *message)
     post->found_count++;
 }
 
-void post_start(struct post *post)
+int post_try_start(struct post *post)
 {
     post->found_count = 0;
     for (uint32_t i = 0; i < post->count; i++) {
         post->letters[i].found = false;
         post->letters[i].message = NULL;
     }
-    assert_int_equal(log_open(&post->rig.log, &post->rig.settings), 0);
-    assert_int_equal(spool_open(&post->spool, post->rig.log, &post->settings, letter_found, post),
-                     0);
+    int result = log_open(&post->rig.log, &post->rig.settings);
+    if (result != 0) {
+        post->rig.log = NULL;
+        return result;
+    }
+    result = spool_open(&post->spool, post->rig.log, &post->settings, letter_found, post);
+    if (result != 0) {
+        post->spool = NULL;
+        log_rig_crash(&post->rig);
+    }
+    return result;
+}
+
+void post_start(struct post *post)
+{
+    assert_int_equal(post_try_start(post), 0);
 }
 
 void post_round(struct post *post)
@@ -110,9 +123,12 @@ static void forgotten_copies_free(struct post *post, struct list_node *waiters)
 {
     for (struct list_node *node = waiters->next, *next; node != waiters; node = next) {
         struct log_waiter *waiter = list_entry(node, struct log_waiter, node);
+        next = node->next;
+        if (waiter == &post->spool->between.waiter) {
+            continue;
+        }
         struct spool_copy *copy = list_entry(waiter, struct spool_copy, waiter);
         struct spool_message *message = copy->message;
-        next = node->next;
         if (message_copy(message) == copy && message->body.state == MESSAGE_FORGOTTEN) {
             copy->in_flight = false;
             assert_true(spool_forward_drop(post->spool, message));

@@ -41,6 +41,7 @@ uint32_t post_below(struct post *post, uint32_t limit);
 struct post *post_open(uint64_t seed);
 /* Opens log and spool, and sees what is found. */
 void post_start(struct post *post);
+int post_try_start(struct post *post); /* 0 or -errno: then nothing is open */
 /* One round, as a shard runs it. */
 void post_round(struct post *post);
 /* Rounds until nothing is under way; false: there still is. */

@@ -268,6 +268,7 @@ static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(v
     (void)state;
     struct post *post = post_open(11);
     struct letter *keep[8];
+    uint32_t stayed = 0;
     post_start(post);
     for (int i = 0; i < 8; i++) {
         keep[i] = letter_post(post, 30000, 2);
@@ -279,12 +280,16 @@ static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(v
     for (int i = 0; i < 1500; i++) {
         struct letter *letter = letter_post(post, 40000, 1);
         post_settle(post);
+        if (i % 45 == 0) {
+            stayed++; /* so that no segment is wholly dead */
+            continue;
+        }
         letter_finish(post, letter, 0);
         post->count--; /* nothing more to know of it */
     }
     post_settle(post);
-    /* 60 MiB went through; what lives is 300 KB */
-    assert_true(log_used_bytes(post->rig.log) <= 6 * post->rig.settings.segment_bytes);
+    /* 60 MiB went through; what lives is 1.6 MB */
+    assert_true(log_used_bytes(post->rig.log) <= 7 * post->rig.settings.segment_bytes);
     assert_true(spool_counters(post->spool)->copied_forward_bytes > 0);
     memory_is_what_messages_take(post);
     slow = &post->letters[8];
@@ -296,10 +301,10 @@ static void what_lives_in_a_dead_log_is_copied_forward_and_the_log_stays_short(v
     }
     post_crash(post);
     post_start(post);
-    assert_int_equal(post->found_count, 9);
+    assert_int_equal(post->found_count, 9 + stayed);
     assert_int_equal(message_recipient_state(keep[0]->message, 1), RECIPIENT_DELIVERED);
     assert_int_equal(keep[0]->message->waiting_count, 1);
-    for (int i = 0; i < 9; i++) {
+    for (uint32_t i = 0; i < 9 + stayed; i++) {
         assert_int_equal(letter_check_body(post, &post->letters[i]), 0);
         letter_check_envelope(&post->letters[i]);
     }

@@ -125,8 +125,10 @@ static void live(struct post *post, uint32_t rounds)
     }
 }
 
-static void crash_lives(uint64_t seed)
+/* Returns how many segments were freed between others. */
+static uint64_t crash_lives(uint64_t seed)
 {
+    uint64_t between = 0;
     struct post *post = post_open(seed);
     post->rig.fault_settings.late_percent = post_below(post, 70);
     if (post_below(post, 3) == 0) {
@@ -147,6 +149,7 @@ static void crash_lives(uint64_t seed)
             committed[i] = letter->fate == LETTER_ASKED || letter->fate == LETTER_ACCEPTED ||
                            (letter->fate == LETTER_GONE && letter->state[0] != RECIPIENT_WAITING);
         }
+        between += log_counters(post->rig.log)->segments_freed_between;
         post_crash(post);
         post_start(post);
         while (spool_is_finding(post->spool)) {
@@ -156,14 +159,17 @@ static void crash_lives(uint64_t seed)
     }
     free(committed);
     post_close(post);
+    return between;
 }
 
 static void no_crash_breaks_the_three_answers(void **state)
 {
     (void)state;
+    uint64_t between = 0;
     for (uint64_t seed = 1000; seed < 1036; seed++) {
-        crash_lives(seed);
+        between += crash_lives(seed);
     }
+    assert_true(between > 10);
 }
 
 int main(void)
