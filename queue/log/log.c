@@ -255,6 +255,27 @@ int log_fetch_begin(struct log *log, const struct log_extent *extent, struct log
     return 0;
 }
 
+bool log_fetch_widen(const struct log *log, struct log_fetch *fetch)
+{
+    const struct log_segment *segment = log_segment_find(log, log_lsn_sequence(fetch->extent.lsn));
+    uint32_t piece = lsn_offset(fetch->extent.lsn) / LOG_FRAME_BYTES;
+    uint32_t end = (piece + 1) * LOG_FRAME_BYTES;
+    end =
+        end < segment->valid_end ? end : segment->valid_end - segment->valid_end % DISK_BLOCK_BYTES;
+    if (segment->frames[piece] != 0 || end <= fetch->offset + fetch->bytes) {
+        return false;
+    }
+    fetch->bytes = end - (uint32_t)fetch->offset;
+    return true;
+}
+
+bool log_fetch_has(const struct log_fetch *fetch, const struct log_extent *extent)
+{
+    uint64_t begin = lsn_of(log_lsn_sequence(fetch->extent.lsn), (uint32_t)fetch->offset);
+    return extent->lsn >= begin && extent->length <= LOG_RECORD_BYTES_MAX &&
+           extent->lsn + record_bytes(extent->length) <= begin + fetch->bytes;
+}
+
 void log_fetch_end(struct log *log, const struct log_fetch *fetch)
 {
     struct log_segment *segment = log_segment_find(log, log_lsn_sequence(fetch->extent.lsn));

@@ -161,6 +161,10 @@ struct log_fetch {
     uint32_t bytes; /* at most LOG_FRAME_BYTES */
 };
 int log_fetch_begin(struct log *log, const struct log_extent *extent, struct log_fetch *fetch);
+/* Takes all of the log's piece that lies behind the record too. False: nothing does, or not all of it is
+ * on the disk yet. What log_fetch_has says is there is verified one by one, as the fetch's `extent`. */
+bool log_fetch_widen(const struct log *log, struct log_fetch *fetch);
+bool log_fetch_has(const struct log_fetch *fetch, const struct log_extent *extent);
 void log_fetch_end(struct log *log, const struct log_fetch *fetch);
 /* 0, with the content as a part of `memory`, or -EIO. */
 int log_fetch_verify(const struct log *log, const struct log_fetch *fetch, const void *memory,

@@ -1,9 +1,16 @@
-/* Reading bodies: from the log's memory, else fetched from the disk into a bounded pool. */
+/*
+ * Reading bodies: from the log's memory, else fetched from the disk into a bounded pool.
+ *
+ * Who reads one body behind the other (a queue that moves in the order in which it came, copying
+ * forward) is read ahead for: the second read near the last one takes all of the log's piece behind it,
+ * some sixty bodies of 4 KiB, each of which is verified when it is asked for.
+ */
 #include "queue/spool/spool_private.h"
 
 #define FETCH_MEMORY_BYTES (16u * 1024 * 1024)
 #define FETCH_MEMORY_BYTES_MIN (1024u * 1024)
 #define SMALL_BYTES (16u * 1024)
+#define NEAR_BYTES (64u * 1024) /* behind the last read: the reader goes on */
 
 enum fetch_state { FETCH_EMPTY, FETCH_READING, FETCH_READY, FETCH_BAD };
 
@@ -18,6 +25,7 @@ struct fetch_buffer {
     struct slice content;
     uint8_t *memory;
     enum fetch_state state;
+    bool ahead; /* of the large ones: it has what lies behind the record too */
 };
 
 static void buffer_release(struct ref *ref)
@@ -82,8 +90,22 @@ void spool_fetch_close(struct spool *spool)
 static struct fetch_buffer *buffer_find(struct fetch_class *class, uint64_t lsn)
 {
     for (uint32_t i = 0; i < class->count; i++) {
-        if (class->buffers[i].state != FETCH_EMPTY && class->buffers[i].fetch.extent.lsn == lsn) {
-            return &class->buffers[i];
+        struct fetch_buffer *buffer = &class->buffers[i];
+        if (buffer->state != FETCH_EMPTY && !buffer->ahead && buffer->fetch.extent.lsn == lsn) {
+            return buffer;
+        }
+    }
+    return NULL;
+}
+
+/* One that was read ahead and has this record. */
+static struct fetch_buffer *buffer_find_ahead(struct spool *spool, const struct log_extent *extent)
+{
+    for (uint32_t i = 0; i < spool->large.count; i++) {
+        struct fetch_buffer *buffer = &spool->large.buffers[i];
+        if (buffer->state != FETCH_EMPTY && buffer->ahead &&
+            log_fetch_has(&buffer->fetch, extent)) {
+            return buffer;
         }
     }
     return NULL;
@@ -95,12 +117,14 @@ static void buffer_done(struct disk_done *done, int result)
     struct fetch_buffer *buffer = list_entry(done, struct fetch_buffer, done);
     struct spool *spool = buffer->spool;
     log_fetch_end(spool->log, &buffer->fetch);
-    if (result >= 0) {
+    if (result >= 0 && !buffer->ahead) {
         result = log_fetch_verify(spool->log, &buffer->fetch, buffer->memory, &buffer->content);
     }
-    buffer->state = result == 0 ? FETCH_READY : FETCH_BAD;
-    if (result != 0) {
+    buffer->state = result >= 0 ? FETCH_READY : buffer->ahead ? FETCH_EMPTY : FETCH_BAD;
+    if (buffer->state == FETCH_BAD) {
         spool->counters.fetch_failures++;
+    } else if (buffer->state == FETCH_EMPTY) { /* each by itself, then */
+        memset(spool->fetch_lasts, 0, sizeof(spool->fetch_lasts));
     }
     struct list_node told;
     list_init(&told);
@@ -109,7 +133,7 @@ static void buffer_done(struct disk_done *done, int result)
     for (struct list_node *node; (node = list_pop(&told)) != NULL;) {
         struct spool_waiter *waiter = list_entry(node, struct spool_waiter, node);
         list_entry(waiter, struct spool_fetch, waiter)->private = NULL;
-        waiter->done(waiter, result == 0 ? 0 : -EIO);
+        waiter->done(waiter, result >= 0 ? 0 : -EIO);
     }
 }
 
@@ -120,24 +144,56 @@ static void buffer_wait(struct fetch_buffer *buffer, struct spool_fetch *fetch)
     fetch->private = buffer;
 }
 
+/* Does somebody go on here who has read what lies shortly before? */
+static uint64_t *reader_find(struct spool *spool, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < FETCH_READERS; i++) {
+        uint64_t last = spool->fetch_lasts[i];
+        if (lsn > last && lsn - last < NEAR_BYTES) {
+            return &spool->fetch_lasts[i];
+        }
+    }
+    return NULL;
+}
+
+/* Of a record, and ahead where somebody goes on; unless it is to be read alone. */
+static struct fetch_buffer *buffer_take(struct spool *spool, struct log_fetch *wanted, bool alone)
+{
+    uint64_t *reader = alone ? NULL : reader_find(spool, wanted->extent.lsn);
+    struct fetch_class *class = &spool->large;
+    bool ahead = reader != NULL && !list_empty(&class->idle) && log_fetch_widen(spool->log, wanted);
+    if (!ahead && wanted->bytes <= SMALL_BYTES && !list_empty(&spool->small.idle)) {
+        class = &spool->small;
+    }
+    struct list_node *node = list_pop(&class->idle);
+    if (node == NULL) {
+        return NULL;
+    }
+    if (reader == NULL && !alone) {
+        reader = &spool->fetch_lasts[spool->fetch_reader++ % FETCH_READERS];
+    }
+    if (reader != NULL) {
+        uint64_t end = wanted->extent.lsn - wanted->extent.lsn % DISK_BLOCK_BYTES + wanted->bytes;
+        *reader = ahead ? end - 1 : wanted->extent.lsn;
+    }
+    struct fetch_buffer *buffer = list_entry(node, struct fetch_buffer, node);
+    buffer->ahead = ahead;
+    return buffer;
+}
+
 static int buffer_read(struct spool *spool, const struct log_extent *extent,
-                       struct spool_fetch *fetch)
+                       struct spool_fetch *fetch, bool alone)
 {
     struct log_fetch wanted;
     int result = log_fetch_begin(spool->log, extent, &wanted);
     if (result != 0) {
         return result;
     }
-    struct fetch_class *class = wanted.bytes <= SMALL_BYTES ? &spool->small : &spool->large;
-    if (list_empty(&class->idle)) {
-        class = &spool->large;
-    }
-    struct list_node *node = list_pop(&class->idle);
-    if (node == NULL) {
+    struct fetch_buffer *buffer = buffer_take(spool, &wanted, alone);
+    if (buffer == NULL) {
         log_fetch_end(spool->log, &wanted);
         return -EAGAIN;
     }
-    struct fetch_buffer *buffer = list_entry(node, struct fetch_buffer, node);
     buffer->state = FETCH_READING;
     buffer->fetch = wanted;
     buffer->done.run = buffer_done;
@@ -146,13 +202,24 @@ static int buffer_read(struct spool *spool, const struct log_extent *extent,
                                     wanted.offset, &buffer->done);
     if (result < 0) {
         buffer->state = FETCH_EMPTY;
-        list_append(&class->idle, &buffer->node);
+        list_append(&buffer->class->idle, &buffer->node);
         log_fetch_end(spool->log, &wanted);
         return result == -EAGAIN ? -EAGAIN : -EIO;
     }
     spool->counters.fetches++;
     buffer_wait(buffer, fetch);
     return -EINPROGRESS;
+}
+
+static void buffer_hold(struct fetch_buffer *buffer, struct ref **owner)
+{
+    if (buffer->ref.count == 0) {
+        list_remove(&buffer->node);
+        ref_init(&buffer->ref, buffer_release);
+    } else {
+        ref_take(&buffer->ref);
+    }
+    *owner = &buffer->ref;
 }
 
 static int buffer_use(struct fetch_buffer *buffer, struct slice *bytes, struct ref **owner,
@@ -163,14 +230,8 @@ static int buffer_use(struct fetch_buffer *buffer, struct slice *bytes, struct r
         buffer_wait(buffer, fetch);
         return -EINPROGRESS;
     case FETCH_READY:
-        if (buffer->ref.count == 0) {
-            list_remove(&buffer->node);
-            ref_init(&buffer->ref, buffer_release);
-        } else {
-            ref_take(&buffer->ref);
-        }
+        buffer_hold(buffer, owner);
         *bytes = buffer->content;
-        *owner = &buffer->ref;
         return 0;
     case FETCH_BAD: /* said once; who asks again has it read again */
         buffer->state = FETCH_EMPTY;
@@ -179,6 +240,24 @@ static int buffer_use(struct fetch_buffer *buffer, struct slice *bytes, struct r
         break;
     }
     return -EIO;
+}
+
+/* -ENOENT: it is not good there, and has to be read alone. */
+static int buffer_use_ahead(struct spool *spool, struct fetch_buffer *buffer,
+                            const struct log_extent *extent, struct slice *bytes,
+                            struct ref **owner, struct spool_fetch *fetch)
+{
+    if (buffer->state == FETCH_READING) {
+        buffer_wait(buffer, fetch);
+        return -EINPROGRESS;
+    }
+    struct log_fetch at = buffer->fetch;
+    at.extent = *extent;
+    if (log_fetch_verify(spool->log, &at, buffer->memory, bytes) != 0) {
+        return -ENOENT;
+    }
+    buffer_hold(buffer, owner);
+    return 0;
 }
 
 int spool_read_extent(struct spool *spool, const struct log_extent *extent, struct slice *bytes,
@@ -191,6 +270,13 @@ int spool_read_extent(struct spool *spool, const struct log_extent *extent, stru
     if (result != -ENOENT) {
         return result;
     }
+    struct fetch_buffer *ahead = buffer_find_ahead(spool, extent);
+    if (ahead != NULL) {
+        result = buffer_use_ahead(spool, ahead, extent, bytes, owner, fetch);
+        if (result != -ENOENT) {
+            return result;
+        }
+    }
     struct fetch_buffer *buffer = buffer_find(&spool->small, extent->lsn);
     if (buffer == NULL) {
         buffer = buffer_find(&spool->large, extent->lsn);
@@ -198,7 +284,7 @@ int spool_read_extent(struct spool *spool, const struct log_extent *extent, stru
     if (buffer != NULL) {
         return buffer_use(buffer, bytes, owner, fetch);
     }
-    return buffer_read(spool, extent, fetch);
+    return buffer_read(spool, extent, fetch, ahead != NULL);
 }
 
 void spool_fetch_cancel(struct spool *spool, struct spool_fetch *fetch)

@@ -206,6 +206,8 @@ struct fetch_class {
     struct fetch_buffer *buffers;
 };
 
+#define FETCH_READERS 4u
+
 /* A message that is being copied forward: where it will be. */
 struct spool_copy {
     struct log_waiter waiter;
@@ -309,7 +311,9 @@ struct spool {
     struct log_waiter room_waiter;
     bool room_waits;
     struct fetch_class small, large;
-    void *fetch_memory; /* ours, or NULL */
+    void *fetch_memory;                  /* ours, or NULL */
+    uint64_t fetch_lasts[FETCH_READERS]; /* where those who read one behind the other are */
+    uint32_t fetch_reader;               /* that gives way to the next one */
     struct spool_forward forward;
     struct spool_space space;
     struct spool_between between;
