@@ -5,8 +5,7 @@
 
 void queue_walks_init(struct queue_walks *walks, struct spool *spool, const struct world *world)
 {
-    walks->spool = spool;
-    walks->world = world;
+    *walks = (struct queue_walks){.spool = spool, .world = world};
     list_init(&walks->walks);
 }
 
@@ -125,7 +124,7 @@ static unsigned message_step(struct queue_walks *walks, struct queue_walk *walk)
     if (walk->recipient == 0) {
         count(&walk->counts.looked, 1);
     }
-    if (!queue_filter_message(walk->filter, walk->matcher, message, world_wall_s(walks->world))) {
+    if (!queue_filter_message(walk->filter, walk->matcher, message, walks->wall_s)) {
         walk->recipient = 0;
         walk->id_next++;
         return 1;
@@ -183,10 +182,16 @@ int queue_walk_start(struct queue_walks *walks, struct queue_walk *walk)
 static unsigned walk_run(struct queue_walks *walks, struct queue_walk *walk, unsigned steps,
                          uint64_t until_ns)
 {
-    unsigned done = 0;
+    unsigned done = 0, look = 0;
     while (!is_over(walk)) {
-        if (done >= steps || world_now_ns(walks->world) >= until_ns) {
+        if (done >= steps) {
             return done;
+        }
+        if (done >= look) {
+            if (world_now_ns(walks->world) >= until_ns) {
+                return done;
+            }
+            look = done + QUEUE_WALK_LOOK;
         }
         if (walk->ops->ready != NULL && !walk->ops->ready(walk->owner)) {
             return done;
@@ -196,6 +201,15 @@ static unsigned walk_run(struct queue_walks *walks, struct queue_walk *walk, uns
     }
     walk_end(walk);
     return done + 1;
+}
+
+/* How long this round may take. */
+static uint64_t round_ns(const struct queue_walks *walks, uint64_t now_ns)
+{
+    uint64_t ns = (now_ns - walks->left_ns) / QUEUE_WALK_SHARE;
+    return ns < QUEUE_WALK_NS_MIN   ? QUEUE_WALK_NS_MIN
+           : ns > QUEUE_WALK_NS_MAX ? QUEUE_WALK_NS_MAX
+                                    : ns;
 }
 
 unsigned queue_walks_round(struct queue_walks *walks)
@@ -209,7 +223,8 @@ unsigned queue_walks_round(struct queue_walks *walks)
         return 0;
     }
     share = (QUEUE_WALK_STEPS + share - 1) / share;
-    uint64_t until_ns = world_now_ns(walks->world) + QUEUE_WALK_NS;
+    uint64_t now_ns = world_now_ns(walks->world), until_ns = now_ns + round_ns(walks, now_ns);
+    walks->wall_s = world_wall_s(walks->world);
     list_init(&now);
     list_splice(&now, &walks->walks);
     for (struct list_node *node; all < QUEUE_WALK_STEPS && (node = list_pop(&now)) != NULL;) {
@@ -219,6 +234,7 @@ unsigned queue_walks_round(struct queue_walks *walks)
     }
     list_splice(&now, &walks->walks);
     list_splice(&walks->walks, &now);
+    walks->left_ns = world_now_ns(walks->world);
     return all;
 }
 

@@ -9,15 +9,19 @@
  * may come and go meanwhile: what is there all the time is looked at once, anything else at most once.
  *
  * Work is counted in steps: one for each message and each recipient looked at, more where a pattern is
- * compared. A round of all walks together ends after QUEUE_WALK_STEPS, or QUEUE_WALK_NS where the clock
- * moves; it exceeds that by one group at most.
+ * compared. A round of all walks together ends after QUEUE_WALK_STEPS, or after a share of the time that the shard has
+ * had for all else since the round before: with mail to move a walk takes a tenth of the shard, without any nearly all of
+ * it. It exceeds that by QUEUE_WALK_LOOK steps or one group.
  */
 #pragma once
 #include "engine/core/world.h"
 #include "engine/relay/queue_filter.h"
 
 #define QUEUE_WALK_STEPS 256u
-#define QUEUE_WALK_NS 200000u
+#define QUEUE_WALK_SHARE 10u /* of all else */
+#define QUEUE_WALK_NS_MIN 4000u
+#define QUEUE_WALK_NS_MAX 200000u
+#define QUEUE_WALK_LOOK 16u         /* steps between two looks at the clock */
 #define QUEUE_GROUP_MAX 1000u       /* recipients looked at before `act` */
 #define QUEUE_GROUP_PATTERN_MAX 32u /* the same with a pattern */
 #define QUEUE_PATTERN_STEPS 8u      /* that a recipient counts then */
@@ -78,6 +82,8 @@ struct queue_walks {
     struct spool *spool;
     const struct world *world;
     struct list_node walks;
+    uint64_t left_ns; /* when the round before was over */
+    int64_t wall_s;   /* of this round */
 };
 
 void queue_walks_init(struct queue_walks *walks, struct spool *spool, const struct world *world);

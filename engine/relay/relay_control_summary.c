@@ -46,8 +46,8 @@ static void summing_act(void *owner, const struct queue_group *group)
 {
     struct summing_share *share = owner;
     const struct message *message = group->message;
-    const struct world *world = worker_shard(share->visit.worker)->world;
-    int64_t passed_s = world_wall_s(world) - message_arrival_wall_s(message);
+    int64_t now_s = relay_walks(visit_relay(&share->visit))->wall_s;
+    int64_t passed_s = now_s - message_arrival_wall_s(message);
     uint64_t age_s = passed_s > 0 ? (uint64_t)passed_s : 0;
     switch ((enum queue_by)share->summing->order->by) {
     case QUEUE_BY_DOMAIN:

@@ -2,7 +2,9 @@
 #include "queue/spool/spool_private.h"
 
 #define BUCKETS_MIN 1024u
-#define MOVED_BUCKETS 8u /* with each insertion while it grows */
+#define MOVED_BUCKETS 8u  /* with each insertion while it grows */
+#define AHEAD_MESSAGES 4u /* so many buckets ahead of a walk */
+#define AHEAD_BUCKETS 8u
 
 /* Messages that came one after the other lie beside each other, in the table as in memory, and only
  * what came in another segment lies elsewhere: a start, which adds millions in that order, misses the
@@ -140,22 +142,39 @@ static uint64_t bits_reversed(uint64_t bits)
 
 /* Counts from the highest bit of a bucket's index down: when the table has grown, the two buckets
  * into which one was split come one after the other, and both lie behind the cursor or both before it. */
-static uint64_t cursor_next(uint64_t cursor, uint64_t bucket_count)
+static uint64_t cursor_after(uint64_t cursor, uint64_t bucket_count, uint64_t buckets)
 {
-    return bits_reversed(bits_reversed(cursor | ~(bucket_count - 1)) + 1);
+    uint64_t one = bits_reversed(bucket_count >> 1);
+    return bits_reversed(bits_reversed(cursor | ~(bucket_count - 1)) + 1 + (buckets - 1) * one);
+}
+
+/* The walk jumps about in memory, where nothing is in the caches: what it comes to is asked for ahead of it, first a
+ * bucket, then the message in it. */
+static void walk_ahead(const struct message_table *table, uint64_t cursor)
+{
+    uint64_t mask = table->bucket_count - 1;
+    uint64_t far = cursor_after(cursor, table->bucket_count, AHEAD_BUCKETS);
+    uint64_t near = cursor_after(cursor, table->bucket_count, AHEAD_MESSAGES);
+    const struct spool_message *message = message_at(table, table->buckets[near & mask]);
+    __builtin_prefetch(&table->buckets[far & mask]);
+    if (message != NULL) {
+        __builtin_prefetch(message);
+        __builtin_prefetch(message->recipients);
+    }
 }
 
 uint64_t message_table_walk(const struct message_table *table, uint64_t cursor,
                             void (*visit)(void *owner, struct spool_message *message), void *owner)
 {
     uint64_t count = table->bucket_count, fewer = count;
+    walk_ahead(table, cursor);
     if (table->old != NULL) {
         fewer = table->old_count;
         bucket_visit(message_at(table, table->old[cursor & (fewer - 1)]), visit, owner);
     }
     do {
         bucket_visit(message_at(table, table->buckets[cursor & (count - 1)]), visit, owner);
-        cursor = cursor_next(cursor, count);
+        cursor = cursor_after(cursor, count, 1);
     } while ((cursor & (count - 1) & ~(fewer - 1)) != 0);
     return cursor;
 }

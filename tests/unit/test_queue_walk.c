@@ -215,10 +215,10 @@ static void walks_share_a_round_and_its_end_is_said_by_the_clock_too(void **stat
     struct walker *two = walker_start(post, &walks, &filter);
     assert_true(queue_walks_round(&walks) <= QUEUE_WALK_STEPS + 4);
     assert_true(one->walk.counts.looked > 20 && two->walk.counts.looked > 20);
-    clock_step_ns = QUEUE_WALK_NS / 4; /* each look at the clock */
+    clock_step_ns = QUEUE_WALK_NS_MAX / 2; /* each look at the clock */
     uint64_t before = one->walk.counts.looked + two->walk.counts.looked;
     queue_walks_round(&walks);
-    assert_true(one->walk.counts.looked + two->walk.counts.looked <= before + 5);
+    assert_true(one->walk.counts.looked + two->walk.counts.looked <= before + QUEUE_WALK_LOOK);
     clock_step_ns = 0;
     queue_walks_cancel(&walks);
     queue_walks_round(&walks);
@@ -226,6 +226,33 @@ static void walks_share_a_round_and_its_end_is_said_by_the_clock_too(void **stat
     assert_false(one->walk.ended);
     free(one);
     free(two);
+    post_close(post);
+}
+
+static void beside_other_work_a_walk_takes_a_tenth_of_the_time(void **state)
+{
+    (void)state;
+    struct queue_walks walks;
+    struct queue_filter filter;
+    struct post *post = post_with(2000, 1);
+    queue_filter_init(&filter);
+    queue_walks_init(&walks, post->spool, &world);
+    struct walker *walker = walker_start(post, &walks, &filter);
+    clock_step_ns = 1000; /* each look at the clock */
+    queue_walks_round(&walks);
+    for (unsigned i = 0; i < 10; i++) {
+        clock_ns += 50000; /* all else */
+        uint64_t begun_ns = clock_ns;
+        unsigned steps = queue_walks_round(&walks);
+        assert_in_range(steps, QUEUE_WALK_LOOK, 6 * QUEUE_WALK_LOOK);
+        assert_in_range(clock_ns - begun_ns, 5000, 8000);
+    }
+    clock_ns += 1000 * QUEUE_WALK_NS_MAX; /* the shard slept */
+    assert_true(queue_walks_round(&walks) >= QUEUE_WALK_STEPS);
+    clock_step_ns = 0;
+    queue_walks_cancel(&walks);
+    queue_walks_round(&walks);
+    free(walker);
     post_close(post);
 }
 
@@ -349,6 +376,7 @@ int main(void)
         cmocka_unit_test(what_comes_and_goes_meanwhile_is_seen_once_at_most),
         cmocka_unit_test(what_is_seen_may_be_deleted),
         cmocka_unit_test(walks_share_a_round_and_its_end_is_said_by_the_clock_too),
+        cmocka_unit_test(beside_other_work_a_walk_takes_a_tenth_of_the_time),
         cmocka_unit_test(a_walk_that_is_not_ready_makes_no_steps),
         cmocka_unit_test(a_limit_ends_the_walk_within_a_message),
         cmocka_unit_test(pages_are_the_whole_once),
