@@ -81,11 +81,12 @@ class SharedLimits(SystemTest):
         self.send(relay)
         self.check_all_came_once(sink)
         times = sorted(sink.times)
-        # The burst, what each shard may hold, and what comes in the time; no more, and hardly less.
+        # The burst, what each shard may hold, and what comes in the time; no more.
         for last in range(len(times)):
             for first in range(last):
                 self.assertLessEqual(last - first + 1, 4 + SHARDS + 2 + 40 * (times[last] - times[first]) * 1.1)
-        self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 1.5)
+        # Nor so much less that each shard had a part of its own, whatever the machine does beside this.
+        self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 3)
         sink.close()
 
     def check_connections_out(self, limit):
