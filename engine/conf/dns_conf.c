@@ -2,23 +2,28 @@
 
 #include "engine/conf/names.h"
 #include "engine/conf/words.h"
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #define MS 1000000ull
 #define SECOND (1000 * MS)
 #define DAY (86400 * SECOND)
 #define MB (1024ull * 1024)
 #define SERVERS_MAX 16
+#define RESOLV_CONF "/etc/resolv.conf"
+#define TRUST_ANCHOR "/usr/share/dns/root.key"
 
 typedef struct relay_conf R; /* in the table only */
 
 const struct reader_key dns_conf_keys[] = {
     KEY_LIST("servers", R, dns.servers, READER_ENDPOINT, .max = SERVERS_MAX),
     KEY_TEXT("resolv_conf", R, dns.resolv_conf, name_is_absolute_path, NAME_PATH_EXPECTED,
-             .standard = "/etc/resolv.conf"),
+             .standard = RESOLV_CONF),
     KEY_WORD("dnssec", R, dns.dnssec, "on", word_switches),
     KEY_TEXT("trust_anchor", R, dns.trust_anchor, name_is_absolute_path, NAME_PATH_EXPECTED,
-             .standard = "/usr/share/dns/root.key"),
+             .standard = TRUST_ANCHOR),
     KEY_DURATION("timeout", R, dns.timeout, "30s", 100 * MS, 300 * SECOND),
     KEY_NUMBER("attempts", R, dns.attempts, "5", 1, 20),
     KEY_NUMBER("threads", R, dns.threads, "1", 1, 16),
@@ -37,6 +42,15 @@ const struct reader_key dns_conf_keys[] = {
     KEY_END,
 };
 
+/* What is missing by default is warned of at start: not every relay asks the DNS. */
+static void check_file(struct reader *reader, const char *key, const char *path,
+                       const char *standard)
+{
+    if (path != NULL && strcmp(path, standard) != 0 && access(path, R_OK) < 0) {
+        reader_problem(reader, key, "'%s' cannot be read: %s", path, strerror(errno));
+    }
+}
+
 void dns_conf_check(struct reader *reader, const struct relay_conf *conf)
 {
     for (uint32_t i = 0; i < conf->dns.servers_count; i++) {
@@ -48,5 +62,14 @@ void dns_conf_check(struct reader *reader, const struct relay_conf *conf)
     }
     if (conf->dns.ttl_min > conf->dns.ttl_max) {
         reader_problem(reader, "dns.ttl_min", "more than dns.ttl_max, expected at most as much");
+    }
+    if (conf->dns.servers_count == 0) {
+        check_file(reader, "dns.resolv_conf", conf->dns.resolv_conf, RESOLV_CONF);
+    }
+    if (conf->dns.dnssec) {
+        check_file(reader, "dns.trust_anchor", conf->dns.trust_anchor, TRUST_ANCHOR);
+    }
+    if (conf->dns.mta_sts) {
+        check_file(reader, "dns.mta_sts_authorities", conf->dns.mta_sts_authorities, "");
     }
 }

@@ -347,6 +347,13 @@ static void reload(struct daemon *daemon)
     } else if ((status = relay_maps_open(&maps, conf, problem)) < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR, "%s", problem);
         relay_conf_free(conf);
+    } else if ((status = relay_resolver_reload(daemon->resolver, conf, &daemon->world,
+                                               &daemon->logger)) < 0) {
+        logger_line(&daemon->logger, LOGGER_ERROR, "conf: %s: dns: cannot be used: %s",
+                    daemon->conf_path != NULL ? daemon->conf_path : "(defaults)",
+                    strerror(-status));
+        relay_maps_close(maps);
+        relay_conf_free(conf);
     }
     if (status < 0) {
         logger_line(&daemon->logger, LOGGER_ERROR,
@@ -366,12 +373,13 @@ static void reload(struct daemon *daemon)
         asked -= sem_wait(&taken) == 0;
     }
     sem_destroy(&taken);
+    resolver_reload_end(daemon->resolver);
     relay_maps_close(daemon->maps);
     relay_conf_free(daemon->conf);
     daemon->maps = maps;
     daemon->conf = conf;
     logger_line(&daemon->logger, LOGGER_INFO,
-                "reloaded; listeners, shards, transport, spool and dns stay as they were at start");
+                "reloaded; listeners, shards, transport and spool stay as they were at start");
 }
 
 static void serve(struct daemon *daemon, const sigset_t *signals)

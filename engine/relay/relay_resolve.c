@@ -5,11 +5,17 @@
 #include <netinet/in.h>
 #include <stdio.h>
 
-int relay_resolver_open(struct resolver **resolver, const struct relay_conf *conf,
-                        const struct world *world, struct logger *logger)
+struct file_name {
+    char text[4096];
+};
+
+/* file: where the name of the policies' file is kept meanwhile. */
+static struct resolver_settings resolver_settings_of(const struct relay_conf *conf,
+                                                     const struct world *world,
+                                                     struct logger *logger, struct file_name *file)
 {
-    char file[4096];
-    const struct resolver_settings settings = {
+    snprintf(file->text, sizeof(file->text), "%s/mta-sts.cache", conf->spool.path);
+    return (struct resolver_settings){
         .servers = conf->dns.servers,
         .server_count = conf->dns.servers_count,
         .resolv_conf = conf->dns.resolv_conf,
@@ -21,12 +27,26 @@ int relay_resolver_open(struct resolver **resolver, const struct relay_conf *con
         .mta_sts_port = (uint16_t)conf->dns.mta_sts_port,
         .mta_sts_ca = conf->dns.mta_sts_authorities,
         .mta_sts_timeout_ns = conf->dns.mta_sts_timeout,
-        .mta_sts_file = conf->dns.mta_sts ? file : NULL,
+        .mta_sts_file = file->text, /* also without dns.mta_sts: a reload may turn it on */
         .world = world,
         .logger = logger,
     };
-    snprintf(file, sizeof(file), "%s/mta-sts.cache", conf->spool.path);
+}
+
+int relay_resolver_open(struct resolver **resolver, const struct relay_conf *conf,
+                        const struct world *world, struct logger *logger)
+{
+    struct file_name file;
+    const struct resolver_settings settings = resolver_settings_of(conf, world, logger, &file);
     return resolver_open(resolver, &settings);
+}
+
+int relay_resolver_reload(struct resolver *resolver, const struct relay_conf *conf,
+                          const struct world *world, struct logger *logger)
+{
+    struct file_name file;
+    const struct resolver_settings settings = resolver_settings_of(conf, world, logger, &file);
+    return resolver_reload(resolver, &settings);
 }
 
 /* ---- Who we are ---- */
@@ -104,20 +124,10 @@ static void recalled(void *owner, const struct policy_record *record)
     resolve_remember_policy(resolve->resolve, record);
 }
 
-int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
-                       const struct relay_conf *conf, struct shard *shard)
+static struct resolve_settings settings_of(const struct relay_resolve *resolve,
+                                           const struct relay_conf *conf, const struct shard *shard)
 {
-    *resolve = (struct relay_resolve){.own_names = {resolve->hostname}};
-    snprintf(resolve->hostname, sizeof(resolve->hostname), "%s", conf->hostname);
-    resolve->own = calloc(RELAY_RESOLVE_OWN_MAX, sizeof(*resolve->own));
-    resolve->backend = resolver_backend_open(resolver, shard);
-    if (resolve->own == NULL || resolve->backend == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        own_add_listener(resolve, conf, &conf->listen[i]);
-    }
-    const struct resolve_settings settings = {
+    return (struct resolve_settings){
         .backend = resolve->backend,
         .world = shard->world,
         .wheel = shard->wheel,
@@ -135,11 +145,39 @@ int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
         .waiting_max = conf->dns.waiting,
         .mta_sts = conf->dns.mta_sts,
     };
+}
+
+int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
+                       const struct relay_conf *conf, struct shard *shard)
+{
+    *resolve = (struct relay_resolve){.own_names = {resolve->hostname}};
+    snprintf(resolve->hostname, sizeof(resolve->hostname), "%s", conf->hostname);
+    resolve->own = calloc(RELAY_RESOLVE_OWN_MAX, sizeof(*resolve->own));
+    resolve->backend = resolver_backend_open(resolver, shard);
+    if (resolve->own == NULL || resolve->backend == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        own_add_listener(resolve, conf, &conf->listen[i]);
+    }
+    const struct resolve_settings settings = settings_of(resolve, conf, shard);
     int status = resolve_open(&resolve->resolve, &settings);
     if (status == 0) {
         resolver_recall(resolver, recalled, resolve);
     }
     return status;
+}
+
+void relay_resolve_reload(struct relay_resolve *resolve, const struct relay_conf *conf,
+                          const struct shard *shard)
+{
+    if (resolve->resolve == NULL) {
+        return;
+    }
+    snprintf(resolve->hostname, sizeof(resolve->hostname), "%s", conf->hostname);
+    const struct resolve_settings settings = settings_of(resolve, conf, shard);
+    resolve_reload(resolve->resolve, &settings);
+    resolver_backend_renew(resolve->backend);
 }
 
 void relay_resolve_close(struct relay_resolve *resolve)

@@ -25,7 +25,15 @@ struct relay_resolve {
 int relay_resolver_open(struct resolver **resolver, const struct relay_conf *conf,
                         const struct world *world, struct logger *logger);
 
+/* What another configuration says of it; then relay_resolve_reload on every shard, then resolver_reload_end. 0 or -errno,
+ * which is noted in the log: all is as before. */
+int relay_resolver_reload(struct resolver *resolver, const struct relay_conf *conf,
+                          const struct world *world, struct logger *logger);
+
 /* On the shard. 0 or -errno; closed in any case. */
 int relay_resolve_open(struct relay_resolve *resolve, struct resolver *resolver,
                        const struct relay_conf *conf, struct shard *shard);
+/* After relay_resolver_reload. Where we listen is as it was at start. */
+void relay_resolve_reload(struct relay_resolve *resolve, const struct relay_conf *conf,
+                          const struct shard *shard);
 void relay_resolve_close(struct relay_resolve *resolve);

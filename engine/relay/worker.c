@@ -659,13 +659,10 @@ struct reload_message {
 static void reload_arrived(struct shard_message *message, struct shard *shard)
 {
     struct reload_message *reload = list_entry(message, struct reload_message, message);
-    (void)shard;
+    relay_resolve_reload(&reload->worker->resolve, reload->conf, shard);
     relay_reload(reload->worker->relay, reload->conf, reload->maps);
     reload->worker->settings.conf = reload->conf;
     reload->worker->settings.maps = reload->maps;
-    if (reload->worker->resolve.resolve != NULL) {
-        resolve_forget(reload->worker->resolve.resolve); /* who reloads may have changed the DNS */
-    }
     reload->taken(reload->owner);
     free(reload);
 }

@@ -34,6 +34,17 @@ void cache_forget(struct cache *cache)
     }
 }
 
+void cache_resize(struct cache *cache, uint64_t bytes_max)
+{
+    struct table entries;
+    cache_forget(cache);
+    cache->bytes_max = bytes_max;
+    if (table_open(&entries, &cache->entries.secret, bytes_max / ENTRY_BYTES_TYPICAL) == 0) {
+        table_close(&cache->entries);
+        cache->entries = entries;
+    } /* else the chains are longer, that is all */
+}
+
 void cache_close(struct cache *cache)
 {
     cache_forget(cache);

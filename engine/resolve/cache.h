@@ -27,3 +27,5 @@ struct ref *cache_find(struct cache *cache, const struct table_key *key, uint64_
 void cache_put(struct cache *cache, const struct table_key *key, struct ref *value, uint64_t bytes,
                uint64_t expires_ns);
 void cache_forget(struct cache *cache);
+/* Forgets all, and has this much room from now on. */
+void cache_resize(struct cache *cache, uint64_t bytes_max);

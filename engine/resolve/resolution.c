@@ -5,6 +5,20 @@
 
 /* ---- What is asked ---- */
 
+void resolution_begin(struct resolution *resolution)
+{
+    struct resolve *resolve = resolution->resolve;
+    char name[DNS_NAME_BYTES];
+    if (resolution->options.host_only) {
+        return;
+    }
+    asking_need(resolve, resolution, &resolution->mx, resolution->domain, DNS_TYPE_MX);
+    if (resolution->options.tls_policy && resolve->settings.mta_sts &&
+        dns_name_with_prefix("_mta-sts", resolution->domain, name) > 0) {
+        asking_need(resolve, resolution, &resolution->txt, name, DNS_TYPE_TXT);
+    }
+}
+
 static void ask_addresses(struct resolution *resolution)
 {
     static const enum dns_type types[] = {
@@ -236,7 +250,8 @@ struct destination *resolution_advance(struct resolution *resolution)
     return NULL;
 }
 
-void resolution_free(struct resolution *resolution)
+/* What it has asked for, and what came of it. */
+static void needs_drop(struct resolution *resolution)
 {
     need_drop(&resolution->mx);
     need_drop(&resolution->txt);
@@ -250,8 +265,26 @@ void resolution_free(struct resolution *resolution)
     }
     free(resolution->hosts);
     list_remove(&resolution->fetch);
-    list_remove(&resolution->running);
     list_remove(&resolution->ready);
+}
+
+void resolution_rewind(struct resolution *resolution)
+{
+    needs_drop(resolution);
+    resolution->step = RESOLUTION_EXCHANGERS;
+    resolution->missing = 0;
+    resolution->mx = resolution->txt = (struct need){.resolution = NULL};
+    resolution->status = DESTINATION_OK;
+    resolution->implicit_mx = resolution->mx_secure = false;
+    resolution->asked = "MX";
+    resolution->host_count = resolution->host_made = 0;
+    resolution->hosts = NULL;
+}
+
+void resolution_free(struct resolution *resolution)
+{
+    needs_drop(resolution);
+    list_remove(&resolution->running);
     table_remove(&resolution->resolve->running, &resolution->node);
     free(resolution);
 }

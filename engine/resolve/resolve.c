@@ -7,12 +7,25 @@
 
 /* ---- Life ---- */
 
+static void begin_anew(struct resolve *resolve, struct list_node *ready)
+{
+    struct list_node *node;
+    while ((node = list_pop(&resolve->rewound)) != NULL) {
+        struct resolution *resolution = list_entry(node, struct resolution, ready);
+        resolution_begin(resolution);
+        if (resolution->missing == 0) { /* a host, or there is no room to ask */
+            list_append(ready, &resolution->ready);
+        }
+    }
+}
+
 static void refusals_due(struct timer *timer, uint64_t now_ns)
 {
     struct resolve *resolve = list_entry(timer, struct resolve, refusals);
     struct list_node ready;
     (void)now_ns;
     list_init(&ready);
+    begin_anew(resolve, &ready);
     asking_refuse_all(resolve, &ready);
     fetching_refuse_all(resolve, &ready);
     resolve_finish(resolve, &ready);
@@ -56,23 +69,29 @@ static int open_tables(struct resolve *resolve)
     return status < 0 ? status : open_stand_ins(resolve);
 }
 
+static void settings_take(struct resolve *resolve, const struct resolve_settings *settings)
+{
+    resolve->settings = *settings;
+    resolve->lives = (struct answer_lives){.ttl_min_ns = settings->ttl_min_ns,
+                                           .ttl_max_ns = settings->ttl_max_ns,
+                                           .negative_ttl_max_ns = settings->negative_ttl_max_ns,
+                                           .failure_ns = settings->failure_ns};
+}
+
 int resolve_open(struct resolve **opened, const struct resolve_settings *settings)
 {
     struct resolve *resolve = calloc(1, sizeof(*resolve));
     if (resolve == NULL) {
         return -ENOMEM;
     }
-    resolve->settings = *settings;
-    resolve->lives = (struct answer_lives){.ttl_min_ns = settings->ttl_min_ns,
-                                           .ttl_max_ns = settings->ttl_max_ns,
-                                           .negative_ttl_max_ns = settings->negative_ttl_max_ns,
-                                           .failure_ns = settings->failure_ns};
+    settings_take(resolve, settings);
     list_init(&resolve->asking_list);
     list_init(&resolve->fetching_list);
     list_init(&resolve->running_list);
     list_init(&resolve->turn);
     list_init(&resolve->refused);
     list_init(&resolve->refused_fetchings);
+    list_init(&resolve->rewound);
     list_init(&resolve->cache.used);
     list_init(&resolve->policies.used);
     timer_init(&resolve->refusals, refusals_due);
@@ -116,9 +135,40 @@ void resolve_close(struct resolve *resolve)
     free(resolve);
 }
 
+static void gauge(uint64_t *counter, uint64_t value)
+{
+    __atomic_store_n(counter, value, __ATOMIC_RELAXED);
+}
+
+static void count_cache(struct resolve *resolve)
+{
+    gauge(&resolve->counters.cache_bytes, resolve->cache.bytes);
+    gauge(&resolve->counters.cache_entries, resolve->cache.entries.count);
+    gauge(&resolve->counters.evicted, resolve->cache.evicted);
+}
+
 void resolve_forget(struct resolve *resolve)
 {
     cache_forget(&resolve->cache);
+}
+
+void resolve_reload(struct resolve *resolve, const struct resolve_settings *settings)
+{
+    struct list_node *all = &resolve->running_list;
+    check(settings->wheel == resolve->settings.wheel);
+    for (struct list_node *node = all->next; node != all; node = node->next) {
+        struct resolution *resolution = list_entry(node, struct resolution, running);
+        resolution_rewind(resolution);
+        list_append(&resolve->rewound, &resolution->ready);
+    }
+    asking_close_all(resolve); /* the backend's, as it was */
+    fetching_close_all(resolve);
+    settings_take(resolve, settings);
+    cache_resize(&resolve->cache, settings->cache_bytes);
+    count_cache(resolve);
+    if (!list_empty(&resolve->rewound)) {
+        wheel_arm(settings->wheel, &resolve->refusals, 0);
+    }
 }
 
 bool resolve_is_own(const struct resolve *resolve, const struct endpoint *endpoint)
@@ -134,18 +184,6 @@ bool resolve_is_own(const struct resolve *resolve, const struct endpoint *endpoi
 const struct resolve_counters *resolve_counters(const struct resolve *resolve)
 {
     return &resolve->counters;
-}
-
-static void gauge(uint64_t *counter, uint64_t value)
-{
-    __atomic_store_n(counter, value, __ATOMIC_RELAXED);
-}
-
-static void count_cache(struct resolve *resolve)
-{
-    gauge(&resolve->counters.cache_bytes, resolve->cache.bytes);
-    gauge(&resolve->counters.cache_entries, resolve->cache.entries.count);
-    gauge(&resolve->counters.evicted, resolve->cache.evicted);
 }
 
 /* ---- Queries ---- */
@@ -176,19 +214,6 @@ static struct resolution *resolution_new(struct resolve *resolve, const struct t
     return resolution;
 }
 
-static void ask_first(struct resolve *resolve, struct resolution *resolution)
-{
-    char name[DNS_NAME_BYTES];
-    if (resolution->options.host_only) {
-        return;
-    }
-    asking_need(resolve, resolution, &resolution->mx, resolution->domain, DNS_TYPE_MX);
-    if (resolution->options.tls_policy && resolve->settings.mta_sts &&
-        dns_name_with_prefix("_mta-sts", resolution->domain, name) > 0) {
-        asking_need(resolve, resolution, &resolution->txt, name, DNS_TYPE_TXT);
-    }
-}
-
 static void remember(struct resolve *resolve, const struct table_key *key,
                      struct destination *destination)
 {
@@ -213,7 +238,7 @@ static int resolution_join(struct resolve *resolve, const struct table_key *key,
         if ((resolution = resolution_new(resolve, key, options)) == NULL) {
             return -ENOMEM;
         }
-        ask_first(resolve, resolution);
+        resolution_begin(resolution);
         *destination = resolution_advance(resolution);
         if (*destination != NULL) { /* all of it was known already */
             remember(resolve, key, *destination);

@@ -92,8 +92,12 @@ void resolve_cancel(struct resolve *resolve, struct resolve_query *query);
 
 /* After opening: a policy that was kept (backend.h). */
 void resolve_remember_policy(struct resolve *resolve, const struct policy_record *record);
-/* Forgets answers (not MTA-STS policies), e.g. after a reload or by the operator's wish. */
+/* Forgets answers (not MTA-STS policies), e.g. by the operator's wish. */
 void resolve_forget(struct resolve *resolve);
+/* Other settings from now on, of the same wheel; the backend may be another one, or ask others. Of what was remembered only
+ * MTA-STS policies stay. What is under way begins anew, in the next round, and tells whoever waits for it; when this
+ * returns no question is at the backend. */
+void resolve_reload(struct resolve *resolve, const struct resolve_settings *settings);
 /* One of settings.own, exactly. */
 bool resolve_is_own(const struct resolve *resolve, const struct endpoint *endpoint);
 const struct resolve_counters *resolve_counters(const struct resolve *resolve);

@@ -29,6 +29,7 @@ struct resolve {
     struct list_node turn;    /* askings that wait for room at the backend */
     struct list_node refused; /* askings that it did not take, until the timer tells */
     struct list_node refused_fetchings;
+    struct list_node rewound; /* resolutions that begin anew, when the timer tells */
     struct timer refusals;
     struct policies policies;
     struct answer *unavailable;    /* instead of one that could not be had for want of room */
@@ -111,6 +112,10 @@ void fetching_close_all(struct resolve *resolve);
 /* Goes on as far as answers are known. A count of the destination when it is done, else NULL. */
 struct destination *resolution_advance(struct resolution *resolution);
 void resolution_free(struct resolution *resolution);
+/* As if it had not begun; who waits for it does so still. */
+void resolution_rewind(struct resolution *resolution);
+/* Its first questions. */
+void resolution_begin(struct resolution *resolution);
 
 /* ---- resolution_end.c ---- */
 

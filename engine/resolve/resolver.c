@@ -85,6 +85,7 @@ void resolver_job_free(struct resolver_job *job)
 {
     free(job->rdata);
     free(job->text);
+    free(job->web_authorities);
     free(job);
 }
 
@@ -145,6 +146,13 @@ static struct resolver_job *job_new(struct resolve_backend *of, enum resolver_jo
     return job;
 }
 
+/* To the thread that has its name. */
+static void job_give(struct resolver_job *job)
+{
+    job->dns = resolver_pool_dns(job->backend->pool, job->name);
+    resolver_inbox_put(&job->dns->inbox, job);
+}
+
 static int ask(struct resolve_backend *backend, struct resolve_question *question)
 {
     struct resolver_job *job = job_new(backend, RESOLVER_QUESTION);
@@ -155,7 +163,7 @@ static int ask(struct resolve_backend *backend, struct resolve_question *questio
     question->job = job;
     job->type = question->type;
     memcpy(job->name, question->name, sizeof(job->name));
-    resolver_inbox_put(&resolver_dns_for(job->resolver, job->name)->inbox, job);
+    job_give(job);
     return 0;
 }
 
@@ -180,7 +188,7 @@ static int fetch_policy(struct resolve_backend *backend, struct resolve_fetch *f
     fetch->job = job;
     job->type = DNS_TYPE_AAAA;
     memcpy(job->name, name, sizeof(job->name));
-    resolver_inbox_put(&resolver_dns_for(job->resolver, job->name)->inbox, job);
+    job_give(job);
     return 0;
 }
 
@@ -221,6 +229,7 @@ struct resolve_backend *resolver_backend_open(struct resolver *resolver, struct 
     }
     backend->backend.ops = &ops;
     backend->resolver = resolver;
+    backend->pool = resolver->pool;
     backend->shard = shard;
     list_init(&backend->jobs);
     return &backend->backend;
@@ -245,46 +254,6 @@ void resolver_backend_close(struct resolve_backend *closed)
 
 /* ---- Life ---- */
 
-static int copy_text(const char **text)
-{
-    if (*text != NULL) {
-        *text = strdup(*text);
-        return *text != NULL ? 0 : -ENOMEM;
-    }
-    return 0;
-}
-
-static int copy_settings(struct resolver *resolver, const struct resolver_settings *settings)
-{
-    struct resolver_settings *own = &resolver->settings;
-    *own = *settings;
-    own->mta_sts_file = NULL; /* policy_file has it */
-    own->servers = calloc(settings->server_count + 1, sizeof(struct endpoint));
-    int status = own->servers != NULL ? 0 : -ENOMEM;
-    status |=
-        copy_text(&own->resolv_conf) | copy_text(&own->trust_anchor) | copy_text(&own->mta_sts_ca);
-    if (status == 0 && settings->server_count > 0) {
-        memcpy((struct endpoint *)(uintptr_t)own->servers, settings->servers,
-               settings->server_count * sizeof(struct endpoint));
-    }
-    return status == 0 ? 0 : -ENOMEM;
-}
-
-/* What libunbound or libcurl cannot read shows only when something is asked, and mail then waits: say it now. */
-static void look_at_files(const struct resolver_settings *settings)
-{
-    const char *const files[] = {settings->dnssec ? settings->trust_anchor : NULL,
-                                 settings->mta_sts_ca,
-                                 settings->server_count == 0 ? settings->resolv_conf : NULL};
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (files[i] != NULL && access(files[i], R_OK) < 0) {
-            logger_line(settings->logger, LOGGER_WARNING,
-                        "resolve: %s: %s: no destination can be found in the DNS", files[i],
-                        strerror(errno));
-        }
-    }
-}
-
 int resolver_open(struct resolver **opened, const struct resolver_settings *settings)
 {
     struct resolver *resolver = calloc(1, sizeof(*resolver));
@@ -292,21 +261,12 @@ int resolver_open(struct resolver **opened, const struct resolver_settings *sett
         return -ENOMEM;
     }
     pthread_mutex_init(&resolver->lock, NULL);
-    int status = copy_settings(resolver, settings);
-    if (status == 0) {
-        look_at_files(&resolver->settings);
-        status = policy_file_open(&resolver->policies, settings->mta_sts_file,
+    resolver->world = settings->world;
+    resolver->logger = settings->logger;
+    int status = policy_file_open(&resolver->policies, settings->mta_sts_file,
                                   world_wall_s(settings->world), settings->logger);
-        resolver->policies_open = status == 0;
-    }
-    resolver->dns = calloc(settings->threads, sizeof(*resolver->dns));
-    if (status == 0 && resolver->dns == NULL) {
-        status = -ENOMEM;
-    }
-    while (status == 0 && resolver->dns_open < settings->threads) {
-        status = resolver_dns_open(&resolver->dns[resolver->dns_open], resolver);
-        resolver->dns_open += status == 0;
-    }
+    resolver->policies_open = status == 0;
+    status = status == 0 ? resolver_pool_open(&resolver->pool, resolver, settings) : status;
     if (status == 0) {
         status = resolver_fetcher_open(&resolver->fetcher, resolver);
         resolver->fetcher_open = status == 0;
@@ -321,9 +281,9 @@ int resolver_open(struct resolver **opened, const struct resolver_settings *sett
 
 void resolver_close(struct resolver *resolver)
 {
-    for (unsigned i = 0; i < resolver->dns_open; i++) {
-        resolver_dns_close(
-            &resolver->dns[i]); /* they hand jobs to the fetcher, so it is the last */
+    check(resolver->before == NULL);
+    if (resolver->pool != NULL) {
+        resolver_pool_close(resolver->pool); /* it hands jobs to the fetcher, which is the last */
     }
     if (resolver->fetcher_open) {
         resolver_fetcher_close(&resolver->fetcher);
@@ -331,13 +291,33 @@ void resolver_close(struct resolver *resolver)
     if (resolver->policies_open) {
         policy_file_close(&resolver->policies);
     }
-    free(resolver->dns);
-    free((void *)(uintptr_t)resolver->settings.servers);
-    free((void *)(uintptr_t)resolver->settings.resolv_conf);
-    free((void *)(uintptr_t)resolver->settings.trust_anchor);
-    free((void *)(uintptr_t)resolver->settings.mta_sts_ca);
     pthread_mutex_destroy(&resolver->lock);
     free(resolver);
+}
+
+int resolver_reload(struct resolver *resolver, const struct resolver_settings *settings)
+{
+    struct resolver_pool *pool;
+    check(resolver->before == NULL);
+    /* A file that is missing is no mistake of this configuration's alone: not every relay asks the DNS. */
+    int status = resolver_files_there(settings) ? resolver_dns_check(settings) : 0;
+    status = status == 0 ? resolver_pool_open(&pool, resolver, settings) : status;
+    if (status == 0) {
+        resolver->before = resolver->pool;
+        resolver->pool = pool;
+    }
+    return status;
+}
+
+void resolver_backend_renew(struct resolve_backend *backend)
+{
+    backend_of(backend)->pool = backend_of(backend)->resolver->pool;
+}
+
+void resolver_reload_end(struct resolver *resolver)
+{
+    resolver_pool_close(resolver->before);
+    resolver->before = NULL;
 }
 
 void resolver_recall(struct resolver *resolver,

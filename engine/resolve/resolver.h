@@ -34,11 +34,21 @@ struct resolver_settings {
 
 /* 0 or -errno. The settings are copied. Owned by the caller. */
 int resolver_open(struct resolver **resolver, const struct resolver_settings *settings);
+/*
+ * Other settings from now on, of all but mta_sts_file, world and logger: threads of their own ask by them. A shard goes
+ * over to them when it says so (resolver_backend_renew); when all have, resolver_reload_end. On the thread that opened it.
+ * 0 or -errno: all is as before.
+ */
+int resolver_reload(struct resolver *resolver, const struct resolver_settings *settings);
+/* The threads of before end. */
+void resolver_reload_end(struct resolver *resolver);
 /* After every shard has closed its resolve: ends the threads. */
 void resolver_close(struct resolver *resolver);
 
 /* The way of one shard to the threads. Owned by the caller; NULL when memory is short. */
 struct resolve_backend *resolver_backend_open(struct resolver *resolver, struct shard *shard);
+/* After a reload, on the shard, when no question is under way: those to come go to the threads of now. */
+void resolver_backend_renew(struct resolve_backend *backend);
 /* After the shard's resolve. */
 void resolver_backend_close(struct resolve_backend *backend);
 

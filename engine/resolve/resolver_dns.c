@@ -10,18 +10,9 @@
 #define CLASS_IN 1
 #define RCODE_SUCCESS 0
 
-struct resolver_dns *resolver_dns_for(struct resolver *resolver, const char *name)
-{
-    uint32_t hash = 2166136261u; /* FNV: nothing depends on its spread but the load */
-    for (; *name != '\0'; name++) {
-        hash = (hash ^ (uint8_t)*name) * 16777619u;
-    }
-    return &resolver->dns[hash % resolver->settings.threads];
-}
-
 static uint64_t now_ns(const struct resolver_dns *dns)
 {
-    return world_now_ns(dns->resolver->settings.world);
+    return world_now_ns(dns->settings->world);
 }
 
 /* ---- Answers ---- */
@@ -109,6 +100,17 @@ static void read_web_addresses(struct resolver_job *job, const struct ub_result 
     }
 }
 
+static int web_settings_take(struct resolver_job *job, const struct resolver_settings *settings)
+{
+    job->web_port = settings->mta_sts_port;
+    job->web_timeout_ns = settings->mta_sts_timeout_ns;
+    if (settings->mta_sts_ca != NULL &&
+        (job->web_authorities = strdup(settings->mta_sts_ca)) == NULL) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
 static void web_address_found(struct resolver_dns *dns, struct resolver_job *job,
                               const struct ub_result *result)
 {
@@ -120,6 +122,8 @@ static void web_address_found(struct resolver_dns *dns, struct resolver_job *job
         question_ask(dns, job);
     } else if (job->address_count == 0) {
         resolver_job_fail(job, "the web server has no address");
+    } else if (web_settings_take(job, dns->settings) < 0) {
+        resolver_job_fail(job, "out of memory");
     } else {
         resolver_inbox_put(&dns->resolver->fetcher.inbox, job);
     }
@@ -127,17 +131,12 @@ static void web_address_found(struct resolver_dns *dns, struct resolver_job *job
 
 /* ---- Questions ---- */
 
-static struct resolver_dns *dns_of(struct resolver_job *job)
-{
-    return resolver_dns_for(job->resolver, job->name);
-}
-
 static void result_arrived(void *owner, int error, struct ub_result *result)
 {
     struct resolver_job *job = owner;
     list_remove(&job->node);
     if (job->kind == RESOLVER_FETCH) {
-        web_address_found(dns_of(job), job, error == 0 ? result : NULL);
+        web_address_found(job->dns, job, error == 0 ? result : NULL);
     } else if (error != 0) {
         resolver_job_fail(job, ub_strerror(error));
     } else {
@@ -149,13 +148,13 @@ static void result_arrived(void *owner, int error, struct ub_result *result)
 
 static void question_ask(struct resolver_dns *dns, struct resolver_job *job)
 {
-    job->deadline_ns = now_ns(dns) + dns->resolver->settings.timeout_ns;
+    job->deadline_ns = now_ns(dns) + dns->settings->timeout_ns;
     list_append(&dns->asked, &job->node);
     int error = ub_resolve_async(dns->context, job->name, job->type, CLASS_IN, job, result_arrived,
                                  &job->async_id);
     if (error != 0) {
         list_remove(&job->node);
-        logger_line(dns->resolver->settings.logger, LOGGER_WARNING, "resolve: %s: %s", job->name,
+        logger_line(dns->settings->logger, LOGGER_WARNING, "resolve: %s: %s", job->name,
                     ub_strerror(error));
         resolver_job_fail(job, ub_strerror(error));
     }
@@ -246,13 +245,31 @@ static struct ub_ctx *context_new(const struct resolver_settings *settings)
     return context;
 }
 
+/* A context reads its files when something is asked of it, be it only to forget a name. */
+int resolver_dns_check(const struct resolver_settings *settings)
+{
+    struct ub_ctx *context = context_new(settings);
+    if (context == NULL) {
+        return -EINVAL;
+    }
+    int error = ub_ctx_data_remove(context, "nobody.invalid");
+    if (error != 0) {
+        logger_line(settings->logger, LOGGER_ERROR, "resolve: libunbound: %s%s%s",
+                    ub_strerror(error), settings->dnssec ? "; dns.trust_anchor is " : "",
+                    settings->dnssec && settings->trust_anchor != NULL ? settings->trust_anchor
+                                                                       : "");
+    }
+    ub_ctx_delete(context);
+    return error != 0 ? -EINVAL : 0;
+}
+
 /* ---- The thread ---- */
 
 static void take_in(struct resolver_dns *dns, struct list_node *jobs)
 {
     struct list_node *node;
     if (dns->context == NULL && !list_empty(jobs)) {
-        dns->context = context_new(&dns->resolver->settings);
+        dns->context = context_new(dns->settings);
     }
     while ((node = list_pop(jobs)) != NULL) {
         struct resolver_job *job = list_entry(node, struct resolver_job, node);
@@ -307,9 +324,11 @@ static void *dns_main(void *owner)
     return NULL;
 }
 
-int resolver_dns_open(struct resolver_dns *dns, struct resolver *resolver)
+int resolver_dns_open(struct resolver_dns *dns, struct resolver *resolver,
+                      const struct resolver_settings *settings)
 {
     dns->resolver = resolver;
+    dns->settings = settings;
     list_init(&dns->asked);
     int status = resolver_inbox_open(&dns->inbox);
     if (status < 0) {

@@ -54,36 +54,34 @@ static int set_addresses(struct resolver_page *page, uint16_t port)
     return page->addresses != NULL ? 0 : -ENOMEM;
 }
 
-static int set_up(struct resolver_page *page, const struct resolver_settings *settings)
+static int set_up(struct resolver_page *page)
 {
     char url[DNS_NAME_BYTES + 64];
     CURL *curl = page->curl = curl_easy_init();
-    if (curl == NULL || set_addresses(page, settings->mta_sts_port) < 0) {
+    if (curl == NULL || set_addresses(page, page->job->web_port) < 0) {
         return -ENOMEM;
     }
     snprintf(url, sizeof(url), "https://%s:%u/.well-known/mta-sts.txt", page->job->name,
-             settings->mta_sts_port);
+             page->job->web_port);
     CURLcode bad = curl_easy_setopt(curl, CURLOPT_URL, url);
     bad |= curl_easy_setopt(curl, CURLOPT_RESOLVE, page->addresses);
     bad |= curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
     bad |= curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L); /* MUST NOT, §3.3 */
     bad |= curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
-    bad |=
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(settings->mta_sts_timeout_ns / 1000000));
+    bad |= curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(page->job->web_timeout_ns / 1000000));
     bad |= curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     bad |= curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     bad |= curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, body_arrived);
     bad |= curl_easy_setopt(curl, CURLOPT_WRITEDATA, page);
     bad |= curl_easy_setopt(curl, CURLOPT_PRIVATE, page);
-    if (settings->mta_sts_ca != NULL) {
-        bad |= curl_easy_setopt(curl, CURLOPT_CAINFO, settings->mta_sts_ca);
+    if (page->job->web_authorities != NULL) {
+        bad |= curl_easy_setopt(curl, CURLOPT_CAINFO, page->job->web_authorities);
     }
     return bad == CURLE_OK ? 0 : -EINVAL;
 }
 
-static void page_begin(struct resolver_fetcher *fetcher, CURLM *multi, struct list_node *pages,
-                       struct resolver_job *job)
+static void page_begin(CURLM *multi, struct list_node *pages, struct resolver_job *job)
 {
     struct resolver_page *page = calloc(1, sizeof(*page));
     job->text = malloc(DNS_MTA_STS_POLICY_BYTES_MAX);
@@ -94,8 +92,7 @@ static void page_begin(struct resolver_fetcher *fetcher, CURLM *multi, struct li
     }
     page->job = job;
     list_append(pages, &page->node);
-    if (set_up(page, &fetcher->resolver->settings) < 0 ||
-        curl_multi_add_handle(multi, page->curl) != CURLM_OK) {
+    if (set_up(page) < 0 || curl_multi_add_handle(multi, page->curl) != CURLM_OK) {
         page_free(page);
         resolver_job_fail(job, "the fetch could not be set up");
     }
@@ -153,11 +150,11 @@ static void take_in(struct resolver_fetcher *fetcher, struct list_node *jobs,
     while ((node = list_pop(jobs)) != NULL) {
         struct resolver_job *job = list_entry(node, struct resolver_job, node);
         if (job->kind == RESOLVER_FETCH) {
-            page_begin(fetcher, fetcher->multi, pages, job);
+            page_begin(fetcher->multi, pages, job);
             continue;
         }
         if (!policies->changed) {
-            fetcher->write_ns = world_now_ns(fetcher->resolver->settings.world) + WRITE_AFTER_NS;
+            fetcher->write_ns = world_now_ns(fetcher->resolver->world) + WRITE_AFTER_NS;
         }
         policy_file_put(policies, slice_of(job->text, job->text_size));
         resolver_job_free(job);
@@ -168,7 +165,7 @@ static void take_in(struct resolver_fetcher *fetcher, struct list_node *jobs,
 static int write_policies(struct resolver_fetcher *fetcher)
 {
     struct policy_file *policies = &fetcher->resolver->policies;
-    uint64_t now_ns = world_now_ns(fetcher->resolver->settings.world);
+    uint64_t now_ns = world_now_ns(fetcher->resolver->world);
     if (!policies->changed) {
         return IDLE_MS;
     }

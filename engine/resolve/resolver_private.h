@@ -2,6 +2,7 @@
  * resolver_private: what the parts of resolver share. Nobody else includes it.
  *
  *   resolver.c           jobs between shards and threads: who owns one when
+ *   resolver_pool.c      the threads that ask by the same settings
  *   resolver_dns.c       a thread around a libunbound context
  *   resolver_fetch.c     the thread that fetches policies with libcurl
  *
@@ -26,6 +27,7 @@ struct resolver_job {
     bool returned;                    /* posted to the shard; under resolver->lock */
     struct resolver_backend *backend; /* NULL: closed; under resolver->lock */
     struct resolver *resolver;
+    struct resolver_dns *dns; /* that it was given to */
     /* Who waits for it, on the shard; NULL: cancelled. */
     struct resolve_question *question;
     struct resolve_fetch *fetch;
@@ -45,6 +47,10 @@ struct resolver_job {
     size_t text_size;
     char addresses[RESOLVER_ADDRESSES_MAX][64]; /* of the web server */
     unsigned address_count;
+    /* How it is asked, as the DNS thread knows it, which may have ended by then. */
+    uint16_t web_port;
+    uint64_t web_timeout_ns;
+    char *web_authorities; /* owned; NULL: the system's */
 };
 
 /* What all threads have: jobs come in, a descriptor says so. */
@@ -55,14 +61,18 @@ struct resolver_inbox {
     int fd; /* readable when there is something */
 };
 
+struct resolver_pool;
+
 struct resolver_backend {
     struct resolve_backend backend;
     struct resolver *resolver;
+    struct resolver_pool *pool; /* that its questions go to; the shard's */
     struct shard *shard;
     struct list_node jobs;
 };
 
 struct resolver_dns {
+    const struct resolver_settings *settings; /* of its pool */
     struct resolver *resolver;
     struct resolver_inbox inbox;
     pthread_t thread;
@@ -78,11 +88,18 @@ struct resolver_fetcher {
     pthread_t thread;
 };
 
-struct resolver {
+/* DNS threads, and how they ask. A reload makes another pool; the one before ends when no shard asks it any more. */
+struct resolver_pool {
     struct resolver_settings settings; /* its texts and lists are ours */
-    pthread_mutex_t lock;              /* of returning jobs and closing backends */
-    struct resolver_dns *dns;
     unsigned dns_open;
+    struct resolver_dns dns[]; /* settings.threads of them */
+};
+
+struct resolver {
+    pthread_mutex_t lock;                /* of returning jobs and closing backends */
+    struct resolver_pool *pool, *before; /* before: during a reload */
+    const struct world *world;
+    struct logger *logger;
     struct resolver_fetcher fetcher;
     bool fetcher_open;
     struct policy_file policies; /* the fetcher puts in and writes */
@@ -105,11 +122,26 @@ void resolver_job_free(struct resolver_job *job);
 void resolver_job_return(struct resolver_job *job);
 void resolver_job_fail(struct resolver_job *job, const char *reason);
 
+/* ---- resolver_pool.c ---- */
+
+/* The settings are copied. 0 or -errno. */
+int resolver_pool_open(struct resolver_pool **pool, struct resolver *resolver,
+                       const struct resolver_settings *settings);
+/* What is not is noted in the log. */
+bool resolver_files_there(const struct resolver_settings *settings);
+/* What its threads still have comes back as failed. */
+void resolver_pool_close(struct resolver_pool *pool);
+/* The thread that has the name. */
+struct resolver_dns *resolver_pool_dns(struct resolver_pool *pool, const char *name);
+
 /* ---- resolver_dns.c, resolver_fetch.c ---- */
 
-int resolver_dns_open(struct resolver_dns *dns, struct resolver *resolver);
+/* The settings live as long as it does. */
+int resolver_dns_open(struct resolver_dns *dns, struct resolver *resolver,
+                      const struct resolver_settings *settings);
 void resolver_dns_close(struct resolver_dns *dns);
-struct resolver_dns *resolver_dns_for(struct resolver *resolver, const char *name);
+/* Can libunbound be set up so? 0 or -EINVAL, which is noted in the log. */
+int resolver_dns_check(const struct resolver_settings *settings);
 
 int resolver_fetcher_open(struct resolver_fetcher *fetcher, struct resolver *resolver);
 void resolver_fetcher_close(struct resolver_fetcher *fetcher);

@@ -1,6 +1,7 @@
 """Mail to many domains, which go where a real DNS says: NSD with a signed tree, sinks on several addresses of loopback."""
 import os
 import shutil
+import signal
 import smtplib
 import tempfile
 import unittest
@@ -37,6 +38,21 @@ class Exchangers(SystemTest):
         return self.relay(f"  - {{match: back.test, via: smtp, to: [\"{self.back.to}\"]}}\n{more}"
                           f"  - {{match: \"*\", via: mx, port: {self.port}}}", settings=f"{QUICK}\n{dns}")
 
+    def reload(self, relay, *changes):
+        """The file with other words, read again; what the log says of it."""
+        path = os.path.join(self.folder, "relay.yaml")
+        with open(path) as file:
+            text = file.read()
+        for old, new in changes:
+            self.assertIn(old, text)
+            text = text.replace(old, new)
+        with open(path, "w") as file:
+            file.write(text)
+        before = len(relay.output())
+        relay.popen.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded" in relay.output()[before:], "the answer to the signal")
+        return relay.output()[before:]
+
     def taken(self, sink):
         return sorted(recipient for message in sink.messages for recipient in message[1])
 
@@ -61,6 +77,34 @@ class Exchangers(SystemTest):
         relay = self.start()
         send(relay.port, ["u@deadfirst.example"])
         self.wait_taken(["u@deadfirst.example"], [], [])
+
+    def test_a_reload_takes_other_servers_and_mail_that_waits_for_the_former_goes(self):
+        silent = Liar(lambda question: [], self.addCleanup)
+        relay = self.start(server=silent.server)
+        self.reload(relay, ("timeout: 2s", "timeout: 300s"))
+        send(relay.port, ["u@pair.example", "u@lone.example"])
+        wait_until(lambda: silent.asked > 1, "questions to the silent server")
+        self.assertIn("INFO reloaded", self.reload(relay, (silent.server, self.tree.server)))
+        self.wait_taken(["u@pair.example"], [], ["u@lone.example"])  # 300 s before the former servers would have been given up
+        asked = silent.asked
+        send(relay.port, ["u@tenant1.example"])
+        self.wait_taken(["u@pair.example"], ["u@tenant1.example"], ["u@lone.example"])
+        self.assertEqual(silent.asked, asked)
+
+    def test_a_wrong_dns_section_leaves_the_former_one_in_force(self):
+        rubbish, missing = os.path.join(self.folder, "rubbish.key"), os.path.join(self.folder, "missing.key")
+        with open(rubbish, "w") as file:
+            file.write("this is no key\n")
+        relay = self.start()
+        for number, (new, said) in enumerate((
+                ((self.tree.server, "a.server"), r"relay[.]yaml:\d+:\d+: dns[.]servers\[0\]: 'a.server' will not do"),
+                (("a.server", self.tree.server), "INFO reloaded"),
+                ((self.tree.anchor, missing), rf"relay[.]yaml:\d+:\d+: dns[.]trust_anchor: '{missing}' cannot be read: No such file"),
+                ((missing, rubbish), rf"resolve: libunbound: .*{rubbish}"),
+                ((rubbish, self.tree.anchor), "INFO reloaded"))):
+            self.assertRegex(self.reload(relay, new), said)
+            send(relay.port, [f"u{number}@lone.example"])
+            wait_until(lambda: len(self.taken(self.sinks[2])) == number + 1, f"mail after {new}")
 
     def test_an_internationalised_domain_is_looked_up_by_its_a_labels(self):
         self.sinks[0].extensions = ("SMTPUTF8", "8BITMIME")
