@@ -1,5 +1,6 @@
 #include "tests/unit/post_rig.h"
 #include "queue/log/log_private.h"
+#include "queue/spool/spool_reader.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -348,4 +349,77 @@ void letter_check_envelope(const struct letter *letter)
         assert_true(slice_equal(message_orcpt(message, i), recipient->orcpt));
         assert_int_equal(message_notify(message, i), recipient->notify);
     }
+}
+
+/* ── Mail that stays, mail that passes ───────────────────────────────────────────────────────── */
+
+void letters_stay(struct post *post, uint32_t count, uint32_t length, uint32_t recipients)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        letter_post(post, length, recipients);
+        post_round(post);
+    }
+    post_settle(post);
+}
+
+void letters_pass(struct post *post, uint32_t count, uint32_t length)
+{
+    uint32_t first = post->count;
+    for (uint32_t i = 0; i < count + POST_WINDOW; i++) {
+        if (i < count) {
+            letter_post(post, length, 1);
+        }
+        for (int round = 0; round < 3; round++) {
+            post_round(post);
+        }
+        if (i < POST_WINDOW) {
+            continue;
+        }
+        struct letter *letter = &post->letters[first + i - POST_WINDOW];
+        while (letter->fate == LETTER_ASKED) {
+            post_round(post);
+        }
+        if (letter->fate == LETTER_ACCEPTED) {
+            letter_finish(post, letter, 0);
+        }
+    }
+    post_settle(post);
+}
+
+uint32_t letter_sequence(const struct letter *letter)
+{
+    return log_lsn_sequence(message_private(letter->message)->commit_lsn);
+}
+
+/* As `tubepost spool check` sees it. */
+static void a_reader_finds(struct post *post, uint32_t staying)
+{
+    struct spool_reader *reader;
+    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, NULL, NULL), 0);
+    const struct spool_reader_facts *facts = spool_reader_facts(reader);
+    assert_int_equal(facts->messages, staying);
+    assert_int_equal(facts->broken, 0);
+    assert_int_equal(facts->damaged_bytes, 0);
+    spool_reader_close(reader);
+}
+
+void post_restarts_with(struct post *post, uint32_t staying)
+{
+    post_crash(post);
+    a_reader_finds(post, staying);
+    post_start(post);
+    assert_int_equal(post->found_count, staying);
+    for (uint32_t i = 0; i < post->count; i++) {
+        struct letter *letter = &post->letters[i];
+        assert_int_equal(letter->found, letter->fate == LETTER_ACCEPTED);
+        if (letter->found) {
+            letter_check_envelope(letter);
+            assert_int_equal(letter_check_body(post, letter), 0);
+        }
+    }
+}
+
+const struct log_counters *post_log_counters(const struct post *post)
+{
+    return log_counters(post->rig.log);
 }

@@ -61,3 +61,14 @@ void letter_finish(struct post *post, struct letter *letter, uint32_t index);
 /* 0 when the body is what was sent, byte by byte; or what spool_read answered. */
 int letter_check_body(struct post *post, struct letter *letter);
 void letter_check_envelope(const struct letter *letter);
+/* The segment with its commit. */
+uint32_t letter_sequence(const struct letter *letter);
+
+#define POST_WINDOW 10u /* so many letters of a flow wait at a time */
+/* Letters come, and stay. All is durable then, and here too. */
+void letters_stay(struct post *post, uint32_t count, uint32_t length, uint32_t recipients);
+/* Letters come, and each leaves when ten more have come. */
+void letters_pass(struct post *post, uint32_t count, uint32_t length);
+/* After a crash those that stay are there, whole, and nothing else; `tubepost spool check` says so too. */
+void post_restarts_with(struct post *post, uint32_t staying);
+const struct log_counters *post_log_counters(const struct post *post);

@@ -1,87 +1,10 @@
 /* Segments between others: mail that stays, mail that leaves at once, and a start at any moment. */
 #include "queue/log/log_private.h"
-#include "queue/spool/spool_reader.h"
 #include "tests/unit/post_rig.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <cmocka.h>
-
-#define WINDOW 10u /* so many letters of the flow wait at a time */
-
-static void letters_stay(struct post *post, uint32_t count, uint32_t length, uint32_t recipients)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        letter_post(post, length, recipients);
-        post_round(post);
-    }
-    post_settle(post);
-}
-
-/* Letters come, and each leaves when ten more have come. */
-static void letters_pass(struct post *post, uint32_t count, uint32_t length)
-{
-    uint32_t first = post->count;
-    for (uint32_t i = 0; i < count + WINDOW; i++) {
-        if (i < count) {
-            letter_post(post, length, 1);
-        }
-        for (int round = 0; round < 3; round++) {
-            post_round(post);
-        }
-        if (i < WINDOW) {
-            continue;
-        }
-        struct letter *letter = &post->letters[first + i - WINDOW];
-        while (letter->fate == LETTER_ASKED) {
-            post_round(post);
-        }
-        if (letter->fate == LETTER_ACCEPTED) {
-            letter_finish(post, letter, 0);
-        }
-    }
-    post_settle(post);
-}
-
-/* The segment with its commit. */
-static uint32_t letter_sequence(const struct letter *letter)
-{
-    return log_lsn_sequence(message_private(letter->message)->commit_lsn);
-}
-
-static const struct log_counters *counters(const struct post *post)
-{
-    return log_counters(post->rig.log);
-}
-
-/* As `tubepost spool check` sees it. */
-static void a_reader_finds(struct post *post, uint32_t staying)
-{
-    struct spool_reader *reader;
-    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, NULL, NULL), 0);
-    const struct spool_reader_facts *facts = spool_reader_facts(reader);
-    assert_int_equal(facts->messages, staying);
-    assert_int_equal(facts->broken, 0);
-    assert_int_equal(facts->damaged_bytes, 0);
-    spool_reader_close(reader);
-}
-
-/* After a crash those that stay are there, whole, and nothing else. */
-static void only_those_that_stay_are_found(struct post *post, uint32_t staying)
-{
-    post_crash(post);
-    a_reader_finds(post, staying);
-    post_start(post);
-    assert_int_equal(post->found_count, staying);
-    for (uint32_t i = 0; i < post->count; i++) {
-        struct letter *letter = &post->letters[i];
-        assert_int_equal(letter->found, letter->fate == LETTER_ACCEPTED);
-        if (letter->found) {
-            letter_check_envelope(letter);
-            assert_int_equal(letter_check_body(post, letter), 0);
-        }
-    }
-}
 
 static void mail_that_leaves_uses_the_same_segments_again_beside_mail_that_stays(void **state)
 {
@@ -90,17 +13,17 @@ static void mail_that_leaves_uses_the_same_segments_again_beside_mail_that_stays
     post_start(post);
     letters_stay(post, 50, 100000, 1);
     letters_pass(post, 200, 40000);
-    uint64_t prepared = counters(post)->segments_prepared;
+    uint64_t prepared = post_log_counters(post)->segments_prepared;
     letters_pass(post, 1000, 40000); /* 40 MB, twenty segments */
-    assert_int_equal(counters(post)->segments_prepared, prepared);
-    assert_true(counters(post)->segments_freed_between >= 15);
+    assert_int_equal(post_log_counters(post)->segments_prepared, prepared);
+    assert_true(post_log_counters(post)->segments_freed_between >= 15);
     assert_int_equal(spool_counters(post->spool)->copied_forward_bytes, 0);
     assert_true(log_used_bytes(post->rig.log) <=
                 spool_counters(post->spool)->live_bytes + 3ull * post->rig.settings.segment_bytes);
-    only_those_that_stay_are_found(post, 50);
+    post_restarts_with(post, 50);
     letters_pass(post, 200, 40000); /* as well after a start */
-    assert_true(counters(post)->segments_freed_between >= 3);
-    only_those_that_stay_are_found(post, 50);
+    assert_true(post_log_counters(post)->segments_freed_between >= 3);
+    post_restarts_with(post, 50);
     post_close(post);
 }
 
@@ -115,12 +38,12 @@ static void that_a_neighbour_of_mail_that_stays_has_left_is_never_forgotten(void
         letters_pass(post, 20, 3000);
     }
     letters_pass(post, 600, 40000);
-    assert_true(counters(post)->segments_freed_between >= 8);
+    assert_true(post_log_counters(post)->segments_freed_between >= 8);
     assert_true(spool_counters(post->spool)->moved_notes > 100);
     for (int start = 0; start < 3; start++) {
-        only_those_that_stay_are_found(post, 40);
+        post_restarts_with(post, 40);
         letters_pass(post, 200, 40000);
-        assert_true(counters(post)->segments_freed_between > 0);
+        assert_true(post_log_counters(post)->segments_freed_between > 0);
     }
     post_close(post);
 }
@@ -152,7 +75,7 @@ static void what_was_noted_of_mail_that_stays_outlives_the_segment_with_the_note
         letters_pass(post, 20, 20000);
     }
     letters_pass(post, 400, 40000);
-    assert_true(counters(post)->segments_freed_between >= 10);
+    assert_true(post_log_counters(post)->segments_freed_between >= 10);
     post_crash(post);
     post_start(post);
     assert_int_equal(post->found_count, 30);
@@ -186,7 +109,7 @@ static void a_segment_with_many_notes_stays_until_later_ones_say_more(void **sta
     uint32_t noted = log_current_sequence(post->rig.log);
     letters_pass(post, 600, 40000);
     assert_non_null(log_segment_live(post->rig.log, noted));
-    assert_true(counters(post)->segments_freed_between >= 8);
+    assert_true(post_log_counters(post)->segments_freed_between >= 8);
     uint64_t moved = spool_counters(post->spool)->moved_notes;
     assert_true(moved < 1000);
     for (uint32_t i = 0; i < 4000; i++) {
@@ -220,11 +143,11 @@ static void mail_that_was_refused_does_not_come_back_when_what_said_so_is_old(vo
     }
     assert_true(refused >= 10);
     letters_pass(post, 600, 40000);
-    assert_true(counters(post)->segments_freed_between > 0);
-    only_those_that_stay_are_found(post, 20);
+    assert_true(post_log_counters(post)->segments_freed_between > 0);
+    post_restarts_with(post, 20);
     letters_pass(post, 600, 40000); /* nor when a start has read it */
-    assert_true(counters(post)->segments_freed_between > 0);
-    only_those_that_stay_are_found(post, 20);
+    assert_true(post_log_counters(post)->segments_freed_between > 0);
+    post_restarts_with(post, 20);
     post_close(post);
 }
 
@@ -250,8 +173,8 @@ static void a_file_that_cannot_be_removed_is_not_believed_after_others_were_used
         post_settle(post);
         letters_pass(post, 30, 40000);
     }
-    assert_true(counters(post)->segments_freed_between >= 20);
-    only_those_that_stay_are_found(post, 30);
+    assert_true(post_log_counters(post)->segments_freed_between >= 20);
+    post_restarts_with(post, 30);
     post_close(post);
 }
 
@@ -295,12 +218,12 @@ static void mail_that_was_copied_and_has_left_does_not_come_back_from_where_it_w
         }
         letters_pass(post, 60, 40000);
         if (restart) {
-            only_those_that_stay_are_found(post, 28 - left);
+            post_restarts_with(post, 28 - left);
         }
         letters_pass(post, 300, 40000);
-        assert_true(counters(post)->segments_freed_between > 3);
+        assert_true(post_log_counters(post)->segments_freed_between > 3);
         assert_int_equal(log_head_sequence(post->rig.log), head);
-        only_those_that_stay_are_found(post, 28 - left);
+        post_restarts_with(post, 28 - left);
         post_close(post);
     }
 }
@@ -384,15 +307,16 @@ static bool life_goes_on(struct life *life)
         }
         assert_int_equal(letter_commit(letter), 0);
         post_round(post);
-        if (i >= WINDOW) {
-            struct letter *old = &post->letters[i - WINDOW];
-            bool old_stays = i - WINDOW < 24 ? (i - WINDOW) % 2 == 0 : (i - WINDOW) % 50 == 0;
+        if (i >= POST_WINDOW) {
+            struct letter *old = &post->letters[i - POST_WINDOW];
+            bool old_stays =
+                i - POST_WINDOW < 24 ? (i - POST_WINDOW) % 2 == 0 : (i - POST_WINDOW) % 50 == 0;
             for (uint32_t k = 0; old->fate == LETTER_ACCEPTED && k + 1 < old->recipient_count;
                  k++) {
                 letter_finish(post, old, k);
             }
             if (!old_stays) {
-                life_leave(life, i - WINDOW);
+                life_leave(life, i - POST_WINDOW);
             } else if (old->fate == LETTER_ACCEPTED) {
                 spool_note_attempt(post->spool, old->message, 7000);
             }
@@ -435,7 +359,7 @@ static bool life_ends_after(struct life *life, uint64_t operations)
     post_start(life->post);
     bool over = life_goes_on(life);
     uint64_t frontier = life->post->rig.log->frontier;
-    uint64_t between = counters(life->post)->segments_freed_between;
+    uint64_t between = post_log_counters(life->post)->segments_freed_between;
     bool *asked = calloc(LETTERS_MAX, sizeof(asked[0]));
     assert_non_null(asked);
     for (uint32_t i = 0; i < life->post->count; i++) {
