@@ -41,8 +41,8 @@ CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-pr
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
 # A sanitizer brings its own heap.
 HEAP := $(if $(SAN)$(TSAN),,-ljemalloc)
-# libunbound's own file asks for libevent, which only its event interface needs.
-LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound $(HEAP)
+# libunbound's own file asks for libevent, which only its event interface needs; libunistring has none.
+LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound -lunistring $(HEAP)
 
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
