@@ -25,7 +25,7 @@ B := build/coverage
 VARIANT := --coverage
 endif
 
-PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libcurl libpcre2-8 lmdb sqlite3 libpq ldap
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libcurl libpcre2-8 lmdb sqlite3 libpq ldap libgsasl
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 ifneq ($(shell scripts/setup --check build && echo yes),yes)
 $(shell scripts/setup build >&2)
