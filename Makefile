@@ -25,7 +25,7 @@ B := build/coverage
 VARIANT := --coverage
 endif
 
-PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libcurl libpcre2-8 lmdb sqlite3 libpq ldap libgsasl
+PACKAGES := libdpdk liburing libssl libcrypto libcyaml jansson libidn2 libcurl libpcre2-8 lmdb sqlite3 libpq ldap libgsasl libcrypt libargon2
 ifeq ($(filter clean help,$(MAKECMDGOALS)),)
 ifneq ($(shell scripts/setup --check build && echo yes),yes)
 $(shell scripts/setup build >&2)
@@ -41,8 +41,8 @@ CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-pr
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
 # A sanitizer brings its own heap.
 HEAP := $(if $(SAN)$(TSAN),,-ljemalloc)
-# libunbound's own file asks for libevent, which only its event interface needs; libunistring has none.
-LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound -lunistring $(HEAP)
+# PAM and libunistring have none (Debian 12), and libunbound's own asks for libevent, which only its event interface needs.
+LDLIBS := $(shell pkg-config --libs $(PACKAGES)) -lunbound -lunistring -lpam $(HEAP)
 
 LIB_SOURCES := $(filter-out engine/main/%,$(wildcard engine/*/*.c queue/*/*.c proto/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(B)/%.o)
