@@ -1,0 +1,20 @@
+/*
+ * utf7: names of mailboxes in modified UTF-7, as IMAP4rev1 sends them and Maildir++ folders are called.
+ *
+ * Pure. Strict in both directions: a name has exactly one encoded form, so that two folders are never the same
+ * mailbox: nothing is encoded that could stand for itself, no shift follows another without need, padding bits are
+ * zero, surrogates come in pairs. Both forms hold no NUL; control characters are encoded. Errors: -EILSEQ: not
+ * well-formed; -ENOBUFS: more than room.
+ * Source: RFC 3501 §5.1.3, RFC 2152.
+ */
+#pragma once
+#include "engine/core/slice.h"
+#include <sys/types.h>
+
+/* What is needed at most to encode `size` bytes of UTF-8: one control character among others becomes "&AAA-". */
+#define UTF7_ENCODED_BYTES_MAX(size) ((size)*5u)
+
+/* From UTF-8. Returns the bytes written to out, which may not overlap. */
+ssize_t utf7_encode(struct slice utf8, uint8_t *out, size_t room);
+/* To UTF-8; the same. Never more than three bytes for two of input. */
+ssize_t utf7_decode(struct slice utf7, uint8_t *out, size_t room);
