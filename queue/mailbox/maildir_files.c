@@ -2,11 +2,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 static int result_of(int returned)
@@ -112,6 +114,83 @@ static int system_remove(void *self, int at, const char *name)
     return result_of(unlinkat(at, name, 0));
 }
 
+static int system_open_file(void *self, int at, const char *name)
+{
+    (void)self;
+    return result_of(openat(at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+}
+
+static int system_open_end(void *self, int at, const char *name)
+{
+    (void)self;
+    return result_of(openat(at, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC));
+}
+
+static ssize_t system_read(void *self, int file, uint64_t from, void *bytes, size_t size)
+{
+    (void)self;
+    ssize_t got;
+    do {
+        got = pread(file, bytes, size, (off_t)from);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
+static int facts_read(int returned, const struct stat *file, struct maildir_file_facts *facts)
+{
+    if (returned < 0) {
+        return -errno;
+    }
+    *facts = (struct maildir_file_facts){.bytes = (uint64_t)file->st_size,
+                                         .inode = file->st_ino,
+                                         .device = file->st_dev,
+                                         .links = file->st_nlink,
+                                         .modified_s = file->st_mtime,
+                                         .changed_s = file->st_ctime};
+    return 0;
+}
+
+static int system_facts(void *self, int at, const char *name, struct maildir_file_facts *facts)
+{
+    struct stat file;
+    (void)self;
+    return facts_read(fstatat(at, name, &file, AT_SYMLINK_NOFOLLOW), &file, facts);
+}
+
+static int system_facts_of_open(void *self, int number, struct maildir_file_facts *facts)
+{
+    struct stat file;
+    (void)self;
+    return facts_read(fstat(number, &file), &file, facts);
+}
+
+static int system_replace(void *self, int at, const char *from, const char *to)
+{
+    (void)self;
+    return result_of(renameat(at, from, at, to));
+}
+
+static int system_set_modified(void *self, int at, const char *name, int64_t modified_s)
+{
+    (void)self;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = modified_s}};
+    return result_of(utimensat(at, name, times, AT_SYMLINK_NOFOLLOW));
+}
+
+static bool system_process_lives(void *self, uint32_t process_id)
+{
+    (void)self;
+    return kill((pid_t)process_id, 0) == 0 || errno != ESRCH;
+}
+
+static void system_pause(void *self, uint64_t duration_ns)
+{
+    (void)self;
+    struct timespec left = {(time_t)(duration_ns / 1000000000), (long)(duration_ns % 1000000000)};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR) {
+    }
+}
+
 static int system_sync(void *self, int number)
 {
     (void)self;
@@ -158,6 +237,15 @@ void maildir_system_files(struct maildir_files *files)
         .link = system_link,
         .rename = system_rename,
         .remove = system_remove,
+        .open_file = system_open_file,
+        .open_end = system_open_end,
+        .read = system_read,
+        .facts = system_facts,
+        .facts_of_open = system_facts_of_open,
+        .replace = system_replace,
+        .set_modified = system_set_modified,
+        .process_lives = system_process_lives,
+        .pause = system_pause,
         .sync = system_sync,
         .sync_begin = system_sync_begin,
         .sync_all = system_sync_all,

@@ -14,6 +14,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct maildir_file_facts {
+    uint64_t bytes, inode, device, links;
+    int64_t modified_s, changed_s;
+};
+
 struct maildir_files {
     void *self;
     /* The folder that everything is below; made when it is missing, its parent must exist. */
@@ -31,6 +36,16 @@ struct maildir_files {
     /* -EEXIST: replaces nothing. -EINVAL, -ENOSYS: this file system cannot do so. */
     int (*rename)(void *self, int from_at, const char *from, int to_at, const char *to);
     int (*remove)(void *self, int at, const char *name);
+    /* What readers of Maildirs need beyond that; a store that only delivers never calls these. */
+    int (*open_file)(void *self, int at, const char *name); /* to be read */
+    int (*open_end)(void *self, int at, const char *name);  /* each write goes to the end */
+    ssize_t (*read)(void *self, int file, uint64_t from, void *bytes, size_t size); /* 0: the end */
+    int (*facts)(void *self, int at, const char *name, struct maildir_file_facts *facts);
+    int (*facts_of_open)(void *self, int file, struct maildir_file_facts *facts);
+    int (*replace)(void *self, int at, const char *from, const char *to); /* in one step */
+    int (*set_modified)(void *self, int at, const char *name, int64_t modified_s);
+    bool (*process_lives)(void *self, uint32_t process_id); /* on this machine */
+    void (*pause)(void *self, uint64_t duration_ns);
     int (*sync)(void *self, int number);
     void (*sync_begin)(void *self, int file); /* a hint: it will be synced soon */
     /* All of the file system that the folder is on. */
