@@ -112,6 +112,9 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtube
 $(B)/tests/system/resolve_probe: $(B)/tests/system/resolve_probe.o $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(B)/tests/system/maildir_probe: $(B)/tests/system/maildir_probe.o $(B)/libtubepost.a
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(B)/tests/system/lossy_wire: $(B)/tests/system/lossy_wire.o
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ -o $@
@@ -157,6 +160,7 @@ run: all
 	@scripts/run
 
 test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/sim/sim-mutant $(B)/tests/system/lossy_wire $(B)/tests/system/resolve_probe \
+  $(B)/tests/system/maildir_probe \
   $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
 	@tests/run --build $(B) all
