@@ -29,7 +29,7 @@
 
 #define MAILSTORE_KEYWORDS_MAX 64u /* of one mailbox */
 #define MAILSTORE_KEYWORD_BYTES_MAX 128u
-#define MAILSTORE_NAME_BYTES_MAX 1024u /* of a mailbox */
+#define MAILSTORE_NAME_BYTES_MAX 480u /* of a mailbox */
 #define MAILSTORE_USER_BYTES_MAX 255u
 #define MAILSTORE_PROPERTY_KEY_BYTES_MAX 400u
 #define MAILSTORE_PROPERTY_BYTES_MAX (64u * 1024)
@@ -178,6 +178,8 @@ int mailstore_vanished(const struct mailstore_box *box, uint64_t since,
 struct mailstore_watch {
     struct list_node node; /* list_init before mailstore_watch_end may be called */
     void (*changed)(struct mailstore_watch *watch);
+    /* Of a box: this uid is about to go from entries. May be NULL; may not call the store. */
+    void (*expunged)(struct mailstore_watch *watch, uint32_t uid);
 };
 void mailstore_watch_begin(struct mailstore_box *box, struct mailstore_watch *watch);
 void mailstore_watch_end(struct mailstore_watch *watch); /* harmless twice */
@@ -306,9 +308,8 @@ int mailstore_box_create(struct mailstore *store, struct mailstore_user *user,
 /* Children stay. What is in it is gone; INBOX is refused by who asks, not here. */
 int mailstore_box_delete(struct mailstore *store, struct mailstore_box *box,
                          struct mailstore_waiter *waiter);
-/* With children, which keep ids, uids and UIDVALIDITY as it does, unless another mailbox had the name before: that name's
- * UIDVALIDITY was lower. INBOX: its messages go into a new mailbox of the name, INBOX stays and is empty
- * (RFC 9051 §6.3.6). Subscriptions stay as they are. */
+/* With children; they keep ids, uids and UIDVALIDITY, as it does. INBOX: its messages go into a new mailbox of the
+ * name, INBOX stays and is empty, and so do its children (RFC 9051 §6.3.6). Subscriptions stay as they are. */
 int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, struct slice name,
                          struct mailstore_waiter *waiter);
 int mailstore_box_special_use(struct mailstore *store, struct mailstore_box *box,
@@ -369,8 +370,9 @@ int mailstore_read(struct mailstore *store, struct mailstore_text *text, uint32_
                    struct slice *bytes, struct ref **owner, struct mailstore_fetch *fetch);
 void mailstore_fetch_cancel(struct mailstore *store, struct mailstore_fetch *fetch);
 
-/* THREADID of a text that an entry has. 0 and -ENOENT, -EIO. */
-int mailstore_thread(struct mailstore *store, uint64_t text, uint64_t *thread);
+/* THREADID of an entry. 0; -ENOENT, -EIO. */
+int mailstore_thread(struct mailstore *store, const struct mailstore_box *box, uint32_t uid,
+                     uint64_t *thread);
 
 /* What the engine computes of a text and would like to find again; may be lost at any time, and goes with the text.
  * kind: several for one text. get: 0, and *value is valid until the next call of the store; -ENOENT. */

@@ -2,9 +2,8 @@
  * view: what one session has been told of a mailbox: its sequence numbers, until it may hear of another state.
  *
  * Sequence numbers (RFC 9051 §2.3.1.2) may only move when the session can be told so (§7.5.1: not while FETCH, STORE
- * or SEARCH run). A view follows its box by itself as long as nothing else was expunged: then the box's own entries are
- * what it shows, and it is small however large the mailbox is. When something is expunged that was not told yet
- * it takes a copy of the uids that the session knows, until view_sync may tell.
+ * or SEARCH run). A view shows what the box holds up to the highest uid that the session knows, and those uids that have
+ * gone and were not told yet; so it is small however large the mailbox is.
  *
  * Who calls: a session of engine/mailbox, on the shard's thread. A view has the box open from view_open to view_close.
  */
@@ -19,13 +18,15 @@ struct view {
         struct view
             *view); /* once in a round at most: call view_sync when it may be told; may be NULL */
     void *owner;
-    uint32_t count;       /* EXISTS as the session knows it; uids above uid_last are not told yet */
-    uint32_t uid_last;    /* highest uid that it knows */
+    uint32_t count;       /* EXISTS as the session knows it */
+    uint32_t uid_last;    /* the highest uid that it was told of */
     uint64_t modseq_told; /* flags up to this modseq are told */
-    uint64_t generation;  /* of the box, when it was in step */
-    uint32_t *uids;       /* NULL: in step; else those of the sequence numbers, of the heap */
+    uint32_t
+        *missing; /* uids that the session knows and the box has no more, ascending; of the heap */
+    uint32_t missing_count, missing_room;
     uint32_t keyword_told; /* keyword_count that the session knows */
-    bool gone_told;
+    bool is_open, gone_told;
+    bool lost; /* memory was short: what is missing is not known, view_sync says -ENOMEM */
 };
 static_assert(sizeof(struct view) < 200, "ten thousand sessions wait in IDLE");
 

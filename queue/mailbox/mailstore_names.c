@@ -1,0 +1,344 @@
+/* What changes do to the list of a user's mailboxes, and to what else there is of a user. */
+#include "queue/mailbox/mailstore_private.h"
+#include <stdlib.h>
+
+/* Of what lies here in the log: no other has it. */
+static uint64_t id_at(const struct user *user, const struct change_said *said, const uint8_t *at)
+{
+    uint64_t shard = log_settings_of(user->store->log)->shard;
+    uint64_t within = (uint32_t)said->lsn + (uint64_t)(at - said->body.bytes) + 64;
+    return shard << 56 | (uint64_t)log_lsn_sequence(said->lsn) << 24 | (within >> 4 & 0xffffff);
+}
+
+int user_exist(struct user *user, uint64_t id)
+{
+    uint8_t bytes[8];
+    struct key key;
+    if (user->exists) {
+        return 0;
+    }
+    if (user->pub.id == 0) {
+        user->pub.id = id;
+    }
+    user->exists = true;
+    user->dirty = true;
+    for (int i = 0; i < 8; i++) {
+        bytes[i] = (uint8_t)(user->pub.id >> (56 - 8 * i));
+    }
+    key_begin(&key, ROW_USER_NAME);
+    key_text(&key, slice_text(user->name));
+    return index_put(user->store->index, key_slice(&key), slice_of(bytes, sizeof(bytes)));
+}
+
+int box_make(struct user *user, const struct change_said *said, struct slice name, struct box **box)
+{
+    /* The name lies in the record, or it is INBOX's, that the record has not: but once for each place. */
+    bool within = name.bytes >= said->body.bytes && name.bytes < said->body.bytes + said->body.size;
+    const uint8_t *at = within ? name.bytes : said->body.bytes;
+    uint64_t id = id_at(user, said, at);
+    while (!within && user_box_by_id(user, id) != NULL) {
+        id += 1ull << 20;
+    }
+    int status = user_exist(user, id);
+    if (status != 0) {
+        return status;
+    }
+    *box = box_new(user, id, name);
+    if (*box == NULL) {
+        return -ENOMEM;
+    }
+    uint32_t uidvalidity = user->uidvalidity_next;
+    uidvalidity = said->wall_s > uidvalidity ? said->wall_s : uidvalidity;
+    user->uidvalidity_next = uidvalidity + 1;
+    (*box)->pub.uidvalidity = uidvalidity;
+    (*box)->pub.uidnext = 1;
+    (*box)->pub.modseq = 1;
+    box_changed(*box);
+    user_changed(user);
+    return 0;
+}
+
+/* ── Rows that go ────────────────────────────────────────────────────────────────────────────── */
+
+static int texts_unrefer(struct mailstore *store, void *owner, struct slice key, struct slice value)
+{
+    struct stored_entry stored;
+    int status = 0;
+    (void)owner, (void)key;
+    for (size_t at = 0; at + sizeof(stored) <= value.size && status == 0; at += sizeof(stored)) {
+        memcpy(&stored, value.bytes + at, sizeof(stored));
+        status = text_refer(store, stored.entry.text, 0, -1);
+    }
+    return status;
+}
+
+static int box_rows_remove(struct box *box)
+{
+    struct mailstore *store = box->user->store;
+    struct key key;
+    key_begin(&key, ROW_ENTRIES);
+    key_u64(&key, box->pub.id);
+    int status = rows_remove(store, &key, texts_unrefer, NULL);
+    key.bytes[0] = ROW_VANISHED;
+    status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
+    kept_key(&key, box);
+    status = status == 0 ? rows_remove(store, &key, texts_unrefer, NULL) : status;
+    key_begin(&key, ROW_PROPERTY);
+    key_u64(&key, box->user->pub.id);
+    key_u64(&key, box->pub.id);
+    status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
+    key.bytes[0] = ROW_BOX;
+    return status == 0 ? index_remove(store->index, key_slice(&key)) : status;
+}
+
+int user_rows_remove(struct user *user)
+{
+    struct mailstore *store = user->store;
+    static const enum row_kind kinds[] = {ROW_BOX, ROW_SUBSCRIBED, ROW_PROPERTY};
+    int status = 0;
+    for (uint32_t i = 0; i < user->box_count && status == 0; i++) {
+        status = box_rows_remove(user->boxes[i]);
+    }
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && status == 0 && user->exists; i++) {
+        struct key key;
+        key_begin(&key, kinds[i]);
+        key_u64(&key, user->pub.id);
+        status = rows_remove(store, &key, NULL, NULL);
+    }
+    return status;
+}
+
+/* No longer in the list; it itself stays while somebody has it open. */
+static void box_leave(struct box *box)
+{
+    struct mailstore_totals *totals = &box->user->pub.totals;
+    totals->bytes -= box->pub.bytes;
+    totals->messages -= box->pub.count;
+    for (uint32_t i = 0; box->loaded && i < box->pub.count; i++) {
+        box_expunge_tell(box, box->entries[i].uid);
+    }
+    box_unlist(box);
+    box->pub.state = MAILSTORE_BOX_DELETED;
+    box->pub.generation++;
+    if (box->pub.open_count == 0) {
+        box_free(box);
+        return;
+    }
+    box->pub.count = box->pub.unseen_count = box->pub.deleted_count = 0;
+    box->pub.bytes = 0;
+    box_changed(box);
+    box->dirty = false;
+}
+
+void user_forget_boxes(struct user *user)
+{
+    while (user->box_count > 0) {
+        box_leave(user->boxes[user->box_count - 1]);
+    }
+    while (user->subscribed_count > 0) {
+        free(user->subscribed[--user->subscribed_count]);
+    }
+}
+
+/* ── Mailboxes ───────────────────────────────────────────────────────────────────────────────── */
+
+int user_subscribe(struct user *user, struct slice name, bool on)
+{
+    struct key key;
+    int status = user_subscribed_set(user, name, on);
+    if (status != 0) {
+        return status;
+    }
+    key_begin(&key, ROW_SUBSCRIBED);
+    key_u64(&key, user->pub.id);
+    key_text(&key, name);
+    user_changed(user);
+    return on ? index_put(user->store->index, key_slice(&key), slice_of("", 0))
+              : index_remove(user->store->index, key_slice(&key));
+}
+
+int apply_create(struct user *user, const struct change_said *said, struct reader *body)
+{
+    struct mailstore_create *result = (struct mailstore_create *)said->result;
+    uint32_t special_use = read_u32(body);
+    bool subscribe = read_u8(body);
+    struct slice name = read_text(body);
+    struct box *box;
+    if (body->bad || !name_is_good(name)) {
+        return EINVAL;
+    }
+    if (user_box(user, name) != NULL) {
+        return EEXIST;
+    }
+    int status = box_make(user, said, name, &box);
+    if (status == 0) {
+        box->pub.special_use = special_use;
+        status = subscribe ? user_subscribe(user, name, true) : 0;
+    }
+    if (status == 0 && result != NULL) {
+        result->box = box->pub.id;
+        result->uidvalidity = box->pub.uidvalidity;
+    }
+    return status;
+}
+
+int apply_delete(struct user *user, const struct change_said *said, struct reader *body)
+{
+    struct box *box = user_box_by_id(user, read_u64(body));
+    (void)said;
+    if (box == NULL) {
+        return ENOENT;
+    }
+    int status = box_rows_remove(box);
+    box_leave(box);
+    user_changed(user);
+    return status;
+}
+
+/* ── Renaming ────────────────────────────────────────────────────────────────────────────────── */
+
+/* Is it this one, or below it? */
+static bool is_within(struct slice name, struct slice parent)
+{
+    return name.size >= parent.size && memcmp(name.bytes, parent.bytes, parent.size) == 0 &&
+           (name.size == parent.size || name.bytes[parent.size] == '/');
+}
+
+static int inbox_empty_into(struct user *user, const struct change_said *said, struct box *inbox,
+                            struct slice name)
+{
+    struct mailstore *store = user->store;
+    struct box *target;
+    int status = box_make(user, said, name, &target);
+    status = status == 0 ? box_load(store, inbox) : status;
+    for (uint32_t i = 0; i < inbox->pub.count && status == 0; i++) {
+        struct stored_entry stored;
+        status = entry_stored(store, inbox, inbox->entries[i].uid, &stored);
+        uint64_t keywords = stored.entry.keywords;
+        stored.entry.keywords = 0;
+        for (uint32_t k = 0; k < inbox->pub.keyword_count && status == 0; k++) {
+            if (keywords & 1ull << k) {
+                int bit = box_keyword_bit(target, slice_text(inbox->keywords[k]), true);
+                stored.entry.keywords |= bit >= 0 ? 1ull << bit : 0;
+            }
+        }
+        stored.entry.uid = target->pub.uidnext++;
+        stored.entry.modseq = 1;
+        status = status == 0 ? text_refer(store, stored.entry.text, stored.entry.bytes, 1) : status;
+        status = status == 0 ? entry_add(store, target, &stored) : status;
+    }
+    struct removal removal = {.wall_s = said->wall_s};
+    return status == 0 ? entries_remove(inbox, &removal) : status;
+}
+
+static struct slice name_below(struct slice is, struct slice old, struct slice name, char *text)
+{
+    struct slice rest = slice_from(is, old.size);
+    memcpy(text, name.bytes, name.size);
+    memcpy(text + name.size, rest.bytes, rest.size);
+    return slice_of(text, name.size + rest.size);
+}
+
+static int names_move(struct user *user, struct slice old, struct slice name)
+{
+    uint32_t count = 0;
+    int status = 0;
+    struct box **moved = (struct box **)malloc((user->box_count + 1) * sizeof(moved[0]));
+    if (moved == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < user->box_count; i++) {
+        if (is_within(user->boxes[i]->pub.name, old)) {
+            moved[count++] = user->boxes[i];
+        }
+    }
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        char text[2 * MAILSTORE_NAME_BYTES_MAX];
+        status = box_name_set(moved[i], name_below(moved[i]->pub.name, old, name, text));
+        box_changed(moved[i]);
+        user_changed(user);
+    }
+    free(moved);
+    return status;
+}
+
+/* Would each of them find its new name free, and short enough? */
+static int names_may_move(const struct user *user, struct slice old, struct slice name)
+{
+    char text[2 * MAILSTORE_NAME_BYTES_MAX];
+    for (uint32_t i = 0; i < user->box_count; i++) {
+        struct slice is = user->boxes[i]->pub.name;
+        if (!is_within(is, old)) {
+            continue;
+        }
+        struct slice moved = name_below(is, old, name, text);
+        if (moved.size > MAILSTORE_NAME_BYTES_MAX) {
+            return EINVAL;
+        }
+        if (user_box(user, moved) != NULL) {
+            return EEXIST;
+        }
+    }
+    return is_within(name, old) ? EINVAL : 0;
+}
+
+int apply_rename(struct user *user, const struct change_said *said, struct reader *body)
+{
+    struct box *box = user_box_by_id(user, read_u64(body));
+    struct slice name = read_text(body);
+    char old[MAILSTORE_NAME_BYTES_MAX];
+    if (box == NULL) {
+        return ENOENT;
+    }
+    if (body->bad || !name_is_good(name)) {
+        return EINVAL;
+    }
+    if (user_box(user, name) != NULL) {
+        return EEXIST;
+    }
+    struct slice is = box->pub.name;
+    if (slice_equal(is, slice_text("INBOX"))) {
+        return inbox_empty_into(user, said, box, name);
+    }
+    int status = names_may_move(user, is, name);
+    memcpy(old, is.bytes, is.size);
+    return status == 0 ? names_move(user, slice_of(old, is.size), name) : status;
+}
+
+/* ── The rest ────────────────────────────────────────────────────────────────────────────────── */
+
+int apply_subscribe(struct user *user, const struct change_said *said, struct reader *body)
+{
+    bool on = read_u8(body);
+    struct slice name = read_text(body);
+    if (body->bad || !name_is_good(name)) {
+        return EINVAL;
+    }
+    int status = user_exist(user, id_at(user, said, name.bytes));
+    return status == 0 ? user_subscribe(user, name, on) : status;
+}
+
+int apply_property(struct user *user, const struct change_said *said, struct reader *body)
+{
+    uint64_t box = read_u64(body);
+    struct slice name = read_text(body);
+    struct slice value = read_bytes(body, read_u32(body));
+    struct key key;
+    if (body->bad || name.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+        return EINVAL;
+    }
+    if (box != 0 && user_box_by_id(user, box) == NULL) {
+        return ENOENT;
+    }
+    int status = user_exist(user, id_at(user, said, name.bytes));
+    if (status != 0) {
+        return status;
+    }
+    key_begin(&key, ROW_PROPERTY);
+    key_u64(&key, user->pub.id);
+    key_u64(&key, box);
+    key_text(&key, name);
+    user_changed(user);
+    return value.size > 0 ? index_put(user->store->index, key_slice(&key), value)
+                          : index_remove(user->store->index, key_slice(&key));
+}

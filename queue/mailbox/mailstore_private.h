@@ -1,0 +1,442 @@
+/*
+ * mailstore_private: what the files of the mailbox store share. Nobody else includes it, but tests.
+ *
+ * mailstore.c          open, close, a round, figures
+ * mailstore_record.c   the records of changes: writing them, taking them apart
+ * mailstore_change.c   a change on its way to the log, and its end
+ * mailstore_ask.c      the calls that change something
+ * mailstore_apply.c    what a change does, once it is durable
+ * mailstore_box.c      ... to the entries of a mailbox
+ * mailstore_names.c    ... to the list of mailboxes
+ * mailstore_user.c     users and mailboxes in memory
+ * mailstore_entry.c    the entries of a mailbox, in rows and in memory
+ * mailstore_text.c     where texts lie, who needs them
+ * mailstore_draft.c    receiving a text
+ * mailstore_fetch.c    reading texts
+ * mailstore_recover.c  the log read again
+ * mailstore_clean.c    space comes back
+ * mailstore_index.c    rows in LMDB and in memory (mailstore_rows.c)
+ */
+#pragma once
+#include "queue/log/log.h"
+#include "queue/mailbox/mailstore.h"
+#include "queue/mailbox/mailstore_index.h"
+
+/* ── Records in the log ──────────────────────────────────────────────────────────────────────── */
+
+enum mailstore_record {
+    RECORD_CHUNK = LOG_TYPE_OWNER_MIN, /* tag: the text; struct chunk_head, then bytes of it */
+    RECORD_PART,    /* of a change that is too large for one record; tag: which */
+    RECORD_CHANGE,  /* the change, or its last part */
+    RECORD_CARRIED, /* one of those two, copied from a segment that was freed: struct carried_head */
+    RECORD_CLEANED, /* the LSN up to which records may have been left off: older indexes are of no use */
+};
+
+struct chunk_head {
+    uint32_t offset; /* in the text */
+    uint32_t zero;
+};
+struct carried_head {
+    uint64_t lsn; /* where it was first: its place in the order of changes */
+    uint8_t type;
+    uint8_t zero[7];
+};
+/* At the beginning of parts and changes. Then users_bytes of names (a byte of length, and the name), of all users whose
+ * state it touches; then what it says. */
+struct change_head {
+    uint64_t as_of; /* a snapshot's: it is the state behind this record; else 0 */
+    uint32_t part;  /* RECORD_PART: which, from 0; RECORD_CHANGE: so many are before it */
+    uint32_t wall_s;
+    uint32_t users_bytes;
+    uint8_t kind; /* enum change_kind */
+    uint8_t zero[3];
+};
+static_assert(sizeof(struct change_head) == 24, "records are read back by other versions");
+
+enum change_kind {
+    CHANGE_DELIVER = 1,
+    CHANGE_FLAGS,
+    CHANGE_EXPUNGE,
+    CHANGE_COPY,
+    CHANGE_CREATE,
+    CHANGE_DELETE,
+    CHANGE_RENAME,
+    CHANGE_SPECIAL_USE,
+    CHANGE_SUBSCRIBE,
+    CHANGE_PROPERTY,
+    CHANGE_RESTORE,
+    CHANGE_PURGE, /* what was kept after expunge goes */
+    CHANGE_USER_DELETE,
+    CHANGE_SNAPSHOT, /* all rows of a user */
+};
+
+struct
+    text_extent { /* bytes [offset, offset + length) of the text, behind the chunk_head of the record */
+    uint64_t lsn;
+    uint32_t length, offset;
+};
+struct stored_entry { /* as it is in rows and records */
+    struct mailstore_entry entry;
+    uint64_t thread;
+};
+static_assert(sizeof(struct stored_entry) == 48, "rows and records are read back");
+
+/* Bytes that grow. After memory was short nothing is written any more, and `failed`. */
+struct writer {
+    uint8_t *bytes; /* of the heap */
+    size_t size, room;
+    bool failed;
+};
+void write_bytes(struct writer *writer, const void *bytes, size_t size);
+void write_u8(struct writer *writer, uint8_t value);
+void write_u16(struct writer *writer, uint16_t value);
+void write_u32(struct writer *writer, uint32_t value);
+void write_u64(struct writer *writer, uint64_t value);
+void write_text(struct writer *writer, struct slice text); /* at most 65,535 bytes */
+void writer_free(struct writer *writer);
+
+/* Bytes that are taken from the front. When there are too few: zeros, and `bad`. */
+struct reader {
+    const uint8_t *at, *end;
+    bool bad;
+};
+struct slice read_bytes(struct reader *reader, size_t size);
+uint8_t read_u8(struct reader *reader);
+uint16_t read_u16(struct reader *reader);
+uint32_t read_u32(struct reader *reader);
+uint64_t read_u64(struct reader *reader);
+struct slice read_text(struct reader *reader);
+
+/* A change as it is told to mailstore_apply, from the log or on its way there. */
+struct change_said {
+    uint64_t lsn; /* its place in the order of changes */
+    uint64_t as_of;
+    uint32_t wall_s;
+    enum change_kind kind;
+    struct slice users;
+    struct slice body;
+    void *result; /* what the caller is told, by kind; NULL: nobody asks */
+};
+/* The name of user `index` in change_said.users; empty: there is none. */
+struct slice users_at(struct slice users, uint32_t index);
+/* A part or change, taken apart. False: it is none. */
+bool change_parse(struct slice content, struct change_head *head, struct slice *users,
+                  struct slice *rest);
+
+/* ── State in memory ─────────────────────────────────────────────────────────────────────────── */
+
+struct box {
+    struct mailstore_box pub;
+    struct user *user;
+    struct mailstore_entry *entries;
+    uint32_t room;
+    bool loaded, dirty;
+    uint32_t vanished_count; /* rows */
+    struct list_node idle;   /* loaded, and nobody has it open */
+    struct list_node node;   /* of store->changed_boxes */
+    char *name;
+    char *keywords[MAILSTORE_KEYWORDS_MAX];
+};
+
+struct user {
+    struct mailstore_user pub;
+    struct mailstore *store;
+    struct user *next; /* in the table */
+    struct list_node idle;
+    uint32_t refs;
+    struct box **boxes; /* by name */
+    uint32_t box_count, box_room;
+    char **subscribed; /* by bytes */
+    uint32_t subscribed_count, subscribed_room;
+    uint32_t uidvalidity_next;
+    uint64_t base;           /* a snapshot says all up to this record; 0: none */
+    uint64_t floor;          /* records below are not needed for it */
+    uint64_t state_bytes;    /* of records for it since then, or about */
+    uint64_t snapshot_bytes; /* that snapshot's */
+    bool dirty, exists;
+    bool snapshots;                 /* one is on its way */
+    struct list_node watches, node; /* of store->changed_users */
+    char name[];
+};
+
+struct text_hold { /* who reads it, or is about to refer to it */
+    struct text_hold *next;
+    uint64_t text;
+    uint32_t count;
+};
+#define HOLD_BUCKETS 1024u
+#define USER_BUCKETS 4096u
+
+struct mailstore_draft {
+    struct mailstore *store;
+    uint64_t id;
+    uint64_t
+        failures;   /* of the log when it began: while there is no other, nothing of it is void */
+    uint32_t bytes; /* in the log */
+    uint32_t staged;
+    struct text_extent *extents;
+    uint32_t extent_count, extent_room;
+    struct list_node node;
+    bool said;           /* its extents, in the change that commits it */
+    uint8_t stage[4096]; /* crumbs, until they are worth a record */
+};
+
+/* A change on its way: waits for room, is written, waits until it is durable. */
+struct change {
+    struct log_waiter waiter;
+    struct list_node node;
+    struct mailstore *store;
+    struct mailstore_waiter *told;
+    void *result;
+    struct change_head head;
+    struct writer content; /* users, then the body */
+    uint64_t id;
+    size_t written;
+    uint64_t *part_lsns;
+    uint32_t part_count;
+    uint64_t lsn;
+    uint64_t box; /* whose entries it takes away: */
+    struct mailstore_uids *leaving;
+    uint32_t leaving_count;
+    bool copies; /* counted in store->copies */
+    uint32_t sum;
+    struct mailstore_draft *draft;
+    void (*internal)(struct mailstore *store, int status); /* the store's own */
+};
+
+struct segment_books {    /* log_segment_live.notes */
+    uint64_t state_bytes; /* of records of changes in it that may be needed */
+    uint32_t drafts;      /* extents of texts that are being received */
+    uint32_t
+        rest_until; /* the segment in which mail goes on then: cleaning it now gains too little */
+};
+
+struct fetch_pool;
+struct cleaner;
+
+struct mailstore {
+    struct log *log;
+    struct mailstore_settings settings;
+    struct index *index;
+    uint64_t wall_s;
+    int sick; /* memory or index failed inside a change: nothing is changed any more, a start will put it right */
+    uint64_t applied;                   /* the newest change */
+    uint32_t applied_sum;               /* crc32c of what it says */
+    uint64_t writing;                   /* as `applied`: of the index being written */
+    uint64_t safe;                      /* of the one on the device */
+    uint64_t writes_begun, writes_done; /* of the index */
+    uint64_t changes_written;           /* counters.changes, then */
+    uint64_t index_retry_s;             /* it has failed */
+    bool replays, rebuilds;
+    bool rests;
+
+    struct user *users[USER_BUCKETS];
+    struct list_node idle_users, idle_boxes;
+    uint32_t user_count, idle_user_count, idle_box_count;
+    struct text_hold *holds[HOLD_BUCKETS];
+    struct list_node drafts;
+    uint32_t draft_count;
+    uint32_t id_sequence, id_count;
+
+    struct list_node queue;  /* changes that wait for room; the first may be written in part */
+    struct list_node flight; /* that wait to be durable */
+    struct list_node room;   /* mailstore_when_room */
+    struct list_node changed_boxes, changed_users;
+    uint32_t copies;   /* on their way: until they are done no text goes */
+    bool unused_waits; /* some would have gone */
+
+    struct fetch_pool *fetches;
+    struct cleaner *cleaner;
+    uint64_t purge_at_s;
+    struct writer scratch;
+    struct mailstore_counters counters;
+};
+
+static inline struct box *box_private(const struct mailstore_box *box)
+{
+    return (struct box *)(uintptr_t)box;
+}
+static inline struct user *user_private(const struct mailstore_user *user)
+{
+    return (struct user *)(uintptr_t)user;
+}
+
+/* ── Rows ────────────────────────────────────────────────────────────────────────────────────── */
+
+/* The first byte of a key; numbers behind it have their highest byte first. */
+enum row_kind {
+    ROW_HEADER = 'h',
+    ROW_USER_NAME = 'U',  /* name: id */
+    ROW_USER = 'u',       /* id */
+    ROW_BOX = 'b',        /* user, box */
+    ROW_SUBSCRIBED = 's', /* user, name */
+    ROW_PROPERTY = 'p',   /* user, box or 0, key */
+    ROW_ENTRIES = 'e',    /* box, uid / ENTRIES_EACH: struct stored_entry, ascending */
+    ROW_VANISHED = 'x',   /* box, modseq, first uid: last uid */
+    ROW_KEPT = 'k', /* user, box, modseq, uid: struct stored_entry; saved_s: when it was expunged */
+    ROW_TEXT = 't', /* text: struct text_row */
+    ROW_UNUSED = 'z', /* text, that no entry has */
+    ROW_CACHE = 'c',  /* text, kind */
+};
+#define ROW_KEY_BYTES 511u
+#define ENTRIES_EACH 32u
+#define VANISHED_MAX 8192u
+
+struct key {
+    uint8_t bytes[ROW_KEY_BYTES + 1];
+    uint32_t size;
+};
+void key_begin(struct key *key, enum row_kind kind);
+void key_u64(struct key *key, uint64_t value);
+void key_u32(struct key *key, uint32_t value);
+void key_text(struct key *key, struct slice text);
+static inline struct slice key_slice(const struct key *key)
+{
+    return slice_of(key->bytes, key->size);
+}
+uint64_t key_read_u64(struct slice key, size_t at);
+uint32_t key_read_u32(struct slice key, size_t at);
+
+/* Of all rows whose keys begin so; visit may put others. 0, or what visit answered, -ENOMEM, -EIO. */
+typedef int rows_visit(struct mailstore *store, void *owner, struct slice key, struct slice value);
+int rows_remove(struct mailstore *store, const struct key *prefix, rows_visit *visit, void *owner);
+
+/* mailstore_user.c */
+int user_get(struct mailstore *store, struct slice name, struct user **user); /* + 1 ref */
+int user_get_by_id(struct mailstore *store, uint64_t id, struct user **user); /* + 1 ref */
+void user_drop(struct user *user);
+void kept_key(struct key *key, const struct box *box);
+struct box *user_box(const struct user *user, struct slice name);
+struct box *user_box_by_id(const struct user *user, uint64_t id);
+struct box *box_new(struct user *user, uint64_t id, struct slice name); /* in its user's list */
+void box_unlist(struct box *box);                                       /* no more in it */
+void box_free(struct box *box);
+int box_name_set(struct box *box, struct slice name);               /* 0, -ENOMEM */
+int box_keyword_bit(struct box *box, struct slice name, bool make); /* -ENOENT, -ENOSPC, -ENOMEM */
+bool name_is_good(struct slice name);
+struct slice name_canonical(struct slice name);                         /* INBOX */
+int user_subscribed_set(struct user *user, struct slice name, bool on); /* in memory */
+int user_reload(struct user *user); /* its rows are others now */
+void user_changed(struct user *user);
+void box_changed(struct box *box);
+int users_flush(struct mailstore *store); /* what is dirty, to rows */
+void users_tell(struct mailstore *store); /* watches */
+void box_expunge_tell(const struct box *box, uint32_t uid);
+void users_trim(struct mailstore *store);
+void users_close(struct mailstore *store);
+
+/* mailstore_entry.c */
+int box_load(struct mailstore *store, struct box *box);
+void box_unload(struct box *box);
+int entry_add(struct mailstore *store, struct box *box, const struct stored_entry *stored);
+int entry_stored(struct mailstore *store, const struct box *box, uint32_t uid,
+                 struct stored_entry *stored);
+/* Rows of entries are changed in ascending order of uids: the patch holds one. */
+struct patch {
+    struct mailstore *store;
+    struct box *box;
+    uint32_t number; /* of the row, + 1; 0: none */
+    uint32_t count;
+    bool changed;
+    struct stored_entry entries[ENTRIES_EACH];
+};
+int patch_find(struct patch *patch, uint32_t uid, struct stored_entry **stored);
+void patch_remove(struct patch *patch, struct stored_entry *stored);
+int patch_end(struct patch *patch);
+void box_count_add(struct box *box, const struct mailstore_entry *entry, int sign);
+
+/* mailstore_text.c */
+struct text_row {
+    uint32_t refs, bytes;
+    uint32_t extent_count, zero;
+    struct text_extent extents[];
+};
+/* 0, -ENOENT, -EIO, -ENOMEM. The row is a copy in store->scratch, until the next call of these. */
+int text_get(struct mailstore *store, uint64_t text, struct text_row **row);
+int text_put(struct mailstore *store, uint64_t text, const struct text_row *row);
+int text_make(struct mailstore *store, uint64_t text, uint32_t bytes,
+              const struct text_extent *extents, uint32_t count);
+int text_refer(struct mailstore *store, uint64_t text, uint32_t bytes, int change);
+int text_chunk(struct mailstore *store, uint64_t text, const struct text_extent *extent, bool make);
+bool text_hold_take(struct mailstore *store, uint64_t text);
+void text_hold_drop(struct mailstore *store, uint64_t text);
+int texts_sweep(struct mailstore *store);  /* those that would have gone */
+int texts_settle(struct mailstore *store); /* after recovery: the unused go, the rest is counted */
+void live_add(struct mailstore *store, uint64_t lsn, uint64_t bytes);
+void live_take(struct mailstore *store, uint64_t lsn, uint64_t bytes);
+#define EXTENT_COST 48u /* of a chunk's record beside its bytes, or about */
+struct segment_books *segment_books(struct mailstore *store, uint32_t sequence);
+
+/* mailstore_draft.c */
+int id_make(struct mailstore *store, uint64_t *id);
+void draft_free(struct mailstore_draft *draft, bool lives);
+bool draft_is_void(const struct mailstore_draft *draft);
+int draft_flush(struct mailstore_draft *draft,
+                size_t more); /* what is staged; room for `more` too */
+
+/* mailstore_change.c */
+struct change *change_new(struct mailstore *store, enum change_kind kind, void *result,
+                          struct mailstore_waiter *told);
+/* Given. Users and body are in change->content, users_bytes is set. 0 or -errno: gone. */
+int change_submit(struct change *change);
+void change_user(struct change *change, struct slice name); /* all of them before the body */
+unsigned changes_round(struct mailstore *store);
+bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid);
+
+/* mailstore_ask.c */
+int mailstore_purge(struct mailstore *store, struct box *box, uint32_t until_s);
+
+/* mailstore_apply.c. 0, or why it is refused; store->sick is set when the state cannot be told any more. */
+int mailstore_apply(struct mailstore *store, const struct change_said *said);
+bool said_is_known(const struct user *user, const struct change_said *said); /* by a snapshot */
+
+/* mailstore_box.c: all of these: 0, > 0: the change is refused with this errno; < 0: the store is sick. */
+int apply_flags(struct box *box, const struct change_said *said, struct reader *body);
+int apply_expunge(struct box *box, const struct change_said *said, struct reader *body);
+int apply_restore(struct box *box, const struct change_said *said, struct reader *body);
+int apply_purge(struct box *box, const struct change_said *said, struct reader *body);
+struct removal {
+    const struct mailstore_uids *uids; /* NULL: all */
+    uint32_t uid_count;
+    bool deleted_only;
+    bool keeps;
+    uint32_t wall_s;
+    uint32_t count;  /* result */
+    uint64_t modseq; /* result; 0: none */
+};
+int entries_remove(struct box *box, struct removal *removal);
+uint64_t keywords_read(struct box *box, struct reader *body); /* bits of their names */
+int vanished_trim(struct mailstore *store, struct box *box);
+int entries_vanish(struct mailstore *store, struct box *box, uint64_t modseq,
+                   const struct mailstore_uids *range);
+
+/* mailstore_names.c */
+int apply_create(struct user *user, const struct change_said *said, struct reader *body);
+int apply_delete(struct user *user, const struct change_said *said, struct reader *body);
+int apply_rename(struct user *user, const struct change_said *said, struct reader *body);
+int apply_subscribe(struct user *user, const struct change_said *said, struct reader *body);
+int apply_property(struct user *user, const struct change_said *said, struct reader *body);
+int user_subscribe(struct user *user, struct slice name, bool on);
+int user_exist(struct user *user, uint64_t id); /* from now on */
+int box_make(struct user *user, const struct change_said *said, struct slice name,
+             struct box **box);
+int user_rows_remove(struct user *user);
+void user_forget_boxes(struct user *user);
+
+/* mailstore_fetch.c */
+bool fetch_pool_is_quiet(const struct mailstore *store);
+int fetch_pool_open(struct mailstore *store);
+void fetch_pool_close(struct mailstore *store);
+
+/* mailstore_recover.c */
+int mailstore_recover(struct mailstore *store, bool damaged);
+int mailstore_checkpoint(struct mailstore *store); /* begins to write the index */
+void mailstore_index_round(struct mailstore *store);
+bool index_is_behind(const struct mailstore *store); /* too far: nothing more is taken */
+
+/* mailstore_clean.c */
+int cleaner_open(struct mailstore *store);
+void cleaner_close(struct mailstore *store);
+unsigned cleaner_round(struct mailstore *store);
+bool cleaner_is_quiet(const struct mailstore *store);
+void snapshot_wanted(struct user *user);
