@@ -65,6 +65,7 @@ int mailstore_open(struct mailstore **result, struct log *log,
     }
     store->log = log;
     store->settings = *settings;
+    store->wall_s = settings->wall_s;
     settings_fill(&store->settings, log);
     lists_open(store);
     int status = store->settings.text_bytes_max < UINT32_MAX ? fetch_pool_open(store) : -EINVAL;

@@ -56,7 +56,7 @@ struct mailstore_settings {
     size_t fetch_memory_bytes; /* for texts that are read back; at least 1 MiB; 0: 16 MiB */
     uint64_t
         clean_bytes_min; /* while the log is smaller it is not cleaned for order's sake; 0: 8 segments */
-    uint32_t seed;       /* of ids of this log; any */
+    uint64_t wall_s; /* now: of changes before the first round */
 };
 
 /* Recovers: the log was opened and not recovered. Blocks. 0 or -errno: -EINVAL, -ENOMEM, -EBUSY (the index is open
@@ -129,7 +129,8 @@ struct mailstore_box {
         state;         /* DELETED: while somebody has it open; every change answers -ENOENT */
     struct slice name; /* "INBOX", "Archive/2026": UTF-8; changes with a rename */
     uint32_t uidvalidity, uidnext;
-    uint64_t modseq; /* HIGHESTMODSEQ */
+    uint64_t modseq;       /* HIGHESTMODSEQ */
+    uint64_t modseq_flags; /* the last change of flags, or later */
     uint64_t
         modseq_floor; /* of what is expunged at a lower modseq or the same one not all is known any more */
     uint32_t special_use; /* bits that say nothing to the store */

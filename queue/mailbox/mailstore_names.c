@@ -27,7 +27,8 @@ int user_exist(struct user *user, uint64_t id)
     }
     key_begin(&key, ROW_USER_NAME);
     key_text(&key, slice_text(user->name));
-    return index_put(user->store->index, key_slice(&key), slice_of(bytes, sizeof(bytes)));
+    int status = index_put(user->store->index, key_slice(&key), slice_of(bytes, sizeof(bytes)));
+    return status == 0 ? user_row_put(user) : status; /* it is looked for by its id too */
 }
 
 int box_make(struct user *user, const struct change_said *said, struct slice name, struct box **box)

@@ -319,6 +319,7 @@ int user_subscribed_set(struct user *user, struct slice name, bool on); /* in me
 int user_reload(struct user *user); /* its rows are others now */
 void user_changed(struct user *user);
 void box_changed(struct box *box);
+int user_row_put(struct user *user);
 int users_flush(struct mailstore *store); /* what is dirty, to rows */
 void users_tell(struct mailstore *store); /* watches */
 void box_expunge_tell(const struct box *box, uint32_t uid);

@@ -301,7 +301,7 @@ int user_subscribed_set(struct user *user, struct slice name, bool on)
 
 /* ── Rows ────────────────────────────────────────────────────────────────────────────────────── */
 
-static int user_row_put(struct user *user)
+int user_row_put(struct user *user)
 {
     struct user_row row = {.id = user->pub.id,
                            .base = user->base,
