@@ -428,8 +428,9 @@ static void copies(struct cleaner *cleaner)
         if (cleaner->copied - before > COPIED_EACH_BYTES) {
             return;
         }
-        if (!record_at(cleaner, &record, &next)) { /* behind the end of a write */
-            cleaner->at = (cleaner->at / DISK_BLOCK_BYTES + 1) * DISK_BLOCK_BYTES;
+        if (!record_at(cleaner, &record, &next)) {
+            /* Padding, or what was torn: a start finds a record at any place behind it, so we do. */
+            cleaner->at += RECORD_ALIGN;
             continue;
         }
         int status = record_keep(cleaner, &record);

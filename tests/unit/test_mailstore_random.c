@@ -292,7 +292,7 @@ static void copies(struct model *model)
         (moves ? mailstore_move : mailstore_copy)(model->rig.store, box, &copy, told_init(&told));
     status = status == 0 ? told_wait(&model->rig, &told) : status;
     if (!target->is) {
-        assert_true(status == -ENOENT || status == -EIO);
+        assert_int_not_equal(status, 0);
     } else if (status == 0) {
         uint32_t count = source->count, last = source->uidnext - 1;
         for (uint32_t i = 0; i < count; i++) {
