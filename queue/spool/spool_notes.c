@@ -7,15 +7,14 @@
  */
 #include "queue/spool/spool_private.h"
 
-#define NOTES_MAX 131072u /* of a segment: 2 MiB */
-
 int notes_add(void **at, const struct spool_note *note)
 {
     struct spool_notes *notes = (struct spool_notes *)*at;
     if (notes == NULL || notes->count == notes->capacity) {
         uint32_t count = notes != NULL ? notes->count : 0;
         uint32_t capacity = count + count / 2 + 64;
-        if (count >= NOTES_MAX) {
+        capacity = capacity < SPOOL_NOTES_MAX ? capacity : SPOOL_NOTES_MAX;
+        if (count == capacity) {
             return -ENOSPC;
         }
         struct spool_notes *grown = (struct spool_notes *)realloc(

@@ -67,9 +67,10 @@ struct spool_note {
 };
 static_assert(sizeof(struct spool_note) == 16, "there is one for each message that has left");
 
-struct spool_notes { /* log_segment_live.notes */
-    uint32_t count, capacity;
-    uint32_t rest_until; /* the segment in which mail goes on then: too many were needed */
+#define SPOOL_NOTES_MAX 131072u /* of a segment: 2 MiB */
+struct spool_notes {            /* log_segment_live.notes */
+    uint32_t count, capacity;   /* at most SPOOL_NOTES_MAX */
+    uint32_t rest_until;        /* the segment in which mail goes on then: too many were needed */
     struct spool_note notes[];
 };
 
