@@ -36,6 +36,12 @@ struct fault_trap {
     int error;
 };
 
+struct fault_refusal {
+    char name[NAME_BYTES];
+    uint64_t offset, bytes;
+    bool opening;
+};
+
 struct disk_fault {
     struct disk disk;
     struct disk_fault_settings settings;
@@ -47,6 +53,8 @@ struct disk_fault {
     uint32_t op_count;
     bool held;
     struct fault_trap traps[DISK_FAULT_KINDS];
+    struct fault_refusal refusals[DISK_FAULT_REFUSED_MAX];
+    uint32_t refusal_count;
     struct disk_fault_counters counters;
 };
 
@@ -162,6 +170,19 @@ static int op_error(struct disk_fault *fault, enum disk_fault_kind kind)
     return fault_below(fault, 10000) < fault->settings.error_permyriad[kind] ? -EIO : 0;
 }
 
+static bool is_refused(const struct disk_fault *fault, const struct fault_file *file,
+                       uint64_t offset, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < fault->refusal_count; i++) {
+        const struct fault_refusal *refusal = &fault->refusals[i];
+        if (strcmp(refusal->name, file->name) == 0 && offset < refusal->offset + refusal->bytes &&
+            refusal->offset < offset + bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct fault_op *op_add(struct disk_fault *fault, enum disk_fault_kind kind,
                                struct disk_done *done)
 {
@@ -219,6 +240,7 @@ static int fault_read(struct disk *disk, int number, void *block, size_t bytes, 
     op->to = (uint8_t *)block;
     op->bytes = bytes;
     op->offset = offset;
+    op->error = is_refused(fault, file, offset, bytes) ? -EIO : op->error;
     fault->counters.reads++;
     fault->counters.read_bytes += bytes;
     return 0;
@@ -377,6 +399,11 @@ static int fault_open(struct disk *disk, const char *name, uint64_t *bytes)
     struct fault_file *file = file_find(fault, name);
     if (file == NULL) {
         return -ENOENT;
+    }
+    for (uint32_t i = 0; i < fault->refusal_count; i++) {
+        if (fault->refusals[i].opening && strcmp(fault->refusals[i].name, name) == 0) {
+            return -EIO;
+        }
     }
     *bytes = file->bytes;
     memcpy(file->device, file->now, file->bytes); /* open syncs */
@@ -571,6 +598,33 @@ void disk_fault_fail(struct disk_fault *fault, enum disk_fault_kind kind, uint32
                      uint32_t count, int error)
 {
     fault->traps[kind] = (struct fault_trap){.skip = skip, .count = count, .error = error};
+}
+
+static struct fault_refusal *refusal_add(struct disk_fault *fault, const char *name)
+{
+    check(fault->refusal_count < DISK_FAULT_REFUSED_MAX);
+    struct fault_refusal *refusal = &fault->refusals[fault->refusal_count++];
+    *refusal = (struct fault_refusal){.opening = false};
+    snprintf(refusal->name, sizeof(refusal->name), "%s", name);
+    return refusal;
+}
+
+void disk_fault_refuse_reads(struct disk_fault *fault, const char *name, uint64_t offset,
+                             uint64_t bytes)
+{
+    struct fault_refusal *refusal = refusal_add(fault, name);
+    refusal->offset = offset;
+    refusal->bytes = bytes;
+}
+
+void disk_fault_refuse_open(struct disk_fault *fault, const char *name)
+{
+    refusal_add(fault, name)->opening = true;
+}
+
+void disk_fault_mend(struct disk_fault *fault)
+{
+    fault->refusal_count = 0;
 }
 
 void disk_fault_hold(struct disk_fault *fault, bool held)

@@ -3,7 +3,7 @@
  *
  * Completions come in any order and any number of rounds late. What is not durable may be lost at a
  * crash, sector by sector; a write under way may land in part. Writes, reads, prepares and removes
- * fail when told to, and the disk may be full. The memory of a write is watched: changing it before
+ * fail when told to, some places cannot be read, and the disk may be full. The memory of a write is watched: changing it before
  * the write is done is a mistake of the caller and stops the test.
  *
  * Owned by whoever opened it; struct disk's close leaves the content, so that another log may be
@@ -47,6 +47,16 @@ void disk_fault_crash(struct disk_fault *fault);
  * that follow. A failed write may have landed, in part or whole. */
 void disk_fault_fail(struct disk_fault *fault, enum disk_fault_kind kind, uint32_t skip,
                      uint32_t count, int error);
+
+/* Reads that touch [offset, offset + bytes) of this file fail with -EIO, by whatever number it is open, over
+ * crashes too, until disk_fault_mend. Files that are not there yet may be named. */
+#define DISK_FAULT_REFUSED_MAX 16u
+void disk_fault_refuse_reads(struct disk_fault *fault, const char *name, uint64_t offset,
+                             uint64_t bytes);
+/* Nor can it be opened. */
+void disk_fault_refuse_open(struct disk_fault *fault, const char *name);
+/* Whatever was refused is there again, as it was. */
+void disk_fault_mend(struct disk_fault *fault);
 
 /* Holds back all completions while `held`. */
 void disk_fault_hold(struct disk_fault *fault, bool held);

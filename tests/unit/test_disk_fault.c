@@ -218,6 +218,39 @@ static void a_full_disk_prepares_nothing_until_something_is_removed(void **state
     bench_close(&bench);
 }
 
+static int read_at(struct bench *bench, int file, uint64_t offset, size_t bytes)
+{
+    struct call call = call_new(bench);
+    assert_int_equal(
+        bench->disk->ops->read(bench->disk, file, bench->memory, bytes, offset, &call.done), 0);
+    reap_all(bench);
+    return call.result;
+}
+
+static void places_that_were_chosen_cannot_be_read_until_they_are_mended(void **state)
+{
+    (void)state;
+    struct bench bench;
+    uint64_t bytes;
+    bench_open(&bench, &(struct disk_fault_settings){.seed = 8});
+    prepare(&bench, "0/1");
+    prepare(&bench, "0/2");
+    disk_fault_refuse_reads(bench.fault, "0/1", 2 * DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
+    disk_fault_refuse_open(bench.fault, "0/2");
+    disk_fault_crash(bench.fault);
+    int file = bench.disk->ops->open(bench.disk, "0/1", &bytes);
+    assert_true(file >= 0);
+    assert_int_equal(bench.disk->ops->open(bench.disk, "0/2", &bytes), -EIO);
+    assert_int_equal(read_at(&bench, file, 0, 2 * DISK_BLOCK_BYTES), 0);
+    assert_int_equal(read_at(&bench, file, 0, 3 * DISK_BLOCK_BYTES), -EIO);
+    assert_int_equal(read_at(&bench, file, 2 * DISK_BLOCK_BYTES, DISK_BLOCK_BYTES), -EIO);
+    assert_int_equal(read_at(&bench, file, 3 * DISK_BLOCK_BYTES, DISK_BLOCK_BYTES), 0);
+    disk_fault_mend(bench.fault);
+    assert_int_equal(read_at(&bench, file, 0, FILE_BYTES), 0);
+    assert_true(bench.disk->ops->open(bench.disk, "0/2", &bytes) >= 0);
+    bench_close(&bench);
+}
+
 static void one_seed_makes_one_story(void **state)
 {
     (void)state;
@@ -249,6 +282,7 @@ int main(void)
         cmocka_unit_test(completions_come_in_another_order),
         cmocka_unit_test(the_operation_that_was_chosen_fails_and_no_other),
         cmocka_unit_test(a_full_disk_prepares_nothing_until_something_is_removed),
+        cmocka_unit_test(places_that_were_chosen_cannot_be_read_until_they_are_mended),
         cmocka_unit_test(one_seed_makes_one_story),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
