@@ -1,7 +1,7 @@
 /*
  * tubepost spool: looks at the spool of a relay that does not run.
  *
- * check: every record, what is damaged, what belongs to nothing. stat: what waits. export: each
+ * check: every record, what is damaged or cannot be read, what belongs to nothing. stat: what waits. export: each
  * message as a file. Nothing in the spool is changed.
  */
 #include "engine/disk/disk_reader.h"
@@ -45,29 +45,51 @@ static void check_shard(struct spool_tool *tool, struct spool_reader *reader, ui
                    (unsigned long long)lost_bytes, (unsigned long long)message->body_bytes);
         }
     }
-    printf("shard %u: %u segments with %llu records, %llu messages for %llu recipients wait; "
-           "%llu bytes damaged, %llu messages broken; %llu bytes were cut by a crash, %llu bodies "
-           "(%llu bytes) were not committed\n",
-           shard, facts->segments_used, (unsigned long long)facts->records,
-           (unsigned long long)facts->messages, (unsigned long long)facts->recipients_waiting,
-           (unsigned long long)facts->damaged_bytes, (unsigned long long)facts->broken,
-           (unsigned long long)facts->torn_bytes, (unsigned long long)facts->orphans,
-           (unsigned long long)facts->orphan_bytes);
-    if (facts->damaged_bytes > 0 || facts->broken > 0) {
+    printf(
+        "shard %u: %u segments with %llu records, %llu messages for %llu recipients wait; "
+        "%llu bytes damaged, %llu bytes unreadable, %llu messages broken; %llu bytes were cut by "
+        "a crash, %llu bodies (%llu bytes) were not committed\n",
+        shard, facts->segments_used, (unsigned long long)facts->records,
+        (unsigned long long)facts->messages, (unsigned long long)facts->recipients_waiting,
+        (unsigned long long)facts->damaged_bytes, (unsigned long long)facts->unread_bytes,
+        (unsigned long long)facts->broken, (unsigned long long)facts->torn_bytes,
+        (unsigned long long)facts->orphans, (unsigned long long)facts->orphan_bytes);
+    if (facts->damaged_bytes > 0 || facts->unread_bytes > 0 || facts->broken > 0) {
         tool->code = EX_DATAERR;
     }
 }
 
 /* ---- The spool ---- */
 
+/* For check it is what was asked for; for the others a warning. */
+static void unread_print(void *owner, const struct log_unread *what)
+{
+    struct spool_tool *tool = owner;
+    FILE *to = tool->shard == check_shard ? stdout : stderr;
+    tool->unread++;
+    if (what->bytes == 0) {
+        fprintf(to, "%u/%08u.segment: unreadable: %s\n", what->shard, what->number,
+                strerror(-what->error));
+    } else {
+        fprintf(to, "%u/%08u.segment: offset %llu: %llu bytes are unreadable: %s\n", what->shard,
+                what->number, (unsigned long long)what->offset, (unsigned long long)what->bytes,
+                strerror(-what->error));
+    }
+}
+
 static int shard_visit(void *owner, uint32_t shard)
 {
     struct spool_tool *tool = owner;
     struct spool_reader *reader;
-    int status = spool_reader_open(&reader, tool->disk, shard,
-                                   tool->shard == check_shard ? damage_print : NULL, NULL);
+    const struct spool_reader_visitor visitor = {
+        .damaged = tool->shard == check_shard ? damage_print : NULL,
+        .unread = unread_print,
+        .owner = tool};
+    uint32_t unread = tool->unread;
+    int status = spool_reader_open(&reader, tool->disk, shard, &visitor);
     if (status < 0) {
-        tool->code = tool_fail(EX_IOERR, "%s/%u: %s", tool->folder, shard, strerror(-status));
+        tool->code = tool_fail(tool->unread > unread ? EX_DATAERR : EX_IOERR, "%s/%u: %s",
+                               tool->folder, shard, strerror(-status));
         return 0; /* the others all the same */
     }
     if (spool_reader_facts(reader)->log_id != 0) {

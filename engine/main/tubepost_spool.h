@@ -13,6 +13,7 @@ struct spool_tool {
     struct disk *disk;
     void (*shard)(struct spool_tool *tool, struct spool_reader *reader, uint32_t shard);
     uint32_t shards; /* that have a log */
+    uint32_t unread; /* files or parts of them that the disk refuses */
     int code;        /* what to exit with, so far */
     bool as_json;
     struct { /* stat: sums of the shards */

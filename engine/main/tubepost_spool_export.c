@@ -240,5 +240,5 @@ int export_close(struct spool_tool *tool, int code)
         return tool_fail(EX_DATAERR, "%u of the %u messages do not wait here",
                          tool->id_count - tool->found, tool->id_count);
     }
-    return tool->damaged > 0 ? EX_DATAERR : EX_OK;
+    return tool->damaged > 0 || tool->unread > 0 ? EX_DATAERR : EX_OK;
 }

@@ -125,6 +125,7 @@ void stat_shard(struct spool_tool *tool, struct spool_reader *reader, uint32_t s
     sum->used_bytes += facts->used_bytes;
     sum->live_bytes += facts->live_bytes;
     sum->damaged_bytes += facts->damaged_bytes;
+    sum->unread_bytes += facts->unread_bytes;
     sum->messages += facts->messages;
     sum->recipients_waiting += facts->recipients_waiting;
 }
@@ -153,6 +154,7 @@ static void text_print(const struct spool_tool *tool, uint64_t top)
     line("bytes in use", facts->used_bytes);
     line("bytes live", facts->live_bytes);
     line("bytes damaged", facts->damaged_bytes);
+    line("bytes unreadable", facts->unread_bytes);
     line("messages", facts->messages);
     line("  never tried", facts->messages - tool->stat.tried);
     line("  tried", tool->stat.tried);
@@ -184,6 +186,7 @@ static void json_print(const struct spool_tool *tool, uint64_t top)
     set(json, "used_bytes", facts->used_bytes);
     set(json, "live_bytes", facts->live_bytes);
     set(json, "damaged_bytes", facts->damaged_bytes);
+    set(json, "unread_bytes", facts->unread_bytes);
     set(json, "messages", facts->messages);
     set(json, "tried", tool->stat.tried);
     set(json, "recipients_waiting", facts->recipients_waiting);

@@ -57,6 +57,7 @@ static json_t *log_numbers(const struct log_counters *counters)
     set_number(json, "refused_full", counters->refused_full);
     set_number(json, "refused_broken", counters->refused_broken);
     set_number(json, "damaged_bytes", counters->damaged_bytes);
+    set_number(json, "unread_bytes", counters->unread_bytes);
     set_number(json, "segments_prepared", counters->segments_prepared);
     set_number(json, "segments_recycled", counters->segments_recycled);
     set_number(json, "segments_freed", counters->segments_freed);

@@ -9,6 +9,7 @@
 #include "engine/relay/relay_control.h"
 #include "engine/relay/relay_resolve.h"
 #include "engine/relay/relay_tls.h"
+#include "engine/relay/worker_log.h"
 #include "engine/relay/worker_net.h"
 #include "engine/shard/memory.h"
 #include "engine/sock/sock.h"
@@ -419,6 +420,8 @@ static int log_make(struct worker *worker)
         .disk_free_min = conf->spool.free_min_bytes,
         .share_count = conf->shards,
         .durability = conf->spool.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
+        .unread = worker_log_unread,
+        .unread_owner = shard->logger,
     };
     uint64_t of_shard = conf->spool.max_bytes / conf->shards / conf->spool.segment_bytes;
     if (conf->spool.max_bytes > 0) {
@@ -428,13 +431,14 @@ static int log_make(struct worker *worker)
     world_random(shard->world, &settings.new_id, sizeof(settings.new_id));
     int status = log_open(&worker->log, &settings);
     if (status < 0) {
-        logger_line(
-            shard->logger, LOGGER_ERROR, "spool: the log of shard %u cannot be opened: %s%s",
-            worker->settings.index, strerror(-status),
-            status == -EIO ? "; a segment that cannot be read may hold mail, so it is not "
-                             "passed over: see the kernel's log, then mend the disk or move "
-                             "the file away"
-                           : "");
+        logger_line(shard->logger, LOGGER_ERROR,
+                    "spool: the log of shard %u cannot be opened: %s%s", worker->settings.index,
+                    strerror(-status),
+                    status == -ENOMEM || status == -EINVAL
+                        ? ""
+                        : "; a segment that cannot be read may hold mail, so it is not "
+                          "passed over: see the kernel's log, then mend the disk or move "
+                          "the file away");
     }
     return status;
 }
@@ -478,10 +482,7 @@ static int queue_open(struct worker *worker)
                 "spool: shard %u: %llu messages wait; %llu MiB read in %llu ms",
                 worker->settings.index, (unsigned long long)spool->live_messages,
                 (unsigned long long)(log->scanned_bytes >> 20), (unsigned long long)took_ms);
-    if (log->damaged_bytes > 0) {
-        logger_line(shard->logger, LOGGER_ERROR, "spool: shard %u: %llu bytes are damaged",
-                    worker->settings.index, (unsigned long long)log->damaged_bytes);
-    }
+    worker_log_recovered(shard->logger, worker->settings.index, worker->log);
     if (worker->settings.conf->spool.durability == CONF_DURABILITY_NONE &&
         worker->settings.index == 0) {
         logger_line(shard->logger, LOGGER_WARNING,

@@ -88,8 +88,13 @@ int log_open(struct log **result, const struct log_settings *given)
     log->maker.log = log;
     status = -ENOMEM;
     if (log->frames != NULL && log->writes != NULL && log->maker.header != NULL) {
-        status = log_folder_open(&log->folder, log->disk, settings.shard, settings.memory,
-                                 settings.memory_bytes);
+        const struct log_folder_source source = {.disk = log->disk,
+                                                 .shard = settings.shard,
+                                                 .memory = (uint8_t *)settings.memory,
+                                                 .memory_bytes = settings.memory_bytes,
+                                                 .unread = settings.unread,
+                                                 .owner = settings.unread_owner};
+        status = log_folder_open(&log->folder, &source);
     }
     if (status == 0 && log->folder->sequence_max >= UINT32_MAX - 65536) {
         status = -EOVERFLOW;
@@ -153,8 +158,9 @@ const struct log_counters *log_counters(const struct log *log)
 static int folder_adopt(struct log *log)
 {
     struct log_folder *folder = log->folder;
-    /* What later records say of records that were not read now is not known to their owner. */
-    bool incomplete = folder->incomplete || folder->damaged_bytes > 0;
+    if (folder->unread_bytes > 0) {
+        log->held_to = folder->segments[folder->in_use_count - 1].sequence;
+    }
     for (uint32_t i = 0; i < folder->count; i++) {
         struct log_folder_segment *found = &folder->segments[i];
         struct log_segment *segment = log_segment_new(found->number, found->bytes);
@@ -164,7 +170,8 @@ static int folder_adopt(struct log *log)
         segment->file = found->file;
         segment->sequence = found->sequence;
         segment->valid_end = found->valid_end;
-        if (found->says_void || incomplete) {
+        /* What later records say of records that are damaged now is not known to their owner. */
+        if (found->says_void || folder->damaged_bytes > 0) {
             log_segment_keep(segment);
         }
         segment->piece_next = (found->end + LOG_FRAME_BYTES - 1) / LOG_FRAME_BYTES;
@@ -175,6 +182,9 @@ static int folder_adopt(struct log *log)
         } else if (log_used_append(log, segment) != 0) {
             free(segment);
             return -ENOMEM;
+        } else if (log_is_held(log, segment->sequence)) {
+            log->held_bytes += segment->bytes;
+            log->counters.segments_held++;
         }
         found->file = -1;
     }
@@ -209,14 +219,14 @@ static void disk_wait(struct disk *disk)
 int log_recover(struct log *log, const struct log_visitor *visitor)
 {
     check(log->folder != NULL);
-    int result =
-        log_folder_scan(log->folder, log->settings.memory, log->settings.memory_bytes, visitor);
+    int result = log_folder_scan(log->folder, visitor);
     if (result == 0) {
         result = folder_adopt(log);
     }
     log->counters.scanned_bytes = log->folder->scanned_bytes;
     log->counters.damaged_bytes = log->folder->damaged_bytes;
     log->counters.torn_bytes = log->folder->torn_bytes;
+    log->counters.unread_bytes = log->folder->unread_bytes;
     log_folder_close(log->folder);
     log->folder = NULL;
     if (result != 0) {

@@ -32,6 +32,15 @@
  * what is older. They are recycled in the order in which they were freed: one that a crash brings
  * back finds every record that says that its messages are gone.
  *
+ * What a start cannot read, because the disk refuses it, may be read by the next one, and may be mail. It
+ * may also be a commit whose body lies in older segments, and what it is about may be said in newer ones.
+ * So when any of the log could not be read all segments that the start has found are held: they stay as
+ * they are until another start, whatever becomes of the mail in them (log_is_held). Those that come
+ * later come and go as ever: what they say of mail in segments that are in use is kept, and of mail that
+ * could not be read they say nothing. That mail was delivered may have been said where it could not be
+ * read; then it is delivered again. Bytes that are read and are not what was written are damage: they
+ * hold nothing.
+ *
  * One thread. Nothing here reads a clock; log_open, log_recover and log_scan block, nothing else.
  */
 #pragma once
@@ -50,6 +59,14 @@
 #define LOG_SEGMENTS_MIN (LOG_SEGMENTS_RESERVED + 3)
 
 struct log;
+
+/* What the disk refused to give of the file "SHARD/NUMBER.segment" at a start. */
+struct log_unread {
+    uint32_t shard, number;
+    uint64_t offset, bytes; /* bytes 0: it cannot be opened */
+    int error;              /* -errno */
+};
+typedef void log_unread_told(void *owner, const struct log_unread *what);
 
 enum log_durability {
     LOG_DURABLE, /* a waiter runs when the device has the bytes */
@@ -73,10 +90,12 @@ struct log_settings {
                                     that have filled the reserve */
     uint32_t share_count;        /* logs on this file system; 0: 1 */
     enum log_durability durability;
+    log_unread_told *unread; /* by log_open and log_recover, for each; may be NULL */
+    void *unread_owner;
 };
 
-/* 0 or -errno: the folder's segments are known, nothing was read of them. Follow with log_recover.
- */
+/* 0 or -errno: the folder's segments are known, nothing was read of them. Follow with log_recover. A
+ * file that cannot be opened or placed is an error, of which `unread` was told: nothing is freed. */
 int log_open(struct log **log, const struct log_settings *settings);
 const struct log_settings *log_settings_of(const struct log *log); /* defaults filled in */
 /* Everything in flight must have been reported: see log_is_quiet. */
@@ -195,6 +214,7 @@ struct log_space {
     uint64_t rest_bytes;   /* of them, not written yet: the end of the current one */
     uint64_t ready_bytes;  /* of spares */
     uint64_t freed_bytes;  /* of segments that will be spares */
+    uint64_t held_bytes;   /* of those in use, what will not come back */
     uint64_t growth_bytes; /* of segments that may still be made; LOG_GROWTH_UNKNOWN: as many as the
                               disk has */
 };
@@ -206,8 +226,10 @@ void log_expect_space(struct log *log, bool expected);
 /* That of the segment appended to, or of the one that will be next; 0: none is ready. Its header is
  * durable: no later start of this log will use it again. */
 uint32_t log_promised_sequence(const struct log *log);
+/* It stays until another start, since this one could not read all of what it has found. */
+bool log_is_held(const struct log *log, uint32_t sequence);
 /* Frees the oldest. Its owner's books must be empty and it must not be the current one. 0; -EBUSY:
- * it is the current one, or being read. */
+ * it is the current one, held, or being read. */
 int log_trim(struct log *log);
 /* The same for one that others are older than. The owner has seen to it that no record in it is needed
  * for older ones, and what it appended for that is durable. -EBUSY also: its `kept_for` is in use; it
@@ -251,6 +273,7 @@ struct log_counters {
     uint64_t segments_prepared, segments_recycled, segments_freed;
     uint64_t segments_freed_between;                   /* of them: by log_free_segment */
     uint64_t scanned_bytes, damaged_bytes, torn_bytes; /* of log_recover */
-    uint32_t segments_used, segments_spare, frames_dirty, frames_held;
+    uint64_t unread_bytes;                             /* of log_recover: refused by the disk */
+    uint32_t segments_used, segments_spare, segments_held, frames_dirty, frames_held;
 };
 const struct log_counters *log_counters(const struct log *log);

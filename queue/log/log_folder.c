@@ -89,33 +89,69 @@ struct finding {
     uint64_t candidate;
     uint32_t votes;
     uint32_t head_sequence;
-    int failed; /* of the reads; 0: none did */
 };
 
-static int segment_open(struct finding *finding, uint32_t number, uint8_t *memory)
+#define BEGINS_BYTES (2 * DISK_BLOCK_BYTES) /* what places a segment */
+static_assert(LOG_FOLDER_BEGINS_BYTES == sizeof(struct record_header) + sizeof(struct record_void),
+              "what is kept of the first record is all of one that says what is void");
+
+static int unread_tell(const struct log_folder *folder, uint32_t number, uint64_t offset,
+                       uint64_t bytes, int error)
+{
+    const struct log_unread what = {.shard = folder->source.shard,
+                                    .number = number,
+                                    .offset = offset,
+                                    .bytes = bytes,
+                                    .error = error};
+    if (folder->source.unread != NULL) {
+        folder->source.unread(folder->source.owner, &what);
+    }
+    return error;
+}
+
+/* A block that is refused for a moment must not keep us from starting, so each is asked for twice. */
+static int begin_read(const struct log_folder *folder, const struct log_folder_segment *segment)
+{
+    struct disk *disk = folder->source.disk;
+    uint32_t bytes = segment->bytes < BEGINS_BYTES ? SEGMENT_HEADER_BYTES : BEGINS_BYTES;
+    if (segment->bytes < SEGMENT_HEADER_BYTES ||
+        read_blocking(disk, segment->file, folder->source.memory, bytes, 0) >= 0) {
+        return 0;
+    }
+    for (uint32_t at = 0; at < bytes; at += DISK_BLOCK_BYTES) {
+        int result =
+            read_blocking(disk, segment->file, folder->source.memory + at, DISK_BLOCK_BYTES, at);
+        if (result < 0) {
+            return unread_tell(folder, segment->number, at, DISK_BLOCK_BYTES, result);
+        }
+    }
+    return 0;
+}
+
+static int segment_open(struct finding *finding, uint32_t number)
 {
     struct log_folder *folder = finding->folder;
+    const uint8_t *memory = folder->source.memory;
+    struct disk *disk = folder->source.disk;
     char name[32];
     uint64_t bytes = 0;
-    snprintf(name, sizeof(name), "%u/%08u.segment", folder->shard, number);
+    snprintf(name, sizeof(name), "%u/%08u.segment", folder->source.shard, number);
     if (number > folder->number_max) {
         folder->number_max = number;
     }
-    int file = folder->disk->ops->open(folder->disk, name, &bytes);
+    int file = disk->ops->open(disk, name, &bytes);
     if (file < 0) {
-        folder->incomplete = true;
-        return file == -ENOMEM ? file : 0; /* lost, and left alone */
+        return file == -ENOMEM ? file : unread_tell(folder, number, 0, 0, file);
     }
     struct log_folder_segment *segment = &folder->segments[folder->count++];
     *segment = (struct log_folder_segment){.number = number, .file = file, .empty = true};
     segment->bytes = bytes > SEGMENT_BYTES_MAX ? SEGMENT_BYTES_MAX : (uint32_t)bytes;
     struct segment_header header;
-    int result = segment->bytes < SEGMENT_HEADER_BYTES
-                     ? 0
-                     : read_blocking(folder->disk, file, memory, SEGMENT_HEADER_BYTES, 0);
-    finding->failed = result < 0 ? result : finding->failed;
-    folder->incomplete = folder->incomplete || result < 0;
-    if (segment->bytes < SEGMENT_HEADER_BYTES || result < 0 || !header_read(memory, &header)) {
+    int result = begin_read(folder, segment);
+    if (result < 0) {
+        return result;
+    }
+    if (segment->bytes < SEGMENT_HEADER_BYTES || !header_read(memory, &header)) {
         segment->bytes -= segment->bytes % LOG_FRAME_BYTES;
         return 0;
     }
@@ -123,7 +159,11 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
         segment->bytes = header.bytes;
     }
     segment->bytes -= segment->bytes % LOG_FRAME_BYTES;
+    if (segment->bytes > 0) {
+        memcpy(segment->begins, memory + SEGMENT_HEADER_BYTES, sizeof(segment->begins));
+    }
     segment->sequence = header.sequence;
+    segment->head_sequence = header.head_sequence;
     segment->log_id = header.log_id;
     segment->in_use = true;
     if (finding->votes == 0) {
@@ -134,38 +174,38 @@ static int segment_open(struct finding *finding, uint32_t number, uint8_t *memor
 }
 
 /* The header says nothing. Unless the segment was never used, its records tell where it belongs; where
- * no header at all can be read they cannot be verified, and the segment is left alone. One in which
- * nothing is found, and something could not be read, may be full of mail: it must not be used again, nor
- * may the log go on past it, so there is no start (-EIO). */
-static int segment_probe(struct log_folder *folder, struct log_folder_segment *segment,
-                         uint8_t *memory)
+ * no header at all can be read they cannot be verified, and the segment is left alone. What cannot be read
+ * may be what would tell. */
+static int segment_probe(struct log_folder *folder, struct log_folder_segment *segment)
 {
     uint32_t seed = record_seed(folder->id);
+    uint8_t *memory = folder->source.memory;
     static const uint8_t zeros[64];
     uint32_t highest = 0;
-    bool unread = false;
     segment->log_id = folder->id;
-    if (folder->id == 0 && segment->bytes > 0) {
-        segment->lost =
-            read_blocking(folder->disk, segment->file, memory, SEGMENT_HEADER_BYTES, 0) < 0 ||
-            memcmp(memory, zeros, sizeof(zeros)) != 0;
-        folder->damaged_bytes += segment->lost ? segment->bytes : 0;
-        return 0;
-    }
     for (uint32_t offset = 0; offset < segment->bytes; offset += LOG_FRAME_BYTES) {
-        if (read_blocking(folder->disk, segment->file, memory, LOG_FRAME_BYTES, offset) < 0) {
-            unread = true;
-            continue;
+        int result =
+            read_blocking(folder->source.disk, segment->file, memory, LOG_FRAME_BYTES, offset);
+        if (result < 0) {
+            return unread_tell(folder, segment->number, offset, LOG_FRAME_BYTES, result);
         }
         if (offset == 0 && memcmp(memory, zeros, sizeof(zeros)) == 0) {
             return 0;
+        }
+        if (folder->id == 0) {
+            segment->lost = true;
+            folder->damaged_bytes += segment->bytes;
+            return 0;
+        }
+        if (offset == 0) {
+            memcpy(segment->begins, memory + SEGMENT_HEADER_BYTES, sizeof(segment->begins));
         }
         uint32_t found = log_scan_probe(memory, offset, LOG_FRAME_BYTES, seed);
         highest = found > highest ? found : highest;
     }
     segment->sequence = highest;
     segment->in_use = highest > 0;
-    return unread && highest == 0 ? -EIO : 0;
+    return 0;
 }
 
 static int by_sequence(const void *left, const void *right)
@@ -182,27 +222,19 @@ static int by_sequence(const void *left, const void *right)
 }
 
 /* The first record may say that the end of earlier segments is void. */
-static void void_apply(struct log_folder *folder, uint32_t i, uint8_t *memory)
+static void void_apply(struct log_folder *folder, uint32_t i)
 {
     struct log_folder_segment *segment = &folder->segments[i];
     uint64_t lsn = lsn_of(segment->sequence, SEGMENT_HEADER_BYTES);
     struct record_header header;
     struct record_void range;
-    if (segment->bytes == 0) {
-        return;
-    }
-    if (read_blocking(folder->disk, segment->file, memory, DISK_BLOCK_BYTES, SEGMENT_HEADER_BYTES) <
-        0) {
-        folder->incomplete = true;
-        return;
-    }
-    memcpy(&header, memory, sizeof(header));
+    memcpy(&header, segment->begins, sizeof(header));
     if (MUTATED(VOID_IGNORED) || header.type != LOG_TYPE_VOID || header.length != sizeof(range) ||
-        !record_is_valid(memory, DISK_BLOCK_BYTES, lsn, record_seed(folder->id))) {
+        !record_is_valid(segment->begins, sizeof(segment->begins), lsn, record_seed(folder->id))) {
         return;
     }
     segment->says_void = true;
-    memcpy(&range, memory + sizeof(header), sizeof(range));
+    memcpy(&range, segment->begins + sizeof(header), sizeof(range));
     while (i-- > 0 && folder->segments[i].sequence >= log_lsn_sequence(range.from)) {
         struct log_folder_segment *earlier = &folder->segments[i];
         uint32_t end = earlier->sequence == log_lsn_sequence(range.from) ? lsn_offset(range.from)
@@ -222,7 +254,7 @@ static uint32_t foreign_drop(struct log_folder *folder)
         bool twice =
             kept > 0 && segment->in_use && folder->segments[kept - 1].sequence == segment->sequence;
         if (segment->lost || segment->log_id != folder->id || twice) {
-            folder->disk->ops->forget(folder->disk, segment->file);
+            folder->source.disk->ops->forget(folder->source.disk, segment->file);
             continue;
         }
         folder->segments[kept++] = *segment;
@@ -230,13 +262,13 @@ static uint32_t foreign_drop(struct log_folder *folder)
     return kept;
 }
 
-static int segments_place(struct finding *finding, uint8_t *memory)
+static int segments_place(struct finding *finding)
 {
     struct log_folder *folder = finding->folder;
     folder->id = finding->candidate;
     for (uint32_t i = 0; i < folder->count; i++) {
         struct log_folder_segment *segment = &folder->segments[i];
-        int status = segment->in_use ? 0 : segment_probe(folder, segment, memory);
+        int status = segment->in_use ? 0 : segment_probe(folder, segment);
         if (status < 0) {
             return status;
         }
@@ -244,15 +276,12 @@ static int segments_place(struct finding *finding, uint8_t *memory)
     qsort(folder->segments, folder->count, sizeof(folder->segments[0]), by_sequence);
     folder->count = foreign_drop(folder);
     for (uint32_t i = 0; i < folder->count; i++) {
-        struct log_folder_segment *segment = &folder->segments[i];
-        struct segment_header header;
+        const struct log_folder_segment *segment = &folder->segments[i];
         if (segment->sequence > folder->sequence_max) {
             folder->sequence_max = segment->sequence;
         }
-        if (segment->in_use &&
-            read_blocking(folder->disk, segment->file, memory, SEGMENT_HEADER_BYTES, 0) >= 0 &&
-            header_read(memory, &header) && header.head_sequence > finding->head_sequence) {
-            finding->head_sequence = header.head_sequence;
+        if (segment->in_use && segment->head_sequence > finding->head_sequence) {
+            finding->head_sequence = segment->head_sequence;
         }
     }
     for (uint32_t i = 0; i < folder->count; i++) {
@@ -265,24 +294,22 @@ static int segments_place(struct finding *finding, uint8_t *memory)
         folder->in_use_count++;
     }
     for (uint32_t i = 0; i < folder->in_use_count; i++) {
-        void_apply(folder, i, memory);
+        void_apply(folder, i);
     }
     return 0;
 }
 
-int log_folder_open(struct log_folder **result, struct disk *disk, uint32_t shard, void *memory,
-                    size_t memory_bytes)
+int log_folder_open(struct log_folder **result, const struct log_folder_source *source)
 {
-    check(memory_bytes >= LOG_FOLDER_MEMORY_BYTES);
+    check(source->memory_bytes >= LOG_FOLDER_MEMORY_BYTES);
     struct listing listing = {0};
     char name[16];
-    snprintf(name, sizeof(name), "%u", shard);
-    int status = disk->ops->list(disk, name, listing_visit, &listing);
+    snprintf(name, sizeof(name), "%u", source->shard);
+    int status = source->disk->ops->list(source->disk, name, listing_visit, &listing);
     status = status == -ENOENT ? 0 : status < 0 ? status : listing.status;
     struct log_folder *folder = (struct log_folder *)calloc(1, sizeof(*folder));
     if (status == 0 && folder != NULL) {
-        folder->disk = disk;
-        folder->shard = shard;
+        folder->source = *source;
         folder->segments =
             (struct log_folder_segment *)calloc(listing.count + 1, sizeof(folder->segments[0]));
     }
@@ -293,13 +320,10 @@ int log_folder_open(struct log_folder **result, struct disk *disk, uint32_t shar
     }
     struct finding finding = {.folder = folder};
     for (uint32_t i = 0; i < listing.count && status == 0; i++) {
-        status = segment_open(&finding, listing.numbers[i], (uint8_t *)memory);
+        status = segment_open(&finding, listing.numbers[i]);
     }
     free(listing.numbers);
-    if (status == 0 && finding.votes == 0) {
-        status = finding.failed; /* a disk that cannot be read is not an empty one */
-    }
-    status = status == 0 ? segments_place(&finding, (uint8_t *)memory) : status;
+    status = status == 0 ? segments_place(&finding) : status;
     if (status == 0) {
         *result = folder;
     } else {
@@ -312,7 +336,7 @@ void log_folder_close(struct log_folder *folder)
 {
     for (uint32_t i = 0; i < folder->count; i++) {
         if (folder->segments[i].file >= 0) {
-            folder->disk->ops->forget(folder->disk, folder->segments[i].file);
+            folder->source.disk->ops->forget(folder->source.disk, folder->segments[i].file);
         }
     }
     free(folder->segments);
@@ -334,8 +358,8 @@ int log_folder_read(struct log_folder *folder, const struct log_extent *extent, 
         }
         if (extent->length > LOG_RECORD_BYTES_MAX || end > segment->valid_end ||
             end - from > LOG_FRAME_BYTES ||
-            read_blocking(folder->disk, segment->file, memory, block_up((uint32_t)end - from),
-                          from) < 0 ||
+            read_blocking(folder->source.disk, segment->file, memory,
+                          block_up((uint32_t)end - from), from) < 0 ||
             !record_is_valid((uint8_t *)memory + (offset - from), (uint32_t)end - offset,
                              extent->lsn, record_seed(folder->id))) {
             return -EIO;
@@ -352,9 +376,9 @@ int log_folder_read(struct log_folder *folder, const struct log_extent *extent, 
 static int floor_make(struct log_folder *folder, uint8_t *block, uint32_t number)
 {
     struct log_blocking blocking;
-    struct disk *disk = folder->disk;
+    struct disk *disk = folder->source.disk;
     char name[32];
-    snprintf(name, sizeof(name), "%u/%08u.segment", folder->shard, number);
+    snprintf(name, sizeof(name), "%u/%08u.segment", folder->source.shard, number);
     log_blocking_init(&blocking);
     int file = log_blocking_wait(
         disk, &blocking, disk->ops->prepare(disk, name, SEGMENT_HEADER_BYTES, &blocking.done));
@@ -363,7 +387,7 @@ static int floor_make(struct log_folder *folder, uint8_t *block, uint32_t number
     }
     struct segment_header header = {.magic = SEGMENT_MAGIC,
                                     .version = SEGMENT_VERSION,
-                                    .shard = folder->shard,
+                                    .shard = folder->source.shard,
                                     .log_id = folder->id,
                                     .sequence = folder->sequence_max + 1,
                                     .head_sequence = folder->sequence_max + 1,
@@ -390,12 +414,14 @@ int log_folder_retire(struct log_folder *folder, void *memory)
     for (uint32_t i = 0; i < folder->count && result >= 0; i++) {
         struct log_blocking blocking;
         char name[32];
-        snprintf(name, sizeof(name), "%u/%08u.segment", folder->shard, folder->segments[i].number);
-        folder->disk->ops->forget(folder->disk, folder->segments[i].file);
+        snprintf(name, sizeof(name), "%u/%08u.segment", folder->source.shard,
+                 folder->segments[i].number);
+        folder->source.disk->ops->forget(folder->source.disk, folder->segments[i].file);
         folder->segments[i].file = -1;
         log_blocking_init(&blocking);
-        result = log_blocking_wait(folder->disk, &blocking,
-                                   folder->disk->ops->remove(folder->disk, name, &blocking.done));
+        result = log_blocking_wait(
+            folder->source.disk, &blocking,
+            folder->source.disk->ops->remove(folder->source.disk, name, &blocking.done));
     }
     return result;
 }

@@ -7,6 +7,7 @@
 
 #define READ_BYTES (1024u * 1024)
 #define READS_MAX 8u
+#define FRAMES_READ (READ_BYTES / LOG_FRAME_BYTES)
 
 struct reading {
     struct log_folder *folder;
@@ -48,7 +49,7 @@ static const struct log_folder_segment *segment_ahead(struct reading *reading)
 /* Asks for as many pieces as there is room for, and has the disk begin at once. */
 static void read_ahead(struct reading *reading)
 {
-    struct disk *disk = reading->folder->disk;
+    struct disk *disk = reading->folder->source.disk;
     const struct log_folder_segment *segment;
     while (reading->begun - reading->finished < reading->room &&
            (segment = segment_ahead(reading)) != NULL) {
@@ -67,26 +68,62 @@ static void read_ahead(struct reading *reading)
 static int read_wait(struct reading *reading)
 {
     uint64_t i = reading->finished++ % reading->room;
-    return log_blocking_wait(reading->folder->disk, &reading->blocking[i], reading->started[i]);
+    return log_blocking_wait(reading->folder->source.disk, &reading->blocking[i],
+                             reading->started[i]);
 }
 
-/* One block that cannot be read must not cost its neighbours. */
-static void read_by_blocks(const struct reading *reading, struct log_folder_segment *segment,
-                           uint8_t *memory, uint32_t offset)
+/* Counts it, and says so. */
+static void unread_tell(const struct reading *reading, struct log_folder_segment *segment,
+                        struct log_unread *what)
 {
+    struct log_folder *folder = reading->folder;
+    if (what->bytes == 0) {
+        return;
+    }
+    segment->unread_bytes += (uint32_t)what->bytes;
+    folder->unread_bytes += what->bytes;
+    if (folder->source.unread != NULL) {
+        folder->source.unread(folder->source.owner, what);
+    }
+    what->bytes = 0;
+}
+
+static bool block_read(const struct reading *reading, const struct log_folder_segment *segment,
+                       uint8_t *memory, uint32_t offset, int *error)
+{
+    struct disk *disk = reading->folder->source.disk;
+    struct log_blocking blocking;
+    log_blocking_init(&blocking);
+    *error = log_blocking_wait(
+        disk, &blocking,
+        disk->ops->read(disk, segment->file, memory, DISK_BLOCK_BYTES, offset, &blocking.done));
+    return *error >= 0;
+}
+
+/* One block that cannot be read must not cost its neighbours. unread: of each frame, which could not. Of
+ * the header nothing is wanted here, and behind valid_end nothing counts. */
+static void read_by_blocks(const struct reading *reading, struct log_folder_segment *segment,
+                           uint8_t *memory, uint32_t offset, uint64_t unread[static FRAMES_READ])
+{
+    const struct log_folder *folder = reading->folder;
+    struct log_unread what = {.shard = folder->source.shard, .number = segment->number};
     uint32_t bytes = read_size(segment, offset);
     for (uint32_t at = 0; at < bytes; at += DISK_BLOCK_BYTES) {
-        struct disk *disk = reading->folder->disk;
-        struct log_blocking blocking;
-        log_blocking_init(&blocking);
-        if (log_blocking_wait(disk, &blocking,
-                              disk->ops->read(disk, segment->file, memory + at, DISK_BLOCK_BYTES,
-                                              offset + at, &blocking.done)) < 0) {
-            memset(memory + at, 0xff, DISK_BLOCK_BYTES);
-            segment->unread = true;
-            reading->folder->incomplete = true;
+        int error;
+        if (block_read(reading, segment, memory + at, offset + at, &error)) {
+            unread_tell(reading, segment, &what);
+            continue;
         }
+        memset(memory + at, 0xff, DISK_BLOCK_BYTES);
+        if (offset + at < SEGMENT_HEADER_BYTES || offset + at >= segment->valid_end) {
+            continue;
+        }
+        unread[at / LOG_FRAME_BYTES] |= 1ull << at % LOG_FRAME_BYTES / DISK_BLOCK_BYTES;
+        what.offset = what.bytes == 0 ? offset + at : what.offset;
+        what.bytes += DISK_BLOCK_BYTES;
+        what.error = error;
     }
+    unread_tell(reading, segment, &what);
 }
 
 static int segment_scan(struct reading *reading, struct log_folder_segment *segment,
@@ -101,11 +138,13 @@ static int segment_scan(struct reading *reading, struct log_folder_segment *segm
         read_ahead(reading);
         uint8_t *memory = piece_memory(reading, reading->finished);
         uint32_t bytes = read_size(segment, offset);
+        uint64_t unread[FRAMES_READ] = {0};
         if (read_wait(reading) < 0) {
-            read_by_blocks(reading, segment, memory, offset);
+            read_by_blocks(reading, segment, memory, offset, unread);
         }
         folder->scanned_bytes += bytes;
         for (uint32_t at = 0; at < bytes; at += LOG_FRAME_BYTES) {
+            scan.unread = unread[at / LOG_FRAME_BYTES];
             int result = log_scan_piece(&scan, memory + at, offset + at, LOG_FRAME_BYTES);
             if (result != 0) {
                 return result;
@@ -114,16 +153,15 @@ static int segment_scan(struct reading *reading, struct log_folder_segment *segm
     }
     folder->damaged_bytes += scan.damaged_bytes;
     folder->torn_bytes += scan.torn_bytes;
-    segment->end = segment->unread ? segment->bytes : scan.end;
-    segment->empty = !segment->unread && scan.records == 0;
+    segment->end = segment->unread_bytes > 0 ? segment->bytes : scan.end;
+    segment->empty = segment->unread_bytes == 0 && scan.records == 0;
     return 0;
 }
 
-int log_folder_scan(struct log_folder *folder, void *memory, size_t memory_bytes,
-                    const struct log_visitor *visitor)
+int log_folder_scan(struct log_folder *folder, const struct log_visitor *visitor)
 {
-    struct reading reading = {.folder = folder, .memory = (uint8_t *)memory};
-    size_t room = memory_bytes / READ_BYTES;
+    struct reading reading = {.folder = folder, .memory = folder->source.memory};
+    size_t room = folder->source.memory_bytes / READ_BYTES;
     int result = 0;
     reading.room = room < READS_MAX ? (uint32_t)room : READS_MAX;
     check(reading.room > 0);

@@ -137,6 +137,8 @@ struct log {
     struct log_segment **used; /* by sequence: [used_first, used_first + used_count) */
     uint32_t used_first, used_count, used_capacity;
     uint64_t used_bytes;
+    uint64_t held_bytes; /* of them, up to held_to */
+    uint32_t held_to;    /* the newest sequence that the start has found; 0: it could read all */
     struct list_node ready, freed, suspect;
     uint32_t ready_count, freed_count, suspect_count;
     uint32_t next_sequence, next_number;

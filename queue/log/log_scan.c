@@ -14,7 +14,11 @@ static bool all_zero(const uint8_t *at, uint32_t bytes)
 /* A valid record lies at `offset`; what was missed before it is judged by what it knows. */
 static void hole_ends(struct log_scan *scan, uint32_t offset, uint32_t durable)
 {
-    scan->in_hole = false;
+    bool unread = scan->hole_unread;
+    scan->in_hole = scan->hole_unread = false;
+    if (unread) {
+        return;
+    }
     uint32_t damaged_end = durable < offset ? durable : offset;
     if (damaged_end > scan->hole) {
         uint32_t bytes = damaged_end - scan->hole;
@@ -61,6 +65,7 @@ static uint32_t search_block(const struct log_scan *scan, const uint8_t *piece, 
 
 int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset, uint32_t bytes)
 {
+    static_assert(LOG_FRAME_BYTES / DISK_BLOCK_BYTES == 64, "log_scan.unread has a bit for each");
     check(bytes <= LOG_FRAME_BYTES && offset % LOG_FRAME_BYTES == 0);
     uint32_t at = offset == 0 ? SEGMENT_HEADER_BYTES : 0;
     if (offset >= scan->valid_end) {
@@ -98,6 +103,7 @@ int log_scan_piece(struct log_scan *scan, const uint8_t *piece, uint32_t offset,
             scan->in_hole = true;
             scan->hole = offset + at;
         }
+        scan->hole_unread = scan->hole_unread || (scan->unread >> at / DISK_BLOCK_BYTES & 1) != 0;
         at = zero ? next : search_block(scan, piece, offset, at, next, bytes);
     }
     return 0;

@@ -16,6 +16,9 @@ struct log_scan {
     uint32_t seed;
     uint32_t valid_end; /* nothing counts at or behind this offset */
     const struct log_visitor *visitor;
+    uint64_t
+        unread; /* blocks of the next piece, lowest bit first, that could not be read: what is missed
+                        there is not damage */
     /* Results. */
     uint64_t records;
     uint64_t damaged_bytes; /* were durable once */
@@ -23,6 +26,7 @@ struct log_scan {
     uint32_t end;           /* offset behind the last valid record */
     /* Where valid records were missed, until the next one is found. */
     bool in_hole;
+    bool hole_unread; /* some of it could not be read */
     uint32_t hole;
 };
 

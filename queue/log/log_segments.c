@@ -165,7 +165,8 @@ void log_segment_detach(struct log *log, struct log_segment *segment)
 
 static bool segment_is_busy(const struct log *log, const struct log_segment *segment)
 {
-    return segment == log->current || segment->pins > 0 || segment->kept > 0;
+    return segment == log->current || segment->pins > 0 || segment->kept > 0 ||
+           log_is_held(log, segment->sequence);
 }
 
 static void segment_free(struct log *log, struct log_segment *segment)
@@ -176,6 +177,11 @@ static void segment_free(struct log *log, struct log_segment *segment)
     log->freed_count++;
     log->counters.segments_freed++;
     log_maker_step(log);
+}
+
+bool log_is_held(const struct log *log, uint32_t sequence)
+{
+    return sequence <= log->held_to;
 }
 
 int log_trim(struct log *log)

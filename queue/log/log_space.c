@@ -99,6 +99,7 @@ void log_space(const struct log *log, struct log_space *space)
     *space = (struct log_space){.used_bytes = log->used_bytes,
                                 .ready_bytes = log->ready_count * segment,
                                 .freed_bytes = log->freed_count * segment,
+                                .held_bytes = log->held_bytes,
                                 .growth_bytes = growth_bytes(log)};
     if (log->maker.state == MAKER_HEADING) {
         space->freed_bytes += log->maker.segment->bytes;

@@ -4,12 +4,18 @@
 
 /* ── What of the log is wanted ───────────────────────────────────────────────────────────────── */
 
+static bool is_held(const struct spool *spool, uint64_t lsn)
+{
+    return log_is_held(spool->log, log_lsn_sequence(lsn));
+}
+
 void body_live_add(struct spool *spool, uint64_t lsn, uint32_t bytes)
 {
     struct log_segment_live *live = log_segment_live(spool->log, log_lsn_sequence(lsn));
     if (live != NULL) {
         live->bytes += bytes;
         spool->live_bytes += bytes;
+        spool->held_live_bytes += is_held(spool, lsn) ? bytes : 0;
     }
 }
 
@@ -20,6 +26,7 @@ void body_live_take(struct spool *spool, uint64_t lsn, uint32_t bytes)
         check(live->bytes >= bytes && spool->live_bytes >= bytes);
         live->bytes -= bytes;
         spool->live_bytes -= bytes;
+        spool->held_live_bytes -= is_held(spool, lsn) ? bytes : 0;
     }
 }
 

@@ -130,7 +130,8 @@ void spool_close(struct spool *spool);            /* after everything in flight 
 
 /* A changed number of shards: takes over what the folders of shards that are no more (index >= shard_count, and index %
  * shard_count is ours) hold, then removes it. After spool_open, before anything else; blocks. `found` of spool_open runs
- * for every message. 0 or -errno: then those folders are left for another start. */
+ * for every message. 0 or -errno: then those folders are left for another start. -EIO also: not all of them, or of
+ * our own log, could be read. */
 int spool_adopt(struct spool *spool, uint32_t shard_count);
 
 /* 0; -EAGAIN: too many drafts; -ENOSPC: the disk or the spool is full; -EIO: the disk refuses. */

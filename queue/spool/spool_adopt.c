@@ -160,12 +160,23 @@ static void messages_take(struct adoption *adoption)
     }
 }
 
+/* A folder of which not all could be read moves as a whole, another time: of a part that came now nobody
+ * would know, when the rest comes, what of it had been delivered meanwhile. And while not all of our own
+ * log could be read, a copy that a start has made before a crash may lie there. */
+static bool is_readable(const struct adoption *adoption)
+{
+    return adoption->folder->unread_bytes == 0 &&
+           log_counters(adoption->spool->log)->segments_held == 0;
+}
+
 static int harvest_adopt(struct adoption *adoption, struct spool_harvest *harvest)
 {
     struct log_visitor visitor = {
         .record = spool_harvest_record, .damaged = spool_harvest_damaged, .owner = harvest};
-    int result =
-        log_folder_scan(adoption->folder, adoption->memory, LOG_FOLDER_MEMORY_BYTES, &visitor);
+    int result = log_folder_scan(adoption->folder, &visitor);
+    if (result == 0 && adoption->folder->scanned_bytes > 0 && !is_readable(adoption)) {
+        result = -EIO;
+    }
     if (result == 0) {
         result = spool_harvest_each(harvest, NULL, message_adopt, adoption);
     }
@@ -188,7 +199,14 @@ static int folder_adopt(struct spool *spool, uint32_t shard, uint8_t *memory)
     if (result != 0) {
         return result;
     }
-    result = log_folder_open(&adoption.folder, spool->disk, shard, memory, LOG_FOLDER_MEMORY_BYTES);
+    const struct log_settings *log = log_settings_of(spool->log);
+    const struct log_folder_source source = {.disk = spool->disk,
+                                             .shard = shard,
+                                             .memory = memory,
+                                             .memory_bytes = LOG_FOLDER_MEMORY_BYTES,
+                                             .unread = log->unread,
+                                             .owner = log->unread_owner};
+    result = log_folder_open(&adoption.folder, &source);
     if (result == 0) {
         result = harvest_adopt(&adoption, harvest);
         spool->counters.damaged_bytes += adoption.folder->damaged_bytes;

@@ -37,6 +37,7 @@ static void looks(struct spool *spool)
     uint32_t sequence = log_segment_after(spool->log, between->sequence);
     between->sequence = sequence;
     if (sequence == 0 || sequence == head || sequence == current ||
+        log_is_held(spool->log, sequence) ||
         log_segment_after(spool->log, sequence) == 0) { /* the newest stays on the disk */
         return;
     }

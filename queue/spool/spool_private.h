@@ -305,8 +305,9 @@ struct spool {
     uint32_t draft_count;
     uint32_t id_sequence, id_count;
     uint64_t live_bytes;
-    uint64_t twice_bytes;                               /* of them: copies that are under way */
-    uint64_t memory_bytes;                              /* of messages */
+    uint64_t held_live_bytes; /* of them, in segments that the log holds */
+    uint64_t twice_bytes;     /* of them: copies that are under way */
+    uint64_t memory_bytes;    /* of messages */
     struct spool_message *pending_first, *pending_last; /* commits that wait for room */
     struct list_node room;                              /* spool_when_room */
     struct log_waiter room_waiter;

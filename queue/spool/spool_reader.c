@@ -13,8 +13,7 @@ struct spool_reader {
     struct spool_message **messages;
     uint64_t capacity;
     int status;
-    void (*damaged)(void *owner, uint32_t shard, uint32_t number, uint64_t offset, uint64_t bytes);
-    void *owner;
+    struct spool_reader_visitor visitor;
     struct spool_reader_facts facts;
 };
 
@@ -30,10 +29,11 @@ static void damage_seen(void *owner, uint64_t lsn, uint64_t bytes)
 {
     struct spool_reader *reader = (struct spool_reader *)owner;
     const struct log_folder *folder = reader->folder;
-    for (uint32_t i = 0; i < folder->in_use_count && reader->damaged != NULL; i++) {
+    const struct spool_reader_visitor *visitor = &reader->visitor;
+    for (uint32_t i = 0; i < folder->in_use_count && visitor->damaged != NULL; i++) {
         if (folder->segments[i].sequence == log_lsn_sequence(lsn)) {
-            reader->damaged(reader->owner, folder->shard, folder->segments[i].number, (uint32_t)lsn,
-                            bytes);
+            visitor->damaged(visitor->owner, folder->source.shard, folder->segments[i].number,
+                             (uint32_t)lsn, bytes);
             return;
         }
     }
@@ -87,6 +87,7 @@ static void folder_count(struct spool_reader *reader)
         facts->used_bytes += folder->segments[i].bytes;
     }
     facts->damaged_bytes = folder->damaged_bytes;
+    facts->unread_bytes = folder->unread_bytes;
     facts->torn_bytes = folder->torn_bytes;
     spool_harvest_orphans(reader->harvest, &facts->orphans, &facts->orphan_bytes);
 }
@@ -95,10 +96,15 @@ static int folder_read(struct spool_reader *reader, struct disk *disk, uint32_t 
 {
     const struct log_visitor visitor = {
         .record = record_seen, .damaged = damage_seen, .owner = reader};
-    int result =
-        log_folder_open(&reader->folder, disk, shard, reader->memory, LOG_FOLDER_MEMORY_BYTES);
+    const struct log_folder_source source = {.disk = disk,
+                                             .shard = shard,
+                                             .memory = reader->memory,
+                                             .memory_bytes = LOG_FOLDER_MEMORY_BYTES,
+                                             .unread = reader->visitor.unread,
+                                             .owner = reader->visitor.owner};
+    int result = log_folder_open(&reader->folder, &source);
     if (result == 0) {
-        result = log_folder_scan(reader->folder, reader->memory, LOG_FOLDER_MEMORY_BYTES, &visitor);
+        result = log_folder_scan(reader->folder, &visitor);
     }
     if (result == 0) {
         folder_count(reader);
@@ -108,16 +114,13 @@ static int folder_read(struct spool_reader *reader, struct disk *disk, uint32_t 
 }
 
 int spool_reader_open(struct spool_reader **result, struct disk *disk, uint32_t shard,
-                      void (*damaged)(void *owner, uint32_t shard, uint32_t number, uint64_t offset,
-                                      uint64_t bytes),
-                      void *owner)
+                      const struct spool_reader_visitor *visitor)
 {
     struct spool_reader *reader = (struct spool_reader *)calloc(1, sizeof(*reader));
     if (reader == NULL) {
         return -ENOMEM;
     }
-    reader->damaged = damaged;
-    reader->owner = owner;
+    reader->visitor = *visitor;
     reader->memory = (uint8_t *)aligned_alloc(DISK_BLOCK_BYTES, LOG_FOLDER_MEMORY_BYTES);
     int status = reader->memory != NULL ? store_open(&reader->store) : -ENOMEM;
     if (status == 0) {

@@ -6,9 +6,9 @@
  * lost, which a relay would not take up. Memory is that of a relay's queue.
  */
 #pragma once
+#include "queue/log/log.h"
 #include "queue/spool/spool.h"
 
-struct disk;
 struct spool_reader;
 
 struct spool_reader_facts {
@@ -17,18 +17,23 @@ struct spool_reader_facts {
     uint64_t used_bytes, live_bytes; /* of segments in use; what of them some message needs */
     uint64_t records, commits;
     uint64_t damaged_bytes; /* were durable once and do not read back as they were */
+    uint64_t unread_bytes;  /* the disk refuses to read: what is in them is not counted here */
     uint64_t torn_bytes;    /* were never promised: a write that a crash cut */
     uint64_t messages, recipients_waiting;
     uint64_t broken;                /* of the messages: a part of the body is lost */
     uint64_t orphans, orphan_bytes; /* bodies that were never committed, or whose commit is lost */
 };
 
-/* damaged: `bytes` at `offset` of the file "SHARD/NUMBER.segment"; may be NULL. 0 or -errno; *reader is
- * the caller's. */
+struct spool_reader_visitor {
+    /* `bytes` at `offset` of the file "SHARD/NUMBER.segment"; may be NULL. */
+    void (*damaged)(void *owner, uint32_t shard, uint32_t number, uint64_t offset, uint64_t bytes);
+    log_unread_told *unread; /* may be NULL */
+    void *owner;
+};
+/* 0 or -errno; *reader is the caller's. visitor: borrowed. An error of which `unread` was told: a relay would not
+ * start on this folder. */
 int spool_reader_open(struct spool_reader **reader, struct disk *disk, uint32_t shard,
-                      void (*damaged)(void *owner, uint32_t shard, uint32_t number, uint64_t offset,
-                                      uint64_t bytes),
-                      void *owner);
+                      const struct spool_reader_visitor *visitor);
 void spool_reader_close(struct spool_reader *reader);
 const struct spool_reader_facts *spool_reader_facts(const struct spool_reader *reader);
 

@@ -7,6 +7,8 @@
  *   each byte of mail then, so it is mail's own pace that becomes slower, and nothing is refused;
  *   when notes have begun to use the reserve, and a thirty-second is dead: they must never be lost.
  *
+ * Nothing is copied out of what is held (log.h): it would gain nothing.
+ *
  * A segment is copied only when there is room for all that lives in it, with what cutting it anew may
  * cost; the log keeps two segments back for that.
  */
@@ -97,13 +99,14 @@ static bool pass_gains(struct spool *spool, const struct log_space *space, uint3
 
 /* ── How full it is ──────────────────────────────────────────────────────────────────────────── */
 
-/* The most that may live before the log is too packed for copying to gain what need() asks for. */
-static uint64_t capacity(const struct log_space *space, uint64_t segment)
+/* The most that may live before the log is too packed for copying to gain what need() asks for. What is
+ * held comes back to nobody: what lives there has its room, and no other. */
+static uint64_t capacity(const struct spool *spool, const struct log_space *space, uint64_t segment)
 {
-    uint64_t all =
-        space->used_bytes + space->ready_bytes + space->freed_bytes + space->growth_bytes;
+    uint64_t all = space->used_bytes - space->held_bytes + space->ready_bytes + space->freed_bytes +
+                   space->growth_bytes;
     uint64_t mails = less(all, LOG_SEGMENTS_RESERVED * segment);
-    return less(mails - mails / 8, segment);
+    return less(mails - mails / 8, segment) + spool->held_live_bytes;
 }
 
 void spool_fill(const struct spool *spool, struct spool_fill *fill)
@@ -129,9 +132,9 @@ unsigned spool_space_round(struct spool *spool)
     const struct log_segment_live *live = log_segment_live(log, head);
     struct log_space space;
     log_space(log, &space);
-    spool->space.capacity_bytes = capacity(&space, segment);
+    spool->space.capacity_bytes = capacity(spool, &space, segment);
     enum space_need wanted = SPACE_ENOUGH;
-    if (live != NULL && head != log_current_sequence(log) &&
+    if (live != NULL && head != log_current_sequence(log) && !log_is_held(log, head) &&
         (head == spool->space.begun || fits(&space, segment, live->bytes))) {
         wanted = need(spool, &space, segment);
     }

@@ -395,7 +395,8 @@ uint32_t letter_sequence(const struct letter *letter)
 static void a_reader_finds(struct post *post, uint32_t staying)
 {
     struct spool_reader *reader;
-    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, NULL, NULL), 0);
+    assert_int_equal(
+        spool_reader_open(&reader, post->rig.disk, 0, &(struct spool_reader_visitor){0}), 0);
     const struct spool_reader_facts *facts = spool_reader_facts(reader);
     assert_int_equal(facts->messages, staying);
     assert_int_equal(facts->broken, 0);

@@ -75,7 +75,8 @@ static void what_a_start_would_find_is_found_and_nothing_is_changed(void **state
     struct post *post = folder_make(1);
     struct spool_reader *reader;
     uint64_t writes = disk_fault_counters(post->rig.fault)->writes;
-    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, NULL, NULL), 0);
+    assert_int_equal(
+        spool_reader_open(&reader, post->rig.disk, 0, &(struct spool_reader_visitor){0}), 0);
     const struct spool_reader_facts *facts = spool_reader_facts(reader);
     assert_int_equal(facts->messages, LETTERS - LETTERS / 4 + 1);
     assert_int_equal(facts->recipients_waiting, 2 * (LETTERS - LETTERS / 4) - 6 + 1);
@@ -105,6 +106,7 @@ static void a_message_that_has_lost_a_part_is_given_and_says_so(void **state)
     struct post *post = post_open(2);
     struct spool_reader *reader;
     struct told told = {0};
+    const struct spool_reader_visitor visitor = {.damaged = damage_told, .owner = &told};
     uint64_t bytes;
     post_start(post);
     letter_post(post, 900000, 1);
@@ -114,7 +116,7 @@ static void a_message_that_has_lost_a_part_is_given_and_says_so(void **state)
     post_crash(post);
     uint8_t *file = disk_fault_bytes(post->rig.fault, disk_fault_name(post->rig.fault, 0), &bytes);
     file[LOG_FRAME_BYTES + 50000] ^= 1;
-    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, damage_told, &told), 0);
+    assert_int_equal(spool_reader_open(&reader, post->rig.disk, 0, &visitor), 0);
     const struct spool_reader_facts *facts = spool_reader_facts(reader);
     assert_int_equal(facts->messages, 2);
     assert_int_equal(facts->broken, 1);
@@ -145,7 +147,8 @@ static void any_damage_is_survived_and_never_makes_more_than_there_was(void **st
                 file[post_below(post, (uint32_t)bytes)] ^= (uint8_t)(1 + post_below(post, 255));
             }
         }
-        int status = spool_reader_open(&reader, post->rig.disk, 0, NULL, NULL);
+        int status =
+            spool_reader_open(&reader, post->rig.disk, 0, &(struct spool_reader_visitor){0});
         if (status != 0) {
             continue;
         }
