@@ -3,6 +3,7 @@
 Everything is on loopback or a unix socket in a temporary folder, is bounded in time, and is stopped by
 the test that started it.
 """
+import json
 import os
 import re
 import shutil
@@ -111,15 +112,32 @@ class Relay(Process):
         self.wait_ready()
 
     def wait_ready(self):
-        def ready():
+        def check_runs():
             if self.popen.poll() is not None:
                 raise AssertionError("the relay ended at start:\n" + self.output()[-3000:])
+
+        def greets():
+            check_runs()
             try:
                 with socket.create_connection((RELAY, self.port), 5) as s:
                     return s.recv(4) == b"220 "
             except OSError:
                 return False
-        wait_until(ready, "the relay's greeting")
+
+        def answers():
+            # It listens to its operator a moment after it has greeted its first client.
+            check_runs()
+            try:
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.settimeout(5)
+                    s.connect(self.control)
+                    s.sendall(b"status\n")
+                    with s.makefile("rb") as lines:
+                        return any(json.loads(line).get("end") == "ok" for line in lines)
+            except (OSError, ValueError):
+                return False
+        wait_until(greets, "the relay's greeting")
+        wait_until(answers, "the relay's control socket")
 
     def restart(self):
         """After it has ended: the same configuration again."""

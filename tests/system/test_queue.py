@@ -53,10 +53,6 @@ class Queue(SystemTest):
                                  f"  - {{match: .slow.test, via: smtp, to: [\"127.0.0.1:{self.down}\"]}}\n"
                                  "  - {match: \"*\", via: smtp, to: [\"127.0.0.1:1\"]}",
                                  settings=WAITS + f"shards: {shards}")
-        self.control_ready()
-
-    def control_ready(self):
-        wait_until(lambda: self.server.ctl("status", "0").returncode == 0, "the control socket")
 
     def post(self, client, sender, recipients, text="Subject: x\r\n\r\nx\r\n"):
         client.command("EHLO x")
@@ -153,7 +149,6 @@ class Queue(SystemTest):
         self.server.popen.send_signal(signal.SIGKILL)
         self.server.popen.wait()
         self.server.restart()
-        self.control_ready()
         held = self.listed("--held")
         self.assertEqual(sorted(e["queue_id"] for e in held), sorted(ids[:10]))
         self.assertEqual({e["queue_name"] for e in held}, {"hold"})
@@ -187,7 +182,6 @@ class Queue(SystemTest):
         self.server.popen.send_signal(signal.SIGKILL)
         self.server.popen.wait()
         self.server.restart()
-        self.control_ready()
         self.assertEqual(self.recipients(), sorted(f"bob{n}@a.slow.test" for n in range(1, 40)))
         self.deferred(39)
         wait_until(lambda: "t@" not in self.queue("list"), "the traffic's rest")
@@ -293,7 +287,6 @@ class Queue(SystemTest):
                          rf"^reroute   domain=a.slow.test to {re.escape(to)}; since .* by ")
         self.server.stop(signal.SIGKILL)
         self.server.restart()
-        self.control_ready()
         self.assertEqual(self.recipients("--site", other.to), ["bob0@a.slow.test"])
         with Client(self.server.port) as client:
             self.post(client, "new@sender.test", ["new@a.slow.test"])
@@ -310,7 +303,6 @@ class Queue(SystemTest):
         self.assertEqual(self.recipients("--site", f"127.0.0.1:{self.down}"), ["new@a.slow.test"])
         self.server.stop(signal.SIGKILL)
         self.server.restart()
-        self.control_ready()
         self.assertEqual(self.recipients("--site", f"127.0.0.1:{self.down}"), ["new@a.slow.test"])
 
     def test_a_suspension_ends_when_it_says_so_and_holds_for_new_mail(self):
@@ -368,7 +360,6 @@ class Queue(SystemTest):
             self.assertGreater(waiting[0]["due_s"], 3500)
         self.server.stop(signal.SIGKILL)
         self.server.restart()
-        self.control_ready()
         self.assertEqual([line.split()[:2] for line in self.queue("suspensions").splitlines()][:2],
                          [["recipient", "Late@works.test"], ["pattern", "^vip[0-9]@"]])
         self.queue("flush")
@@ -386,7 +377,6 @@ class Queue(SystemTest):
         wait_until(lambda: len(self.works.messages) == 44, "the rest")
         self.server.stop(signal.SIGKILL)
         self.server.restart()
-        self.control_ready()
         self.assertEqual(self.queue("suspensions"), "")  # a resume lasts too
 
     def test_a_damaged_file_of_suspensions_is_said_with_its_line_and_not_passed_over(self):
@@ -408,7 +398,6 @@ class Queue(SystemTest):
         with open(path, "w") as file:  # mended
             file.write("\n".join(lines) + "\n")
         self.server.restart()
-        self.control_ready()
         self.assertEqual(len(self.queue("suspensions").splitlines()), 2)
 
     def test_what_cannot_be_written_is_not_suspended(self):

@@ -27,10 +27,10 @@ class CountingSink(Sink):
             self.now -= 1
 
     def end_of_data(self, f, sender, recipients, body):
-        time.sleep(self.pause_s)
-        super().end_of_data(f, sender, recipients, body)
         with self.lock:
             self.times.append(time.monotonic())
+        time.sleep(self.pause_s)
+        super().end_of_data(f, sender, recipients, body)
 
 
 class SharedLimits(SystemTest):
@@ -75,18 +75,25 @@ class SharedLimits(SystemTest):
         self.assertEqual(sink.most, 1)
         sink.close()
 
+    def queue(self, relay, *arguments):
+        answer = relay.ctl("queue", *arguments)
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+
     def test_all_shards_together_send_at_the_rate(self):
         sink = CountingSink(pause_s=0)
         relay = self.start(sink, "message_rate: 40/s, message_burst: 4")
+        # All of it lies in the queue when the first leaves: only the relay's own pace is measured, not the clients'.
+        self.queue(relay, "suspend", "--site", sink.to, "--for", "1h")
         self.send(relay)
+        self.assertEqual(sink.times, [])
+        self.queue(relay, "resume", "--all")
         self.check_all_came_once(sink)
         times = sorted(sink.times)
-        # The burst, what each shard may hold, and what comes in the time; no more.
+        # The burst, what each shard may hold, and what comes in the time; no more, and hardly less.
         for last in range(len(times)):
             for first in range(last):
                 self.assertLessEqual(last - first + 1, 4 + SHARDS + 2 + 40 * (times[last] - times[first]) * 1.1)
-        # Nor so much less that each shard had a part of its own, whatever the machine does beside this.
-        self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 3)
+        self.assertLess(times[-1] - times[0], CLIENTS * MAILS / 40 * 1.5)
         sink.close()
 
     def check_connections_out(self, limit):
