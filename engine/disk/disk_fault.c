@@ -1,5 +1,6 @@
 #include "engine/disk/disk_fault.h"
 #include "engine/core/check.h"
+#include "engine/disk/disk_tear.h"
 #include <stdio.h>
 
 #define NAME_BYTES 64
@@ -31,6 +32,8 @@ struct fault_op {
     char name[NAME_BYTES];
 };
 
+enum landing { LANDS_NOT, LANDS_TORN, LANDS_WHOLE }; /* of a write that nobody promises */
+
 struct fault_trap {
     uint32_t skip, count;
     int error;
@@ -58,18 +61,9 @@ struct disk_fault {
     struct disk_fault_counters counters;
 };
 
-static uint64_t fault_random(struct disk_fault *fault)
-{
-    /* xorshift64*: the test's seed decides, nothing else */
-    fault->random ^= fault->random >> 12;
-    fault->random ^= fault->random << 25;
-    fault->random ^= fault->random >> 27;
-    return fault->random * 0x2545f4914f6cdd1dull;
-}
-
 static uint32_t fault_below(struct disk_fault *fault, uint32_t limit)
 {
-    return (uint32_t)((fault_random(fault) >> 32) % limit);
+    return (uint32_t)((disk_tear_random(&fault->random) >> 32) % limit);
 }
 
 static struct disk_fault *fault_of(struct disk *disk)
@@ -116,7 +110,7 @@ static struct fault_file *file_make(struct disk_fault *fault, const char *name, 
     }
     file->now = (uint8_t *)calloc(1, bytes + 1);
     file->device = (uint8_t *)calloc(1, bytes + 1);
-    file->unsure = (uint8_t *)calloc(1, bytes / DISK_FAULT_SECTOR_BYTES + 1);
+    file->unsure = (uint8_t *)calloc(1, bytes / DISK_TEAR_SECTOR_BYTES + 1);
     if (file->now == NULL || file->device == NULL || file->unsure == NULL) {
         file_free(file);
         return NULL;
@@ -274,14 +268,21 @@ static int fault_space(struct disk *disk, struct disk_space *space, struct disk_
     return 0;
 }
 
-/* Puts some sectors of a write, each by chance, or all of it. */
-static void write_land(struct disk_fault *fault, const struct fault_op *op, bool whole)
+static void write_land(struct disk_fault *fault, const struct fault_op *op, enum landing landing)
 {
-    for (uint64_t at = 0; at < op->bytes; at += DISK_FAULT_SECTOR_BYTES) {
-        if (whole || fault_below(fault, 2) == 0) {
-            memcpy(op->file->now + op->offset + at, op->from + at, DISK_FAULT_SECTOR_BYTES);
-            memcpy(op->file->device + op->offset + at, op->from + at, DISK_FAULT_SECTOR_BYTES);
-        }
+    uint8_t *now = op->file->now + op->offset, *device = op->file->device + op->offset;
+    uint64_t same = fault->random;
+    switch (landing) {
+    case LANDS_NOT:
+        break;
+    case LANDS_TORN:
+        disk_tear(&fault->random, now, op->from, op->bytes);
+        disk_tear(&same, device, op->from, op->bytes);
+        break;
+    case LANDS_WHOLE:
+        memcpy(now, op->from, op->bytes);
+        memcpy(device, op->from, op->bytes);
+        break;
     }
 }
 
@@ -289,19 +290,17 @@ static int write_run(struct disk_fault *fault, const struct fault_op *op)
 {
     check(op->digest == digest_of(op->from, op->bytes)); /* written memory may not change */
     if (op->error != 0) {
-        uint32_t how = fault_below(fault, 3);
-        if (how > 0) {
-            write_land(fault, op, how == 2);
-        }
+        static const enum landing failed[] = {LANDS_NOT, LANDS_TORN, LANDS_WHOLE};
+        write_land(fault, op, failed[fault_below(fault, 3)]);
         return op->error;
     }
     if (op->durable) {
-        write_land(fault, op, true);
+        write_land(fault, op, LANDS_WHOLE);
         return 0;
     }
     memcpy(op->file->now + op->offset, op->from, op->bytes);
-    memset(op->file->unsure + op->offset / DISK_FAULT_SECTOR_BYTES, 1,
-           op->bytes / DISK_FAULT_SECTOR_BYTES);
+    memset(op->file->unsure + op->offset / DISK_TEAR_SECTOR_BYTES, 1,
+           op->bytes / DISK_TEAR_SECTOR_BYTES);
     op->file->unsure_any = true;
     return 0;
 }
@@ -407,7 +406,7 @@ static int fault_open(struct disk *disk, const char *name, uint64_t *bytes)
     }
     *bytes = file->bytes;
     memcpy(file->device, file->now, file->bytes); /* open syncs */
-    memset(file->unsure, 0, file->bytes / DISK_FAULT_SECTOR_BYTES + 1);
+    memset(file->unsure, 0, file->bytes / DISK_TEAR_SECTOR_BYTES + 1);
     file->unsure_any = false;
     return file_open(fault, file);
 }
@@ -533,10 +532,8 @@ static void op_crash(struct disk_fault *fault, const struct fault_op *op)
 {
     switch (op->kind) {
     case DISK_FAULT_WRITE: {
-        uint32_t how = fault_below(fault, 4);
-        if (how > 0) {
-            write_land(fault, op, how == 1);
-        }
+        static const enum landing cut[] = {LANDS_NOT, LANDS_WHOLE, LANDS_TORN, LANDS_TORN};
+        write_land(fault, op, cut[fault_below(fault, 4)]);
         break;
     }
     case DISK_FAULT_PREPARE: {
@@ -560,12 +557,12 @@ static void op_crash(struct disk_fault *fault, const struct fault_op *op)
 
 static void file_settle(struct disk_fault *fault, struct fault_file *file)
 {
-    for (uint64_t i = 0; file->unsure_any && i < file->bytes / DISK_FAULT_SECTOR_BYTES; i++) {
-        uint64_t at = i * DISK_FAULT_SECTOR_BYTES;
+    for (uint64_t i = 0; file->unsure_any && i < file->bytes / DISK_TEAR_SECTOR_BYTES; i++) {
+        uint64_t at = i * DISK_TEAR_SECTOR_BYTES;
         if (file->unsure[i] && fault_below(fault, 2) == 0) {
-            memcpy(file->now + at, file->device + at, DISK_FAULT_SECTOR_BYTES);
+            memcpy(file->now + at, file->device + at, DISK_TEAR_SECTOR_BYTES);
         }
-        memcpy(file->device + at, file->now + at, DISK_FAULT_SECTOR_BYTES);
+        memcpy(file->device + at, file->now + at, DISK_TEAR_SECTOR_BYTES);
         file->unsure[i] = 0;
     }
     file->unsure_any = false;

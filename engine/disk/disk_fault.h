@@ -2,7 +2,7 @@
  * disk_fault: a disk in memory that lies, for tests and the simulator. One seed decides everything.
  *
  * Completions come in any order and any number of rounds late. What is not durable may be lost at a
- * crash, sector by sector; a write under way may land in part. Writes, reads, prepares and removes
+ * crash, sector by sector; a write under way may land in part (disk_tear.h). Writes, reads, prepares and removes
  * fail when told to, some places cannot be read, and the disk may be full. The memory of a write is watched: changing it before
  * the write is done is a mistake of the caller and stops the test.
  *
@@ -11,8 +11,6 @@
  */
 #pragma once
 #include "engine/disk/disk.h"
-
-#define DISK_FAULT_SECTOR_BYTES 512u
 
 enum disk_fault_kind {
     DISK_FAULT_WRITE,

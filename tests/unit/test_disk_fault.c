@@ -1,4 +1,5 @@
 #include "engine/disk/disk_fault.h"
+#include "engine/disk/disk_tear.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -81,9 +82,9 @@ static unsigned sectors_written(struct bench *bench, const char *name, uint32_t 
     const uint8_t *file = disk_fault_bytes(bench->fault, name, &bytes);
     unsigned count = 0;
     assert_non_null(file);
-    for (uint32_t at = 0; at < DISK_BLOCK_BYTES; at += DISK_FAULT_SECTOR_BYTES) {
+    for (uint32_t at = 0; at < DISK_BLOCK_BYTES; at += DISK_TEAR_SECTOR_BYTES) {
         count += memcmp(file + (size_t)block * DISK_BLOCK_BYTES + at, bench->memory,
-                        DISK_FAULT_SECTOR_BYTES) == 0;
+                        DISK_TEAR_SECTOR_BYTES) == 0;
     }
     return count;
 }
@@ -158,6 +159,39 @@ static void a_write_under_way_at_a_crash_is_torn_and_never_reported(void **state
         bench_close(&bench);
     }
     assert_true(torn > 10);
+}
+
+/* Of a write that nobody was told of: none of it, all of it, or torn, with sectors that are neither what was
+ * there nor what was written. And what is torn stays so over another crash. */
+static void a_torn_write_leaves_stale_and_spoiled_sectors_for_good(void **state)
+{
+    (void)state;
+    unsigned none = 0, whole = 0, stale = 0, spoiled = 0;
+    uint8_t zeros[DISK_TEAR_SECTOR_BYTES] = {0}, after[DISK_BLOCK_BYTES];
+    for (uint64_t seed = 1; seed < 120; seed++) {
+        struct bench bench;
+        bench_open(&bench, &(struct disk_fault_settings){.seed = seed});
+        int file = prepare(&bench, "0/1");
+        struct call call = call_new(&bench);
+        bench.disk->ops->write(bench.disk, file, bench.memory, DISK_BLOCK_BYTES, 0, DISK_DURABLE,
+                               &call.done);
+        disk_fault_crash(bench.fault);
+        uint64_t bytes;
+        const uint8_t *content = disk_fault_bytes(bench.fault, "0/1", &bytes);
+        unsigned landed = sectors_written(&bench, "0/1", 0), old = 0;
+        for (uint32_t at = 0; at < DISK_BLOCK_BYTES; at += DISK_TEAR_SECTOR_BYTES) {
+            old += memcmp(content + at, zeros, DISK_TEAR_SECTOR_BYTES) == 0;
+        }
+        none += old == 8;
+        whole += landed == 8;
+        stale += landed > 0 && old > 0;
+        spoiled += landed + old < 8;
+        memcpy(after, content, DISK_BLOCK_BYTES);
+        disk_fault_crash(bench.fault);
+        assert_memory_equal(disk_fault_bytes(bench.fault, "0/1", &bytes), after, DISK_BLOCK_BYTES);
+        bench_close(&bench);
+    }
+    assert_true(none > 10 && whole > 10 && stale > 10 && spoiled > 10);
 }
 
 static void completions_come_in_another_order(void **state)
@@ -279,6 +313,7 @@ int main(void)
         cmocka_unit_test(a_durable_write_survives_a_crash_whole),
         cmocka_unit_test(a_write_that_is_not_durable_may_survive_in_part),
         cmocka_unit_test(a_write_under_way_at_a_crash_is_torn_and_never_reported),
+        cmocka_unit_test(a_torn_write_leaves_stale_and_spoiled_sectors_for_good),
         cmocka_unit_test(completions_come_in_another_order),
         cmocka_unit_test(the_operation_that_was_chosen_fails_and_no_other),
         cmocka_unit_test(a_full_disk_prepares_nothing_until_something_is_removed),
