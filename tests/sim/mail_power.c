@@ -24,11 +24,21 @@ static unsigned role_of(const struct mail *mail, unsigned index, char *role)
     return index < mail->sink_count ? index : index - mail->sink_count;
 }
 
-static void kept_check(void *owner, struct message *message)
+/* What a relay keeps when it has started again: its envelopes, then its texts. */
+struct kept {
+    struct mail *mail;
+    uint64_t *ids;
+    size_t count, room;
+};
+
+static void envelope_check(void *owner, struct message *message)
 {
-    struct mail *mail = owner;
+    struct kept *kept = owner;
+    struct mail *mail = kept->mail;
     struct letter *letter;
     uint32_t recipient;
+    check(kept->count < kept->room);
+    kept->ids[kept->count++] = message->id;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
         struct slice path = message_forward_path(message, i);
         if ((message_flags(message) & SPOOL_BOUNCE) != 0) {
@@ -43,6 +53,54 @@ static void kept_check(void *owner, struct message *message)
             letter_check_kept(&mail->letters, letter, recipient, mail->void_since_ns);
         }
     }
+}
+
+/* Whose text it must be, of whom its first recipient tells. NULL: a report, which no client has written. */
+static const struct letter *letter_of(struct mail *mail, const struct message *message)
+{
+    struct letter *letter = NULL;
+    uint32_t recipient;
+    if ((message_flags(message) & SPOOL_BOUNCE) == 0) {
+        check(letter_find(&mail->letters, message_forward_path(message, 0), &letter, &recipient));
+    }
+    return letter;
+}
+
+static void text_check(struct mail *mail, struct sim_relay *relay, struct message *message)
+{
+    const struct letter *letter = letter_of(mail, message);
+    uint8_t *text = malloc(message->body_bytes + 1);
+    check(text != NULL);
+    int status = sim_relay_text(relay, message, text);
+    if (status < 0) {
+        sim_fail(mail->sim, "host %u: a text of %u bytes is kept and cannot be read: %d",
+                 relay->host->index, message->body_bytes, status);
+    }
+    if (letter != NULL) {
+        char sender[64];
+        letter_sender(letter, sender);
+        if (!slice_equal(message_reverse_path(message), slice_text(sender))) {
+            sim_fail(mail->sim, "host %u keeps letter %u as if somebody else had written it",
+                     relay->host->index, letter->id);
+        }
+        letter_compare(&mail->letters, letter, slice_of(text, message->body_bytes));
+    }
+    free(text);
+}
+
+static void kept_check(struct mail *mail, struct sim_relay *relay)
+{
+    struct spool *spool = relay_spool(relay->relay);
+    struct kept kept = {.mail = mail, .room = spool_counters(spool)->live_messages};
+    kept.ids = calloc(kept.room + 1, sizeof(kept.ids[0]));
+    check(kept.ids != NULL);
+    spool_each(spool, envelope_check, &kept);
+    for (size_t i = 0; i < kept.count; i++) {
+        struct message *message = spool_find(spool, kept.ids[i]);
+        check(message != NULL);
+        text_check(mail, relay, message);
+    }
+    free(kept.ids);
 }
 
 /* At a crash: the last of what was written is not there. */
@@ -90,7 +148,7 @@ static void relay_boot(struct mail *mail, unsigned number)
     if (status < 0) {
         sim_fail(sim, "host %u: the relay does not start: %d", relay->host->index, status);
     }
-    spool_each(relay_spool(relay->relay), kept_check, mail);
+    kept_check(mail, relay);
     sim_say(sim, "host %u is back, with %llu messages", relay->host->index,
             (unsigned long long)spool_counters(relay_spool(relay->relay))->live_messages);
 }
@@ -134,8 +192,7 @@ static void crash(struct timer *timer, uint64_t now_ns)
             sim_mailbox_await(&mail->mailbox, (uint32_t)sim_spread(sim, 1, CHANGES_MAX),
                               &power->crash);
         } else {
-            sim_relay_await(&mail->relays[number], (enum sim_moment)sim_below(sim, SIM_MOMENTS),
-                            &power->crash);
+            sim_relay_await(&mail->relays[number], &power->crash);
         }
         wheel_arm(sim->script, &power->crash, now_ns + (role == 'm' ? AWAIT_CHANGES_NS : AWAIT_NS));
         return;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define FETCH_MEMORY_BYTES (2u << 20)
+#define HEARD_NS (500 * SIM_MS)
 #define HEARTBEAT_NS (100 * SIM_MS) /* as a shard that polls wakes up */
 
 bool sim_relay_has_crashed;
@@ -57,9 +58,14 @@ static bool moment_has_come(const struct sim_relay *relay)
     return true;
 }
 
-void sim_relay_await(struct sim_relay *relay, enum sim_moment moment, struct timer *crash)
+void sim_relay_await(struct sim_relay *relay, struct timer *crash)
 {
-    relay->moment = moment;
+    struct sim *sim = relay->host->sim;
+    /* Where no write fails, the moments of a failed one do not come; where some do, few come soon after. */
+    bool fails = relay->disk_settings.error_permyriad[DISK_FAULT_WRITE] > 0;
+    bool failed = sim_chance(sim, 40);
+    relay->moment = (enum sim_moment)sim_below(sim, fails ? SIM_MOMENTS : SIM_MOMENT_FAILED);
+    relay->moment = fails && failed ? SIM_MOMENT_FAILED : relay->moment;
     relay->crash = crash;
     relay->write_failures = relay->log->counters.write_failures;
 }
@@ -79,7 +85,9 @@ static void queue_flush(void *self, uint64_t now_ns)
     if (relay->crash != NULL && moment_has_come(relay)) {
         struct sim *sim = relay->host->sim;
         bool now = relay->moment >= SIM_MOMENT_WRITE && relay->moment <= SIM_MOMENT_WRITES;
-        uint64_t later_ns = sim_spread(sim, 1, relay->disk_slow_ns);
+        /* Somebody has to hear of a failed write, or wrongly of a good one, for it to matter. */
+        uint64_t later_ns =
+            sim_spread(sim, 1, relay->moment == SIM_MOMENT_FAILED ? HEARD_NS : relay->disk_slow_ns);
         wheel_arm(sim->script, relay->crash, now_ns + (now ? 0 : later_ns));
         disk_fault_hold(relay->fault, now); /* a tick is longer than most writes take */
         relay->crash = NULL;
@@ -185,7 +193,9 @@ static void disk_draw(struct sim_relay *relay)
     uint32_t late = (uint32_t)sim_spread(sim, 0, 95);
     uint32_t errors[DISK_FAULT_KINDS];
     for (unsigned i = 0; i < DISK_FAULT_KINDS; i++) {
-        errors[i] = (uint32_t)sim_spread(sim, 0, i == DISK_FAULT_READ ? 500 : 2000);
+        /* A disk that refuses a write once in a thousand does so in no run. */
+        uint32_t least = i == DISK_FAULT_WRITE ? 100 : 0;
+        errors[i] = (uint32_t)sim_spread(sim, least, i == DISK_FAULT_READ ? 500 : 2000);
     }
     uint64_t capacity = sim_spread(sim, 4, 40) * relay->segment_bytes;
     bool fails = sim_chance(sim, 50), fills = sim_chance(sim, 40);
@@ -476,6 +486,51 @@ void sim_relay_start_in_vain(struct sim_relay *relay)
     sim_dns_stop(&relay->dns);
     secure_drop(relay);
     disk_fault_set(relay->fault, &relay->disk_settings);
+}
+
+/* ---- Reading what it keeps ---- */
+
+struct text_reading {
+    struct spool_fetch fetch;
+    bool told;
+};
+
+static void text_fetched(struct spool_waiter *waiter, int status)
+{
+    (void)status; /* spool_read says it again */
+    list_entry(list_entry(waiter, struct spool_fetch, waiter), struct text_reading, fetch)->told =
+        true;
+}
+
+int sim_relay_text(struct sim_relay *relay, struct message *message, uint8_t *to)
+{
+    struct spool *spool = relay_spool(relay->relay);
+    struct text_reading reading = {.fetch.waiter.done = text_fetched};
+    struct disk_fault_settings whole = relay->disk_settings;
+    memset(whole.error_permyriad, 0, sizeof(whole.error_permyriad));
+    disk_fault_set(relay->fault, &whole);
+    int status = 0;
+    for (uint64_t at = 0; at < message->body_bytes && status == 0;) {
+        struct slice bytes;
+        struct ref *owner;
+        reading.told = false;
+        status = spool_read(spool, message, at, &bytes, &owner, &reading.fetch);
+        if (status == 0) {
+            memcpy(to + at, bytes.bytes, bytes.size);
+            at += bytes.size;
+            ref_drop(owner);
+        } else if (status == -EINPROGRESS) {
+            while (!reading.told) {
+                relay->disk->ops->reap(relay->disk);
+            }
+            status = 0;
+        } else if (status == -EAGAIN && disk_fault_pending(relay->fault) > 0) {
+            relay->disk->ops->reap(relay->disk); /* of whoever else reads */
+            status = 0;
+        }
+    }
+    disk_fault_set(relay->fault, &relay->disk_settings);
+    return status;
 }
 
 void sim_relay_stop(struct sim_relay *relay)

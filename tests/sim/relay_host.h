@@ -77,10 +77,13 @@ int sim_relay_start(struct sim_relay *relay);
 void sim_relay_start_in_vain(struct sim_relay *relay);
 /* Power is lost, on the host too. */
 void sim_relay_crash(struct sim_relay *relay);
+/* The body of a message that it keeps, into room for its body_bytes. At once, by a disk that works: called
+ * when it has just started. 0, or what spool_read answered. */
+int sim_relay_text(struct sim_relay *relay, struct message *message, uint8_t *to);
 /* It has been drained: everything is given back. */
 void sim_relay_stop(struct sim_relay *relay);
-/* `crash` fires when the moment has come. */
-void sim_relay_await(struct sim_relay *relay, enum sim_moment moment, struct timer *crash);
+/* `crash` fires when a moment has come that is drawn here. */
+void sim_relay_await(struct sim_relay *relay, struct timer *crash);
 /* What the operator suspends from now on; as tubepostd does it: written down, then begun. */
 void sim_relay_suspend(struct sim_relay *relay, const struct operator_suspension *said);
 /* The disk works, and there is room on it. */
