@@ -1,4 +1,5 @@
 #include "engine/relay/rewrite.h"
+#include "engine/relay/address_parts.h"
 #include "engine/core/check.h"
 #include "engine/core/limits.h"
 #include "engine/conf/idna.h"
@@ -19,15 +20,6 @@ struct rewrite_item {
     uint16_t size; /* of the text */
     uint32_t list; /* of rewrite_lists; 0: none has given it */
     char *text;    /* owned */
-};
-
-/* An address, taken apart. */
-struct parts {
-    struct slice user;   /* without the tag */
-    struct slice local;  /* with it */
-    struct slice tag;    /* with the character before it; empty: none */
-    struct slice domain; /* empty: none */
-    bool is_local;
 };
 
 static struct slice item_text(const struct rewrite_item *item)
@@ -56,42 +48,9 @@ static bool domain_is_local(const struct rewrite_rules *rules, struct slice doma
            (idna_other_form(domain, other, &spelled) && domain_listed(rules, spelled));
 }
 
-/* "owner-list" and "list-request" are names, also where "-" comes before a tag. */
-static bool name_is_whole(const struct rewrite_rules *rules, struct slice local)
+static struct address_parts parts_of(const struct rewrite_rules *rules, struct slice address)
 {
-    static const char owner[] = "owner-", request[] = "-request";
-    size_t from = local.size >= strlen(request) ? local.size - strlen(request) : 0;
-    return rules->extension == '-' &&
-           ((local.size >= strlen(owner) &&
-             slice_equal_nocase(slice_first(local, strlen(owner)), slice_text(owner))) ||
-            slice_equal_nocase(slice_from(local, from), slice_text(request)));
-}
-
-static struct parts parts_of(const struct rewrite_rules *rules, struct slice address)
-{
-    struct parts parts = {.local = address};
-    size_t at = address.size;
-    while (at > 0 && address.bytes[at - 1] != '@') {
-        at--;
-    }
-    if (at > 0) {
-        parts.local = slice_first(address, at - 1);
-        parts.domain = slice_from(address, at);
-    }
-    parts.user = parts.local;
-    parts.tag = slice_of(parts.local.bytes + parts.local.size, 0);
-    /* A tag needs a user before it, and what is quoted has none. */
-    bool has_none = rules->extension == 0 || parts.local.size == 0 || parts.local.bytes[0] == '"' ||
-                    name_is_whole(rules, parts.local);
-    for (size_t i = 1; !has_none && i < parts.local.size; i++) {
-        if ((char)parts.local.bytes[i] == rules->extension) {
-            parts.user = slice_first(parts.local, i);
-            parts.tag = slice_from(parts.local, i);
-            break;
-        }
-    }
-    parts.is_local = domain_is_local(rules, parts.domain);
-    return parts;
+    return address_parts_of(address, rules->extension);
 }
 
 /* ---- Items: what was seen ---- */
@@ -204,14 +163,15 @@ static bool key_of(const struct rewrite_job *job, const struct rewrite_item *ite
 {
     uint32_t form = at / KEY_SPELLINGS;
     char other[IDNA_TEXT_MAX + 1];
-    struct parts parts = parts_of(job->rules, item_text(item));
+    struct address_parts parts = parts_of(job->rules, item_text(item));
     bool alias = item->step == STEP_ALIAS;
     struct slice local = form == 0 || form == 2 ? parts.local : parts.user;
     bool with_domain = form <= 1 && parts.domain.size > 0;
     *tagless = (form == 1 || form == 3) && parts.tag.size > 0;
     if (((form == 1 || form == 3) && parts.tag.size == 0) || /* as the form before it */
         (form == 4 && (parts.domain.size == 0 || alias)) || (form <= 1 && alias) ||
-        ((form == 2 || form == 3) && (!parts.is_local || (!alias && parts.domain.size == 0)))) {
+        ((form == 2 || form == 3) &&
+         (!domain_is_local(job->rules, parts.domain) || (!alias && parts.domain.size == 0)))) {
         return false;
     }
     if (at % KEY_SPELLINGS > 0 && (form == 2 || form == 3 || parts.domain.size == 0 ||
@@ -265,10 +225,11 @@ static struct slice list_next(struct slice *list)
 }
 
 /* One address that a map gives, made whole: the user of "@domain", our domain of "user", the tag that was left over. */
-static bool complete(const struct rewrite_job *job, struct slice given, const struct parts *of,
-                     bool tagless, char text[MAP_KEY_MAX], struct slice *made)
+static bool complete(const struct rewrite_job *job, struct slice given,
+                     const struct address_parts *of, bool tagless, char text[MAP_KEY_MAX],
+                     struct slice *made)
 {
-    struct parts parts = parts_of(job->rules, given);
+    struct address_parts parts = parts_of(job->rules, given);
     struct slice local = parts.local,
                  tag = tagless && parts.tag.size == 0 ? of->tag : slice_of("", 0);
     struct slice domain = parts.domain.size > 0 ? parts.domain : slice_text(job->rules->hostname);
@@ -333,7 +294,8 @@ static bool absent(struct rewrite_job *job, uint32_t at)
     case STEP_CANONICAL:
         return item_add(job, text, STEP_VIRTUAL, false);
     case STEP_VIRTUAL:
-        if (job->rules->aliases.count > 0 && parts_of(job->rules, text).is_local) {
+        if (job->rules->aliases.count > 0 &&
+            domain_is_local(job->rules, parts_of(job->rules, text).domain)) {
             return item_add(job, text, STEP_ALIAS, false);
         }
         return result_add(job, text);
@@ -384,7 +346,7 @@ static bool given(struct rewrite_job *job, uint32_t at, struct slice made)
 static bool expand(struct rewrite_job *job, uint32_t at, struct slice list, bool tagless)
 {
     const struct rewrite_item item = job->items[at]; /* its place moves when others are added */
-    struct parts of = parts_of(job->rules, item_text(&item));
+    struct address_parts of = parts_of(job->rules, item_text(&item));
     bool of_alias = item.step == STEP_ALIAS || item.step == STEP_INCLUDE;
     bool only_one = item.step == STEP_CANONICAL || item.step == STEP_SENDER;
     for (struct slice word; (word = list_next(&list)).size > 0;) {
@@ -422,7 +384,7 @@ static bool list_begin(struct rewrite_job *job)
     if (item->step != STEP_ALIAS) {
         return true;
     }
-    struct parts parts = parts_of(job->rules, item_text(item));
+    struct address_parts parts = parts_of(job->rules, item_text(item));
     struct slice domain = parts.domain.size > 0 ? parts.domain : slice_text(job->rules->hostname);
     bool tagless = job->key_at / KEY_SPELLINGS == 3; /* see key_of */
     int list =

@@ -1,4 +1,5 @@
 #include "engine/relay/transport_lookup.h"
+#include "engine/relay/address_parts.h"
 #include "engine/conf/idna.h"
 #include <stdio.h>
 
@@ -150,23 +151,14 @@ static void told(struct lookup_query *query, struct lookup_value *value)
     }
 }
 
-/* A tag needs a user before it, and what is quoted has none. */
-static size_t tag_at(struct slice local, char extension)
-{
-    const uint8_t *at = extension != 0 && local.size > 1 && local.bytes[0] != '"'
-                            ? memchr(local.bytes + 1, extension, local.size - 1)
-                            : NULL;
-    return at != NULL ? (size_t)(at - local.bytes) : local.size;
-}
-
 int transport_lookup(struct transport_job *job, struct lookup *lookup,
                      const struct rewrite_maps *maps, const struct rewrite_rules *rules,
                      struct slice address)
 {
-    const uint8_t *at = address.size > 0 ? memrchr(address.bytes, '@', address.size) : NULL;
-    struct slice local = at != NULL ? slice_first(address, (size_t)(at - address.bytes)) : address;
-    struct slice domain =
-        at != NULL ? slice_from(address, local.size + 1) : slice_text(rules->hostname);
+    struct address_parts parts = address_parts_of(address, rules->extension);
+    struct slice local = parts.local;
+    bool has_domain = local.size < address.size;
+    struct slice domain = has_domain ? parts.domain : slice_text(rules->hostname);
     check(!job->waiting && job->value == NULL);
     job->lookup = lookup;
     job->maps = maps;
@@ -183,7 +175,7 @@ int transport_lookup(struct transport_job *job, struct lookup *lookup,
     }
     job->address_bytes = (uint16_t)size;
     job->domain_at = (uint16_t)(local.size + 1);
-    job->user_bytes = (uint16_t)tag_at(local, rules->extension);
+    job->user_bytes = (uint16_t)parts.user.size;
     return run(job);
 }
 

@@ -163,13 +163,15 @@ static void the_settings_are_those_of_the_route_and_a_source_fits_the_next_hop(v
 
 /* ---- Which row ---- */
 
+static char extension = '+';
+
 static const char *row_of(const char *address, const char *const *names)
 {
     static char text[MAP_VALUE_MAX];
     char problem[MAP_PROBLEM_MAX];
     struct map *all[4];
     struct rewrite_maps maps = {.maps = all};
-    const struct rewrite_rules rules = {.hostname = "mx.test", .extension = '+'};
+    const struct rewrite_rules rules = {.hostname = "mx.test", .extension = extension};
     struct transport_job job = {0};
     for (; names[maps.count] != NULL; maps.count++) {
         assert_int_equal(map_open(&all[maps.count], names[maps.count], problem), 0);
@@ -263,12 +265,25 @@ static void a_map_that_fails_is_no_absence_even_when_the_next_one_knows(void **s
     unlink(file);
 }
 
+static void a_dash_before_tags_parts_no_owner_and_no_request(void **state)
+{
+    static const char *const maps[] = {
+        "inline:{owner@a.test=smtp:[one], list@a.test=smtp:[two], a.test=smtp:[three]}", NULL};
+    (void)state;
+    extension = '-';
+    assert_string_equal(row_of("owner-list@a.test", maps), "smtp:[three]");
+    assert_string_equal(row_of("list-request@a.test", maps), "smtp:[three]");
+    assert_string_equal(row_of("list-tag@a.test", maps), "smtp:[two]");
+    extension = '+';
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row_of_transport_5_leads_where_postfix_would),
         cmocka_unit_test(the_settings_are_those_of_the_route_and_a_source_fits_the_next_hop),
         cmocka_unit_test(a_recipient_is_looked_for_from_the_address_up_to_the_asterisk),
+        cmocka_unit_test(a_dash_before_tags_parts_no_owner_and_no_request),
         cmocka_unit_test(the_longest_address_is_looked_for_as_any_other),
         cmocka_unit_test(maps_of_patterns_see_addresses_and_maps_of_networks_see_literals),
         cmocka_unit_test(a_map_that_fails_is_no_absence_even_when_the_next_one_knows),
