@@ -429,14 +429,28 @@ static int folder_read_again(struct recovery *recovery, const struct log_visitor
     if (memory == NULL) {
         return -ENOMEM;
     }
-    int status =
-        log_folder_open(&folder, settings->disk, settings->shard, memory, LOG_FOLDER_MEMORY_BYTES);
+    const struct log_folder_source source = {.disk = settings->disk,
+                                             .shard = settings->shard,
+                                             .memory = memory,
+                                             .memory_bytes = LOG_FOLDER_MEMORY_BYTES,
+                                             .unread = settings->unread,
+                                             .owner = settings->unread_owner};
+    int status = log_folder_open(&folder, &source);
     if (status == 0) {
-        status = log_folder_scan(folder, memory, LOG_FOLDER_MEMORY_BYTES, visitor);
+        status = log_folder_scan(folder, visitor);
+        status = status == 0 && folder->unread_bytes > 0 ? -EIO : status;
         log_folder_close(folder);
     }
     free(memory);
     return status;
+}
+
+/* A state of which a part is missing would give uids out again, and bring back what is gone: there is no start
+ * without all of the log, where damage, which no later start can read either, is counted and passed over. */
+static int log_read_whole(struct mailstore *store, const struct log_visitor *visitor)
+{
+    int status = log_recover(store->log, visitor);
+    return log_counters(store->log)->unread_bytes > 0 ? -EREMOTEIO : status;
 }
 
 /* ── All of it ───────────────────────────────────────────────────────────────────────────────── */
@@ -493,16 +507,19 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     if (fresh) {
         status = build_begin(&recovery);
     }
-    status = status == 0 ? log_recover(store->log, &visitor) : status;
-    bool stale = !recovery.builds && (status == -EIO || recovery.cleaned > recovery.from ||
-                                      (recovery.from != 0 && !recovery.met));
+    status = status == 0 ? log_read_whole(store, &visitor) : status;
+    bool unread = status == -EREMOTEIO;
+    /* -EIO is the visitor's: the index is of no use. */
+    bool stale = !unread && !recovery.builds &&
+                 (status == -EIO || recovery.cleaned > recovery.from ||
+                  (recovery.from != 0 && !recovery.met));
     if (stale) {
         bool recovered = status == 0;
         status = recovered ? 0 : log_recover(store->log, &visitor);
         status = status == 0 ? build_begin(&recovery) : status;
         status = status == 0 ? folder_read_again(&recovery, &visitor) : status;
     }
-    status = status == 0 ? recovery_end(&recovery) : status;
+    status = status == 0 ? recovery_end(&recovery) : unread ? -EIO : status;
     items_free(&recovery.parts);
     items_free(&recovery.changes);
     free(recovery.state_bytes);
