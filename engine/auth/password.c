@@ -1,6 +1,6 @@
 #include "engine/auth/password_private.h"
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <argon2.h>
 #include <crypt.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* New passwords, and those that other mechanisms than PLAIN want: SCRAM's keys, the password itself. */
 #include "engine/auth/password_private.h"
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <argon2.h>
 #include <crypt.h>
 #include <errno.h>

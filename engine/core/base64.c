@@ -1,4 +1,4 @@
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 
 /* All ones when low <= value <= high, else zero; without a branch. */
 static int within(int value, int low, int high)

@@ -1,5 +1,6 @@
 #include "engine/core/utf7.h"
 #include <errno.h>
+#include <unistr.h>
 
 static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
 
@@ -27,37 +28,21 @@ static bool is_direct(uint8_t byte)
 /* The code point at the front; returns its bytes, 0 when there is none that is well-formed. */
 static size_t utf8_take(struct slice utf8, uint32_t *point)
 {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    uint8_t first = utf8.bytes[0];
-    size_t size = first < 0x80   ? 1
-                  : first < 0xc0 ? 0
-                  : first < 0xe0 ? 2
-                  : first < 0xf0 ? 3
-                  : first < 0xf8 ? 4
-                                 : 0;
-    if (size == 0 || size > utf8.size || first == 0) {
-        return 0;
-    }
-    *point = size == 1 ? first : first & (0x7fu >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((utf8.bytes[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        *point = *point << 6 | (utf8.bytes[i] & 0x3fu);
-    }
-    bool surrogate = *point >= 0xd800 && *point < 0xe000;
-    return *point < least[size] || *point > 0x10ffff || surrogate ? 0 : size;
+    ucs4_t character;
+    int size = u8_mbtoucr(&character, utf8.bytes, utf8.size);
+    *point = character;
+    return size > 0 && character != 0 ? (size_t)size : 0;
 }
 
 static int utf8_put(struct writer *writer, uint32_t point)
 {
-    unsigned more = point < 0x80 ? 0 : point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
-    static const uint8_t lead[4] = {0, 0xc0, 0xe0, 0xf0};
-    int status = put(writer, (uint8_t)(lead[more] | point >> (6 * more)));
-    while (status == 0 && more-- > 0) {
-        status = put(writer, (uint8_t)(0x80 | (point >> (6 * more) & 0x3f)));
+    int size =
+        u8_uctomb(writer->out + writer->size, point, (ptrdiff_t)(writer->room - writer->size));
+    if (size < 0) {
+        return -ENOBUFS; /* no surrogate comes alone this far */
     }
-    return status;
+    writer->size += (size_t)size;
+    return 0;
 }
 
 /* ---- encoding ---- */

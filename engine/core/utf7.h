@@ -16,5 +16,8 @@
 
 /* From UTF-8. Returns the bytes written to out, which may not overlap. */
 ssize_t utf7_encode(struct slice utf8, uint8_t *out, size_t room);
-/* To UTF-8; the same. Never more than three bytes for two of input. */
+/* Of UTF-8, from so much: never more than three bytes for two. */
+#define UTF7_DECODED_BYTES_MAX(size) ((size)*3u / 2 + 1)
+
+/* To UTF-8; the same. */
 ssize_t utf7_decode(struct slice utf7, uint8_t *out, size_t room);

@@ -1,46 +1,9 @@
 /* AUTHENTICATE: the exchange in base64 (RFC 9051 §6.2.2, RFC 4959). */
 #include "proto/imap/server_private.h"
+#include "engine/core/base64.h"
 #include "engine/core/check.h"
 
-static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-static int digit_value(uint8_t digit)
-{
-    const char *at = digit == 0 ? NULL : strchr(digits, digit);
-    return at == NULL ? -1 : (int)(at - digits);
-}
-
-bool imap_base64_decode(uint8_t *text, size_t *bytes)
-{
-    size_t size = *bytes, out = 0;
-    if (size % 4 != 0) {
-        return false;
-    }
-    for (size_t at = 0; at < size; at += 4) {
-        bool last = at + 4 == size;
-        unsigned padding = !last ? 0 : text[at + 3] != '=' ? 0 : text[at + 2] != '=' ? 1 : 2;
-        uint32_t bits = 0;
-        for (unsigned i = 0; i < 4; i++) {
-            int value = i >= 4 - padding ? 0 : digit_value(text[at + i]);
-            if (value < 0) {
-                return false;
-            }
-            bits = bits << 6 | (uint32_t)value;
-        }
-        if ((padding == 1 && (bits & 0xff) != 0) || (padding == 2 && (bits & 0xffff) != 0)) {
-            return false;
-        }
-        text[out++] = (uint8_t)(bits >> 16);
-        if (padding < 2) {
-            text[out++] = (uint8_t)(bits >> 8);
-        }
-        if (padding < 1) {
-            text[out++] = (uint8_t)bits;
-        }
-    }
-    *bytes = out;
-    return true;
-}
+#define PIECE_OCTETS 192u /* three to four letters: no padding but at the end */
 
 void imap_server_challenge(struct imap_server *server, struct slice challenge)
 {
@@ -49,15 +12,10 @@ void imap_server_challenge(struct imap_server *server, struct slice challenge)
     }
     check(server->phase == IMAP_PHASE_CHALLENGE);
     imap_server_write_text(server, "+ ");
-    for (size_t at = 0; at < challenge.size; at += 3) {
-        size_t left = challenge.size - at;
-        uint32_t bits = (uint32_t)challenge.bytes[at] << 16;
-        bits |= left > 1 ? (uint32_t)challenge.bytes[at + 1] << 8 : 0;
-        bits |= left > 2 ? challenge.bytes[at + 2] : 0;
-        const char four[4] = {digits[bits >> 18], digits[bits >> 12 & 0x3f],
-                              left > 1 ? digits[bits >> 6 & 0x3f] : '=',
-                              left > 2 ? digits[bits & 0x3f] : '='};
-        imap_server_write(server, slice_of(four, 4));
+    for (size_t at = 0; at < challenge.size; at += PIECE_OCTETS) {
+        char text[BASE64_BYTES(PIECE_OCTETS)];
+        struct slice piece = slice_first(slice_from(challenge, at), PIECE_OCTETS);
+        imap_server_write(server, slice_of(text, base64_encode(piece, text)));
     }
     imap_server_write_text(server, "\r\n");
     if (server->phase != IMAP_PHASE_ENDED) {
@@ -85,13 +43,14 @@ void imap_server_response(struct imap_server *server, struct imap_event *event)
         cancel(server, "Authentication is cancelled", event);
         return;
     }
-    if (!imap_base64_decode(server->text, &bytes)) {
+    long octets = base64_decode(slice_of(server->text, bytes), server->text);
+    if (octets < 0) {
         cancel(server, "Invalid base64", event);
         return;
     }
     server->phase = IMAP_PHASE_CHALLENGE;
     event->kind = IMAP_EVENT_RESPONSE;
-    event->bytes = slice_of(server->text, bytes);
+    event->bytes = slice_of(server->text, (size_t)octets);
 }
 
 /* Is it among them? They are separated by blanks. */
@@ -113,7 +72,8 @@ void imap_server_authenticate(struct imap_server *server, struct imap_command *c
 {
     struct imap_authenticate *authenticate = &command->authenticate;
     const struct imap_server_settings *settings = server->settings;
-    size_t bytes = authenticate->initial.size;
+    struct slice initial = authenticate->initial;
+    long octets = 0; /* of "=" (RFC 4959 §3): there is one, and it is empty */
     if (!mechanism_listed(server->secured ? settings->mechanisms : settings->mechanisms_clear,
                           authenticate->mechanism)) {
         bool later = mechanism_listed(settings->mechanisms, authenticate->mechanism);
@@ -121,14 +81,14 @@ void imap_server_authenticate(struct imap_server *server, struct imap_command *c
                              later ? "Only when encrypted" : "Unknown mechanism");
         return;
     }
-    if (slice_equal(authenticate->initial, slice_text("="))) {
-        bytes = 0; /* RFC 4959 §3: there is one, and it is empty */
-    } else if (bytes > 0 &&
-               !imap_base64_decode((uint8_t *)(uintptr_t)authenticate->initial.bytes, &bytes)) {
+    if (!slice_equal(initial, slice_text("="))) {
+        octets = base64_decode(initial, (uint8_t *)(uintptr_t)initial.bytes);
+    }
+    if (octets < 0) {
         imap_server_fail_now(server, IMAP_BAD, NULL, "Invalid base64");
         return;
     }
-    authenticate->initial.size = bytes;
+    authenticate->initial.size = (size_t)octets;
     imap_server_give(server, command, event);
     server->phase = IMAP_PHASE_CHALLENGE;
     event->initial_given = authenticate->initial_given;

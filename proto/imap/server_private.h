@@ -52,8 +52,6 @@ void imap_server_give(struct imap_server *server, struct imap_command *command,
 void imap_server_settle(struct imap_server *server, const struct imap_answer *answer);
 
 /* ---- server_auth.c ---- */
-/* Decodes where it lies. False: it is no base64. */
-bool imap_base64_decode(uint8_t *text, size_t *bytes);
 /* A line of the client's within AUTHENTICATE is there. */
 void imap_server_response(struct imap_server *server, struct imap_event *event);
 /* AUTHENTICATE begins. */

@@ -1,6 +1,6 @@
 #include "proto/pop3/server_private.h"
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* The commands of POP3, one line each. */
 #include "engine/core/check.h"
 #include "proto/pop3/server_private.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <stdio.h>
 
 static struct slice mechanisms_of(const struct pop3_server *server)

@@ -1,6 +1,6 @@
 #include "proto/sasl/server.h"
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <errno.h>
 #include <gsasl.h>
 #include <openssl/crypto.h>

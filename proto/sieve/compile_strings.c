@@ -1,5 +1,6 @@
 #include "proto/sieve/compile_private.h"
 #include "proto/message/utf8.h"
+#include <unistr.h>
 
 /* ---- ${hex:...} and ${unicode:...} (RFC 5228 §2.4.2.4) ---- */
 
@@ -14,21 +15,6 @@ static int hex_digit(uint8_t byte)
 static bool is_blank(uint8_t byte)
 {
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
-}
-
-static size_t utf8_write(uint32_t character, uint8_t *bytes)
-{
-    if (character < 0x80) {
-        bytes[0] = (uint8_t)character;
-        return 1;
-    }
-    size_t count = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-    for (size_t i = count - 1; i > 0; i--) {
-        bytes[i] = (uint8_t)(0x80 | (character & 0x3f));
-        character >>= 6;
-    }
-    bytes[0] = (uint8_t)(0xf00u >> count | character);
-    return count;
 }
 
 enum characters { CHARACTERS_NONE, CHARACTERS_GOOD, CHARACTERS_WRONG };
@@ -62,7 +48,7 @@ static enum characters numbers_read(struct slice *text, unsigned digits, uint8_t
         } else if (number > 0x10ffff || (number >= 0xd800 && number < 0xe000)) {
             return CHARACTERS_WRONG;
         } else {
-            *used += utf8_write(number, bytes + *used);
+            *used += (size_t)u8_uctomb(bytes + *used, number, 4); /* it stood in more */
         }
         count++;
     }

@@ -2,6 +2,7 @@
 #include "engine/core/crc32c.h"
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
+#include <unistr.h>
 
 #define IDLE_USERS_MAX 4096u
 
@@ -23,32 +24,19 @@ struct slice name_canonical(struct slice name)
                                                                            : name;
 }
 
-static bool utf8_is_good(struct slice text)
+static bool text_is_good(struct slice text)
 {
-    for (size_t i = 0; i < text.size;) {
-        uint8_t lead = text.bytes[i++];
-        uint32_t more = lead < 0x80 ? 0 : lead < 0xc2 ? 9 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-        if (more == 9 || lead > 0xf4 || i + more > text.size) {
-            return false;
-        }
-        uint32_t point = more == 0 ? lead : lead & (0x3fu >> more);
-        for (uint32_t k = 0; k < more; k++, i++) {
-            if ((text.bytes[i] & 0xc0) != 0x80) {
-                return false;
-            }
-            point = point << 6 | (text.bytes[i] & 0x3fu);
-        }
-        if (point < 0x20 || point == 0x7f || (point >= 0xd800 && point < 0xe000) ||
-            point > 0x10ffff || (more == 2 && point < 0x800) || (more == 3 && point < 0x10000)) {
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.bytes[i] < 0x20 || text.bytes[i] == 0x7f) {
             return false;
         }
     }
-    return true;
+    return u8_check(text.bytes, text.size) == NULL;
 }
 
 bool name_is_good(struct slice name)
 {
-    if (name.size == 0 || name.size > MAILSTORE_NAME_BYTES_MAX || !utf8_is_good(name) ||
+    if (name.size == 0 || name.size > MAILSTORE_NAME_BYTES_MAX || !text_is_good(name) ||
         name.bytes[0] == '/' || name.bytes[name.size - 1] == '/') {
         return false;
     }

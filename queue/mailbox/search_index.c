@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <unistr.h>
 
 #define VERSION 1 /* of the tables: another one is made anew */
 #define BUSY_MS 2000
@@ -330,29 +331,12 @@ int search_index_each(struct search_index *index, void (*visit)(void *owner, uin
     return answer(index, status == SQLITE_OK ? visit_rows(index, EACH, visit, owner) : status);
 }
 
-/* 0: it is none. */
+/* Of what is well-formed. */
 static size_t character_bytes(struct slice text)
 {
-    uint8_t first = text.bytes[0];
-    size_t size = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    if (size > text.size) {
-        return 0;
-    }
-    for (size_t i = 1; i < size; i++) {
-        if ((text.bytes[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    return size;
-}
-
-static bool is_utf8(struct slice text)
-{
-    size_t at = 0, size = 1;
-    for (; at < text.size && size > 0; at += size) {
-        size = character_bytes(slice_from(text, at));
-    }
-    return size > 0;
+    int bytes = u8_mblen(text.bytes, text.size);
+    check(bytes > 0 || text.bytes[0] == '\0');
+    return bytes > 0 ? (size_t)bytes : 1;
 }
 
 /* Every trigram of the words, each as a string of FTS5's language: `{header body} : ("abc" AND "bcd")`. 0: there is none.
@@ -398,7 +382,7 @@ int search_index_find(struct search_index *index, struct slice words, unsigned w
 {
     check((where & ~3u) == 0 && where != 0);
     words = words_bound(words);
-    if (!is_utf8(words)) {
+    if (words.size > 0 && u8_check(words.bytes, words.size) != NULL) {
         return -ENOENT;
     }
     /* For each character a trigram at most, all of it quotes, and what stands around it. */

@@ -1,6 +1,6 @@
 /* SASL: what is offered, exchanges with GNU SASL's own client, and what must not come in. */
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include "proto/sasl/server.h"
 #include <gsasl.h>
 #include <openssl/evp.h>
