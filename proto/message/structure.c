@@ -162,6 +162,11 @@ static void parts_end_in(struct structure *structure, struct message_part *part,
     uint64_t end = at - structure->ending_before;
     uint32_t lines = structure->lines - (structure->ending_before > 0);
     while (structure->current != part) {
+        const struct message_part *inner = structure->current->last_child;
+        if (inner != NULL && inner->body_offset + inner->body_bytes > end) {
+            end = inner->body_offset + inner->body_bytes; /* its header was cut off */
+            lines = structure->lines;
+        }
         part_end(structure->current, end, lines);
         structure->current = structure->current->parent;
     }
@@ -183,7 +188,7 @@ static bool boundary_line(struct structure *structure, struct slice line, uint8_
     structure->lines += ending > 0;
     if (behind.size >= 2 && memcmp(behind.bytes, "--", 2) == 0) {
         part->boundary_over = true;
-    } else {
+    } else if (ending > 0) { /* with the message cut off there, no part begins */
         part_begin(structure, part);
     }
     return true;

@@ -11,6 +11,7 @@
  *
  * Where RFCs leave broken mail open it does as Dovecot does: a part ends at any boundary of those around it, also in
  * its header; a line that goes on behind a boundary is one; of those that fit the longest counts, then the innermost.
+ * Content fields of a message that has neither MIME-Version nor Content-Type do not count.
  * Offsets and sizes are of the text as it was fed: feed it with CRLF if that is what the client is to see.
  *
  * Source: RFC 2045, RFC 2046 §5.1-§5.2, RFC 2183, RFC 2231, RFC 6532 §3.7 (message/global).
@@ -68,7 +69,8 @@ struct message_part {
     struct slice id, description, encoding, md5, disposition, location;
     struct mime_parameter *disposition_parameters;
     struct message_field *languages;
-    bool type_seen; /* it has a Content-Type */
+    bool type_seen;    /* it has a Content-Type */
+    bool version_seen; /* it has a MIME-Version */
 };
 
 struct structure {

@@ -130,9 +130,7 @@ static void content_field_read(struct arena *arena, struct message_part *part,
             encoding_read(part, value_copy(arena, field->value));
         }
     } else if (slice_equal_nocase(field->name, slice_text("Content-Disposition"))) {
-        if (part->disposition.bytes == NULL) {
-            disposition_read(arena, part, value_copy(arena, field->value));
-        }
+        disposition_read(arena, part, value_copy(arena, field->value)); /* the last one counts */
     } else if (slice_equal_nocase(field->name, slice_text("Content-Language"))) {
         language_read(arena, part, value_copy(arena, field->value));
     }
@@ -157,6 +155,9 @@ void structure_field_read(struct arena *arena, struct message_part *part, struct
         content_field_read(arena, part, &field);
         return;
     }
+    if (slice_equal_nocase(field.name, slice_text("MIME-Version"))) {
+        part->version_seen = true;
+    }
     for (size_t i = 0; of_message && i < ENVELOPE_FIELDS; i++) {
         if (slice_equal_nocase(field.name, slice_text(names[i]))) {
             field_append(arena, &part->envelope[i], value_copy(arena, field.value));
@@ -180,8 +181,20 @@ static void charset_default(struct arena *arena, struct message_part *part)
     }
 }
 
+static void content_forget(struct message_part *part)
+{
+    part->id = part->description = part->encoding = part->md5 = slice_of(NULL, 0);
+    part->disposition = part->location = slice_of(NULL, 0);
+    part->disposition_parameters = NULL;
+    part->languages = NULL;
+}
+
 void structure_fields_default(struct arena *arena, struct message_part *part, bool in_digest)
 {
+    bool of_message = part->parent == NULL || part->parent->kind == PART_MESSAGE;
+    if (of_message && !part->type_seen && !part->version_seen) {
+        content_forget(part);
+    }
     fields_turn(&part->languages);
     for (size_t i = 0; i < ENVELOPE_FIELDS; i++) {
         fields_turn(&part->envelope[i]);

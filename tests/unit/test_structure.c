@@ -93,7 +93,8 @@ static const struct {
     {"Content-Type: multipart/mixed; boundary=\"a b\"\r\n\r\n--a b\r\n\r\nx\r\n--a b--",
      "multipart/mixed (text/plain 1 0)"},
     {MIXED "--b\r\n\r\nx", "multipart/mixed (text/plain 1 0)"}, /* no end */
-    {MIXED "--b", "multipart/mixed (text/plain 0 0)"},
+    {MIXED "--b", "multipart/mixed ()"},
+    {MIXED "--b\r\n", "multipart/mixed (text/plain 0 0)"},
     {MIXED "x\r\n", "multipart/mixed ()"},
     {MIXED "--", "multipart/mixed ()"},
     {MIXED " --b\r\n-b\r\n", "multipart/mixed ()"},
@@ -139,6 +140,8 @@ static const struct {
      "0)"},
     {MIXED "--b\r\nContent-Type: message/rfc822\r\n--b--",
      "multipart/mixed (message/rfc822 0 0 [text/plain 0 0])"},
+    {MIXED "--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n--b--",
+     "multipart/mixed (message/rfc822 12 1 [text/plain 0 0])"}, /* in the header of the message */
     {"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nFrom: x@y\r\n\r\nbody\r\n--b\r\n"
      "Content-Type: text/plain\r\n\r\nz\r\n--b--\r\n",
      "multipart/digest (message/rfc822 17 2 [text/plain 4 0], text/plain 1 0)"},
@@ -245,7 +248,8 @@ static void fields_are_kept_in_one_line(void **state)
             "Content-Type: text/plain; Charset=utf-8\r\nContent-ID: <a@b>\r\nContent-ID: <c@d>\r\n"
             "Content-Description: one\r\n  two\r\nContent-Transfer-Encoding: (x) BASE64\r\n"
             "Content-MD5: abc==\r\nContent-Location: http://x/ y\r\n"
-            "Content-Disposition: attachment; filename*0=a; filename*1=b; size=3\r\n"
+            "Content-Disposition: inline\r\nContent-Disposition: attachment; filename*0=a; "
+            "filename*1=b; size=3\r\n"
             "Content-Language: en, de (it)\r\nSubject: one\r\nsubject: two\r\n three\r\n\r\n"),
         SIZE_MAX);
     (void)state;
@@ -266,6 +270,24 @@ static void fields_are_kept_in_one_line(void **state)
     assert_null(part->envelope[ENVELOPE_FROM]);
     is(mime_parameter_find(part->parameters, "charset")->value, "utf-8");
     assert_null(part->parameters->next);
+}
+
+static void content_fields_need_a_mime_message(void **state)
+{
+    static const struct {
+        const char *header, *encoding;
+    } mails_of_kinds[] = {
+        {"Content-Transfer-Encoding: base64\r\n\r\n", "7bit"},
+        {"Content-Transfer-Encoding: base64\r\nMIME-Version: 1.0\r\n\r\n", "base64"},
+        {"Content-Transfer-Encoding: base64\r\nContent-Type: a/b\r\n\r\n", "base64"},
+    };
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        is(tree_of(slice_text(mails_of_kinds[i].header), 8)->encoding, mails_of_kinds[i].encoding);
+    }
+    is(tree_of(slice_text(MIXED "--b\r\nContent-Transfer-Encoding: base64\r\n\r\n"), 8)
+           ->children->encoding,
+       "base64");
 }
 
 static void what_is_not_said_has_a_default(void **state)
@@ -363,6 +385,7 @@ int main(void)
         cmocka_unit_test(offsets_lead_to_header_and_body),
         cmocka_unit_test(parameters_are_read_as_far_as_they_can_be),
         cmocka_unit_test(fields_are_kept_in_one_line),
+        cmocka_unit_test(content_fields_need_a_mime_message),
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(there_are_no_more_parts_than_the_limit),
         cmocka_unit_test(below_the_deepest_level_a_part_is_one_piece),
