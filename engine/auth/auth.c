@@ -1,0 +1,164 @@
+#include "engine/auth/auth.h"
+#include "engine/core/check.h"
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+struct auth {
+    struct auth_settings settings;
+    struct list_node jobs; /* asked, or waiting for their delay */
+    uint32_t asked;
+};
+
+/* On its way to a helper and back, then perhaps on the wheel; ends by itself when nobody wants to know any more. */
+struct auth_job {
+    struct helper_job job;
+    struct timer timer;
+    struct list_node node;        /* in auth->jobs */
+    struct auth *auth;            /* NULL: it was closed */
+    struct auth_request *request; /* NULL: it was cancelled */
+    struct directory *directory;
+    struct auth_ask ask; /* slices of text */
+    uint64_t now_ns;
+    struct auth_answer answer;
+    uint8_t text[2 * BACKEND_NAME_MAX + PASSWORD_STORED_MAX];
+};
+
+int auth_open(struct auth **opened, const struct auth_settings *settings)
+{
+    struct auth *auth = calloc(1, sizeof(*auth));
+    if (auth == NULL) {
+        return -ENOMEM;
+    }
+    auth->settings = *settings;
+    auth->settings.asked_max = settings->asked_max == 0 ? 1024 : settings->asked_max;
+    list_init(&auth->jobs);
+    *opened = auth;
+    return 0;
+}
+
+static void job_free(struct auth_job *job)
+{
+    if (job->auth != NULL) {
+        job->auth->asked--;
+    }
+    list_remove(&job->node);
+    OPENSSL_cleanse(job, sizeof(*job));
+    free(job);
+}
+
+static void job_tell(struct auth_job *job)
+{
+    struct auth_request *request = job->request;
+    if (request != NULL) {
+        request->job = NULL;
+        request->told(request, &job->answer);
+    }
+    job_free(job);
+}
+
+static void delay_over(struct timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    job_tell(list_entry(timer, struct auth_job, timer));
+}
+
+static void job_work(struct helper_job *helper_job, void *own)
+{
+    struct auth_job *job = list_entry(helper_job, struct auth_job, job);
+    (void)own;
+    directory_answer(job->directory, &job->ask, job->now_ns, &job->answer);
+    OPENSSL_cleanse(job->text, sizeof(job->text));
+}
+
+static void job_done(struct helper_job *helper_job, struct shard *shard)
+{
+    struct auth_job *job = list_entry(helper_job, struct auth_job, job);
+    if (job->request == NULL || job->answer.delay_ns == 0) {
+        job_tell(job);
+        return;
+    }
+    wheel_arm(shard->wheel, &job->timer, shard->now_ns + job->answer.delay_ns);
+}
+
+static void job_dropped(struct helper_job *helper_job)
+{
+    job_free(list_entry(helper_job, struct auth_job, job));
+}
+
+/* Behind what is there already. */
+static struct slice text_copy(struct auth_job *job, size_t *used, struct slice text)
+{
+    uint8_t *to = job->text + *used;
+    if (text.size > 0) {
+        memcpy(to, text.bytes, text.size);
+    }
+    *used += text.size;
+    return slice_of(to, text.size);
+}
+
+int auth_ask(struct auth *auth, struct auth_request *request, const struct auth_ask *ask)
+{
+    size_t used = 0;
+    request->job = NULL;
+    if (ask->authid.size > BACKEND_NAME_MAX || ask->authzid.size > BACKEND_NAME_MAX ||
+        ask->password.size > PASSWORD_STORED_MAX) {
+        return -EINVAL;
+    }
+    if (auth->asked >= auth->settings.asked_max) {
+        return -ENOBUFS;
+    }
+    struct auth_job *job = calloc(1, sizeof(*job));
+    if (job == NULL) {
+        return -ENOMEM;
+    }
+    job->job = (struct helper_job){.work = job_work, .done = job_done, .dropped = job_dropped};
+    timer_init(&job->timer, delay_over);
+    list_init(&job->node);
+    job->directory = auth->settings.directory;
+    job->now_ns = auth->settings.shard->now_ns;
+    job->ask = *ask;
+    job->ask.authid = text_copy(job, &used, ask->authid);
+    job->ask.authzid = text_copy(job, &used, ask->authzid);
+    job->ask.password = text_copy(job, &used, ask->password);
+    int status = helpers_give(auth->settings.helpers, auth->settings.shard, &job->job);
+    if (status < 0) {
+        job_free(job);
+        return status;
+    }
+    job->auth = auth;
+    job->request = request;
+    request->job = job;
+    list_append(&auth->jobs, &job->node);
+    auth->asked++;
+    return 0;
+}
+
+void auth_cancel(struct auth_request *request)
+{
+    struct auth_job *job = request->job;
+    if (job == NULL) {
+        return;
+    }
+    request->job = NULL;
+    job->request = NULL;
+    if (timer_armed(&job->timer)) {
+        wheel_disarm(job->auth->settings.shard->wheel, &job->timer);
+        job_free(job);
+    }
+}
+
+void auth_close(struct auth *auth)
+{
+    for (struct list_node *node; (node = list_pop(&auth->jobs)) != NULL;) {
+        struct auth_job *job = list_entry(node, struct auth_job, node);
+        check(job->request == NULL && !timer_armed(&job->timer));
+        job->auth = NULL;
+    }
+    free(auth);
+}
+
+uint32_t auth_asked(const struct auth *auth)
+{
+    return auth->asked;
+}

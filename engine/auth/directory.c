@@ -1,0 +1,536 @@
+#include "engine/auth/directory.h"
+#include "engine/auth/result_cache.h"
+#include "engine/core/check.h"
+#include "engine/core/endpoint.h"
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BLOCKED_DELAY_NS 15000000000ull
+
+struct backend {
+    const struct backend_kind *kind;
+    struct backend_source *source;
+};
+
+struct directory {
+    struct directory_settings settings;
+    struct backend users[DIRECTORY_BACKENDS_MAX], masters[DIRECTORY_BACKENDS_MAX];
+    unsigned user_count, master_count;
+    pthread_mutex_t lock;                      /* of all that follows */
+    char last_stored[PASSWORD_STORED_MAX + 1]; /* what an unknown user is checked against */
+    struct penalty penalty;
+    struct result_cache cache;
+};
+
+/* ---- Open and close ---- */
+
+static const struct backend_kind *kind_of(struct slice name)
+{
+    static const char *const maps[] = {"sqlite", "pgsql", "ldap", "lmdb", "texthash", "inline"};
+    static const struct backend_kind *const kinds[] = {&backend_file, &backend_static,
+                                                       &backend_pam};
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (slice_equal(name, slice_text(kinds[i]->name))) {
+            return kinds[i];
+        }
+    }
+    for (unsigned i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
+        if (slice_equal(name, slice_text(maps[i]))) {
+            return &backend_map;
+        }
+    }
+    return NULL;
+}
+
+static int backend_open(struct backend *backend, const char *name,
+                        char problem[BACKEND_PROBLEM_MAX])
+{
+    char kind[16];
+    const char *colon = strchr(name, ':');
+    size_t size = colon == NULL ? 0 : (size_t)(colon - name);
+    backend->kind = size >= sizeof(kind) ? NULL : kind_of(slice_of(name, size));
+    if (backend->kind == NULL) {
+        snprintf(problem, BACKEND_PROBLEM_MAX, "%.100s: no such kind of users", name);
+        return -EINVAL;
+    }
+    memcpy(kind, name, size);
+    kind[size] = '\0';
+    return backend->kind->open(&backend->source, kind, colon + 1, problem);
+}
+
+static int backends_open(struct backend *backends, const char *const *names, unsigned *count,
+                         char problem[BACKEND_PROBLEM_MAX])
+{
+    int status = 0;
+    for (; names != NULL && *names != NULL && status == 0; names++) {
+        if (*count == DIRECTORY_BACKENDS_MAX) {
+            snprintf(problem, BACKEND_PROBLEM_MAX, "more than %u kinds of users",
+                     DIRECTORY_BACKENDS_MAX);
+            return -EINVAL;
+        }
+        status = backend_open(&backends[*count], *names, problem);
+        *count += status == 0;
+    }
+    return status;
+}
+
+int directory_open(struct directory **opened, const struct directory_settings *settings,
+                   char problem[BACKEND_PROBLEM_MAX])
+{
+    static const struct password_costs usual = {0};
+    uint8_t random[80];
+    struct directory *directory = calloc(1, sizeof(*directory));
+    problem[0] = '\0';
+    if (directory == NULL) {
+        return -ENOMEM;
+    }
+    directory->settings = *settings;
+    struct directory_settings *own = &directory->settings;
+    own->scheme = own->scheme == NULL ? "CRYPT" : own->scheme;
+    own->scram_iterations = own->scram_iterations == 0 ? 4096 : own->scram_iterations;
+    check(pthread_mutex_init(&directory->lock, NULL) == 0);
+    world_random(own->world, random, sizeof(random));
+    penalty_open(&directory->penalty, &own->penalty, random);
+    result_cache_open(&directory->cache, random + 32);
+    int status =
+        password_make("CRYPT", slice_text("nobody"), &usual, random + 64, directory->last_stored);
+    OPENSSL_cleanse(random, sizeof(random));
+    status = status < 0
+                 ? status
+                 : backends_open(directory->users, own->backends, &directory->user_count, problem);
+    status = status < 0 ? status
+                        : backends_open(directory->masters, own->masters, &directory->master_count,
+                                        problem);
+    if (status < 0) {
+        directory_close(directory);
+        return status;
+    }
+    *opened = directory;
+    return 0;
+}
+
+void directory_close(struct directory *directory)
+{
+    for (unsigned i = 0; i < directory->user_count; i++) {
+        directory->users[i].kind->close(directory->users[i].source);
+    }
+    for (unsigned i = 0; i < directory->master_count; i++) {
+        directory->masters[i].kind->close(directory->masters[i].source);
+    }
+    result_cache_close(&directory->cache);
+    pthread_mutex_destroy(&directory->lock);
+    OPENSSL_cleanse(directory, sizeof(*directory));
+    free(directory);
+}
+
+/* ---- Who is meant ---- */
+
+/* Who logs in, with whose password. */
+struct who {
+    bool master;
+    struct slice user, owner; /* owner: the master, or the user */
+    uint8_t room[2][BACKEND_NAME_MAX];
+};
+
+/* A name may become part of a path, of a query, of a line of the log. */
+static bool name_fold(struct slice name, uint8_t room[BACKEND_NAME_MAX], struct slice *folded)
+{
+    if (name.size == 0 || name.size > BACKEND_NAME_MAX || name.bytes[0] == '.') {
+        return false;
+    }
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t octet = name.bytes[i];
+        if (octet < 0x20 || octet == 0x7f || octet == '/' || octet == ':') {
+            return false;
+        }
+        room[i] = slice_lower(octet);
+    }
+    *folded = slice_of(room, name.size);
+    return true;
+}
+
+static bool who_read(const struct directory *directory, const struct auth_ask *ask, struct who *who)
+{
+    char separator = directory->settings.master_separator;
+    struct slice user = ask->authid, owner = ask->authid;
+    const uint8_t *at =
+        separator == '\0' || owner.size == 0 ? NULL : memchr(owner.bytes, separator, owner.size);
+    if (at != NULL) {
+        user = slice_of(owner.bytes, (size_t)(at - owner.bytes));
+        owner = slice_from(owner, user.size + 1);
+    }
+    if (ask->authzid.size > 0) {
+        if (at != NULL) {
+            return false; /* two that he would be */
+        }
+        user = ask->authzid;
+    }
+    if (!name_fold(user, who->room[0], &who->user) ||
+        !name_fold(owner, who->room[1], &who->owner)) {
+        return false;
+    }
+    who->master = at != NULL || !slice_equal(who->user, who->owner);
+    return true;
+}
+
+/* ---- Asking the backends ---- */
+
+struct search {
+    enum auth_outcome outcome;
+    const char *reason; /* why not, for the log */
+    bool found;         /* there is such a user */
+    struct auth_user user;
+    char problem[BACKEND_PROBLEM_MAX];
+};
+
+static void stored_remember(struct directory *directory, const char *stored)
+{
+    pthread_mutex_lock(&directory->lock);
+    snprintf(directory->last_stored, sizeof(directory->last_stored), "%s", stored);
+    pthread_mutex_unlock(&directory->lock);
+}
+
+/* Takes as long as a password that somebody has. */
+static void pretend(struct directory *directory, struct slice password)
+{
+    char stored[PASSWORD_STORED_MAX + 1];
+    pthread_mutex_lock(&directory->lock);
+    memcpy(stored, directory->last_stored, sizeof(stored));
+    pthread_mutex_unlock(&directory->lock);
+    (void)password_verify(slice_text(stored), directory->settings.scheme, password);
+    OPENSSL_cleanse(stored, sizeof(stored));
+}
+
+static void stored_judge(struct directory *directory, const struct slice *password,
+                         struct search *search)
+{
+    search->found = true;
+    if (password == NULL) {
+        search->outcome = AUTH_RIGHT;
+        return;
+    }
+    if (search->user.stored[0] != '\0') {
+        stored_remember(directory, search->user.stored);
+    }
+    enum password_answer answer = search->user.stored[0] == '\0'
+                                      ? PASSWORD_UNUSABLE
+                                      : password_verify(slice_text(search->user.stored),
+                                                        directory->settings.scheme, *password);
+    search->outcome = answer == PASSWORD_MATCHES ? AUTH_RIGHT : AUTH_WRONG;
+    search->reason =
+        answer == PASSWORD_UNUSABLE ? "what is stored is no usable password" : "wrong password";
+}
+
+/* True: the search is at its end. */
+static bool backend_ask(struct directory *directory, const struct backend *backend,
+                        struct slice name, const struct slice *password, uint64_t now_ns,
+                        struct search *search)
+{
+    if (backend->kind->find == NULL && password == NULL) {
+        return false;
+    }
+    enum backend_answer answer =
+        backend->kind->find != NULL
+            ? backend->kind->find(backend->source, name, now_ns, &search->user, search->problem)
+            : backend->kind->verify(backend->source, name, *password, search->problem);
+    switch (answer) {
+    case BACKEND_FOUND:
+        if (backend->kind->find != NULL) {
+            stored_judge(directory, password, search);
+        } else {
+            memset(&search->user, 0, sizeof(search->user));
+            search->found = true;
+            search->outcome = AUTH_RIGHT;
+        }
+        return true;
+    case BACKEND_WRONG:
+        search->found = true; /* as far as anybody can tell: it took its time */
+        search->reason = "wrong password or no such user";
+        return false;
+    case BACKEND_FAILED: /* the next might know another user of the same name */
+        search->outcome = AUTH_UNKNOWN;
+        logger_line(directory->settings.logger, LOGGER_ERROR, "auth: %s: %.200s",
+                    backend->kind->name, search->problem);
+        return true;
+    case BACKEND_ABSENT:
+        break;
+    }
+    return false;
+}
+
+/* password NULL: only whether he is there. */
+static void search_run(struct directory *directory, bool masters, struct slice name,
+                       const struct slice *password, uint64_t now_ns, struct search *search)
+{
+    const struct backend *backends = masters ? directory->masters : directory->users;
+    unsigned count = masters ? directory->master_count : directory->user_count;
+    memset(search, 0, sizeof(*search));
+    search->outcome = AUTH_WRONG;
+    search->reason = masters ? "no such master" : "no such user";
+    for (unsigned i = 0; i < count; i++) {
+        if (backend_ask(directory, &backends[i], name, password, now_ns, search)) {
+            break;
+        }
+    }
+    if (!search->found && search->outcome == AUTH_WRONG && password != NULL) {
+        pretend(directory, *password);
+    }
+}
+
+/* A master has shown who he is; is there whom he wants to be? The fields are the user's. */
+static void master_becomes(struct directory *directory, const struct who *who, uint64_t now_ns,
+                           struct search *search)
+{
+    if (who->master && search->outcome == AUTH_RIGHT) {
+        search_run(directory, false, who->user, NULL, now_ns, search);
+    }
+}
+
+static uint64_t generation_of(const struct directory *directory, uint64_t now_ns)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < directory->user_count + directory->master_count; i++) {
+        const struct backend *backend = i < directory->user_count
+                                            ? &directory->users[i]
+                                            : &directory->masters[i - directory->user_count];
+        sum += backend->kind->generation == NULL
+                   ? 0
+                   : backend->kind->generation(backend->source, now_ns);
+    }
+    return sum;
+}
+
+/* ---- What becomes of it ---- */
+
+static void address_text(const struct penalty_address *address, char text[ENDPOINT_TEXT_MAX])
+{
+    struct endpoint endpoint = {.family = address->ipv6 ? ENDPOINT_IPV6 : ENDPOINT_IPV4};
+    memcpy(endpoint.address, address->octets, sizeof(endpoint.address));
+    endpoint_format_address(&endpoint, text);
+}
+
+static void failed(struct directory *directory, const struct auth_ask *ask, const char *reason,
+                   uint64_t now_ns, struct auth_answer *answer)
+{
+    char address[ENDPOINT_TEXT_MAX];
+    uint8_t room[BACKEND_NAME_MAX];
+    struct slice user = slice_first(ask->authid, BACKEND_NAME_MAX), folded;
+    folded = name_fold(user, room, &folded) ? slice_of(room, user.size) : user;
+    answer->outcome = AUTH_WRONG;
+    pthread_mutex_lock(&directory->lock);
+    answer->delay_ns =
+        penalty_failed(&directory->penalty, &ask->address, folded, ask->password, now_ns);
+    pthread_mutex_unlock(&directory->lock);
+    address_text(&ask->address, address);
+    logger_line(directory->settings.logger, LOGGER_WARNING,
+                "auth: failed: user=<%.*s>, method=%s, rip=%s, %s", (int)user.size,
+                (const char *)user.bytes, ask->method, address, reason);
+}
+
+static void fields_give(const struct who *who, const struct auth_user *user,
+                        struct auth_answer *answer)
+{
+    answer->outcome = AUTH_RIGHT;
+    snprintf(answer->user, sizeof(answer->user), "%.*s", (int)who->user.size,
+             (const char *)who->user.bytes);
+    answer->fields = *user;
+    OPENSSL_cleanse(answer->fields.stored, sizeof(answer->fields.stored));
+}
+
+static void verify(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                   struct auth_answer *answer)
+{
+    struct who who;
+    struct search search;
+    struct result result;
+    if (!who_read(directory, ask, &who) || ask->password.size == 0 ||
+        ask->password.size > PASSWORD_STORED_MAX) {
+        pretend(directory, ask->password);
+        failed(directory, ask, "no name of a user, or no password", now_ns, answer);
+        return;
+    }
+    uint64_t generation = generation_of(directory, now_ns);
+    const struct result_key key = {who.user, who.owner, ask->password, generation};
+    pthread_mutex_lock(&directory->lock);
+    bool known = result_cache_find(&directory->cache, &key, now_ns, &result);
+    pthread_mutex_unlock(&directory->lock);
+    if (known) {
+        search.outcome = result.right ? AUTH_RIGHT : AUTH_WRONG;
+        search.reason = "wrong password or no such user";
+        search.user = result.user;
+    } else {
+        search_run(directory, who.master, who.owner, &ask->password, now_ns, &search);
+        master_becomes(directory, &who, now_ns, &search);
+    }
+    if (search.outcome == AUTH_UNKNOWN) {
+        answer->outcome = AUTH_UNKNOWN;
+        return;
+    }
+    bool right = search.outcome == AUTH_RIGHT;
+    uint64_t life_ns = right ? directory->settings.right_ns : directory->settings.wrong_ns;
+    pthread_mutex_lock(&directory->lock);
+    if (!known && life_ns > 0) {
+        result_cache_keep(&directory->cache, &key, now_ns + life_ns,
+                          &(struct result){.right = right, .user = search.user});
+    }
+    if (right) {
+        penalty_succeeded(&directory->penalty, who.owner);
+    }
+    pthread_mutex_unlock(&directory->lock);
+    if (right) {
+        fields_give(&who, &search.user, answer);
+    } else {
+        failed(directory, ask, search.reason, now_ns, answer);
+    }
+    OPENSSL_cleanse(&search, sizeof(search));
+}
+
+/* ---- What is stored ---- */
+
+/* The salt of a password that has none is always the same for a name (as sasl_server's for names that are nobody's). */
+static void salt_make(const struct directory *directory, struct slice name,
+                      struct password_scram *scram)
+{
+    uint8_t digest[32];
+    unsigned size = sizeof(digest);
+    check(HMAC(EVP_sha256(), directory->settings.secret, 32, name.bytes, name.size, digest,
+               &size) != NULL);
+    scram->iterations = directory->settings.scram_iterations;
+    scram->salt_bytes = 16;
+    memcpy(scram->salt, digest, 16);
+}
+
+/* False: what is stored does not serve this mechanism. */
+static bool credential_make(const struct directory *directory, const struct auth_ask *ask,
+                            struct slice owner, struct slice stored, struct auth_answer *answer)
+{
+    struct slice digits;
+    bool plain = password_plain(stored, directory->settings.scheme, answer->password,
+                                &answer->password_bytes);
+    switch (ask->credential) {
+    case AUTH_PASSWORD:
+        return plain;
+    case AUTH_DIGEST_MD5:
+        if (password_digest_md5(stored, &digits)) {
+            snprintf(answer->digest_ha1, sizeof(answer->digest_ha1), "%.32s",
+                     (const char *)digits.bytes);
+            return true;
+        }
+        return plain;
+    case AUTH_SCRAM_SHA_1:
+    case AUTH_SCRAM_SHA_256:
+        break;
+    }
+    enum password_hash hash =
+        ask->credential == AUTH_SCRAM_SHA_1 ? PASSWORD_SHA_1 : PASSWORD_SHA_256;
+    if (!plain) {
+        return password_scram_read(stored, hash, &answer->scram);
+    }
+    salt_make(directory, owner, &answer->scram);
+    int status = password_scram_make(hash, slice_of(answer->password, answer->password_bytes),
+                                     &answer->scram);
+    OPENSSL_cleanse(answer->password, sizeof(answer->password));
+    answer->password_bytes = 0;
+    return status == 0;
+}
+
+static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                       struct auth_answer *answer)
+{
+    struct who who;
+    struct search search;
+    char stored[PASSWORD_STORED_MAX + 1];
+    if (!who_read(directory, ask, &who)) {
+        answer->outcome = AUTH_WRONG;
+        return;
+    }
+    search_run(directory, who.master, who.owner, NULL, now_ns, &search);
+    bool found = search.outcome == AUTH_RIGHT && search.user.stored[0] != '\0';
+    if (found) {
+        stored_remember(directory, search.user.stored);
+    }
+    pthread_mutex_lock(&directory->lock);
+    memcpy(stored, found ? search.user.stored : directory->last_stored, sizeof(stored));
+    pthread_mutex_unlock(&directory->lock);
+    master_becomes(directory, &who, now_ns, &search);
+    bool made = credential_make(directory, ask, who.owner, slice_text(stored), answer);
+    OPENSSL_cleanse(stored, sizeof(stored));
+    if (search.outcome == AUTH_UNKNOWN) {
+        answer->outcome = AUTH_UNKNOWN;
+    } else if (found && made && search.outcome == AUTH_RIGHT) {
+        fields_give(&who, &search.user, answer);
+    } else {
+        answer->outcome = AUTH_WRONG;
+        OPENSSL_cleanse(answer->password, sizeof(answer->password));
+        answer->password_bytes = 0;
+        answer->digest_ha1[0] = '\0';
+        memset(&answer->scram, 0, sizeof(answer->scram));
+    }
+}
+
+static void exists(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                   struct auth_answer *answer)
+{
+    struct who who;
+    struct search search;
+    if (!who_read(directory, ask, &who)) {
+        failed(directory, ask, "no name of a user", now_ns, answer);
+        return;
+    }
+    search_run(directory, who.master, who.owner, NULL, now_ns, &search);
+    master_becomes(directory, &who, now_ns, &search);
+    switch (search.outcome) {
+    case AUTH_RIGHT:
+        fields_give(&who, &search.user, answer);
+        return;
+    case AUTH_WRONG:
+        failed(directory, ask, search.reason, now_ns, answer);
+        return;
+    case AUTH_UNKNOWN:
+        answer->outcome = AUTH_UNKNOWN;
+        return;
+    }
+}
+
+void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                      struct auth_answer *answer)
+{
+    struct who who;
+    memset(answer, 0, sizeof(*answer));
+    check(now_ns > 0);
+    pthread_mutex_lock(&directory->lock);
+    bool blocked = penalty_blocked(&directory->penalty, &ask->address, now_ns);
+    pthread_mutex_unlock(&directory->lock);
+    if (blocked && ask->kind != AUTH_SUCCEEDED) {
+        failed(directory, ask, "the address is blocked", now_ns, answer);
+        answer->delay_ns = ask->kind == AUTH_CREDENTIAL ? 0 : BLOCKED_DELAY_NS;
+        return;
+    }
+    switch (ask->kind) {
+    case AUTH_VERIFY:
+        verify(directory, ask, now_ns, answer);
+        return;
+    case AUTH_CREDENTIAL:
+        credential(directory, ask, now_ns, answer);
+        return;
+    case AUTH_EXISTS:
+        exists(directory, ask, now_ns, answer);
+        return;
+    case AUTH_FAILED:
+        failed(directory, ask, "wrong password or no such user", now_ns, answer);
+        return;
+    case AUTH_SUCCEEDED:
+        if (who_read(directory, ask, &who)) {
+            pthread_mutex_lock(&directory->lock);
+            penalty_succeeded(&directory->penalty, who.owner);
+            pthread_mutex_unlock(&directory->lock);
+        }
+        answer->outcome = AUTH_RIGHT;
+        return;
+    }
+}
