@@ -23,6 +23,7 @@ struct delivery {
     uint32_t bytes, extent_count;
     struct text_extent *extents;
     bool made;
+    uint64_t missing; /* a part of the text that is not in the log; 0: none */
 };
 struct place_said {
     struct slice user, mailbox;
@@ -105,6 +106,12 @@ static int place_fill(struct delivery *delivery, struct user *user, struct place
     status = status == 0 ? text_refer(store, delivery->text, delivery->bytes, 1) : status;
     status = status == 0 ? entry_add(store, box, &stored) : status;
     box_changed(box);
+    if (delivery->missing != 0) {
+        torn_add(store->torn, (struct torn_entry){.user = user->pub.id,
+                                                  .box = box->pub.id,
+                                                  .missing = delivery->missing,
+                                                  .uid = stored.entry.uid});
+    }
     if (result != NULL) {
         result->box = box->pub.id;
         result->uid = stored.entry.uid;
@@ -154,6 +161,10 @@ static int apply_deliver(struct mailstore *store, const struct change_said *said
     }
     memcpy(delivery.extents, extents.bytes, extents.size);
     body->bad |= behind.bad;
+    if (store->torn != NULL && !body->bad) {
+        delivery.missing =
+            torn_missing(store, delivery.text, delivery.extents, delivery.extent_count);
+    }
     int status = body->bad ? EINVAL : 0;
     for (uint32_t i = 0; i < count && status == 0; i++) {
         struct user *user;

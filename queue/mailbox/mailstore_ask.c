@@ -89,6 +89,18 @@ int mailstore_expunge(struct mailstore *store, struct mailstore_box *box,
     return change_submit(change);
 }
 
+int mailstore_expunge_untold(struct mailstore *store, struct mailstore_box *box,
+                             struct mailstore_expunge *expunge)
+{
+    int status = mailstore_expunge(store, box, expunge, NULL);
+    if (status == 0) {
+        struct list_node *last =
+            !list_empty(&store->queue) ? store->queue.prev : store->flight.prev;
+        list_entry(last, struct change, node)->result = NULL; /* it is on the caller's stack */
+    }
+    return status;
+}
+
 int mailstore_restore(struct mailstore *store, struct mailstore_box *box,
                       struct mailstore_restore *restore, struct mailstore_waiter *waiter)
 {

@@ -14,6 +14,7 @@
  * mailstore_draft.c    receiving a text
  * mailstore_fetch.c    reading texts
  * mailstore_recover.c  the log read again
+ * mailstore_torn.c     ... and deliveries of which not all was written
  * mailstore_clean.c    space comes back
  * mailstore_index.c    rows in LMDB and in memory (mailstore_rows.c)
  */
@@ -228,6 +229,7 @@ struct mailstore {
     uint64_t changes_written;           /* counters.changes, then */
     uint64_t index_retry_s;             /* it has failed */
     bool replays, rebuilds;
+    struct torn *torn; /* while it replays */
     bool rests;
 
     struct user *users[USER_BUCKETS];
@@ -385,6 +387,8 @@ unsigned changes_round(struct mailstore *store);
 bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid);
 
 /* mailstore_ask.c */
+int mailstore_expunge_untold(struct mailstore *store, struct mailstore_box *box,
+                             struct mailstore_expunge *expunge);
 int mailstore_purge(struct mailstore *store, struct box *box, uint32_t until_s);
 
 /* mailstore_apply.c. 0, or why it is refused; store->sick is set when the state cannot be told any more. */
@@ -428,6 +432,33 @@ void user_forget_boxes(struct user *user);
 bool fetch_pool_is_quiet(const struct mailstore *store);
 int fetch_pool_open(struct mailstore *store);
 void fetch_pool_close(struct mailstore *store);
+
+/* mailstore_torn.c */
+/* What power loss has left of the last deliveries: the commit, but not all of the text. Nobody was told of them. */
+struct torn_entry {
+    uint64_t user, box, missing; /* ids, and where bytes of it should be */
+    uint32_t uid;
+};
+struct torn {
+    uint64_t from;    /* texts up to here are not asked for: the index has seen them */
+    uint64_t *chunks; /* LSNs of those found behind, ascending */
+    size_t chunk_count, chunk_room;
+    struct damaged {
+        uint64_t lsn, bytes;
+    } * damaged; /* was there once: whoever has such a text keeps what is left of it */
+    size_t damaged_count, damaged_room;
+    struct torn_entry *entries;
+    size_t entry_count, entry_room;
+    bool failed; /* memory was short */
+};
+void torn_chunk(struct torn *torn, uint64_t lsn);
+void torn_damaged(struct torn *torn, uint64_t lsn, uint64_t bytes);
+/* The LSN of a part that is not there; 0: all is. */
+uint64_t torn_missing(struct mailstore *store, uint64_t text, const struct text_extent *extents,
+                      uint32_t count);
+void torn_add(struct torn *torn, struct torn_entry entry);
+int torn_expunge(struct mailstore *store); /* blocks */
+void torn_free(struct torn *torn);
 
 /* mailstore_recover.c */
 int mailstore_recover(struct mailstore *store, bool damaged);

@@ -352,6 +352,7 @@ static int record_found(void *owner, const struct log_record *record)
     }
     switch (record->type) {
     case RECORD_CHUNK:
+        torn_chunk(recovery->store->torn, record->lsn);
         return recovery->builds ? chunk_found(recovery, record) : 0;
     case RECORD_PART:
         return part_found(recovery, record);
@@ -377,8 +378,9 @@ static int record_found(void *owner, const struct log_record *record)
 
 static void record_damaged(void *owner, uint64_t lsn, uint64_t bytes)
 {
-    (void)lsn;
-    ((struct recovery *)owner)->store->counters.damaged_bytes += bytes;
+    struct mailstore *store = ((struct recovery *)owner)->store;
+    torn_damaged(store->torn, lsn, bytes);
+    store->counters.damaged_bytes += bytes;
 }
 
 /* ── Without an index ────────────────────────────────────────────────────────────────────────── */
@@ -413,6 +415,7 @@ static int build_begin(struct recovery *recovery)
     items_free(&recovery->changes);
     free(recovery->state_bytes);
     *recovery = (struct recovery){.store = store, .builds = true};
+    torn_free(store->torn);
     store->rebuilds = true;
     store->applied = store->safe = 0;
     store->counters.rebuilds++;
@@ -501,9 +504,12 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     struct recovery recovery = {.store = store};
     struct log_visitor visitor = {
         .record = record_found, .damaged = record_damaged, .owner = &recovery};
+    struct torn torn = {0};
     store->replays = true;
+    store->torn = &torn;
     int status = 0;
     bool fresh = damaged || !header_read(&recovery);
+    torn.from = recovery.from;
     if (fresh) {
         status = build_begin(&recovery);
     }
@@ -520,6 +526,10 @@ int mailstore_recover(struct mailstore *store, bool damaged)
         status = status == 0 ? folder_read_again(&recovery, &visitor) : status;
     }
     status = status == 0 ? recovery_end(&recovery) : unread ? -EIO : status;
+    status = torn.failed && status == 0 ? -ENOMEM : status;
+    status = status == 0 ? torn_expunge(store) : status;
+    torn_free(&torn);
+    store->torn = NULL;
     items_free(&recovery.parts);
     items_free(&recovery.changes);
     free(recovery.state_bytes);
