@@ -30,7 +30,10 @@
  * always be copied before it is freed. Segments are freed from the oldest on (log_trim), or from
  * between others (log_free_segment) when their owner knows that nothing in them is needed to judge
  * what is older. They are recycled in the order in which they were freed: one that a crash brings
- * back finds every record that says that its messages are gone.
+ * back finds every record that says that its messages are gone. And none is destroyed, nor called free by
+ * the header of another, before all is durable that had been appended when it was freed; after a failed
+ * write, before what must not be lost of that is durable elsewhere. Only when there is no spare, and none
+ * can be made, those go at once: what waits could not be written otherwise.
  *
  * What a start cannot read, because the disk refuses it, may be read by the next one, and may be mail. It
  * may also be a commit whose body lies in older segments, and what it is about may be said in newer ones.

@@ -138,6 +138,7 @@ static void frames_void(struct log *log)
                                  : SEGMENT_HEADER_BYTES;
     }
     log->counters.segments_sealed_early++;
+    log_freed_doubt(log);
     log->end = log->promised;
 }
 

@@ -15,6 +15,7 @@
 #define LOG_WRITES_MAX 64u
 #define LOG_READY_WANTED (LOG_SEGMENTS_RESERVED + 1) /* one that mail goes on in */
 #define LOG_RETRY_NS 1000000000ull
+#define LOG_END_UNKNOWN UINT64_MAX
 #define LOG_STASH_BYTES_MAX (16u * 1024 * 1024)
 
 struct log_frame {
@@ -40,10 +41,13 @@ struct log_segment {
     uint32_t piece_count, piece_next;
     uint32_t valid_end; /* offset behind which nothing counts */
     uint32_t kept;      /* frames */
-    uint32_t pins;      /* fetches; all of them are in log->fetch_count */
-    bool reserve;       /* begun while space was short */
-    bool resumed;       /* an earlier process has written its first part */
-    uint16_t frames[];  /* of each piece: index + 1, or 0 */
+    uint64_t
+        freed_end; /* while it is freed: the end of what had been appended by then, which is durable
+                           before it is destroyed; LOG_END_UNKNOWN: not all of that is in the log */
+    uint32_t pins; /* fetches; all of them are in log->fetch_count */
+    bool reserve;  /* begun while space was short */
+    bool resumed;  /* an earlier process has written its first part */
+    uint16_t frames[]; /* of each piece: index + 1, or 0 */
 };
 
 struct log_write {
@@ -172,6 +176,9 @@ void log_segment_detach(struct log *log,
                         struct log_segment *segment); /* its frames stand for nothing */
 void log_segment_name(const struct log *log, uint32_t number, char name[static 32]);
 unsigned log_maker_step(struct log *log);
+void log_freed_doubt(
+    struct log *log); /* a write has failed, of what was appended before they were freed */
+bool log_freed_comes(const struct log *log); /* a freed one is only waiting for writes under way */
 void log_void_segments_give_up(struct log *log);
 
 /* log_space.c */

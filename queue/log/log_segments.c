@@ -169,10 +169,42 @@ static bool segment_is_busy(const struct log *log, const struct log_segment *seg
            log_is_held(log, segment->sequence);
 }
 
+/* It may be destroyed when all that was appended so far is durable: among that is what says that its
+ * messages are gone. Known once what waits for a place has one. */
+static void freed_settles(struct log *log, struct log_segment *segment)
+{
+    segment->freed_end = log_is_orderly(log) ? log->end : LOG_END_UNKNOWN;
+    if (log->frame != NULL && log->frame->filled > log->frame->sent) {
+        log->urgent = true; /* a body alone would wait */
+    }
+}
+
+void log_freed_doubt(struct log *log)
+{
+    for (struct list_node *node = log->freed.next; node != &log->freed; node = node->next) {
+        struct log_segment *segment = list_entry(node, struct log_segment, node);
+        if (segment->freed_end > log->frontier) {
+            segment->freed_end = LOG_END_UNKNOWN;
+        }
+    }
+}
+
+static struct log_segment *freed_first(const struct log *log)
+{
+    return list_empty(&log->freed) ? NULL : list_entry(log->freed.next, struct log_segment, node);
+}
+
+bool log_freed_comes(const struct log *log)
+{
+    const struct log_segment *freed = freed_first(log);
+    return freed != NULL && log->state == LOG_RUNNING && freed->freed_end != LOG_END_UNKNOWN;
+}
+
 static void segment_free(struct log *log, struct log_segment *segment)
 {
     check(segment->live.bytes == 0 && list_empty(&segment->live.members));
     log_segment_detach(log, segment);
+    freed_settles(log, segment);
     list_append(&log->freed, &segment->node);
     log->freed_count++;
     log->counters.segments_freed++;
@@ -270,16 +302,23 @@ static void suspect_add(struct log *log, struct log_segment *segment)
     log->suspect_count++;
 }
 
-/* The oldest sequence that a start must believe in. */
+/* The oldest sequence that a start must believe in. A freed segment that may not be destroyed yet is: else
+ * its header would destroy it. */
 static uint32_t oldest_sequence(const struct log *log, uint32_t own)
 {
+    uint32_t oldest = own;
     if (log->used_count > 0) {
-        return log_head_sequence(log);
+        oldest = log_head_sequence(log);
+    } else if (log->ready_count > 0) {
+        oldest = list_entry(log->ready.next, struct log_segment, node)->sequence;
     }
-    if (log->ready_count > 0) {
-        return list_entry(log->ready.next, struct log_segment, node)->sequence;
+    for (struct list_node *node = log->freed.next; node != &log->freed; node = node->next) {
+        const struct log_segment *segment = list_entry(node, struct log_segment, node);
+        if (segment->freed_end > log->frontier && segment->sequence < oldest) {
+            oldest = segment->sequence;
+        }
     }
-    return own;
+    return oldest;
 }
 
 /* The header is durable before the segment is needed. */
@@ -418,6 +457,23 @@ static void maker_done(struct disk_done *done, int result)
     log_run_room(log);
 }
 
+/* May what was freed first be destroyed? When no spare is left and none can be made otherwise, it must be:
+ * what waits for a place would wait for ever. A crash then finds nothing of messages that are gone but
+ * commits without a body. */
+static bool freed_may_go(struct log *log)
+{
+    struct log_segment *freed = freed_first(log);
+    if (freed == NULL) {
+        return false;
+    }
+    if (freed->freed_end == LOG_END_UNKNOWN && log_is_orderly(log)) {
+        freed_settles(log, freed);
+    }
+    bool stuck = freed->freed_end == LOG_END_UNKNOWN && log->ready_count == 0 &&
+                 log->maker.status != 0 && log->write_count == 0;
+    return freed->freed_end <= log->frontier || stuck;
+}
+
 /* Begins the next thing there is to do, if any; what was freed first is always destroyed first. */
 unsigned log_maker_step(struct log *log)
 {
@@ -425,23 +481,26 @@ unsigned log_maker_step(struct log *log)
     if (maker->state != MAKER_IDLE) {
         return 0;
     }
-    struct log_segment *freed =
-        list_empty(&log->freed) ? NULL : list_entry(log->freed.next, struct log_segment, node);
+    struct log_segment *freed = freed_first(log);
     bool foreign = freed != NULL && freed->bytes != log->settings.segment_bytes;
+    bool removes = foreign || log->freed_count > log->settings.recycled_count_max;
     bool destroys = log->now_ns >= maker->remove_retry_ns;
+    bool goes = destroys && freed_may_go(log);
     if (destroys && !list_empty(&log->suspect)) {
         maker_remove(log, &log->suspect, &log->suspect_count);
-    } else if (destroys && (foreign || log->freed_count > log->settings.recycled_count_max)) {
+    } else if (goes && removes) {
         maker_remove(log, &log->freed, &log->freed_count);
     } else if (log->ready_count >= LOG_READY_WANTED) {
         return 0;
     } else if (maker->status == -EIO && log->now_ns < maker->retry_ns) {
         return 0;
-    } else if (destroys && freed != NULL) {
+    } else if (goes) {
         list_remove(&freed->node);
         log->freed_count--;
         log->counters.segments_recycled++;
         maker_head(log, freed);
+    } else if (destroys && log_freed_comes(log)) {
+        return 0;
     } else if (maker->status == 0 || log->now_ns >= maker->retry_ns) {
         maker_prepare(log);
     } else {

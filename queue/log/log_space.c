@@ -118,7 +118,8 @@ uint64_t log_disk_free_bytes(const struct log *log)
 /* A segment is being made ready, or the owner says that one will be freed. */
 bool log_space_comes(const struct log *log, uint32_t flags)
 {
-    return log->maker.state == MAKER_HEADING || (log->space_expected && !(flags & LOG_RESERVED));
+    return log->maker.state == MAKER_HEADING || log_freed_comes(log) ||
+           (log->space_expected && !(flags & LOG_RESERVED));
 }
 
 void log_expect_space(struct log *log, bool expected)
