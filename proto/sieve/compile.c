@@ -292,6 +292,7 @@ enum sieve_compiled sieve_compile(struct sieve_compiler *compiler, struct slice 
     compiler->enabled = SIEVE_EXTENSION_BIT(OCTET) | SIEVE_EXTENSION_BIT(CASEMAP);
     compiler->locals = (struct sieve_variable_names){0};
     compiler->line = 1;
+    compiler->regexes = 0;
     bool good = sieve_tree_parse(text, &compiler->tree, &commands, &compiler->error) &&
                 sieve_commands_compile(compiler, commands);
     unit->locals = compiler->locals.slots;

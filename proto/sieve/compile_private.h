@@ -39,6 +39,7 @@ struct sieve_compiler {
     struct sieve_code program;
     /* Of the script being compiled. */
     struct sieve_variable_names locals;
+    uint32_t regexes;
     uint32_t enabled; /* extensions */
     uint32_t line;    /* of the node being compiled */
 };

@@ -85,6 +85,11 @@ bool sieve_patterns_check(struct sieve_compiler *compiler, uint32_t match,
         if (!sieve_string_compile(compiler, key, &text)) {
             return false;
         }
+        if (compiler->regexes++ == SIEVE_REGEXES_MAX) {
+            sieve_error_set(&compiler->error, key->line, key->column,
+                            "too many regular expressions");
+            return false;
+        }
         if (text.kind != SIEVE_TEXT) {
             continue;
         }
@@ -367,7 +372,8 @@ static bool ihave_compile(struct sieve_compiler *compiler, const struct sieve_gi
         found |= bit;
     }
     if (all) {
-        compiler->enabled |= found;
+        bool seconds = (found & SIEVE_EXTENSION_BIT(VACATION_SECONDS)) != 0; /* RFC 6131 §2 */
+        compiler->enabled |= found | (seconds ? SIEVE_EXTENSION_BIT(VACATION) : 0u);
     }
     sieve_begin(compiler, all ? SIEVE_OP_TRUE : SIEVE_OP_FALSE);
     return true;

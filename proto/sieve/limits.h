@@ -13,6 +13,7 @@
 #define SIEVE_ARGUMENTS_MAX 100u  /* of one command */
 #define SIEVE_STRING_BYTES_MAX (256u * 1024)
 #define SIEVE_LIST_STRINGS_MAX 10000u
+#define SIEVE_REGEXES_MAX 1000u     /* of a script; small ones can be dear to compile */
 #define SIEVE_SCRIPTS_MAX 64u       /* a script and all that it includes */
 #define SIEVE_INCLUDE_DEPTH_MAX 10u /* also when it runs */
 #define SIEVE_SCRIPT_NAME_BYTES_MAX 256u
@@ -31,6 +32,7 @@
 #define SIEVE_REGEX_STEPS_MAX 100000u         /* of one match; past them it does not match */
 #define SIEVE_WORK_MAX                                                                             \
     50000000u /* the most that a script's budget may be: about a byte looked at each */
+#define SIEVE_REGEX_COMPILE_WORK 20000u /* what compiling one is taken to cost */
 #define SIEVE_REGEX_KILOBYTES_MAX 2048u /* likewise */
 #define SIEVE_FLAGS_BYTES_MAX 1024u     /* of a list of flags */
 #define SIEVE_ACTIONS_MAX 64u

@@ -24,7 +24,7 @@ static bool regex_offer(struct sieve_matcher *matcher, uint32_t key, struct slic
     struct sieve_run *run = matcher->run;
     char problem[128];
     if (matcher->regexes[key] == NULL) {
-        run->work += 64 + matcher->keys[key].size * 16;
+        run->work += SIEVE_REGEX_COMPILE_WORK;
         matcher->regexes[key] =
             sieve_regex_open(matcher->keys[key], sieve_match_comparator(matcher->match), problem);
         if (matcher->regexes[key] == NULL) {

@@ -135,6 +135,8 @@ static void bombs_are_refused_or_cost_little(void **state)
          "error 1:40016 too many strings in one list"},
         {"if header \"a\" [\"a\"", ",\"a\"", 9999, "] {}", "keep"},
         {"keep; # ", "x", 1048576, "", "error 1:1 the script is larger than 1048576 bytes"},
+        {"require \"regex\"; if header :regex \"a\" [\"x\"", ",\"(a{1000}){60}\"", 1000, "] {}",
+         "error 1:16028 too many regular expressions"},
         {"redirect \"", "x", 262145, "\";", "error 1:10 the string is too long"},
         {"keep ", "1 ", 101, ";", "error 1:206 too many arguments of one command"},
         {"discard; /* ", "/* ", 100000, "*/", "discard"},

@@ -131,6 +131,20 @@ static void work_beyond_the_budget_ends_the_script(void **state)
     assert_non_null(strstr(sieve_play(&short_of), "the script takes too much time; keep"));
 }
 
+static void compiling_expressions_is_paid_for(void **state)
+{
+    (void)state;
+    const struct sieve_scene scene = {
+        .script = "require [\"regex\",\"variables\"]; set \"a\" \"(x{1000}){60}\";"
+                  "if header :regex \"Subject\" [\"${a}\",\"${a}\",\"${a}\"] {}",
+        .work_max = 50000,
+    };
+    assert_string_equal(sieve_play(&scene), "failed 1 the script takes too much time; keep");
+    struct sieve_scene more = scene;
+    more.work_max = 70000;
+    assert_string_equal(sieve_play(&more), "keep");
+}
+
 static void includes_that_multiply_are_cut(void **state)
 {
     /* Each includes the next one 40 times: 40^3 runs. */
@@ -244,6 +258,7 @@ int main(void)
         cmocka_unit_test(wildcards_stand_for_as_little_as_they_can),
         cmocka_unit_test(a_variable_that_doubles_is_cut),
         cmocka_unit_test(work_beyond_the_budget_ends_the_script),
+        cmocka_unit_test(compiling_expressions_is_paid_for),
         cmocka_unit_test(includes_that_multiply_are_cut),
         cmocka_unit_test(answers_hold_all_that_is_needed),
         cmocka_unit_test(some_must_not_get_an_answer),

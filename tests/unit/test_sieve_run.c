@@ -471,6 +471,8 @@ static void ihave(void **state)
          "} else { discard; }",
          "discard"},
         {"require \"ihave\"; if not ihave \"nonsense\" { discard; stop; }\nnonsense;", "discard"},
+        {"require \"ihave\"; if ihave \"vacation-seconds\" { vacation :seconds 5 \"x\"; }",
+         "vacation x to=sender@example.org from= subject=Auto: Test message seconds=5; keep"},
         {"require \"ihave\"; \nnonsense;", "failed 2 nonsense: this command is unknown; keep"},
         {"require \"ihave\"; if ihave \"variables\" { discard; }", "keep"},
         {"require [\"ihave\",\"variables\"]; if ihave \"variables\" { discard; }", "discard"},
