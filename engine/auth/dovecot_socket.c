@@ -1,6 +1,6 @@
 #include "engine/auth/dovecot_socket.h"
 #include "engine/core/check.h"
-#include "proto/sasl/base64.h"
+#include "engine/core/base64.h"
 #include <stdio.h>
 
 #define ANSWER_BYTES_MAX (BASE64_BYTES(DOVECOT_CHALLENGE_MAX) + 64)
