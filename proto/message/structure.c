@@ -14,6 +14,29 @@ static bool is_message(const struct message_part *part)
                                         slice_equal_nocase(part->subtype, slice_text("global")));
 }
 
+/* Up to 8 bytes, zeros behind them. */
+static uint64_t key_of(struct slice text)
+{
+    uint64_t key = 0;
+    if (text.size > 0) {
+        memcpy(&key, text.bytes, text.size < sizeof(key) ? text.size : sizeof(key));
+    }
+    return key;
+}
+
+/* From now on lines are compared with the boundary of this part, or not, if it has none. */
+static void boundary_set(struct structure *structure, const struct message_part *part)
+{
+    struct slice ones = slice_of("\377\377\377\377\377\377\377\377", 8);
+    if (part->boundary.size == 0 || part->boundary_over) {
+        structure->boundary_keys[part->depth] = 1; /* what no mask of zeros gives */
+        structure->boundary_masks[part->depth] = 0;
+        return;
+    }
+    structure->boundary_keys[part->depth] = key_of(part->boundary);
+    structure->boundary_masks[part->depth] = key_of(slice_first(ones, part->boundary.size));
+}
+
 /* The header of a part begins here. NULL: no more parts. */
 static struct message_part *part_begin(struct structure *structure, struct message_part *parent)
 {
@@ -40,6 +63,7 @@ static struct message_part *part_begin(struct structure *structure, struct messa
     }
     structure->current = part;
     structure->in_header = true;
+    boundary_set(structure, part);
     return part;
 }
 
@@ -111,6 +135,7 @@ static void header_over(struct structure *structure, uint64_t offset, uint32_t l
         if (boundary != NULL && boundary->value.size > 0) {
             part->kind = PART_MULTIPART;
             part->boundary = slice_first(boundary->value, STRUCTURE_BOUNDARY_BYTES_MAX);
+            boundary_set(structure, part);
         }
     } else if (is_message(part)) {
         struct message_part *child = part_begin(structure, part);
@@ -128,6 +153,14 @@ static struct message_part *boundary_find(struct structure *structure, struct sl
 {
     struct message_part *best = NULL;
     line = slice_from(line, 2);
+    uint64_t key = key_of(line);
+    bool may_be = false;
+    for (unsigned i = 0; i <= structure->current->depth; i++) {
+        may_be |= (key & structure->boundary_masks[i]) == structure->boundary_keys[i];
+    }
+    if (!may_be) {
+        return NULL;
+    }
     for (struct message_part *part = structure->current; part != NULL; part = part->parent) {
         size_t size = part->boundary.size;
         if (size == 0 || part->boundary_over || size > line.size ||
@@ -188,6 +221,7 @@ static bool boundary_line(struct structure *structure, struct slice line, uint8_
     structure->lines += ending > 0;
     if (behind.size >= 2 && memcmp(behind.bytes, "--", 2) == 0) {
         part->boundary_over = true;
+        boundary_set(structure, part);
     } else if (ending > 0) { /* with the message cut off there, no part begins */
         part_begin(structure, part);
     }
@@ -224,7 +258,8 @@ static void line_feed(struct structure *structure, struct slice bytes)
         memcpy(structure->prefix + structure->prefix_size, bytes.bytes, taken);
         structure->prefix_size = (uint16_t)(structure->prefix_size + taken);
     }
-    if (structure->in_header) {
+    if (structure->in_header && structure->header_bytes <= STRUCTURE_HEADERS_BYTES_MAX) {
+        structure->header_bytes += bytes.size;
         field_keep(structure, bytes);
     }
     uint8_t before = bytes.size > 1 ? bytes.bytes[bytes.size - 2]

@@ -23,6 +23,8 @@
 #define STRUCTURE_PARTS_MAX 10000u
 #define STRUCTURE_DEPTH_MAX 100u         /* below: application/octet-stream without parts */
 #define STRUCTURE_FIELD_BYTES_MAX 65536u /* of one field; the rest of it is not seen */
+#define STRUCTURE_HEADERS_BYTES_MAX                                                                \
+    (4u << 20) /* of the headers of all parts; fields behind that are not seen */
 #define STRUCTURE_BOUNDARY_BYTES_MAX                                                               \
     200u /* RFC 2046 §5.1.1 says 70; the rest of it is not compared */
 
@@ -85,7 +87,12 @@ struct structure {
     uint8_t last_byte;
     uint16_t prefix_size;
     uint8_t prefix[STRUCTURE_BOUNDARY_BYTES_MAX + 8]; /* its first bytes, when they matter */
-    uint8_t *field; /* owned: the field that is being read, folded */
+    /* The first bytes of the open boundary at each depth, and which of them count: hardly a line has to be compared
+     * with boundaries themselves. */
+    uint64_t boundary_keys[STRUCTURE_DEPTH_MAX + 1];
+    uint64_t boundary_masks[STRUCTURE_DEPTH_MAX + 1];
+    size_t header_bytes; /* of all parts so far */
+    uint8_t *field;      /* owned: the field that is being read, folded */
     size_t field_size, field_room;
 };
 

@@ -350,6 +350,50 @@ static void below_the_deepest_level_a_part_is_one_piece(void **state)
     assert_int_equal(part->body_bytes, (140 - STRUCTURE_DEPTH_MAX - 1) * (sizeof(line) - 1));
 }
 
+static void fields_behind_so_many_bytes_of_headers_are_not_seen(void **state)
+{
+    struct structure structure;
+    char line[1025];
+    (void)state;
+    memset(line, 'x', sizeof(line));
+    memcpy(line, "A: ", 3);
+    memcpy(line + 1022, "\r\n", 3);
+    assert_int_equal(structure_open(&structure, &arena), 0);
+    structure_feed(&structure, slice_text("Subject: one\r\n"));
+    for (size_t i = 0; i <= STRUCTURE_HEADERS_BYTES_MAX / 1024; i++) {
+        structure_feed(&structure, slice_text(line));
+    }
+    structure_feed(&structure, slice_text("Subject: two\r\n\r\nbody"));
+    const struct message_part *root = structure_finish(&structure);
+    is(root->envelope[ENVELOPE_SUBJECT]->value, "one");
+    assert_null(root->envelope[ENVELOPE_SUBJECT]->next);
+    assert_int_equal(root->body_bytes, 4);
+}
+
+static void a_boundary_is_found_beside_those_that_begin_alike(void **state)
+{
+    char text[16384], boundary[32];
+    size_t used = 0, depth = 90;
+    (void)state;
+    for (size_t i = 0; i < depth; i++) {
+        snprintf(boundary, sizeof(boundary), "%.*s%02zu", (int)(i % 12), "aaaaaaaaaaaa", i);
+        used +=
+            (size_t)sprintf(text + used, "Content-Type: multipart/x; boundary=%s\r\n\r\n--%s\r\n",
+                            boundary, boundary);
+    }
+    used += (size_t)sprintf(text + used, "\r\nx\r\n--a\r\n--\r\n");
+    for (size_t i = depth; i-- > 0;) {
+        used +=
+            (size_t)sprintf(text + used, "\r\n--%.*s%02zu--\r\n", (int)(i % 12), "aaaaaaaaaaaa", i);
+    }
+    const struct message_part *part = tree_of(slice_of(text, used), 100);
+    for (size_t i = 0; i < depth; i++, part = part->children) {
+        assert_true(part->boundary_over);
+        assert_int_equal(part->child_count, 1);
+    }
+    assert_int_equal(part->body_bytes, 12);
+}
+
 static void a_long_field_is_cut_and_a_full_arena_ends_the_search(void **state)
 {
     size_t size = 200000;
@@ -389,6 +433,8 @@ int main(void)
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(there_are_no_more_parts_than_the_limit),
         cmocka_unit_test(below_the_deepest_level_a_part_is_one_piece),
+        cmocka_unit_test(fields_behind_so_many_bytes_of_headers_are_not_seen),
+        cmocka_unit_test(a_boundary_is_found_beside_those_that_begin_alike),
         cmocka_unit_test(a_long_field_is_cut_and_a_full_arena_ends_the_search),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
