@@ -103,6 +103,7 @@ $(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B
 $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
 # They say when memory is short, and what cannot be kept.
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 $(B)/tests/unit/test_outbox: LDFLAGS += -Wl,--wrap=malloc
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a

@@ -96,8 +96,10 @@ bool sieve_patterns_check(struct sieve_compiler *compiler, uint32_t match,
         struct sieve_regex *regex =
             sieve_regex_open(text.bytes, sieve_match_comparator(match), problem);
         if (regex == NULL) {
-            sieve_error_set(&compiler->error, key->line, key->column,
-                            "the regular expression is wrong: %s", problem);
+            sieve_error_set(&compiler->error, key->line, key->column, "%s%s",
+                            problem[0] != '\0' ? "the regular expression is wrong: "
+                                               : "the script takes too much memory",
+                            problem);
             return false;
         }
         sieve_regex_close(regex);

@@ -253,17 +253,12 @@ void sieve_regex_close(struct sieve_regex *regex)
 struct sieve_regex *sieve_regex_open(struct slice pattern, enum sieve_comparator comparator,
                                      char problem[128])
 {
-    struct sieve_regex *regex = calloc(1, sizeof(*regex));
-    if (problem != NULL) {
-        snprintf(problem, 128, "memory is short");
-    }
+    problem[0] = '\0';
     if (pattern.size > SIEVE_PATTERN_BYTES_MAX) {
-        if (problem != NULL) {
-            snprintf(problem, 128, "it is longer than %u bytes", SIEVE_PATTERN_BYTES_MAX);
-        }
-        free(regex);
+        snprintf(problem, 128, "it is longer than %u bytes", SIEVE_PATTERN_BYTES_MAX);
         return NULL;
     }
+    struct sieve_regex *regex = calloc(1, sizeof(*regex));
     if (regex == NULL) {
         return NULL;
     }
@@ -274,9 +269,7 @@ struct sieve_regex *sieve_regex_open(struct slice pattern, enum sieve_comparator
     const uint8_t *bytes = pattern.size > 0 ? pattern.bytes : (const uint8_t *)"";
     regex->code = pcre2_compile(bytes, pattern.size, options, &error, &place, NULL);
     if (regex->code == NULL) {
-        if (problem != NULL) {
-            pcre2_get_error_message(error, (PCRE2_UCHAR *)problem, 128);
-        }
+        pcre2_get_error_message(error, (PCRE2_UCHAR *)problem, 128);
         sieve_regex_close(regex);
         return NULL;
     }

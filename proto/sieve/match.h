@@ -64,7 +64,7 @@ struct sieve_captures {
     unsigned count;
 };
 
-/* A compiled regular expression; NULL: it is none, or memory is short. *problem, if asked: what is wrong. */
+/* A compiled regular expression; NULL: *problem says what is wrong with it; empty: memory is short. */
 struct sieve_regex;
 struct sieve_regex *sieve_regex_open(struct slice pattern, enum sieve_comparator comparator,
                                      char problem[128]);

@@ -28,7 +28,9 @@ static bool regex_offer(struct sieve_matcher *matcher, uint32_t key, struct slic
         matcher->regexes[key] =
             sieve_regex_open(matcher->keys[key], sieve_match_comparator(matcher->match), problem);
         if (matcher->regexes[key] == NULL) {
-            return sieve_fail(run, "the regular expression is wrong: %s", problem);
+            return problem[0] != '\0'
+                       ? sieve_fail(run, "the regular expression is wrong: %s", problem)
+                       : sieve_fail_memory(run);
         }
     }
     return sieve_regex_match(matcher->regexes[key], value, captures, &run->work);
