@@ -218,7 +218,7 @@ bool sieve_given_sort(struct sieve_compiler *compiler, const struct sieve_node *
         *deferred = sieve_enabled(compiler, SIEVE_EXTENSION_IHAVE);
         return false;
     }
-    const struct sieve_argument *found[4];
+    const struct sieve_argument *found[4] = {NULL};
     unsigned count = 0;
     for (const struct sieve_argument *argument = node->arguments; argument != NULL;
          argument = argument->next) {

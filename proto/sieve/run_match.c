@@ -40,7 +40,7 @@ bool sieve_matcher_offer(struct sieve_matcher *matcher, struct slice value)
 {
     struct sieve_run *run = matcher->run;
     enum sieve_match_type type = sieve_match_type(matcher->match);
-    struct sieve_captures captures;
+    struct sieve_captures captures = {.count = 0};
     matcher->count++;
     run->work++;
     if (type == SIEVE_COUNT) {
