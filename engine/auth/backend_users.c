@@ -22,8 +22,10 @@ static bool field_take(struct slice *rest, char *to, size_t room)
     if (to != NULL && size >= room) {
         return false;
     }
+    if (to != NULL && size > 0) {
+        memcpy(to, rest->bytes, size);
+    }
     if (to != NULL) {
-        memcpy(to, rest->size == 0 ? (const uint8_t *)"" : rest->bytes, size);
         to[size] = '\0';
     }
     *rest = slice_from(*rest, size + 1);
@@ -39,7 +41,9 @@ bool auth_user_read(struct slice line, struct auth_user *user)
         line.size >= sizeof(user->extra)) {
         return false;
     }
-    memcpy(user->extra, line.size == 0 ? (const uint8_t *)"" : line.bytes, line.size);
+    if (line.size > 0) {
+        memcpy(user->extra, line.bytes, line.size);
+    }
     user->extra[line.size] = '\0';
     return true;
 }

@@ -158,6 +158,7 @@ static bool who_read(const struct directory *directory, const struct auth_ask *a
 {
     char separator = directory->settings.master_separator;
     struct slice user = ask->authid, owner = ask->authid;
+    memset(who, 0, sizeof(*who));
     const uint8_t *at =
         separator == '\0' || owner.size == 0 ? NULL : memchr(owner.bytes, separator, owner.size);
     if (at != NULL) {

@@ -3,7 +3,7 @@
 /* All ones when low <= value <= high, else zero; without a branch. */
 static int within(int value, int low, int high)
 {
-    return ((low - 1 - value) & (value - high - 1)) >> 31;
+    return -(int)((unsigned)((low - 1 - value) & (value - high - 1)) >> 31);
 }
 
 /* 0 to 63, or -1. */
