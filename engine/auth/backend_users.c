@@ -15,37 +15,39 @@ struct users {
     struct user_line *lines; /* by name */
 };
 
-static bool field_take(struct slice *rest, char *to, size_t room)
+static struct slice field_take(struct slice *rest)
 {
     const uint8_t *colon = rest->size == 0 ? NULL : memchr(rest->bytes, ':', rest->size);
-    size_t size = colon == NULL ? rest->size : (size_t)(colon - rest->bytes);
-    if (to != NULL && size >= room) {
+    struct slice field =
+        slice_first(*rest, colon == NULL ? rest->size : (size_t)(colon - rest->bytes));
+    *rest = slice_from(*rest, field.size + 1);
+    return field;
+}
+
+/* As a string. False: it is too long. */
+static bool field_copy(struct slice field, char *to, size_t room)
+{
+    if (field.size >= room) {
         return false;
     }
-    if (to != NULL && size > 0) {
-        memcpy(to, rest->bytes, size);
+    if (field.size > 0) {
+        memcpy(to, field.bytes, field.size);
     }
-    if (to != NULL) {
-        to[size] = '\0';
-    }
-    *rest = slice_from(*rest, size + 1);
+    to[field.size] = '\0';
     return true;
 }
 
 bool auth_user_read(struct slice line, struct auth_user *user)
 {
-    if (!field_take(&line, user->stored, sizeof(user->stored)) ||
-        !field_take(&line, user->uid, sizeof(user->uid)) ||
-        !field_take(&line, user->gid, sizeof(user->gid)) || !field_take(&line, NULL, 0) ||
-        !field_take(&line, user->home, sizeof(user->home)) || !field_take(&line, NULL, 0) ||
-        line.size >= sizeof(user->extra)) {
-        return false;
-    }
-    if (line.size > 0) {
-        memcpy(user->extra, line.bytes, line.size);
-    }
-    user->extra[line.size] = '\0';
-    return true;
+    struct slice stored = field_take(&line), uid = field_take(&line), gid = field_take(&line);
+    field_take(&line); /* gecos */
+    struct slice home = field_take(&line);
+    field_take(&line); /* shell */
+    return field_copy(stored, user->stored, sizeof(user->stored)) &&
+           field_copy(uid, user->uid, sizeof(user->uid)) &&
+           field_copy(gid, user->gid, sizeof(user->gid)) &&
+           field_copy(home, user->home, sizeof(user->home)) &&
+           field_copy(line, user->extra, sizeof(user->extra));
 }
 
 static int by_name(const void *a, const void *b)
