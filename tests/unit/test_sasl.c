@@ -203,7 +203,10 @@ static struct end log_in(const struct login *login)
             want = owner_answers(server, want);
         }
     }
-    struct end end = want == SASL_WANT_INPUT ? (struct end){.want = want} : end_of(server, want);
+    struct end end = {.want = want};
+    if (want != SASL_WANT_INPUT) {
+        end = end_of(server, want);
+    }
     end.client_content = status == GSASL_OK;
     sasl_server_close(server);
     gsasl_finish(client);
