@@ -5,7 +5,7 @@
  * all other builds MUTATED() is the constant false and the line costs nothing. With
  * -DTUBEPOST_MUTATIONS (build/tests/sim/sim-mutant) the command line chooses one: --mutation NAME.
  *
- * Whoever adds one names the scenario that must find it within 1,000 seeds; tests/run sim tries all.
+ * Whoever adds one names the scenario that must find it within 200 seeds; tests/run sim tries all.
  */
 #pragma once
 #include <stdbool.h>
