@@ -191,6 +191,13 @@ static bool parse_mailbox(struct imap_parser *parser, struct imap_command *comma
     return imap_take_space(parser) && imap_take_mailbox(parser, &command->mailbox.name);
 }
 
+/* RFC 9051 §6.3.4: what has a wildcard in it could not be listed alone. */
+static bool new_name_check(struct imap_parser *parser, struct slice name)
+{
+    return !imap_name_has_wildcard(name) ||
+           imap_parse_fail(parser, IMAP_PARSE_NAME, "A new mailbox name has no wildcards");
+}
+
 static bool parse_create(struct imap_parser *parser, struct imap_command *command)
 {
     static const struct imap_word words[] = {
@@ -199,7 +206,7 @@ static bool parse_create(struct imap_parser *parser, struct imap_command *comman
         {"Junk", IMAP_USE_JUNK},     {"Sent", IMAP_USE_SENT},
         {"Trash", IMAP_USE_TRASH},   {"Important", IMAP_USE_IMPORTANT},
     };
-    if (!parse_mailbox(parser, command)) {
+    if (!parse_mailbox(parser, command) || !new_name_check(parser, command->mailbox.name)) {
         return false;
     }
     if (!imap_skip_byte(parser, ' ')) {
@@ -233,7 +240,8 @@ static bool parse_rename(struct imap_parser *parser, struct imap_command *comman
         !imap_take_space(parser)) {
         return false;
     }
-    return imap_take_mailbox(parser, &command->rename.to);
+    return imap_take_mailbox(parser, &command->rename.to) &&
+           new_name_check(parser, command->rename.to);
 }
 
 static bool parse_status(struct imap_parser *parser, struct imap_command *command)

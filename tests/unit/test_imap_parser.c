@@ -135,6 +135,7 @@ static void commands_about_mailboxes(void **state)
         {"a CREATE x (USE (\\Drafts \\sent))", "a mailbox=<x> use=24"},
         {"a CREATE x (USE (\\Foo))", "a mailbox=<x> use=100"},
         {"a CREATE x (USE ())", "a mailbox=<x>"},
+        {"a DELETE \"a*b\"", "a mailbox=<a*b>"},
         {"a DELETE x", "a mailbox=<x>"},
         {"a RENAME a \"b\"", "a from=<a> to=<b>"},
         {"a SUBSCRIBE &U,BTFw-", "a mailbox=<\xe5\x8f\xb0\xe5\x8c\x97>"},
@@ -201,9 +202,18 @@ static void commands_about_mailboxes(void **state)
         "a DELETEACL x joe y",
     };
     static const char *const names[] = {
-        "a SELECT \"../../x\"",  "a SELECT INBOX/../other", "a CREATE a//b", "a DELETE \"\"",
-        "a SELECT ..",           "a SELECT &AGE-",          "a SELECT /",    "a RENAME x .",
-        "a SELECT \"\xc3\xbc\"", "a STATUS &&& (MESSAGES)",
+        "a SELECT \"../../x\"",
+        "a CREATE \"a*b\"",
+        "a RENAME x \"%\"",
+        "a SELECT INBOX/../other",
+        "a CREATE a//b",
+        "a DELETE \"\"",
+        "a SELECT ..",
+        "a SELECT &AGE-",
+        "a SELECT /",
+        "a RENAME x .",
+        "a SELECT \"\xc3\xbc\"",
+        "a STATUS &&& (MESSAGES)",
     };
     GOOD(good);
     BAD(bad);
