@@ -38,7 +38,7 @@ static void store_free(struct mailstore *store)
             list_remove(lists[i]->next);
         }
     }
-    users_close(store);
+    mailstore_users_close(store);
     for (uint32_t i = 0; i < HOLD_BUCKETS; i++) {
         while (store->holds[i] != NULL) {
             struct text_hold *hold = store->holds[i];

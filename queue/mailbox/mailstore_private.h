@@ -326,7 +326,7 @@ int users_flush(struct mailstore *store); /* what is dirty, to rows */
 void users_tell(struct mailstore *store); /* watches */
 void box_expunge_tell(const struct box *box, uint32_t uid);
 void users_trim(struct mailstore *store);
-void users_close(struct mailstore *store);
+void mailstore_users_close(struct mailstore *store);
 
 /* mailstore_entry.c */
 int box_load(struct mailstore *store, struct box *box);

@@ -410,7 +410,7 @@ static int items_again(struct recovery *recovery)
 static int build_begin(struct recovery *recovery)
 {
     struct mailstore *store = recovery->store;
-    users_close(store);
+    mailstore_users_close(store);
     items_free(&recovery->parts);
     items_free(&recovery->changes);
     free(recovery->state_bytes);

@@ -582,7 +582,7 @@ void users_trim(struct mailstore *store)
     }
 }
 
-void users_close(struct mailstore *store)
+void mailstore_users_close(struct mailstore *store)
 {
     for (uint32_t i = 0; i < USER_BUCKETS; i++) {
         while (store->users[i] != NULL) {
