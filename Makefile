@@ -126,7 +126,7 @@ $(B)/pic/%.o: %.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c $< -o $@
 $(B)/tubepost-packetdrill.so: $(PLUGIN_SOURCES:%.c=$(B)/pic/%.o)
 	@echo "  LD $@"
-	@$(CC) $(LDFLAGS) -shared -Wl,-z,defs $^ $(shell pkg-config --libs libdpdk) -o $@
+	@$(CC) $(LDFLAGS) -shared -Wl,-z,defs $^ $(shell pkg-config --libs libdpdk) -lunistring -o $@
 $(B)/tests/wire/run: $(WIRE_RUN_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
