@@ -132,7 +132,10 @@ static int take_unit(struct writer *writer, uint32_t unit, uint32_t *high)
         return 0;
     }
     bool alone = unit >= 0xdc00 && unit <= 0xdfff;
-    if (unit == 0 || alone || (unit < 0x80 && is_direct((uint8_t)unit))) {
+    if (unit == 0) {
+        return -EINVAL;
+    }
+    if (alone || (unit < 0x80 && is_direct((uint8_t)unit))) {
         return -EILSEQ;
     }
     return utf8_put(writer, unit);

@@ -4,7 +4,7 @@
  * Pure. Strict in both directions: a name has exactly one encoded form, so that two folders are never the same
  * mailbox: nothing is encoded that could stand for itself, no shift follows another without need, padding bits are
  * zero, surrogates come in pairs. Both forms hold no NUL; control characters are encoded. Errors: -EILSEQ: not
- * well-formed; -ENOBUFS: more than room.
+ * well-formed; -EINVAL: a NUL was encoded; -ENOBUFS: more than room.
  * Source: RFC 3501 §5.1.3, RFC 2152.
  */
 #pragma once

@@ -1,6 +1,7 @@
 #include "proto/imap/names.h"
 #include "engine/core/check.h"
 #include "engine/core/utf7.h"
+#include <errno.h>
 #include <unistr.h>
 
 /* The character at the start of text, and how many bytes it has; 0: none that is well formed. */
@@ -30,7 +31,7 @@ enum imap_name_fault imap_utf7_decode(struct arena *arena, struct slice utf7, st
     }
     ssize_t size = utf7_decode(utf7, out, room);
     if (size < 0) {
-        return IMAP_NAME_ENCODING;
+        return size == -EINVAL ? IMAP_NAME_CHARACTER : IMAP_NAME_ENCODING;
     }
     *text = slice_of(out, (size_t)size);
     return IMAP_NAME_GOOD;
