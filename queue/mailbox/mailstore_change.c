@@ -232,7 +232,9 @@ static int draft_say(struct change *change)
 static int change_write(struct change *change)
 {
     struct mailstore *store = change->store;
-    size_t most = LOG_RECORD_BYTES_MAX - sizeof(change->head) - change->head.users_bytes;
+    /* It may have to be carried one day, with a head before it. */
+    size_t most = LOG_RECORD_BYTES_MAX - sizeof(struct carried_head) - sizeof(change->head) -
+                  change->head.users_bytes;
     int status = store->sick;
     if (status == 0 && change->draft != NULL) {
         status = draft_say(change);

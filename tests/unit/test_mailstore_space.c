@@ -183,6 +183,40 @@ static void a_change_larger_than_a_record_is_whole_or_not_at_all(void **state)
     free(after);
 }
 
+static void the_parts_of_a_large_change_are_carried_when_their_segment_is_freed(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct told told;
+    rig->settings.clean_bytes_min = 1;
+    restart(rig, true);
+    deliver(rig, "ann", 1);
+    struct mailstore_box *box = box_of(rig, user_of(rig, "ann"), "INBOX");
+    struct mailstore_uids uids = {1, UINT32_MAX};
+    for (uint32_t i = 0; i < 14; i++) {
+        struct mailstore_copy copy = {
+            .uids = &uids, .uid_count = 1, .mailbox = slice_text("INBOX")};
+        assert_int_equal(mailstore_copy(rig->store, box, &copy, told_init(&told)), 0);
+        assert_int_equal(told_wait(rig, &told), 0);
+        free(copy.sources);
+    }
+    leave(rig, box);
+    for (uint32_t i = 0; i < 100; i++) { /* what lies beside them is dead soon */
+        struct mailstore_place place = {0};
+        assert_int_equal(rig_deliver(rig, "pop", "", i, 200000, &place), 0);
+        box = box_of(rig, user_of(rig, "pop"), "INBOX");
+        assert_int_equal(expunge(rig, box, 1, UINT32_MAX), 0);
+        leave(rig, box);
+    }
+    mailstore_rig_settle(rig);
+    assert_true(mailstore_counters(rig->store)->carried_records > 0);
+    char *before = rig_dump(rig);
+    restart(rig, false);
+    char *after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+}
+
 int main(void)
 {
 #define SCENE(name)                                                                                \
@@ -194,6 +228,7 @@ int main(void)
         SCENE(space_comes_back_while_old_mail_stays),
         SCENE(changes_of_flags_alone_do_not_fill_the_log),
         SCENE(a_change_larger_than_a_record_is_whole_or_not_at_all),
+        SCENE(the_parts_of_a_large_change_are_carried_when_their_segment_is_freed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
