@@ -34,7 +34,8 @@
 #define MAILSTORE_PROPERTY_KEY_BYTES_MAX 400u
 #define MAILSTORE_PROPERTY_BYTES_MAX (64u * 1024)
 #define MAILSTORE_APPEND_BYTES_MAX (768u * 1024) /* one mailstore_append */
-#define MAILSTORE_PLACES_MAX 1000u               /* one mailstore_commit */
+#define MAILSTORE_PLACES_MAX                                                                       \
+    1000u /* one mailstore_commit; their users' names: 120,000 bytes, else -E2BIG */
 #define MAILSTORE_CACHE_BYTES_MAX (64u * 1024)
 
 struct log;

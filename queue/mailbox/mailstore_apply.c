@@ -142,7 +142,8 @@ static int apply_deliver(struct mailstore *store, const struct change_said *said
                          struct reader *body)
 {
     struct mailstore_place *results = (struct mailstore_place *)said->result;
-    struct delivery delivery = {.said = said};
+    struct change_said item = *said;
+    struct delivery delivery = {.said = &item};
     delivery.text = read_u64(body);
     delivery.thread = read_u64(body);
     delivery.bytes = read_u32(body);
@@ -174,6 +175,7 @@ static int apply_deliver(struct mailstore *store, const struct change_said *said
             break;
         }
         struct mailstore_place *result = results != NULL ? &results[i] : NULL;
+        item.item = i;
         int placed = said_is_known(user, said) ? 0 : place_fill(&delivery, user, &place, result);
         if (result != NULL) {
             result->status = -placed;

@@ -261,17 +261,13 @@ static bool place_is_good(const struct mailstore_place *place)
 }
 
 /* One after the other with the same user share its name. */
-static uint32_t users_say(struct change *change, const struct mailstore_place *places,
-                          uint32_t count)
+static void users_say(struct change *change, const struct mailstore_place *places, uint32_t count)
 {
-    uint32_t users = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (i == 0 || !slice_equal(places[i].user, places[i - 1].user)) {
             change_user(change, places[i].user);
-            users++;
         }
     }
-    return users;
 }
 
 int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mailstore_place *places,
@@ -289,6 +285,13 @@ int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mail
         return good ? -ENOMEM : -EINVAL;
     }
     users_say(change, places, count);
+    if (change->head.users_bytes >
+        LOG_RECORD_BYTES_MAX / 2) { /* each record of it names them all */
+        change->draft = draft;
+        change->content.failed = true;
+        change_submit(change);
+        return -E2BIG;
+    }
     write_u64(&change->content, draft->id);
     write_u64(&change->content, thread != 0 ? thread : draft->id);
     write_u32(&change->content, (uint32_t)mailstore_draft_bytes(draft));

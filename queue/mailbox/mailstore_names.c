@@ -2,12 +2,13 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-/* Of what lies here in the log: no other has it. */
-static uint64_t id_at(const struct user *user, const struct change_said *said, const uint8_t *at)
+/* Of its place in the log, and there of the item's: each takes more than 16 bytes of the record, so no other has it. It does
+ * not depend on what became of the items before, which a snapshot may stand for. */
+static uint64_t id_of(const struct user *user, const struct change_said *said)
 {
     uint64_t shard = log_settings_of(user->store->log)->shard;
-    uint64_t within = (uint32_t)said->lsn + (uint64_t)(at - said->body.bytes) + 64;
-    return shard << 56 | (uint64_t)log_lsn_sequence(said->lsn) << 24 | (within >> 4 & 0xffffff);
+    uint64_t within = ((uint32_t)said->lsn >> 4) + said->item;
+    return shard << 56 | (uint64_t)log_lsn_sequence(said->lsn) << 24 | (within & 0xffffff);
 }
 
 int user_exist(struct user *user, uint64_t id)
@@ -33,13 +34,7 @@ int user_exist(struct user *user, uint64_t id)
 
 int box_make(struct user *user, const struct change_said *said, struct slice name, struct box **box)
 {
-    /* The name lies in the record, or it is INBOX's, that the record has not: but once for each place. */
-    bool within = name.bytes >= said->body.bytes && name.bytes < said->body.bytes + said->body.size;
-    const uint8_t *at = within ? name.bytes : said->body.bytes;
-    uint64_t id = id_at(user, said, at);
-    while (!within && user_box_by_id(user, id) != NULL) {
-        id += 1ull << 20;
-    }
+    uint64_t id = id_of(user, said);
     int status = user_exist(user, id);
     if (status != 0) {
         return status;
@@ -315,7 +310,7 @@ int apply_subscribe(struct user *user, const struct change_said *said, struct re
     if (body->bad || !name_is_good(name)) {
         return EINVAL;
     }
-    int status = user_exist(user, id_at(user, said, name.bytes));
+    int status = user_exist(user, id_of(user, said));
     return status == 0 ? user_subscribe(user, name, on) : status;
 }
 
@@ -331,7 +326,7 @@ int apply_property(struct user *user, const struct change_said *said, struct rea
     if (box != 0 && user_box_by_id(user, box) == NULL) {
         return ENOENT;
     }
-    int status = user_exist(user, id_at(user, said, name.bytes));
+    int status = user_exist(user, id_of(user, said));
     if (status != 0) {
         return status;
     }

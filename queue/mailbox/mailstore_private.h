@@ -110,7 +110,8 @@ struct slice read_text(struct reader *reader);
 
 /* A change as it is told to mailstore_apply, from the log or on its way there. */
 struct change_said {
-    uint64_t lsn; /* its place in the order of changes */
+    uint64_t lsn;  /* its place in the order of changes */
+    uint32_t item; /* of several in one record: which */
     uint64_t as_of;
     uint32_t wall_s;
     enum change_kind kind;

@@ -85,6 +85,14 @@ static void one_text_serves_all_places_of_a_delivery(void **state)
     box = box_of(rig, user_of(rig, "bob"), "a/b");
     assert_true(box->entries[0].text == id);
     leave(rig, box);
+    assert_true(places[0].box != places[1].box && places[0].box != places[4].box &&
+                places[1].box != places[4].box);
+    char *before = rig_dump(rig);
+    restart(rig, false);
+    char *after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
 }
 
 static void a_refused_delivery_leaves_nothing_in_the_log_that_lives(void **state)
@@ -94,6 +102,26 @@ static void a_refused_delivery_leaves_nothing_in_the_log_that_lives(void **state
     assert_int_equal(rig_deliver(rig, "ann", "", 5, 9000, &place), -EDQUOT);
     assert_int_equal(mailstore_counters(rig->store)->live_bytes, 0);
     assert_int_equal(mailstore_counters(rig->store)->drafts, 0);
+}
+
+static void more_names_of_users_than_a_record_takes_are_refused(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_draft *draft;
+    struct told told;
+    struct mailstore_place places[1000] = {0};
+    static char names[1000][256];
+    for (uint32_t i = 0; i < 1000; i++) {
+        memset(names[i], 'a' + (char)(i % 26), 255);
+        places[i].user = slice_of(names[i], 250);
+    }
+    assert_int_equal(mailstore_begin(rig->store, &draft), 0);
+    assert_int_equal(mailstore_commit(draft, 0, places, 1000, told_init(&told)), -E2BIG);
+    assert_int_equal(mailstore_counters(rig->store)->drafts, 0);
+    assert_int_equal(mailstore_begin(rig->store, &draft), 0);
+    assert_int_equal(mailstore_commit(draft, 0, places, 400, told_init(&told)), 0);
+    assert_int_equal(told_wait(rig, &told), 0);
+    assert_int_equal(places[399].status, 0);
 }
 
 static void a_failed_write_is_told_and_has_not_happened(void **state)
@@ -454,6 +482,7 @@ int main(void)
         SCENE(nothing_is_seen_before_it_is_durable),
         SCENE(one_text_serves_all_places_of_a_delivery),
         SCENE(a_refused_delivery_leaves_nothing_in_the_log_that_lives),
+        SCENE(more_names_of_users_than_a_record_takes_are_refused),
         SCENE(a_failed_write_is_told_and_has_not_happened),
         SCENE(a_full_disk_refuses_mail_and_takes_expunges),
         SCENE(flags_change_unless_they_have_changed_since),
