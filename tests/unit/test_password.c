@@ -72,21 +72,19 @@ static void passwords_that_others_have_stored_match_and_no_other_does(void **sta
 }
 
 /* Those that are too long for a line. */
-#define DAMAGED_1                                                                                  \
-    "{ARGON2ID}$argon2id$v=19$m=262145,t=2,p=1$c29tZXNhbHQ$"                                       \
-    "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
-#define DAMAGED_2                                                                                  \
-    "{ARGON2ID}$argon2id$v=19$m=65536,t=65,p=1$c29tZXNhbHQ$"                                       \
-    "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
-#define DAMAGED_3                                                                                  \
-    "{ARGON2ID}$argon2i$v=19$m=65536,t=2,p=1$c29tc2FsdA$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+"         \
-    "YFY4NeBbtA"
-#define DAMAGED_4                                                                                  \
-    "{SCRAM-SHA-1}1000001,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+"      \
-    "qs2/fTE="
-#define DAMAGED_5                                                                                  \
-    "{SCRAM-SHA-256}4096,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/"   \
-    "fTE="
+static const char damaged_1[] = "{ARGON2ID}$argon2id$v=19$m=262145,t=2,p=1$c29tZXNhbHQ$"
+                                "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+static const char damaged_2[] = "{ARGON2ID}$argon2id$v=19$m=65536,t=65,p=1$c29tZXNhbHQ$"
+                                "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+static const char damaged_3[] =
+    "{ARGON2ID}$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+"
+    "YFY4NeBbtA";
+static const char damaged_4[] =
+    "{SCRAM-SHA-1}1000001,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+"
+    "qs2/fTE=";
+static const char damaged_5[] =
+    "{SCRAM-SHA-256}4096,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/"
+    "fTE=";
 
 static void what_is_damaged_or_too_costly_is_unusable(void **state)
 {
@@ -107,13 +105,13 @@ static void what_is_damaged_or_too_costly_is_unusable(void **state)
         "{CRYPT}$2y$15$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
         "{CRYPT}$y$jFT$LdJMENpBABJJ3hIHjB1Bi.$HboGM6qPrsK.StKYGt6KErmUYtioHreJd98oIugoNB6",
         "{CRYPT}$y$j9ZZ$LdJMENpBABJJ3hIHjB1Bi.$HboGM6qPrsK.StKYGt6KErmUYtioHreJd98oIugoNB6",
-        DAMAGED_1,
-        DAMAGED_2,
-        DAMAGED_3,
+        damaged_1,
+        damaged_2,
+        damaged_3,
         "{SCRAM-SHA-1}0,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/fTE=",
-        DAMAGED_4,
+        damaged_4,
         "{SCRAM-SHA-1}4096,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=",
-        DAMAGED_5,
+        damaged_5,
         "{SCRAM-SHA-1}4096,,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/fTE=",
         "{PBKDF2}$1$NaCl$1000001$776bc88829c37b53228996157a09a10c5455dc2b",
         "{PBKDF2}$1$NaCl$500$776bc88829c37b53228996157a09a10c5455dc",
