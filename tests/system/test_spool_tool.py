@@ -55,6 +55,10 @@ class SpoolTool(SystemTest):
                 digests[path] = hashlib.sha256(f.read()).hexdigest()
         return digests
 
+    def shard_digest(self, shard):
+        return {path: digest for path, digest in self.digest().items()
+                if os.path.basename(os.path.dirname(path)) == str(shard)}
+
     def exported(self, folder, ident):
         with open(os.path.join(folder, ident + ".eml"), newline="") as f:
             return f.read()
@@ -131,6 +135,27 @@ class SpoolTool(SystemTest):
         self.assertTrue(self.exported(out, ids[3]).startswith("X-Tubepost-Damaged: yes\nX-Envelope-From: <from3@"))
         self.assertIn("bytes of this message are lost", self.exported(out, ids[3]))
         self.assertTrue(self.exported(out, ids[4]).endswith(text_of(4)))
+
+    def test_a_file_that_cannot_be_used_is_named_and_nothing_is_freed(self):
+        ids = self.killed(6)
+        relay, spool = self.killed_relay, os.path.join(self.folder, "spool")
+        relay.stop(signal.SIGKILL)
+        before = self.shard_digest(0)
+        bad = os.path.join(spool, "0", "00000777.segment")
+        os.mkdir(bad)  # it opens for reading alone, and every read of it fails
+
+        checked = tool("spool", "check", spool)
+        self.assertEqual(checked.returncode, 65, checked.stdout + checked.stderr)
+        self.assertRegex(checked.stdout, r"0/00000777\.segment: .*unreadable: Is a directory")
+        with self.assertRaises(Exception):
+            relay.restart()
+        wait_until(lambda: "0/00000777.segment cannot be opened: Is a directory" in relay.output(), "the file's name")
+        os.rmdir(bad)
+        self.assertEqual(self.shard_digest(0), before)
+
+        sink = self.sink(path=self.hop, lmtp=True)
+        relay.restart()
+        wait_until(lambda: len(sink.messages) >= len(ids), "all messages after the restart")
 
 
 if __name__ == "__main__":
