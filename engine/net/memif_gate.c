@@ -10,6 +10,7 @@
 #include <rte_devargs.h>
 #include <rte_ethdev.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +19,11 @@
 #define OPEN_PER_SECOND_DOWN 1000u
 #define MOMENT_WAIT_MS 10
 #define LEAVE_WAIT_MS 1000
+#define RESTART_S 1u
+/* How long a server that has let a client connect may take to answer it. In that time the client stays
+ * as it is: the driver's server, when it comes to a client that has already gone, frees what its
+ * interrupt thread goes on using. */
+#define ANSWER_S 10u
 /* After it the alarm stops the interrupt thread again. An alarm that is due at once would be called
  * before the EAL looks at anything else. */
 #define MOMENT_US 100
@@ -37,8 +43,10 @@ static struct {
     sem_t still, go; /* the interrupt thread says that it stands; it is told to run */
     /* Handed over by the semaphores: */
     bool leaving;
-    bool busy;   /* it was let run, and has not yet come to stand; under mutex */
     bool stands; /* false: the EAL has no alarm, so nothing can be held */
+    /* It was let run, and has not yet come to stand. Written under mutex, and set under every lock
+     * of `queues` too. */
+    atomic_bool busy;
 } process = {.mutex = PTHREAD_MUTEX_INITIALIZER, .members = {&process.members, &process.members}};
 
 static void wait_for(sem_t *semaphore)
@@ -48,8 +56,8 @@ static void wait_for(sem_t *semaphore)
     }
 }
 
-/* The driver's own work may block, on a peer that says nothing: whoever polls must not wait for it.
- * As long as it lasts, nothing is held. */
+/* The driver's own work may take long, or block on a peer that says nothing: whoever polls must not
+ * wait for it. As long as it lasts, no queue is entered. */
 static bool stands_within(unsigned milliseconds)
 {
     struct timespec end;
@@ -61,14 +69,14 @@ static bool stands_within(unsigned milliseconds)
     do {
         rc = sem_timedwait(&process.still, &end);
     } while (rc < 0 && errno == EINTR);
-    process.busy = rc < 0;
-    return !process.busy;
+    atomic_store(&process.busy, rc < 0);
+    return rc == 0;
 }
 
 /* Lets the interrupt thread run until it stands again. */
 static bool moment(unsigned milliseconds)
 {
-    if (!process.busy) {
+    if (!atomic_load(&process.busy)) {
         sem_post(&process.go);
     }
     return stands_within(milliseconds);
@@ -122,6 +130,11 @@ static void restart(struct memif_gate *member)
     member->running = rte_eth_dev_start(member->port_id) == 0;
 }
 
+static uint64_t restart_time(const struct memif_gate *member, uint64_t now)
+{
+    return now + (member->running ? ANSWER_S : RESTART_S) * rte_get_tsc_hz();
+}
+
 void memif_gate_tend(struct memif_gate *member)
 {
     uint64_t now = rte_get_tsc_cycles();
@@ -132,25 +145,26 @@ void memif_gate_tend(struct memif_gate *member)
     bool held = !process.stands || moment(MOMENT_WAIT_MS);
     bool up = member->running && is_up(member);
     if (up) {
-        member->restart_at = now + rte_get_tsc_hz();
+        member->restart_at = now + RESTART_S * rte_get_tsc_hz();
     } else if (held && member->client && now >= member->restart_at) {
         restart(member);
-        member->restart_at = now + rte_get_tsc_hz();
+        member->restart_at = restart_time(member, now);
     }
     queues_unlock();
     pthread_mutex_unlock(&process.mutex);
+    bool seldom = up && held;
     member->open_at =
-        rte_get_tsc_cycles() + rte_get_tsc_hz() / (up ? OPEN_PER_SECOND : OPEN_PER_SECOND_DOWN);
+        rte_get_tsc_cycles() + rte_get_tsc_hz() / (seldom ? OPEN_PER_SECOND : OPEN_PER_SECOND_DOWN);
 }
 
 bool memif_gate_enter(struct memif_gate *member, uint16_t queue)
 {
     pthread_mutex_lock(&member->queues[queue]);
-    bool running = member->running;
-    if (!running) {
+    bool safe = member->running && !atomic_load(&process.busy);
+    if (!safe) {
         pthread_mutex_unlock(&member->queues[queue]);
     }
-    return running;
+    return safe;
 }
 
 void memif_gate_exit(struct memif_gate *member, uint16_t queue)
@@ -160,7 +174,7 @@ void memif_gate_exit(struct memif_gate *member, uint16_t queue)
 
 static void first_joins(void)
 {
-    if (process.busy) {
+    if (atomic_load(&process.busy)) {
         return; /* it never came back from its last moment */
     }
     sem_init(&process.still, 0, 0);
@@ -174,7 +188,7 @@ static void first_joins(void)
 
 static void last_left(void)
 {
-    if (process.stands && (!process.busy || stands_within(LEAVE_WAIT_MS))) {
+    if (process.stands && (!atomic_load(&process.busy) || stands_within(LEAVE_WAIT_MS))) {
         process.leaving = true;
         moment(LEAVE_WAIT_MS);
     }
@@ -203,8 +217,8 @@ struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool 
     *member = (struct memif_gate){.port_id = port_id,
                                   .queue_count = queue_count,
                                   .client = is_client(port_id),
-                                  .running = running,
-                                  .restart_at = rte_get_tsc_cycles() + rte_get_tsc_hz()};
+                                  .running = running};
+    member->restart_at = restart_time(member, rte_get_tsc_cycles());
     for (unsigned i = 0; i < queue_count; i++) {
         pthread_mutex_init(&member->queues[i], NULL);
     }
@@ -220,7 +234,7 @@ struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool 
 void memif_gate_leave(struct memif_gate *member)
 {
     pthread_mutex_lock(&process.mutex);
-    if (process.busy) {
+    if (atomic_load(&process.busy)) {
         stands_within(LEAVE_WAIT_MS);
     }
     if (member->running) {

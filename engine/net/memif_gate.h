@@ -5,7 +5,9 @@
  * rings there and then, although a poll may be reading them; and a client whose server was not yet
  * there is never connected. So the gate holds the interrupt thread still, in a
  * callback of the EAL's alarm, and lets it run for a moment only while no queue is being polled;
- * and it starts a client's device again whose link stays down.
+ * and it starts a client's device again whose link stays down. What it cannot mend: a client that
+ * goes away before the server's interrupt thread has come to it leaves a freed callback in the
+ * server (DPDK 22.11), so a client waits long for the answer of a server that it has reached.
  *
  * A process has one interrupt thread, hence one gate for all its devices; this is the only state
  * here that is the process's. Other work of the interrupt thread waits for the next moment: at most
@@ -24,7 +26,8 @@ struct memif_gate *memif_gate_join(uint16_t port_id, uint16_t queue_count, bool 
  * word in hand, and the driver frees what it is read into. */
 void memif_gate_leave(struct memif_gate *);
 
-/* Around each burst. False: the device is stopped at present, and must not be touched. */
+/* Around each burst. False: the device must not be touched at present, since it is stopped or the
+ * interrupt thread is still at work for longer than a moment. */
 bool memif_gate_enter(struct memif_gate *, uint16_t queue);
 void memif_gate_exit(struct memif_gate *, uint16_t queue);
 /* Called often, and outside of a burst, by the thread of queue 0: opens the gate when it is time. */

@@ -2,6 +2,7 @@
 #include "engine/net/port_dpdk.h"
 #include "engine/shard/memory.h"
 #include <pthread.h>
+#include <rte_alarm.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>
 #include <setjmp.h>
@@ -154,6 +155,49 @@ static void client_waits_for_a_server_that_comes_later(void **state)
     close_end(client, "client");
 }
 
+#define LONG_WORK_US 200000
+
+static atomic_bool works, worked;
+
+/* What a driver does on the interrupt thread may take any time. */
+static void work_for_long(void *unused)
+{
+    (void)unused;
+    atomic_store(&works, true);
+    usleep(LONG_WORK_US);
+    atomic_store(&works, false);
+    atomic_store(&worked, true);
+}
+
+static void no_queue_is_touched_while_the_interrupt_thread_works(void **state)
+{
+    char path[sizeof(folder) + 16];
+    unsigned touched = 0, polls = 0;
+    (void)state;
+    struct port *client = open_end("client");
+    pid_t server = peer_spawn("server");
+    expect_an_echo(client);
+    assert_int_equal(rte_eal_alarm_set(1, work_for_long, NULL), 0);
+    uint64_t end = rte_get_tsc_cycles() + PATIENCE_S * rte_get_tsc_hz();
+    while (!atomic_load(&worked) && rte_get_tsc_cycles() < end) {
+        take(client);
+        bool before = atomic_load(&works);
+        bool sent = put(client);
+        bool during = before && atomic_load(&works);
+        polls += during;
+        touched += during && sent;
+    }
+    assert_true(atomic_load(&worked));
+    assert_true(polls > 0); /* and whoever polls did not wait for it */
+    assert_int_equal(touched, 0);
+    expect_an_echo(client);
+    assert_int_equal(kill(server, SIGKILL), 0);
+    assert_int_equal(waitpid(server, NULL, 0), server);
+    snprintf(path, sizeof(path), "%s/socket", folder);
+    assert_int_equal(unlink(path), 0);
+    close_end(client, "client");
+}
+
 static int memory_and_pool(void)
 {
     static const char *const eal[] = {"--no-huge", "--no-pci", NULL};
@@ -184,6 +228,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polls_outlive_peers_that_come_and_go),
         cmocka_unit_test(client_waits_for_a_server_that_comes_later),
+        cmocka_unit_test(no_queue_is_touched_while_the_interrupt_thread_works),
     };
     program = argv[0];
     if (argc == 3) {
