@@ -7,12 +7,22 @@
 #include "proto/smtp/server.h"
 
 struct delivery; /* an LMTP session */
+struct login_desk;
+struct mailstore;
+struct tls;
+struct tls_context;
 
 struct mailbox {
     const struct mailboxd_conf *conf;
     struct shard *shard;
     struct network *network;
-    struct maildir *store;
+    struct maildir *store; /* of store.format "maildir"; else NULL */
+    /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
+    struct mailstore *texts;
+    struct login_desk *logins;
+    struct tls *tls; /* the shard's */
+    struct tls_context *
+        tls_server; /* what is shown to clients; NULL: no certificate, no TLS. May change by a reload */
     struct smtp_server_settings lmtp_settings;
     struct listener **listeners;
     uint32_t listener_count;

@@ -1,0 +1,77 @@
+/*
+ * login: how IMAP, POP3 and ManageSieve sessions find out who their client is: a SASL exchange or a plain name and
+ * password (proto/sasl), judged off the shard (engine/auth).
+ *
+ * One desk a shard. A session keeps a struct login, begins at most one attempt at a time, and waits in a state of its own
+ * for `told`. What an attempt needs of the heap is there while it lasts. What was secret is wiped.
+ *
+ * A wrong password, an unknown user and a failed proof are one answer, LOGIN_REFUSED, and take the same time
+ * (directory.h); who keeps failing is told later and later.
+ */
+#pragma once
+#include "engine/auth/auth.h"
+#include "engine/stream.h"
+
+struct login_desk;
+
+struct login_desk_settings {
+    struct shard *shard;
+    struct helpers *helpers;     /* as of auth_settings */
+    struct directory *directory; /* borrowed until login_desk_close */
+    const char *realm;           /* of DIGEST-MD5: the hostname; borrowed until login_desk_close */
+    uint8_t secret[32];          /* as sasl_settings */
+    bool clear_on_loopback;      /* passwords may travel in the clear there */
+};
+
+enum login_news {
+    LOGIN_CHALLENGE,   /* `bytes` to the client; then login_answer or login_cancel */
+    LOGIN_IN,          /* `user` is who it is; bytes: what SCRAM says last, where `has_bytes` */
+    LOGIN_REFUSED,     /* IMAP: [AUTHENTICATIONFAILED]; POP3: [AUTH] */
+    LOGIN_MALFORMED,   /* the client broke the mechanism's rules */
+    LOGIN_UNAVAILABLE, /* cannot be known now: [UNAVAILABLE]; [SYS/TEMP] */
+};
+
+struct login_told { /* all borrowed until `told` returns */
+    enum login_news news;
+    bool has_bytes;
+    struct slice bytes;
+    const char *user;               /* small letters, as user_name_of_mailbox takes it */
+    const struct auth_user *fields; /* his, of LOGIN_IN */
+};
+
+struct login_attempt;
+struct login {
+    /* Once after each login_begin, login_answer and login_password that gave 0, from the shard's round: never from inside
+     * of them, and never after login_cancel. Another attempt may begin from inside of it, unless it was a challenge. */
+    void (*told)(struct login *login, const struct login_told *told);
+    struct login_attempt *attempt; /* the desk's; NULL: none is under way */
+};
+
+/* What is known of the connection; borrowed for the call. */
+struct login_facts {
+    const struct stream_facts
+        *stream;         /* of the stream as it is now: with tls, once it is encrypted */
+    const char *service; /* "imap", "pop3", "sieve": static text, for log and realm */
+};
+
+/* 0, -ENOMEM, -ENOSYS (as sasl_library_open). */
+int login_desk_open(struct login_desk **desk, const struct login_desk_settings *settings);
+void login_desk_close(struct login_desk *desk); /* after every attempt has been told or cancelled */
+
+/* May a password be sent on this connection as it is: encrypted, or on loopback and allowed there. */
+bool login_in_clear(const struct login_desk *desk, const struct login_facts *facts);
+/* "SCRAM-SHA-256 PLAIN ...", those that this connection may use, as they are announced. Returns its size, < room. */
+size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
+                        size_t room);
+#define LOGIN_MECHANISMS_BYTES_MAX 256u
+
+/* All three: 0; -EPERM: not offered here; -EINVAL: too long; -ENOBUFS, -ENOMEM: try again later. Slices are borrowed for
+ * the call; those of login_begin and login_answer are octets, already out of base64. */
+/* initial: NULL: none came with the command, which is not the same as an empty one. */
+int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
+                struct slice mechanism, const struct slice *initial);
+int login_answer(struct login *login, struct slice message);
+int login_password(struct login_desk *desk, struct login *login, const struct login_facts *facts,
+                   struct slice user, struct slice password);
+/* The client has gone or said "*". Harmless at any time. */
+void login_cancel(struct login *login);
