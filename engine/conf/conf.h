@@ -16,7 +16,12 @@
 enum conf_transport { CONF_TRANSPORT_KERNEL, CONF_TRANSPORT_DPDK };
 enum conf_congestion { CONF_CONGESTION_CUBIC, CONF_CONGESTION_NEWRENO };
 enum conf_ecn { CONF_ECN_OFF, CONF_ECN_ACCEPT, CONF_ECN_ASK };
-enum conf_protocol { CONF_PROTOCOL_SMTP, CONF_PROTOCOL_LMTP };
+enum conf_protocol {
+    CONF_PROTOCOL_SMTP,
+    CONF_PROTOCOL_LMTP,
+    CONF_PROTOCOL_IMAP,
+    CONF_PROTOCOL_POP3
+};
 enum conf_via { CONF_VIA_SMTP, CONF_VIA_LMTP, CONF_VIA_MX, CONF_VIA_DISCARD, CONF_VIA_ERROR };
 /* As enum resolve_family. */
 enum conf_family {
@@ -55,6 +60,7 @@ enum conf_greet_action { CONF_GREET_IGNORE, CONF_GREET_ENFORCE, CONF_GREET_DROP 
 #define CONF_FINGERPRINT_BYTES 32u /* SHA-256 */
 enum conf_tls_version { CONF_TLS_1_2, CONF_TLS_1_3 };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_NONE };
+enum conf_store { CONF_STORE_MAILDIR, CONF_STORE_LOG };
 enum conf_uring { CONF_URING_AUTO, CONF_URING_ON, CONF_URING_OFF };
 enum conf_bare_newline { CONF_BARE_NEWLINE_REFUSE, CONF_BARE_NEWLINE_NORMALIZE };
 enum conf_log_level {
@@ -336,12 +342,35 @@ struct relay_conf {
 
 struct mailboxd_conf {
     const char *hostname;
-    struct conf_listener *listen; /* LMTP */
+    struct conf_listener *listen;
     uint32_t listen_count;
     struct {
-        const char *path; /* folder of the Maildirs: PATH/USER/{tmp,new,cur} */
-        uint8_t durability;
+        const char *path;       /* folder of the Maildirs, PATH/USER/{tmp,new,cur}, or of the log */
+        uint8_t format;         /* enum conf_store */
+        uint8_t durability;     /* enum conf_durability */
+        uint64_t segment_bytes; /* of the log: as relay_conf's spool */
+        uint64_t memory_bytes;
+        uint64_t max_bytes; /* 0: what the file system has */
+        uint64_t free_min_bytes;
     } store;
+    struct {
+        const char **backends; /* "KIND:WHERE"; NULL-terminated */
+        uint32_t backends_count;
+        const char **masters; /* the same, of those who may log in as others */
+        uint32_t masters_count;
+        const char *master_separator;      /* one character; NULL: none */
+        const char *scheme;                /* of passwords stored without one; NULL: CRYPT */
+        bool clear_on_loopback;            /* passwords may travel in the clear there */
+        uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */
+        uint32_t threads;
+    } auth;
+    struct { /* as relay_conf's */
+        struct conf_certificate *certificates;
+        uint32_t certificates_count;
+        uint8_t version_min; /* enum conf_tls_version */
+        uint32_t security_level;
+        const char *ciphers, *ciphersuites;
+    } tls;
     struct {
         bool any;           /* every safe local part is a user, made at the first delivery */
         const char **known; /* those who exist besides */

@@ -1,6 +1,7 @@
 #include "engine/conf/conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
+#include "engine/conf/tls_conf.h"
 #include "engine/conf/words.h"
 #include <errno.h>
 #include <stdio.h>
@@ -13,22 +14,86 @@
 #define MB (1024 * KB)
 #define GB (1024 * MB)
 #define TB (1024 * GB)
+#define SEGMENTS_MIN 5               /* LOG_SEGMENTS_MIN */
+#define FRAME_BYTES (256 * KB)       /* LOG_FRAME_BYTES */
+#define PLACES_MAX 1000u             /* MAILSTORE_PLACES_MAX: recipients of one delivery */
+#define TEXT_BYTES_MAX (4 * GB - MB) /* of a text in the log, without what is put in front */
+#define BACKENDS_MAX 8               /* DIRECTORY_BACKENDS_MAX */
 
 typedef struct mailboxd_conf M; /* in the tables only */
+
+static const struct reader_word protocols[] = {{"lmtp", CONF_PROTOCOL_LMTP},
+                                               {"imap", CONF_PROTOCOL_IMAP},
+                                               {"pop3", CONF_PROTOCOL_POP3},
+                                               {NULL, 0}};
+static const struct reader_word tls_listeners[] = {{"auto", CONF_TLS_AUTO},
+                                                   {"off", CONF_TLS_OFF},
+                                                   {"starttls", CONF_TLS_STARTTLS},
+                                                   {"implicit", CONF_TLS_IMPLICIT},
+                                                   {NULL, 0}};
+static const struct reader_word formats[] = {
+    {"maildir", CONF_STORE_MAILDIR}, {"log", CONF_STORE_LOG}, {NULL, 0}};
 
 static const struct reader_key listener_keys[] = {
     KEY_TEXT("name", struct conf_listener, name, name_is_printable, "a name, for the log",
              .required = true),
     KEY_LIST("address", struct conf_listener, addresses, READER_ENDPOINT, .required = true,
              .min = 1, .max = 64),
-    KEY_WORD("protocol", struct conf_listener, protocol, "lmtp", word_protocols),
+    KEY_WORD("protocol", struct conf_listener, protocol, "lmtp", protocols),
+    KEY_WORD("tls", struct conf_listener, tls, "auto", tls_listeners),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };
 static const struct reader_key store_keys[] = {
     KEY_TEXT("path", M, store.path, name_is_absolute_path,
              "an absolute path such as /var/mail/tubepost", .standard = "/var/mail/tubepost"),
+    KEY_WORD("format", M, store.format, "maildir", formats),
     KEY_WORD("durability", M, store.durability, "commit", word_durabilities),
+    KEY_SIZE("segment_bytes", M, store.segment_bytes, "64M", 8 * FRAME_BYTES, 256 * MB),
+    KEY_SIZE("memory_bytes", M, store.memory_bytes, "64M", 8 * MB, 256 * GB),
+    KEY_SIZE("max_bytes", M, store.max_bytes, "0", 0, 1024 * TB),
+    KEY_SIZE("free_min", M, store.free_min_bytes, "256M", 0, 1024 * TB),
+    KEY_END,
+};
+
+/* "KIND:WHERE": engine/auth opens it, and says what is wrong with it then. */
+static bool is_backend(const char *text)
+{
+    static const char *const kinds[] = {"passwd-file", "static", "pam",  "sqlite",
+                                        "pgsql",       "ldap",   "lmdb", "texthash"};
+    const char *colon = strchr(text, ':');
+    for (size_t i = 0; colon != NULL && colon[1] != '\0' && i < sizeof kinds / sizeof *kinds; i++) {
+        size_t size = strlen(kinds[i]);
+        if (size == (size_t)(colon - text) && memcmp(text, kinds[i], size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_separator(const char *text)
+{
+    return strchr("*%!|", text[0]) != NULL && text[1] == '\0';
+}
+
+#define BACKEND_EXPECTED                                                                           \
+    "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"
+static const struct reader_key auth_keys[] = {
+    KEY_LIST("backends", M, auth.backends, READER_TEXT, .max = BACKENDS_MAX, .good = is_backend,
+             .expected = BACKEND_EXPECTED),
+    KEY_LIST("masters", M, auth.masters, READER_TEXT, .max = BACKENDS_MAX, .good = is_backend,
+             .expected = BACKEND_EXPECTED),
+    KEY_TEXT("master_separator", M, auth.master_separator, is_separator, "one of * % ! |"),
+    KEY_TEXT("scheme", M, auth.scheme, name_is_printable, "the name of a password scheme",
+             .standard = "CRYPT"),
+    KEY_WORD("clear_on_loopback", M, auth.clear_on_loopback, "false", word_switches),
+    KEY_DURATION("cache_right", M, auth.cache_right, "10m", 0, DAY),
+    KEY_DURATION("cache_wrong", M, auth.cache_wrong, "1m", 0, DAY),
+    KEY_NUMBER("threads", M, auth.threads, "4", 1, 64),
+    KEY_END,
+};
+static const struct reader_key tls_keys[] = {
+    TLS_CONF_SERVER_KEYS(M),
     KEY_END,
 };
 static const struct reader_key users_keys[] = {
@@ -69,6 +134,8 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_ROWS("listen", M, listen, listener_keys,
              "[{name: local, address: [\"unix:/run/tubepost/lmtp\"]}]"),
     KEY_SECTION("store", store_keys),
+    KEY_SECTION("auth", auth_keys),
+    KEY_SECTION("tls", tls_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),
@@ -84,15 +151,69 @@ struct owned_conf {
     struct reader_memory memory;
 };
 
-static void check_listeners(struct reader *reader, const struct mailboxd_conf *conf)
+/* A listener that nothing could be done at is a mistake, not a surprise to its first client. */
+static void settle_listener(struct reader *reader, const struct mailboxd_conf *conf, uint32_t index)
 {
+    struct conf_listener *one = &conf->listen[index];
+    bool reads_mail = one->protocol != CONF_PROTOCOL_LMTP;
     char key[64];
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        if (conf->listen[i].protocol != CONF_PROTOCOL_LMTP) {
-            snprintf(key, sizeof key, "listen[%u].protocol", i);
-            reader_problem(reader, key, "not spoken by the mailbox service, expected lmtp");
-        }
+    if (one->tls == CONF_TLS_AUTO) {
+        bool offered = reads_mail && conf->tls.certificates_count > 0;
+        one->tls = offered ? CONF_TLS_STARTTLS : CONF_TLS_OFF;
     }
+    snprintf(key, sizeof key, "listen[%u].tls", index);
+    if (one->tls != CONF_TLS_OFF && !reads_mail) {
+        reader_problem(reader, key, "not with lmtp, expected off");
+    } else if (one->tls != CONF_TLS_OFF && conf->tls.certificates_count == 0) {
+        reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
+    }
+    snprintf(key, sizeof key, "listen[%u].protocol", index);
+    if (reads_mail && conf->store.format != CONF_STORE_LOG) {
+        reader_problem(reader, key,
+                       "Maildirs are only delivered into, expected lmtp, or store.format: log");
+    } else if (reads_mail && conf->auth.backends_count == 0) {
+        reader_problem(reader, key, "nobody could log in, expected auth.backends to name users");
+    }
+}
+
+static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
+{
+    if (conf->store.segment_bytes % FRAME_BYTES != 0) {
+        reader_problem(reader, "store.segment_bytes",
+                       "not a whole number of frames, expected a multiple of 256K");
+    }
+    if (conf->store.max_bytes != 0 &&
+        conf->store.max_bytes < SEGMENTS_MIN * conf->store.segment_bytes) {
+        reader_problem(reader, "store.max_bytes", "too little, expected 0 or room for %d segments",
+                       SEGMENTS_MIN);
+    }
+    if (conf->store.format == CONF_STORE_LOG && conf->limits.recipients > PLACES_MAX) {
+        reader_problem(
+            reader, "limits.recipients",
+            "more than one delivery can name, expected at most %u with store.format: log",
+            PLACES_MAX);
+    }
+    if (conf->store.format == CONF_STORE_LOG && conf->limits.message_bytes > TEXT_BYTES_MAX) {
+        reader_problem(reader, "limits.message_bytes",
+                       "larger than a text can be, expected at most 4095M with store.format: log");
+    }
+}
+
+static void check_auth(struct reader *reader, const struct mailboxd_conf *conf)
+{
+    if (conf->auth.master_separator != NULL && conf->auth.masters_count == 0) {
+        reader_problem(reader, "auth.master_separator", "alone, expected auth.masters with it");
+    }
+}
+
+static void settle(struct reader *reader, struct mailboxd_conf *conf)
+{
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        conf->listen[i].by_default = !reader_given(reader, "listen");
+        settle_listener(reader, conf, i);
+    }
+    check_store(reader, conf);
+    check_auth(reader, conf);
 }
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,
@@ -111,10 +232,7 @@ int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char
             const char *own = hostname != NULL && name_is_domain(hostname) ? hostname : "localhost";
             made->hostname = reader_copy(&owned->memory, own);
         }
-        for (uint32_t i = 0; i < made->listen_count; i++) {
-            made->listen[i].by_default = !reader_given(&reader, "listen");
-        }
-        check_listeners(&reader, made);
+        settle(&reader, made);
         status = made->hostname == NULL ? -ENOMEM : report->count > 0 ? -EINVAL : 0;
     }
     reader_close(&reader);

@@ -19,10 +19,10 @@ const struct reader_word tls_conf_levels[] = {
     {"none", CONF_LEVEL_NONE},         {"opportunistic", CONF_LEVEL_OPPORTUNISTIC},
     {"required", CONF_LEVEL_REQUIRED}, {"verified", CONF_LEVEL_VERIFIED},
     {"dane", CONF_LEVEL_DANE},         {NULL, 0}};
-static const struct reader_word versions[] = {
+const struct reader_word tls_conf_versions[] = {
     {"1.2", CONF_TLS_1_2}, {"1.3", CONF_TLS_1_3}, {NULL, 0}};
 
-static const struct reader_key certificate_keys[] = {
+const struct reader_key tls_conf_certificates[] = {
     KEY_TEXT("certificate", struct conf_certificate, certificate, name_is_absolute_path,
              NAME_PATH_EXPECTED, .required = true),
     KEY_TEXT("key", struct conf_certificate, key, name_is_absolute_path, NAME_PATH_EXPECTED,
@@ -32,17 +32,11 @@ static const struct reader_key certificate_keys[] = {
     KEY_END,
 };
 const struct reader_key tls_conf_keys[] = {
-    KEY_ROWS("certificates", R, tls.certificates, certificate_keys, NULL),
+    TLS_CONF_SERVER_KEYS(R),
     KEY_TEXT("client_certificate", R, tls.client_certificate, name_is_absolute_path,
              NAME_PATH_EXPECTED),
     KEY_TEXT("client_key", R, tls.client_key, name_is_absolute_path, NAME_PATH_EXPECTED),
     KEY_TEXT("authorities", R, tls.authorities, name_is_absolute_path, NAME_PATH_EXPECTED),
-    KEY_WORD("version_min", R, tls.version_min, "1.2", versions),
-    KEY_NUMBER("security_level", R, tls.security_level, "0", 0, 5),
-    KEY_TEXT("ciphers", R, tls.ciphers, name_is_printable,
-             "ciphers of TLS 1.2, as OpenSSL lists them"),
-    KEY_TEXT("ciphersuites", R, tls.ciphersuites, name_is_printable,
-             "suites of TLS 1.3, as OpenSSL lists them"),
     KEY_END,
 };
 

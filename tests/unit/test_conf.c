@@ -577,39 +577,6 @@ static void only_clients_of_listed_networks_may_end_lines_as_they_like(void **st
     relay_conf_free(usual);
 }
 
-/* ---- the mailbox service's ---- */
-
-static void the_mailbox_service_has_a_configuration_of_its_own(void **state)
-{
-    (void)state;
-    struct mailboxd_conf *conf = NULL;
-    struct conf_report report;
-    assert_int_equal(mailboxd_conf_load(&conf, NULL, "mail.test", &report), 0);
-    assert_string_equal(conf->hostname, "mail.test");
-    assert_string_equal(conf->listen[0].addresses[0].path, "/run/tubepost/lmtp");
-    assert_int_equal(conf->listen[0].protocol, CONF_PROTOCOL_LMTP);
-    assert_true(conf->users.any);
-    mailboxd_conf_free(conf);
-
-    const char text[] =
-        "users: {any: false, known: [alice, bob], quota_bytes: 1G}\nstore: {path: /m}";
-    write_file(text, sizeof text - 1);
-    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), 0);
-    assert_false(conf->users.any);
-    assert_int_equal(conf->users.known_count, 2);
-    assert_string_equal(conf->users.known[1], "bob");
-    assert_int_equal(conf->users.quota_bytes, 1 << 30);
-    mailboxd_conf_free(conf);
-
-    const char bad[] = "listen:\n  - {name: x, address: [\"127.0.0.1:24\"], protocol: smtp}";
-    write_file(bad, sizeof bad - 1);
-    char problems[1024];
-    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), -EINVAL);
-    join_report(&report, problems, sizeof problems);
-    assert_string_equal(
-        problems, "2:42: listen[0].protocol: not spoken by the mailbox service, expected lmtp");
-}
-
 /* ---- the document ---- */
 
 struct document {
@@ -680,7 +647,6 @@ int main(void)
         cmocka_unit_test(ecn_is_accepted_unless_it_is_turned_off),
         cmocka_unit_test(only_clients_of_the_relay_networks_may_relay),
         cmocka_unit_test(only_clients_of_listed_networks_may_end_lines_as_they_like),
-        cmocka_unit_test(the_mailbox_service_has_a_configuration_of_its_own),
         cmocka_unit_test(every_key_has_a_row_with_its_default_in_the_document),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
