@@ -9,11 +9,11 @@
 #include "engine/relay/relay_control.h"
 #include "engine/relay/relay_resolve.h"
 #include "engine/relay/relay_tls.h"
-#include "engine/relay/worker_log.h"
 #include "engine/relay/worker_net.h"
 #include "engine/shard/memory.h"
 #include "engine/sock/sock.h"
 #include "queue/log/log.h"
+#include "queue/log/log_found.h"
 #include "queue/spool/spool.h"
 #include <sched.h>
 #include <stdio.h>
@@ -36,6 +36,7 @@ struct worker {
     size_t log_memory_bytes;
     void *fetch_memory;
     struct log *log;
+    struct log_found found;
     struct relay_tls tls;
     struct relay_resolve resolve;
     struct lookup *lookup;
@@ -411,6 +412,7 @@ static int log_make(struct worker *worker)
         return -ENOMEM;
     }
     worker->disk->ops->pin(worker->disk, worker->log_memory, worker->log_memory_bytes);
+    worker->found = (struct log_found){.logger = shard->logger, .store = "spool"};
     struct log_settings settings = {
         .disk = worker->disk,
         .shard = worker->settings.index,
@@ -420,8 +422,8 @@ static int log_make(struct worker *worker)
         .disk_free_min = conf->spool.free_min_bytes,
         .share_count = conf->shards,
         .durability = conf->spool.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
-        .unread = worker_log_unread,
-        .unread_owner = shard->logger,
+        .unread = log_found_unread,
+        .unread_owner = &worker->found,
     };
     uint64_t of_shard = conf->spool.max_bytes / conf->shards / conf->spool.segment_bytes;
     if (conf->spool.max_bytes > 0) {
@@ -431,14 +433,7 @@ static int log_make(struct worker *worker)
     world_random(shard->world, &settings.new_id, sizeof(settings.new_id));
     int status = log_open(&worker->log, &settings);
     if (status < 0) {
-        logger_line(shard->logger, LOGGER_ERROR,
-                    "spool: the log of shard %u cannot be opened: %s%s", worker->settings.index,
-                    strerror(-status),
-                    status == -ENOMEM || status == -EINVAL
-                        ? ""
-                        : "; a segment that cannot be read may hold mail, so it is not "
-                          "passed over: see the kernel's log, then mend the disk or move "
-                          "the file away");
+        log_found_unusable(&worker->found, worker->settings.index, status);
     }
     return status;
 }
@@ -482,7 +477,7 @@ static int queue_open(struct worker *worker)
                 "spool: shard %u: %llu messages wait; %llu MiB read in %llu ms",
                 worker->settings.index, (unsigned long long)spool->live_messages,
                 (unsigned long long)(log->scanned_bytes >> 20), (unsigned long long)took_ms);
-    worker_log_recovered(shard->logger, worker->settings.index, worker->log);
+    log_found_recovered(&worker->found, worker->log);
     if (worker->settings.conf->spool.durability == CONF_DURABILITY_NONE &&
         worker->settings.index == 0) {
         logger_line(shard->logger, LOGGER_WARNING,
