@@ -15,7 +15,7 @@ static int copy_local_part(struct slice mailbox, char name[USER_NAME_BYTES])
         if (used == USER_NAME_BYTES - 1) {
             return -EINVAL;
         }
-        name[used++] = (char)slice_lower(mailbox.bytes[i]);
+        name[used++] = (char)mailbox.bytes[i];
     }
     if (quoted && (i == mailbox.size || (i + 1 < mailbox.size && mailbox.bytes[i + 1] != '@'))) {
         return -EINVAL; /* not closed, or something between the quote and the '@' */
@@ -57,6 +57,9 @@ int user_name_of_mailbox(struct slice mailbox, char name[USER_NAME_BYTES])
         return -EINVAL;
     }
     size_t end = (size_t)size;
+    for (size_t i = 0; i < end; i++) {
+        name[i] = (char)slice_lower((uint8_t)name[i]);
+    }
     const char *plus = memchr(name + 1, '+', end - 1);
     if (plus != NULL) {
         end = (size_t)(plus - name);
@@ -73,4 +76,21 @@ int user_name_of_mailbox(struct slice mailbox, char name[USER_NAME_BYTES])
     }
     name[end] = '\0';
     return 0;
+}
+
+void user_detail_of_mailbox(struct slice mailbox, char detail[USER_NAME_BYTES])
+{
+    char local[USER_NAME_BYTES];
+    int size = copy_local_part(mailbox, local);
+    const char *plus = size > 1 ? memchr(local + 1, '+', (size_t)size - 1) : NULL;
+    size_t from = plus != NULL ? (size_t)(plus - local) + 1 : 0, used = 0;
+    bool good = plus != NULL && from < (size_t)size && local[from] != '/' && local[size - 1] != '/';
+    for (size_t i = from; good && i < (size_t)size;) {
+        size_t length = character_size((const uint8_t *)local + i, (size_t)size - i);
+        good = length > 0 && !(local[i] == '/' && local[i - 1] == '/');
+        memcpy(detail + used, local + i, length);
+        used += length;
+        i += length;
+    }
+    detail[good ? used : 0] = '\0';
 }

@@ -15,3 +15,6 @@
 
 /* mailbox: "local", "local@domain" or with a quoted local part, without <>. 0 or -EINVAL. */
 int user_name_of_mailbox(struct slice mailbox, char name[USER_NAME_BYTES]);
+/* What user_name_of_mailbox leaves off: behind the first '+', in its own letters. "": there is nothing, or nothing that
+ * a mailbox of the user could be called (queue/mailbox/mailstore.h). Of a mailbox that is a user's. */
+void user_detail_of_mailbox(struct slice mailbox, char detail[USER_NAME_BYTES]);

@@ -82,9 +82,43 @@ static void every_mailbox_is_a_plain_name_or_refused(void **state)
     }
 }
 
+static void what_stands_behind_the_plus_names_a_mailbox_of_the_user_or_nothing(void **state)
+{
+    static const struct {
+        const char *mailbox, *detail;
+    } rows[] = {
+        {"alice@example.org", ""},
+        {"alice", ""},
+        {"alice+Lists@example.org", "Lists"},
+        {"Alice+Lists/Rust", "Lists/Rust"},
+        {"alice+a+b@example.org", "a+b"},
+        {"\"a b+Work @ home\"@example.org", "Work @ home"},
+        {"alice+j\xc3\xbcrgen@example.org", "j\xc3\xbcrgen"},
+        {"+x@example.org", ""},
+        {"+x+y@example.org", "y"},
+        /* none that a mailbox could have */
+        {"alice+@example.org", ""},
+        {"alice+/a@example.org", ""},
+        {"alice+a/@example.org", ""},
+        {"alice+a//b@example.org", ""},
+        {"alice+\xff@example.org", ""},
+        {"alice+a\x7f@example.org", ""},
+        {"alice+a\xc3@example.org", ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char detail[USER_NAME_BYTES], name[USER_NAME_BYTES];
+        memset(detail, 'x', sizeof detail);
+        user_detail_of_mailbox(slice_text(rows[i].mailbox), detail);
+        assert_string_equal(detail, rows[i].detail);
+        assert_int_equal(user_name_of_mailbox(slice_text(rows[i].mailbox), name), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_stands_behind_the_plus_names_a_mailbox_of_the_user_or_nothing),
         cmocka_unit_test(every_mailbox_is_a_plain_name_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
