@@ -1,22 +1,23 @@
 /*
- * delivery: one LMTP session: a stream on one side, a draft of the Maildir store on the other.
+ * delivery: one LMTP session: a stream on one side, a message on its way into the store on the other.
  *
  *            peek                 event: sender, recipient         verdict
  *   stream ─────────► smtp_server ─────────────────────────► here ─────────► smtp_server
- *                                 event: body   maildir_append
- *                                 end           maildir_commit ... durable ──► one reply for each recipient
+ *                                 event: body   store->append
+ *                                 end           store->commit ... durable ──► one reply for each recipient
  *
  * A session that loses its client while its message is being committed lives on until the store has answered.
  */
 #include "engine/core/check.h"
-#include "engine/mailbox/mailbox_private.h"
+#include "engine/mailbox/delivery_store.h"
+#include "engine/mailbox/session.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 /* What holds the session up. */
 enum delivery_state {
-    DELIVERY_READING,    /* commands and text are taken as they come */
-    DELIVERY_NO_ROOM,    /* the store's memory is all under way: `held` waits for it */
+    DELIVERY_READING, /* commands and text are taken as they come */
+    DELIVERY_NO_ROOM, /* the store's memory is all under way: `held`, or the message's begin, waits for it */
     DELIVERY_COMMITTING, /* the end of data waits for the store */
     DELIVERY_ANSWERING, /* it has answered; replies are owed to the recipients from `answered_count` on */
     DELIVERY_CLOSING, /* the last reply is written; what comes in is dropped */
@@ -28,8 +29,8 @@ enum delivery_state {
 #define TRACE_BYTES (SMTP_RECEIVED_MAX + 2 * SMTP_ADDRESS_BYTES_MAX + 64)
 
 struct delivery {
-    struct list_node node; /* in mailbox->sessions */
-    struct mailbox *mailbox;
+    struct session session;
+    const struct delivery_store *store;
     struct stream *stream;
     enum delivery_state state;
     bool finished;      /* the client has sent its FIN */
@@ -37,21 +38,18 @@ struct delivery {
     struct stream_facts facts;
 
     /* The transaction. */
-    struct maildir_draft *draft;
-    struct maildir_delivery *recipients;
-    uint32_t recipient_count, recipient_room;
+    struct delivery_text text;
     uint8_t reverse_path[SMTP_ADDRESS_BYTES_MAX];
     size_t reverse_path_bytes;
     uint8_t forward_path[SMTP_ADDRESS_BYTES_MAX]; /* of the first recipient */
     size_t forward_path_bytes;
     char trace[TRACE_BYTES]; /* the header fields that we put in front */
+    bool begin_waits;        /* the store could not begin yet */
     struct slice held;       /* body that the store could not take yet; borrowed from the stream */
     size_t held_consume;     /* what the machine has used of the stream for it */
     uint64_t held_since_ns;
-    struct maildir_commit commit;
     uint32_t answered_count;
     uint64_t give_up_ns; /* ANSWERING: the client does not read */
-    struct maildir_waiter room;
 
     struct smtp_server server;
 };
@@ -59,24 +57,35 @@ struct delivery {
 static void delivery_run(struct delivery *delivery);
 static void delivery_end(struct delivery *delivery);
 
+static struct delivery *delivery_of(struct session *session)
+{
+    return list_entry(session, struct delivery, session);
+}
+
 static void delivery_free(struct delivery *delivery)
 {
-    list_remove(&delivery->node);
-    free(delivery->recipients);
+    list_remove(&delivery->session.node);
+    delivery->store->close(&delivery->text);
+    free(delivery->text.recipients);
     free(delivery);
+}
+
+static void text_abort(struct delivery *delivery)
+{
+    if (delivery->text.begun) {
+        delivery->store->abort(&delivery->text);
+    }
 }
 
 /* One reset, on every way out of a transaction. */
 static void transaction_reset(struct delivery *delivery)
 {
-    if (delivery->draft != NULL) {
-        maildir_abort(delivery->draft);
-        delivery->draft = NULL;
-    }
-    list_remove(&delivery->room.node);
-    delivery->recipient_count = 0;
+    text_abort(delivery);
+    delivery->store->forget_room(&delivery->text);
+    delivery->text.recipient_count = 0;
     delivery->reverse_path_bytes = delivery->forward_path_bytes = 0;
     delivery->held = slice_of(NULL, 0);
+    delivery->begin_waits = false;
 }
 
 static void verdict(struct delivery *delivery, unsigned code, const char *status, const char *text)
@@ -106,7 +115,7 @@ static bool output_write(struct delivery *delivery)
 static void sender_judge(struct delivery *delivery, struct slice mailbox)
 {
     transaction_reset(delivery);
-    if (delivery->mailbox->draining) {
+    if (delivery->session.mailbox->draining) {
         verdict(delivery, 421, "4.3.2", "Service is ending");
         return;
     }
@@ -119,34 +128,39 @@ static void sender_judge(struct delivery *delivery, struct slice mailbox)
 }
 
 /* A place for one more; NULL: memory is short. */
-static struct maildir_delivery *recipient_add(struct delivery *delivery)
+static struct delivery_recipient *recipient_add(struct delivery *delivery)
 {
-    if (delivery->recipient_count == delivery->recipient_room) {
-        uint32_t room = delivery->recipient_room == 0 ? 4 : delivery->recipient_room * 2;
-        struct maildir_delivery *grown = realloc(delivery->recipients, room * sizeof *grown);
+    struct delivery_text *text = &delivery->text;
+    if (text->recipient_count == text->recipient_room) {
+        uint32_t room = text->recipient_room == 0 ? 4 : text->recipient_room * 2;
+        struct delivery_recipient *grown = realloc(text->recipients, room * sizeof *grown);
         if (grown == NULL) {
             return NULL;
         }
-        delivery->recipients = grown;
-        delivery->recipient_room = room;
+        text->recipients = grown;
+        if (delivery->store->reserve(text, room) < 0) {
+            return NULL;
+        }
+        text->recipient_room = room;
     }
-    return &delivery->recipients[delivery->recipient_count];
+    return &text->recipients[text->recipient_count];
 }
 
 static void recipient_judge(struct delivery *delivery, struct slice mailbox)
 {
-    struct maildir_delivery *recipient = recipient_add(delivery);
+    struct delivery_recipient *recipient = recipient_add(delivery);
     if (recipient == NULL) {
         verdict(delivery, 452, "4.3.1", "Out of memory, try again later");
         return;
     }
     if (user_name_of_mailbox(mailbox, recipient->user) < 0 ||
-        !mailbox_knows(delivery->mailbox, recipient->user)) {
-        delivery->mailbox->counters.unknown_users++;
+        !mailbox_knows(delivery->session.mailbox, recipient->user)) {
+        delivery->session.mailbox->counters.unknown_users++;
         verdict(delivery, 550, "5.1.1", "User unknown");
         return;
     }
-    if (delivery->recipient_count++ == 0) {
+    user_detail_of_mailbox(mailbox, recipient->detail);
+    if (delivery->text.recipient_count++ == 0) {
         check(mailbox.size <= sizeof delivery->forward_path);
         memcpy(delivery->forward_path, mailbox.bytes, mailbox.size);
         delivery->forward_path_bytes = mailbox.size;
@@ -163,45 +177,47 @@ static void body_refuse(struct delivery *delivery, ssize_t status)
                                       slice_text("Too many messages at once, try again later")};
     const struct smtp_verdict broken = {
         451, "4.3.0", slice_text("The message could not be stored, try again later")};
-    if (delivery->draft != NULL) {
-        maildir_abort(delivery->draft);
-        delivery->draft = NULL;
-    }
-    delivery->mailbox->counters.refused++;
-    logger_line(delivery->mailbox->shard->logger, LOGGER_ERROR, "store: a message was refused: %s",
-                strerror((int)-status));
+    text_abort(delivery);
+    delivery->session.mailbox->counters.refused++;
+    logger_line(delivery->session.mailbox->shard->logger, LOGGER_ERROR,
+                "store: a message was refused: %s", strerror((int)-status));
     bool is_full = status == -ENOSPC || status == -EDQUOT || status == -ENOMEM;
     smtp_server_body_refuse(&delivery->server, status == -ENOBUFS ? &busy
                                                : is_full          ? &full
                                                                   : &broken);
 }
 
-static void room_came(struct maildir_waiter *waiter)
+static void room_came(struct delivery_text *text)
 {
-    struct delivery *delivery = list_entry(waiter, struct delivery, room);
+    struct delivery *delivery = list_entry(text, struct delivery, text);
     check(delivery->state == DELIVERY_NO_ROOM);
     delivery->state = DELIVERY_READING;
     smtp_server_waited(&delivery->server,
-                       delivery->mailbox->shard->now_ns - delivery->held_since_ns);
+                       delivery->session.mailbox->shard->now_ns - delivery->held_since_ns);
     delivery_run(delivery);
+}
+
+static void room_await(struct delivery *delivery)
+{
+    delivery->held_since_ns = delivery->session.mailbox->shard->now_ns;
+    delivery->state = DELIVERY_NO_ROOM;
+    delivery->store->when_room(&delivery->text);
 }
 
 /* Takes body into the store. False when it must wait; then the rest is remembered. */
 static bool body_take(struct delivery *delivery, struct slice piece)
 {
-    if (delivery->draft == NULL) {
+    if (!delivery->text.begun) {
         return true; /* refused already: the rest is thrown away */
     }
-    ssize_t taken = maildir_append(delivery->draft, piece);
+    ssize_t taken = delivery->store->append(&delivery->text, piece);
     if (taken < 0) {
         body_refuse(delivery, taken);
         return true;
     }
     if ((size_t)taken < piece.size) {
         delivery->held = slice_from(piece, (size_t)taken);
-        delivery->held_since_ns = delivery->mailbox->shard->now_ns;
-        delivery->state = DELIVERY_NO_ROOM;
-        maildir_when_room(delivery->mailbox->store, &delivery->room);
+        room_await(delivery);
         return false;
     }
     return true;
@@ -211,10 +227,12 @@ static bool body_take(struct delivery *delivery, struct slice piece)
 static struct slice trace_format(struct delivery *delivery)
 {
     char *trace = delivery->trace;
+    char id[DELIVERY_ID_BYTES];
+    delivery->store->id(&delivery->text, id);
     int used = snprintf(trace, TRACE_BYTES, "Return-Path: <%.*s>\r\n",
                         (int)delivery->reverse_path_bytes, (const char *)delivery->reverse_path);
     struct slice forward_path = slice_of(NULL, 0);
-    if (delivery->recipient_count == 1) {
+    if (delivery->text.recipient_count == 1) {
         forward_path = slice_of(delivery->forward_path, delivery->forward_path_bytes);
         used += snprintf(trace + used, TRACE_BYTES - (size_t)used, "Delivered-To: %.*s\r\n",
                          (int)forward_path.size, (const char *)forward_path.bytes);
@@ -227,11 +245,11 @@ static struct slice trace_format(struct delivery *delivery)
         .helo = smtp_server_helo(&delivery->server),
         .address = slice_of(address, address_bytes),
         .ipv6 = remote->family == ENDPOINT_IPV6,
-        .hostname = slice_text(delivery->mailbox->conf->hostname),
+        .hostname = slice_text(delivery->session.mailbox->conf->hostname),
         .protocol = smtp_server_protocol(&delivery->server),
-        .id = maildir_draft_id(delivery->draft),
+        .id = slice_text(id),
         .forward_path = forward_path,
-        .wall_s = world_wall_s(delivery->mailbox->shard->world),
+        .wall_s = world_wall_s(delivery->session.mailbox->shard->world),
     };
     check(TRACE_BYTES - (size_t)used >= SMTP_RECEIVED_MAX);
     return slice_of(trace, (size_t)used + smtp_received_format(&received, trace + used));
@@ -240,18 +258,22 @@ static struct slice trace_format(struct delivery *delivery)
 /* False when it must wait. */
 static bool body_begin(struct delivery *delivery)
 {
-    int status = maildir_begin(delivery->mailbox->store, &delivery->draft);
+    int status = delivery->store->begin(&delivery->text);
+    delivery->begin_waits = status == -EAGAIN;
+    if (delivery->begin_waits) {
+        room_await(delivery);
+        return false;
+    }
     if (status < 0) {
-        delivery->draft = NULL;
         body_refuse(delivery, status);
         return true;
     }
     return body_take(delivery, trace_format(delivery));
 }
 
-static void recipient_answer(struct delivery *delivery, const struct maildir_delivery *recipient)
+static void recipient_answer(struct delivery *delivery, const struct delivery_recipient *recipient)
 {
-    struct mailbox_counters *counters = &delivery->mailbox->counters;
+    struct mailbox_counters *counters = &delivery->session.mailbox->counters;
     if (recipient->status == 0) {
         counters->delivered++;
         verdict(delivery, 250, "2.0.0", "Ok: stored");
@@ -263,36 +285,41 @@ static void recipient_answer(struct delivery *delivery, const struct maildir_del
     } else if (recipient->status == -ENOSPC) {
         verdict(delivery, 452, "4.3.1", "Insufficient system storage");
     } else {
-        logger_line(delivery->mailbox->shard->logger, LOGGER_ERROR, "store: %s: %s",
+        logger_line(delivery->session.mailbox->shard->logger, LOGGER_ERROR, "store: %s: %s",
                     recipient->user, strerror(-recipient->status));
         verdict(delivery, 451, "4.3.0", "The message could not be stored, try again later");
     }
 }
 
-static void commit_done(struct maildir_waiter *waiter)
+static void answering_begin(struct delivery *delivery)
 {
-    struct maildir_commit *commit = list_entry(waiter, struct maildir_commit, waiter);
-    struct delivery *delivery = list_entry(commit, struct delivery, commit);
-    delivery->mailbox->counters.messages++;
+    delivery->session.mailbox->counters.messages++;
+    delivery->state = DELIVERY_ANSWERING;
+    delivery->answered_count = 0;
+    delivery->give_up_ns = delivery->session.mailbox->shard->now_ns +
+                           delivery->session.mailbox->conf->timeouts.command;
+}
+
+static void committed(struct delivery_text *text)
+{
+    struct delivery *delivery = list_entry(text, struct delivery, text);
     if (delivery->state == DELIVERY_GONE) {
+        delivery->session.mailbox->counters.messages++;
         delivery_free(delivery);
         return;
     }
-    delivery->state = DELIVERY_ANSWERING;
-    delivery->answered_count = 0;
-    delivery->give_up_ns =
-        delivery->mailbox->shard->now_ns + delivery->mailbox->conf->timeouts.command;
+    answering_begin(delivery);
     delivery_run(delivery);
 }
 
 /* The machine's room for replies is small: between them they are written. False: the stream is full, go on later. */
 static bool recipients_answer(struct delivery *delivery)
 {
-    while (delivery->answered_count < delivery->recipient_count) {
+    while (delivery->answered_count < delivery->text.recipient_count) {
         if (!output_write(delivery)) {
             return false;
         }
-        recipient_answer(delivery, &delivery->recipients[delivery->answered_count++]);
+        recipient_answer(delivery, &delivery->text.recipients[delivery->answered_count++]);
     }
     transaction_reset(delivery);
     delivery->state = DELIVERY_READING;
@@ -301,16 +328,13 @@ static bool recipients_answer(struct delivery *delivery)
 
 static void commit(struct delivery *delivery)
 {
-    if (delivery->draft == NULL) {
+    if (!delivery->text.begun) {
         return; /* the machine has the verdict of body_refuse */
     }
-    struct maildir_draft *draft = delivery->draft;
-    delivery->draft = NULL;
-    delivery->commit = (struct maildir_commit){.waiter = {.done = commit_done},
-                                               .deliveries = delivery->recipients,
-                                               .count = delivery->recipient_count};
     delivery->state = DELIVERY_COMMITTING;
-    maildir_commit(draft, &delivery->commit);
+    if (delivery->store->commit(&delivery->text) < 0) {
+        answering_begin(delivery);
+    }
 }
 
 /* ---- the dialogue ---- */
@@ -323,7 +347,7 @@ static bool event_take(struct delivery *delivery, const struct smtp_event *event
     case SMTP_EVENT_HELO:
         return true;
     case SMTP_EVENT_CONNECTED:
-        if (delivery->mailbox->draining) {
+        if (delivery->session.mailbox->draining) {
             verdict(delivery, 421, "4.3.2", "Service is ending");
         } else {
             smtp_server_verdict(&delivery->server, NULL);
@@ -356,8 +380,9 @@ static size_t slice_feed(struct delivery *delivery, struct slice input, bool *mo
     for (;;) {
         size_t used = 0;
         struct smtp_event event = {.kind = SMTP_EVENT_NONE};
-        enum smtp_want want = smtp_server_input(&delivery->server, delivery->mailbox->shard->now_ns,
-                                                slice_from(input, done), &used, &event);
+        enum smtp_want want =
+            smtp_server_input(&delivery->server, delivery->session.mailbox->shard->now_ns,
+                              slice_from(input, done), &used, &event);
         if (!event_take(delivery, &event)) {
             *more = false;
             if (delivery->state == DELIVERY_NO_ROOM) {
@@ -413,11 +438,12 @@ static void input_take(struct delivery *delivery)
     }
 }
 
+/* What has waited for room. */
 static void held_take(struct delivery *delivery)
 {
     struct slice held = delivery->held;
     delivery->held = slice_of(NULL, 0);
-    if (body_take(delivery, held)) {
+    if (delivery->begin_waits ? body_begin(delivery) : body_take(delivery, held)) {
         stream_consume(delivery->stream, delivery->held_consume);
         delivery->held_consume = 0;
     }
@@ -443,7 +469,7 @@ static void timer_set(struct delivery *delivery)
         due_ns = delivery->give_up_ns;
         break;
     case DELIVERY_CLOSING:
-        due_ns = delivery->mailbox->shard->now_ns + LAST_WORDS_NS;
+        due_ns = delivery->session.mailbox->shard->now_ns + LAST_WORDS_NS;
         break;
     case DELIVERY_NO_ROOM: /* the store answers in any case */
     case DELIVERY_COMMITTING:
@@ -452,22 +478,24 @@ static void timer_set(struct delivery *delivery)
     }
     if (due_ns != WHEEL_NEVER &&
         (!timer_armed(&delivery->timer) || delivery->timer.due_ns > due_ns)) {
-        wheel_arm(delivery->mailbox->shard->wheel, &delivery->timer, due_ns);
+        wheel_arm(delivery->session.mailbox->shard->wheel, &delivery->timer, due_ns);
     }
 }
 
 /* As far as it goes. The session may be gone afterwards. */
 static void delivery_run(struct delivery *delivery)
 {
-    if (delivery->state == DELIVERY_READING && delivery->held.size > 0) {
+    if (delivery->state == DELIVERY_READING && (delivery->held.size > 0 || delivery->begin_waits)) {
         held_take(delivery);
     }
-    if (delivery->state == DELIVERY_ANSWERING) {
-        recipients_answer(delivery);
-    }
-    if (delivery->state == DELIVERY_READING) {
-        input_take(delivery);
-    }
+    do {
+        if (delivery->state == DELIVERY_ANSWERING && !recipients_answer(delivery)) {
+            break;
+        }
+        if (delivery->state == DELIVERY_READING) {
+            input_take(delivery);
+        }
+    } while (delivery->state == DELIVERY_ANSWERING); /* the store has refused at once */
     bool written = output_write(delivery);
     if (delivery->state == DELIVERY_READING && delivery->finished && written) {
         struct slice left;
@@ -519,22 +547,53 @@ static void delivery_notified(struct stream *stream, uint32_t events, void *sess
 /* Lets go of the stream; what was written is still sent. */
 static void delivery_end(struct delivery *delivery)
 {
-    struct mailbox *mailbox = delivery->mailbox;
+    struct mailbox *mailbox = delivery->session.mailbox;
     wheel_disarm(mailbox->shard->wheel, &delivery->timer);
     stream_release(delivery->stream);
     delivery->stream = NULL;
     mailbox->counters.sessions--;
     if (delivery->state == DELIVERY_COMMITTING) {
-        delivery->state = DELIVERY_GONE; /* the store still writes into `recipients` */
+        delivery->state = DELIVERY_GONE; /* the store still writes into its recipients */
         return;
     }
     transaction_reset(delivery);
     delivery_free(delivery);
 }
 
+static void drain(struct session *session)
+{
+    struct delivery *delivery = delivery_of(session);
+    if (delivery->state == DELIVERY_READING && smtp_server_idle(&delivery->server)) {
+        smtp_server_shut(&delivery->server);
+        delivery->state = DELIVERY_CLOSING;
+        delivery_run(delivery);
+    }
+}
+
+static bool abort_session(struct session *session)
+{
+    struct delivery *delivery = delivery_of(session);
+    if (delivery->state == DELIVERY_GONE) {
+        return false;
+    }
+    stream_abort(delivery->stream);
+    delivery_end(delivery);
+    return true;
+}
+
+static void forget(struct session *session)
+{
+    struct delivery *delivery = delivery_of(session);
+    check(delivery->state == DELIVERY_GONE);
+    delivery_free(delivery);
+}
+
+static const struct session_ops delivery_ops = {
+    .drain = drain, .abort = abort_session, .forget = forget};
+
 void delivery_accepted(void *owner, struct listener *listener, struct stream *stream)
 {
-    struct mailbox *mailbox = (struct mailbox *)owner;
+    struct mailbox *mailbox = ((struct mailbox_door *)owner)->mailbox;
     struct delivery *delivery = NULL;
     (void)listener;
     mailbox->counters.connections++;
@@ -547,47 +606,19 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
         stream_release(stream);
         return;
     }
-    delivery->mailbox = mailbox;
+    delivery->session.ops = &delivery_ops;
+    delivery->session.mailbox = mailbox;
+    delivery->store = mailbox->texts != NULL ? &delivery_log : &delivery_maildir;
+    delivery->text =
+        (struct delivery_text){.mailbox = mailbox, .room_came = room_came, .committed = committed};
     delivery->stream = stream;
-    delivery->room.done = room_came;
-    list_init(&delivery->room.node);
     stream_facts(stream, &delivery->facts);
     timer_init(&delivery->timer, timer_fired);
-    list_init(&delivery->node);
-    list_append(&mailbox->sessions, &delivery->node);
+    list_init(&delivery->session.node);
+    list_append(&mailbox->sessions, &delivery->session.node);
     mailbox->counters.sessions++;
     smtp_server_open(&delivery->server, &mailbox->lmtp_settings, mailbox->shard->now_ns);
     stream->session = delivery;
     stream->notify = delivery_notified;
     delivery_run(delivery);
-}
-
-void delivery_drain(struct delivery *delivery)
-{
-    if (delivery->state == DELIVERY_READING && smtp_server_idle(&delivery->server)) {
-        smtp_server_shut(&delivery->server);
-        delivery->state = DELIVERY_CLOSING;
-        delivery_run(delivery);
-    }
-}
-
-bool delivery_abort(struct delivery *delivery)
-{
-    if (delivery->state == DELIVERY_GONE) {
-        return false;
-    }
-    stream_abort(delivery->stream);
-    delivery_end(delivery);
-    return true;
-}
-
-void delivery_forget(struct delivery *delivery)
-{
-    check(delivery->state == DELIVERY_GONE);
-    delivery_free(delivery);
-}
-
-struct delivery *delivery_of_node(struct list_node *node)
-{
-    return list_entry(node, struct delivery, node);
 }

@@ -1,5 +1,7 @@
 #include "engine/mailbox/mailbox.h"
 #include "engine/mailbox/mailbox_private.h"
+#include "engine/mailbox/mailbox_store.h"
+#include "engine/mailbox/session.h"
 #include <stdlib.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
@@ -29,6 +31,10 @@ static void store_wake(void *owner)
 
 void mailbox_add_parts(struct mailbox *mailbox)
 {
+    if (mailbox->own != NULL) {
+        mailbox_store_add_part(mailbox->own);
+        return;
+    }
     shard_add(mailbox->shard,
               &(struct shard_part){
                   .name = "store", .self = mailbox, .poll = store_poll, .flush = store_flush});
@@ -66,41 +72,38 @@ static void take_conf(struct mailbox *mailbox, const struct mailboxd_conf *conf)
     };
 }
 
+static struct session *session_of_node(struct list_node *node)
+{
+    return list_entry(node, struct session, node);
+}
+
 static void drain_tick(struct timer *timer, uint64_t now_ns)
 {
     struct mailbox *mailbox = list_entry(timer, struct mailbox, drain_timer);
     struct list_node *next;
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions; node = next) {
+        struct session *session = session_of_node(node);
         next = node->next;
         if (now_ns >= mailbox->drain_deadline_ns) {
-            delivery_abort(delivery_of_node(node));
+            session->ops->abort(session);
         } else {
-            delivery_drain(delivery_of_node(node));
+            session->ops->drain(session);
         }
     }
     mailbox->quiet_ticks = list_empty(&mailbox->sessions) ? mailbox->quiet_ticks + 1 : 0;
-    if (mailbox->quiet_ticks == DRAIN_QUIET_TICKS) {
+    if (mailbox->quiet_ticks >= DRAIN_QUIET_TICKS &&
+        (mailbox->own == NULL || mailbox_store_rest(mailbox->own))) {
         mailbox->drained(mailbox->owner);
         return;
     }
     wheel_arm(mailbox->shard->wheel, timer, now_ns + DRAIN_TICK_NS);
 }
 
-int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
+static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
-    struct mailbox *mailbox = calloc(1, sizeof *mailbox);
-    if (mailbox == NULL) {
-        return -ENOMEM;
-    }
     const struct mailboxd_conf *conf = settings->conf;
-    mailbox->shard = settings->shard;
-    mailbox->network = settings->network;
-    mailbox->drained = settings->drained;
-    mailbox->owner = settings->owner;
-    timer_init(&mailbox->drain_timer, drain_tick);
-    list_init(&mailbox->sessions);
-    take_conf(mailbox, conf);
-    struct maildir_settings store = {
+    struct logger *logger = mailbox->shard->logger;
+    const struct maildir_settings store = {
         .path = conf->store.path,
         .hostname = conf->hostname,
         .world = settings->shard->world,
@@ -113,15 +116,50 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
         .wake = store_wake,
         .owner = mailbox,
     };
+    if (!settings->driven && mailbox_store_is_in(conf->store.path)) {
+        logger_line(logger, LOGGER_ERROR,
+                    "store: %s holds a log, expected store.format: log, or another folder",
+                    conf->store.path);
+        return -EINVAL;
+    }
     int status = maildir_open(&mailbox->store, &store);
     if (status < 0) {
-        logger_line(mailbox->shard->logger, LOGGER_ERROR, "store: %s cannot be used: %s",
-                    conf->store.path,
+        logger_line(logger, LOGGER_ERROR, "store: %s cannot be used: %s", conf->store.path,
                     status == -EBUSY ? "another process has it" : strerror(-status));
+    }
+    return status;
+}
+
+static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
+{
+    const struct mailboxd_conf *conf = settings->conf;
+    if (conf->store.format != CONF_STORE_LOG) {
+        return maildirs_open(mailbox, settings);
+    }
+    int status = mailbox_store_open(&mailbox->own, conf, mailbox->shard);
+    mailbox->texts = status == 0 ? mailbox_store_texts(mailbox->own) : NULL;
+    return status;
+}
+
+int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
+{
+    struct mailbox *mailbox = calloc(1, sizeof *mailbox);
+    if (mailbox == NULL) {
+        return -ENOMEM;
+    }
+    mailbox->shard = settings->shard;
+    mailbox->network = settings->network;
+    mailbox->drained = settings->drained;
+    mailbox->owner = settings->owner;
+    timer_init(&mailbox->drain_timer, drain_tick);
+    list_init(&mailbox->sessions);
+    take_conf(mailbox, settings->conf);
+    int status = store_open(mailbox, settings);
+    if (status < 0) {
         free(mailbox);
         return status;
     }
-    if (!store.durable) {
+    if (settings->conf->store.durability != CONF_DURABILITY_COMMIT) {
         logger_line(mailbox->shard->logger, LOGGER_WARNING,
                     "store: durability is none: 250 does NOT mean that a message survives a crash");
     }
@@ -129,22 +167,38 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     return 0;
 }
 
+/* ---- listeners ---- */
+
+static const struct protocol {
+    const char *name;
+    void (*accepted)(void *door, struct listener *listener, struct stream *stream);
+} protocols[] = {
+    [CONF_PROTOCOL_SMTP] = {"smtp", NULL}, /* not of this service */
+    [CONF_PROTOCOL_LMTP] = {"lmtp", delivery_accepted},
+    [CONF_PROTOCOL_IMAP] = {"imap", NULL},
+    [CONF_PROTOCOL_POP3] = {"pop3", NULL},
+};
+
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
                      const struct endpoint *at)
 {
+    const struct protocol *protocol = &protocols[conf->protocol];
+    struct mailbox_door *door = &mailbox->doors[mailbox->door_count];
+    *door = (struct mailbox_door){.mailbox = mailbox, .protocol = conf->protocol, .tls = conf->tls};
     struct listen_request request = {
-        .at = *at, .unix_mode = conf->unix_mode, .accepted = delivery_accepted, .owner = mailbox};
+        .at = *at, .unix_mode = conf->unix_mode, .accepted = protocol->accepted, .owner = door};
     char text[ENDPOINT_TEXT_MAX];
     size_t size = endpoint_format(at, text);
-    int status = mailbox->network->ops->listen(mailbox->network, &request,
-                                               &mailbox->listeners[mailbox->listener_count]);
+    int status = protocol->accepted == NULL
+                     ? -EPROTONOSUPPORT
+                     : mailbox->network->ops->listen(mailbox->network, &request, &door->listener);
     if (status == 0) {
-        mailbox->listener_count++;
-        logger_line(mailbox->shard->logger, LOGGER_INFO, "lmtp: %s listens on %.*s", conf->name,
-                    (int)size, text);
+        mailbox->door_count++;
+        logger_line(mailbox->shard->logger, LOGGER_INFO, "%s: %s listens on %.*s", protocol->name,
+                    conf->name, (int)size, text);
     } else {
-        logger_line(mailbox->shard->logger, LOGGER_ERROR, "lmtp: %s cannot listen on %.*s: %s",
-                    conf->name, (int)size, text, strerror(-status));
+        logger_line(mailbox->shard->logger, LOGGER_ERROR, "%s: %s cannot listen on %.*s: %s",
+                    protocol->name, conf->name, (int)size, text, strerror(-status));
     }
     return status;
 }
@@ -156,8 +210,8 @@ int mailbox_listen(struct mailbox *mailbox)
     for (uint32_t i = 0; i < conf->listen_count; i++) {
         count += conf->listen[i].addresses_count;
     }
-    mailbox->listeners = calloc(count + 1, sizeof(struct listener *));
-    if (mailbox->listeners == NULL) {
+    mailbox->doors = calloc(count + 1, sizeof *mailbox->doors);
+    if (mailbox->doors == NULL) {
         return -ENOMEM;
     }
     int status = 0;
@@ -171,9 +225,9 @@ int mailbox_listen(struct mailbox *mailbox)
 
 static void unlisten_all(struct mailbox *mailbox)
 {
-    while (mailbox->listener_count > 0) {
+    while (mailbox->door_count > 0) {
         mailbox->network->ops->unlisten(mailbox->network,
-                                        mailbox->listeners[--mailbox->listener_count]);
+                                        mailbox->doors[--mailbox->door_count].listener);
     }
 }
 
@@ -196,14 +250,21 @@ void mailbox_close(struct mailbox *mailbox)
     wheel_disarm(mailbox->shard->wheel, &mailbox->drain_timer);
     struct list_node *next;
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions; node = next) {
+        struct session *session = session_of_node(node);
         next = node->next;
-        delivery_abort(delivery_of_node(node));
+        session->ops->abort(session);
     }
-    maildir_close(mailbox->store);
+    if (mailbox->own != NULL) {
+        mailbox_store_settle(mailbox->own); /* who waited for it has ended */
+        mailbox_store_close(mailbox->own);
+    } else {
+        maildir_close(mailbox->store);
+    }
     while (!list_empty(&mailbox->sessions)) {
-        delivery_forget(delivery_of_node(mailbox->sessions.next));
+        struct session *session = session_of_node(mailbox->sessions.next);
+        session->ops->forget(session);
     }
-    free(mailbox->listeners);
+    free(mailbox->doors);
     free(mailbox);
 }
 

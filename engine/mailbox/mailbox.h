@@ -1,8 +1,8 @@
 /*
- * mailbox: joins LMTP sessions and the Maildir store: the mailbox service on one shard.
+ * mailbox: joins sessions and a store, Maildirs or our own: the mailbox service on one shard.
  *
  * Main opens it on the shard's thread with the kernel network and the store's settings; it adds itself to the
- * shard's rounds. A recipient is answered 250 when the message lies durably in his Maildir.
+ * shard's rounds. A recipient is answered 250 when the message lies durably in his Maildir or mailbox.
  */
 #pragma once
 #include "engine/conf/conf.h"
@@ -16,7 +16,7 @@ struct mailbox_settings {
     const struct mailboxd_conf *conf; /* borrowed until mailbox_reload or mailbox_close */
     struct shard *shard;
     struct network *network;
-    const struct maildir_files *files; /* borrowed until mailbox_close */
+    const struct maildir_files *files; /* of Maildirs; borrowed until mailbox_close */
     bool driven;                       /* of the store, see maildir_settings */
     uint32_t process_id;
     /* After mailbox_drain: the last session has ended and its last words had time to go. */

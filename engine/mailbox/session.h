@@ -30,7 +30,9 @@ struct mailbox_door {
     uint8_t tls;      /* enum conf_tls: none, STARTTLS, implicit */
 };
 
-/* Of listen_request. imap_session.c, pop3_session.c: they need mailbox->texts and mailbox->logins, and are not listened
+/* Of listen_request. Into either store. */
+void delivery_accepted(void *door, struct listener *listener, struct stream *stream);
+/* imap_session.c, pop3_session.c: they need mailbox->texts and mailbox->logins, and are not listened
  * for without them. */
 void imap_accepted(void *door, struct listener *listener, struct stream *stream);
 void pop3_accepted(void *door, struct listener *listener, struct stream *stream);

@@ -53,8 +53,10 @@ static void conf_make(struct sim_mailbox *mailbox)
     static struct conf_report report;
     check(mailboxd_conf_load(&mailbox->conf, NULL, "mailbox.example", &report) == 0);
     struct mailboxd_conf *conf = mailbox->conf;
-    mailbox->listener = (struct conf_listener){
-        .name = "lmtp", .addresses = &mailbox->address, .addresses_count = 1};
+    mailbox->listener = (struct conf_listener){.name = "lmtp",
+                                               .protocol = CONF_PROTOCOL_LMTP,
+                                               .addresses = &mailbox->address,
+                                               .addresses_count = 1};
     conf->listen = &mailbox->listener;
     conf->listen_count = 1;
     conf->users.any = false;

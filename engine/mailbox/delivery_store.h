@@ -1,0 +1,64 @@
+/*
+ * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs, or the service's own store,
+ * by the same calls.
+ *
+ * A session has one struct delivery_text, and at most one message at a time in it. Text comes in wire form, CRLF and
+ * dot-stuffed. Nothing here calls back from inside a call.
+ */
+#pragma once
+#include "engine/mailbox/mailbox_private.h"
+#include "queue/mailbox/mailstore.h"
+#include "queue/mailbox/unstuff.h"
+
+struct delivery_recipient {
+    char user[USER_NAME_BYTES];   /* from user_name_of_mailbox */
+    char detail[USER_NAME_BYTES]; /* from user_detail_of_mailbox; "": none */
+    int status; /* when it is committed: 0: durable; -EDQUOT: over quota; -ENOSPC; another: not stored */
+};
+
+#define DELIVERY_ID_BYTES 64u
+
+struct delivery_text {
+    struct mailbox *mailbox;
+    /* Both from the shard's round. */
+    void (*room_came)(struct delivery_text *text); /* after `when_room` */
+    void (*committed)(struct delivery_text *text); /* each recipient has his status */
+    struct delivery_recipient *recipients;         /* owned */
+    uint32_t recipient_count, recipient_room;
+    bool begun; /* a message is being received: abort or commit it */
+
+    /* delivery_maildir.c */
+    struct maildir_draft *draft;
+    struct maildir_delivery *deliveries;
+    struct maildir_commit commit;
+    struct maildir_waiter room;
+
+    /* delivery_log.c */
+    struct mailstore_draft *message;
+    struct unstuff unstuff;
+    struct mailstore_place *places;
+    uint32_t *place_of; /* by recipient: two that are the same share one */
+    uint32_t place_count;
+    struct mailstore_waiter durable, log_room;
+    bool waits_durable, waits_room;
+};
+
+struct delivery_store {
+    /* What `count` recipients need, before the next is told that he is known. 0, -ENOMEM. */
+    int (*reserve)(struct delivery_text *text, uint32_t count);
+    /* 0; -EAGAIN: again after when_room; -ENOBUFS: too many are received; -ENOSPC, -ENOMEM, -EIO... */
+    int (*begin)(struct delivery_text *text);
+    /* For trace lines and logs. */
+    void (*id)(const struct delivery_text *text, char id[DELIVERY_ID_BYTES]);
+    /* How many bytes were taken; fewer than given: again after when_room. Negative: abort. */
+    ssize_t (*append)(struct delivery_text *text, struct slice wire);
+    void (*when_room)(struct delivery_text *text);
+    void (*forget_room)(struct delivery_text *text); /* harmless when none is waited for */
+    /* The message is given. 0: `committed` will run; else it will not: nothing is stored. */
+    int (*commit)(struct delivery_text *text);
+    void (*abort)(struct delivery_text *text);
+    /* Frees what it has of the text, which may be being committed when the store is closed. */
+    void (*close)(struct delivery_text *text);
+};
+
+extern const struct delivery_store delivery_maildir, delivery_log;

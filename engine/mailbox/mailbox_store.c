@@ -1,0 +1,284 @@
+#include "engine/mailbox/mailbox_store.h"
+#include "queue/log/log.h"
+#include "queue/log/log_found.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A disk that was full, or that has refused, is tried again in a round, and rounds need a reason. */
+#define TICK_NS 1000000000ull
+#define LOG_PATIENCE_NS 1000000000ull
+#define MAILDIR_FOLDER ".staging"    /* of queue/mailbox/maildir.h */
+#define TRACE_BYTES_MAX (64u * 1024) /* what is put in front of a message */
+#define SUFFIX ".segment"
+
+struct mailbox_store {
+    struct shard *shard;
+    int folder; /* locked: the kernel gives the lock back however we end */
+    struct disk *disk;
+    void *memory;
+    struct log *log;
+    struct log_found found;
+    struct mailstore *texts;
+    struct timer tick;
+};
+
+/* ---- The part of the round ---- */
+
+static unsigned store_poll(void *self, uint64_t now_ns)
+{
+    struct mailbox_store *store = (struct mailbox_store *)self;
+    unsigned work = store->disk->ops->reap(store->disk);
+    work += log_round(store->log, now_ns);
+    return work + mailstore_round(store->texts, (uint64_t)world_wall_s(store->shard->world));
+}
+
+static void store_flush(void *self, uint64_t now_ns)
+{
+    struct mailbox_store *store = (struct mailbox_store *)self;
+    (void)now_ns;
+    log_flush(store->log);
+    store->disk->ops->submit(store->disk);
+}
+
+static int store_arm(void *self)
+{
+    struct mailbox_store *store = (struct mailbox_store *)self;
+    return store->disk->ops->arm(store->disk);
+}
+
+static void store_tick(struct timer *timer, uint64_t now_ns)
+{
+    struct mailbox_store *store = list_entry(timer, struct mailbox_store, tick);
+    wheel_arm(store->shard->wheel, timer, now_ns + TICK_NS);
+}
+
+void mailbox_store_add_part(struct mailbox_store *store)
+{
+    shard_add(store->shard, &(struct shard_part){.name = "store",
+                                                 .self = store,
+                                                 .poll = store_poll,
+                                                 .flush = store_flush,
+                                                 .arm = store_arm});
+    wheel_arm(store->shard->wheel, &store->tick, store->shard->now_ns + TICK_NS);
+}
+
+/* ---- Opening ---- */
+
+static int folder_claim(struct mailbox_store *store, const char *path)
+{
+    struct logger *logger = store->shard->logger;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        int status = -errno;
+        logger_line(logger, LOGGER_ERROR, "store: %s cannot be made: %s", path, strerror(-status));
+        return status;
+    }
+    store->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (store->folder < 0 || flock(store->folder, LOCK_EX | LOCK_NB) < 0) {
+        int status = errno == EWOULDBLOCK ? -EBUSY : -errno;
+        logger_line(logger, LOGGER_ERROR, "store: %s cannot be used: %s", path,
+                    status == -EBUSY ? "another process has it" : strerror(-status));
+        return status;
+    }
+    struct stat found;
+    if (fstatat(store->folder, MAILDIR_FOLDER, &found, AT_SYMLINK_NOFOLLOW) == 0) {
+        logger_line(logger, LOGGER_ERROR,
+                    "store: %s holds Maildirs, expected store.format: maildir, or another folder",
+                    path);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int disk_open(struct mailbox_store *store, const char *path)
+{
+    struct shard *shard = store->shard;
+    int status = shard->uring != NULL ? disk_open_uring(&store->disk, shard->uring, path)
+                                      : disk_open_thread(&store->disk, path);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "store: %s cannot be used: %s", path,
+                    strerror(-status));
+    } else if (!store->disk->direct) {
+        logger_line(shard->logger, LOGGER_WARNING,
+                    "store: the file system of %s has no O_DIRECT: writing through the page cache, "
+                    "which is slower",
+                    path);
+    }
+    return status;
+}
+
+static int log_make(struct mailbox_store *store, const struct mailboxd_conf *conf)
+{
+    size_t memory_bytes = conf->store.memory_bytes / LOG_FRAME_BYTES * LOG_FRAME_BYTES;
+    store->memory = aligned_alloc(DISK_BLOCK_BYTES, memory_bytes);
+    if (store->memory == NULL) {
+        logger_line(store->shard->logger, LOGGER_ERROR,
+                    "store: no memory for the log: see store.memory_bytes");
+        return -ENOMEM;
+    }
+    store->disk->ops->pin(store->disk, store->memory, memory_bytes);
+    struct log_settings settings = {
+        .disk = store->disk,
+        .shard = store->shard->settings.index,
+        .segment_bytes = (uint32_t)conf->store.segment_bytes,
+        .memory = store->memory,
+        .memory_bytes = memory_bytes,
+        .segment_count_max = (uint32_t)(conf->store.max_bytes / conf->store.segment_bytes),
+        .disk_free_min = conf->store.free_min_bytes,
+        .durability = conf->store.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
+        .unread = log_found_unread,
+        .unread_owner = &store->found,
+    };
+    world_random(store->shard->world, &settings.new_id, sizeof settings.new_id);
+    int status = log_open(&store->log, &settings);
+    if (status < 0) {
+        log_found_unusable(&store->found, settings.shard, status);
+    }
+    return status;
+}
+
+static void user_count(void *owner, struct slice name)
+{
+    (void)name;
+    ++*(uint64_t *)owner;
+}
+
+static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *conf)
+{
+    struct shard *shard = store->shard;
+    char index[4096];
+    if ((size_t)snprintf(index, sizeof index, "%s/index", conf->store.path) >= sizeof index) {
+        return -ENAMETOOLONG;
+    }
+    const struct mailstore_settings settings = {
+        .index_path = index,
+        .text_bytes_max = conf->limits.message_bytes + TRACE_BYTES_MAX,
+        .draft_count_max = UINT32_MAX, /* sessions are what is limited */
+        .wall_s = (uint64_t)world_wall_s(shard->world),
+    };
+    uint64_t start_ns = world_now_ns(shard->world), users = 0;
+    int status = mailstore_open(&store->texts, store->log, &settings);
+    if (status < 0) {
+        logger_line(shard->logger, LOGGER_ERROR, "store: %s does not recover: %s", conf->store.path,
+                    status == -EBUSY ? "another process has its index" : strerror(-status));
+        log_found_recovered(&store->found, store->log);
+        return status;
+    }
+    uint64_t took_ms = (world_now_ns(shard->world) - start_ns) / 1000000;
+    status = mailstore_each_user(store->texts, user_count, &users);
+    logger_line(shard->logger, LOGGER_INFO,
+                "store: %llu users, %llu KiB of mail; %llu MiB read in %llu ms",
+                (unsigned long long)users,
+                (unsigned long long)(mailstore_counters(store->texts)->live_bytes >> 10),
+                (unsigned long long)(log_counters(store->log)->scanned_bytes >> 20),
+                (unsigned long long)took_ms);
+    log_found_recovered(&store->found, store->log);
+    return status;
+}
+
+/* What a recovery that has failed left on its way to the disk must be back before the log is closed. */
+static void log_await(struct mailbox_store *store)
+{
+    uint64_t end_ns = world_now_ns(store->shard->world) + LOG_PATIENCE_NS;
+    while (!log_is_quiet(store->log) && world_now_ns(store->shard->world) < end_ns) {
+        store->disk->ops->submit(store->disk);
+        if (store->disk->ops->reap(store->disk) == 0) {
+            sched_yield();
+        }
+    }
+}
+
+/* Also of one that was opened in part. */
+static void store_free(struct mailbox_store *store)
+{
+    if (store->texts != NULL) {
+        mailstore_close(store->texts);
+    } else if (store->log != NULL) {
+        log_await(store);
+    }
+    if (store->log != NULL) {
+        log_close(store->log);
+    }
+    if (store->disk != NULL) {
+        store->disk->ops->close(store->disk);
+    }
+    free(store->memory);
+    if (store->folder >= 0) {
+        close(store->folder);
+    }
+    free(store);
+}
+
+int mailbox_store_open(struct mailbox_store **made, const struct mailboxd_conf *conf,
+                       struct shard *shard)
+{
+    struct mailbox_store *store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        return -ENOMEM;
+    }
+    store->shard = shard;
+    store->folder = -1;
+    store->found = (struct log_found){.logger = shard->logger, .store = "store"};
+    timer_init(&store->tick, store_tick);
+    int status = folder_claim(store, conf->store.path);
+    status = status == 0 ? disk_open(store, conf->store.path) : status;
+    status = status == 0 ? log_make(store, conf) : status;
+    status = status == 0 ? texts_open(store, conf) : status;
+    if (status < 0) {
+        store_free(store);
+        return status;
+    }
+    *made = store;
+    return 0;
+}
+
+struct mailstore *mailbox_store_texts(const struct mailbox_store *store)
+{
+    return store->texts;
+}
+
+/* ---- Its end ---- */
+
+bool mailbox_store_rest(struct mailbox_store *store)
+{
+    mailstore_rest(store->texts);
+    return mailstore_is_quiet(store->texts) && log_is_quiet(store->log);
+}
+
+void mailbox_store_settle(struct mailbox_store *store)
+{
+    while (!mailbox_store_rest(store)) {
+        unsigned work = store_poll(store, world_now_ns(store->shard->world));
+        store_flush(store, 0);
+        if (work == 0) {
+            sched_yield();
+        }
+    }
+}
+
+void mailbox_store_close(struct mailbox_store *store)
+{
+    wheel_disarm(store->shard->wheel, &store->tick);
+    store_free(store);
+}
+
+bool mailbox_store_is_in(const char *path)
+{
+    char log[4096];
+    snprintf(log, sizeof log, "%s/0", path);
+    DIR *files = opendir(log);
+    bool found = false;
+    for (struct dirent *entry; files != NULL && !found && (entry = readdir(files)) != NULL;) {
+        size_t size = strlen(entry->d_name);
+        found = size > strlen(SUFFIX) && strcmp(entry->d_name + size - strlen(SUFFIX), SUFFIX) == 0;
+    }
+    if (files != NULL) {
+        closedir(files);
+    }
+    return found;
+}

@@ -1,0 +1,32 @@
+/*
+ * mailbox_store: the service's own store (queue/mailbox/mailstore.h) on a log: its folder, its disk, its part in the
+ * round. mailbox.c opens it on the shard's thread where store.format is log.
+ *
+ *   PATH/0/NUMBER.segment          the log
+ *   PATH/index, index-lock ...     the index, which is built again when it is missing
+ *
+ * One process at a time: the folder is locked. One that holds Maildirs is refused.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/disk/disk.h"
+#include "engine/shard/shard.h"
+#include "queue/mailbox/mailstore.h"
+
+struct mailbox_store;
+
+/* Makes the folder when it is missing, recovers: blocks. 0 or -errno; why is logged. conf: borrowed for the call. */
+int mailbox_store_open(struct mailbox_store **store, const struct mailboxd_conf *conf,
+                       struct shard *shard);
+struct mailstore *mailbox_store_texts(const struct mailbox_store *store);
+/* After the networks', so that what they brought in a round is on its way to the disk in the same. */
+void mailbox_store_add_part(struct mailbox_store *store);
+/* Nothing is begun any more. True when all that was given is on the disk. */
+bool mailbox_store_rest(struct mailbox_store *store);
+/* Waits until it has come to rest: waiters run. */
+void mailbox_store_settle(struct mailbox_store *store);
+/* It has come to rest, and nobody has a box, a draft or a waiter there. */
+void mailbox_store_close(struct mailbox_store *store);
+
+/* Is such a store in this folder? */
+bool mailbox_store_is_in(const char *path);
