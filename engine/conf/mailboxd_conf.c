@@ -26,11 +26,6 @@ static const struct reader_word protocols[] = {{"lmtp", CONF_PROTOCOL_LMTP},
                                                {"imap", CONF_PROTOCOL_IMAP},
                                                {"pop3", CONF_PROTOCOL_POP3},
                                                {NULL, 0}};
-static const struct reader_word tls_listeners[] = {{"auto", CONF_TLS_AUTO},
-                                                   {"off", CONF_TLS_OFF},
-                                                   {"starttls", CONF_TLS_STARTTLS},
-                                                   {"implicit", CONF_TLS_IMPLICIT},
-                                                   {NULL, 0}};
 static const struct reader_word formats[] = {
     {"maildir", CONF_STORE_MAILDIR}, {"log", CONF_STORE_LOG}, {NULL, 0}};
 
@@ -40,7 +35,7 @@ static const struct reader_key listener_keys[] = {
     KEY_LIST("address", struct conf_listener, addresses, READER_ENDPOINT, .required = true,
              .min = 1, .max = 64),
     KEY_WORD("protocol", struct conf_listener, protocol, "lmtp", protocols),
-    KEY_WORD("tls", struct conf_listener, tls, "auto", tls_listeners),
+    KEY_WORD("tls", struct conf_listener, tls, "auto", tls_conf_listeners),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
 };

@@ -31,6 +31,9 @@ static void store_wake(void *owner)
 
 void mailbox_add_parts(struct mailbox *mailbox)
 {
+    if (mailbox->tls != NULL) {
+        mailbox_tls_add_part(&mailbox->secure);
+    }
     if (mailbox->own != NULL) {
         mailbox_store_add_part(mailbox->own);
         return;
@@ -141,6 +144,23 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     return status;
 }
 
+static bool reads_mail(const struct mailboxd_conf *conf)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        any = any || conf->listen[i].protocol != CONF_PROTOCOL_LMTP;
+    }
+    return any;
+}
+
+static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
+    int status = mailbox_tls_open(&mailbox->secure, mailbox->shard, conf);
+    mailbox->tls = mailbox->secure.tls;
+    mailbox->tls_server = mailbox->secure.server;
+    return status;
+}
+
 int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
 {
     struct mailbox *mailbox = calloc(1, sizeof *mailbox);
@@ -154,8 +174,10 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
     take_conf(mailbox, settings->conf);
-    int status = store_open(mailbox, settings);
+    int status = reads_mail(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
+    status = status == 0 ? store_open(mailbox, settings) : status;
     if (status < 0) {
+        mailbox_tls_close(&mailbox->secure);
         free(mailbox);
         return status;
     }
@@ -234,6 +256,10 @@ static void unlisten_all(struct mailbox *mailbox)
 void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
     take_conf(mailbox, conf);
+    if (mailbox->tls != NULL) {
+        mailbox_tls_reload(&mailbox->secure, conf);
+        mailbox->tls_server = mailbox->secure.server;
+    }
 }
 
 void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns)
@@ -264,6 +290,7 @@ void mailbox_close(struct mailbox *mailbox)
         struct session *session = session_of_node(mailbox->sessions.next);
         session->ops->forget(session);
     }
+    mailbox_tls_close(&mailbox->secure);
     free(mailbox->doors);
     free(mailbox);
 }

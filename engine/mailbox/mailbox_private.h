@@ -3,6 +3,7 @@
  */
 #pragma once
 #include "engine/mailbox/mailbox.h"
+#include "engine/mailbox/mailbox_tls.h"
 #include "proto/smtp/received.h"
 #include "proto/smtp/server.h"
 
@@ -10,8 +11,6 @@ struct login_desk;
 struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
-struct tls;
-struct tls_context;
 
 struct mailbox {
     const struct mailboxd_conf *conf;
@@ -22,7 +21,8 @@ struct mailbox {
     struct mailstore *texts;
     struct mailbox_store *own; /* what `texts` lies in */
     struct login_desk *logins;
-    struct tls *tls; /* the shard's */
+    struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */
+    struct tls *tls;           /* the shard's: of `secure` */
     struct tls_context *
         tls_server; /* what is shown to clients; NULL: no certificate, no TLS. May change by a reload */
     struct smtp_server_settings lmtp_settings;

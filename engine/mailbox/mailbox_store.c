@@ -13,8 +13,7 @@
 /* A disk that was full, or that has refused, is tried again in a round, and rounds need a reason. */
 #define TICK_NS 1000000000ull
 #define LOG_PATIENCE_NS 1000000000ull
-#define MAILDIR_FOLDER ".staging"    /* of queue/mailbox/maildir.h */
-#define TRACE_BYTES_MAX (64u * 1024) /* what is put in front of a message */
+#define MAILDIR_FOLDER ".staging" /* of queue/mailbox/maildir.h */
 #define SUFFIX ".segment"
 
 struct mailbox_store {
@@ -157,8 +156,8 @@ static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *c
     }
     const struct mailstore_settings settings = {
         .index_path = index,
-        .text_bytes_max = conf->limits.message_bytes + TRACE_BYTES_MAX,
-        .draft_count_max = UINT32_MAX, /* sessions are what is limited */
+        .text_bytes_max = UINT32_MAX - 1, /* sessions keep to limits.message_bytes, as it is then */
+        .draft_count_max = UINT32_MAX,    /* sessions are what is limited */
         .wall_s = (uint64_t)world_wall_s(shard->world),
     };
     uint64_t start_ns = world_now_ns(shard->world), users = 0;

@@ -1,15 +1,16 @@
 /*
- * tubepost-mailboxd: the companion. LMTP in, Maildirs on disk.
+ * tubepost-mailboxd: the companion. LMTP in, into Maildirs or a store of its own, which IMAP and POP3 read.
  *
  * usage: tubepost-mailboxd [-c FILE] [--check]
  *
  * Main reads the configuration, starts the shard's thread and then only waits for signals:
  * SIGTERM, SIGINT: finish what is in flight, then end; a second one ends at once.
- * SIGHUP: read the configuration again, for users, limits and timeouts.
+ * SIGHUP: read the configuration again, for users, limits, timeouts and certificates.
  */
 #include "engine/conf/conf.h"
 #include "engine/core/system_world.h"
 #include "engine/mailbox/mailbox.h"
+#include "engine/mailbox/mailbox_tls.h"
 #include "engine/shard/memory.h"
 #include "engine/sock/sock.h"
 #include <getopt.h>
@@ -323,6 +324,17 @@ static int start(struct service *service, const char *program)
     return status;
 }
 
+/* Certificates: files that the configuration names, which the reader does not open. */
+static bool what_it_names_is_wrong(const struct service *service)
+{
+    char problem[TLS_PROBLEM_MAX];
+    if (mailbox_tls_check(service->conf, problem) == 0) {
+        return false;
+    }
+    fprintf(stderr, "%s: %s\n", service->conf_path, problem);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -348,6 +360,10 @@ int main(int argc, char **argv)
     }
     if (mailboxd_conf_load(&service.conf, service.conf_path, service.hostname, &report) < 0) {
         show_report(NULL, &report);
+        return EX_CONFIG;
+    }
+    if (what_it_names_is_wrong(&service)) {
+        mailboxd_conf_free(service.conf);
         return EX_CONFIG;
     }
     int status = 0;

@@ -82,8 +82,8 @@ static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known
          "1:48: listen[0].protocol: nobody could log in, expected auth.backends to name users"},
         {", tls: implicit", LOG_STORE USERS,
          "1:64: listen[0].tls: without a certificate, expected one in tls.certificates"},
-        {", tls: required", LOG_STORE USERS CERTIFICATE,
-         "1:64: listen[0].tls: 'required' will not do, expected auto, off, starttls or implicit"},
+        {", tls: required", LOG_STORE USERS,
+         "1:64: listen[0].tls: without a certificate, expected one in tls.certificates"},
         {"", LOG_STORE "auth: {backends: [\"passwd:/u\"]}",
          "3:19: auth.backends[0]: 'passwd:/u' will not do, expected KIND:WHERE of a kind among "
          "passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"},
