@@ -1,6 +1,7 @@
 #include "proto/sasl/server.h"
 #include "engine/core/check.h"
 #include "engine/core/base64.h"
+#include "proto/sasl/prepare.h"
 #include <errno.h>
 #include <gsasl.h>
 #include <openssl/crypto.h>
@@ -48,7 +49,7 @@ struct sasl_server {
     size_t challenge_bytes;
     struct sasl_question question;
     struct sasl_names names;
-    char *authid, *authzid; /* owned, prepared */
+    uint8_t authid[SASL_NAME_BYTES_MAX], authzid[SASL_NAME_BYTES_MAX]; /* prepared */
     char certificate_name[SASL_NAME_BYTES_MAX];
     uint16_t certificate_bytes;
     uint16_t message_bytes; /* that waits for the secret */
@@ -174,25 +175,27 @@ static void challenge_drop(struct sasl_server *server)
     server->challenge_bytes = 0;
 }
 
-/* The library frees the password and leaves it in the heap. */
-static void password_wipe(struct sasl_server *server)
+/* The library frees what is secret and leaves it in the heap. */
+static void secrets_wipe(struct sasl_server *server)
 {
-    const char *password =
-        server->session == NULL ? NULL : gsasl_property_fast(server->session, GSASL_PASSWORD);
-    if (password != NULL) {
-        OPENSSL_cleanse((void *)(uintptr_t)password, strlen(password));
+    static const Gsasl_property secret[] = {GSASL_PASSWORD, GSASL_DIGEST_MD5_HASHED_PASSWORD,
+                                            GSASL_SCRAM_STOREDKEY, GSASL_SCRAM_SERVERKEY};
+    for (unsigned i = 0; i < sizeof(secret) / sizeof(secret[0]); i++) {
+        const char *text =
+            server->session == NULL ? NULL : gsasl_property_fast(server->session, secret[i]);
+        if (text != NULL) {
+            OPENSSL_cleanse((void *)(uintptr_t)text, strlen(text));
+        }
     }
 }
 
 void sasl_server_close(struct sasl_server *server)
 {
     challenge_drop(server);
-    password_wipe(server);
+    secrets_wipe(server);
     if (server->session != NULL) {
         gsasl_finish(server->session);
     }
-    gsasl_free(server->authid);
-    gsasl_free(server->authzid);
     OPENSSL_cleanse(server, sizeof(*server));
     free(server);
 }
@@ -217,31 +220,11 @@ static enum sasl_want done(struct sasl_server *server)
     return SASL_DONE;
 }
 
-/* The same name in whatever way it is written. False: it is no name, or there is no memory; then the exchange ends. */
-static bool prepare(struct slice name, char **prepared, struct slice *into)
-{
-    char text[SASL_NAME_BYTES_MAX + 1];
-    if (name.size > SASL_NAME_BYTES_MAX) {
-        return false;
-    }
-    if (name.size > 0) {
-        memcpy(text, name.bytes, name.size);
-    }
-    text[name.size] = '\0';
-    gsasl_free(*prepared);
-    *prepared = NULL;
-    if (gsasl_saslprep(text, 0, prepared, NULL) != GSASL_OK) {
-        return false;
-    }
-    *into = slice_text(*prepared);
-    return into->size <= SASL_NAME_BYTES_MAX && (into->size > 0 || name.size == 0);
-}
-
 static bool names_take(struct sasl_server *server, struct slice authid, struct slice authzid)
 {
     struct sasl_question *question = &server->question;
-    if (!prepare(authid, &server->authid, &question->authid) ||
-        !prepare(authzid, &server->authzid, &question->authzid)) {
+    if (!sasl_prepare(authid, server->authid, SASL_NAME_BYTES_MAX, &question->authid) ||
+        !sasl_prepare(authzid, server->authzid, SASL_NAME_BYTES_MAX, &question->authzid)) {
         return false;
     }
     if (slice_equal(question->authid, question->authzid)) {
@@ -259,16 +242,16 @@ static struct slice property_of(const struct sasl_server *server, Gsasl_property
 /* Has the library read the same names as we? Else the secret was another's. */
 static bool names_agree(const struct sasl_server *server)
 {
-    char *prepared = NULL;
+    uint8_t room[SASL_NAME_BYTES_MAX];
+    const struct sasl_question *question = &server->question;
     struct slice name;
-    bool agree = prepare(property_of(server, GSASL_AUTHID), &prepared, &name) &&
-                 slice_equal(name, server->question.authid) &&
-                 prepare(property_of(server, GSASL_AUTHZID), &prepared, &name) &&
-                 (name.size == 0 || slice_equal(name, server->question.authid)
-                      ? server->question.authzid.size == 0
-                      : slice_equal(name, server->question.authzid));
-    gsasl_free(prepared);
-    return agree;
+    if (!sasl_prepare(property_of(server, GSASL_AUTHID), room, sizeof(room), &name) ||
+        !slice_equal(name, question->authid) ||
+        !sasl_prepare(property_of(server, GSASL_AUTHZID), room, sizeof(room), &name)) {
+        return false;
+    }
+    return slice_equal(name, question->authid) ? question->authzid.size == 0
+                                               : slice_equal(name, question->authzid);
 }
 
 static enum sasl_want ask_verify(struct sasl_server *server)
@@ -442,16 +425,18 @@ static size_t key_bytes(const struct sasl_server *server)
                                                                                                : 32;
 }
 
-/* Octets that depend on the name and that nobody else can tell. */
+/* Octets that depend on the name and that nobody else can tell. "Tim" is who "tim" is (directory.h), also as nobody. */
 static void make_up(const struct sasl_server *server, const char *purpose, uint8_t made[32])
 {
     const struct sasl_settings *settings = server->library->settings;
     uint8_t text[64 + SASL_NAME_BYTES_MAX];
     unsigned size = 32;
     size_t used = (size_t)snprintf((char *)text, 64, "%s %zu ", purpose, key_bytes(server));
-    memcpy(text + used, server->question.authid.bytes, server->question.authid.size);
-    check(HMAC(EVP_sha256(), settings->secret, sizeof(settings->secret), text,
-               used + server->question.authid.size, made, &size) != NULL);
+    for (size_t i = 0; i < server->question.authid.size; i++) {
+        text[used++] = slice_lower(server->question.authid.bytes[i]);
+    }
+    check(HMAC(EVP_sha256(), settings->secret, sizeof(settings->secret), text, used, made, &size) !=
+          NULL);
 }
 
 static void property_base64(struct sasl_server *server, Gsasl_property property,

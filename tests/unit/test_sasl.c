@@ -318,14 +318,16 @@ static void scram_first(const char *user, enum sasl_mechanism mechanism, char te
 
 static void an_unknown_user_has_a_salt_that_stays_and_looks_like_others(void **state)
 {
-    char known[200], first[200], second[200], other[200], sha1[200];
+    char known[200], first[200], second[200], capital[200], other[200], sha1[200];
     (void)state;
     scram_first(USER, SASL_SCRAM_SHA_256, known);
     scram_first("nobody", SASL_SCRAM_SHA_256, first);
     scram_first("nobody", SASL_SCRAM_SHA_256, second);
+    scram_first("NoBody", SASL_SCRAM_SHA_256, capital);
     scram_first("somebody", SASL_SCRAM_SHA_256, other);
     scram_first("nobody", SASL_SCRAM_SHA_1, sha1);
     assert_string_equal(first, second);
+    assert_string_equal(first, capital); /* as of those who exist, whose names are folded */
     assert_string_not_equal(first, other);
     assert_string_not_equal(first, sha1);
     assert_int_equal(strlen(first), strlen(known));
