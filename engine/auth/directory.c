@@ -329,8 +329,10 @@ static void failed(struct directory *directory, const struct auth_ask *ask, cons
     pthread_mutex_unlock(&directory->lock);
     address_text(&ask->address, address);
     logger_line(directory->settings.logger, LOGGER_WARNING,
-                "auth: failed: user=<%.*s>, method=%s, rip=%s, %s", (int)user.size,
-                (const char *)user.bytes, ask->method, address, reason);
+                "auth: failed: user=<%.*s>, method=%s, rip=%s%s%s, %s", (int)user.size,
+                (const char *)user.bytes, ask->method, address,
+                ask->service == NULL ? "" : ", service=", ask->service == NULL ? "" : ask->service,
+                reason);
 }
 
 static void fields_give(const struct who *who, const struct auth_user *user,

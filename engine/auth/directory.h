@@ -9,7 +9,7 @@
  * Results are remembered by a keyed hash of name and password; passwords themselves are kept nowhere.
  *
  * One line of the log a failure, fit for Fail2ban:
- *     auth: failed: user=<NAME>, method=PLAIN, rip=192.0.2.1, wrong password
+ *     auth: failed: user=<NAME>, method=PLAIN, rip=192.0.2.1, service=imap, wrong password
  *
  * Names are folded to small letters (ASCII). "user*master", with a separator that the operator chooses, and an
  * authorization identity that is another's, log in as the user with the password of a master.
@@ -34,7 +34,8 @@ enum auth_credential { AUTH_PASSWORD, AUTH_DIGEST_MD5, AUTH_SCRAM_SHA_1, AUTH_SC
 struct auth_ask { /* slices: borrowed */
     enum auth_ask_kind kind;
     enum auth_credential credential;
-    const char *method; /* for the log: "PLAIN"; static text */
+    const char *method;  /* for the log: "PLAIN"; static text */
+    const char *service; /* the same: "imap"; NULL: not said */
     struct slice authid, authzid, password;
     struct penalty_address address;
 };

@@ -6,7 +6,14 @@
  * for `told`. What an attempt needs of the heap is there while it lasts. What was secret is wiped.
  *
  * A wrong password, an unknown user and a failed proof are one answer, LOGIN_REFUSED, and take the same time
- * (directory.h); who keeps failing is told later and later.
+ * (directory.h); who keeps failing is told later and later. Once a stored secret has come into an exchange, whatever the
+ * client does wrong is a failed proof: nothing tells one from the other.
+ *
+ * IMAP, POP3 and ManageSieve's clients all take what a mechanism says last (SCRAM, DIGEST-MD5) as a challenge that they
+ * answer with nothing (RFC 3501 §6.2.2, RFC 5034 §4): so it is told, as LOGIN_CHALLENGE, then LOGIN_IN without bytes.
+ *
+ * Not offered: what carries a token (OAUTHBEARER, XOAUTH2), which nobody here could judge. EXTERNAL is, to a client whose
+ * certificate was verified, by its common name; -PLUS where the connection is one of tls-exporter (RFC 9266).
  */
 #pragma once
 #include "engine/auth/auth.h"
@@ -21,13 +28,19 @@ struct login_desk_settings {
     const char *realm;           /* of DIGEST-MD5: the hostname; borrowed until login_desk_close */
     uint8_t secret[32];          /* as sasl_settings */
     bool clear_on_loopback;      /* passwords may travel in the clear there */
+    /* SASL_BITs that the operator wants; 0: all. Where passwords are stored as hashes, only PLAIN, LOGIN and the SCRAM
+     * of that hash can succeed, and clients take the strongest that is announced: say those only. */
+    uint32_t mechanisms;
+    uint32_t scram_iterations; /* as directory_settings; 0: 4096 */
+    uint32_t
+        attempts_max; /* under way at once, some 16 KiB each, and failures that wait; 0: 4096 */
 };
 
 enum login_news {
     LOGIN_CHALLENGE,   /* `bytes` to the client; then login_answer or login_cancel */
-    LOGIN_IN,          /* `user` is who it is; bytes: what SCRAM says last, where `has_bytes` */
+    LOGIN_IN,          /* `user` is who it is; no bytes (see above) */
     LOGIN_REFUSED,     /* IMAP: [AUTHENTICATIONFAILED]; POP3: [AUTH] */
-    LOGIN_MALFORMED,   /* the client broke the mechanism's rules */
+    LOGIN_MALFORMED,   /* the client broke the mechanism's rules, before any secret was looked up */
     LOGIN_UNAVAILABLE, /* cannot be known now: [UNAVAILABLE]; [SYS/TEMP] */
 };
 
@@ -65,13 +78,14 @@ size_t login_mechanisms(const struct login_desk *desk, const struct login_facts 
                         size_t room);
 #define LOGIN_MECHANISMS_BYTES_MAX 256u
 
-/* All three: 0; -EPERM: not offered here; -EINVAL: too long; -ENOBUFS, -ENOMEM: try again later. Slices are borrowed for
- * the call; those of login_begin and login_answer are octets, already out of base64. */
+/* All three: 0; -EPERM: not offered here; -EINVAL: too long; -ENOBUFS, -ENOMEM: try again later. After an error there is
+ * no attempt any more. Slices are borrowed for the call; those of login_begin and login_answer are octets, already out
+ * of base64. */
 /* initial: NULL: none came with the command, which is not the same as an empty one. */
 int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
                 struct slice mechanism, const struct slice *initial);
 int login_answer(struct login *login, struct slice message);
 int login_password(struct login_desk *desk, struct login *login, const struct login_facts *facts,
                    struct slice user, struct slice password);
-/* The client has gone or said "*". Harmless at any time. */
+/* The client has gone or said "*". Harmless at any time, also from inside of `told`. What it did counts all the same. */
 void login_cancel(struct login *login);

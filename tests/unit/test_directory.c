@@ -269,6 +269,14 @@ static void a_failure_is_told_later_each_time_and_one_line_of_the_log_says_it(vo
     const char *text = logged();
     const char *line = "auth: failed: user=<tim>, method=PLAIN, rip=192.0.2.0, wrong password\n";
     assert_non_null(strstr(text, line));
+    const struct auth_ask imap = {.kind = AUTH_FAILED,
+                                  .method = "SCRAM-SHA-1",
+                                  .service = "imap",
+                                  .authid = slice_text("tim")};
+    struct auth_answer answer;
+    directory_answer(directory, &imap, now_ns, &answer);
+    assert_non_null(strstr(logged(), "user=<tim>, method=SCRAM-SHA-1, rip=0.0.0.0, service=imap, "
+                                     "wrong password or no such user\n"));
     ask_as(AUTH_VERIFY, "x\n\x1b[1mtom", "", "secret");
     text = logged();
     assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1); /* nobody forges a line */
