@@ -2,10 +2,11 @@
 #include "engine/auth/result_cache.h"
 #include "engine/core/check.h"
 #include "engine/core/endpoint.h"
+#include "proto/sasl/made_up.h"
+#include "proto/sasl/server.h"
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -395,22 +396,21 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
 
 /* ---- What is stored ---- */
 
-/* The salt of a password that has none is always the same for a name (as sasl_server's for names that are nobody's). */
-static void salt_make(const struct directory *directory, struct slice name,
+/* The salt of a password that has none is that which the name would seem to have if it were nobody's. */
+static void salt_make(const struct directory *directory, const struct auth_ask *ask,
                       struct password_scram *scram)
 {
-    uint8_t digest[32];
-    unsigned size = sizeof(digest);
-    check(HMAC(EVP_sha256(), directory->settings.secret, 32, name.bytes, name.size, digest,
-               &size) != NULL);
+    uint8_t made[SASL_MADE_UP_BYTES];
+    size_t key_bytes = ask->credential == AUTH_SCRAM_SHA_1 ? 20 : 32;
+    sasl_make_up(directory->settings.secret, "salt", key_bytes, ask->authid, made);
     scram->iterations = directory->settings.scram_iterations;
-    scram->salt_bytes = 16;
-    memcpy(scram->salt, digest, 16);
+    scram->salt_bytes = SASL_SALT_BYTES;
+    memcpy(scram->salt, made, SASL_SALT_BYTES);
 }
 
 /* False: what is stored does not serve this mechanism. */
 static bool credential_make(const struct directory *directory, const struct auth_ask *ask,
-                            struct slice owner, struct slice stored, struct auth_answer *answer)
+                            struct slice stored, struct auth_answer *answer)
 {
     struct slice digits;
     bool plain = password_plain(stored, directory->settings.scheme, answer->password,
@@ -434,7 +434,7 @@ static bool credential_make(const struct directory *directory, const struct auth
     if (!plain) {
         return password_scram_read(stored, hash, &answer->scram);
     }
-    salt_make(directory, owner, &answer->scram);
+    salt_make(directory, ask, &answer->scram);
     int status = password_scram_make(hash, slice_of(answer->password, answer->password_bytes),
                                      &answer->scram);
     OPENSSL_cleanse(answer->password, sizeof(answer->password));
@@ -461,7 +461,7 @@ static void credential(struct directory *directory, const struct auth_ask *ask, 
     memcpy(stored, found ? search.user.stored : directory->last_stored, sizeof(stored));
     pthread_mutex_unlock(&directory->lock);
     master_becomes(directory, &who, now_ns, &search);
-    bool made = credential_make(directory, ask, who.owner, slice_text(stored), answer);
+    bool made = credential_make(directory, ask, slice_text(stored), answer);
     OPENSSL_cleanse(stored, sizeof(stored));
     if (search.outcome == AUTH_UNKNOWN) {
         answer->outcome = AUTH_UNKNOWN;
@@ -509,9 +509,13 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
     pthread_mutex_lock(&directory->lock);
     bool blocked = penalty_blocked(&directory->penalty, &ask->address, now_ns);
     pthread_mutex_unlock(&directory->lock);
+    if (blocked && ask->kind == AUTH_CREDENTIAL) {
+        answer->outcome = AUTH_WRONG; /* AUTH_FAILED follows, and is counted */
+        return;
+    }
     if (blocked && ask->kind != AUTH_SUCCEEDED) {
         failed(directory, ask, "the address is blocked", now_ns, answer);
-        answer->delay_ns = ask->kind == AUTH_CREDENTIAL ? 0 : BLOCKED_DELAY_NS;
+        answer->delay_ns = BLOCKED_DELAY_NS;
         return;
     }
     switch (ask->kind) {

@@ -64,7 +64,7 @@ struct directory_settings {
     char master_separator;       /* 0: none */
     const char *scheme;          /* of what is stored without "{SCHEME}"; NULL: CRYPT */
     uint64_t right_ns, wrong_ns; /* how long results are remembered; 0: not at all */
-    uint8_t secret[32];          /* of the service; see sasl_settings */
+    uint8_t secret[32];          /* of the service: the same as sasl_settings' */
     uint32_t scram_iterations;   /* as sasl_settings; 0: 4096 */
     struct penalty_settings penalty;
     const struct world *world; /* for random octets, while opening */

@@ -1,11 +1,11 @@
 #include "proto/sasl/server.h"
 #include "engine/core/check.h"
 #include "engine/core/base64.h"
+#include "proto/sasl/made_up.h"
 #include "proto/sasl/prepare.h"
 #include <errno.h>
 #include <gsasl.h>
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -425,18 +425,10 @@ static size_t key_bytes(const struct sasl_server *server)
                                                                                                : 32;
 }
 
-/* Octets that depend on the name and that nobody else can tell. "Tim" is who "tim" is (directory.h), also as nobody. */
 static void make_up(const struct sasl_server *server, const char *purpose, uint8_t made[32])
 {
-    const struct sasl_settings *settings = server->library->settings;
-    uint8_t text[64 + SASL_NAME_BYTES_MAX];
-    unsigned size = 32;
-    size_t used = (size_t)snprintf((char *)text, 64, "%s %zu ", purpose, key_bytes(server));
-    for (size_t i = 0; i < server->question.authid.size; i++) {
-        text[used++] = slice_lower(server->question.authid.bytes[i]);
-    }
-    check(HMAC(EVP_sha256(), settings->secret, sizeof(settings->secret), text, used, made, &size) !=
-          NULL);
+    sasl_make_up(server->library->settings->secret, purpose, key_bytes(server),
+                 server->question.authid, made);
 }
 
 static void property_base64(struct sasl_server *server, Gsasl_property property,
