@@ -26,7 +26,7 @@ struct login_desk_settings {
     struct helpers *helpers;     /* as of auth_settings */
     struct directory *directory; /* borrowed until login_desk_close */
     const char *realm;           /* of DIGEST-MD5: the hostname; borrowed until login_desk_close */
-    uint8_t secret[32];          /* as sasl_settings */
+    uint8_t secret[32];          /* as sasl_settings, and the same as the directory's */
     bool clear_on_loopback;      /* passwords may travel in the clear there */
     /* SASL_BITs that the operator wants; 0: all. Where passwords are stored as hashes, only PLAIN, LOGIN and the SCRAM
      * of that hash can succeed, and clients take the strongest that is announced: say those only. */
