@@ -11,6 +11,8 @@
 #define ROUNDS_MAX 100000u
 #define ROUND_US 50u
 
+static sem_t may_go_on, has_stopped;
+
 /* ---- The service ---- */
 
 static uint64_t clock_now(void *self)
@@ -82,6 +84,7 @@ static void directory_start(struct login_rig *rig, const struct login_rig_settin
 void login_rig_open(struct login_rig *rig, const struct login_rig_settings *settings)
 {
     memset(rig, 0, sizeof(*rig));
+    check(sem_init(&may_go_on, 0, 0) == 0 && sem_init(&has_stopped, 0, 0) == 0);
     rig->now_ns = 1000 * LOGIN_RIG_SECOND_NS;
     rig->world = (struct world){
         .now_ns = clock_now, .wall_s = clock_wall, .random = random_fill, .self = rig};
@@ -109,7 +112,9 @@ void login_rig_open(struct login_rig *rig, const struct login_rig_settings *sett
 
 void login_rig_close(struct login_rig *rig)
 {
-    login_desk_close(rig->desk);
+    if (rig->desk != NULL) {
+        login_desk_close(rig->desk);
+    }
     helpers_close(rig->helpers);
     directory_close(rig->directory);
     shard_close(&rig->shard);
@@ -128,8 +133,6 @@ const char *login_rig_logged(struct login_rig *rig)
 }
 
 /* ---- The helper ---- */
-
-static sem_t may_go_on, has_stopped;
 
 struct stop {
     struct helper_job job;
@@ -171,9 +174,9 @@ static int job_give(struct login_rig *rig, bool waits)
 
 void login_rig_helper_stop(struct login_rig *rig)
 {
-    sem_init(&may_go_on, 0, 0);
-    sem_init(&has_stopped, 0, 0);
-    check(job_give(rig, true) == 0);
+    while (job_give(rig, true) < 0) {
+        usleep(ROUND_US);
+    }
     while (sem_wait(&has_stopped) < 0) {
     }
 }
@@ -245,25 +248,31 @@ void login_rig_session(struct login_rig_session *session, struct login_rig *rig)
     *session = (struct login_rig_session){.login = {.told = told}, .rig = rig};
 }
 
-static bool told_within(struct login_rig_session *session, uint64_t step_ns)
+/* Whoever waits for a time is there at once; who waits for the helper waits, however long it takes. */
+static void clock_run(struct login_rig *rig)
+{
+    uint64_t next_ns = wheel_next_ns(rig->shard.wheel);
+    if (next_ns != WHEEL_NEVER && next_ns > rig->now_ns) {
+        rig->now_ns = next_ns + WHEEL_TICK_NS;
+    }
+}
+
+bool login_rig_told(struct login_rig_session *session)
 {
     unsigned before = session->told;
     for (unsigned i = 0; i < ROUNDS_MAX && session->told == before; i++) {
-        session->rig->now_ns += step_ns;
+        clock_run(session->rig);
         shard_round(&session->rig->shard);
         usleep(session->told == before ? ROUND_US : 0);
     }
     return session->told == before + 1;
 }
 
-bool login_rig_told(struct login_rig_session *session)
-{
-    return told_within(session, LOGIN_RIG_SECOND_NS / 10);
-}
-
 bool login_rig_told_now(struct login_rig_session *session)
 {
-    return told_within(session, 0);
+    unsigned before = session->told;
+    login_rig_rounds(session->rig, 10);
+    return session->told == before + 1;
 }
 
 void login_rig_rounds(struct login_rig *rig, unsigned count)
@@ -274,15 +283,29 @@ void login_rig_rounds(struct login_rig *rig, unsigned count)
     }
 }
 
-/* A job behind all others is done when they are. */
+/* A job behind all others is begun when they have answered; what is asked with an answer takes another. */
+static void helped(struct login_rig *rig, bool clock_runs)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        login_rig_helper_stop(rig);
+        login_rig_helper_go_on(rig);
+        for (unsigned j = 0; j < 20; j++) {
+            if (clock_runs) {
+                clock_run(rig);
+            }
+            shard_round(&rig->shard);
+        }
+    }
+}
+
+void login_rig_helped(struct login_rig *rig)
+{
+    helped(rig, false);
+}
+
 void login_rig_settle(struct login_rig *rig)
 {
-    login_rig_helper_stop(rig);
-    login_rig_helper_go_on(rig);
-    for (unsigned i = 0; i < 400; i++) {
-        rig->now_ns += LOGIN_RIG_SECOND_NS / 10;
-        login_rig_rounds(rig, 1);
-    }
+    helped(rig, true);
 }
 
 /* ---- Clients ---- */

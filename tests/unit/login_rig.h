@@ -70,12 +70,14 @@ struct login_rig_session {
 };
 void login_rig_session(struct login_rig_session *session, struct login_rig *rig);
 
-/* Rounds with a clock that runs or stands, until the session is told. False: it was not. */
+/* Rounds until the session is told; the clock runs where somebody waits for a time. False: it was not. */
 bool login_rig_told(struct login_rig_session *session);
+/* The same within ten rounds, while the clock stands. */
 bool login_rig_told_now(struct login_rig_session *session);
-/* Rounds in which nothing must be told, with helpers that have time to answer. */
 void login_rig_rounds(struct login_rig *rig, unsigned count);
-/* Rounds until nothing is asked of the directory any more and no delay is waited for. */
+/* The helper has answered all that was asked, and what was asked then, and the shard has taken it; the clock stands. */
+void login_rig_helped(struct login_rig *rig);
+/* The same, and no delay is waited for any more. */
 void login_rig_settle(struct login_rig *rig);
 
 struct login_rig_client {
