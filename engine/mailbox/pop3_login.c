@@ -1,0 +1,155 @@
+/* Who a POP3 session's client is, and his maildrop: RFC 1939 §7 (USER, PASS), RFC 5034 (AUTH), RFC 2449, RFC 3206 (codes). */
+#include "engine/core/check.h"
+#include "engine/mailbox/pop3_private.h"
+
+static void told(struct login *login, const struct login_told *told);
+
+static void facts_take(const struct pop3_session *session, struct stream_facts *stream,
+                       struct login_facts *facts)
+{
+    stream_facts(session->stream, stream);
+    *facts = (struct login_facts){.stream = stream, .service = "pop3"};
+}
+
+void pop3_login_offer(struct pop3_session *session)
+{
+    const struct login_desk *desk = session->session.mailbox->logins;
+    struct stream_facts stream;
+    struct login_facts facts;
+    facts_take(session, &stream, &facts);
+    size_t size = login_mechanisms(desk, &facts, session->mechanisms, sizeof(session->mechanisms));
+    session->settings.sasl_secure = slice_of(session->mechanisms, size);
+    session->settings.sasl_clear = slice_of(session->mechanisms, session->tls_required ? 0 : size);
+    session->settings.clear_login = !session->tls_required && login_in_clear(desk, &facts);
+}
+
+void pop3_login_end(struct pop3_session *session)
+{
+    session->known = false;
+    login_cancel(&session->login);
+}
+
+/* ---- In ---- */
+
+static void maildrop_take(struct pop3_session *session)
+{
+    struct mailbox *mailbox = session->session.mailbox;
+    int status = maildrop_open(&session->drop, mailbox->texts, slice_text(session->user),
+                               mailbox->pop3_shared ? MAILDROP_SHARED : MAILDROP_EXCLUSIVE);
+    if (status == 0) {
+        pop3_server_admit(&session->server, &session->drop.listed);
+    } else if (status == -EBUSY) {
+        pop3_session_refuse(session, "IN-USE", "Another session has the maildrop");
+    } else {
+        logger_line(mailbox->shard->logger, LOGGER_ERROR,
+                    "store: the mailbox of %s cannot be read: %s", session->user,
+                    strerror(-status));
+        pop3_session_refuse(session, "SYS/TEMP", "The maildrop cannot be read, try again later");
+    }
+}
+
+/* RFC 5034 §4: what the mechanism says last is a challenge like others, to which the client answers with nothing. */
+static void last_words_say(struct pop3_session *session, struct slice octets)
+{
+    pop3_server_challenge(&session->server, octets);
+    session->known = session->server.state == POP3_EXCHANGE;
+}
+
+static void challenge_say(struct pop3_session *session, struct slice octets)
+{
+    pop3_server_challenge(&session->server, octets);
+    if (session->server.state != POP3_EXCHANGE) { /* it was too long */
+        pop3_login_end(session);
+    }
+}
+
+static void told(struct login *login, const struct login_told *told)
+{
+    struct pop3_session *session = list_entry(login, struct pop3_session, login);
+    check(session->state == POP3_SESSION_LOGIN);
+    session->state = POP3_SESSION_READING;
+    switch (told->news) {
+    case LOGIN_CHALLENGE:
+        challenge_say(session, told->bytes);
+        break;
+    case LOGIN_IN:
+        if (user_name_of_mailbox(slice_text(told->user), session->user) < 0) {
+            pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
+        } else if (told->has_bytes) {
+            last_words_say(session, told->bytes);
+        } else {
+            maildrop_take(session);
+        }
+        break;
+    case LOGIN_REFUSED:
+        pop3_session_refuse(session, "AUTH", "Wrong name or password");
+        break;
+    case LOGIN_MALFORMED:
+        pop3_session_refuse(session, "", "The mechanism has other rules");
+        break;
+    case LOGIN_UNAVAILABLE:
+        pop3_session_refuse(session, "SYS/TEMP", "This cannot be known now, try again later");
+        break;
+    }
+    pop3_session_run(session);
+}
+
+/* ---- Asking ---- */
+
+/* too_long: what it means. */
+static void asked(struct pop3_session *session, int status, const char *too_long)
+{
+    if (status == 0) {
+        session->state = POP3_SESSION_LOGIN;
+        return;
+    }
+    pop3_login_end(session);
+    if (status == -EPERM) {
+        pop3_session_refuse(session, "", "Not here, or not without encryption");
+    } else if (status == -EINVAL) {
+        pop3_session_refuse(session, too_long, "Longer than any that is right");
+    } else {
+        pop3_session_refuse(session, "SYS/TEMP", "Too busy, try again later");
+    }
+}
+
+void pop3_login_password(struct pop3_session *session, const struct pop3_event *event)
+{
+    struct stream_facts stream;
+    struct login_facts facts;
+    pop3_login_end(
+        session); /* the machine says nothing of an exchange that ended by a line that was none */
+    facts_take(session, &stream, &facts);
+    session->login.told = told;
+    asked(session,
+          login_password(session->session.mailbox->logins, &session->login, &facts, event->user,
+                         event->password),
+          "AUTH");
+}
+
+void pop3_login_auth(struct pop3_session *session, const struct pop3_event *event)
+{
+    struct stream_facts stream;
+    struct login_facts facts;
+    pop3_login_end(session);
+    facts_take(session, &stream, &facts);
+    session->login.told = told;
+    asked(session,
+          login_begin(session->session.mailbox->logins, &session->login, &facts, event->mechanism,
+                      event->has_octets ? &event->octets : NULL),
+          "");
+}
+
+void pop3_login_answer(struct pop3_session *session, struct slice octets)
+{
+    if (!session->known) {
+        asked(session, login_answer(&session->login, octets), "");
+        return;
+    }
+    session->known = false;
+    if (octets.size > 0) {
+        pop3_session_refuse(session, "", "The mechanism has other rules");
+    } else {
+        maildrop_take(session);
+    }
+}

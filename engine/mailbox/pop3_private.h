@@ -1,0 +1,81 @@
+/*
+ * pop3_private: a POP3 session, and what its files share: pop3_session.c (the connection), pop3_login.c (who it is),
+ * pop3_message.c (RETR and TOP). Nobody else includes it.
+ */
+#pragma once
+#include "engine/mailbox/login.h"
+#include "engine/mailbox/maildrop.h"
+#include "engine/mailbox/outbox.h"
+#include "engine/mailbox/session.h"
+#include "proto/pop3/server.h"
+
+/*
+ *              STLS, written             PASS, AUTH             told
+ *   SECURING ◄─────────────── READING ────────────────► LOGIN ────────► READING
+ *      └──► HANDSHAKE ──done───► ▲ │ ▲
+ *                                │ │ └──────────────── sent, or refused ─────────────────┐
+ *                                │ └── RETR, TOP ──► RETRIEVING ──its begin is there──► SENDING
+ *                                │
+ *                      QUIT ─────┴──► UPDATING ──durable──► CLOSING ──written──► gone
+ *                                        └── the client goes ──► GONE ──durable──► gone
+ */
+enum pop3_session_state {
+    POP3_SESSION_HANDSHAKE,  /* of TLS */
+    POP3_SESSION_READING,    /* commands are taken as they come */
+    POP3_SESSION_LOGIN,      /* the desk has been asked */
+    POP3_SESSION_RETRIEVING, /* a message is wanted: whether it can be read is not known yet */
+    POP3_SESSION_SENDING,    /* a message */
+    POP3_SESSION_UPDATING,   /* what is deleted is not durably gone yet */
+    POP3_SESSION_SECURING,   /* TLS begins when the reply to STLS is written */
+    POP3_SESSION_CLOSING,    /* the last reply is made; what comes in is dropped */
+    POP3_SESSION_GONE,       /* no stream any more; only the update is waited for */
+};
+
+struct pop3_session {
+    struct session session; /* first */
+    struct stream *stream;
+    uint8_t state; /* enum pop3_session_state */
+    bool finished; /* the client has sent its FIN */
+    bool known; /* its last words of an AUTH exchange are outstanding, `user` is who it will be */
+    bool whole; /* RETR, not TOP */
+    bool tls_required; /* no login in the clear */
+    struct timer timer;
+    uint64_t give_up_ns; /* HANDSHAKE, CLOSING */
+    uint64_t retry_ns;   /* RETRIEVING, SENDING: WHEEL_NEVER, or memory for fetching was short */
+    struct outbox outbox;
+    struct maildrop drop;
+    struct login login;
+    char user[USER_NAME_BYTES];
+
+    /* The message under way. */
+    uint32_t message, offset; /* read so far */
+    struct mailstore_text text;
+    struct mailstore_fetch fetch;
+
+    struct pop3_server_settings settings;
+    char mechanisms[LOGIN_MECHANISMS_BYTES_MAX];
+    struct pop3_server server;
+};
+
+/* pop3_session.c */
+void pop3_session_run(
+    struct pop3_session *session); /* as far as it goes; it may be gone afterwards */
+/* The event that waits is refused. code, text: static. */
+void pop3_session_refuse(struct pop3_session *session, const char *code, const char *text);
+void pop3_session_closing(struct pop3_session *session);
+bool pop3_session_is_full(struct pop3_session *session); /* of what the client has not taken */
+
+/* pop3_login.c */
+/* What is offered on the stream as it is now. */
+void pop3_login_offer(struct pop3_session *session);
+void pop3_login_password(struct pop3_session *session, const struct pop3_event *event);
+void pop3_login_auth(struct pop3_session *session, const struct pop3_event *event);
+void pop3_login_answer(struct pop3_session *session, struct slice octets);
+void pop3_login_end(struct pop3_session *session); /* harmless at any time */
+
+/* pop3_message.c */
+void pop3_message_begin(struct pop3_session *session, const struct pop3_event *event);
+/* RETRIEVING, SENDING: as far as it goes. False: it waits for the store. */
+bool pop3_message_retrieve(struct pop3_session *session);
+bool pop3_message_send(struct pop3_session *session);
+void pop3_message_end(struct pop3_session *session); /* harmless at any time */
