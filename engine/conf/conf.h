@@ -358,8 +358,10 @@ struct mailboxd_conf {
         uint32_t backends_count;
         const char **masters; /* the same, of those who may log in as others */
         uint32_t masters_count;
-        const char *master_separator;      /* one character; NULL: none */
-        const char *scheme;                /* of passwords stored without one; NULL: CRYPT */
+        const char *master_separator; /* one character; NULL: none */
+        const char *scheme;           /* of passwords stored without one; NULL: CRYPT */
+        const char **mechanisms;      /* of SASL, by name */
+        uint32_t mechanisms_count;
         bool clear_on_loopback;            /* passwords may travel in the clear there */
         uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */
         uint32_t threads;
@@ -371,6 +373,9 @@ struct mailboxd_conf {
         uint32_t security_level;
         const char *ciphers, *ciphersuites;
     } tls;
+    struct {
+        bool shared; /* several sessions may have a user's maildrop at a time */
+    } pop3;
     struct {
         bool any;           /* every safe local part is a user, made at the first delivery */
         const char **known; /* those who exist besides */

@@ -66,6 +66,18 @@ static bool is_backend(const char *text)
     return false;
 }
 
+/* A mechanism of SCRAM stands for itself and for the one with channel binding, "-PLUS". */
+static bool is_mechanism(const char *text)
+{
+    static const char *const known[] = {"PLAIN",      "LOGIN",       "CRAM-MD5",
+                                        "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        found = found || strcmp(text, known[i]) == 0;
+    }
+    return found;
+}
+
 static bool is_separator(const char *text)
 {
     return strchr("*%!|", text[0]) != NULL && text[1] == '\0';
@@ -81,10 +93,17 @@ static const struct reader_key auth_keys[] = {
     KEY_TEXT("master_separator", M, auth.master_separator, is_separator, "one of * % ! |"),
     KEY_TEXT("scheme", M, auth.scheme, name_is_printable, "the name of a password scheme",
              .standard = "CRYPT"),
+    KEY_LIST("mechanisms", M, auth.mechanisms, READER_TEXT, .max = 16, .good = is_mechanism,
+             .expected = "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1 or SCRAM-SHA-256",
+             .standard = "PLAIN LOGIN"),
     KEY_WORD("clear_on_loopback", M, auth.clear_on_loopback, "false", word_switches),
     KEY_DURATION("cache_right", M, auth.cache_right, "10m", 0, DAY),
     KEY_DURATION("cache_wrong", M, auth.cache_wrong, "1m", 0, DAY),
     KEY_NUMBER("threads", M, auth.threads, "4", 1, 64),
+    KEY_END,
+};
+static const struct reader_key pop3_keys[] = {
+    KEY_WORD("shared", M, pop3.shared, "false", word_switches),
     KEY_END,
 };
 static const struct reader_key tls_keys[] = {
@@ -131,6 +150,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("store", store_keys),
     KEY_SECTION("auth", auth_keys),
     KEY_SECTION("tls", tls_keys),
+    KEY_SECTION("pop3", pop3_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),

@@ -1,7 +1,9 @@
 #include "engine/mailbox/mailbox.h"
+#include "engine/mailbox/login.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/session.h"
+#include "proto/sasl/mechanism.h"
 #include <stdlib.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
@@ -53,6 +55,7 @@ static uint32_t clamped(uint64_t number)
 static void take_conf(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
     mailbox->conf = conf;
+    mailbox->pop3_shared = conf->pop3.shared;
     /* Lines and headers are bounded by the message alone: whoever sent it here has judged them, and refusing it now
      * would only make a bounce. Nothing of it is kept in memory. */
     mailbox->lmtp_settings = (struct smtp_server_settings){
@@ -144,21 +147,60 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     return status;
 }
 
-static bool reads_mail(const struct mailboxd_conf *conf)
-{
-    bool any = false;
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        any = any || conf->listen[i].protocol != CONF_PROTOCOL_LMTP;
-    }
-    return any;
-}
-
 static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
     int status = mailbox_tls_open(&mailbox->secure, mailbox->shard, conf);
     mailbox->tls = mailbox->secure.tls;
     mailbox->tls_server = mailbox->secure.server;
     return status;
+}
+
+static uint32_t mechanisms_of(const struct mailboxd_conf *conf)
+{
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < conf->auth.mechanisms_count; i++) {
+        enum sasl_mechanism found = sasl_mechanism_find(slice_text(conf->auth.mechanisms[i]));
+        bits |= SASL_BIT(found);
+        bits |= found == SASL_SCRAM_SHA_256 ? SASL_BIT(SASL_SCRAM_SHA_256_PLUS)
+                : found == SASL_SCRAM_SHA_1 ? SASL_BIT(SASL_SCRAM_SHA_1_PLUS)
+                                            : 0;
+    }
+    return bits;
+}
+
+static int logins_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
+{
+    if (settings->auth == NULL) {
+        return 0;
+    }
+    mailbox->realm = strdup(settings->conf->hostname);
+    if (mailbox->realm == NULL) {
+        return -ENOMEM;
+    }
+    struct login_desk_settings desk = {
+        .shard = mailbox->shard,
+        .helpers = settings->auth->helpers,
+        .directory = settings->auth->directory,
+        .realm = mailbox->realm,
+        .clear_on_loopback = settings->conf->auth.clear_on_loopback,
+        .mechanisms = mechanisms_of(settings->conf),
+    };
+    memcpy(desk.secret, settings->auth->secret, sizeof desk.secret);
+    int status = login_desk_open(&mailbox->logins, &desk);
+    if (status < 0) {
+        logger_line(mailbox->shard->logger, LOGGER_ERROR, "auth: cannot be opened: %s",
+                    status == -ENOSYS ? "GNU SASL lacks a mechanism" : strerror(-status));
+    }
+    return status;
+}
+
+static void others_close(struct mailbox *mailbox)
+{
+    if (mailbox->logins != NULL) {
+        login_desk_close(mailbox->logins);
+    }
+    mailbox_tls_close(&mailbox->secure);
+    free(mailbox->realm);
 }
 
 int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
@@ -174,10 +216,11 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
     take_conf(mailbox, settings->conf);
-    int status = reads_mail(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
+    int status = mailbox_auth_is_wanted(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
+    status = status == 0 ? logins_open(mailbox, settings) : status;
     status = status == 0 ? store_open(mailbox, settings) : status;
     if (status < 0) {
-        mailbox_tls_close(&mailbox->secure);
+        others_close(mailbox);
         free(mailbox);
         return status;
     }
@@ -290,7 +333,7 @@ void mailbox_close(struct mailbox *mailbox)
         struct session *session = session_of_node(mailbox->sessions.next);
         session->ops->forget(session);
     }
-    mailbox_tls_close(&mailbox->secure);
+    others_close(mailbox);
     free(mailbox->doors);
     free(mailbox);
 }

@@ -32,6 +32,8 @@ struct service {
     const char *conf_path;
     char hostname[256];
     struct mailboxd_conf *conf;
+    struct mailboxd_conf *first; /* of the start: `auth` holds on to it */
+    struct mailbox_auth auth;
     struct world world;
     struct maildir_files files;
     struct logger logger;
@@ -100,6 +102,7 @@ static int serve(struct shard *shard, void *owner)
         .shard = shard,
         .files = &service->files,
         .process_id = (uint32_t)getpid(),
+        .auth = service->auth.directory != NULL ? &service->auth : NULL,
         .drained = drained,
         .owner = service,
     };
@@ -188,10 +191,12 @@ static void reload(struct service *service)
         return;
     }
     give_order(service, conf);
-    mailboxd_conf_free(service->conf);
+    if (service->conf != service->first) {
+        mailboxd_conf_free(service->conf);
+    }
     service->conf = conf;
     logger_line(&service->logger, LOGGER_INFO,
-                "reloaded; listeners and the store stay as they were at start");
+                "reloaded; listeners, the store and auth stay as they were at start");
 }
 
 static void wait_for_signals(struct service *service, const sigset_t *signals)
@@ -261,9 +266,13 @@ static int run(struct service *service, const sigset_t *signals)
     if (status < 0) {
         return status;
     }
+    if (mailbox_auth_is_wanted(service->conf)) {
+        status =
+            mailbox_auth_open(&service->auth, service->conf, &service->world, &service->logger);
+    }
     struct shard *only = &service->shard;
     pthread_t thread;
-    status = shard_connect_all(&only, 1);
+    status = status == 0 ? shard_connect_all(&only, 1) : status;
     if (status == 0) {
         status = -pthread_create(&thread, NULL, shard_thread, service);
     }
@@ -274,6 +283,7 @@ static int run(struct service *service, const sigset_t *signals)
         pthread_join(thread, NULL);
         status = service->status;
     }
+    mailbox_auth_close(&service->auth);
     shard_close(&service->shard);
     return status;
 }
@@ -303,7 +313,6 @@ static int start(struct service *service, const char *program)
     sigset_t signals;
     block_signals(&signals);
     logger_open(&service->logger, STDERR_FILENO, (enum logger_level)service->conf->log.level);
-    system_world_fill(&service->world);
     maildir_system_files(&service->files);
     sem_init(&service->started, 0, 0);
     const struct memory_settings memory = {.program = program, .megabytes = EAL_MEGABYTES};
@@ -324,11 +333,12 @@ static int start(struct service *service, const char *program)
     return status;
 }
 
-/* Certificates: files that the configuration names, which the reader does not open. */
+/* Certificates and users: files that the configuration names, which the reader does not open. */
 static bool what_it_names_is_wrong(const struct service *service)
 {
-    char problem[TLS_PROBLEM_MAX];
-    if (mailbox_tls_check(service->conf, problem) == 0) {
+    char problem[TLS_PROBLEM_MAX > BACKEND_PROBLEM_MAX ? TLS_PROBLEM_MAX : BACKEND_PROBLEM_MAX];
+    if (mailbox_tls_check(service->conf, problem) == 0 &&
+        mailbox_auth_check(service->conf, &service->world, problem) == 0) {
         return false;
     }
     fprintf(stderr, "%s: %s\n", service->conf_path, problem);
@@ -362,6 +372,8 @@ int main(int argc, char **argv)
         show_report(NULL, &report);
         return EX_CONFIG;
     }
+    service.first = service.conf;
+    system_world_fill(&service.world);
     if (what_it_names_is_wrong(&service)) {
         mailboxd_conf_free(service.conf);
         return EX_CONFIG;
@@ -373,6 +385,9 @@ int main(int argc, char **argv)
     } else {
         status = start(&service, argv[0]);
     }
-    mailboxd_conf_free(service.conf);
+    if (service.conf != service.first) {
+        mailboxd_conf_free(service.conf);
+    }
+    mailboxd_conf_free(service.first);
     return status < 0 ? EX_OSERR : EX_OK;
 }
