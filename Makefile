@@ -105,6 +105,9 @@ $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
+# Sessions before a login desk that says what the test wants.
+LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
+$(B)/tests/unit/test_pop3_session $(B)/tests/unit/test_pop3_maildrop: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 $(B)/tests/unit/test_outbox: LDFLAGS += -Wl,--wrap=malloc
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"

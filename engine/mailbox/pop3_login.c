@@ -25,7 +25,6 @@ void pop3_login_offer(struct pop3_session *session)
 
 void pop3_login_end(struct pop3_session *session)
 {
-    session->known = false;
     login_cancel(&session->login);
 }
 
@@ -48,13 +47,6 @@ static void maildrop_take(struct pop3_session *session)
     }
 }
 
-/* RFC 5034 §4: what the mechanism says last is a challenge like others, to which the client answers with nothing. */
-static void last_words_say(struct pop3_session *session, struct slice octets)
-{
-    pop3_server_challenge(&session->server, octets);
-    session->known = session->server.state == POP3_EXCHANGE;
-}
-
 static void challenge_say(struct pop3_session *session, struct slice octets)
 {
     pop3_server_challenge(&session->server, octets);
@@ -75,8 +67,6 @@ static void told(struct login *login, const struct login_told *told)
     case LOGIN_IN:
         if (user_name_of_mailbox(slice_text(told->user), session->user) < 0) {
             pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
-        } else if (told->has_bytes) {
-            last_words_say(session, told->bytes);
         } else {
             maildrop_take(session);
         }
@@ -142,14 +132,5 @@ void pop3_login_auth(struct pop3_session *session, const struct pop3_event *even
 
 void pop3_login_answer(struct pop3_session *session, struct slice octets)
 {
-    if (!session->known) {
-        asked(session, login_answer(&session->login, octets), "");
-        return;
-    }
-    session->known = false;
-    if (octets.size > 0) {
-        pop3_session_refuse(session, "", "The mechanism has other rules");
-    } else {
-        maildrop_take(session);
-    }
+    asked(session, login_answer(&session->login, octets), "");
 }

@@ -34,10 +34,9 @@ enum pop3_session_state {
 struct pop3_session {
     struct session session; /* first */
     struct stream *stream;
-    uint8_t state; /* enum pop3_session_state */
-    bool finished; /* the client has sent its FIN */
-    bool known; /* its last words of an AUTH exchange are outstanding, `user` is who it will be */
-    bool whole; /* RETR, not TOP */
+    uint8_t state;     /* enum pop3_session_state */
+    bool finished;     /* the client has sent its FIN */
+    bool whole;        /* RETR, not TOP */
     bool tls_required; /* no login in the clear */
     struct timer timer;
     uint64_t give_up_ns; /* HANDSHAKE, CLOSING */

@@ -1,8 +1,9 @@
 /*
- * login_fake: a login desk for tests of sessions, in the place of engine/mailbox/login.c: included by one file of a program.
+ * login_fake: a login desk for tests of sessions, in the place of engine/mailbox/login.c: included by one file of a program
+ * that the linker wraps those functions for (Makefile).
  *
  * The password of everybody is "secret"; with "unavailable" the directory is down, with "busy" the desk has no room. PLAIN is as
- * it should be. X-WORDS asks "who?", takes the answer for the user and has "v=proof" to say at last. X-LONG asks more than fits.
+ * it should be. X-WORDS asks "who?", takes the answer for the user, and says "v=proof" at last. X-LONG asks more than fits.
  */
 #pragma once
 #include "engine/core/check.h"
@@ -17,7 +18,6 @@ struct login_attempt {
     enum login_news news;
     char user[128], bytes[4096];
     size_t byte_count;
-    bool has_bytes;
 };
 
 struct login_desk {
@@ -27,21 +27,33 @@ struct login_desk {
     bool holds;               /* tells nobody */
 };
 
+bool __wrap_login_in_clear(const struct login_desk *desk, const struct login_facts *facts);
+size_t __wrap_login_mechanisms(const struct login_desk *desk, const struct login_facts *facts,
+                               char *out, size_t room);
+int __wrap_login_begin(struct login_desk *desk, struct login *login,
+                       const struct login_facts *facts, struct slice mechanism,
+                       const struct slice *initial);
+int __wrap_login_answer(struct login *login, struct slice message);
+int __wrap_login_password(struct login_desk *desk, struct login *login,
+                          const struct login_facts *facts, struct slice user,
+                          struct slice password);
+void __wrap_login_cancel(struct login *login);
+
 static void login_fake_open(struct login_desk *desk)
 {
     *desk = (struct login_desk){.clear = true};
     list_init(&desk->waiting);
 }
 
-bool login_in_clear(const struct login_desk *desk, const struct login_facts *facts)
+bool __wrap_login_in_clear(const struct login_desk *desk, const struct login_facts *facts)
 {
     return desk->clear || facts->stream->tls != NULL;
 }
 
-size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
-                        size_t room)
+size_t __wrap_login_mechanisms(const struct login_desk *desk, const struct login_facts *facts,
+                               char *out, size_t room)
 {
-    const char *names = login_in_clear(desk, facts) ? "X-WORDS PLAIN" : "X-WORDS";
+    const char *names = __wrap_login_in_clear(desk, facts) ? "X-WORDS PLAIN" : "X-WORDS";
     check(strlen(names) < room);
     strcpy(out, names);
     return strlen(names);
@@ -106,11 +118,11 @@ static void plain_judge(struct login_attempt *attempt, struct slice message)
     attempt_judge(attempt, slice_first(user, size), slice_from(user, size + 1));
 }
 
-int login_password(struct login_desk *desk, struct login *login, const struct login_facts *facts,
-                   struct slice user, struct slice password)
+int __wrap_login_password(struct login_desk *desk, struct login *login,
+                          const struct login_facts *facts, struct slice user, struct slice password)
 {
     check(strcmp(facts->service, "pop3") == 0);
-    if (!login_in_clear(desk, facts)) {
+    if (!__wrap_login_in_clear(desk, facts)) {
         return -EPERM;
     }
     if (user.size > 64) {
@@ -123,13 +135,14 @@ int login_password(struct login_desk *desk, struct login *login, const struct lo
     return 0;
 }
 
-int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
-                struct slice mechanism, const struct slice *initial)
+int __wrap_login_begin(struct login_desk *desk, struct login *login,
+                       const struct login_facts *facts, struct slice mechanism,
+                       const struct slice *initial)
 {
     bool plain = slice_equal_nocase(mechanism, slice_text("PLAIN"));
     bool is_long = slice_equal_nocase(mechanism, slice_text("X-LONG"));
     bool words = slice_equal_nocase(mechanism, slice_text("X-WORDS"));
-    if ((plain && !login_in_clear(desk, facts)) || (!plain && !words && !is_long)) {
+    if ((plain && !__wrap_login_in_clear(desk, facts)) || (!plain && !words && !is_long)) {
         return -EPERM;
     }
     struct login_attempt *attempt = attempt_new(desk, login);
@@ -140,28 +153,28 @@ int login_begin(struct login_desk *desk, struct login *login, const struct login
     }
     attempt->byte_count = is_long ? sizeof(attempt->bytes) : words ? 4 : 0;
     memcpy(attempt->bytes, "who?", 4);
-    attempt->has_bytes = true;
     attempt_tell(attempt, LOGIN_CHALLENGE);
     return 0;
 }
 
-int login_answer(struct login *login, struct slice message)
+int __wrap_login_answer(struct login *login, struct slice message)
 {
     struct login_attempt *attempt = login->attempt;
     check(attempt != NULL);
-    attempt->has_bytes = attempt->words;
     if (!attempt->words) {
         plain_judge(attempt, message);
-        return 0;
+    } else if (attempt->user[0] == '\0') {
+        attempt_user(attempt, message);
+        attempt->byte_count = 7;
+        memcpy(attempt->bytes, "v=proof", 7);
+        attempt_tell(attempt, LOGIN_CHALLENGE);
+    } else {
+        attempt_tell(attempt, message.size == 0 ? LOGIN_IN : LOGIN_MALFORMED);
     }
-    attempt_user(attempt, message);
-    attempt->byte_count = 7;
-    memcpy(attempt->bytes, "v=proof", 7);
-    attempt_tell(attempt, LOGIN_IN);
     return 0;
 }
 
-void login_cancel(struct login *login)
+void __wrap_login_cancel(struct login *login)
 {
     if (login->attempt != NULL) {
         attempt_free(login->attempt);
@@ -180,7 +193,7 @@ static unsigned login_fake_round(struct login_desk *desk)
         struct login_attempt *attempt = list_entry(node, struct login_attempt, node);
         struct login_attempt said = *attempt;
         struct login_told told = {.news = said.news,
-                                  .has_bytes = said.has_bytes,
+                                  .has_bytes = said.news == LOGIN_CHALLENGE,
                                   .bytes = slice_of(said.bytes, said.byte_count),
                                   .user = said.news == LOGIN_IN ? said.user : NULL};
         if (said.news != LOGIN_CHALLENGE) {
