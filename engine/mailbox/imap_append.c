@@ -1,0 +1,347 @@
+/*
+ * APPEND, of several messages too (RFC 3502): each goes into a draft of the store as it comes, and all are committed
+ * when the command is whole. When one of them is refused then, those that were not are taken back.
+ */
+#include "engine/mailbox/imap_session.h"
+#include "engine/core/check.h"
+#include <stdlib.h>
+
+#define DRAFTS_MAX 1000u /* of one command */
+
+struct draft {
+    struct mailstore_draft *draft; /* NULL: committed */
+    struct imap_flags flags;
+    uint32_t internal_s;
+    int16_t zone_min;
+};
+
+struct imap_drafts {
+    struct draft *all;
+    uint32_t count, room;
+    struct slice held; /* borrowed from the stream */
+    size_t held_used;
+};
+
+void imap_append_reset(struct imap_session *session)
+{
+    struct imap_drafts *drafts = session->drafts;
+    session->drafts = NULL;
+    for (uint32_t i = 0; drafts != NULL && i < drafts->count; i++) {
+        if (drafts->all[i].draft != NULL) {
+            mailstore_abort(drafts->all[i].draft);
+        }
+    }
+    if (drafts != NULL) {
+        free(drafts->all);
+        free(drafts);
+    }
+}
+
+static void refuse(struct imap_session *session, int status)
+{
+    struct imap_answer answer = imap_session_answer_of(status);
+    if (status == -ENOENT) {
+        answer.code = slice_text("TRYCREATE");
+    }
+    imap_append_reset(session);
+    imap_server_refuse(&session->server, &answer);
+    imap_session_output(session);
+}
+
+/* A place for one more. */
+static struct draft *draft_add(struct imap_session *session)
+{
+    struct imap_drafts *drafts = session->drafts;
+    if (drafts == NULL) {
+        drafts = session->drafts = (struct imap_drafts *)calloc(1, sizeof(*drafts));
+    }
+    if (drafts == NULL || drafts->count == DRAFTS_MAX) {
+        return NULL;
+    }
+    if (drafts->count == drafts->room) {
+        uint32_t room = drafts->room * 2 + 1;
+        struct draft *grown = (struct draft *)realloc(drafts->all, room * sizeof(grown[0]));
+        if (grown == NULL) {
+            return NULL;
+        }
+        drafts->all = grown;
+        drafts->room = room;
+    }
+    struct draft *draft = &drafts->all[drafts->count++];
+    *draft = (struct draft){.draft = NULL};
+    return draft;
+}
+
+static uint32_t internal_of(int64_t date_s)
+{
+    return date_s < 1 ? 1 : date_s > UINT32_MAX ? UINT32_MAX : (uint32_t)date_s;
+}
+
+void imap_append_message(struct imap_session *session, const struct imap_append *append)
+{
+    if (append->catenate || append->replace) {
+        imap_append_reset(session);
+        const struct imap_answer answer = {.result = IMAP_BAD,
+                                           .text = slice_text("Unknown command")};
+        imap_server_refuse(&session->server, &answer);
+        return;
+    }
+    if (mailstore_box_find(session->user, append->mailbox) == NULL &&
+        !slice_equal_nocase(append->mailbox, slice_text("INBOX"))) {
+        refuse(session, -ENOENT);
+        return;
+    }
+    struct draft *draft = draft_add(session);
+    int status = -ENOMEM;
+    if (draft != NULL) {
+        status = mailstore_begin(imap_session_store(session), &draft->draft);
+    }
+    if (status != 0) {
+        if (draft != NULL) {
+            draft->draft = NULL;
+        }
+        refuse(session, status);
+        return;
+    }
+    draft->flags = append->flags;
+    if (append->date_given) {
+        draft->internal_s = internal_of(append->date_s);
+        draft->zone_min = append->zone_minutes;
+    }
+    imap_server_take(&session->server);
+}
+
+/* False: not now. */
+static bool bytes_take(struct imap_session *session, struct slice bytes)
+{
+    struct imap_drafts *drafts = session->drafts;
+    while (drafts != NULL && bytes.size > 0) {
+        struct slice part = slice_first(bytes, MAILSTORE_APPEND_BYTES_MAX);
+        int status = mailstore_append(drafts->all[drafts->count - 1].draft, &part, 1);
+        if (status == -EAGAIN) {
+            drafts->held = bytes;
+            return false;
+        }
+        if (status != 0) {
+            refuse(session, status);
+            return true;
+        }
+        bytes = slice_from(bytes, part.size);
+    }
+    return true;
+}
+
+bool imap_append_bytes(struct imap_session *session, struct slice bytes)
+{
+    return bytes_take(session, bytes);
+}
+
+void imap_append_held(struct imap_session *session, size_t used)
+{
+    session->drafts->held_used = used;
+}
+
+size_t imap_append_resume(struct imap_session *session)
+{
+    check(session->drafts != NULL);
+    size_t used = session->drafts->held_used;
+    return bytes_take(session, session->drafts->held) ? used : 0;
+}
+
+void imap_append_url(struct imap_session *session)
+{
+    imap_append_reset(session); /* CATENATE is not announced */
+    const struct imap_answer answer = {.result = IMAP_BAD, .text = slice_text("Unknown command")};
+    imap_server_refuse(&session->server, &answer);
+}
+
+void imap_append_end(struct imap_session *session)
+{
+    (void)session; /* the command commits all */
+}
+
+/* ---- The end of the command ---- */
+
+struct committing;
+struct committed {
+    struct committing *of;
+    struct mailstore_waiter waiter;
+    struct mailstore_place place;
+    bool waits;
+};
+
+struct committing {
+    struct imap_task task;
+    struct imap_session *session;
+    int status; /* the first that was not good */
+    uint32_t count, waiting;
+    bool taking_back;
+    struct mailstore_expunge expunge;
+    struct mailstore_waiter expunge_waiter;
+    struct mailstore_uids *back; /* owned */
+    struct committed all[];
+};
+
+static void committed_done(struct mailstore_waiter *waiter, int status)
+{
+    struct committed *committed = list_entry(waiter, struct committed, waiter);
+    struct committing *committing = committed->of;
+    committed->waits = false;
+    committed->place.status = status != 0 ? status : committed->place.status;
+    if (committing->status == 0) {
+        committing->status = committed->place.status;
+    }
+    if (--committing->waiting == 0) {
+        imap_session_wake(committing->session);
+    }
+}
+
+static void back_done(struct mailstore_waiter *waiter, int status)
+{
+    struct committing *committing = list_entry(waiter, struct committing, expunge_waiter);
+    (void)status;
+    committing->waiting = 0;
+    imap_session_wake(committing->session);
+}
+
+static enum imap_step append_answer(struct imap_session *session, struct committing *committing)
+{
+    struct imap_writer writer;
+    imap_writer_open(&writer, IMAP_CODE_BYTES_MAX);
+    imap_write(&writer, "APPENDUID ");
+    imap_write_number(&writer, committing->all[0].place.uidvalidity);
+    for (uint32_t i = 0; i < committing->count;) {
+        uint32_t end = i + 1;
+        while (end < committing->count &&
+               committing->all[end].place.uid == committing->all[end - 1].place.uid + 1) {
+            end++;
+        }
+        imap_write(&writer, i == 0 ? " " : ",");
+        imap_write_number(&writer, committing->all[i].place.uid);
+        if (end - i > 1) {
+            imap_write(&writer, ":");
+            imap_write_number(&writer, committing->all[end - 1].place.uid);
+        }
+        i = end;
+    }
+    struct imap_answer answer = {.result = IMAP_OK};
+    if (!writer.failed) {
+        answer.code = imap_writer_bytes(&writer);
+    }
+    enum imap_step step = imap_session_answer(session, &answer);
+    imap_writer_close(&writer);
+    return step;
+}
+
+/* Those that are in the mailbox leave it. False: there are none, or it cannot be. */
+static bool take_back(struct imap_session *session, struct committing *committing)
+{
+    struct mailstore_box *box = NULL;
+    uint32_t count = 0;
+    committing->taking_back = true;
+    committing->back =
+        (struct mailstore_uids *)calloc(committing->count, sizeof(committing->back[0]));
+    for (uint32_t i = 0; committing->back != NULL && i < committing->count; i++) {
+        const struct mailstore_place *place = &committing->all[i].place;
+        if (place->status == 0) { /* uids ascend, as they were committed */
+            box = mailstore_box_by_id(session->user, place->box);
+            committing->back[count++] = (struct mailstore_uids){place->uid, place->uid};
+        }
+    }
+    if (box == NULL) {
+        return false;
+    }
+    committing->expunge =
+        (struct mailstore_expunge){.uids = committing->back, .uid_count = count, .at_once = true};
+    committing->expunge_waiter.done = back_done;
+    committing->waiting = 1;
+    if (mailstore_expunge(imap_session_store(session), box, &committing->expunge,
+                          &committing->expunge_waiter) != 0) {
+        committing->waiting = 0;
+        return false;
+    }
+    return true;
+}
+
+static enum imap_step committing_step(struct imap_session *session, struct imap_task *task)
+{
+    struct committing *committing = (struct committing *)task;
+    if (committing->waiting > 0) {
+        return IMAP_STEP_WAIT;
+    }
+    if (committing->status == 0) {
+        return append_answer(session, committing);
+    }
+    if (!committing->taking_back && take_back(session, committing)) {
+        return IMAP_STEP_WAIT;
+    }
+    return committing->status == -ENOENT ? imap_session_no(session, "TRYCREATE", "No such mailbox")
+                                         : imap_session_refuse(session, committing->status);
+}
+
+static void committing_end(struct imap_session *session, struct imap_task *task)
+{
+    struct committing *committing = (struct committing *)task;
+    struct mailstore *store = imap_session_store(session);
+    for (uint32_t i = 0; i < committing->count; i++) {
+        if (committing->all[i].waits) {
+            mailstore_waiter_cancel(store, &committing->all[i].waiter);
+        }
+    }
+    if (committing->taking_back && committing->waiting > 0) {
+        mailstore_waiter_cancel(store, &committing->expunge_waiter);
+    }
+    free(committing->back);
+}
+
+static void draft_commit(struct imap_session *session, struct committing *committing,
+                         uint32_t index, struct slice mailbox)
+{
+    struct draft *draft = &session->drafts->all[index];
+    struct committed *committed = &committing->all[index];
+    struct mailstore_draft *text = draft->draft;
+    committed->of = committing;
+    committed->waiter.done = committed_done;
+    committed->place = (struct mailstore_place){
+        .user = slice_text(session->user->name),
+        .mailbox = mailbox,
+        .flags = imap_flags_of(draft->flags.system),
+        .keywords = draft->flags.keywords.items,
+        .keyword_count = draft->flags.keywords.count,
+        .internal_s = draft->internal_s,
+        .zone_min = draft->zone_min,
+        .quota_bytes = session->session.mailbox->conf->users.quota_bytes,
+    };
+    draft->draft = NULL;
+    int status = mailstore_commit(text, 0, &committed->place, 1, &committed->waiter);
+    if (status == 0) {
+        committed->waits = true;
+        committing->waiting++;
+    } else {
+        committed->place.status = status;
+        committing->status = committing->status != 0 ? committing->status : status;
+    }
+}
+
+void imap_append_commit(struct imap_session *session, const struct imap_command *command)
+{
+    uint32_t count = session->drafts != NULL ? session->drafts->count : 0;
+    if (count == 0) {
+        imap_session_bad(session, "No message");
+        return;
+    }
+    struct committing *committing = (struct committing *)imap_session_task(
+        session, sizeof(*committing) + count * sizeof(committing->all[0]), committing_step);
+    if (committing == NULL) {
+        imap_append_reset(session);
+        return;
+    }
+    committing->task.end = committing_end;
+    committing->session = session;
+    committing->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        draft_commit(session, committing, i, command->appended.mailbox);
+    }
+    imap_append_reset(session);
+    imap_session_begin(session);
+}

@@ -1,0 +1,149 @@
+/* What a command begins; those that need one answer alone are done here. */
+#include "engine/mailbox/imap_session.h"
+
+const uint64_t imap_session_capabilities =
+    IMAP_CAP_LITERAL_PLUS | IMAP_CAP_IDLE | IMAP_CAP_NAMESPACE | IMAP_CAP_CHILDREN |
+    IMAP_CAP_UNSELECT | IMAP_CAP_UIDPLUS | IMAP_CAP_MOVE | IMAP_CAP_LIST_EXTENDED |
+    IMAP_CAP_LIST_STATUS | IMAP_CAP_SPECIAL_USE | IMAP_CAP_STATUS_SIZE | IMAP_CAP_SAVEDATE |
+    IMAP_CAP_CONDSTORE | IMAP_CAP_QRESYNC | IMAP_CAP_MULTIAPPEND | IMAP_CAP_UTF8 |
+    IMAP_CAP_OBJECTID | IMAP_CAP_QUOTA;
+
+/* RFC 2971. What the client says of itself is not kept. */
+static void id_say(struct imap_session *session)
+{
+    imap_session_write(session, "* ID (\"name\" \"Tubepost\")\r\n");
+    imap_session_ok(session);
+}
+
+/* RFC 2177: the client waits already. */
+static void idle_begin(struct imap_session *session)
+{
+    session->idling = true;
+    if (session->view.is_open) {
+        imap_sync(session, true);
+    }
+}
+
+/* RFC 7162 §3.1.2: from here on the client counts with mod-sequences. */
+static void condstore_tell(struct imap_session *session, const struct imap_command *command)
+{
+    bool selects = command->kind == IMAP_SELECT || command->kind == IMAP_EXAMINE;
+    if (session->view.is_open && !selects) {
+        struct imap_writer writer;
+        imap_writer_open(&writer, 256);
+        imap_write(&writer, "* OK [HIGHESTMODSEQ ");
+        imap_write_number(&writer, session->view.box->modseq);
+        imap_write(&writer, "] Mod-sequences are told\r\n");
+        imap_session_send(session, &writer);
+        imap_writer_close(&writer);
+    }
+}
+
+static void run_of_mailboxes(struct imap_session *session, const struct imap_command *command)
+{
+    switch (command->kind) {
+    case IMAP_CREATE:
+        imap_create(session, &command->mailbox);
+        return;
+    case IMAP_DELETE:
+        imap_delete(session, &command->mailbox);
+        return;
+    case IMAP_RENAME:
+        imap_rename(session, &command->rename);
+        return;
+    case IMAP_SUBSCRIBE:
+    case IMAP_UNSUBSCRIBE:
+        imap_subscribe(session, command->mailbox.name, command->kind == IMAP_SUBSCRIBE);
+        return;
+    case IMAP_LIST:
+    case IMAP_LSUB:
+        imap_list(session, &command->list, command->kind == IMAP_LSUB);
+        return;
+    case IMAP_NAMESPACE:
+        imap_namespace(session);
+        return;
+    case IMAP_STATUS:
+        imap_status(session, &command->status);
+        return;
+    case IMAP_APPEND:
+        imap_append_commit(session, command);
+        return;
+    case IMAP_GETQUOTA:
+        imap_quota_get(session, command->quota.root);
+        return;
+    case IMAP_GETQUOTAROOT:
+        imap_quota_root(session, command->mailbox.name);
+        return;
+    case IMAP_SETQUOTA:
+        imap_session_no(session, "NOPERM", "Quotas are set by the administrator");
+        return;
+    default: /* of which nothing is announced */
+        imap_session_bad(session, "Unknown command");
+        return;
+    }
+}
+
+static void run_of_selected(struct imap_session *session, const struct imap_command *command)
+{
+    switch (command->kind) {
+    case IMAP_CLOSE:
+        imap_close(session);
+        return;
+    case IMAP_UNSELECT:
+        imap_unselect(session);
+        return;
+    case IMAP_EXPUNGE:
+        imap_expunge(session, command);
+        return;
+    case IMAP_FETCH:
+        imap_fetch(session, command);
+        return;
+    case IMAP_STORE:
+        imap_store(session, command);
+        return;
+    case IMAP_COPY:
+    case IMAP_MOVE:
+        imap_copy(session, command, command->kind == IMAP_MOVE);
+        return;
+    case IMAP_SEARCH:
+    case IMAP_SORT:
+    case IMAP_THREAD:
+        imap_search(session, command);
+        return;
+    default:
+        run_of_mailboxes(session, command);
+        return;
+    }
+}
+
+void imap_command_run(struct imap_session *session, const struct imap_event *event)
+{
+    const struct imap_command *command = event->command;
+    session->may_expunge = event->may_expunge;
+    if (event->condstore_begins) {
+        condstore_tell(session, command);
+    }
+    switch (command->kind) {
+    case IMAP_NOOP:
+    case IMAP_CHECK:
+        imap_session_ok(session);
+        return;
+    case IMAP_ID:
+        id_say(session);
+        return;
+    case IMAP_LOGIN:
+    case IMAP_AUTHENTICATE:
+        imap_login_begin(session, event);
+        return;
+    case IMAP_IDLE:
+        idle_begin(session);
+        return;
+    case IMAP_SELECT:
+    case IMAP_EXAMINE:
+        imap_select(session, &command->select, command->kind == IMAP_EXAMINE);
+        return;
+    default: /* after login */
+        run_of_selected(session, command);
+        return;
+    }
+}

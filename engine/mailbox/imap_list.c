@@ -1,0 +1,296 @@
+/*
+ * LIST and LSUB (RFC 9051 §6.3.9, RFC 3501 §6.3.9, RFC 5258, RFC 5819, RFC 6154).
+ *
+ * All names are gathered once and put in the order in which children follow their parents at once; so one walk knows
+ * what has children, and which parents there are that are no mailboxes.
+ */
+#include "engine/mailbox/imap_session.h"
+#include <stdlib.h>
+
+#define LINE_BYTES_MAX (64u * 1024)
+
+struct name {
+    struct slice text;
+    const struct mailstore_box *box; /* NULL: there is none */
+    bool subscribed;
+    bool has_children;
+    bool child_subscribed;
+};
+
+struct names {
+    struct name *all; /* of the heap */
+    size_t count, room;
+    bool failed;
+};
+
+static struct name *name_add(struct names *names, struct slice text)
+{
+    if (names->count == names->room) {
+        size_t room = names->room * 2 + 32;
+        struct name *grown = (struct name *)realloc(names->all, room * sizeof(grown[0]));
+        if (grown == NULL) {
+            names->failed = true;
+            return NULL;
+        }
+        names->all = grown;
+        names->room = room;
+    }
+    struct name *name = &names->all[names->count++];
+    *name = (struct name){.text = text};
+    return name;
+}
+
+static void subscribed_visit(void *owner, struct slice text)
+{
+    struct name *name = name_add((struct names *)owner, text);
+    if (name != NULL) {
+        name->subscribed = true;
+    }
+}
+
+/* By bytes, but the separator is before all others and INBOX before all names. */
+static int name_order(const void *left, const void *right)
+{
+    const struct slice a = ((const struct name *)left)->text;
+    const struct slice b = ((const struct name *)right)->text;
+    bool a_inbox = slice_equal(slice_first(a, 5), slice_text("INBOX")) &&
+                   (a.size == 5 || a.bytes[5] == IMAP_SEPARATOR);
+    bool b_inbox = slice_equal(slice_first(b, 5), slice_text("INBOX")) &&
+                   (b.size == 5 || b.bytes[5] == IMAP_SEPARATOR);
+    if (a_inbox != b_inbox) {
+        return a_inbox ? -1 : 1;
+    }
+    size_t size = a.size < b.size ? a.size : b.size;
+    for (size_t i = 0; i < size; i++) {
+        if (a.bytes[i] != b.bytes[i]) {
+            int one = a.bytes[i] == IMAP_SEPARATOR ? -1 : a.bytes[i];
+            int other = b.bytes[i] == IMAP_SEPARATOR ? -1 : b.bytes[i];
+            return one - other;
+        }
+    }
+    return a.size < b.size ? -1 : a.size > b.size;
+}
+
+/* The parents of each name that has a separator; most of them are there already. */
+static void parents_add(struct names *names)
+{
+    size_t count = names->count;
+    for (size_t i = 0; i < count; i++) {
+        struct slice text = names->all[i].text;
+        for (size_t at = 0; at < text.size; at++) {
+            if (text.bytes[at] == IMAP_SEPARATOR) {
+                name_add(names, slice_first(text, at));
+            }
+        }
+    }
+}
+
+/* Equal names become one. */
+static void names_join(struct names *names)
+{
+    size_t kept = 0;
+    if (names->count > 0) {
+        qsort(names->all, names->count, sizeof(names->all[0]), name_order);
+    }
+    for (size_t i = 0; i < names->count; i++) {
+        if (kept > 0 && slice_equal(names->all[kept - 1].text, names->all[i].text)) {
+            struct name *same = &names->all[kept - 1];
+            same->subscribed = same->subscribed || names->all[i].subscribed;
+            same->box = same->box != NULL ? same->box : names->all[i].box;
+        } else {
+            names->all[kept++] = names->all[i];
+        }
+    }
+    names->count = kept;
+}
+
+static bool is_below(struct slice child, struct slice parent)
+{
+    return child.size > parent.size && child.bytes[parent.size] == IMAP_SEPARATOR &&
+           memcmp(child.bytes, parent.bytes, parent.size) == 0;
+}
+
+/* What stands behind a name, from the last to the first. */
+static void families_find(struct names *names)
+{
+    struct name *above[IMAP_MAILBOX_LEVELS_MAX + 1];
+    size_t depth = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        struct name *name = &names->all[i];
+        while (depth > 0 && !is_below(name->text, above[depth - 1]->text)) {
+            depth--;
+        }
+        for (size_t d = 0; d < depth; d++) {
+            above[d]->has_children = above[d]->has_children || name->box != NULL;
+            above[d]->child_subscribed = above[d]->child_subscribed || name->subscribed;
+        }
+        if (depth < IMAP_MAILBOX_LEVELS_MAX) {
+            above[depth++] = name;
+        }
+    }
+}
+
+static void names_gather(const struct imap_session *session, struct names *names)
+{
+    struct mailstore_box *box = NULL;
+    while ((box = mailstore_box_next(session->user, box)) != NULL) {
+        struct name *name = name_add(names, box->name);
+        if (name != NULL) {
+            name->box = box;
+        }
+    }
+    struct name *inbox = name_add(names, slice_text("INBOX"));
+    if (inbox != NULL) {
+        inbox->box = mailstore_box_find(session->user, inbox->text);
+    }
+    mailstore_each_subscribed(session->user, subscribed_visit, names);
+    parents_add(names);
+    names_join(names);
+    families_find(names);
+}
+
+/* ---- What is told ---- */
+
+static const struct {
+    uint32_t use;
+    const char *word;
+} uses[] = {
+    {IMAP_USE_ALL, "\\All"},       {IMAP_USE_ARCHIVE, "\\Archive"},
+    {IMAP_USE_DRAFTS, "\\Drafts"}, {IMAP_USE_FLAGGED, "\\Flagged"},
+    {IMAP_USE_JUNK, "\\Junk"},     {IMAP_USE_SENT, "\\Sent"},
+    {IMAP_USE_TRASH, "\\Trash"},   {IMAP_USE_IMPORTANT, "\\Important"},
+};
+
+static void word_write(struct imap_writer *writer, const char **blank, const char *word)
+{
+    imap_write(writer, *blank);
+    imap_write(writer, word);
+    *blank = " ";
+}
+
+static bool is_there(const struct name *name)
+{
+    return name->box != NULL || slice_equal(name->text, slice_text("INBOX"));
+}
+
+static void attributes_write(struct imap_writer *writer, const struct name *name,
+                             const struct imap_list *list, bool lsub)
+{
+    const char *blank = "";
+    bool extended = list->extended;
+    if (lsub) {
+        if (!name->subscribed) {
+            word_write(writer, &blank, "\\Noselect"); /* stands for what is below */
+        }
+        return;
+    }
+    if (!is_there(name)) {
+        word_write(writer, &blank, extended ? "\\NonExistent" : "\\Noselect");
+    }
+    word_write(writer, &blank, name->has_children ? "\\HasChildren" : "\\HasNoChildren");
+    bool asks = (list->returns & IMAP_RETURN_SUBSCRIBED) || (list->select & IMAP_LIST_SUBSCRIBED);
+    if (asks && name->subscribed) {
+        word_write(writer, &blank, "\\Subscribed");
+    }
+    for (size_t i = 0; name->box != NULL && i < sizeof(uses) / sizeof(uses[0]); i++) {
+        if (name->box->special_use & uses[i].use) {
+            word_write(writer, &blank, uses[i].word);
+        }
+    }
+}
+
+static void line_write(const struct imap_session *session, struct imap_writer *writer,
+                       const struct name *name, const struct imap_list *list, bool lsub)
+{
+    bool selected = (list->select & IMAP_LIST_SUBSCRIBED) == 0 || name->subscribed;
+    imap_write(writer, lsub ? "* LSUB (" : "* LIST (");
+    attributes_write(writer, name, list, lsub);
+    imap_write(writer, ") \"/\" ");
+    imap_name_write(session, writer, name->text);
+    if ((list->select & IMAP_LIST_RECURSIVEMATCH) && name->child_subscribed) {
+        imap_write(writer, " (CHILDINFO (\"SUBSCRIBED\"))");
+    }
+    imap_write(writer, "\r\n");
+    if ((list->returns & IMAP_RETURN_STATUS) && name->box != NULL && selected && !lsub) {
+        imap_status_write(session, writer, name->box, list->status_items);
+    }
+}
+
+static bool matches(const struct imap_list *list, struct slice name)
+{
+    for (uint32_t i = 0; i < list->patterns.count; i++) {
+        if (imap_pattern_match(list->patterns.items[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A pattern that ends in '%' does not reach what is below: then a parent stands for it. */
+static bool is_told(const struct name *name, const struct imap_list *list, bool lsub)
+{
+    bool subscribed = name->subscribed;
+    if (lsub) {
+        return subscribed || name->child_subscribed;
+    }
+    if (list->select & IMAP_LIST_SPECIAL_USE) {
+        return name->box != NULL && name->box->special_use != 0;
+    }
+    if (list->select & IMAP_LIST_SUBSCRIBED) {
+        bool below = (list->select & IMAP_LIST_RECURSIVEMATCH) && name->child_subscribed;
+        return subscribed || below;
+    }
+    return is_there(name) || name->has_children;
+}
+
+/* Of LSUB: a parent is told only when no pattern tells what is below it (RFC 3501 §6.3.9). */
+static bool stands_for_children(const struct name *names, size_t index, size_t count,
+                                const struct imap_list *list)
+{
+    const struct name *name = &names[index];
+    for (size_t i = index + 1; i < count && is_below(names[i].text, name->text); i++) {
+        if (names[i].subscribed && !matches(list, names[i].text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool list_write(struct imap_session *session, const struct imap_list *list, bool lsub)
+{
+    struct names names = {0};
+    struct imap_writer writer;
+    bool good = true;
+    imap_writer_open(&writer, LINE_BYTES_MAX);
+    writer.utf8 = imap_session_utf8(session);
+    names_gather(session, &names);
+    for (size_t i = 0; i < names.count && good && !names.failed; i++) {
+        const struct name *name = &names.all[i];
+        bool parent_only = lsub ? !name->subscribed : !is_there(name) && !name->subscribed;
+        if (is_told(name, list, lsub) && matches(list, name->text) &&
+            (!parent_only || (list->select & IMAP_LIST_RECURSIVEMATCH) ||
+             (lsub ? stands_for_children(names.all, i, names.count, list) : true))) {
+            line_write(session, &writer, name, list, lsub);
+            good = imap_session_send(session, &writer);
+        }
+    }
+    good = good && !names.failed;
+    free(names.all);
+    imap_writer_close(&writer);
+    return good;
+}
+
+void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub)
+{
+    if (list->patterns.count == 1 && list->patterns.items[0].size == 0 && !list->extended) {
+        imap_session_write(session, lsub ? "* LSUB (\\Noselect) \"/\" \"\"\r\n"
+                                         : "* LIST (\\Noselect) \"/\" \"\"\r\n");
+        imap_session_ok(session);
+        return;
+    }
+    if (list_write(session, list, lsub)) {
+        imap_session_ok(session);
+    } else {
+        imap_session_refuse(session, -ENOMEM);
+    }
+}

@@ -1,0 +1,545 @@
+#include "engine/mailbox/imap_session.h"
+#include "engine/core/check.h"
+#include "engine/tls/tls.h"
+#include <stdlib.h>
+
+#define SLICES 8
+#define COMMANDS_A_RUN 64                     /* then the other sessions have their turn */
+#define OUTPUT_FULL (64u * 1024)              /* of a client that reads slowly */
+#define LAST_WORDS_NS (10ull * 1000000000ull) /* for what was said last */
+#define GIVE_UP_NS                                                                                 \
+    (30ull * 60 * 1000000000ull)     /* a client that has output waiting and takes none of it */
+#define RETRY_NS (5ull * 1000000ull) /* the store's memory was out */
+
+static void session_run(struct imap_session *session);
+static void session_end(struct imap_session *session);
+
+/* ---- Another round ---- */
+
+struct imap_again {
+    struct shard_message message;
+    struct imap_session *session; /* NULL: it has gone */
+};
+
+static void again_run(struct shard_message *message, struct shard *shard)
+{
+    struct imap_again *again = list_entry(message, struct imap_again, message);
+    struct imap_session *session = again->session;
+    (void)shard;
+    free(again);
+    if (session != NULL) {
+        session->again = NULL;
+        session_run(session);
+    }
+}
+
+static void again_dropped(struct shard_message *message)
+{
+    struct imap_again *again = list_entry(message, struct imap_again, message);
+    if (again->session != NULL) {
+        again->session->again = NULL;
+    }
+    free(again);
+}
+
+/* Runs in the next round, behind the others. */
+static void run_again(struct imap_session *session)
+{
+    struct shard *shard = session->session.mailbox->shard;
+    if (session->again != NULL) {
+        return;
+    }
+    struct imap_again *again = (struct imap_again *)calloc(1, sizeof(*again));
+    if (again != NULL) {
+        again->message = (struct shard_message){.run = again_run, .dropped = again_dropped};
+        again->session = session;
+        session->again = again;
+        if (shard_send(shard, shard, &again->message) == 0) {
+            return;
+        }
+        session->again = NULL;
+        free(again);
+    }
+    session->retry_ns = shard->now_ns + RETRY_NS;
+}
+
+/* ---- Output ---- */
+
+void imap_session_output(struct imap_session *session)
+{
+    struct slice output = imap_server_output(&session->server);
+    if (output.size > 0) {
+        outbox_write(&session->outbox, output);
+        imap_server_sent(&session->server, output.size);
+    }
+}
+
+void imap_session_write(struct imap_session *session, const char *text)
+{
+    outbox_write(&session->outbox, slice_text(text));
+}
+
+bool imap_session_send(struct imap_session *session, struct imap_writer *writer)
+{
+    bool good = !writer->failed;
+    if (good) {
+        outbox_write(&session->outbox, imap_writer_bytes(writer));
+    }
+    imap_writer_reset(writer);
+    return good;
+}
+
+/* ---- Going on ---- */
+
+void imap_session_wake(struct imap_session *session)
+{
+    if (session->running) {
+        run_again(session);
+    } else {
+        session_run(session);
+    }
+}
+
+void imap_session_later(struct imap_session *session)
+{
+    run_again(session);
+}
+
+void imap_session_retry(struct imap_session *session)
+{
+    session->retry_ns = imap_session_now_ns(session) + RETRY_NS;
+}
+
+/* ---- Input ---- */
+
+static void event_take(struct imap_session *session, const struct imap_event *event)
+{
+    switch (event->kind) {
+    case IMAP_EVENT_NONE:
+        return;
+    case IMAP_EVENT_COMMAND:
+        imap_command_run(session, event);
+        return;
+    case IMAP_EVENT_RESPONSE:
+        imap_login_answer(session, event->bytes);
+        return;
+    case IMAP_EVENT_CANCELLED:
+        imap_login_cancelled(session);
+        return;
+    case IMAP_EVENT_IDLE_DONE:
+        session->idling = false;
+        session->may_expunge = true;
+        imap_session_ok(session);
+        return;
+    case IMAP_EVENT_MESSAGE:
+        imap_append_message(session, event->append);
+        return;
+    case IMAP_EVENT_MESSAGE_BYTES:
+        if (!imap_append_bytes(session, event->bytes)) {
+            session->state = IMAP_SESSION_HELD;
+        }
+        return;
+    case IMAP_EVENT_MESSAGE_URL:
+        imap_append_url(session);
+        return;
+    case IMAP_EVENT_MESSAGE_END:
+        imap_append_end(session);
+        return;
+    case IMAP_EVENT_APPEND_RESET:
+        imap_append_reset(session);
+        return;
+    }
+}
+
+/* Feeds one slice; returns how much of it is done with. *more: the next may follow. */
+static size_t slice_feed(struct imap_session *session, struct slice input, unsigned *budget,
+                         bool *more)
+{
+    size_t done = 0;
+    while (!outbox_is_full(&session->outbox) && *budget > 0) {
+        size_t used = 0;
+        struct imap_event event = {.kind = IMAP_EVENT_NONE};
+        enum imap_want want = imap_server_input(&session->server, imap_session_now_ns(session),
+                                                slice_from(input, done), &used, &event);
+        bool said = imap_server_output(&session->server).size > 0;
+        imap_session_output(session);
+        if (event.kind != IMAP_EVENT_NONE) {
+            event_take(session, &event);
+            imap_session_output(session);
+            *budget -= 1;
+        }
+        if (session->state == IMAP_SESSION_HELD) {
+            imap_append_held(session, used);
+            break;
+        }
+        done += used;
+        if (want == IMAP_WANT_CLOSE || want == IMAP_WANT_TLS) {
+            session->state = want == IMAP_WANT_CLOSE ? IMAP_SESSION_CLOSING : IMAP_SESSION_SECURING;
+        }
+        if (session->state != IMAP_SESSION_READING) {
+            break;
+        }
+        if (used == 0 && event.kind == IMAP_EVENT_NONE && !said) {
+            *more = *more && done == input.size; /* it wants more bytes */
+            return done;
+        }
+    }
+    *more = false;
+    if (session->state == IMAP_SESSION_READING && *budget == 0) {
+        run_again(session);
+    }
+    return done;
+}
+
+static void input_take(struct imap_session *session)
+{
+    unsigned budget = COMMANDS_A_RUN;
+    bool more = true;
+    while (more && session->state == IMAP_SESSION_READING) {
+        struct slice slices[SLICES];
+        size_t count = stream_peek(session->stream, slices, SLICES);
+        size_t consumed = 0;
+        if (count == 0) {
+            slice_feed(session, slice_of(NULL, 0), &budget, &more); /* events without input */
+            return;
+        }
+        for (size_t i = 0; i < count && more && session->state == IMAP_SESSION_READING; i++) {
+            consumed += slice_feed(session, slices[i], &budget, &more);
+        }
+        stream_consume(session->stream, consumed);
+        more = more && consumed > 0;
+    }
+}
+
+static void input_drop(struct imap_session *session)
+{
+    struct slice slice;
+    while (stream_peek(session->stream, &slice, 1) > 0) {
+        stream_consume(session->stream, slice.size);
+    }
+}
+
+/* The store may take now what it did not. */
+static void held_take(struct imap_session *session)
+{
+    size_t used = imap_append_resume(session);
+    if (used == 0) {
+        imap_session_retry(session);
+        return;
+    }
+    session->state = IMAP_SESSION_READING;
+    imap_session_output(session);
+    stream_consume(session->stream, used);
+}
+
+/* ---- TLS ---- */
+
+static void session_notified(struct stream *stream, uint32_t events, void *owner);
+
+/* The stream is a TLS one from here on. What the client has sent in the clear behind STARTTLS is never read
+ * (CVE-2011-0411). False: the session has ended. */
+static bool secure(struct imap_session *session)
+{
+    struct mailbox *mailbox = session->session.mailbox;
+    struct stream *below = session->stream;
+    if (session->state == IMAP_SESSION_SECURING) {
+        input_drop(session);
+    }
+    session->stream = NULL;
+    if (mailbox->tls_server == NULL) { /* a reload has taken the last certificate */
+        stream_abort(below);
+        stream_release(below);
+    } else if (tls_accept(mailbox->tls, below, mailbox->tls_server, &session->stream) < 0) {
+        session->stream = NULL;
+    }
+    if (session->stream == NULL) {
+        session_end(session);
+        return false;
+    }
+    session->stream->session = session;
+    session->stream->notify = session_notified;
+    session->state = IMAP_SESSION_HANDSHAKE;
+    if (session->finished) {
+        tls_half_closed(session->stream);
+    }
+    return true;
+}
+
+static void secured(struct imap_session *session)
+{
+    bool first = session->server.phase == IMAP_PHASE_GREETING;
+    stream_facts(session->stream, &session->facts);
+    imap_login_settings(session);
+    imap_server_secured(&session->server, imap_session_now_ns(session));
+    session->state = IMAP_SESSION_READING;
+    if (first) {
+        imap_server_greet(&session->server);
+        imap_session_output(session);
+    }
+}
+
+/* ---- The dialogue ---- */
+
+static void sooner(uint64_t *due_ns, uint64_t at_ns)
+{
+    if (at_ns != 0 && at_ns < *due_ns) {
+        *due_ns = at_ns;
+    }
+}
+
+/* Deadlines move; the timer is only ever brought forward, and looks again when it fires. */
+static void timer_set(struct imap_session *session)
+{
+    struct wheel *wheel = session->session.mailbox->shard->wheel;
+    uint64_t due_ns = WHEEL_NEVER;
+    sooner(&due_ns, session->retry_ns);
+    sooner(&due_ns, session->give_up_ns);
+    if (session->state == IMAP_SESSION_READING || session->state == IMAP_SESSION_HANDSHAKE) {
+        sooner(&due_ns, imap_server_deadline(&session->server));
+    }
+    if (due_ns != WHEEL_NEVER &&
+        (!timer_armed(&session->timer) || session->timer.due_ns > due_ns)) {
+        wheel_arm(wheel, &session->timer, due_ns);
+    }
+}
+
+/* Hands the output over. False: the session has ended. */
+static bool output_flush(struct imap_session *session)
+{
+    size_t before = session->outbox.bytes;
+    int status = outbox_flush(&session->outbox, session->stream);
+    if (status != 0 && status != -EAGAIN) {
+        stream_abort(session->stream);
+        session_end(session);
+        return false;
+    }
+    if (outbox_is_empty(&session->outbox)) {
+        session->give_up_ns = 0;
+    } else if (session->give_up_ns == 0 || session->outbox.bytes < before) {
+        session->give_up_ns = imap_session_now_ns(session) +
+                              (session->state == IMAP_SESSION_CLOSING ? LAST_WORDS_NS : GIVE_UP_NS);
+    }
+    return true;
+}
+
+static void session_work(struct imap_session *session)
+{
+    if (session->state == IMAP_SESSION_HELD) {
+        held_take(session);
+    }
+    if (session->state == IMAP_SESSION_WORKING && session->again == NULL) {
+        imap_session_begin(session);
+    }
+    if (session->state == IMAP_SESSION_READING) {
+        if (session->idling && !outbox_is_full(&session->outbox)) {
+            imap_sync(session, true);
+        }
+        input_take(session);
+    }
+}
+
+static bool input_is_empty(const struct imap_session *session)
+{
+    struct slice left;
+    return stream_peek(session->stream, &left, 1) == 0;
+}
+
+/* As far as it goes. The session may be gone afterwards. */
+static void session_run(struct imap_session *session)
+{
+    if (session->state == IMAP_SESSION_HANDSHAKE) {
+        timer_set(session);
+        return;
+    }
+    session->running = true;
+    session_work(session);
+    session->running = false;
+    bool was_full = outbox_is_full(&session->outbox);
+    if (!output_flush(session)) {
+        return;
+    }
+    if (was_full && !outbox_is_full(&session->outbox)) {
+        run_again(session); /* what had to wait for room goes on */
+    }
+    bool written = outbox_is_empty(&session->outbox);
+    if (session->state == IMAP_SESSION_SECURING && written && !secure(session)) {
+        return;
+    }
+    if (session->state == IMAP_SESSION_READING && session->finished && written &&
+        session->again == NULL && input_is_empty(session)) {
+        session->state = IMAP_SESSION_CLOSING; /* torn off: nobody waits for an answer */
+    }
+    if (session->state == IMAP_SESSION_CLOSING && written) {
+        session_end(session);
+        return;
+    }
+    timer_set(session);
+}
+
+static void timer_fired(struct timer *timer, uint64_t now_ns)
+{
+    struct imap_session *session = list_entry(timer, struct imap_session, timer);
+    if (session->give_up_ns != 0 && session->give_up_ns <= now_ns) {
+        stream_abort(session->stream);
+        session_end(session);
+        return;
+    }
+    if (session->retry_ns != 0 && session->retry_ns <= now_ns) {
+        session->retry_ns = 0;
+    }
+    bool waits = session->state == IMAP_SESSION_READING || session->state == IMAP_SESSION_HANDSHAKE;
+    if (waits && imap_server_deadline(&session->server) <= now_ns) {
+        if (session->state == IMAP_SESSION_HANDSHAKE) {
+            stream_abort(session->stream);
+            session_end(session);
+            return;
+        }
+        imap_server_expire(&session->server);
+        imap_session_output(session);
+        imap_append_reset(session);
+        session->state = IMAP_SESSION_CLOSING;
+    }
+    session_run(session);
+}
+
+static void session_notified(struct stream *stream, uint32_t events, void *owner)
+{
+    struct imap_session *session = (struct imap_session *)owner;
+    (void)stream;
+    if ((events & STREAM_CLOSED) != 0) {
+        session_end(session);
+        return;
+    }
+    if ((events & STREAM_CONNECTED) != 0 && session->state == IMAP_SESSION_HANDSHAKE) {
+        secured(session);
+    }
+    session->finished = session->finished || (events & STREAM_HALF_CLOSED) != 0;
+    if (session->state == IMAP_SESSION_CLOSING) {
+        input_drop(session);
+    }
+    session_run(session);
+}
+
+/* ---- Life ---- */
+
+static void session_free(struct imap_session *session)
+{
+    struct mailbox *mailbox = session->session.mailbox;
+    wheel_disarm(mailbox->shard->wheel, &session->timer);
+    if (session->again != NULL) {
+        session->again->session = NULL;
+    }
+    login_cancel(&session->login);
+    imap_task_end(session);
+    imap_append_reset(session);
+    imap_deselect(session);
+    free(session->saved);
+    if (session->user != NULL) {
+        mailstore_user_close(mailbox->texts, session->user);
+    }
+    imap_server_close(&session->server);
+    outbox_close(&session->outbox);
+    list_remove(&session->session.node);
+    mailbox->counters.sessions--;
+    free(session);
+}
+
+/* Lets go of the stream; what was written is still sent. */
+static void session_end(struct imap_session *session)
+{
+    if (session->stream != NULL) {
+        stream_release(session->stream);
+        session->stream = NULL;
+    }
+    session_free(session);
+}
+
+static void session_drain(struct session *base)
+{
+    struct imap_session *session = list_entry(base, struct imap_session, session);
+    bool between =
+        session->state == IMAP_SESSION_READING &&
+        (session->server.phase == IMAP_PHASE_LINE || session->server.phase == IMAP_PHASE_IDLE);
+    if (between && session->server.text_bytes == 0) {
+        imap_server_bye(&session->server, slice_text("UNAVAILABLE"),
+                        slice_text("Service is ending"));
+        imap_session_output(session);
+        session->state = IMAP_SESSION_CLOSING;
+        session_run(session);
+    }
+}
+
+/* A change that is on its way goes on without us. */
+static bool session_abort(struct session *base)
+{
+    struct imap_session *session = list_entry(base, struct imap_session, session);
+    stream_abort(session->stream);
+    session_end(session);
+    return true;
+}
+
+static void session_forget(struct session *base)
+{
+    (void)base;
+    check(!"an IMAP session always ends when it is told to");
+}
+
+static const struct session_ops imap_session_ops = {
+    .drain = session_drain,
+    .abort = session_abort,
+    .forget = session_forget,
+};
+
+static struct imap_session *session_new(const struct mailbox_door *door, struct stream *stream)
+{
+    struct mailbox *mailbox = door->mailbox;
+    struct imap_session *session = NULL;
+    if (mailbox->counters.sessions < mailbox->conf->limits.connections && !mailbox->draining) {
+        session = (struct imap_session *)calloc(1, sizeof(*session));
+    }
+    if (session == NULL) {
+        return NULL;
+    }
+    session->session =
+        (struct session){.node = {NULL, NULL}, .ops = &imap_session_ops, .mailbox = mailbox};
+    session->door = door;
+    session->stream = stream;
+    stream_facts(stream, &session->facts);
+    timer_init(&session->timer, timer_fired);
+    outbox_open(&session->outbox, OUTPUT_FULL);
+    list_init(&session->session.node);
+    list_append(&mailbox->sessions, &session->session.node);
+    mailbox->counters.sessions++;
+    return session;
+}
+
+void imap_accepted(void *owner, struct listener *listener, struct stream *stream)
+{
+    const struct mailbox_door *door = (const struct mailbox_door *)owner;
+    struct mailbox *mailbox = door->mailbox;
+    (void)listener;
+    mailbox->counters.connections++;
+    struct imap_session *session = session_new(door, stream);
+    if (session == NULL) {
+        mailbox->counters.connections_refused++;
+        if (door->tls != CONF_TLS_IMPLICIT) {
+            stream_write(stream, slice_text("* BYE [UNAVAILABLE] Too many connections\r\n"));
+        }
+        stream_release(stream);
+        return;
+    }
+    imap_login_settings(session);
+    imap_server_open(&session->server, &session->settings, imap_session_now_ns(session));
+    stream->session = session;
+    stream->notify = session_notified;
+    if (door->tls == CONF_TLS_IMPLICIT) {
+        if (secure(session)) {
+            timer_set(session);
+        }
+        return;
+    }
+    session->state = IMAP_SESSION_READING;
+    imap_server_greet(&session->server);
+    imap_session_output(session);
+    session_run(session);
+}

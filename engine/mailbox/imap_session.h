@@ -1,0 +1,282 @@
+/*
+ * imap_session: one IMAP session: a stream on one side, the protocol machine in the middle, the store on the other.
+ *
+ *   stream ──peek──► imap_server ──event──► a command ──► the store, the view of the selected mailbox
+ *   stream ◄─flush── outbox ◄─── what the machine says and what the command writes, in this order
+ *
+ * Private to the files imap_*.c beside it. A command that cannot be answered at once is a task: it is stepped once a
+ * round, and by what it waits for, until it has answered. An idle session has no task, no text and no output.
+ *
+ * Source: RFC 9051, RFC 3501 and what the files name.
+ */
+#pragma once
+#include "engine/mailbox/login.h"
+#include "engine/mailbox/outbox.h"
+#include "engine/mailbox/session.h"
+#include "proto/imap/server.h"
+#include "proto/imap/writer.h"
+#include "queue/mailbox/mailstore.h"
+#include "queue/mailbox/view.h"
+
+/*
+ *                STARTTLS                          handshake done
+ *  READING ─────────────────► SECURING ──► HANDSHAKE ─────────────► READING
+ *   │ ▲  command      answer
+ *   │ └──────────── WORKING, LOGGING_IN            READING ──room──► HELD ──room──► READING
+ *   └── LOGOUT, errors, time ──► CLOSING
+ */
+enum imap_session_state {
+    IMAP_SESSION_HANDSHAKE, /* of TLS */
+    IMAP_SESSION_READING,
+    IMAP_SESSION_LOGGING_IN, /* the login desk is asked */
+    IMAP_SESSION_WORKING,    /* session->task runs */
+    IMAP_SESSION_HELD,       /* bytes of a message wait until the store takes them */
+    IMAP_SESSION_SECURING,   /* TLS begins when the output is written */
+    IMAP_SESSION_CLOSING,    /* the last words are on their way; what comes in is dropped */
+};
+
+enum imap_step {
+    IMAP_STEP_ANSWERED, /* imap_session_answer was called; the task is gone */
+    IMAP_STEP_MORE,     /* in the next round, as soon as the output has room */
+    IMAP_STEP_WAIT,     /* imap_session_wake follows */
+    IMAP_STEP_RETRY,    /* memory of the store was out: soon */
+    IMAP_STEP_BROKEN,   /* a literal cannot be ended: the connection is cut */
+};
+
+struct imap_session;
+/* The first field of what a command keeps; of the heap. */
+struct imap_task {
+    enum imap_step (*step)(struct imap_session *session, struct imap_task *task);
+    /* Lets go of all but the task's own memory, whatever is under way. May be NULL. */
+    void (*end)(struct imap_session *session, struct imap_task *task);
+};
+
+struct imap_again; /* a round that was asked for */
+struct imap_drafts;
+
+struct imap_session {
+    struct session session;
+    const struct mailbox_door *door;
+    struct stream *stream;
+    struct stream_facts facts;
+    uint8_t state; /* enum imap_session_state */
+    bool finished; /* the client has sent its FIN */
+    bool idling;   /* IDLE runs */
+    bool running;  /* imap_session_run is on the stack */
+    bool read_only;
+    bool may_expunge;    /* during the command under way */
+    bool login_is_final; /* SCRAM's last word was sent: the next response is the end */
+    struct imap_again *again;
+    struct timer timer;
+    uint64_t give_up_ns; /* when the client has to have taken some output; 0: nothing waits */
+    uint64_t retry_ns;   /* 0: none */
+    struct outbox outbox;
+    struct login login;
+    struct mailstore_user *user; /* NULL before login */
+    struct view view;
+    struct imap_task *task;
+    struct imap_drafts *drafts; /* messages of APPEND */
+    struct imap_range *saved;   /* uids, what SEARCH saved; of the heap */
+    uint32_t saved_count;
+    struct imap_server server;
+    struct imap_server_settings settings;
+    char mechanisms[LOGIN_MECHANISMS_BYTES_MAX];
+};
+static_assert(sizeof(struct imap_session) <= 3072, "an idle session must fit in 16 KiB with all");
+
+static inline struct mailstore *imap_session_store(const struct imap_session *session)
+{
+    return session->session.mailbox->texts;
+}
+static inline uint64_t imap_session_now_ns(const struct imap_session *session)
+{
+    return session->session.mailbox->shard->now_ns;
+}
+static inline bool imap_session_has(const struct imap_session *session, enum imap_enabled enabled)
+{
+    return (session->server.enabled & enabled) != 0;
+}
+static inline bool imap_session_utf8(const struct imap_session *session)
+{
+    return (session->server.enabled & (IMAP_ENABLED_UTF8 | IMAP_ENABLED_REV2)) != 0;
+}
+
+/* ---- imap_session.c ---- */
+/* What a task waited for is there. The session may be gone afterwards. */
+void imap_session_wake(struct imap_session *session);
+/* The same in the next round: for who must not have the session end under his hands. */
+void imap_session_later(struct imap_session *session);
+/* Moves what the machine says to the output; after each call of it. */
+void imap_session_output(struct imap_session *session);
+void imap_session_write(struct imap_session *session, const char *text);
+/* Moves it, and resets the writer. False: memory was short, or the bound was reached. */
+bool imap_session_send(struct imap_session *session, struct imap_writer *writer);
+/* The task is stepped again soon: the store's memory was out. */
+void imap_session_retry(struct imap_session *session);
+
+/* ---- imap_task.c ---- */
+/* Tells what has happened in the mailbox, then answers the command under way; its task is freed. */
+enum imap_step imap_session_answer(struct imap_session *session, const struct imap_answer *answer);
+enum imap_step imap_session_ok(struct imap_session *session);
+/* code: NULL: none. */
+enum imap_step imap_session_no(struct imap_session *session, const char *code, const char *text);
+enum imap_step imap_session_bad(struct imap_session *session, const char *text);
+/* NO for what the store has said. */
+enum imap_step imap_session_refuse(struct imap_session *session, int status);
+/* The answer for what the store has said; static text. */
+struct imap_answer imap_session_answer_of(int status);
+/* The task of the command under way: zeroed. NULL: NO was answered. */
+void *imap_session_task(struct imap_session *session, size_t bytes,
+                        enum imap_step (*step)(struct imap_session *, struct imap_task *));
+/* One step of it, when the output has room for what it says. */
+void imap_session_begin(struct imap_session *session);
+/* The command under way is given up. */
+void imap_task_end(struct imap_session *session);
+
+/* ---- imap_command.c ---- */
+/* Does the command, or begins it. */
+void imap_command_run(struct imap_session *session, const struct imap_event *event);
+extern const uint64_t imap_session_capabilities;
+
+/* ---- imap_login.c ---- */
+void imap_login_begin(struct imap_session *session, const struct imap_event *event);
+void imap_login_answer(struct imap_session *session, struct slice response);
+void imap_login_cancelled(struct imap_session *session);
+/* What the machine is to announce and allow, for the stream as it is now. */
+void imap_login_settings(struct imap_session *session);
+
+/* ---- imap_change.c: one change of the store, then an answer ---- */
+struct imap_change {
+    struct imap_task task;
+    struct imap_session *session;
+    struct mailstore_waiter waiter;
+    bool done;
+    int status;
+    /* When it is done. */
+    enum imap_step (*told)(struct imap_session *session, struct imap_change *change);
+    void (*free)(struct imap_change *change); /* what it holds; may be NULL */
+    struct mailstore_uids *uids;              /* freed with it */
+    uint32_t uid_count;
+    union {
+        struct mailstore_flags flags;
+        struct mailstore_copy copy;
+        struct mailstore_expunge expunge;
+        struct mailstore_create create;
+    };
+    struct mailstore_box *box; /* as the command needs it */
+    bool move;
+};
+/* A task; NULL: answered. */
+struct imap_change *imap_change_new(struct imap_session *session,
+                                    enum imap_step (*told)(struct imap_session *,
+                                                           struct imap_change *));
+/* The store has been asked with &change->waiter and has answered status. */
+void imap_change_begin(struct imap_session *session, struct imap_change *change, int status);
+void imap_change_waits(struct imap_change *change, int status);
+
+/* ---- imap_mailboxes.c ---- */
+void imap_create(struct imap_session *session, const struct imap_mailbox *mailbox);
+void imap_delete(struct imap_session *session, const struct imap_mailbox *mailbox);
+void imap_rename(struct imap_session *session, const struct imap_rename *rename);
+void imap_subscribe(struct imap_session *session, struct slice name, bool subscribed);
+void imap_status(struct imap_session *session, const struct imap_status *status);
+void imap_status_write(const struct imap_session *session, struct imap_writer *writer,
+                       const struct mailstore_box *box, uint32_t items);
+/* In the form that the client is to see. */
+void imap_name_write(const struct imap_session *session, struct imap_writer *writer,
+                     struct slice name);
+void imap_namespace(struct imap_session *session);
+void imap_quota_root(struct imap_session *session, struct slice mailbox);
+void imap_quota_get(struct imap_session *session, struct slice root);
+
+/* ---- imap_list.c ---- */
+void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub);
+/* " \Sent", ... of a mailbox. */
+struct slice imap_special_use_word(uint32_t use);
+
+/* ---- imap_select.c ---- */
+void imap_select(struct imap_session *session, const struct imap_select *select, bool read_only);
+void imap_close(struct imap_session *session);
+void imap_unselect(struct imap_session *session);
+/* Leaves the selected mailbox. */
+void imap_deselect(struct imap_session *session);
+
+/* ---- imap_sync.c ---- */
+/* Tells the client what has happened in the mailbox. Numbers may move only where may_expunge says so. */
+void imap_sync(struct imap_session *session, bool may_expunge);
+/* "* n FETCH (UID u FLAGS (...) MODSEQ (m))" */
+void imap_sync_flags(struct imap_session *session, struct imap_writer *writer, uint32_t number,
+                     const struct mailstore_entry *entry, bool uid, bool flags);
+/* "(\Seen $Forwarded)" */
+void imap_flags_write(struct imap_writer *writer, const struct mailstore_box *box,
+                      const struct mailstore_entry *entry);
+/* "* FLAGS (...)", and with permanent also "* OK [PERMANENTFLAGS (...)]". */
+void imap_flags_of_box(struct imap_session *session, struct imap_writer *writer, bool permanent);
+/* "* VANISHED (EARLIER) 1:3" of what is gone since a modseq, of known uids. */
+void imap_vanished_write(struct imap_session *session, uint64_t since,
+                         const struct imap_set *known);
+
+/* ---- imap_uids.c: which messages a set names ---- */
+struct imap_messages {
+    struct imap_set set;
+    bool by_uid;
+    struct imap_set_walk walk;
+    uint32_t number, last; /* of the range under way: what is next */
+};
+/* False: it names numbers that the session does not know, and BAD was answered. */
+bool imap_messages_open(struct imap_session *session, struct imap_messages *messages,
+                        const struct imap_set *set, bool by_uid);
+/* The next sequence number; 0: there are no more. */
+uint32_t imap_messages_next(const struct imap_session *session, struct imap_messages *messages);
+/* All of them as ranges of uids, of the heap. 0 or -ENOMEM. *uids is NULL when there are none. */
+int imap_messages_uids(const struct imap_session *session, struct imap_messages *messages,
+                       struct mailstore_uids **uids, uint32_t *count);
+
+/* ---- imap_store.c ---- */
+void imap_store(struct imap_session *session, const struct imap_command *command);
+void imap_copy(struct imap_session *session, const struct imap_command *command, bool move);
+void imap_expunge(struct imap_session *session, const struct imap_command *command);
+uint8_t imap_flags_of(uint32_t system);
+
+/* ---- imap_text.c: reads a text from the store, for a task that waits ---- */
+struct imap_text {
+    struct imap_session *session;
+    struct mailstore_text text;
+    struct mailstore_fetch fetch;
+    bool waits;
+    bool failed; /* -EIO once: it is not asked for again */
+};
+/* 0, -ENOENT: it has been expunged for good, -ENOMEM. One is open at a time. */
+int imap_text_open(struct imap_text *text, struct imap_session *session, uint64_t id);
+void imap_text_close(struct imap_text *text); /* harmless when it is not open */
+/* Bytes from offset on, as many as lie together; none behind the end. The owner is taken for the caller. 0; else return
+ * imap_text_step(status) from the task's step, and ask again in the next. */
+int imap_text_read(struct imap_text *text, uint32_t offset, struct slice *bytes,
+                   struct ref **owner);
+static inline enum imap_step imap_text_step(int status)
+{
+    return status == -EINPROGRESS ? IMAP_STEP_WAIT : IMAP_STEP_RETRY;
+}
+static inline bool imap_text_must_wait(int status)
+{
+    return status == -EINPROGRESS || status == -EAGAIN;
+}
+
+/* ---- imap_fetch.c ---- */
+void imap_fetch(struct imap_session *session, const struct imap_command *command);
+
+/* ---- imap_append.c ---- */
+void imap_append_message(struct imap_session *session, const struct imap_append *append);
+/* False: the store has no room now; the bytes are held, and are to be given again. */
+bool imap_append_bytes(struct imap_session *session, struct slice bytes);
+void imap_append_url(struct imap_session *session);
+void imap_append_end(struct imap_session *session);
+void imap_append_reset(struct imap_session *session);
+void imap_append_commit(struct imap_session *session, const struct imap_command *command);
+/* In state HELD: tries again. Returns the bytes of the stream that are done with, or 0: not yet. */
+size_t imap_append_resume(struct imap_session *session);
+/* The machine has used so much of the stream for what is held. */
+void imap_append_held(struct imap_session *session, size_t used);
+
+/* ---- imap_search.c ---- */
+void imap_search(struct imap_session *session, const struct imap_command *command);

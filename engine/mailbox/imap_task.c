@@ -1,0 +1,126 @@
+/* How a command is answered, and how one goes on that cannot be at once. */
+#include "engine/mailbox/imap_session.h"
+#include "engine/core/check.h"
+#include <stdlib.h>
+
+/* ---- Answers ---- */
+
+void imap_task_end(struct imap_session *session)
+{
+    struct imap_task *task = session->task;
+    session->task = NULL;
+    if (task != NULL) {
+        if (task->end != NULL) {
+            task->end(session, task);
+        }
+        free(task);
+    }
+}
+
+enum imap_step imap_session_answer(struct imap_session *session, const struct imap_answer *answer)
+{
+    if (session->view.is_open) {
+        imap_sync(session, session->may_expunge);
+    }
+    imap_server_done(&session->server, answer);
+    imap_session_output(session);
+    imap_task_end(session); /* the answer may have lain in it */
+    if (session->state == IMAP_SESSION_WORKING || session->state == IMAP_SESSION_LOGGING_IN) {
+        session->state = IMAP_SESSION_READING;
+    }
+    return IMAP_STEP_ANSWERED;
+}
+
+static enum imap_step answer_text(struct imap_session *session, enum imap_result result,
+                                  const char *code, const char *text)
+{
+    const struct imap_answer answer = {result, code == NULL ? slice_of(NULL, 0) : slice_text(code),
+                                       text == NULL ? slice_of(NULL, 0) : slice_text(text)};
+    return imap_session_answer(session, &answer);
+}
+
+enum imap_step imap_session_ok(struct imap_session *session)
+{
+    return answer_text(session, IMAP_OK, NULL, NULL);
+}
+
+enum imap_step imap_session_no(struct imap_session *session, const char *code, const char *text)
+{
+    return answer_text(session, IMAP_NO, code, text);
+}
+
+enum imap_step imap_session_bad(struct imap_session *session, const char *text)
+{
+    return answer_text(session, IMAP_BAD, NULL, text);
+}
+
+struct imap_answer imap_session_answer_of(int status)
+{
+    static const struct {
+        int status;
+        const char *code, *text;
+    } known[] = {
+        {-ENOENT, "NONEXISTENT", "No such mailbox"},
+        {-EEXIST, "ALREADYEXISTS", "There is such a mailbox already"},
+        {-EINVAL, "CANNOT", "Not a name that a mailbox can have"},
+        {-EDQUOT, "OVERQUOTA", "Mailbox is full"},
+        {-EFBIG, "TOOBIG", "Message is too large"},
+        {-EOVERFLOW, "LIMIT", "The mailbox has used up its uids"},
+        {-E2BIG, "LIMIT", "Too much at once"},
+        {-ENOMEM, "UNAVAILABLE", "Out of memory, try again later"},
+        {-EAGAIN, "UNAVAILABLE", "Too much at once, try again later"},
+        {-ENOSPC, "UNAVAILABLE", "Insufficient system storage"},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (known[i].status == status) {
+            return (struct imap_answer){IMAP_NO, slice_text(known[i].code),
+                                        slice_text(known[i].text)};
+        }
+    }
+    return (struct imap_answer){IMAP_NO, slice_text("SERVERBUG"),
+                                slice_text("The store has failed, try again later")};
+}
+
+enum imap_step imap_session_refuse(struct imap_session *session, int status)
+{
+    const struct imap_answer answer = imap_session_answer_of(status);
+    return imap_session_answer(session, &answer);
+}
+
+/* ---- Tasks ---- */
+
+void *imap_session_task(struct imap_session *session, size_t bytes,
+                        enum imap_step (*step)(struct imap_session *, struct imap_task *))
+{
+    struct imap_task *task = (struct imap_task *)calloc(1, bytes);
+    if (task == NULL) {
+        imap_session_refuse(session, -ENOMEM);
+        return NULL;
+    }
+    check(session->task == NULL);
+    task->step = step;
+    session->task = task;
+    session->state = IMAP_SESSION_WORKING;
+    return task;
+}
+
+void imap_session_begin(struct imap_session *session)
+{
+    if (session->task == NULL || outbox_is_full(&session->outbox)) {
+        return; /* STREAM_WRITABLE goes on */
+    }
+    switch (session->task->step(session, session->task)) {
+    case IMAP_STEP_ANSWERED:
+    case IMAP_STEP_WAIT:
+        return;
+    case IMAP_STEP_MORE:
+        imap_session_later(session);
+        return;
+    case IMAP_STEP_RETRY:
+        imap_session_retry(session);
+        return;
+    case IMAP_STEP_BROKEN:
+        session->outbox.failed = true; /* nothing more is said */
+        return;
+    }
+}
