@@ -1,7 +1,174 @@
-#include "engine/mailbox/imap_session.h"
+/* SEARCH, SORT, THREAD (RFC 9051 §6.4.4, RFC 5256): so many messages in each round, so that others have their turn. */
+#include "engine/mailbox/imap_search.h"
+#include <stdlib.h>
+
+#define ENTRIES_A_STEP 5000u
+#define TEXTS_A_STEP 32u
+
+static bool found_add(struct search *search)
+{
+    if (search->found_count == search->found_room) {
+        uint32_t room = search->found_room * 2 + 64;
+        uint32_t *grown = (uint32_t *)realloc(search->found, room * sizeof(grown[0]));
+        if (grown == NULL) {
+            return false;
+        }
+        search->found = grown;
+        search->found_room = room;
+    }
+    search->found[search->found_count++] =
+        search->command->uid ? search->entry.uid : search->number;
+    if (search->entry.modseq > search->modseq) {
+        search->modseq = search->entry.modseq;
+    }
+    return search->sorting == NULL || sorting_add(search) == 0;
+}
+
+static void message_end(struct search *search)
+{
+    search_text_end(search);
+    search->phase = SEARCH_NEXT;
+}
+
+/* What comes next for the message, by what is known of it. */
+static void message_judge(struct search *search)
+{
+    enum search_verdict verdict = search_judge(search, &search->command->search.key);
+    bool header = search->stage >= SEARCH_HEADER;
+    if (verdict == SEARCH_YES &&
+        (header || search->sorting == NULL || !sorting_needs_header(search))) {
+        search->failed = search->failed || !found_add(search);
+        message_end(search);
+    } else if (verdict == SEARCH_NO) {
+        message_end(search);
+    } else if (!header) {
+        search->phase = SEARCH_LOAD;
+    } else {
+        search->phase = SEARCH_PARTS;
+    }
+}
+
+/* False: there are no more. */
+static bool message_next(struct search *search)
+{
+    const struct view *view = &search->session->view;
+    if (search->number >= view->count) {
+        return false;
+    }
+    const struct mailstore_entry *entry = view_entry(view, ++search->number);
+    if (entry != NULL) {
+        search->entry = *entry;
+        search->stage = SEARCH_ENTRY;
+        message_judge(search);
+    }
+    return true;
+}
+
+/* The text cannot be read: the message is not found, and the answer says that something is missing. */
+static void message_broken(struct search *search, int status)
+{
+    search->some_broken = search->some_broken || status != -ENOENT;
+    message_end(search);
+}
+
+static int phase_run(struct search *search)
+{
+    int status = search_text_open(search);
+    if (status != 0) {
+        return status;
+    }
+    switch ((enum search_phase)search->phase) {
+    case SEARCH_LOAD:
+        status = search_header_load(search);
+        if (status == 0) {
+            search->stage = SEARCH_HEADER;
+            message_judge(search);
+        }
+        return status;
+    case SEARCH_PARTS:
+        status = search_parts_scan(search);
+        if (status == 0) {
+            search->phase = SEARCH_BODIES;
+        }
+        return status;
+    case SEARCH_BODIES:
+        status = search_bodies(search);
+        if (status == 0) {
+            search->stage = SEARCH_WHOLE;
+            message_judge(search);
+        }
+        return status;
+    case SEARCH_NEXT:
+    case SEARCH_ANSWER:
+        break;
+    }
+    return 0;
+}
+
+static enum imap_step search_step(struct imap_session *session, struct imap_task *task)
+{
+    struct search *search = (struct search *)task;
+    unsigned entries = 0, texts = 0;
+    while (search->phase != SEARCH_ANSWER && entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
+        if (search->phase == SEARCH_NEXT) {
+            entries++;
+            search->phase = message_next(search) ? search->phase : SEARCH_ANSWER;
+            continue;
+        }
+        texts += search->phase != SEARCH_BODIES;
+        int status = phase_run(search);
+        if (imap_text_must_wait(status)) {
+            return imap_text_step(status);
+        }
+        if (status == -E2BIG) {
+            return IMAP_STEP_MORE;
+        }
+        if (status != 0) {
+            message_broken(search, status);
+        }
+    }
+    (void)session;
+    return search->phase == SEARCH_ANSWER ? search_answer(search) : IMAP_STEP_MORE;
+}
+
+static void search_end(struct imap_session *session, struct imap_task *task)
+{
+    struct search *search = (struct search *)task;
+    (void)session;
+    search_text_end(search);
+    sorting_close(search);
+    arena_close(&search->arena);
+    for (uint32_t i = 0; i < search->word_count; i++) {
+        free(search->words[i].mapped);
+    }
+    free(search->words);
+    free(search->found);
+}
 
 void imap_search(struct imap_session *session, const struct imap_command *command)
 {
-    (void)command;
-    imap_session_bad(session, "later");
+    const uint32_t later = IMAP_SEARCH_PARTIAL | IMAP_SEARCH_UPDATE | IMAP_SEARCH_CONTEXT;
+    if (command->search.returns & later) {
+        imap_session_bad(session, "Unknown return option");
+        return;
+    }
+    struct search *search =
+        (struct search *)imap_session_task(session, sizeof(*search), search_step);
+    if (search == NULL) {
+        return;
+    }
+    search->task.end = search_end;
+    search->session = session;
+    search->command = command;
+    search->now_s = world_wall_s(session->session.mailbox->shard->world);
+    arena_open(&search->arena, 16u * 1024 * 1024);
+    int status = search_words(search, &command->search.key);
+    if (status == 0 && command->kind != IMAP_SEARCH) {
+        status = sorting_open(search);
+    }
+    if (status != 0) {
+        imap_session_refuse(session, status);
+        return;
+    }
+    imap_session_begin(session);
 }

@@ -1,0 +1,110 @@
+/*
+ * imap_search: what the files of SEARCH, SORT and THREAD share. Nobody else includes it.
+ *
+ * Messages are judged one after the other, with as little of them as decides: first by what the store's entry says, then
+ * by the header, last by the whole text. A text is searched as it is read; nothing of it is kept.
+ */
+#pragma once
+#include "engine/mailbox/imap_session.h"
+#include "proto/message/structure.h"
+#include "proto/message/text.h"
+#include "proto/message/transfer.h"
+
+#define SEARCH_WORDS_MAX 64u        /* texts that one command looks for; more: NO [LIMIT] */
+#define SEARCH_WORD_BYTES_MAX 1024u /* of one; longer: NO [LIMIT] */
+#define SEARCH_HEADER_BYTES_MAX (256u * 1024) /* the rest of a header is not searched */
+
+enum search_verdict { SEARCH_NO, SEARCH_YES, SEARCH_UNKNOWN };
+
+/* What is known of the message. */
+enum search_stage { SEARCH_ENTRY, SEARCH_HEADER, SEARCH_WHOLE };
+
+/* A text that is looked for. */
+struct search_word {
+    const struct imap_search_key *key;
+    uint8_t *mapped; /* of the heap, as text_casemap makes it */
+    size_t bytes;
+    bool found; /* in this message */
+};
+
+enum search_phase {
+    SEARCH_NEXT,   /* the next message */
+    SEARCH_LOAD,   /* its header is read */
+    SEARCH_PARTS,  /* its structure */
+    SEARCH_BODIES, /* its parts are searched */
+    SEARCH_ANSWER,
+};
+
+struct sorting; /* of SORT and THREAD; imap_sort.c */
+
+struct search {
+    struct imap_task task;
+    struct imap_session *session;
+    const struct imap_command *command;
+    uint8_t phase; /* enum search_phase */
+    uint8_t stage; /* enum search_stage, of this message */
+    uint32_t number;
+    struct mailstore_entry entry;
+    int64_t now_s;
+
+    struct search_word *words; /* owned */
+    uint32_t word_count;
+
+    uint32_t *found; /* owned: sequence numbers or uids, ascending */
+    uint32_t found_count, found_room;
+    uint64_t modseq; /* the highest of those found */
+    bool failed;     /* memory was short */
+    bool some_broken;
+    struct sorting *sorting; /* owned */
+
+    /* The text. */
+    struct imap_text text;
+    uint8_t *header; /* owned */
+    uint32_t header_bytes, header_room;
+    bool header_whole;
+    uint32_t scanned;
+    bool scanning;
+    struct structure structure;
+    struct arena arena;
+    struct message_part *part; /* that is searched */
+    uint32_t part_at;          /* of its body: what is read next; offset in the text */
+    bool part_open;
+    struct transfer_decoder transfer;
+    struct charset_decoder charset;
+    uint8_t *window; /* owned: mapped text, the end of what was before in front */
+    size_t window_bytes;
+    uint8_t *gather; /* owned: UTF-8 that is not mapped yet */
+    size_t gather_bytes;
+};
+
+/* ---- imap_search_key.c ---- */
+enum search_verdict search_judge(const struct search *search, const struct imap_search_key *key);
+/* Gathers the words. 0, -ENOMEM, -E2BIG. */
+int search_words(struct search *search, const struct imap_search_key *key);
+
+/* ---- imap_search_text.c: 0: done; -E2BIG: in the next round; imap_text_must_wait; or what is broken ---- */
+int search_text_open(struct search *search);
+int search_header_load(struct search *search);
+int search_parts_scan(struct search *search);
+int search_bodies(struct search *search);
+void search_text_end(struct search *search);
+/* Is the word in this field's value? */
+bool search_field_has(struct slice value, const struct search_word *word);
+/* A field's value as text, of the heap; false: no memory. */
+bool search_field_text(struct slice value, struct slice *text);
+struct slice search_header(const struct search *search);
+
+/* ---- imap_search_answer.c ---- */
+enum imap_step search_answer(struct search *search);
+
+/* ---- imap_sort.c ---- */
+/* SORT and THREAD: 0, -ENOMEM. */
+int sorting_open(struct search *search);
+void sorting_close(struct search *search);
+bool sorting_needs_header(const struct search *search);
+/* The message under way was found: what it is sorted by is kept. */
+int sorting_add(struct search *search);
+/* Puts search->found in order. */
+void sorting_finish(struct search *search);
+/* "* THREAD (1 2)(3)". 0 or -ENOMEM. */
+int threading_write(struct search *search);

@@ -1,0 +1,171 @@
+/* SEARCH, SORT, ESEARCH, THREAD: what was found (RFC 9051 §7.3.4, RFC 4731, RFC 5267, RFC 5182, RFC 7162 §3.1.5). */
+#include "engine/mailbox/imap_search.h"
+#include <stdlib.h>
+
+#define RESPONSE_BYTES_MAX (64u * 1024 * 1024)
+
+static int number_order(const void *left, const void *right)
+{
+    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+static uint32_t uid_of(const struct search *search, uint32_t found)
+{
+    return search->command->uid ? found : view_uid(&search->session->view, found);
+}
+
+/* RFC 5182 §2.4: with MIN or MAX and nothing else, only those are kept. */
+static bool found_save(struct search *search)
+{
+    struct imap_session *session = search->session;
+    uint32_t returns = search->command->search.returns;
+    uint32_t count = search->found_count;
+    free(session->saved);
+    session->saved = NULL;
+    session->saved_count = 0;
+    if (count == 0) {
+        return true;
+    }
+    uint32_t *found = (uint32_t *)malloc(count * sizeof(found[0]));
+    struct imap_range *saved = (struct imap_range *)malloc(count * sizeof(saved[0]));
+    if (found == NULL || saved == NULL) {
+        free(found);
+        free(saved);
+        return false;
+    }
+    memcpy(found, search->found, count * sizeof(found[0]));
+    qsort(found, count, sizeof(found[0]), number_order);
+    bool all = (returns & (IMAP_SEARCH_MIN | IMAP_SEARCH_MAX)) == 0 ||
+               (returns & (IMAP_SEARCH_RETURN_ALL | IMAP_SEARCH_COUNT)) != 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool wanted = all || (i == 0 && (returns & IMAP_SEARCH_MIN)) ||
+                      (i == count - 1 && (returns & IMAP_SEARCH_MAX));
+        uint32_t uid = uid_of(search, found[i]);
+        struct imap_range *last =
+            session->saved_count > 0 ? &saved[session->saved_count - 1] : NULL;
+        if (wanted && last != NULL && last->last + 1 == uid) {
+            last->last = uid;
+        } else if (wanted) {
+            saved[session->saved_count++] = (struct imap_range){uid, uid};
+        }
+    }
+    free(found);
+    session->saved = saved;
+    return true;
+}
+
+/* "2,10:11": in order for SEARCH, as they are sorted for SORT (RFC 5267 §3). */
+static void all_write(const struct search *search, struct imap_writer *writer)
+{
+    for (uint32_t i = 0; i < search->found_count;) {
+        uint32_t end = i + 1;
+        while (end < search->found_count && search->found[end] == search->found[end - 1] + 1) {
+            end++;
+        }
+        imap_write(writer, i == 0 ? " ALL " : ",");
+        imap_write_number(writer, search->found[i]);
+        if (end - i > 1) {
+            imap_write(writer, ":");
+            imap_write_number(writer, search->found[end - 1]);
+        }
+        i = end;
+    }
+}
+
+static void pair_write(struct imap_writer *writer, const char *word, uint64_t number)
+{
+    imap_write(writer, word);
+    imap_write_number(writer, number);
+}
+
+static bool tells_modseq(const struct search *search)
+{
+    return search->command->condstore && search->found_count > 0;
+}
+
+static void esearch_write(const struct search *search, struct imap_writer *writer)
+{
+    uint32_t returns = search->command->search.returns;
+    uint32_t count = search->found_count;
+    imap_write(writer, "* ESEARCH (TAG ");
+    imap_write_string(writer, search->command->tag);
+    imap_write(writer, search->command->uid ? ") UID" : ")");
+    if (count > 0 && (returns & IMAP_SEARCH_MIN)) {
+        pair_write(writer, " MIN ", search->found[0]);
+    }
+    if (count > 0 && (returns & IMAP_SEARCH_MAX)) {
+        pair_write(writer, " MAX ", search->found[count - 1]);
+    }
+    if (returns & IMAP_SEARCH_COUNT) {
+        pair_write(writer, " COUNT ", count);
+    }
+    if (returns & IMAP_SEARCH_RETURN_ALL) {
+        all_write(search, writer);
+    }
+    if (tells_modseq(search)) {
+        pair_write(writer, " MODSEQ ", search->modseq);
+    }
+    imap_write(writer, "\r\n");
+}
+
+static void plain_write(const struct search *search, struct imap_writer *writer)
+{
+    imap_write(writer, search->command->kind == IMAP_SORT ? "* SORT" : "* SEARCH");
+    for (uint32_t i = 0; i < search->found_count; i++) {
+        pair_write(writer, " ", search->found[i]);
+    }
+    if (tells_modseq(search)) {
+        pair_write(writer, " (MODSEQ ", search->modseq);
+        imap_write(writer, ")");
+    }
+    imap_write(writer, "\r\n");
+}
+
+static int found_write(struct search *search)
+{
+    const struct imap_search *command = &search->command->search;
+    bool rev2 = imap_session_has(search->session, IMAP_ENABLED_REV2);
+    struct imap_writer writer;
+    imap_writer_open(&writer, RESPONSE_BYTES_MAX);
+    if (command->extended && command->returns == IMAP_SEARCH_SAVE) {
+        return 0; /* RFC 5182 §2.1: nothing is to be said */
+    }
+    if (command->extended) {
+        esearch_write(search, &writer);
+    } else if (rev2 && search->command->kind == IMAP_SEARCH) { /* RFC 9051 §7.3.4 */
+        imap_write(&writer, "* ESEARCH (TAG ");
+        imap_write_string(&writer, search->command->tag);
+        imap_write(&writer, search->command->uid ? ") UID" : ")");
+        all_write(search, &writer);
+        imap_write(&writer, "\r\n");
+    } else {
+        plain_write(search, &writer);
+    }
+    bool good = imap_session_send(search->session, &writer);
+    imap_writer_close(&writer);
+    return good ? 0 : -ENOMEM;
+}
+
+enum imap_step search_answer(struct search *search)
+{
+    struct imap_session *session = search->session;
+    const struct imap_search *command = &search->command->search;
+    int status = search->failed ? -ENOMEM : search->some_broken ? -EIO : 0;
+    if (search->command->kind == IMAP_SORT) {
+        sorting_finish(search);
+    }
+    if (status == 0 && (command->returns & IMAP_SEARCH_SAVE) && !found_save(search)) {
+        status = -ENOMEM;
+    }
+    if (status == 0) {
+        status =
+            search->command->kind == IMAP_THREAD ? threading_write(search) : found_write(search);
+    }
+    if (status != 0 && (command->returns & IMAP_SEARCH_SAVE)) { /* RFC 5182 §2.1 */
+        free(session->saved);
+        session->saved = NULL;
+        session->saved_count = 0;
+    }
+    return status == 0 ? imap_session_ok(session) : imap_session_refuse(session, status);
+}
