@@ -32,6 +32,7 @@ static const char usage[] =
     "        --starttls: TLS, sessions resumed where the server lets them  --no-resumption: whole "
     "handshakes\n"
     "        --suites LIST: of TLS 1.3, in OpenSSL's words\n"
+    "        --users N: recipients are u0000000, u0000001 and so on\n"
     "        --domains N: recipients are spread over N domains, d0000000.NAME and so on\n"
     "        --domain NAME (bench.example)  --sender ADDRESS (source@bench.example)  --from "
     "ADDRESS\n"
@@ -77,6 +78,7 @@ enum option_code {
     OPTION_SINK_LMTP,
     OPTION_DOMAIN,
     OPTION_DOMAINS,
+    OPTION_USERS,
     OPTION_SENDER,
     OPTION_FROM,
     OPTION_STALL,
@@ -119,6 +121,7 @@ static const struct option table[] = {
     {"sink-lmtp", no_argument, NULL, OPTION_SINK_LMTP},
     {"domain", required_argument, NULL, OPTION_DOMAIN},
     {"domains", required_argument, NULL, OPTION_DOMAINS},
+    {"users", required_argument, NULL, OPTION_USERS},
     {"sender", required_argument, NULL, OPTION_SENDER},
     {"from", required_argument, NULL, OPTION_FROM},
     {"stall", required_argument, NULL, OPTION_STALL},
@@ -249,6 +252,9 @@ static bool parse_source(struct source_settings *source, int code, const char *v
         return true;
     case OPTION_DOMAINS:
         source->domains = (uint32_t)number(value, 1, SOURCE_DOMAINS_MAX);
+        return true;
+    case OPTION_USERS:
+        source->users = (uint32_t)number(value, 1, SOURCE_DOMAINS_MAX);
         return true;
     case OPTION_SENDER:
         source->sender = value;
@@ -464,6 +470,9 @@ static void judge(const struct options *options)
     }
     if (options->flood.kind != FLOOD_NONE && (!carrier->dpdk || options->part != BENCH_ASK)) {
         wrong("only of ask over dpdk", "--flood");
+    }
+    if (options->source.domains > 0 && options->source.users > 0) {
+        wrong("one of two", "--domains and --users");
     }
     if (carrier->dpdk && carrier->uring) {
         wrong("one of two", "--io-uring and --port");

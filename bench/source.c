@@ -125,10 +125,9 @@ static int script_make(struct source *source)
     size_t bytes = line_bytes * (settings->recipients + 2);
     source->script = malloc(bytes);
     source->rcpt = calloc(settings->recipients, sizeof(*source->rcpt));
-    source->domain_digits =
-        settings->domains > 0 ? calloc(settings->recipients, sizeof(*source->domain_digits)) : NULL;
-    if (source->script == NULL || source->rcpt == NULL ||
-        (settings->domains > 0 && source->domain_digits == NULL)) {
+    bool spread = settings->domains > 0 || settings->users > 0;
+    source->digits = spread ? calloc(settings->recipients, sizeof(*source->digits)) : NULL;
+    if (source->script == NULL || source->rcpt == NULL || (spread && source->digits == NULL)) {
         return -ENOMEM;
     }
     char *at = source->script, *end = source->script + bytes;
@@ -136,12 +135,17 @@ static int script_make(struct source *source)
     source->mail = slice_of(at, (size_t)size);
     at += size;
     for (uint32_t i = 0; i < settings->recipients; i++) {
-        size = snprintf(at, (size_t)(end - at), "RCPT TO:<r%u@%s%s>\r\n", i,
-                        settings->domains > 0 ? "d0000000." : "", settings->domain);
-        source->rcpt[i] = slice_of(at, (size_t)size);
-        if (settings->domains > 0) {
-            source->domain_digits[i] = strchr(at, '@') + 2;
+        if (settings->users > 0) {
+            size = snprintf(at, (size_t)(end - at), "RCPT TO:<u0000000@%s>\r\n", settings->domain);
+            source->digits[i] = strchr(at, '<') + 2;
+        } else {
+            size = snprintf(at, (size_t)(end - at), "RCPT TO:<r%u@%s%s>\r\n", i,
+                            settings->domains > 0 ? "d0000000." : "", settings->domain);
         }
+        if (settings->domains > 0) {
+            source->digits[i] = strchr(at, '@') + 2;
+        }
+        source->rcpt[i] = slice_of(at, (size_t)size);
         at += size;
     }
     source->group_bdat = slice_of(source->script, (size_t)(at - source->script));
@@ -231,7 +235,7 @@ void source_close(struct source *source)
     free(source->sessions);
     secure_close(source->secure);
     free(source->rcpt);
-    free(source->domain_digits);
+    free(source->digits);
     free(source->script);
     letter_book_close(&source->book);
     free(source);

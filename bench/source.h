@@ -47,12 +47,14 @@ struct source_settings {
     const char *domain;          /* recipients are r0@domain, r1@domain, ... */
     uint32_t
         domains; /* > 0: they are in so many domains below it, d0000000.domain, ..., each recipient in the next one */
+    uint32_t
+        users; /* > 0: they are u0000000@domain, ..., each recipient the next one. Not beside domains */
     const char *sender;
     int acked_fd; /* a line for each acknowledged letter: RUN SEQUENCE CRC32C BODY-BYTES
                      RECIPIENT...; -1: none */
 };
 
-#define SOURCE_DOMAINS_MAX 10000000u
+#define SOURCE_DOMAINS_MAX 10000000u /* and of users */
 
 struct source_counters {
     uint64_t issued;

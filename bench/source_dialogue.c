@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #define SLICES_MAX 8u
-#define DOMAIN_DIGITS 7u
+#define SOURCE_DIGITS 7u
 
 void source_expect(struct source_session *session, enum reply_kind kind)
 {
@@ -123,29 +123,30 @@ static void content_send(struct source_session *session)
     session->ahead.under_way = false;
 }
 
-/* Writes the recipients' domains into the script: right before it is sent, as all sessions share it. */
-static void domain_choose(struct source *source, uint64_t sequence, uint32_t recipient)
+/* Writes which domain, or which user, into the script: right before it is sent, as all sessions share it. */
+static void digits_choose(struct source *source, uint64_t sequence, uint32_t recipient)
 {
-    uint32_t recipients = source->settings.recipients, domains = source->settings.domains;
-    uint64_t domain = (sequence * recipients + recipient) % domains;
-    for (char *digit = source->domain_digits[recipient] + DOMAIN_DIGITS;
-         digit > source->domain_digits[recipient]; domain /= 10) {
-        *--digit = (char)('0' + domain % 10);
+    const struct source_settings *settings = &source->settings;
+    uint32_t count = settings->domains > 0 ? settings->domains : settings->users;
+    uint64_t chosen = (sequence * settings->recipients + recipient) % count;
+    for (char *digit = source->digits[recipient] + SOURCE_DIGITS; digit > source->digits[recipient];
+         chosen /= 10) {
+        *--digit = (char)('0' + chosen % 10);
     }
 }
 
-static void domains_choose(struct source *source, uint64_t sequence)
+static void all_digits_choose(struct source *source, uint64_t sequence)
 {
-    for (uint32_t i = 0; source->domain_digits != NULL && i < source->settings.recipients; i++) {
-        domain_choose(source, sequence, i);
+    for (uint32_t i = 0; source->digits != NULL && i < source->settings.recipients; i++) {
+        digits_choose(source, sequence, i);
     }
 }
 
 static void send_rcpt(struct source_session *session, uint32_t recipient)
 {
     struct source *source = session->source;
-    if (source->domain_digits != NULL) {
-        domain_choose(source, session->ahead.sequence, recipient);
+    if (source->digits != NULL) {
+        digits_choose(source, session->ahead.sequence, recipient);
     }
     source_expect(session, REPLY_RCPT);
     send_text(session, source->rcpt[recipient]);
@@ -174,7 +175,7 @@ static void letter_begin(struct source_session *session)
     for (uint32_t i = 0; i < source->settings.recipients; i++) {
         source_expect(session, REPLY_RCPT);
     }
-    domains_choose(source, letter->sequence);
+    all_digits_choose(source, letter->sequence);
     if (source->settings.pace == SOURCE_PACE_BDAT) {
         send_text(session, source->group_bdat);
         source_expect(session, REPLY_END);

@@ -79,7 +79,7 @@ struct source {
     char *script; /* MAIL, RCPTs, DATA in one */
     struct slice group, group_bdat, mail, data;
     struct slice *rcpt;
-    char **domain_digits; /* of each recipient, in its line of the script; NULL: one domain */
+    char **digits; /* of each recipient, in its line of the script; NULL: none are spread */
     uint64_t now_ns, begun_ns, measure_ns, end_ns, ended_ns, progress_ns;
     uint64_t first_ns; /* the first letter was taken */
     bool begun, stopping, stalled;

@@ -90,15 +90,16 @@ class BenchAgainstItself(unittest.TestCase):
         self.assertEqual((report["proven"], report["deliveries"], report["deliveries_repeated"], report["damaged"]),
                          (2, 1, 1, 1))
 
-    def test_recipients_are_spread_over_domains_at_every_pace(self):
-        for pace in ("command", "group", "deep", "bdat"):
-            with socket.create_server(("127.0.0.1", 0)) as server:
-                sender = subprocess.Popen([BENCH, "source", "--to", f"127.0.0.1:{server.getsockname()[1]}", "--count", "3",
-                                           "--connections", "1", "--recipients", "2", "--domains", "4", "--pace", pace,
-                                           "--domain", "x.example"], stdout=subprocess.DEVNULL)
-                recipients = self.take_recipients(server)
-                self.assertEqual(sender.wait(30), 0)
-            self.assertEqual(recipients, [f"r{number % 2}@d000000{number % 4}.x.example" for number in range(6)], pace)
+    def test_recipients_are_spread_over_domains_and_users_at_every_pace(self):
+        for spread, form in (("--domains", "r{0}@d000000{1}.x.example"), ("--users", "u000000{1}@x.example")):
+            for pace in ("command", "group", "deep", "bdat"):
+                with socket.create_server(("127.0.0.1", 0)) as server:
+                    sender = subprocess.Popen([BENCH, "source", "--to", f"127.0.0.1:{server.getsockname()[1]}", "--count", "3",
+                                               "--connections", "1", "--recipients", "2", spread, "4", "--pace", pace,
+                                               "--domain", "x.example"], stdout=subprocess.DEVNULL)
+                    recipients = self.take_recipients(server)
+                    self.assertEqual(sender.wait(30), 0)
+                self.assertEqual(recipients, [form.format(number % 2, number % 4) for number in range(6)], (spread, pace))
 
     def take_recipients(self, server):
         recipients = []
