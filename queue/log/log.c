@@ -133,6 +133,11 @@ bool log_is_quiet(const struct log *log)
            !log->watch.asks && (log->state == LOG_BROKEN || (log->state == LOG_RUNNING && !unsent));
 }
 
+bool log_is_broken(const struct log *log)
+{
+    return log->state == LOG_BROKEN;
+}
+
 unsigned log_round(struct log *log, uint64_t now_ns)
 {
     log->now_ns = now_ns;

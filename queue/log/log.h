@@ -22,7 +22,8 @@
  * After a failed write the segment is sealed, what lies in or after the failed write is void, and
  * another segment is opened, whose first record says what is void. Waiters of the void are told
  * then, so that no crash revives what was refused; when no segment can be opened they are told at
- * once and appends answer -EIO or -ENOSPC, until a retry (once a second) succeeds.
+ * once and appends answer -EIO or -ENOSPC, until a retry (once a second) succeeds. A crash before that
+ * may revive what was refused: an owner to whom a late answer is better asks for it (log_refuse_late).
  *
  * Space: a spare segment is ready before the current one is full. When no more can be made, mail may
  * fill the current segment only; the last two spares are for records marked LOG_RESERVED, of the last
@@ -158,6 +159,11 @@ struct log_waiter {
 /* `done` runs once, from a completion, log_flush or log_round, when everything appended so far is
  * durable or void. In order. */
 void log_when_durable(struct log *log, struct log_waiter *waiter);
+/* From now on nobody is told of a failed write before it is void on the disk too, however long no segment can be
+ * opened: what is told to have failed is never found by a later start. */
+void log_refuse_late(struct log *log);
+/* No segment can be opened after a failed write; it is tried again. */
+bool log_is_broken(const struct log *log);
 /* `done` runs once, from a completion, log_flush or log_round, when log_room may answer otherwise.
  */
 void log_when_room(struct log *log, struct log_waiter *waiter);

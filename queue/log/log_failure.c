@@ -146,7 +146,9 @@ static void broken(struct log *log, int status)
 {
     struct list_node told;
     list_init(&told);
-    list_splice(&told, &log->void_waiters);
+    if (!log->refuses_late) {
+        list_splice(&told, &log->void_waiters);
+    }
     log->state = LOG_BROKEN;
     log->status = status;
     log->retry_ns = log->now_ns + LOG_RETRY_NS;

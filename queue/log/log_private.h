@@ -117,6 +117,7 @@ struct log {
     uint64_t retry_ns;
     uint64_t void_from; /* 0: nothing is void that is not said on the disk */
     uint64_t void_mark; /* durable up to here: the void is said */
+    bool refuses_late;  /* nobody is told before */
     struct log_stash stash;
 
     struct log_segment *current;

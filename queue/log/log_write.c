@@ -185,6 +185,11 @@ void log_when_durable(struct log *log, struct log_waiter *waiter)
     list_append(&log->waiters, &waiter->node);
 }
 
+void log_refuse_late(struct log *log)
+{
+    log->refuses_late = true;
+}
+
 void log_when_room(struct log *log, struct log_waiter *waiter)
 {
     list_init(&waiter->node);

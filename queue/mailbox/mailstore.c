@@ -22,9 +22,9 @@ static void settings_fill(struct mailstore_settings *settings, const struct log 
 
 static void lists_open(struct mailstore *store)
 {
-    struct list_node *lists[] = {&store->idle_users,    &store->idle_boxes,   &store->drafts,
-                                 &store->queue,         &store->flight,       &store->room,
-                                 &store->changed_boxes, &store->changed_users};
+    struct list_node *lists[] = {&store->idle_users,    &store->idle_boxes,    &store->drafts,
+                                 &store->queue,         &store->flight,        &store->room,
+                                 &store->changed_boxes, &store->changed_users, &store->undone};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
     }
@@ -38,6 +38,7 @@ static void store_free(struct mailstore *store)
             list_remove(lists[i]->next);
         }
     }
+    changes_close(store);
     mailstore_users_close(store);
     for (uint32_t i = 0; i < HOLD_BUCKETS; i++) {
         while (store->holds[i] != NULL) {
@@ -68,6 +69,7 @@ int mailstore_open(struct mailstore **result, struct log *log,
     store->wall_s = settings->wall_s;
     settings_fill(&store->settings, log);
     lists_open(store);
+    log_refuse_late(log);
     int status = store->settings.text_bytes_max < UINT32_MAX ? fetch_pool_open(store) : -EINVAL;
     status = status == 0 ? cleaner_open(store) : status;
     status = status == 0 ? index_open(&store->index, &store->settings, &damaged) : status;
@@ -85,10 +87,18 @@ void mailstore_rest(struct mailstore *store)
     store->rests = true;
 }
 
+int mailstore_state(const struct mailstore *store)
+{
+    return store->sick;
+}
+
+/* What waits until a log that is broken says what is void may wait for ever. */
 bool mailstore_is_quiet(const struct mailstore *store)
 {
-    return list_empty(&store->queue) && list_empty(&store->flight) && fetch_pool_is_quiet(store) &&
-           cleaner_is_quiet(store) && !index_is_writing(store->index);
+    bool gives_up = store->rests && log_is_broken(store->log);
+    return list_empty(&store->queue) && (list_empty(&store->flight) || gives_up) &&
+           (cleaner_is_quiet(store) || (gives_up && cleaner_waits_for_log(store))) &&
+           fetch_pool_is_quiet(store) && !index_is_writing(store->index);
 }
 
 void mailstore_close(struct mailstore *store)

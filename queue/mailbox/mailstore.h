@@ -68,13 +68,19 @@ int mailstore_open(struct mailstore **store, struct log *log,
 /* Nothing is begun any more (housekeeping, index). Then, when mailstore_is_quiet and the log is quiet: close. */
 void mailstore_rest(struct mailstore *store);
 bool mailstore_is_quiet(const struct mailstore *store);
-/* Writes the index (blocks). Boxes, users, drafts and views must have been given back; else they are dangling. */
+/* 0; -errno: memory was short, or the index failed, while a change was done that is durable. What the mailboxes are is
+ * not known until it is opened again, which does that change and those behind it; their waiters are told nothing. All
+ * other changes answer this errno. */
+int mailstore_state(const struct mailstore *store);
+/* Writes the index (blocks). Whoever still waits for a change is not told. Boxes, users, drafts and views must have been given back; else they are dangling. */
 void mailstore_close(struct mailstore *store);
 /* Once a round, after log_round. wall_s: for dates, and for what is kept a while. Returns how much was done. */
 unsigned mailstore_round(struct mailstore *store, uint64_t wall_s);
 
 struct mailstore_waiter {
-    /* 0: it is durable and done; -errno: nothing of it has happened. Once, never from inside the call that took it. */
+    /* 0: it is durable and done; -errno: nothing of it has happened, and no later start will find it. Once, never from
+     * inside the call that took it. Later than else while that is not known: a write has failed, and the disk does not
+     * take a record that says so. Never when it is durable and cannot be done by this process: see mailstore_state. */
     void (*done)(struct mailstore_waiter *waiter, int status);
     struct list_node node; /* the store's while it waits; needs no initialising */
     void *private;         /* the store's */

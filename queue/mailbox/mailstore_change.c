@@ -2,7 +2,8 @@
  * A change on its way:
  *
  *   submitted ──room──► written ──durable──► applied ──► its waiter is told
- *       └──none yet──► queue ──┘    └──the write failed──► nothing has happened
+ *       └──none yet──► queue ──┘    │           └──the store is sick──► a start will do it: nobody is told
+ *                                   └──the write failed──► void on the disk too ──► nothing has happened
  *
  * The queue keeps the order in which they came. What is too large for one record is written in parts, as there is
  * room; it counts when the last one is durable, with all before it.
@@ -131,7 +132,11 @@ static void change_done(struct log_waiter *waiter, int status)
     struct mailstore *store = change->store;
     list_remove(&change->node);
     if (status == 0) {
-        status = change_apply(change);
+        status = store->sick == 0 ? change_apply(change) : 0;
+        if (store->sick != 0) { /* it is durable, and not done: neither answer would be true */
+            list_append(&store->undone, &change->node);
+            return;
+        }
     }
     if (change->draft != NULL) {
         draft_free(change->draft, draft_lives(store, change->draft));
@@ -321,6 +326,23 @@ unsigned changes_round(struct mailstore *store)
         }
     }
     return done;
+}
+
+void changes_close(struct mailstore *store)
+{
+    struct list_node *lists[] = {&store->queue, &store->flight, &store->undone};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        for (struct list_node *node; (node = list_pop(lists[i])) != NULL;) {
+            struct change *change = list_entry(node, struct change, node);
+            if (lists[i] == &store->flight) {
+                list_remove(&change->waiter.node);
+            }
+            if (change->draft != NULL) {
+                draft_free(change->draft, true);
+            }
+            change_free(change);
+        }
+    }
 }
 
 void mailstore_waiter_cancel(struct mailstore *store, struct mailstore_waiter *waiter)

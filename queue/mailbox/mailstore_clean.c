@@ -68,6 +68,9 @@ int cleaner_open(struct mailstore *store)
 void cleaner_close(struct mailstore *store)
 {
     if (store->cleaner != NULL) {
+        if (cleaner_waits_for_log(store)) {
+            list_remove(&store->cleaner->waiter.node);
+        }
         writer_free(&store->cleaner->moves);
         free(store->cleaner->snapshots);
         free(store->cleaner->memory);
@@ -78,6 +81,12 @@ void cleaner_close(struct mailstore *store)
 bool cleaner_is_quiet(const struct mailstore *store)
 {
     return !store->cleaner->busy;
+}
+
+bool cleaner_waits_for_log(const struct mailstore *store)
+{
+    enum cleaner_state state = store->cleaner->state;
+    return store->cleaner->busy && (state == CLEAN_SETTLES || state == CLEAN_SAYS);
 }
 
 /* ── Which one ───────────────────────────────────────────────────────────────────────────────── */

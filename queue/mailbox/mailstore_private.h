@@ -243,6 +243,7 @@ struct mailstore {
 
     struct list_node queue;  /* changes that wait for room; the first may be written in part */
     struct list_node flight; /* that wait to be durable */
+    struct list_node undone; /* durable, and the store is sick: nobody is told */
     struct list_node room;   /* mailstore_when_room */
     struct list_node changed_boxes, changed_users;
     uint32_t copies;   /* on their way: until they are done no text goes */
@@ -385,6 +386,7 @@ struct change *change_new(struct mailstore *store, enum change_kind kind, void *
 int change_submit(struct change *change);
 void change_user(struct change *change, struct slice name); /* all of them before the body */
 unsigned changes_round(struct mailstore *store);
+void changes_close(struct mailstore *store); /* all that are left, untold */
 bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid);
 
 /* mailstore_ask.c */
@@ -472,4 +474,5 @@ int cleaner_open(struct mailstore *store);
 void cleaner_close(struct mailstore *store);
 unsigned cleaner_round(struct mailstore *store);
 bool cleaner_is_quiet(const struct mailstore *store);
+bool cleaner_waits_for_log(const struct mailstore *store);
 void snapshot_wanted(struct user *user);

@@ -144,8 +144,9 @@ int torn_expunge(struct mailstore *store)
         status = entry_expunge(store, &torn->entries[i]);
     }
     for (uint32_t turn = 0; turn < TURNS_MAX; turn++) {
-        if (list_empty(&store->queue) && list_empty(&store->flight)) {
-            break;
+        bool done = list_empty(&store->queue) && list_empty(&store->flight);
+        if (done || store->sick != 0 || log_is_broken(store->log)) {
+            break; /* broken: they are done when the log runs again, or by the next start */
         }
         changes_round(store);
         log_round(store->log, 0);
@@ -155,5 +156,5 @@ int torn_expunge(struct mailstore *store)
             sched_yield();
         }
     }
-    return status;
+    return status == 0 ? store->sick : status;
 }

@@ -86,16 +86,7 @@ void mailstore_rig_stop(struct mailstore_rig *rig)
 /* What is on its way dies with the process: nobody is told. */
 static void changes_die(struct mailstore *store)
 {
-    struct list_node *lists[] = {&store->queue, &store->flight};
-    for (int i = 0; i < 2; i++) {
-        for (struct list_node *node; (node = list_pop(lists[i])) != NULL;) {
-            struct change *change = list_entry(node, struct change, node);
-            free(change->content.bytes);
-            free(change->leaving);
-            free(change->part_lsns);
-            free(change);
-        }
-    }
+    changes_close(store);
     for (struct list_node *node; (node = list_pop(&store->drafts)) != NULL;) {
         struct mailstore_draft *draft = list_entry(node, struct mailstore_draft, node);
         free(draft->extents);

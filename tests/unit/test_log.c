@@ -376,6 +376,41 @@ static void a_disk_that_keeps_failing_refuses_and_serves_again_when_it_can(void 
     scene_close(scene);
 }
 
+static void who_asked_for_a_late_answer_is_not_refused_what_a_crash_may_revive(void **state)
+{
+    uint32_t revived = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct scene *scene = scene_open(seed);
+        scene_start(scene);
+        log_refuse_late(scene->rig.log);
+        scene_append(scene, 0, 1000);
+        log_rig_settle(&scene->rig);
+        disk_fault_fail(scene->rig.fault, DISK_FAULT_WRITE, 0, 1000000, -EIO);
+        struct told *failed = scene_append(scene, 0, 1000);
+        for (int i = 0; i < 3000; i++) {
+            log_rig_round(&scene->rig);
+        }
+        assert_true(log_is_broken(scene->rig.log));
+        assert_false(failed->done);
+        if (seed % 2 == 0) {
+            disk_fault_fail(scene->rig.fault, DISK_FAULT_WRITE, 0, 0, 0);
+            for (int i = 0; i < 3000; i++) {
+                log_rig_round(&scene->rig);
+            }
+            assert_true(failed->done && failed->status == -EIO);
+        }
+        log_rig_crash(&scene->rig);
+        disk_fault_fail(scene->rig.fault, DISK_FAULT_WRITE, 0, 0, 0);
+        scene_start(scene);
+        assert_true(scene->found[0]);
+        assert_true(!scene->found[failed->tag] || !failed->done);
+        revived += scene->found[failed->tag];
+        scene_close(scene);
+    }
+    assert_true(revived > 0);
+}
+
 static void a_full_disk_refuses_mail_keeps_room_for_notes_and_recovers(void **state)
 {
     (void)state;
@@ -526,6 +561,7 @@ int main(void)
         cmocka_unit_test(freed_segments_are_destroyed_in_order),
         cmocka_unit_test(a_failed_write_voids_what_follows_and_a_new_segment_goes_on),
         cmocka_unit_test(a_disk_that_keeps_failing_refuses_and_serves_again_when_it_can),
+        cmocka_unit_test(who_asked_for_a_late_answer_is_not_refused_what_a_crash_may_revive),
         cmocka_unit_test(a_full_disk_refuses_mail_keeps_room_for_notes_and_recovers),
         cmocka_unit_test(after_a_start_on_a_full_disk_old_records_are_there_and_mail_is_refused),
         cmocka_unit_test(a_folder_of_another_log_is_left_alone),

@@ -141,6 +141,56 @@ static void a_failed_write_is_told_and_has_not_happened(void **state)
     leave(rig, box);
 }
 
+/* The write that failed may have come to the device all the same. */
+static void a_change_is_not_refused_while_a_start_may_find_it(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct told told;
+    struct mailstore_create wanted = {.mailbox = slice_text("a")};
+    struct mailstore_user *user = user_of(rig, "ann");
+    deliver(rig, "ann", 1);
+    mailstore_rig_settle(rig);
+    disk_fault_fail(rig->rig.fault, DISK_FAULT_WRITE, 0, 1000000, -EIO);
+    assert_int_equal(mailstore_box_create(rig->store, user, &wanted, told_init(&told)), 0);
+    for (int i = 0; i < 3000; i++) {
+        mailstore_rig_round(rig);
+    }
+    assert_false(told.done);
+    assert_int_equal(create(rig, user, "b"), -EIO); /* nothing was written of it */
+    disk_fault_fail(rig->rig.fault, DISK_FAULT_WRITE, 0, 0, 0);
+    assert_int_equal(told_wait(rig, &told), -EIO);
+    assert_null(mailstore_box_find(user, slice_text("a")));
+    assert_int_equal(create(rig, user, "c"), 0);
+    mailstore_user_close(rig->store, user);
+    mailstore_rig_crash(rig);
+    assert_int_equal(mailstore_rig_start(rig), 0);
+    user = user_of(rig, "ann");
+    assert_null(mailstore_box_find(user, slice_text("a")));
+    assert_null(mailstore_box_find(user, slice_text("b")));
+    assert_non_null(mailstore_box_find(user, slice_text("c")));
+    mailstore_user_close(rig->store, user);
+}
+
+static void a_store_is_closed_also_when_a_write_that_failed_cannot_be_made_void(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct told told;
+    struct mailstore_create wanted = {.mailbox = slice_text("a")};
+    struct mailstore_user *user = user_of(rig, "ann");
+    deliver(rig, "ann", 1);
+    mailstore_rig_settle(rig);
+    disk_fault_fail(rig->rig.fault, DISK_FAULT_WRITE, 0, 1000000, -EIO);
+    assert_int_equal(mailstore_box_create(rig->store, user, &wanted, told_init(&told)), 0);
+    mailstore_user_close(rig->store, user);
+    mailstore_rig_stop(rig);
+    assert_false(told.done);
+    disk_fault_fail(rig->rig.fault, DISK_FAULT_WRITE, 0, 0, 0);
+    assert_int_equal(mailstore_rig_start(rig), 0);
+    struct mailstore_box *box = box_of(rig, user_of(rig, "ann"), "INBOX");
+    assert_int_equal(box->count, 1);
+    leave(rig, box);
+}
+
 static void a_full_disk_refuses_mail_and_takes_expunges(void **state)
 {
     struct mailstore_rig *rig = *state;
@@ -484,6 +534,8 @@ int main(void)
         SCENE(a_refused_delivery_leaves_nothing_in_the_log_that_lives),
         SCENE(more_names_of_users_than_a_record_takes_are_refused),
         SCENE(a_failed_write_is_told_and_has_not_happened),
+        SCENE(a_change_is_not_refused_while_a_start_may_find_it),
+        SCENE(a_store_is_closed_also_when_a_write_that_failed_cannot_be_made_void),
         SCENE(a_full_disk_refuses_mail_and_takes_expunges),
         SCENE(flags_change_unless_they_have_changed_since),
         SCENE(two_conditional_stores_in_one_round_do_not_both_succeed),

@@ -1,0 +1,442 @@
+/*
+ * Random operations on a store and on a model of it that is too simple to be wrong, with failed writes, restarts, crashes and
+ * lost indexes between. One seed decides everything.
+ */
+#include "tests/unit/mailstore_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define BOXES 4u /* INBOX, a, a/b, c of one user */
+#define MAILS_MAX 400u
+#define SMALL_MAX 20000u
+
+struct mail {
+    uint32_t uid, flags, bytes;
+    uint64_t seed;
+    uint64_t keywords; /* of k0..k7 */
+};
+struct model_box {
+    bool is;
+    uint32_t uidvalidity, uidnext;
+    uint64_t modseq;
+    struct mail mails[MAILS_MAX];
+    uint32_t count;
+};
+struct model {
+    struct mailstore_rig rig;
+    struct model_box boxes[2][BOXES];
+    uint32_t uidvalidity_highest[2];
+    uint64_t next_seed;
+    uint64_t failed;
+};
+static const char *const users[2] = {"ann", "bob@example.org"};
+static const char *const names[BOXES] = {"INBOX", "a", "a/b", "c"};
+static const char *const keywords[8] = {"k0", "$k1", "k2", "k3", "k4", "k5", "k6", "k7"};
+
+static uint32_t below(struct model *model, uint32_t limit)
+{
+    return mailstore_rig_below(&model->rig, limit);
+}
+
+static struct mailstore_user *user_open(struct model *model, uint32_t user)
+{
+    struct mailstore_user *opened;
+    assert_int_equal(mailstore_user_open(model->rig.store, slice_text(users[user]), &opened), 0);
+    return opened;
+}
+
+/* ── Is it the same? ─────────────────────────────────────────────────────────────────────────── */
+
+static uint64_t bits_of(const struct mailstore_box *box, const struct mailstore_entry *entry)
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        int bit = mailstore_keyword_bit(box, slice_text(keywords[i]));
+        bits |= bit >= 0 && (entry->keywords >> bit & 1) ? 1ull << i : 0;
+    }
+    return bits;
+}
+
+static void box_check(struct model *model, struct mailstore_box *box, struct model_box *expected,
+                      bool reads)
+{
+    uint32_t unseen = 0, deleted = 0;
+    uint64_t bytes = 0;
+    assert_int_equal(mailstore_box_open(model->rig.store, box), 0);
+    assert_int_equal(box->count, expected->count);
+    assert_int_equal(box->uidvalidity, expected->uidvalidity);
+    assert_int_equal(box->uidnext, expected->uidnext);
+    for (uint32_t i = 0; i < box->count; i++) {
+        const struct mail *mail = &expected->mails[i];
+        assert_int_equal(box->entries[i].uid, mail->uid);
+        assert_int_equal(box->entries[i].flags, mail->flags);
+        assert_int_equal(box->entries[i].bytes, mail->bytes);
+        assert_true(bits_of(box, &box->entries[i]) == mail->keywords);
+        unseen += !(mail->flags & MAILSTORE_SEEN);
+        deleted += !!(mail->flags & MAILSTORE_DELETED);
+        bytes += mail->bytes;
+        if (reads) {
+            assert_true(rig_text_is(&model->rig, box->entries[i].text, mail->seed, mail->bytes));
+        }
+    }
+    assert_int_equal(box->unseen_count, unseen);
+    assert_int_equal(box->deleted_count, deleted);
+    assert_true(box->bytes == bytes);
+    assert_true(box->modseq >= expected->modseq);
+    expected->modseq = box->modseq;
+    mailstore_box_close(model->rig.store, box);
+}
+
+static void all_check(struct model *model, bool reads)
+{
+    for (uint32_t u = 0; u < 2; u++) {
+        struct mailstore_user *user = user_open(model, u);
+        uint64_t bytes = 0, messages = 0;
+        for (uint32_t b = 0; b < BOXES; b++) {
+            struct model_box *expected = &model->boxes[u][b];
+            struct mailstore_box *box = mailstore_box_find(user, slice_text(names[b]));
+            assert_int_equal(box != NULL, expected->is);
+            if (box != NULL) {
+                box_check(model, box, expected, reads);
+                bytes += box->bytes;
+                messages += box->count;
+            }
+        }
+        assert_true(user->totals.bytes == bytes);
+        assert_true(user->totals.messages == messages);
+        mailstore_user_close(model->rig.store, user);
+    }
+}
+
+/* ── Operations ──────────────────────────────────────────────────────────────────────────────── */
+
+static void box_made(struct model *model, uint32_t u, struct model_box *box, uint32_t uidvalidity)
+{
+    assert_true(uidvalidity > model->uidvalidity_highest[u]);
+    model->uidvalidity_highest[u] = uidvalidity;
+    *box = (struct model_box){.is = true, .uidvalidity = uidvalidity, .uidnext = 1, .modseq = 1};
+}
+
+static void mail_add(struct model_box *box, struct mail mail)
+{
+    assert_true(box->count < MAILS_MAX);
+    mail.uid = box->uidnext++;
+    box->mails[box->count++] = mail;
+}
+
+static void delivers(struct model *model)
+{
+    uint32_t u = below(model, 2), b = below(model, BOXES);
+    struct model_box *box = &model->boxes[u][b];
+    struct slice keyword = slice_text(keywords[below(model, 8)]);
+    struct mail mail = {.seed = model->next_seed++,
+                        .flags = below(model, 32),
+                        .bytes = 1 + below(model, below(model, 10) == 0 ? 300000 : SMALL_MAX)};
+    struct mailstore_place place = {.flags = (uint8_t)mail.flags,
+                                    .options = MAILSTORE_AUTOCREATE,
+                                    .keywords = &keyword,
+                                    .keyword_count = 1};
+    for (uint32_t i = 0; i < 8; i++) {
+        mail.keywords |= slice_equal(keyword, slice_text(keywords[i])) ? 1ull << i : 0;
+    }
+    if (box->count >= MAILS_MAX / 2) {
+        return;
+    }
+    int status = rig_deliver(&model->rig, users[u], names[b], mail.seed, mail.bytes, &place);
+    if (status != 0) {
+        model->failed++;
+        return;
+    }
+    if (!box->is) {
+        box_made(model, u, box, place.uidvalidity);
+    }
+    assert_int_equal(place.uid, box->uidnext);
+    mail_add(box, mail);
+}
+
+/* One that is there. */
+static struct mailstore_box *box_choose(struct model *model, struct model_box **expected)
+{
+    uint32_t u = below(model, 2), b = below(model, BOXES);
+    *expected = &model->boxes[u][b];
+    if (!(*expected)->is) {
+        return NULL;
+    }
+    struct mailstore_user *user = user_open(model, u);
+    struct mailstore_box *box = mailstore_box_find(user, slice_text(names[b]));
+    assert_non_null(box);
+    assert_int_equal(mailstore_box_open(model->rig.store, box), 0);
+    return box;
+}
+
+static void box_leave(struct model *model, struct mailstore_box *box)
+{
+    struct mailstore_user *user = box->user;
+    mailstore_box_close(model->rig.store, box);
+    mailstore_user_close(model->rig.store, user);
+}
+
+static struct mailstore_uids some(struct model *model, const struct model_box *box)
+{
+    uint32_t first = 1 + below(model, box->uidnext + 2);
+    uint32_t most = below(model, 6) == 0 ? 200 : 4;
+    return (struct mailstore_uids){first, first + below(model, most)};
+}
+
+static bool is_among(struct mailstore_uids uids, uint32_t uid)
+{
+    return uids.first <= uid && uid <= uids.last;
+}
+
+static void flags(struct model *model)
+{
+    struct model_box *expected;
+    struct mailstore_box *box = box_choose(model, &expected);
+    if (box == NULL) {
+        return;
+    }
+    struct told told;
+    uint32_t k = below(model, 8);
+    struct slice keyword = slice_text(keywords[k]);
+    struct mailstore_uids uids = some(model, expected);
+    struct mailstore_flags change = {.uids = &uids,
+                                     .uid_count = 1,
+                                     .op = (enum mailstore_flags_op)below(model, 3),
+                                     .flags = (uint8_t)below(model, 32),
+                                     .keywords = &keyword,
+                                     .keyword_count = below(model, 2),
+                                     .unchanged_since = MAILSTORE_ALWAYS};
+    int status = mailstore_flags(model->rig.store, box, &change, told_init(&told));
+    status = status == 0 ? told_wait(&model->rig, &told) : status;
+    uint64_t bit = change.keyword_count > 0 ? 1ull << k : 0;
+    model->failed += status != 0;
+    for (uint32_t i = 0; i < expected->count && status == 0; i++) {
+        struct mail *mail = &expected->mails[i];
+        if (!is_among(uids, mail->uid)) {
+            continue;
+        }
+        switch (change.op) {
+        case MAILSTORE_ADD:
+            mail->flags |= change.flags;
+            mail->keywords |= bit;
+            break;
+        case MAILSTORE_REMOVE:
+            mail->flags &= ~(uint32_t)change.flags;
+            mail->keywords &= ~bit;
+            break;
+        case MAILSTORE_REPLACE:
+            mail->flags = change.flags;
+            mail->keywords = bit;
+            break;
+        }
+    }
+    box_leave(model, box);
+}
+
+static void mails_remove(struct model_box *box, struct mailstore_uids uids, bool deleted_only)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < box->count; i++) {
+        bool goes = is_among(uids, box->mails[i].uid) &&
+                    (!deleted_only || (box->mails[i].flags & MAILSTORE_DELETED));
+        if (!goes) {
+            box->mails[kept++] = box->mails[i];
+        }
+    }
+    box->count = kept;
+}
+
+static void expunges(struct model *model)
+{
+    struct model_box *expected;
+    struct mailstore_box *box = box_choose(model, &expected);
+    if (box == NULL) {
+        return;
+    }
+    struct told told;
+    struct mailstore_uids uids = some(model, expected);
+    struct mailstore_expunge expunge = {
+        .uids = &uids, .uid_count = 1, .deleted_only = below(model, 2) == 0};
+    int status = mailstore_expunge(model->rig.store, box, &expunge, told_init(&told));
+    status = status == 0 ? told_wait(&model->rig, &told) : status;
+    if (status == 0) {
+        mails_remove(expected, uids, expunge.deleted_only);
+    }
+    model->failed += status != 0;
+    box_leave(model, box);
+}
+
+static void copies(struct model *model)
+{
+    struct model_box *source;
+    struct mailstore_box *box = box_choose(model, &source);
+    if (box == NULL) {
+        return;
+    }
+    struct told told;
+    uint32_t u = below(model, 2), b = below(model, BOXES);
+    struct model_box *target = &model->boxes[u][b];
+    bool moves = below(model, 2) == 0;
+    struct mailstore_uids uids = some(model, source);
+    struct mailstore_copy copy = {.uids = &uids,
+                                  .uid_count = 1,
+                                  .user = slice_text(users[u]),
+                                  .mailbox = slice_text(names[b])};
+    if (target->count > MAILS_MAX / 2 || (!target->is && b == 0)) {
+        box_leave(model, box);
+        return;
+    }
+    int status =
+        (moves ? mailstore_move : mailstore_copy)(model->rig.store, box, &copy, told_init(&told));
+    status = status == 0 ? told_wait(&model->rig, &told) : status;
+    if (!target->is) {
+        assert_int_not_equal(status, 0);
+    } else if (status == 0) {
+        uint32_t count = source->count, last = source->uidnext - 1;
+        for (uint32_t i = 0; i < count; i++) {
+            if (is_among(uids, source->mails[i].uid)) {
+                mail_add(target, source->mails[i]);
+            }
+        }
+        if (moves) { /* not those that have just come, where it is the same mailbox */
+            uids.last = uids.last < last ? uids.last : last;
+            mails_remove(source, uids, false);
+        }
+    }
+    model->failed += status != 0;
+    free(copy.sources);
+    box_leave(model, box);
+}
+
+static void names_change(struct model *model)
+{
+    uint32_t u = below(model, 2), b = 1 + below(model, BOXES - 1);
+    struct model_box *expected = &model->boxes[u][b];
+    struct mailstore_user *user = user_open(model, u);
+    struct told told;
+    int status;
+    if (expected->is && below(model, 4) == 0) {
+        struct mailstore_box *box = mailstore_box_find(user, slice_text(names[b]));
+        status = mailstore_box_delete(model->rig.store, box, told_init(&told));
+        status = status == 0 ? told_wait(&model->rig, &told) : status;
+        expected->is = status != 0;
+        expected->count = expected->is ? expected->count : 0;
+        model->failed += status != 0;
+    } else {
+        struct mailstore_create create = {.mailbox = slice_text(names[b])};
+        status = mailstore_box_create(model->rig.store, user, &create, told_init(&told));
+        status = status == 0 ? told_wait(&model->rig, &told) : status;
+        if (expected->is) {
+            assert_int_equal(status, -EEXIST);
+        } else if (status == 0) {
+            box_made(model, u, expected, create.uidvalidity);
+        }
+    }
+    mailstore_user_close(model->rig.store, user);
+}
+
+/* ── The end of a process ────────────────────────────────────────────────────────────────────── */
+
+static void restarts(struct model *model)
+{
+    struct mailstore_rig *rig = &model->rig;
+    bool crashes = below(model, 2) == 0, forgets = below(model, 3) == 0;
+    char *before = rig_dump(rig);
+    if (crashes) {
+        mailstore_rig_crash(rig);
+    } else {
+        mailstore_rig_stop(rig);
+    }
+    if (forgets) {
+        mailstore_rig_forget_index(rig);
+    }
+    assert_int_equal(mailstore_rig_start(rig), 0);
+    assert_true(forgets || mailstore_counters(rig->store)->rebuilds == 0);
+    char *after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+    all_check(model, forgets || below(model, 4) == 0);
+}
+
+static void trouble(struct model *model)
+{
+    switch (below(model, 3)) {
+    case 0:
+        disk_fault_fail(model->rig.rig.fault, DISK_FAULT_WRITE, below(model, 4), 1, -EIO);
+        break;
+    case 1:
+        disk_fault_fail(model->rig.rig.fault, DISK_FAULT_PREPARE, 0, 1, -ENOSPC);
+        break;
+    default:
+        disk_fault_fail(model->rig.rig.fault, DISK_FAULT_READ, below(model, 4), 1, -EIO);
+        break;
+    }
+}
+
+static void live(uint64_t seed, uint32_t operations, bool troubles)
+{
+    struct model *model = (struct model *)calloc(1, sizeof(*model));
+    mailstore_rig_open(&model->rig, seed);
+    model->rig.settings.clean_bytes_min = 1;
+    model->rig.settings.index_changes_max = 20 + below(model, 400);
+    model->rig.rig.settings.write_count_max = 1 + below(model, 6);
+    assert_int_equal(mailstore_rig_start(&model->rig), 0);
+    for (uint32_t i = 0; i < operations; i++) {
+        uint32_t kind = below(model, 100);
+        if (kind < 45) {
+            delivers(model);
+        } else if (kind < 60) {
+            flags(model);
+        } else if (kind < 80) {
+            expunges(model);
+        } else if (kind < 92) {
+            copies(model);
+        } else if (kind < 97) {
+            names_change(model);
+        } else if (kind == 97 && troubles) {
+            trouble(model);
+        } else if (kind == 98) {
+            all_check(model, false);
+        } else if (below(model, 3) == 0) {
+            restarts(model);
+        }
+        model->rig.wall_s += below(model, 3);
+    }
+    restarts(model);
+    all_check(model, true);
+    assert_true(troubles || model->failed < operations / 4);
+    mailstore_rig_close(&model->rig);
+    free(model);
+}
+
+static uint32_t seeds_count(uint32_t usual)
+{
+    const char *text = getenv("MAILSTORE_SEEDS");
+    return text != NULL ? (uint32_t)atoi(text) : usual;
+}
+
+static void a_store_is_what_its_model_is_whatever_happens(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= seeds_count(8); seed++) {
+        live(seed, 1500, true);
+    }
+}
+
+static void no_change_is_refused_without_trouble(void **state)
+{
+    (void)state;
+    live(1001, 2500, false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_is_what_its_model_is_whatever_happens),
+        cmocka_unit_test(no_change_is_refused_without_trouble),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
