@@ -263,6 +263,9 @@ struct log_record {
     struct slice content; /* borrowed */
 };
 struct log_visitor {
+    /* Segments that lie wholly before this LSN are not read, except the newest: of them the headers say enough. Records
+     * before it in the segment where it lies are visited. 0: all are read. */
+    uint64_t from;
     /* Every valid record that is not void, in LSN order. 0, or -errno which ends the scan. */
     int (*record)(void *owner, const struct log_record *record);
     /* Bytes that were durable once and do not read back as they were. May be NULL. */
@@ -281,7 +284,7 @@ struct log_counters {
     uint64_t write_failures, segments_sealed_early;
     uint64_t segments_prepared, segments_recycled, segments_freed;
     uint64_t segments_freed_between;                   /* of them: by log_free_segment */
-    uint64_t scanned_bytes, damaged_bytes, torn_bytes; /* of log_recover */
+    uint64_t scanned_bytes, damaged_bytes, torn_bytes; /* of log_recover, in what it has read */
     uint64_t unread_bytes;                             /* of log_recover: refused by the disk */
     uint32_t segments_used, segments_spare, segments_held, frames_dirty, frames_held;
 };

@@ -62,7 +62,7 @@ int log_folder_open(struct log_folder **folder, const struct log_folder_source *
 /* Closes the files of those segments whose `file` is still >= 0. */
 void log_folder_close(struct log_folder *folder);
 
-/* 0, or what the visitor returned. */
+/* 0, or what the visitor returned. Of a segment that is not read (visitor->from) `end` is its end. */
 int log_folder_scan(struct log_folder *folder, const struct log_visitor *visitor);
 
 /* One record's content, into memory of LOG_FRAME_BYTES. 0 or -EIO. */

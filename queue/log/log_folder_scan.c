@@ -158,14 +158,31 @@ static int segment_scan(struct reading *reading, struct log_folder_segment *segm
     return 0;
 }
 
+/* The first segment that is read. Who goes on in the newest must know where it ends. */
+static uint32_t pass_over(struct log_folder *folder, uint64_t from)
+{
+    uint32_t i = 0;
+    for (; i + 1 < folder->in_use_count; i++) {
+        struct log_folder_segment *segment = &folder->segments[i];
+        if (segment->sequence >= log_lsn_sequence(from)) {
+            break;
+        }
+        segment->end = segment->bytes;
+        segment->empty = segment->valid_end <= SEGMENT_HEADER_BYTES; /* all of it is void */
+    }
+    return i;
+}
+
 int log_folder_scan(struct log_folder *folder, const struct log_visitor *visitor)
 {
-    struct reading reading = {.folder = folder, .memory = folder->source.memory};
+    uint32_t first = pass_over(folder, visitor->from);
+    struct reading reading = {
+        .folder = folder, .memory = folder->source.memory, .ahead_segment = first};
     size_t room = folder->source.memory_bytes / READ_BYTES;
     int result = 0;
     reading.room = room < READS_MAX ? (uint32_t)room : READS_MAX;
     check(reading.room > 0);
-    for (uint32_t i = 0; i < folder->in_use_count && result == 0; i++) {
+    for (uint32_t i = first; i < folder->in_use_count && result == 0; i++) {
         result = segment_scan(&reading, &folder->segments[i], visitor);
     }
     while (reading.finished < reading.begun) { /* nothing may come into memory later */

@@ -192,6 +192,7 @@ static char *dump_after_crash(struct mailstore_rig *rig, struct asked *asked, bo
 {
     free(asked->flags.failed);
     free(asked->copy.sources);
+    leave(rig, asked->box);
     mailstore_rig_crash(rig);
     if (!keeps_index) {
         mailstore_rig_forget_index(rig);
