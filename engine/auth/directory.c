@@ -61,7 +61,12 @@ static int backend_open(struct backend *backend, const char *name,
     }
     memcpy(kind, name, size);
     kind[size] = '\0';
-    return backend->kind->open(&backend->source, kind, colon + 1, problem);
+    int status = backend->kind->open(&backend->source, kind, colon + 1, problem);
+    if (status < 0 && status != -ENOMEM &&
+        problem[0] == '\0') { /* a file's: its name is no secret */
+        snprintf(problem, BACKEND_PROBLEM_MAX, "%.150s: %s", name, strerror(-status));
+    }
+    return status;
 }
 
 static int backends_open(struct backend *backends, const char *const *names, unsigned *count,

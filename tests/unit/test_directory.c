@@ -184,6 +184,7 @@ static void a_file_that_is_wrong_is_not_opened(void **state)
         .backends = backends, .world = &world, .logger = &logger};
     snprintf(name, sizeof(name), "passwd-file:%s", path_of("users"));
     assert_int_equal(directory_open(&directory, &settings, problem), -ENOENT);
+    assert_memory_equal(problem, name, strlen(name)); /* which of them it is */
     for (unsigned i = 0; i < 3; i++) {
         file_write("users", texts[i]);
         assert_int_equal(directory_open(&directory, &settings, problem), -EINVAL);
