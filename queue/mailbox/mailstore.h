@@ -61,8 +61,8 @@ struct mailstore_settings {
 };
 
 /* Recovers: the log was opened and not recovered. Blocks. 0 or -errno: -EINVAL, -ENOMEM, -EBUSY (the index is open
- * elsewhere), -EIO (the disk refuses a part of the log: nothing may be promised by what is left), or what the index's
- * folder answers. The log is borrowed until mailstore_close. */
+ * elsewhere), -EIO (the disk refuses a part of the log that the index does not have: nothing may be promised by what is
+ * left), or what the index's folder answers. The log is borrowed until mailstore_close. */
 int mailstore_open(struct mailstore **store, struct log *log,
                    const struct mailstore_settings *settings);
 /* Nothing is begun any more (housekeeping, index). Then, when mailstore_is_quiet and the log is quiet: close. */

@@ -356,6 +356,21 @@ void mailstore_waiter_cancel(struct mailstore *store, struct mailstore_waiter *w
     }
 }
 
+uint64_t changes_floor(const struct mailstore *store)
+{
+    const struct list_node *lists[] = {&store->queue, &store->flight};
+    uint64_t floor = store->applied + 1;
+    for (int i = 0; i < 2; i++) {
+        for (struct list_node *node = lists[i]->next; node != lists[i]; node = node->next) {
+            const struct change *change = list_entry(node, struct change, node);
+            if (change->part_count > 0 && change->part_lsns[0] < floor) {
+                floor = change->part_lsns[0];
+            }
+        }
+    }
+    return floor;
+}
+
 /* ── Entries that are about to leave ─────────────────────────────────────────────────────────── */
 
 static bool change_takes(const struct change *change, uint64_t box, uint32_t uid)

@@ -599,22 +599,6 @@ static int user_say(struct user *user, struct writer *writer)
     return status;
 }
 
-/* The first record that a change needs which is not done yet. */
-static uint64_t floor_of(const struct mailstore *store)
-{
-    const struct list_node *lists[] = {&store->queue, &store->flight};
-    uint64_t floor = store->applied + 1;
-    for (int i = 0; i < 2; i++) {
-        for (struct list_node *node = lists[i]->next; node != lists[i]; node = node->next) {
-            const struct change *change = list_entry(node, struct change, node);
-            if (change->part_count > 0 && change->part_lsns[0] < floor) {
-                floor = change->part_lsns[0];
-            }
-        }
-    }
-    return floor;
-}
-
 static int snapshot_take(struct mailstore *store, struct user *user)
 {
     struct change *change = change_new(store, CHANGE_SNAPSHOT, NULL, NULL);
@@ -623,7 +607,7 @@ static int snapshot_take(struct mailstore *store, struct user *user)
     }
     change_user(change, slice_text(user->name));
     change->head.as_of = store->applied;
-    write_u64(&change->content, floor_of(store));
+    write_u64(&change->content, changes_floor(store));
     int status = user_say(user, &change->content);
     change->content.failed |= status != 0;
     uint64_t bytes = change->content.size;

@@ -230,7 +230,8 @@ struct mailstore {
     uint64_t changes_written;           /* counters.changes, then */
     uint64_t index_retry_s;             /* it has failed */
     bool replays, rebuilds;
-    struct torn *torn; /* while it replays */
+    uint64_t replays_from; /* the first record that is read then */
+    struct torn *torn;     /* while it replays */
     bool rests;
 
     struct user *users[USER_BUCKETS];
@@ -270,6 +271,7 @@ static inline struct user *user_private(const struct mailstore_user *user)
 /* The first byte of a key; numbers behind it have their highest byte first. */
 enum row_kind {
     ROW_HEADER = 'h',
+    ROW_SEGMENTS = 'g',   /* struct segment_row, of those in which changes are */
     ROW_USER_NAME = 'U',  /* name: id */
     ROW_USER = 'u',       /* id */
     ROW_BOX = 'b',        /* user, box */
@@ -371,6 +373,13 @@ void live_add(struct mailstore *store, uint64_t lsn, uint64_t bytes);
 void live_take(struct mailstore *store, uint64_t lsn, uint64_t bytes);
 #define EXTENT_COST 48u /* of a chunk's record beside its bytes, or about */
 struct segment_books *segment_books(struct mailstore *store, uint32_t sequence);
+struct segment_row { /* what a start cannot count which does not read the segment */
+    uint64_t state_bytes;
+    uint32_t sequence, zero;
+};
+int segments_put(struct mailstore *store);
+/* Of those below `before`, from the row's content, which was read when the start began. */
+void segments_take(struct mailstore *store, struct slice row, uint32_t before);
 
 /* mailstore_draft.c */
 int id_make(struct mailstore *store, uint64_t *id);
@@ -387,6 +396,8 @@ int change_submit(struct change *change);
 void change_user(struct change *change, struct slice name); /* all of them before the body */
 unsigned changes_round(struct mailstore *store);
 void changes_close(struct mailstore *store); /* all that are left, untold */
+/* The first record that a change needs which is not done yet. */
+uint64_t changes_floor(const struct mailstore *store);
 bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid);
 
 /* mailstore_ask.c */

@@ -10,11 +10,12 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-#define INDEX_VERSION 1u
+#define INDEX_VERSION 2u
 
 struct header_row {
     uint32_t version, sum;
     uint64_t applied;
+    uint64_t floor; /* what follows `applied` needs no record before this one */
 };
 
 struct item {       /* a part or a change */
@@ -35,12 +36,13 @@ struct recovery {
     bool builds;
     uint64_t from; /* the index has what is up to here */
     uint32_t sum;
-    int status;
+    bool useless;     /* the index has failed */
     bool parts_come;  /* and are not sorted */
     bool met;         /* that record, as it was */
     uint64_t cleaned; /* see RECORD_CLEANED */
     uint64_t newest;
     uint32_t newest_sum;
+    struct writer segments; /* the row of them, as it was */
     struct items parts, changes;
     uint64_t *state_bytes; /* of segments, from the first one met */
     uint32_t first_segment, segment_count;
@@ -48,16 +50,24 @@ struct recovery {
 
 /* ── The index's own record ──────────────────────────────────────────────────────────────────── */
 
-int mailstore_checkpoint(struct mailstore *store)
+/* While the log is read again its parts are not those of any change yet, and its segments are not counted. */
+static int header_put(struct mailstore *store)
 {
-    struct header_row row = {
-        .version = INDEX_VERSION, .sum = store->applied_sum, .applied = store->applied};
+    struct header_row row = {.version = INDEX_VERSION,
+                             .sum = store->applied_sum,
+                             .applied = store->applied,
+                             .floor = store->replays ? store->replays_from : changes_floor(store)};
     struct key key;
     key_begin(&key, ROW_HEADER);
+    int status = store->replays ? 0 : segments_put(store);
+    return status == 0 ? index_put(store->index, key_slice(&key), slice_of(&row, sizeof(row)))
+                       : status;
+}
+
+int mailstore_checkpoint(struct mailstore *store)
+{
     int status = store->sick != 0 ? store->sick : users_flush(store);
-    status = status == 0 && !store->rebuilds
-                 ? index_put(store->index, key_slice(&key), slice_of(&row, sizeof(row)))
-                 : status;
+    status = status == 0 && !store->rebuilds ? header_put(store) : status;
     status = status == 0 ? index_write(store->index) : status;
     if (status == 0) {
         store->writing = store->applied;
@@ -238,7 +248,7 @@ static int change_again(struct recovery *recovery, uint64_t lsn, uint64_t tag, s
         status = store->sick;
     }
     writer_free(&body);
-    return status == 0 ? index_relieve(store) : status;
+    return status;
 }
 
 /* ── Records ─────────────────────────────────────────────────────────────────────────────────── */
@@ -340,12 +350,11 @@ static int change_follows(struct recovery *recovery, const struct log_record *re
     parts_drop(recovery, record->tag);
     store->applied = record->lsn;
     store->applied_sum = sum;
-    return status;
+    return status == 0 ? index_relieve(store) : status; /* it has the change now, and says so */
 }
 
-static int record_found(void *owner, const struct log_record *record)
+static int record_read(struct recovery *recovery, const struct log_record *record)
 {
-    struct recovery *recovery = (struct recovery *)owner;
     int status = record->type != RECORD_CHUNK ? state_count(recovery, record) : 0;
     if (status != 0) {
         return status;
@@ -376,6 +385,15 @@ static int record_found(void *owner, const struct log_record *record)
     }
 }
 
+/* The log itself must be read to its end, also beside an index that is of no use. */
+static int record_found(void *owner, const struct log_record *record)
+{
+    struct recovery *recovery = (struct recovery *)owner;
+    int status = recovery->useless ? 0 : record_read(recovery, record);
+    recovery->useless = recovery->useless || (status == -EIO && !recovery->builds);
+    return recovery->useless ? 0 : status;
+}
+
 static void record_damaged(void *owner, uint64_t lsn, uint64_t bytes)
 {
     struct mailstore *store = ((struct recovery *)owner)->store;
@@ -401,6 +419,7 @@ static int items_again(struct recovery *recovery)
         }
         status =
             change_again(recovery, item->order, item->tag, slice_of(item->content, item->size));
+        status = status == 0 ? index_relieve(store) : status;
     }
     store->applied = recovery->newest;
     store->applied_sum = recovery->newest_sum;
@@ -414,7 +433,9 @@ static int build_begin(struct recovery *recovery)
     items_free(&recovery->parts);
     items_free(&recovery->changes);
     free(recovery->state_bytes);
+    writer_free(&recovery->segments);
     *recovery = (struct recovery){.store = store, .builds = true};
+    store->replays_from = 0;
     torn_free(store->torn);
     store->rebuilds = true;
     store->applied = store->safe = 0;
@@ -449,8 +470,8 @@ static int folder_read_again(struct recovery *recovery, const struct log_visitor
 }
 
 /* A state of which a part is missing would give uids out again, and bring back what is gone: there is no start
- * without all of the log, where damage, which no later start can read either, is counted and passed over. */
-static int log_read_whole(struct mailstore *store, const struct log_visitor *visitor)
+ * without all of the log that the index does not have, where damage, which no later start can read either, is counted and passed over. */
+static int log_read_rest(struct mailstore *store, const struct log_visitor *visitor)
 {
     int status = log_recover(store->log, visitor);
     return log_counters(store->log)->unread_bytes > 0 ? -EREMOTEIO : status;
@@ -471,13 +492,20 @@ static bool header_read(struct recovery *recovery)
     memcpy(&row, value.bytes, sizeof(row));
     recovery->from = store->applied = store->safe = row.applied;
     recovery->sum = store->applied_sum = row.sum;
-    return row.version == INDEX_VERSION;
+    store->replays_from = row.floor < row.applied ? row.floor : row.applied;
+    key_begin(&key, ROW_SEGMENTS);
+    if (index_get(store->index, key_slice(&key), &value) == 0) {
+        write_bytes(&recovery->segments, value.bytes, value.size);
+    }
+    return row.version == INDEX_VERSION && !recovery->segments.failed;
 }
 
 static int recovery_end(struct recovery *recovery)
 {
     struct mailstore *store = recovery->store;
     int status = recovery->builds ? items_again(recovery) : 0;
+    segments_take(store, slice_of(recovery->segments.bytes, recovery->segments.size),
+                  log_lsn_sequence(store->replays_from));
     for (uint32_t i = 0; i < recovery->segment_count; i++) {
         struct segment_books *books = recovery->state_bytes[i] == 0
                                           ? NULL
@@ -513,16 +541,15 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     if (fresh) {
         status = build_begin(&recovery);
     }
-    status = status == 0 ? log_read_whole(store, &visitor) : status;
+    visitor.from = store->replays_from;
+    status = status == 0 ? log_read_rest(store, &visitor) : status;
     bool unread = status == -EREMOTEIO;
-    /* -EIO is the visitor's: the index is of no use. */
-    bool stale = !unread && !recovery.builds &&
-                 (status == -EIO || recovery.cleaned > recovery.from ||
+    bool stale = status == 0 && !recovery.builds &&
+                 (recovery.useless || recovery.cleaned > recovery.from ||
                   (recovery.from != 0 && !recovery.met));
     if (stale) {
-        bool recovered = status == 0;
-        status = recovered ? 0 : log_recover(store->log, &visitor);
-        status = status == 0 ? build_begin(&recovery) : status;
+        visitor.from = 0;
+        status = build_begin(&recovery);
         status = status == 0 ? folder_read_again(&recovery, &visitor) : status;
     }
     status = status == 0 ? recovery_end(&recovery) : unread ? -EIO : status;
@@ -533,5 +560,6 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     items_free(&recovery.parts);
     items_free(&recovery.changes);
     free(recovery.state_bytes);
+    writer_free(&recovery.segments);
     return status;
 }

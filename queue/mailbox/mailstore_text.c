@@ -16,6 +16,41 @@ struct segment_books *segment_books(struct mailstore *store, uint32_t sequence)
     return (struct segment_books *)live->notes;
 }
 
+int segments_put(struct mailstore *store)
+{
+    struct writer *writer = &store->scratch;
+    struct key key;
+    writer->size = 0;
+    for (uint32_t sequence = log_head_sequence(store->log); sequence != 0;
+         sequence = log_segment_after(store->log, sequence)) {
+        const struct log_segment_live *live = log_segment_live(store->log, sequence);
+        const struct segment_books *books = (const struct segment_books *)live->notes;
+        if (books != NULL && books->state_bytes > 0) {
+            struct segment_row row = {.sequence = sequence, .state_bytes = books->state_bytes};
+            write_bytes(writer, &row, sizeof(row));
+        }
+    }
+    if (writer->failed) {
+        writer->failed = false;
+        return -ENOMEM;
+    }
+    key_begin(&key, ROW_SEGMENTS);
+    return index_put(store->index, key_slice(&key), slice_of(writer->bytes, writer->size));
+}
+
+void segments_take(struct mailstore *store, struct slice rows, uint32_t before)
+{
+    struct segment_row row;
+    for (size_t at = 0; at + sizeof(row) <= rows.size; at += sizeof(row)) {
+        memcpy(&row, rows.bytes + at, sizeof(row));
+        struct segment_books *books =
+            row.sequence < before ? segment_books(store, row.sequence) : NULL;
+        if (books != NULL) {
+            books->state_bytes = row.state_bytes;
+        }
+    }
+}
+
 void live_add(struct mailstore *store, uint64_t lsn, uint64_t bytes)
 {
     struct log_segment_live *live = log_segment_live(store->log, log_lsn_sequence(lsn));

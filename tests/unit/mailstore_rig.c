@@ -230,7 +230,7 @@ bool rig_text_is(struct mailstore_rig *rig, uint64_t id, uint64_t seed, uint32_t
 static void row_dump(FILE *to, struct slice key, struct slice value)
 {
     size_t from = 0, until = value.size;
-    if (key.bytes[0] == ROW_CACHE || key.bytes[0] == ROW_HEADER) {
+    if (key.bytes[0] == ROW_CACHE || key.bytes[0] == ROW_HEADER || key.bytes[0] == ROW_SEGMENTS) {
         return;
     }
     if (key.bytes[0] == ROW_TEXT) {
