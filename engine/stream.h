@@ -47,12 +47,15 @@ struct tls_facts {
     const char *cipher;  /* "TLS_AES_256_GCM_SHA384" */
     unsigned cipher_bits;
     bool resumed;
-    bool verified;               /* the peer's certificate stood all checks that were asked for */
-    char server_name[256];       /* that the client asked for; "": none */
-    char peer_name[256];         /* the common name in the peer's certificate; "": it showed none */
+    bool verified;         /* the peer's certificate stood all checks that were asked for */
+    char server_name[256]; /* that the client asked for; "": none */
+    char peer_name[256];   /* the common name in the peer's certificate; "": none, or with a NUL */
     uint8_t peer_digest[32];     /* SHA-256 of that certificate */
     uint8_t peer_key_digest[32]; /* SHA-256 of its public key */
-    uint8_t verdict;             /* enum tls_verdict */
+    bool exporter_known;
+    uint8_t exporter
+        [32]; /* tls-exporter (RFC 9266): the same at both ends, and on no other connection */
+    uint8_t verdict;   /* enum tls_verdict */
     char problem[128]; /* why a handshake failed, or the peer is not verified; "": nothing */
 };
 

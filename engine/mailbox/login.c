@@ -144,6 +144,9 @@ static struct sasl_facts facts_of(const struct stream_facts *stream)
 {
     struct sasl_facts facts = {.encrypted = is_encrypted(stream),
                                .loopback = endpoint_is_loopback(&stream->remote)};
+    if (facts.encrypted && stream->tls->exporter_known) {
+        facts.tls_exporter = slice_of(stream->tls->exporter, sizeof(stream->tls->exporter));
+    }
     if (facts.encrypted && stream->tls->verified) {
         facts.certificate_name = slice_text(stream->tls->peer_name);
     }

@@ -149,12 +149,26 @@ static void key_digest(X509 *certificate, uint8_t digest[32])
     OPENSSL_free(bytes);
 }
 
+/* Until 1.3, only a master secret that is of this handshake makes it one of the connection (RFC 9266 §3.2). */
+static void exporter_describe(struct tls_stream *self)
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    struct tls_facts *facts = &self->facts;
+    facts->exporter_known =
+        (SSL_version(self->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(self->ssl) == 1) &&
+        SSL_export_keying_material(self->ssl, facts->exporter, sizeof(facts->exporter), label,
+                                   sizeof(label) - 1, (const uint8_t *)"", 0, 1) == 1;
+}
+
 static void peer_describe(struct tls_stream *self, X509 *certificate)
 {
     struct tls_facts *facts = &self->facts;
     unsigned size = 0;
-    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, facts->peer_name,
-                              sizeof(facts->peer_name));
+    int name_bytes = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName,
+                                               facts->peer_name, sizeof(facts->peer_name));
+    if (name_bytes < 0 || (size_t)name_bytes != strlen(facts->peer_name)) {
+        facts->peer_name[0] = '\0'; /* what is before a NUL is another's name */
+    }
     if (X509_digest(certificate, EVP_sha256(), facts->peer_digest, &size) != 1) {
         memset(facts->peer_digest, 0, sizeof(facts->peer_digest));
     }
@@ -179,6 +193,7 @@ static void describe(struct tls_stream *self)
     facts->cipher_bits = (unsigned)SSL_get_cipher_bits(self->ssl, NULL);
     facts->resumed = SSL_session_reused(self->ssl) == 1;
     snprintf(facts->server_name, sizeof(facts->server_name), "%s", asked == NULL ? "" : asked);
+    exporter_describe(self);
     if (certificate != NULL) {
         peer_describe(self, certificate);
     }

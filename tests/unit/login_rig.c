@@ -324,7 +324,8 @@ struct conversation {
     int status;
 };
 
-static void conversation_open(struct conversation *with, const struct login_rig_client *client)
+static void conversation_open(struct conversation *with, const struct login_rig_facts *facts,
+                              const struct login_rig_client *client)
 {
     check(gsasl_init(&with->gsasl) == GSASL_OK);
     gsasl_callback_set(with->gsasl, no_answer);
@@ -334,6 +335,13 @@ static void conversation_open(struct conversation *with, const struct login_rig_
     gsasl_property_set(with->client, GSASL_PASSWORD, client->password);
     if (client->authzid != NULL) {
         gsasl_property_set(with->client, GSASL_AUTHZID, client->authzid);
+    }
+    if (facts->tls.exporter_known) {
+        char text[BASE64_BYTES(sizeof(facts->tls.exporter)) + 1];
+        struct slice octets = slice_of(facts->tls.exporter, sizeof(facts->tls.exporter));
+        octets = client->binding_of_other ? slice_text("another connection") : octets;
+        text[base64_encode(octets, text)] = '\0';
+        gsasl_property_set(with->client, GSASL_CB_TLS_EXPORTER, text);
     }
     gsasl_property_set(with->client, GSASL_SERVICE, "imap");
     gsasl_property_set(with->client, GSASL_HOSTNAME, "mail.example.org");
@@ -395,7 +403,7 @@ enum login_news login_rig_exchange(struct login_rig_session *session,
                                    const struct login_rig_client *client)
 {
     struct conversation with;
-    conversation_open(&with, client);
+    conversation_open(&with, facts, client);
     check(begin(session, facts, client, &with));
     while (session->news == LOGIN_CHALLENGE) {
         check(answer(session, &with));
@@ -411,7 +419,7 @@ size_t login_rig_proof(struct login_rig_session *session, const struct login_rig
 {
     struct conversation with;
     bool scram = sasl_mechanism_is_scram(client->mechanism);
-    conversation_open(&with, client);
+    conversation_open(&with, facts, client);
     check(begin(session, facts, client, &with));
     if (scram && !client->initial) {
         check(answer(session, &with));

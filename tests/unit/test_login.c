@@ -209,6 +209,29 @@ static void what_a_mechanism_says_last_comes_before_the_client_is_in(void **stat
     }
 }
 
+/* RFC 5802 §6, RFC 9266. */
+static void a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other(void **state)
+{
+    char text[LOGIN_MECHANISMS_BYTES_MAX];
+    (void)state;
+    secure.tls.exporter_known = true;
+    memset(secure.tls.exporter, 0x5a, sizeof(secure.tls.exporter));
+    login_mechanisms(rig.desk, &secure.facts, text, sizeof(text));
+    assert_string_equal(text, "EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 "
+                              "SCRAM-SHA-1 DIGEST-MD5 CRAM-MD5 PLAIN LOGIN");
+    for (unsigned i = 0; i < 2; i++) {
+        struct login_rig_client client = {.mechanism = i == 0 ? SASL_SCRAM_SHA_256_PLUS
+                                                              : SASL_SCRAM_SHA_1_PLUS,
+                                          .user = "tim",
+                                          .password = PASSWORD};
+        assert_int_equal(login_rig_exchange(&session, &secure, &client), LOGIN_IN);
+        assert_string_equal(session.user, "tim");
+        client.binding_of_other = true;
+        assert_int_equal(login_rig_exchange(&session, &secure, &client), LOGIN_REFUSED);
+        assert_int_equal(failures_logged(), 1);
+    }
+}
+
 /* ---- Who does not ---- */
 
 static void a_wrong_password_and_an_unknown_user_are_one_answer_and_one_line_each(void **state)
@@ -532,6 +555,7 @@ int main(void)
         TEST(a_master_comes_in_as_another_by_every_mechanism),
         TEST(a_certificate_says_who_it_is),
         TEST(what_a_mechanism_says_last_comes_before_the_client_is_in),
+        TEST(a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other),
         TEST(a_wrong_password_and_an_unknown_user_are_one_answer_and_one_line_each),
         TEST(who_fails_is_told_when_his_time_is_over),
         TEST(proofs_that_fail_count_as_passwords_do),

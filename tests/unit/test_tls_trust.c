@@ -363,6 +363,60 @@ static void tls_1_2_works_the_same(void **state)
     tls_rig_close(&rig);
 }
 
+static void who_has_a_nul_in_his_name_has_none(void **state)
+{
+    static const char *const names[] = {"nul"};
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    tls_rig_context(&rig, names, 1, TLS_CLIENT_NOT_ASKED);
+    struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+    tls_rig_run(&rig);
+    assert_true(tls_rig_connected(&rig, client));
+    assert_string_equal(tls_rig_facts(client)->peer_name, "");
+    tls_rig_end_free(client);
+    tls_rig_close(&rig);
+}
+
+/* RFC 9266, of both versions. */
+static void both_ends_know_the_same_of_a_connection_that_is_no_other(void **state)
+{
+    (void)state;
+    for (unsigned older = 0; older < 2; older++) {
+        uint8_t before[32] = {0};
+        tls_rig_open(&rig, ROOM, NULL);
+        if (older) {
+            SSL_CTX_set_max_proto_version(rig.client->identities[0], TLS1_2_VERSION);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+            assert_false(tls_rig_facts(client)->exporter_known);
+            tls_rig_run(&rig);
+            const struct tls_facts *here = tls_rig_facts(client),
+                                   *there = tls_rig_facts(tls_rig_other(&rig));
+            assert_true(here->exporter_known && there->exporter_known);
+            assert_memory_equal(here->exporter, there->exporter, 32);
+            assert_memory_not_equal(here->exporter, before, 32);
+            memcpy(before, here->exporter, 32);
+            tls_rig_end_free(client);
+        }
+        tls_rig_close(&rig);
+    }
+}
+
+static void a_connection_of_1_2_whose_master_secret_may_be_anothers_has_no_binding(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    SSL_CTX_set_max_proto_version(rig.client->identities[0], TLS1_2_VERSION);
+    SSL_CTX_set_options(rig.client->identities[0], SSL_OP_NO_EXTENDED_MASTER_SECRET);
+    struct tls_rig_end *client = tls_rig_connect(&rig, NULL);
+    tls_rig_run(&rig);
+    assert_true(tls_rig_connected(&rig, client));
+    assert_false(tls_rig_facts(tls_rig_other(&rig))->exporter_known);
+    tls_rig_end_free(client);
+    tls_rig_close(&rig);
+}
+
 static void older_versions_are_refused(void **state)
 {
     (void)state;
@@ -395,6 +449,9 @@ int main(void)
         cmocka_unit_test(clients_are_looked_at_again_when_the_authorities_have_changed),
         cmocka_unit_test(the_oldest_session_makes_room),
         cmocka_unit_test(tls_1_2_works_the_same),
+        cmocka_unit_test(who_has_a_nul_in_his_name_has_none),
+        cmocka_unit_test(both_ends_know_the_same_of_a_connection_that_is_no_other),
+        cmocka_unit_test(a_connection_of_1_2_whose_master_secret_may_be_anothers_has_no_binding),
         cmocka_unit_test(older_versions_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *const hosts[] = {"mx.example", "other.example", "stranger", "expired"};
+static const char *const hosts[] = {"mx.example", "other.example", "stranger", "expired", "nul"};
 
 /* ---- Certificates ---- */
 
@@ -32,7 +32,10 @@ static X509 *certificate_make(const char *name, EVP_PKEY *key, X509 *issuer, EVP
     bool expired = strcmp(name, "expired") == 0;
     name = expired ? "mx.example" : name;
     X509_gmtime_adj(X509_getm_notAfter(certificate), expired ? -60 : 3600);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    bool nul = strcmp(name, "nul") == 0;
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC,
+                               (const unsigned char *)(nul ? "mx.example\0x" : name), nul ? 12 : -1,
+                               -1, 0);
     X509_set_issuer_name(certificate, issuer == NULL ? subject : X509_get_subject_name(issuer));
     X509_set_pubkey(certificate, key);
     if (issuer != NULL) {

@@ -34,7 +34,8 @@ struct tls_rig {
 };
 
 /* Files of certificates made once: rig->folder/NAME.pem holds certificate and key for the host NAME and
- * "*.NAME", of the authority rig->folder/authority.pem; "stranger" is of none, "expired" was for mx.example. */
+ * "*.NAME", of the authority rig->folder/authority.pem; "stranger" is of none, "expired" was for mx.example, "nul" is
+ * for "mx.example" NUL "x". */
 void tls_rig_open(struct tls_rig *rig, size_t room, const struct tls_settings *settings);
 void tls_rig_close(struct tls_rig *rig); /* checks that nothing is left */
 const char *tls_rig_file(const struct tls_rig *rig, const char *name); /* of static memory */
