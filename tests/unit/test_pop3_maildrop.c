@@ -326,9 +326,12 @@ static void a_message_that_is_removed_while_it_is_sent_is_sent_whole(void **stat
     client->deaf = true;
     talk(client, "RETR 1\r\n");
     pop3_rig_expunge(&rig, "ann", 1);
+    pop3_rig_run(&rig);
+    assert_int_equal(mailstore_counters(rig.store.store)->texts_dropped, 0);
     pop3_client_listen(client);
     pop3_rig_run(&rig);
     heard_is(client, large);
+    assert_int_equal(mailstore_counters(rig.store.store)->texts_dropped, 1);
     assert_string_equal(talk(client, "QUIT\r\n"), "+OK Bye\r\n");
 }
 

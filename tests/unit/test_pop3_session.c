@@ -385,6 +385,16 @@ static void noise_in_the_place_of_a_handshake_ends_the_session(void **state)
     assert_int_equal(rig.mailbox.counters.sessions, 0);
 }
 
+static void who_hangs_up_behind_stls_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct pop3_client *client = greeted();
+    pop3_client_say(client, "STLS\r\n");
+    stream_shut(client->stream);
+    assert_memory_equal(talk(client, ""), "+OK Begin TLS\r\n", 15); /* and an alert */
+    assert_int_equal(rig.mailbox.counters.sessions, 0);
+}
+
 static void a_certificate_that_is_gone_when_stls_is_said_ends_the_session(void **state)
 {
     (void)state;
@@ -482,6 +492,7 @@ int main(void)
         TEST_TLS(where_tls_is_required_nobody_logs_in_before),
         TEST_TLS(a_handshake_that_does_not_come_is_not_waited_for),
         TEST_TLS(noise_in_the_place_of_a_handshake_ends_the_session),
+        TEST_TLS(who_hangs_up_behind_stls_is_not_waited_for),
         TEST_TLS(a_certificate_that_is_gone_when_stls_is_said_ends_the_session),
         TEST(who_says_nothing_for_ten_minutes_is_left_without_a_word),
         TEST(the_service_ends_sessions_between_commands_and_lets_others_finish),
