@@ -53,20 +53,23 @@ static void seen_done(struct mailstore_waiter *waiter, int status)
     imap_session_wake(fetch->session);
 }
 
-/* Is there one without \Seen among them? */
+/* May there be one without \Seen among them? Of many it is not worth the time to look. */
 static bool any_unseen(const struct imap_session *session, struct imap_messages messages)
 {
     const struct mailstore_box *box = session->view.box;
+    uint32_t number = UINT32_MAX;
     if (box->unseen_count == 0) {
         return false;
     }
-    for (uint32_t number; (number = imap_messages_next(session, &messages)) != 0;) {
-        const struct mailstore_entry *entry = view_entry(&session->view, number);
+    for (unsigned i = 0; number != 0 && i < MESSAGES_A_STEP; i++) {
+        number = imap_messages_next(session, &messages);
+        const struct mailstore_entry *entry =
+            number != 0 ? view_entry(&session->view, number) : NULL;
         if (entry != NULL && (entry->flags & MAILSTORE_SEEN) == 0) {
             return true;
         }
     }
-    return false;
+    return number != 0;
 }
 
 /* All at once, before the texts go out: the flags in the answer are then the ones that are stored. */

@@ -137,6 +137,7 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
     case IMAP_EVENT_MESSAGE_BYTES:
         if (!imap_append_bytes(session, event->bytes)) {
             session->state = IMAP_SESSION_HELD;
+            imap_session_retry(session);
         }
         return;
     case IMAP_EVENT_MESSAGE_URL:

@@ -336,6 +336,47 @@ static void a_large_message_comes_and_goes_as_it_is(void **state)
     free(message);
 }
 
+static struct imap_session *first_session(struct imap_rig *rig)
+{
+    struct session *base = list_entry(rig->mailbox.sessions.next, struct session, node);
+    return list_entry(base, struct imap_session, session);
+}
+
+static void a_message_waits_while_the_disk_stands(void **state)
+{
+    struct imap_rig *rig = selected(state, 0);
+    size_t size = 6u << 20;
+    char *message = (char *)malloc(size + 100);
+    assert_non_null(message);
+    int head = sprintf(message, "a APPEND INBOX {%zu+}\r\n", size);
+    for (size_t i = 0; i < size; i++) {
+        message[(size_t)head + i] = (char)('a' + i % 25);
+    }
+    memcpy(message + head + size, "\r\n", 3);
+    rig->disk_stands = true;
+    struct slice rest = slice_of(message, (size_t)head + size + 2);
+    for (unsigned idle = 0; idle < 100 && rest.size > 0; idle++) {
+        struct slice part = slice_first(rest, 65536);
+        if (stream_write(rig->clients[0].stream, part) == 0) {
+            rest = slice_from(rest, part.size);
+            idle = 0;
+        }
+        rig_round(rig);
+    }
+    assert_int_equal(first_session(rig)->state, IMAP_SESSION_HELD);
+    rig->disk_stands = false;
+    rig_rounds(rig, 300); /* nothing comes from the client, and it goes on all the same */
+    assert_int_equal(first_session(rig)->state, IMAP_SESSION_READING);
+    say_bytes(rig, 0, rest);
+    hear(rig, 0, "a OK [APPENDUID ");
+    say(rig, 0, "b FETCH 1 BODY.PEEK[]\r\n");
+    hear(rig, 0, "b OK");
+    const char *literal = strstr(rig->clients[0].heard, "{6291456}\r\n");
+    assert_non_null(literal);
+    assert_memory_equal(literal + 11, message + head, size);
+    free(message);
+}
+
 static void a_client_that_does_not_read_costs_a_bound(void **state)
 {
     struct imap_rig *rig = selected(state, 0);
@@ -351,8 +392,7 @@ static void a_client_that_does_not_read_costs_a_bound(void **state)
     rig->clients[0].deaf = true;
     say(rig, 0, "b FETCH 1 BODY.PEEK[]\r\nc NOOP\r\n");
     rig_rounds(rig, 300);
-    const struct session *base = list_entry(rig->mailbox.sessions.next, struct session, node);
-    const struct imap_session *session = list_entry(base, struct imap_session, session);
+    const struct imap_session *session = first_session(rig);
     assert_true(session->outbox.bytes <= 512u * 1024);
     assert_true(session->outbox.bytes > 0);
     rig->clients[0].deaf = false;
@@ -412,8 +452,7 @@ static void a_client_that_goes_in_the_middle_leaves_nothing(void **state)
 static void an_idle_session_is_small(void **state)
 {
     struct imap_rig *rig = selected(state, 1);
-    const struct session *base = list_entry(rig->mailbox.sessions.next, struct session, node);
-    const struct imap_session *session = list_entry(base, struct imap_session, session);
+    const struct imap_session *session = first_session(rig);
     rig_rounds(rig, 3);
     assert_null(session->task);
     assert_null(session->again);
@@ -470,6 +509,7 @@ int main(void)
         TEST(numbers_stay_while_a_client_counts_by_them),
         TEST(several_messages_are_appended_or_none),
         TEST(a_large_message_comes_and_goes_as_it_is),
+        TEST(a_message_waits_while_the_disk_stands),
         TEST(a_client_that_does_not_read_costs_a_bound),
         TEST(pipelined_commands_are_answered_in_order),
         TEST(a_client_that_goes_in_the_middle_leaves_nothing),
