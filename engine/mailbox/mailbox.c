@@ -240,8 +240,8 @@ static const struct protocol {
 } protocols[] = {
     [CONF_PROTOCOL_SMTP] = {"smtp", NULL}, /* not of this service */
     [CONF_PROTOCOL_LMTP] = {"lmtp", delivery_accepted},
-    [CONF_PROTOCOL_IMAP] = {"imap", NULL},
-    [CONF_PROTOCOL_POP3] = {"pop3", NULL},
+    [CONF_PROTOCOL_IMAP] = {"imap", imap_accepted},
+    [CONF_PROTOCOL_POP3] = {"pop3", pop3_accepted},
 };
 
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
