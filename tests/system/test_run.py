@@ -1,5 +1,5 @@
 """`make run`: both programs from nothing, a first mail, a look at the queue, Ctrl-C."""
-import glob
+import imaplib
 import os
 import re
 import signal
@@ -38,14 +38,14 @@ class Run(SystemTest):
     def test_a_first_mail_appears_where_the_terminal_says_and_ctrl_c_stops_both(self):
         terminal = self.process.output()
         with smtplib.SMTP("127.0.0.1", self.port, timeout=PATIENCE_S) as client:
-            client.sendmail("me@example.org", ["you@example.org"], "Subject: first\r\n\r\nHello\r\n")
-        place = re.search(r"read +cat (\S+)", terminal).group(1)
-        place = place if place.startswith("/") else os.path.join(TOP, place)
-        [path] = wait_until(lambda: glob.glob(place), "the file in the Maildir")
-        with open(path) as f:
-            text = f.read()
-        self.assertTrue(text.startswith("Return-Path: <me@example.org>\n"), text)
-        self.assertTrue(text.endswith("\nSubject: first\n\nHello\n"), text)
+            client.sendmail("me@example.org", ["demo@example.org"], "Subject: first\r\n\r\nHello\r\n")
+        password, port = re.search(r"curl -s -u demo:(\w+) 'imap://127\.0\.0\.1:(\d+)/INBOX;MAILINDEX=1'", terminal).groups()
+        with imaplib.IMAP4("127.0.0.1", int(port), timeout=PATIENCE_S) as reader:
+            reader.login("demo", password)
+            wait_until(lambda: reader.select()[1] == [b"1"], "the mail in the inbox")
+            text = reader.fetch("1", "(BODY[])")[1][0][1].decode()
+        self.assertTrue(text.startswith("Return-Path: <me@example.org>\r\n"), text)
+        self.assertTrue(text.endswith("\r\nSubject: first\r\n\r\nHello\r\n"), text)
 
         config = re.search(r"tubepost -c (\S+) status", terminal).group(1)
         config = config if config.startswith("/") else os.path.join(TOP, config)
