@@ -22,8 +22,9 @@ PASSWORD = "apricot"
 class Store(Mailboxd):
     """`port` is LMTP's; imap, pop3: in the clear or STARTTLS; imaps, pop3s: implicit TLS, where there is a certificate."""
 
-    def __init__(self, folder, settings="", uring="auto", certificates=(), auth="clear_on_loopback: true"):
-        self.certificates, self.auth = certificates, auth
+    def __init__(self, folder, settings="", uring="auto", certificates=(), auth="clear_on_loopback: true",
+                 space="segment_bytes: 4M"):
+        self.certificates, self.auth, self.space = certificates, auth, space
         self.imap, self.pop3, self.imaps, self.pop3s = (free_port() for _ in range(4))
         with open(os.path.join(folder, "users"), "w") as f:
             f.writelines(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in ("alice", "bob", "full", "u0", "u1", "u2", "u3"))
@@ -40,7 +41,7 @@ class Store(Mailboxd):
                         f"  - {{name: ps, address: [\"127.0.0.1:{self.pop3s}\"], protocol: pop3, tls: implicit}}\n"
                         "tls:\n  certificates:\n" +
                         "".join(f"    - {{certificate: {base}.pem, key: {base}.key}}\n" for base in self.certificates))
-            f.write(f"store: {{path: {self.mail}, format: log, segment_bytes: 4M, memory_bytes: 8M, free_min: 0}}\n"
+            f.write(f"store: {{path: {self.mail}, format: log, {self.space}, memory_bytes: 8M, free_min: 0}}\n"
                     f"auth: {{backends: [\"passwd-file:{self.folder}/users\"], {self.auth}}}\n"
                     f"io: {{uring: {uring}}}\n{settings}\n")
 
@@ -137,6 +138,33 @@ class StoreTest(SystemTest):
         self.assertTrue(service.texts("alice") == [text])
         # The log's memory (8 MiB) and what is read back (16 MiB), and as much again for what a sanitizer keeps back.
         self.assertLess(service.resident_kib() - before, 56 << 10)
+
+    def test_a_full_store_refuses_mail_until_some_is_deleted(self):
+        service = self.service(space="segment_bytes: 2M, max_bytes: 12M")
+        text = message("heavy", ("0123456789" * 7 + "\r\n") * 7000)
+
+        def fill():
+            with service.connect() as client:
+                stored = 0
+                while stored < 40:
+                    [code] = client.deliver(["alice"], text)
+                    if code != 250:
+                        self.assertEqual(code, 452)
+                        break
+                    stored += 1
+                return stored
+
+        stored = fill()
+        self.assertGreater(stored, 8)
+        self.assertLess(stored, 24)
+        self.assertEqual(service.texts("alice"), [text] * stored)
+        client = service.login("alice")
+        client.select()
+        client.store("1:*", "+FLAGS.SILENT", "(\\Deleted)")
+        client.expunge()
+        client.logout()
+        wait_until(lambda: fill() > 0, "room for mail")
+        self.assertEqual(service.stop(), 0)
 
     def test_a_restart_finds_all_also_without_the_index(self):
         service = self.service()
