@@ -108,7 +108,8 @@ $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=callo
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 # Sessions before a login desk that says what the test wants.
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
-$(B)/tests/unit/test_pop3_session $(B)/tests/unit/test_pop3_maildrop: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
+$(B)/tests/unit/test_pop3_session $(B)/tests/unit/test_pop3_maildrop \
+  $(B)/tests/unit/test_imap_session $(B)/tests/unit/test_imap_search: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 $(B)/tests/unit/test_outbox: LDFLAGS += -Wl,--wrap=malloc
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"

@@ -173,11 +173,11 @@ static bool is_there(const struct name *name)
     return name->box != NULL || slice_equal(name->text, slice_text("INBOX"));
 }
 
-static void attributes_write(struct imap_writer *writer, const struct name *name,
-                             const struct imap_list *list, bool lsub)
+static void attributes_write(const struct imap_session *session, struct imap_writer *writer,
+                             const struct name *name, const struct imap_list *list, bool lsub)
 {
     const char *blank = "";
-    bool extended = list->extended;
+    bool extended = list->extended || imap_session_has(session, IMAP_ENABLED_REV2);
     if (lsub) {
         if (!name->subscribed) {
             word_write(writer, &blank, "\\Noselect"); /* stands for what is below */
@@ -204,7 +204,7 @@ static void line_write(const struct imap_session *session, struct imap_writer *w
 {
     bool selected = (list->select & IMAP_LIST_SUBSCRIBED) == 0 || name->subscribed;
     imap_write(writer, lsub ? "* LSUB (" : "* LIST (");
-    attributes_write(writer, name, list, lsub);
+    attributes_write(session, writer, name, list, lsub);
     imap_write(writer, ") \"/\" ");
     imap_name_write(session, writer, name->text);
     if ((list->select & IMAP_LIST_RECURSIVEMATCH) && name->child_subscribed) {

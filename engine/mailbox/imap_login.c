@@ -35,7 +35,7 @@ void imap_login_settings(struct imap_session *session)
     };
 }
 
-/* His mailboxes are loaded; the answer waits where the mechanism has a last word. */
+/* His mailboxes are loaded. */
 static int user_enter(struct imap_session *session, const char *user)
 {
     char name[USER_NAME_BYTES];
@@ -76,18 +76,12 @@ static void refuse(struct imap_session *session, const char *code, const char *t
 
 static void login_in(struct imap_session *session, const struct login_told *told)
 {
-    int status = user_enter(session, told->user);
-    if (status != 0) {
-        session->user = NULL;
-        refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
-    } else if (told->has_bytes) {
-        session->login_is_final = true;
-        session->state = IMAP_SESSION_READING;
-        imap_server_challenge(&session->server, told->bytes);
-        imap_session_output(session);
-    } else {
+    if (user_enter(session, told->user) == 0) {
         entered(session);
+        return;
     }
+    session->user = NULL;
+    refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
 }
 
 static void login_told(struct login *login, const struct login_told *told)
@@ -135,7 +129,6 @@ void imap_login_begin(struct imap_session *session, const struct imap_event *eve
     const struct imap_command *command = event->command;
     const struct login_facts facts = facts_of(session);
     session->login.told = login_told;
-    session->login_is_final = false;
     if (command->kind == IMAP_LOGIN) {
         asked(session, login_password(desk, &session->login, &facts, command->login.user,
                                       command->login.password));
@@ -147,20 +140,10 @@ void imap_login_begin(struct imap_session *session, const struct imap_event *eve
 
 void imap_login_answer(struct imap_session *session, struct slice response)
 {
-    if (session->login_is_final) {
-        session->login_is_final = false;
-        entered(session); /* whatever the client says to the last word */
-        return;
-    }
     asked(session, login_answer(&session->login, response));
 }
 
 void imap_login_cancelled(struct imap_session *session)
 {
     login_cancel(&session->login);
-    session->login_is_final = false;
-    if (session->user != NULL) {
-        mailstore_user_close(imap_session_store(session), session->user);
-        session->user = NULL;
-    }
 }

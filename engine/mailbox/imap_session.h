@@ -64,8 +64,7 @@ struct imap_session {
     bool idling;   /* IDLE runs */
     bool running;  /* imap_session_run is on the stack */
     bool read_only;
-    bool may_expunge;    /* during the command under way */
-    bool login_is_final; /* SCRAM's last word was sent: the next response is the end */
+    bool may_expunge; /* during the command under way */
     struct imap_again *again;
     struct timer timer;
     uint64_t give_up_ns; /* when the client has to have taken some output; 0: nothing waits */

@@ -1,13 +1,13 @@
 /*
  * imap_rig: IMAP sessions over the tests' network and a store on a disk that lies, on a shard that is driven by hand.
  *
- * With a login desk of its own, so a program includes it once: every user's password is "good", and of mechanisms there
- * are PLAIN, and TWO, which asks "more?" and has a last word.
+ * With the login desk of tests/unit/login_fake.h: a program includes it once.
  */
 #pragma once
 #include "engine/core/check.h"
 #include "engine/mailbox/imap_session.h"
 #include "tests/unit/fake_network.h"
+#include "tests/unit/login_fake.h"
 #include "tests/unit/mailstore_rig.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,119 +33,10 @@ struct imap_rig {
     struct mailboxd_conf *conf;
     struct mailbox mailbox;
     struct mailbox_door door;
+    struct login_desk desk;
     struct imap_client clients[4];
     bool disk_stands; /* the store's rounds do not come */
 };
-
-/* ---- The desk ---- */
-
-struct login_desk {
-    struct shard *shard;
-};
-struct login_attempt {
-    struct shard_message message;
-    struct login *login; /* NULL: cancelled */
-    enum login_news news;
-    bool last_word, asked_more;
-    char user[64];
-};
-
-static inline void attempt_run(struct shard_message *message, struct shard *shard)
-{
-    struct login_attempt *attempt = list_entry(message, struct login_attempt, message);
-    struct login *login = attempt->login;
-    (void)shard;
-    if (login == NULL) {
-        free(attempt);
-        return;
-    }
-    struct login_told told = {.news = attempt->news, .user = attempt->user};
-    if (attempt->news == LOGIN_CHALLENGE) {
-        told.has_bytes = true;
-        told.bytes = slice_text("more?");
-        login->told(login, &told);
-        return;
-    }
-    told.has_bytes = attempt->last_word;
-    told.bytes = slice_text("last");
-    login->attempt = NULL;
-    login->told(login, &told);
-    free(attempt);
-}
-
-static inline int attempt_send(struct login_desk *desk, struct login_attempt *attempt)
-{
-    attempt->message = (struct shard_message){.run = attempt_run};
-    return shard_send(desk->shard, desk->shard, &attempt->message);
-}
-
-static inline struct login_attempt *attempt_new(struct login *login, struct slice user,
-                                                struct slice password)
-{
-    struct login_attempt *attempt = (struct login_attempt *)calloc(1, sizeof(*attempt));
-    check(attempt != NULL && user.size < sizeof(attempt->user));
-    memcpy(attempt->user, user.bytes, user.size);
-    attempt->login = login;
-    attempt->news = slice_equal(password, slice_text("good")) ? LOGIN_IN : LOGIN_REFUSED;
-    login->attempt = attempt;
-    return attempt;
-}
-
-bool login_in_clear(const struct login_desk *desk, const struct login_facts *facts)
-{
-    (void)desk, (void)facts;
-    return true;
-}
-
-size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
-                        size_t room)
-{
-    (void)desk, (void)facts;
-    return (size_t)snprintf(out, room, "PLAIN TWO");
-}
-
-int login_password(struct login_desk *desk, struct login *login, const struct login_facts *facts,
-                   struct slice user, struct slice password)
-{
-    (void)facts;
-    return attempt_send(desk, attempt_new(login, user, password));
-}
-
-int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
-                struct slice mechanism, const struct slice *initial)
-{
-    (void)facts;
-    if (slice_equal_nocase(mechanism, slice_text("TWO"))) {
-        struct login_attempt *attempt = attempt_new(login, slice_text("bob"), slice_text("good"));
-        attempt->news = LOGIN_CHALLENGE;
-        attempt->last_word = true;
-        return attempt_send(desk, attempt);
-    }
-    check(initial != NULL && initial->size > 2);
-    const uint8_t *end = (const uint8_t *)memchr(initial->bytes + 1, 0, initial->size - 1);
-    check(end != NULL);
-    struct slice user = slice_of(initial->bytes + 1, (size_t)(end - initial->bytes) - 1);
-    return attempt_send(
-        desk, attempt_new(login, user, slice_from(*initial, (size_t)(end - initial->bytes) + 1)));
-}
-
-static struct login_desk the_desk;
-
-int login_answer(struct login *login, struct slice message)
-{
-    struct login_attempt *attempt = login->attempt;
-    attempt->news = slice_equal(message, slice_text("yes")) ? LOGIN_IN : LOGIN_REFUSED;
-    attempt->last_word = attempt->news == LOGIN_IN;
-    return attempt_send(&the_desk, attempt);
-}
-
-void login_cancel(struct login *login)
-{
-    if (login->attempt != NULL) {
-        login->attempt->login = NULL;
-        login->attempt = NULL;
-    }
-}
 
 /* ---- The world ---- */
 
@@ -191,7 +82,7 @@ static inline void rig_round(struct imap_rig *rig)
     } else {
         mailstore_rig_round(&rig->store);
     }
-    while (shard_round(&rig->shard) > 0) {
+    while (shard_round(&rig->shard) + login_fake_round(&rig->desk) > 0) {
     }
 }
 
@@ -220,12 +111,12 @@ static inline int imap_rig_open(void **state)
     shard_add(&rig->shard, &part);
     struct conf_report report;
     check(mailboxd_conf_load(&rig->conf, NULL, "mail.test", &report) == 0);
-    the_desk.shard = &rig->shard;
+    login_fake_open(&rig->desk);
     rig->mailbox = (struct mailbox){.conf = rig->conf,
                                     .shard = &rig->shard,
                                     .network = rig->network,
                                     .texts = rig->store.store,
-                                    .logins = &the_desk};
+                                    .logins = &rig->desk};
     list_init(&rig->mailbox.sessions);
     rig->door = (struct mailbox_door){.mailbox = &rig->mailbox, .tls = CONF_TLS_OFF};
     const struct listen_request request = {
@@ -352,7 +243,7 @@ static inline void connect_client(struct imap_rig *rig, unsigned index)
 static inline void log_in(struct imap_rig *rig, unsigned index)
 {
     connect_client(rig, index);
-    talk(rig, index, "l LOGIN alice good\r\n", "OK [CAPABILITY ");
+    talk(rig, index, "l LOGIN alice secret\r\n", "OK [CAPABILITY ");
 }
 
 /* A command with a literal that is sent unasked. */

@@ -43,7 +43,13 @@ static void a_client_logs_in_and_out(void **state)
     talk(rig, 0, "a NOOP\r\n", "OK");
     talk(rig, 0, "b SELECT INBOX\r\n", "BAD Log in first");
     talk(rig, 0, "c LOGIN alice bad\r\n", "NO [AUTHENTICATIONFAILED]");
-    talk(rig, 0, "d LOGIN alice good\r\n", "OK [CAPABILITY IMAP4rev1");
+    talk(rig, 0, "c LOGIN alice busy\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 0, "c LOGIN alice unavailable\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 0, "c AUTHENTICATE PLAIN AGFsaWNl\r\n", "BAD");
+    rig->desk.clear = false;
+    talk(rig, 0, "c LOGIN alice secret\r\n", "NO [PRIVACYREQUIRED]");
+    rig->desk.clear = true;
+    talk(rig, 0, "d LOGIN alice secret\r\n", "OK [CAPABILITY IMAP4rev1");
     talk(rig, 0, "e ID NIL\r\n", "OK");
     expect(rig, 0, "* ID (\"name\" \"Tubepost\")\r\n");
     talk(rig, 0, "f LOGOUT\r\n", "OK");
@@ -57,14 +63,15 @@ static void a_mechanism_with_a_last_word_is_answered_twice(void **state)
 {
     struct imap_rig *rig = (struct imap_rig *)*state;
     connect_client(rig, 0);
-    say(rig, 0, "a AUTHENTICATE TWO\r\n");
-    hear(rig, 0, "+ bW9yZT8=");
+    say(rig, 0, "a AUTHENTICATE X-WORDS\r\n");
+    hear(rig, 0, "+ d2hvPw==");
     say(rig, 0, "*\r\n");
     hear(rig, 0, "a BAD ");
-    say(rig, 0, "b AUTHENTICATE TWO\r\n");
-    hear(rig, 0, "+ bW9yZT8=");
-    say(rig, 0, "eWVz\r\n");
-    hear(rig, 0, "+ bGFzdA==");
+    assert_int_equal(rig->desk.attempts, 0);
+    say(rig, 0, "b AUTHENTICATE X-WORDS\r\n");
+    hear(rig, 0, "+ d2hvPw==");
+    say(rig, 0, "Ym9i\r\n");
+    hear(rig, 0, "+ dj1wcm9vZg==");
     say(rig, 0, "\r\n");
     hear(rig, 0, "b OK [CAPABILITY ");
     talk(rig, 0, "c SELECT INBOX\r\n", "OK [READ-WRITE]");
@@ -74,9 +81,13 @@ static void a_client_that_goes_during_login_leaves_nothing(void **state)
 {
     struct imap_rig *rig = (struct imap_rig *)*state;
     connect_client(rig, 0);
-    say(rig, 0, "a LOGIN alice good\r\n");
+    rig->desk.holds = true;
+    say(rig, 0, "a LOGIN alice secret\r\n");
+    rig_rounds(rig, 3);
+    assert_int_equal(rig->desk.attempts, 1);
     stream_abort(rig->clients[0].stream);
     rig_rounds(rig, 10);
+    assert_int_equal(rig->desk.attempts, 0);
     assert_true(list_empty(&rig->mailbox.sessions));
 }
 
