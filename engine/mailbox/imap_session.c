@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #define SLICES 8
-#define COMMANDS_A_RUN 64                     /* then the other sessions have their turn */
+#define COMMANDS_A_RUN 16                     /* then the other sessions have their turn */
 #define OUTPUT_FULL (64u * 1024)              /* of a client that reads slowly */
 #define LAST_WORDS_NS (10ull * 1000000000ull) /* for what was said last */
 #define GIVE_UP_NS                                                                                 \
