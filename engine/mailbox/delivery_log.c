@@ -8,14 +8,19 @@
 #define PIECE_BYTES (256u * 1024) /* of wire form, for one mailstore_append */
 static_assert(PIECE_BYTES <= MAILSTORE_APPEND_BYTES_MAX, "a piece is given in one call");
 
-/* Answers the same for two of the same, and never before room for all was found. */
 static int reserve(struct delivery_text *text, uint32_t count)
 {
     struct mailstore_place *places = realloc(text->places, count * sizeof *places);
-    text->places = places != NULL ? places : text->places;
+    if (places == NULL) {
+        return -ENOMEM;
+    }
+    text->places = places;
     uint32_t *place_of = realloc(text->place_of, count * sizeof *place_of);
-    text->place_of = place_of != NULL ? place_of : text->place_of;
-    return places != NULL && place_of != NULL ? 0 : -ENOMEM;
+    if (place_of == NULL) {
+        return -ENOMEM;
+    }
+    text->place_of = place_of;
+    return 0;
 }
 
 static int begin(struct delivery_text *text)
