@@ -15,7 +15,7 @@ enum fetch_phase {
     FETCH_NEXT, /* the next message */
     FETCH_SCAN, /* its text is read for what its parts are */
     FETCH_ITEMS,
-    FETCH_LOAD,    /* a header is gathered, to take fields from it */
+    FETCH_LOAD,    /* bytes are gathered, to take fields or words from them */
     FETCH_COUNT,   /* how large a decoded part is */
     FETCH_LITERAL, /* bytes of it go out as they are */
     FETCH_DECODED, /* bytes of it go out decoded */
@@ -68,6 +68,19 @@ struct fetch {
     uint64_t skip, left;    /* of decoded bytes, for a partial */
     struct imap_writer writer;
 };
+
+/* Kinds of mailstore_cache_*; of the first three with room for the form in which UTF-8 is quoted. */
+enum fetch_cache {
+    FETCH_CACHE_ENVELOPE = 2,
+    FETCH_CACHE_BODY = 4,
+    FETCH_CACHE_BODYSTRUCTURE = 6,
+    FETCH_CACHE_PREVIEW = 8,
+};
+
+/* ---- imap_fetch_preview.c ---- */
+enum fetch_phase fetch_preview_begin(struct fetch *fetch, const struct imap_fetch_item *item);
+/* Behind LOAD. */
+void fetch_preview_loaded(struct fetch *fetch);
 
 /* ---- imap_fetch_text.c ---- */
 /* What an item needs, by the cache too. */

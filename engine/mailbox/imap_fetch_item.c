@@ -132,7 +132,7 @@ static enum fetch_phase old_section_begin(struct fetch *fetch, const struct imap
     return literal_begin(fetch, item);
 }
 
-enum fetch_phase fetch_item_loaded(struct fetch *fetch, const struct imap_fetch_item *item)
+static void fields_write(struct fetch *fetch, const struct imap_fetch_item *item)
 {
     struct imap_writer fields;
     const struct imap_section *section = &item->section;
@@ -154,6 +154,15 @@ enum fetch_phase fetch_item_loaded(struct fetch *fetch, const struct imap_fetch_
                                  (size_t)range.bytes));
     fetch->writer.failed = fetch->writer.failed || fields.failed;
     imap_writer_close(&fields);
+}
+
+enum fetch_phase fetch_item_loaded(struct fetch *fetch, const struct imap_fetch_item *item)
+{
+    if (item->kind == IMAP_FETCH_PREVIEW) {
+        fetch_preview_loaded(fetch);
+    } else {
+        fields_write(fetch, item);
+    }
     free(fetch->gathered);
     fetch->gathered = NULL;
     fetch->gathered_bytes = 0;
@@ -259,8 +268,7 @@ enum fetch_phase fetch_item_begin(struct fetch *fetch, const struct imap_fetch_i
         fetch_structure_write(fetch, item);
         return FETCH_ITEMS;
     case IMAP_FETCH_PREVIEW:
-        imap_write(&fetch->writer, "PREVIEW NIL");
-        return FETCH_ITEMS;
+        return fetch_preview_begin(fetch, item);
     case IMAP_FETCH_RFC822:
         return old_section_begin(fetch, item, "RFC822 ", IMAP_SECTION_ALL);
     case IMAP_FETCH_RFC822_HEADER:

@@ -10,14 +10,11 @@
 #define GATHERED_BYTES_MAX                                                                         \
     (8u * 1024 * 1024) /* of a header that fields are taken from; its rest is left out */
 
-/* Kinds of mailstore_cache_*: with room for the form in which UTF-8 is quoted. */
-enum cache_kind { CACHE_ENVELOPE = 2, CACHE_BODY = 4, CACHE_BODYSTRUCTURE = 6 };
-
 static uint8_t cache_kind_of(const struct fetch *fetch, const struct imap_fetch_item *item)
 {
-    unsigned kind = item->kind == IMAP_FETCH_ENVELOPE ? CACHE_ENVELOPE
-                    : item->kind == IMAP_FETCH_BODY   ? CACHE_BODY
-                                                      : CACHE_BODYSTRUCTURE;
+    unsigned kind = item->kind == IMAP_FETCH_ENVELOPE ? FETCH_CACHE_ENVELOPE
+                    : item->kind == IMAP_FETCH_BODY   ? FETCH_CACHE_BODY
+                                                      : FETCH_CACHE_BODYSTRUCTURE;
     return (uint8_t)(kind + fetch->writer.utf8);
 }
 
@@ -26,6 +23,13 @@ static bool is_cached(const struct fetch *fetch, const struct imap_fetch_item *i
     struct slice value;
     return mailstore_cache_get(imap_session_store(fetch->session), fetch->entry.text,
                                cache_kind_of(fetch, item), &value) == 0;
+}
+
+static bool preview_is_cached(const struct fetch *fetch)
+{
+    struct slice value;
+    return mailstore_cache_get(imap_session_store(fetch->session), fetch->entry.text,
+                               FETCH_CACHE_PREVIEW, &value) == 0;
 }
 
 static uint8_t section_needs(const struct imap_section *section)
@@ -45,6 +49,8 @@ uint8_t fetch_needs(const struct fetch *fetch, const struct imap_fetch_item *ite
     case IMAP_FETCH_BODY:
     case IMAP_FETCH_BODYSTRUCTURE:
         return is_cached(fetch, item) ? 0 : FETCH_NEEDS_TEXT | FETCH_NEEDS_PARTS;
+    case IMAP_FETCH_PREVIEW:
+        return item->lazy || preview_is_cached(fetch) ? 0 : FETCH_NEEDS_TEXT | FETCH_NEEDS_PARTS;
     case IMAP_FETCH_RFC822:
         return FETCH_NEEDS_TEXT;
     case IMAP_FETCH_RFC822_HEADER:
@@ -61,7 +67,6 @@ uint8_t fetch_needs(const struct fetch *fetch, const struct imap_fetch_item *ite
     case IMAP_FETCH_MODSEQ:
     case IMAP_FETCH_EMAILID:
     case IMAP_FETCH_THREADID:
-    case IMAP_FETCH_PREVIEW:
     case IMAP_FETCH_RFC822_SIZE:
         return 0;
     }

@@ -195,6 +195,29 @@ static void binary_parts_come_decoded(void **state)
            "nchen BINARY.SIZE[1] 28 BINARY[1]<8> ~{4}\r\nGr\xc3\xbc)\r\n");
 }
 
+static void previews_are_the_first_words(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    talk(rig, 0, "a FETCH 1 PREVIEW (LAZY)\r\n", "OK");
+    expect(rig, 0, "* 1 FETCH (PREVIEW NIL)\r\n");
+    talk(rig, 0, "b FETCH 1 (PREVIEW UID)\r\n", "OK");
+    expect(rig, 0, "* 1 FETCH (PREVIEW \"Hello Joe, at half past three?\" UID 1)\r\n");
+    talk(rig, 0, "c FETCH 1 PREVIEW (LAZY)\r\n", "OK");
+    expect(rig, 0, "* 1 FETCH (PREVIEW \"Hello Joe, at half past three?\")\r\n");
+    talk(rig, 0, "d FETCH 3 PREVIEW\r\n", "OK");
+    expect(rig, 0,
+           "* 3 FETCH (PREVIEW {28}\r\nSch\xc3\xb6ne Gr\xc3\xbc\xc3\x9f\x65 aus M\xc3\xbcnchen)");
+    append(rig, 0, "INBOX",
+           "MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n<p>Some <b>bold</b>\r\n "
+           "words</p>\r\n");
+    append(rig, 0, "INBOX", "Subject: x\r\n\r\n> what you\r\n> said\r\nis  right\r\n");
+    talk(rig, 0, "e FETCH 5:6 PREVIEW\r\n", "OK");
+    expect(rig, 0, "* 5 FETCH (PREVIEW \"Some bold words\")\r\n");
+    expect(rig, 0, "* 6 FETCH (PREVIEW \"is right\")\r\n");
+    talk(rig, 0, "f FETCH 1:6 FLAGS\r\n", "OK");
+    expect_not(rig, 0, "Seen");
+}
+
 static void a_client_that_goes_while_it_is_searched_leaves_nothing(void **state)
 {
     static const char *const ways[] = {
@@ -230,6 +253,7 @@ int main(void)
         TEST(sort_puts_in_order),
         TEST(threads_are_told),
         TEST(a_word_is_found_wherever_the_text_was_cut),
+        TEST(previews_are_the_first_words),
         TEST(binary_parts_come_decoded),
         TEST(a_client_that_goes_while_it_is_searched_leaves_nothing),
     };
