@@ -72,6 +72,26 @@ static bool any_unseen(const struct imap_session *session, struct imap_messages 
     return number != 0;
 }
 
+/* Of a part of the set: each by itself. */
+static int seen_uids(struct fetch *fetch, uint32_t *count)
+{
+    struct imap_messages messages = fetch->messages;
+    if (!fetch->command->partial_given) {
+        return imap_messages_uids(fetch->session, &messages, &fetch->uids, count);
+    }
+    *count = 0;
+    fetch->uids =
+        (struct mailstore_uids *)calloc((size_t)messages.left + 1, sizeof(fetch->uids[0]));
+    if (fetch->uids == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t number; (number = imap_messages_next(fetch->session, &messages)) != 0;) {
+        uint32_t uid = view_uid(&fetch->session->view, number);
+        fetch->uids[(*count)++] = (struct mailstore_uids){uid, uid};
+    }
+    return *count > 0 ? 0 : -ENOENT;
+}
+
 /* All at once, before the texts go out: the flags in the answer are then the ones that are stored. */
 static void seen_begin(struct fetch *fetch)
 {
@@ -80,7 +100,7 @@ static void seen_begin(struct fetch *fetch)
     uint32_t count;
     fetch->phase = FETCH_NEXT;
     if (session->read_only || !sets_seen(fetch->command) || !any_unseen(session, messages) ||
-        imap_messages_uids(session, &messages, &fetch->uids, &count) != 0) {
+        seen_uids(fetch, &count) != 0) {
         return;
     }
     fetch->flags = (struct mailstore_flags){.uids = fetch->uids,
@@ -374,6 +394,9 @@ void imap_fetch(struct imap_session *session, const struct imap_command *command
     fetch->writer.utf8 = imap_session_utf8(session);
     if (command->fetch.vanished) { /* RFC 7162 §3.2.6 */
         imap_vanished_write(session, command->fetch.changed_since, &fetch->messages.set);
+    }
+    if (command->fetch.partial_given) {
+        imap_messages_partial(session, &fetch->messages, &command->fetch.partial);
     }
     seen_begin(fetch);
     imap_session_begin(session);

@@ -147,7 +147,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
 
 void imap_search(struct imap_session *session, const struct imap_command *command)
 {
-    const uint32_t later = IMAP_SEARCH_PARTIAL | IMAP_SEARCH_UPDATE | IMAP_SEARCH_CONTEXT;
+    const uint32_t later = IMAP_SEARCH_UPDATE | IMAP_SEARCH_CONTEXT; /* RFC 5267's */
     if (command->search.returns & later) {
         imap_session_bad(session, "Unknown return option");
         return;

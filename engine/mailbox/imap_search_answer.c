@@ -56,21 +56,49 @@ static bool found_save(struct search *search)
 }
 
 /* "2,10:11": in order for SEARCH, as they are sorted for SORT (RFC 5267 §3). */
-static void all_write(const struct search *search, struct imap_writer *writer)
+static void found_set_write(const struct search *search, struct imap_writer *writer, uint32_t from,
+                            uint32_t count)
 {
-    for (uint32_t i = 0; i < search->found_count;) {
+    const uint32_t *found = search->found + from;
+    for (uint32_t i = 0; i < count;) {
         uint32_t end = i + 1;
-        while (end < search->found_count && search->found[end] == search->found[end - 1] + 1) {
+        while (end < count && found[end] == found[end - 1] + 1) {
             end++;
         }
-        imap_write(writer, i == 0 ? " ALL " : ",");
-        imap_write_number(writer, search->found[i]);
+        imap_write(writer, i == 0 ? "" : ",");
+        imap_write_number(writer, found[i]);
         if (end - i > 1) {
             imap_write(writer, ":");
-            imap_write_number(writer, search->found[end - 1]);
+            imap_write_number(writer, found[end - 1]);
         }
         i = end;
     }
+}
+
+static void all_write(const struct search *search, struct imap_writer *writer)
+{
+    if (search->found_count > 0) {
+        imap_write(writer, " ALL ");
+        found_set_write(search, writer, 0, search->found_count);
+    }
+}
+
+/* RFC 9394 §3.1 */
+static void partial_write(const struct search *search, struct imap_writer *writer)
+{
+    const struct imap_partial *partial = &search->command->search.partial;
+    const char *sign = partial->from_end ? "-" : "";
+    uint32_t first;
+    uint32_t count = imap_partial_of(partial, search->found_count, &first);
+    imap_write(writer, " PARTIAL (");
+    imap_write(writer, sign);
+    imap_write_number(writer, partial->first);
+    imap_write(writer, ":");
+    imap_write(writer, sign);
+    imap_write_number(writer, partial->last);
+    imap_write(writer, count > 0 ? " " : " NIL");
+    found_set_write(search, writer, first, count);
+    imap_write(writer, ")");
 }
 
 static void pair_write(struct imap_writer *writer, const char *word, uint64_t number)
@@ -102,6 +130,9 @@ static void esearch_write(const struct search *search, struct imap_writer *write
     }
     if (returns & IMAP_SEARCH_RETURN_ALL) {
         all_write(search, writer);
+    }
+    if (returns & IMAP_SEARCH_PARTIAL) {
+        partial_write(search, writer);
     }
     if (tells_modseq(search)) {
         pair_write(writer, " MODSEQ ", search->modseq);

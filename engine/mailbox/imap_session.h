@@ -221,10 +221,16 @@ struct imap_messages {
     bool by_uid;
     struct imap_set_walk walk;
     uint32_t number, last; /* of the range under way: what is next */
+    uint32_t skip, left;   /* PARTIAL: how many are passed over, and how many come then */
 };
 /* False: it names numbers that the session does not know, and BAD was answered. */
 bool imap_messages_open(struct imap_session *session, struct imap_messages *messages,
                         const struct imap_set *set, bool by_uid);
+/* Only those (RFC 9394). Before the first is taken; not for imap_messages_uids. */
+void imap_messages_partial(const struct imap_session *session, struct imap_messages *messages,
+                           const struct imap_partial *partial);
+/* Which of `count` they are: *first is the index of the first, returns how many. */
+uint32_t imap_partial_of(const struct imap_partial *partial, uint32_t count, uint32_t *first);
 /* The next sequence number; 0: there are no more. */
 uint32_t imap_messages_next(const struct imap_session *session, struct imap_messages *messages);
 /* All of them as ranges of uids, of the heap. 0 or -ENOMEM. *uids is NULL when there are none. */

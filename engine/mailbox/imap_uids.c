@@ -5,7 +5,7 @@
 bool imap_messages_open(struct imap_session *session, struct imap_messages *messages,
                         const struct imap_set *set, bool by_uid)
 {
-    *messages = (struct imap_messages){.set = *set, .by_uid = by_uid};
+    *messages = (struct imap_messages){.set = *set, .by_uid = by_uid, .left = UINT32_MAX};
     if (set->saved) { /* RFC 5182 */
         messages->set = (struct imap_set){.ranges = session->saved, .count = session->saved_count};
         messages->by_uid = true;
@@ -43,15 +43,47 @@ static bool range_next(const struct imap_session *session, struct imap_messages 
     return false;
 }
 
-uint32_t imap_messages_next(const struct imap_session *session, struct imap_messages *messages)
+uint32_t imap_partial_of(const struct imap_partial *partial, uint32_t count, uint32_t *first)
 {
-    if ((messages->number == 0 || messages->number > messages->last) &&
-        !range_next(session, messages)) {
-        messages->number = messages->last = 0;
-        messages->set = (struct imap_set){.count = 0};
+    uint32_t last = partial->last < count ? partial->last : count;
+    if (partial->first > last) {
+        *first = 0;
         return 0;
     }
-    return messages->number++;
+    *first = partial->from_end ? count - last : partial->first - 1;
+    return last - partial->first + 1;
+}
+
+void imap_messages_partial(const struct imap_session *session, struct imap_messages *messages,
+                           const struct imap_partial *partial)
+{
+    struct imap_messages all = *messages;
+    uint32_t count = 0;
+    while (range_next(session, &all)) {
+        count += all.last - all.number + 1;
+    }
+    messages->left = imap_partial_of(partial, count, &messages->skip);
+}
+
+uint32_t imap_messages_next(const struct imap_session *session, struct imap_messages *messages)
+{
+    while (messages->left > 0) {
+        if ((messages->number == 0 || messages->number > messages->last) &&
+            !range_next(session, messages)) {
+            messages->left = 0;
+            break;
+        }
+        if (messages->skip > 0) {
+            uint32_t here = messages->last - messages->number + 1;
+            uint32_t passed = messages->skip < here ? messages->skip : here;
+            messages->skip -= passed;
+            messages->number += passed;
+            continue;
+        }
+        messages->left--;
+        return messages->number++;
+    }
+    return 0;
 }
 
 int imap_messages_uids(const struct imap_session *session, struct imap_messages *messages,

@@ -195,6 +195,23 @@ static void binary_parts_come_decoded(void **state)
            "nchen BINARY.SIZE[1] 28 BINARY[1]<8> ~{4}\r\nGr\xc3\xbc)\r\n");
 }
 
+static void parts_of_a_result_are_told(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    talk(rig, 0, "a UID SEARCH RETURN (PARTIAL 2:3) ALL\r\n", "OK");
+    expect(rig, 0, "* ESEARCH (TAG \"a\") UID PARTIAL (2:3 2:3)\r\n");
+    talk(rig, 0, "b SEARCH RETURN (PARTIAL -1:-2 COUNT) NOT 3\r\n", "OK");
+    expect(rig, 0, "* ESEARCH (TAG \"b\") COUNT 3 PARTIAL (-1:-2 2,4)\r\n");
+    talk(rig, 0, "c SEARCH RETURN (PARTIAL 5:9) ALL\r\n", "OK");
+    expect(rig, 0, "PARTIAL (5:9 NIL)\r\n");
+    talk(rig, 0, "d UID FETCH 1,3:4 FLAGS (PARTIAL 2:2)\r\n", "OK");
+    expect(rig, 0, "* 3 FETCH (UID 3 FLAGS ())\r\nd OK");
+    expect_not(rig, 0, "* 1 FETCH");
+    talk(rig, 0, "e UID FETCH 1:* BODY[TEXT] (PARTIAL -1:-3)\r\n", "OK");
+    talk(rig, 0, "f SEARCH SEEN\r\n", "OK");
+    expect(rig, 0, "* SEARCH 2 3 4\r\n");
+}
+
 static void previews_are_the_first_words(void **state)
 {
     struct imap_rig *rig = filled(state);
@@ -253,6 +270,7 @@ int main(void)
         TEST(sort_puts_in_order),
         TEST(threads_are_told),
         TEST(a_word_is_found_wherever_the_text_was_cut),
+        TEST(parts_of_a_result_are_told),
         TEST(previews_are_the_first_words),
         TEST(binary_parts_come_decoded),
         TEST(a_client_that_goes_while_it_is_searched_leaves_nothing),

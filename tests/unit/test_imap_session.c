@@ -91,6 +91,19 @@ static void a_client_that_goes_during_login_leaves_nothing(void **state)
     assert_true(list_empty(&rig->mailbox.sessions));
 }
 
+static void a_client_logs_out_of_one_user_into_another(void **state)
+{
+    struct imap_rig *rig = (struct imap_rig *)*state;
+    log_in(rig, 0);
+    append(rig, 0, "INBOX", letter);
+    talk(rig, 0, "a SELECT INBOX\r\n", "OK");
+    talk(rig, 0, "b UNAUTHENTICATE\r\n", "OK");
+    talk(rig, 0, "c SELECT INBOX\r\n", "BAD Log in first");
+    talk(rig, 0, "d LOGIN bob secret\r\n", "OK");
+    talk(rig, 0, "e SELECT INBOX\r\n", "OK");
+    expect(rig, 0, "* 0 EXISTS\r\n");
+}
+
 /* ---- Mailboxes ---- */
 
 static void mailboxes_are_made_listed_renamed_and_deleted(void **state)
@@ -507,6 +520,7 @@ int main(void)
         TEST(a_client_logs_in_and_out),
         TEST(a_mechanism_with_a_last_word_is_answered_twice),
         TEST(a_client_that_goes_during_login_leaves_nothing),
+        TEST(a_client_logs_out_of_one_user_into_another),
         TEST(mailboxes_are_made_listed_renamed_and_deleted),
         TEST(subscriptions_are_told_by_lsub_and_by_list),
         TEST(status_counts_without_selecting),
