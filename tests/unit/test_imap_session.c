@@ -503,6 +503,18 @@ static void qresync_brings_a_client_up_to_date(void **state)
     talk(rig, 1, command, "OK [READ-WRITE]");
     expect(rig, 1, "* VANISHED (EARLIER) 2,4\r\n");
     expect(rig, 1, "* 1 FETCH (UID 1 FLAGS (\\Flagged) MODSEQ (");
+    snprintf(command, sizeof(command), "e SELECT INBOX (QRESYNC (%lu %lu 1:3))\r\n", validity,
+             modseq);
+    talk(rig, 1, command, "OK [READ-WRITE]");
+    expect(rig, 1, "* VANISHED (EARLIER) 2\r\n");
+    snprintf(command, sizeof(command), "e SELECT INBOX (QRESYNC (%lu %lu 1:5 (1,3 1,3)))\r\n",
+             validity, modseq);
+    talk(rig, 1, command, "OK [READ-WRITE]");
+    expect(rig, 1, "* VANISHED (EARLIER) 2,4\r\n");
+    snprintf(command, sizeof(command), "e SELECT INBOX (QRESYNC (%lu %lu))\r\n", validity + 1,
+             modseq);
+    talk(rig, 1, command, "OK [READ-WRITE]");
+    expect_not(rig, 1, "VANISHED");
     talk(rig, 1, "f STORE 3 +FLAGS.SILENT (\\Deleted)\r\n", "OK");
     talk(rig, 1, "g EXPUNGE\r\n", "OK [HIGHESTMODSEQ ");
     expect(rig, 1, "* VANISHED 5\r\n");
