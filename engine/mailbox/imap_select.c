@@ -95,40 +95,6 @@ struct resync {
     uint32_t index; /* of entries */
 };
 
-/* Up to which uid the client's own numbers prove that nothing has vanished; 0: they say nothing. */
-static uint32_t matched_uid(const struct imap_session *session, const struct imap_select *select)
-{
-    struct imap_set_walk numbers = {0}, uids = {0};
-    struct imap_range number = {1, 0}, uid = {1, 0};
-    uint32_t good = 0;
-    for (;;) {
-        if (number.first > number.last &&
-            !imap_set_next(&select->match_numbers, UINT32_MAX, &numbers, &number)) {
-            return good;
-        }
-        if (uid.first > uid.last && !imap_set_next(&select->match_uids, UINT32_MAX, &uids, &uid)) {
-            return good;
-        }
-        if (view_uid(&session->view, number.first) != uid.first) {
-            return good;
-        }
-        good = uid.first;
-        number.first++;
-        uid.first++;
-    }
-}
-
-static void vanished_tell(struct imap_session *session, const struct imap_select *select)
-{
-    struct imap_range range = {1, UINT32_MAX};
-    struct imap_set all = {.ranges = &range, .count = 1};
-    const struct imap_set *known = select->known_uids_given ? &select->known_uids : &all;
-    if (select->match_given && !select->known_uids_given) {
-        range.first = matched_uid(session, select) + 1;
-    }
-    imap_vanished_write(session, select->mod_sequence, known);
-}
-
 static enum imap_step resync_step(struct imap_session *session, struct imap_task *task)
 {
     struct resync *resync = (struct resync *)task;
@@ -167,7 +133,9 @@ static void resync_begin(struct imap_session *session, const struct imap_select 
         (struct resync *)imap_session_task(session, sizeof(*resync), resync_step);
     if (resync != NULL) {
         resync->select = select;
-        vanished_tell(session, select);
+        /* Its numbers, from which less could be told, need not be looked at (RFC 7162 §3.2.5.2). */
+        imap_vanished_write(session, select->mod_sequence,
+                            select->known_uids_given ? &select->known_uids : NULL);
         imap_session_begin(session);
     }
 }
