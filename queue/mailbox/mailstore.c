@@ -24,7 +24,8 @@ static void lists_open(struct mailstore *store)
 {
     struct list_node *lists[] = {&store->idle_users,    &store->idle_boxes,    &store->drafts,
                                  &store->queue,         &store->flight,        &store->room,
-                                 &store->changed_boxes, &store->changed_users, &store->undone};
+                                 &store->changed_boxes, &store->changed_users, &store->durable,
+                                 &store->undone};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
     }
@@ -96,14 +97,16 @@ int mailstore_state(const struct mailstore *store)
 bool mailstore_is_quiet(const struct mailstore *store)
 {
     bool gives_up = store->rests && log_is_broken(store->log);
-    return list_empty(&store->queue) && (list_empty(&store->flight) || gives_up) &&
+    return list_empty(&store->queue) && list_empty(&store->durable) &&
+           (list_empty(&store->flight) || gives_up) &&
            (cleaner_is_quiet(store) || (gives_up && cleaner_waits_for_log(store))) &&
            fetch_pool_is_quiet(store) && !index_is_writing(store->index);
 }
 
 void mailstore_close(struct mailstore *store)
 {
-    bool whole = store->sick == 0 && list_empty(&store->flight) && list_empty(&store->queue);
+    bool whole = store->sick == 0 && list_empty(&store->flight) && list_empty(&store->queue) &&
+                 list_empty(&store->durable);
     if (whole && index_wait(store->index) >= 0 && !index_is_writing(store->index) &&
         mailstore_checkpoint(store) == 0) {
         index_wait(store->index); /* what it does not get is replayed */

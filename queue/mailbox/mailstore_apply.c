@@ -240,9 +240,13 @@ static struct stored_entry copying_at(const struct copying *copying, uint32_t in
 
 static int copies_add(struct mailstore *store, const struct copying *copying, struct box *target)
 {
+    struct change_steps *steps = copying->said->steps;
+    uint32_t from = steps->added, left = copying->count - from;
     uint64_t modseq = ++target->pub.modseq;
     int status = 0;
-    for (uint32_t i = 0; i < copying->count && status == 0; i++) {
+    steps->added += left < STEP_ENTRIES ? left : STEP_ENTRIES;
+    steps->cost += steps->added - from;
+    for (uint32_t i = from; i < steps->added && status == 0; i++) {
         struct stored_entry stored = copying_at(copying, i);
         stored.entry.keywords = keywords_map(copying, target, stored.entry.keywords);
         stored.entry.modseq = modseq & ((1ull << 44) - 1);
@@ -252,10 +256,10 @@ static int copies_add(struct mailstore *store, const struct copying *copying, st
         status = status == 0 ? entry_add(store, target, &stored) : status;
     }
     box_changed(target);
-    return status;
+    return status == 0 && steps->added < copying->count ? -EINPROGRESS : status;
 }
 
-static int copying_fill(struct mailstore *store, struct user *user, struct copying *copying)
+static int copying_begin(struct mailstore *store, struct user *user, struct copying *copying)
 {
     struct mailstore_copy *result = (struct mailstore_copy *)copying->said->result;
     uint64_t bytes = 0;
@@ -280,7 +284,43 @@ static int copying_fill(struct mailstore *store, struct user *user, struct copyi
         result->target_first = target->pub.uidnext;
         result->target_last = target->pub.uidnext + copying->count - 1;
     }
-    return copying->count > 0 ? copies_add(store, copying, target) : 0;
+    copying->said->steps->box = target->pub.id;
+    return 0;
+}
+
+static int copying_fill(struct mailstore *store, struct user *user, struct copying *copying)
+{
+    const struct change_steps *steps = copying->said->steps;
+    int status = steps->box == 0 ? copying_begin(store, user, copying) : 0;
+    return status == 0 && steps->added < copying->count
+               ? copies_add(store, copying, user_box_by_id(user, steps->box))
+               : status;
+}
+
+static int box_sources_remove(struct box *box, const struct copying *copying)
+{
+    struct change_steps *steps = copying->said->steps;
+    uint32_t left = copying->count - steps->removed;
+    uint32_t count = left < STEP_ENTRIES ? left : STEP_ENTRIES;
+    struct mailstore_uids *uids = (struct mailstore_uids *)malloc((count + 1) * sizeof(uids[0]));
+    if (uids == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t uid = copying_at(copying, steps->removed + i).entry.uid;
+        uids[i] = (struct mailstore_uids){uid, uid};
+    }
+    struct removal removal = {.uids = uids, .uid_count = count, .wall_s = copying->said->wall_s};
+    int status = box_need(box);
+    if (status == 0 && count > 0) {
+        removal.first = mailstore_entry_index(&box->pub, uids[0].first);
+        removal.last = mailstore_entry_index(&box->pub, uids[count - 1].last + 1);
+        status = entries_remove(box, &removal);
+    }
+    free(uids);
+    steps->removed += count;
+    steps->cost += count;
+    return status == 0 && steps->removed < copying->count ? -EINPROGRESS : status;
 }
 
 static int sources_remove(struct mailstore *store, const struct copying *copying)
@@ -293,16 +333,7 @@ static int sources_remove(struct mailstore *store, const struct copying *copying
     }
     struct box *box =
         said_is_known(user, copying->said) ? NULL : user_box_by_id(user, copying->source);
-    struct mailstore_uids *uids =
-        (struct mailstore_uids *)malloc((copying->count + 1) * sizeof(uids[0]));
-    for (uint32_t i = 0; uids != NULL && i < copying->count; i++) {
-        uint32_t uid = copying_at(copying, i).entry.uid;
-        uids[i] = (struct mailstore_uids){uid, uid};
-    }
-    struct removal removal = {
-        .uids = uids, .uid_count = copying->count, .wall_s = copying->said->wall_s};
-    status = uids == NULL ? -ENOMEM : box != NULL ? entries_remove(box, &removal) : 0;
-    free(uids);
+    status = box != NULL ? box_sources_remove(box, copying) : 0;
     user_drop(user);
     return status;
 }
@@ -489,6 +520,9 @@ int mailstore_apply(struct mailstore *store, const struct change_said *said)
             status = known ? 0 : apply_to_user(user, said, &body);
             user_drop(user);
         }
+    }
+    if (status == -EINPROGRESS) {
+        return status;
     }
     state_count(store, said);
     if (status < 0) {

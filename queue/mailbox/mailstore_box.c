@@ -2,8 +2,7 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-/* Loads it for a change; it stays a while. */
-static int box_need(struct box *box)
+int box_need(struct box *box)
 {
     struct mailstore *store = box->user->store;
     int status = box_load(store, box);
@@ -218,20 +217,31 @@ static int vanish_more(struct box *box, const struct removal *removal, struct ma
     return status;
 }
 
+/* The first range that does not lie before the uid. */
+static uint32_t range_find(const struct removal *removal, uint32_t uid)
+{
+    uint32_t low = 0, high = removal->uids != NULL ? removal->uid_count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (removal->uids[middle].last < uid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The box is loaded. */
 int entries_remove(struct box *box, struct removal *removal)
 {
-    int status = box_need(box);
-    if (status != 0) {
-        return status;
-    }
     struct patch patch = {.store = box->user->store, .box = box};
     struct mailstore_uids run = {0};
-    bool some = removal->uids != NULL && removal->uid_count > 0;
-    uint32_t range = 0, count = box->pub.count;
-    uint32_t at = some ? mailstore_entry_index(&box->pub, removal->uids[0].first) : 0;
-    uint32_t kept = at;
+    uint32_t at = removal->first, kept = at, count = box->pub.count;
+    uint32_t range = at < count ? range_find(removal, box->entries[at].uid) : 0;
+    int status = 0;
     removal->modseq = box->pub.modseq + 1;
-    for (; at < count && status == 0; at++) {
+    for (; at < removal->last && status == 0; at++) {
         struct mailstore_entry entry = box->entries[at];
         if (is_removed(removal, &entry, &range)) {
             status = entry_remove(box, removal, &patch, &entry);
@@ -248,11 +258,38 @@ int entries_remove(struct box *box, struct removal *removal)
         removal->modseq = 0;
         return status;
     }
+    memmove(&box->entries[kept], &box->entries[at], (count - at) * sizeof(box->entries[0]));
     box->pub.modseq++;
     box->pub.generation++;
     box->user->store->counters.entries_expunged += removal->count;
     box_changed(box);
     return status == 0 ? vanished_trim(box->user->store, box) : status;
+}
+
+/* Ascending, as views keep what is missing: what is left moves up in each step, 40 MB of a million entries. */
+static int expunge_step(struct box *box, struct removal *removal, struct change_steps *steps)
+{
+    uint32_t low = mailstore_entry_index(&box->pub, steps->from), high = box->pub.count;
+    if (removal->uids != NULL) {
+        uint32_t count = removal->uid_count;
+        uint32_t lowest = count > 0 ? removal->uids[0].first : UINT32_MAX;
+        uint32_t highest = count > 0 ? removal->uids[count - 1].last : 0;
+        uint32_t begin = mailstore_entry_index(&box->pub, lowest);
+        low = begin > low ? begin : low;
+        high = highest < UINT32_MAX ? mailstore_entry_index(&box->pub, highest + 1) : high;
+    }
+    if (low >= high) {
+        return 0;
+    }
+    removal->first = low;
+    removal->last = high - low > STEP_ENTRIES ? low + STEP_ENTRIES : high;
+    steps->from = box->entries[removal->last - 1].uid + 1;
+    bool more = removal->last < high;
+    int status = entries_remove(box, removal);
+    steps->expunged += removal->count;
+    steps->modseq = removal->count > 0 ? removal->modseq : steps->modseq;
+    steps->cost += removal->count + STEP_ENTRIES / 16;
+    return status == 0 && more ? -EINPROGRESS : status;
 }
 
 int apply_expunge(struct box *box, const struct change_said *said, struct reader *body)
@@ -264,11 +301,12 @@ int apply_expunge(struct box *box, const struct change_said *said, struct reader
     removal.keeps = read_u8(body);
     struct mailstore_uids *ranges = ranges_read(body, &removal.uid_count);
     removal.uids = all ? NULL : ranges;
-    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : entries_remove(box, &removal);
+    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need(box);
+    status = status == 0 ? expunge_step(box, &removal, said->steps) : status;
     free(ranges);
     if (result != NULL && status == 0) {
-        result->expunged_count = removal.count;
-        result->modseq = removal.modseq;
+        result->expunged_count = said->steps->expunged;
+        result->modseq = said->steps->modseq;
     }
     return status;
 }

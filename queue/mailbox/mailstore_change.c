@@ -1,16 +1,18 @@
 /*
  * A change on its way:
  *
- *   submitted ──room──► written ──durable──► applied ──► its waiter is told
+ *   submitted ──room──► written ──durable──► applied, in steps ──► its waiter is told
  *       └──none yet──► queue ──┘    │           └──the store is sick──► a start will do it: nobody is told
  *                                   └──the write failed──► void on the disk too ──► nothing has happened
  *
- * The queue keeps the order in which they came. What is too large for one record is written in parts, as there is
+ * The queue keeps the order in which they came, and they are applied in it: those behind a large one wait. What is too large for one record is written in parts, as there is
  * room; it counts when the last one is durable, with all before it.
  */
 #include "engine/core/crc32c.h"
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
+
+#define STEP_COSTS_MAX STEP_ENTRIES /* of a round; then the step that was begun is the last */
 
 static bool uses_reserve(const struct change *change)
 {
@@ -117,27 +119,20 @@ static int change_apply(struct change *change)
                                .body =
                                    slice_from(slice_of(change->content.bytes, change->content.size),
                                               change->head.users_bytes),
-                               .result = change->result};
+                               .result = change->result,
+                               .steps = &change->steps};
     int status = mailstore_apply(store, &said);
-    if (store->sick == 0) {
+    store->midway = status == -EINPROGRESS;
+    if (store->sick == 0 && !store->midway) {
         store->applied = change->lsn;
         store->applied_sum = change->sum;
     }
     return status;
 }
 
-static void change_done(struct log_waiter *waiter, int status)
+static void change_over(struct change *change, int status)
 {
-    struct change *change = list_entry(waiter, struct change, waiter);
     struct mailstore *store = change->store;
-    list_remove(&change->node);
-    if (status == 0) {
-        status = store->sick == 0 ? change_apply(change) : 0;
-        if (store->sick != 0) { /* it is durable, and not done: neither answer would be true */
-            list_append(&store->undone, &change->node);
-            return;
-        }
-    }
     if (change->draft != NULL) {
         draft_free(change->draft, draft_lives(store, change->draft));
     }
@@ -150,6 +145,40 @@ static void change_done(struct log_waiter *waiter, int status)
         store->sick = swept < 0 ? swept : store->sick;
     }
     change_end(change, status);
+}
+
+/* Those that are durable, as many of their steps as a round may take. */
+static void changes_apply(struct mailstore *store)
+{
+    while (!list_empty(&store->durable) && store->step_costs < STEP_COSTS_MAX) {
+        struct change *change = list_entry(store->durable.next, struct change, node);
+        change->steps.cost = 0;
+        store->midway = false;
+        int status = store->sick == 0 ? change_apply(change) : 0;
+        store->step_costs += change->steps.cost;
+        if (store->midway) {
+            continue;
+        }
+        list_remove(&change->node);
+        if (store->sick != 0) { /* it is durable, and not done: neither answer would be true */
+            list_append(&store->undone, &change->node);
+        } else {
+            change_over(change, status);
+        }
+    }
+}
+
+static void change_done(struct log_waiter *waiter, int status)
+{
+    struct change *change = list_entry(waiter, struct change, waiter);
+    struct mailstore *store = change->store;
+    list_remove(&change->node);
+    if (status != 0) {
+        change_over(change, status);
+        return;
+    }
+    list_append(&store->durable, &change->node);
+    changes_apply(store);
 }
 
 /* ── Writing ─────────────────────────────────────────────────────────────────────────────────── */
@@ -308,7 +337,9 @@ int change_submit(struct change *change)
 
 unsigned changes_round(struct mailstore *store)
 {
-    unsigned done = 0;
+    unsigned done = !list_empty(&store->durable);
+    changes_apply(store);
+    store->step_costs = 0;
     while (!list_empty(&store->queue)) {
         struct change *change = list_entry(store->queue.next, struct change, node);
         list_remove(&change->node);
@@ -330,7 +361,7 @@ unsigned changes_round(struct mailstore *store)
 
 void changes_close(struct mailstore *store)
 {
-    struct list_node *lists[] = {&store->queue, &store->flight, &store->undone};
+    struct list_node *lists[] = {&store->queue, &store->flight, &store->durable, &store->undone};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         for (struct list_node *node; (node = list_pop(lists[i])) != NULL;) {
             struct change *change = list_entry(node, struct change, node);
@@ -358,9 +389,9 @@ void mailstore_waiter_cancel(struct mailstore *store, struct mailstore_waiter *w
 
 uint64_t changes_floor(const struct mailstore *store)
 {
-    const struct list_node *lists[] = {&store->queue, &store->flight};
+    const struct list_node *lists[] = {&store->queue, &store->flight, &store->durable};
     uint64_t floor = store->applied + 1;
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         for (struct list_node *node = lists[i]->next; node != lists[i]; node = node->next) {
             const struct change *change = list_entry(node, struct change, node);
             if (change->part_count > 0 && change->part_lsns[0] < floor) {
@@ -385,8 +416,8 @@ static bool change_takes(const struct change *change, uint64_t box, uint32_t uid
 
 bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid)
 {
-    const struct list_node *lists[] = {&store->queue, &store->flight};
-    for (int i = 0; i < 2; i++) {
+    const struct list_node *lists[] = {&store->queue, &store->flight, &store->durable};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         for (struct list_node *node = lists[i]->next; node != lists[i]; node = node->next) {
             if (change_takes(list_entry(node, struct change, node), box, uid)) {
                 return true;

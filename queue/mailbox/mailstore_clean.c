@@ -623,7 +623,7 @@ static unsigned snapshot_next(struct cleaner *cleaner)
 {
     struct mailstore *store = cleaner->store;
     struct user *user;
-    if (cleaner->snapshot_count == 0 || !list_empty(&store->queue) ||
+    if (cleaner->snapshot_count == 0 || !list_empty(&store->queue) || store->midway ||
         log_room(store->log, 65536, LOG_RESERVED) != 0) {
         return 0;
     }

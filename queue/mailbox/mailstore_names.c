@@ -223,7 +223,7 @@ static int inbox_empty_into(struct user *user, const struct change_said *said, s
         status = status == 0 ? text_refer(store, stored.entry.text, stored.entry.bytes, 1) : status;
         status = status == 0 ? entry_add(store, target, &stored) : status;
     }
-    struct removal removal = {.wall_s = said->wall_s};
+    struct removal removal = {.last = inbox->pub.count, .wall_s = said->wall_s};
     return status == 0 ? entries_remove(inbox, &removal) : status;
 }
 

@@ -108,6 +108,19 @@ uint32_t read_u32(struct reader *reader);
 uint64_t read_u64(struct reader *reader);
 struct slice read_text(struct reader *reader);
 
+/* How far a change is that touches many entries: it is done in steps, each of which has a modseq of its own, so that who
+ * has seen some of them is told of the others. Where a step ends follows from the record and the state alone. */
+#define STEP_ENTRIES 4096u
+struct change_steps {
+    uint64_t box;     /* the target of a copy */
+    uint32_t added;   /* entries that it has */
+    uint32_t removed; /* of the source */
+    uint32_t from;    /* of an expunge: uids below are done */
+    uint32_t expunged;
+    uint64_t modseq;
+    uint32_t cost; /* about so many entries were touched since the last look */
+};
+
 /* A change as it is told to mailstore_apply, from the log or on its way there. */
 struct change_said {
     uint64_t lsn;  /* its place in the order of changes */
@@ -118,6 +131,7 @@ struct change_said {
     struct slice users;
     struct slice body;
     void *result; /* what the caller is told, by kind; NULL: nobody asks */
+    struct change_steps *steps;
 };
 /* The name of user `index` in change_said.users; empty: there is none. */
 struct slice users_at(struct slice users, uint32_t index);
@@ -201,6 +215,7 @@ struct change {
     struct mailstore_uids *leaving;
     uint32_t leaving_count;
     bool copies; /* counted in store->copies */
+    struct change_steps steps;
     uint32_t sum;
     struct mailstore_draft *draft;
     void (*internal)(struct mailstore *store, int status); /* the store's own */
@@ -242,10 +257,14 @@ struct mailstore {
     uint32_t draft_count;
     uint32_t id_sequence, id_count;
 
-    struct list_node queue;  /* changes that wait for room; the first may be written in part */
-    struct list_node flight; /* that wait to be durable */
-    struct list_node undone; /* durable, and the store is sick: nobody is told */
-    struct list_node room;   /* mailstore_when_room */
+    struct list_node queue;   /* changes that wait for room; the first may be written in part */
+    struct list_node flight;  /* that wait to be durable */
+    struct list_node durable; /* that wait to be done, or to be done on: the first */
+    struct list_node undone;  /* durable, and the store is sick: nobody is told */
+    bool
+        midway; /* some of the steps of the first durable one are done: this is the state behind no change */
+    uint32_t step_costs;   /* of this round */
+    struct list_node room; /* mailstore_when_room */
     struct list_node changed_boxes, changed_users;
     uint32_t copies;   /* on their way: until they are done no text goes */
     bool unused_waits; /* some would have gone */
@@ -405,7 +424,8 @@ int mailstore_expunge_untold(struct mailstore *store, struct mailstore_box *box,
                              struct mailstore_expunge *expunge);
 int mailstore_purge(struct mailstore *store, struct box *box, uint32_t until_s);
 
-/* mailstore_apply.c. 0, or why it is refused; store->sick is set when the state cannot be told any more. */
+/* mailstore_apply.c. 0, or why it is refused; -EINPROGRESS: a step of it is done, ask again; store->sick is set when the
+ * state cannot be told any more. */
 int mailstore_apply(struct mailstore *store, const struct change_said *said);
 bool said_is_known(const struct user *user, const struct change_said *said); /* by a snapshot */
 
@@ -417,6 +437,7 @@ int apply_purge(struct box *box, const struct change_said *said, struct reader *
 struct removal {
     const struct mailstore_uids *uids; /* NULL: all */
     uint32_t uid_count;
+    uint32_t first, last; /* of the entries: indexes [first, last) are looked at */
     bool deleted_only;
     bool keeps;
     uint32_t wall_s;
@@ -424,6 +445,7 @@ struct removal {
     uint64_t modseq; /* result; 0: none */
 };
 int entries_remove(struct box *box, struct removal *removal);
+int box_need(struct box *box); /* loads it for a change; it stays a while */
 uint64_t keywords_read(struct box *box, struct reader *body); /* bits of their names */
 int vanished_trim(struct mailstore *store, struct box *box);
 int entries_vanish(struct mailstore *store, struct box *box, uint64_t modseq,

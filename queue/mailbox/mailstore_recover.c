@@ -66,7 +66,7 @@ static int header_put(struct mailstore *store)
 
 int mailstore_checkpoint(struct mailstore *store)
 {
-    int status = store->sick != 0 ? store->sick : users_flush(store);
+    int status = store->sick != 0 ? store->sick : store->midway ? -EAGAIN : users_flush(store);
     status = status == 0 && !store->rebuilds ? header_put(store) : status;
     status = status == 0 ? index_write(store->index) : status;
     if (status == 0) {
@@ -241,9 +241,12 @@ static int change_again(struct recovery *recovery, uint64_t lsn, uint64_t tag, s
                                .kind = (enum change_kind)head.kind,
                                .users = users,
                                .body = slice_of(body.bytes, body.size)};
+    struct change_steps steps = {0};
     int status = body.failed ? -ENOMEM : 0;
+    said.steps = &steps;
     if (status == 0) {
-        mailstore_apply(store, &said);
+        while (mailstore_apply(store, &said) == -EINPROGRESS) {
+        }
         store->counters.replayed_records++;
         status = store->sick;
     }

@@ -144,7 +144,8 @@ int torn_expunge(struct mailstore *store)
         status = entry_expunge(store, &torn->entries[i]);
     }
     for (uint32_t turn = 0; turn < TURNS_MAX; turn++) {
-        bool done = list_empty(&store->queue) && list_empty(&store->flight);
+        bool done =
+            list_empty(&store->queue) && list_empty(&store->flight) && list_empty(&store->durable);
         if (done || store->sick != 0 || log_is_broken(store->log)) {
             break; /* broken: they are done when the log runs again, or by the next start */
         }

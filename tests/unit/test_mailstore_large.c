@@ -1,0 +1,206 @@
+/*
+ * Changes of many entries are done some at a time, so that the shard's others are served between: what is seen then, and what is
+ * there after a crash in the middle.
+ */
+#include "tests/unit/mailstore_scene.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define ENTRIES 20000u
+#define ROUND_ENTRIES (2u * STEP_ENTRIES) /* at most, in one round */
+
+static const struct mailstore_uids all = {1, UINT32_MAX};
+
+static struct mailstore_box *large(struct mailstore_rig *rig, const char *user)
+{
+    deliver(rig, user, 10);
+    struct mailstore_box *box = box_of(rig, user_of(rig, user), "INBOX");
+    while (box->count < ENTRIES) {
+        uint32_t most = ENTRIES - box->count, last = box->count < most ? box->count : most;
+        struct mailstore_uids uids = {1, box->entries[last - 1].uid};
+        struct mailstore_copy copy = {
+            .uids = &uids, .uid_count = 1, .mailbox = slice_text("INBOX")};
+        struct told told;
+        assert_int_equal(mailstore_copy(rig->store, box, &copy, told_init(&told)), 0);
+        assert_int_equal(told_wait(rig, &told), 0);
+        free(copy.sources);
+    }
+    return box;
+}
+
+static uint32_t difference(uint32_t a, uint32_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+/* Rounds until it is told: in none of them more entries come or go than may. How many rounds showed a part of it. */
+static uint32_t watch_rounds(struct mailstore_rig *rig, struct told *told,
+                             const struct mailstore_user *user)
+{
+    uint32_t parts = 0;
+    for (int round = 0; round < 20000 && !told->done; round++) {
+        uint32_t before = (uint32_t)user->totals.messages;
+        mailstore_rig_round(rig);
+        uint32_t step = difference(before, (uint32_t)user->totals.messages);
+        assert_true(step <= ROUND_ENTRIES);
+        parts += step > 0;
+    }
+    assert_true(told->done);
+    return parts;
+}
+
+/* It is the same when it is done again from the log, with the index and without. */
+static void starts_check(struct mailstore_rig *rig)
+{
+    char *before = rig_dump(rig);
+    mailstore_rig_crash(rig);
+    assert_int_equal(mailstore_rig_start(rig), 0);
+    char *after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(after);
+    restart(rig, false);
+    after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(after);
+    free(before);
+}
+
+static void a_large_copy_is_done_in_parts_and_told_at_the_end(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_copy copy = {.uids = &all,
+                                  .uid_count = 1,
+                                  .mailbox = slice_text("copies"),
+                                  .options = MAILSTORE_AUTOCREATE};
+    struct told told, behind;
+    struct mailstore_create create = {.mailbox = slice_text("behind")};
+    assert_int_equal(mailstore_copy(rig->store, box, &copy, told_init(&told)), 0);
+    assert_int_equal(mailstore_box_create(rig->store, box->user, &create, told_init(&behind)), 0);
+    assert_true(watch_rounds(rig, &told, box->user) >= ENTRIES / ROUND_ENTRIES);
+    assert_int_equal(told.status, 0);
+    assert_int_equal(told_wait(rig, &behind), 0);
+    assert_int_equal(copy.target_first, 1);
+    assert_int_equal(copy.target_last, ENTRIES);
+    struct mailstore_box *copies = box_of(rig, user_of(rig, "ann"), "copies");
+    assert_int_equal(copies->count, ENTRIES);
+    for (uint32_t i = 0; i < ENTRIES; i++) {
+        assert_int_equal(copies->entries[i].uid, i + 1);
+        assert_true(copies->entries[i].text == box->entries[i].text);
+    }
+    free(copy.sources);
+    leave(rig, copies);
+    leave(rig, box);
+    starts_check(rig);
+}
+
+static void a_large_move_leaves_nothing_behind(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_copy copy = {
+        .uids = &all, .uid_count = 1, .user = slice_text("bob"), .mailbox = slice_text("INBOX")};
+    struct told told;
+    assert_int_equal(mailstore_move(rig->store, box, &copy, told_init(&told)), 0);
+    assert_true(watch_rounds(rig, &told, box->user) >= ENTRIES / ROUND_ENTRIES);
+    assert_int_equal(told.status, 0);
+    assert_int_equal(box->count, 0);
+    struct mailstore_box *moved = box_of(rig, user_of(rig, "bob"), "INBOX");
+    assert_int_equal(moved->count, ENTRIES);
+    free(copy.sources);
+    leave(rig, moved);
+    leave(rig, box);
+    starts_check(rig);
+}
+
+struct seen {
+    struct view view;
+    uint64_t modseq; /* the highest that was there when some were gone and others were not */
+    uint32_t gone;
+};
+
+static void vanished(void *owner, uint32_t first, uint32_t last)
+{
+    ((struct seen *)owner)->gone += last - first + 1;
+}
+
+/* Every second one is \Deleted. Who was there in the middle, and went, is told of the rest. */
+static void of_a_large_expunge_no_part_is_lost_to_who_saw_another(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_flags flags = {.flags = MAILSTORE_DELETED,
+                                    .unchanged_since = MAILSTORE_ALWAYS};
+    struct mailstore_expunge expunge = {.deleted_only = true};
+    struct seen seen = {0};
+    struct told told;
+    for (uint32_t i = 0; i < ENTRIES; i += 1000) {
+        assert_int_equal(flag(rig, box, i + 1, i + 500, &flags), 0);
+    }
+    assert_int_equal(view_open(&seen.view, rig->store, box), 0);
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told)), 0);
+    while (box->count == ENTRIES) {
+        mailstore_rig_round(rig);
+    }
+    assert_false(told.done);
+    uint32_t rest = box->count - ENTRIES / 2;
+    assert_true(rest > 0);
+    uint64_t modseq = box->modseq;
+    assert_int_equal(view_number(&seen.view, ENTRIES), ENTRIES); /* a view tells none of it yet */
+    watch_rounds(rig, &told, box->user);
+    assert_int_equal(told.status, 0);
+    assert_int_equal(expunge.expunged_count, ENTRIES / 2);
+    assert_true(expunge.modseq == box->modseq);
+    assert_int_equal(box->count, ENTRIES / 2);
+    for (uint32_t i = 0; i < box->count; i++) {
+        assert_int_equal(box->entries[i].uid, 501 + i % 500 + i / 500 * 1000);
+    }
+    assert_int_equal(mailstore_vanished(box, modseq, vanished, &seen), 0);
+    assert_int_equal(seen.gone, rest);
+    view_close(&seen.view);
+    leave(rig, box);
+    starts_check(rig);
+}
+
+/* The index is due at any time: it must not be written then. */
+static void what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    rig->settings.index_changes_max = 1;
+    restart(rig, true);
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_expunge expunge = {0};
+    struct told told;
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told)), 0);
+    while (box->count == ENTRIES) {
+        mailstore_rig_round(rig);
+    }
+    mailstore_rig_round(rig);
+    assert_true(box->count > 0);
+    assert_false(told.done);
+    assert_false(mailstore_is_quiet(rig->store));
+    leave(rig, box);
+    mailstore_rig_crash(rig);
+    assert_int_equal(mailstore_rig_start(rig), 0);
+    assert_int_equal(mailstore_counters(rig->store)->rebuilds, 0);
+    box = box_of(rig, user_of(rig, "ann"), "INBOX");
+    assert_int_equal(box->count, 0);
+    assert_int_equal(box->uidnext, ENTRIES + 1);
+    leave(rig, box);
+    starts_check(rig);
+}
+
+int main(void)
+{
+#define SCENE(name)                                                                                \
+    cmocka_unit_test_setup_teardown(name, mailstore_scene_open, mailstore_scene_close)
+    const struct CMUnitTest tests[] = {
+        SCENE(a_large_copy_is_done_in_parts_and_told_at_the_end),
+        SCENE(a_large_move_leaves_nothing_behind),
+        SCENE(of_a_large_expunge_no_part_is_lost_to_who_saw_another),
+        SCENE(what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
