@@ -9,6 +9,7 @@
  *
  * Who calls: engine/mailbox, from the shard's one thread. Once a round:
  *   disk reap ──► waiters run, watchers are told    log_round, mailstore_round    ... changes ...    log_flush
+ * What touches many entries is done over several rounds, in order: parts of it are seen before its waiter runs.
  * Nothing blocks after mailstore_open but reads of the index's pages; the index is written by a thread of the store.
  *
  * A text is a message's bytes in plain form: CRLF lines, not dot-stuffed. It is written once, whoever has it; an

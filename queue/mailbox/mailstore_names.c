@@ -68,20 +68,29 @@ static int texts_unrefer(struct mailstore *store, void *owner, struct slice key,
     return status;
 }
 
-static int box_rows_remove(struct box *box)
+/* Those of entries a part at a time, then the others. */
+static int box_rows_step(const struct user *user, uint64_t box, struct change_steps *steps)
 {
-    struct mailstore *store = box->user->store;
-    struct key key;
+    struct mailstore *store = user->store;
+    struct key key, from;
     key_begin(&key, ROW_ENTRIES);
-    key_u64(&key, box->pub.id);
-    int status = rows_remove(store, &key, texts_unrefer, NULL);
+    key_u64(&key, box);
+    from = key;
+    key_u32(&from, steps->from);
+    const struct rows_removal entries = {.prefix = &key, .visit = texts_unrefer};
+    int status = rows_remove_some(store, &entries, &from);
+    steps->cost += STEP_ENTRIES;
+    if (status == -EINPROGRESS) {
+        steps->from = key_read_u32(key_slice(&from), key.size) + 1;
+        return status;
+    }
     key.bytes[0] = ROW_VANISHED;
     status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
-    kept_key(&key, box);
+    key_begin(&key, ROW_KEPT);
+    key_u64(&key, user->pub.id);
+    key_u64(&key, box);
     status = status == 0 ? rows_remove(store, &key, texts_unrefer, NULL) : status;
-    key_begin(&key, ROW_PROPERTY);
-    key_u64(&key, box->user->pub.id);
-    key_u64(&key, box->pub.id);
+    key.bytes[0] = ROW_PROPERTY;
     status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
     key.bytes[0] = ROW_BOX;
     return status == 0 ? index_remove(store->index, key_slice(&key)) : status;
@@ -93,7 +102,10 @@ int user_rows_remove(struct user *user)
     static const enum row_kind kinds[] = {ROW_BOX, ROW_SUBSCRIBED, ROW_PROPERTY};
     int status = 0;
     for (uint32_t i = 0; i < user->box_count && status == 0; i++) {
-        status = box_rows_remove(user->boxes[i]);
+        struct change_steps steps = {0};
+        do {
+            status = box_rows_step(user, user->boxes[i]->pub.id, &steps);
+        } while (status == -EINPROGRESS);
     }
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && status == 0 && user->exists; i++) {
         struct key key;
@@ -180,15 +192,17 @@ int apply_create(struct user *user, const struct change_said *said, struct reade
 
 int apply_delete(struct user *user, const struct change_said *said, struct reader *body)
 {
-    struct box *box = user_box_by_id(user, read_u64(body));
-    (void)said;
-    if (box == NULL) {
-        return ENOENT;
+    uint64_t id = read_u64(body);
+    if (said->steps->box == 0) {
+        struct box *box = user_box_by_id(user, id);
+        if (box == NULL) {
+            return ENOENT;
+        }
+        box_leave(box);
+        user_changed(user);
+        said->steps->box = id;
     }
-    int status = box_rows_remove(box);
-    box_leave(box);
-    user_changed(user);
-    return status;
+    return box_rows_step(user, id, said->steps);
 }
 
 /* ── Renaming ────────────────────────────────────────────────────────────────────────────────── */

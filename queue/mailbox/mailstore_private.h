@@ -112,10 +112,10 @@ struct slice read_text(struct reader *reader);
  * has seen some of them is told of the others. Where a step ends follows from the record and the state alone. */
 #define STEP_ENTRIES 4096u
 struct change_steps {
-    uint64_t box;     /* the target of a copy */
+    uint64_t box;     /* the target of a copy, or that goes */
     uint32_t added;   /* entries that it has */
     uint32_t removed; /* of the source */
-    uint32_t from;    /* of an expunge: uids below are done */
+    uint32_t from; /* of an expunge: uids below are done; of a mailbox that goes: rows of entries */
     uint32_t expunged;
     uint64_t modseq;
     uint32_t cost; /* about so many entries were touched since the last look */
@@ -325,6 +325,13 @@ uint32_t key_read_u32(struct slice key, size_t at);
 /* Of all rows whose keys begin so; visit may put others. 0, or what visit answered, -ENOMEM, -EIO. */
 typedef int rows_visit(struct mailstore *store, void *owner, struct slice key, struct slice value);
 int rows_remove(struct mailstore *store, const struct key *prefix, rows_visit *visit, void *owner);
+struct rows_removal {
+    const struct key *prefix;
+    rows_visit *visit;
+    void *owner;
+};
+/* Some of them, from `from` on, where the next ones begin then. -EINPROGRESS: there may be more. */
+int rows_remove_some(struct mailstore *store, const struct rows_removal *removal, struct key *from);
 
 /* mailstore_user.c */
 int user_get(struct mailstore *store, struct slice name, struct user **user); /* + 1 ref */

@@ -199,23 +199,31 @@ static int rows_take(struct mailstore *store, const struct key *prefix, struct k
     return taken->failed ? -ENOMEM : walk.status;
 }
 
-int rows_remove(struct mailstore *store, const struct key *prefix, rows_visit *visit, void *owner)
+int rows_remove_some(struct mailstore *store, const struct rows_removal *removal, struct key *from)
 {
     struct writer taken = {0};
+    int status = rows_take(store, removal->prefix, from, &taken);
+    struct reader reader = {.at = taken.bytes, .end = taken.bytes + taken.size};
+    while (status == 0 && reader.at < reader.end) {
+        struct slice key = read_text(&reader);
+        struct slice value = read_bytes(&reader, read_u32(&reader));
+        status = index_remove(store->index, key);
+        if (status == 0 && removal->visit != NULL) {
+            status = removal->visit(store, removal->owner, key, value);
+        }
+    }
+    bool more = taken.size >= TAKEN_BYTES;
+    writer_free(&taken);
+    return status == 0 && more ? -EINPROGRESS : status;
+}
+
+int rows_remove(struct mailstore *store, const struct key *prefix, rows_visit *visit, void *owner)
+{
+    const struct rows_removal removal = {.prefix = prefix, .visit = visit, .owner = owner};
     struct key from = *prefix;
     int status;
     do {
-        status = rows_take(store, prefix, &from, &taken);
-        struct reader reader = {.at = taken.bytes, .end = taken.bytes + taken.size};
-        while (status == 0 && reader.at < reader.end) {
-            struct slice key = read_text(&reader);
-            struct slice value = read_bytes(&reader, read_u32(&reader));
-            status = index_remove(store->index, key);
-            if (status == 0 && visit != NULL) {
-                status = visit(store, owner, key, value);
-            }
-        }
-    } while (status == 0 && taken.size >= TAKEN_BYTES);
-    writer_free(&taken);
+        status = rows_remove_some(store, &removal, &from);
+    } while (status == -EINPROGRESS);
     return status;
 }

@@ -164,6 +164,29 @@ static void of_a_large_expunge_no_part_is_lost_to_who_saw_another(void **state)
     starts_check(rig);
 }
 
+static void a_large_mailbox_is_gone_at_once_and_its_rows_after_it(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_user *user = user_of(rig, "ann");
+    struct told told;
+    assert_int_equal(mailstore_box_delete(rig->store, box, told_init(&told)), 0);
+    while (box->state == MAILSTORE_BOX_LIVE) {
+        mailstore_rig_round(rig);
+    }
+    assert_null(mailstore_box_find(user, slice_text("INBOX")));
+    for (int round = 0; round < 2; round++) {
+        assert_false(told.done);
+        mailstore_rig_round(rig);
+    }
+    assert_int_equal(told_wait(rig, &told), 0);
+    assert_true(user->totals.messages == 0);
+    assert_true(mailstore_counters(rig->store)->live_bytes == 0);
+    mailstore_user_close(rig->store, user);
+    leave(rig, box);
+    starts_check(rig);
+}
+
 /* The index is due at any time: it must not be written then. */
 static void what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start(void **state)
 {
@@ -200,6 +223,7 @@ int main(void)
         SCENE(a_large_copy_is_done_in_parts_and_told_at_the_end),
         SCENE(a_large_move_leaves_nothing_behind),
         SCENE(of_a_large_expunge_no_part_is_lost_to_who_saw_another),
+        SCENE(a_large_mailbox_is_gone_at_once_and_its_rows_after_it),
         SCENE(what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
