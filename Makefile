@@ -1,4 +1,4 @@
-# Tubepost. `make`, `make run`, `make test`, `make bench`, `make bench-net`, `make lint`, `make fuzz`, `make install`.
+# Tubepost. `make`, `make run`, `make test`, `make bench`, `make bench-net`, `make bench-mailbox`, `make lint`, `make fuzz`, `make install`.
 # Variants, each in its own folder below build/: SAN=1 (ASan, UBSan), TSAN=1, COVERAGE=1. CC=clang works too.
 
 SHELL := /bin/bash
@@ -69,7 +69,7 @@ PROGRAMS := $(if $(wildcard engine/main/tubepostd.c),$(B)/tubepostd) \
   $(if $(wildcard engine/main/tubepost.c),$(B)/tubepost) \
   $(if $(BENCH_SOURCES),$(B)/tubepost-bench)
 
-.PHONY: all run test unit sim bench bench-net lint fuzz install print-flags print-libraries clean help
+.PHONY: all run test unit sim bench bench-net bench-mailbox lint fuzz install print-flags print-libraries clean help
 .SECONDARY:
 all: $(PROGRAMS)
 
@@ -182,6 +182,10 @@ bench: all
 bench-net: all $(B)/tests/system/lossy_wire
 	@scripts/setup bench
 	@bench/compare-net
+
+bench-mailbox: all
+	@scripts/setup bench
+	@bench/mailbox
 
 lint:
 	@scripts/setup lint
