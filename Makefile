@@ -6,6 +6,10 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+# As many compilers at once as there are processors, unless -j says otherwise.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 PREFIX ?= /usr/local
 DESTDIR ?=
 
