@@ -98,9 +98,22 @@ static bool is_named(struct slice name, const struct slice *names, size_t count)
     return false;
 }
 
+static bool ends_in_empty_line(struct slice header)
+{
+    if (header.size == 0 || header.bytes[header.size - 1] != '\n') {
+        return false;
+    }
+    header.size--;
+    if (header.size > 0 && header.bytes[header.size - 1] == '\r') {
+        header.size--;
+    }
+    return header.size == 0 || header.bytes[header.size - 1] == '\n';
+}
+
 void section_fields_write(struct imap_writer *writer, struct slice header,
                           const struct slice *names, size_t count, enum section_fields which)
 {
+    const struct slice whole = header;
     struct header_field field;
     while (header_next(&header, &field)) {
         if (is_named(field.name, names, count) == (which == SECTION_FIELDS)) {
@@ -110,7 +123,9 @@ void section_fields_write(struct imap_writer *writer, struct slice header,
             }
         }
     }
-    imap_write(writer, "\r\n");
+    if (ends_in_empty_line(whole)) {
+        imap_write(writer, "\r\n");
+    }
 }
 
 bool section_binary(const struct message_part *root, const uint32_t *numbers, size_t count,

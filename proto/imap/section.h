@@ -36,7 +36,8 @@ bool section_find(const struct message_part *root, const uint32_t *numbers, size
 /* <first.bytes> of it; empty behind its end. */
 struct section_range section_partial(struct section_range range, uint64_t first, uint64_t bytes);
 
-/* Appends the fields of `header` and the empty line behind them. Names in any case. */
+/* Appends the fields of `header`, and the empty line behind them unless it has none: a message that ends in its header
+ * (RFC 9051 §6.4.5). Names in any case. */
 void section_fields_write(struct imap_writer *writer, struct slice header,
                           const struct slice *names, size_t count, enum section_fields which);
 

@@ -163,10 +163,13 @@ static void fields_are_chosen_by_name(void **state)
          "subject: s\r\nX-Y: a\r\n b\r\n\r\n"},
         {"subject: s\r\nA: 1\r\nX-Y: a\r\n b\r\n\r\n", SECTION_FIELDS_NOT, "A: 1\r\n\r\n"},
         {"X: 1\r\n\r\n", SECTION_FIELDS, "\r\n"},
-        {"", SECTION_FIELDS, "\r\n"},
-        {"Subject: cut", SECTION_FIELDS, "Subject: cut\r\n\r\n"},
-        {"X-Y: 1\r\nX-Y: 2\r\n", SECTION_FIELDS, "X-Y: 1\r\nX-Y: 2\r\n\r\n"},
-        {"no colon\r\nSubject: s\r\n", SECTION_FIELDS_NOT, "no colon\r\n\r\n"},
+        {"\r\n", SECTION_FIELDS, "\r\n"},
+        {"X: 1\n\n", SECTION_FIELDS, "\r\n"},
+        /* Without an empty line there is none behind them. */
+        {"", SECTION_FIELDS, ""},
+        {"Subject: cut", SECTION_FIELDS, "Subject: cut\r\n"},
+        {"X-Y: 1\r\nX-Y: 2\r\n", SECTION_FIELDS, "X-Y: 1\r\nX-Y: 2\r\n"},
+        {"no colon\r\nSubject: s\r\n", SECTION_FIELDS_NOT, "no colon\r\n"},
     };
     const struct slice names[] = {slice_text("SUBJECT"), slice_text("x-y")};
     (void)state;
