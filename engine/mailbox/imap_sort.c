@@ -148,7 +148,8 @@ static struct slice address_key(struct search *search, const char *name, bool di
         }
         key = mapped(search->sorting, slice_of(whole, local + 1 + domain));
     } else if (first != NULL) {
-        key = mapped(search->sorting, first->local);
+        /* A group stands in the envelope as an address whose mailbox is the group's name. */
+        key = mapped(search->sorting, first->kind == ADDRESS_GROUP ? first->name : first->local);
     }
     arena_close(&arena);
     return key;
