@@ -274,7 +274,7 @@ static bool is_text(const struct message_part *part)
     return part->kind == PART_SINGLE && slice_equal_nocase(part->type, slice_text("text"));
 }
 
-static void part_begin(struct search *search)
+static void body_begin(struct search *search)
 {
     const struct message_part *part = search->part;
     const struct mime_parameter *charset = mime_parameter_find(part->parameters, "charset");
@@ -288,38 +288,69 @@ static void part_begin(struct search *search)
     search->part_open = true;
 }
 
-static void charset_feed(struct search *search, struct slice bytes)
+static void charset_feed(struct search *search, struct slice bytes, enum where where)
 {
     uint8_t text[1024];
     while (bytes.size > 0) {
         size_t size = charset_decode(&search->charset, &bytes, text, sizeof(text));
-        gather_add(search, slice_of(text, size), IN_BODY);
+        gather_add(search, slice_of(text, size), where);
     }
 }
 
-static void part_feed(struct search *search, struct slice bytes)
+static void charset_end(struct search *search, enum where where)
+{
+    uint8_t rest[CHARSET_CLOSE_BYTES];
+    size_t size = charset_close(&search->charset, rest);
+    gather_add(search, slice_of(rest, size), where);
+    gather_end(search, where);
+    search->part_open = false;
+}
+
+static void body_feed(struct search *search, struct slice bytes)
 {
     uint8_t decoded[1024];
     while (bytes.size > 0) {
         size_t size = transfer_decode(&search->transfer, &bytes, decoded, sizeof(decoded));
-        charset_feed(search, slice_of(decoded, size));
+        charset_feed(search, slice_of(decoded, size), IN_BODY);
     }
 }
 
-static void part_close(struct search *search)
+static void body_end(struct search *search)
 {
     uint8_t rest[TRANSFER_ROOM_MIN];
-    charset_feed(search, slice_of(rest, transfer_close(&search->transfer, rest)));
-    size_t size = charset_close(&search->charset, rest);
-    gather_add(search, slice_of(rest, size), IN_BODY);
-    gather_end(search, IN_BODY);
-    search->part_open = false;
+    charset_feed(search, slice_of(rest, transfer_close(&search->transfer, rest)), IN_BODY);
+    charset_end(search, IN_BODY);
 }
 
-/* The header of a message within: as one of its bodies, in pieces, and encoded words as they stand. */
+/* The header of a part, or of a message within: fields are for TEXT, not for BODY (RFC 9051 §6.4.4). They are read in
+ * pieces, with encoded words as they stand. The message's own is searched before. */
 static bool has_inner_header(const struct message_part *part)
 {
-    return part->parent != NULL && part->parent->kind == PART_MESSAGE;
+    return part->parent != NULL && part->header_offset < part->body_offset;
+}
+
+static void part_begin(struct search *search)
+{
+    body_begin(search);
+    if (has_inner_header(search->part)) {
+        uint8_t rest[CHARSET_CLOSE_BYTES];
+        charset_close(&search->charset, rest);
+        charset_open(&search->charset, slice_text("utf-8"));
+        search->part_at = (uint32_t)search->part->header_offset;
+    }
+}
+
+static void part_feed(struct search *search, struct slice bytes, bool in_header)
+{
+    if (!in_header) {
+        body_feed(search, bytes);
+        return;
+    }
+    charset_feed(search, bytes, IN_HEADER);
+    if (search->part_at + bytes.size == search->part->body_offset) {
+        charset_end(search, IN_HEADER);
+        body_begin(search);
+    }
 }
 
 static int part_search(struct search *search, uint32_t *budget)
@@ -328,9 +359,6 @@ static int part_search(struct search *search, uint32_t *budget)
     uint32_t end = (uint32_t)(part->body_offset + (is_text(part) ? part->body_bytes : 0));
     if (!search->part_open) {
         part_begin(search);
-        if (has_inner_header(part)) {
-            search->part_at = (uint32_t)part->header_offset;
-        }
     }
     while (search->part_at < end) {
         struct slice bytes;
@@ -346,16 +374,13 @@ static int part_search(struct search *search, uint32_t *budget)
         uint32_t until = in_header ? (uint32_t)part->body_offset : end;
         bytes = slice_first(bytes, until - search->part_at);
         bytes = slice_first(bytes, *budget);
-        if (in_header) {
-            charset_feed(search, bytes);
-        } else {
-            part_feed(search, bytes);
-        }
-        search->part_at += (uint32_t)bytes.size;
+        uint32_t at = search->part_at + (uint32_t)bytes.size;
+        part_feed(search, bytes, in_header);
+        search->part_at = at;
         *budget -= (uint32_t)bytes.size;
         ref_drop(owner);
     }
-    part_close(search);
+    body_end(search);
     return 0;
 }
 

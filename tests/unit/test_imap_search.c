@@ -72,7 +72,10 @@ static void keys_find_what_they_name(void **state)
         {"CHARSET UTF-8 BODY \"GR\xc3\x9cSSE AUS\"", " 3"},
         {"BODY \"half past\"", " 1"}, /* not the picture */
         {"BODY hello", " 1"},
-        {"BODY Subject:", " 4"}, /* of the message within */
+        {"BODY Subject:", ""}, /* nor the fields of the message within */
+        {"TEXT Subject:", " 1 2 3 4"},
+        {"TEXT image/png", " 4"}, /* in a part's header */
+        {"BODY image/png", ""},
         {"TEXT afternoon", " 1 2"},
         {"BODY afternoon", ""},
         {"TEXT innermost", " 4"},
