@@ -456,6 +456,29 @@ class AgainstDovecot(ClientRig):
         self.fill(b"work", CORPUS[:12])
         self.compare(command_cases(), COMMANDS_ACCEPTED)
 
+    def test_idle(self):
+        self.fill(b"INBOX", CORPUS[:3])
+        told_by = []
+        for session in self.both:
+            session.ask(b"SELECT INBOX")
+            session.socket.sendall(b"i IDLE\r\n")
+            self.assertTrue(session.one().startswith(b"+"))
+            other = Session(session.port)
+            self.addCleanup(other.close)
+            other.ask(b"SELECT INBOX")
+            heard = []
+            for change, end in (((b"APPEND INBOX {1}", b"x"), b" EXISTS"), ((b"STORE 2 +FLAGS (\\Deleted)",), b" FETCH "), ((b"EXPUNGE",), b" EXPUNGE")):
+                other.ask(*change)
+                heard.append(session.one())
+                while end not in heard[-1]:
+                    heard.append(session.one())
+            session.socket.sendall(b"DONE\r\n")
+            while not heard[-1].startswith(b"i "):
+                heard.append(session.one())
+            heard[-1] = heard[-1].replace(b"i ", b"TAG ", 1)
+            told_by.append(meaning(line for line in heard if not line.startswith(b"* OK Still")))
+        self.assertEqual(*told_by)
+
 
 if __name__ == "__main__":
     unittest.main()
