@@ -124,6 +124,7 @@ static void sender_judge(struct delivery *delivery, struct slice mailbox)
         memcpy(delivery->reverse_path, mailbox.bytes, mailbox.size);
     }
     delivery->reverse_path_bytes = mailbox.size;
+    delivery->text.reverse_path = slice_of(delivery->reverse_path, mailbox.size);
     verdict(delivery, 250, "2.1.0", "Ok");
 }
 
@@ -160,8 +161,11 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
         return;
     }
     user_detail_of_mailbox(mailbox, recipient->detail);
+    check(mailbox.size <= sizeof recipient->address);
+    memcpy(recipient->address, mailbox.bytes, mailbox.size);
+    recipient->address_bytes = mailbox.size;
+    recipient->refusal = slice_of(NULL, 0);
     if (delivery->text.recipient_count++ == 0) {
-        check(mailbox.size <= sizeof delivery->forward_path);
         memcpy(delivery->forward_path, mailbox.bytes, mailbox.size);
         delivery->forward_path_bytes = mailbox.size;
     }
@@ -274,6 +278,13 @@ static bool body_begin(struct delivery *delivery)
 static void recipient_answer(struct delivery *delivery, const struct delivery_recipient *recipient)
 {
     struct mailbox_counters *counters = &delivery->session.mailbox->counters;
+    if (recipient->refusal.size > 0) { /* RFC 5429 §2.1 */
+        counters->refused++;
+        smtp_server_verdict(
+            &delivery->server,
+            &(struct smtp_verdict){.code = 550, .status = "5.7.1", .text = recipient->refusal});
+        return;
+    }
     if (recipient->status == 0) {
         counters->delivered++;
         verdict(delivery, 250, "2.0.0", "Ok: stored");
@@ -332,7 +343,7 @@ static void commit(struct delivery *delivery)
         return; /* the machine has the verdict of body_refuse */
     }
     delivery->state = DELIVERY_COMMITTING;
-    if (delivery->store->commit(&delivery->text) < 0) {
+    if (delivery->store->commit(&delivery->text) != 0) {
         answering_begin(delivery);
     }
 }

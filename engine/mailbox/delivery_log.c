@@ -1,5 +1,6 @@
-/* Deliveries into the service's own store: into the recipient's mailbox of that name ("user+name"), or his INBOX. */
-#include "engine/mailbox/delivery_store.h"
+/* Deliveries into the service's own store: where the recipient's Sieve script says (delivery_sieve.h), else into his mailbox
+ * of that name ("user+name"), or his INBOX. */
+#include "engine/mailbox/delivery_sieve.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,16 +11,18 @@ static_assert(PIECE_BYTES <= MAILSTORE_APPEND_BYTES_MAX, "a piece is given in on
 
 static int reserve(struct delivery_text *text, uint32_t count)
 {
-    struct mailstore_place *places = realloc(text->places, count * sizeof *places);
+    uint32_t room = count > text->place_room ? count : text->place_room;
+    struct mailstore_place *places = realloc(text->places, room * sizeof *places);
     if (places == NULL) {
         return -ENOMEM;
     }
     text->places = places;
-    uint32_t *place_of = realloc(text->place_of, count * sizeof *place_of);
-    if (place_of == NULL) {
+    text->place_room = room;
+    struct delivery_range *ranges = realloc(text->ranges, count * sizeof *ranges);
+    if (ranges == NULL) {
         return -ENOMEM;
     }
-    text->place_of = place_of;
+    text->ranges = ranges;
     return 0;
 }
 
@@ -28,6 +31,9 @@ static int begin(struct delivery_text *text)
     int status = mailstore_begin(text->mailbox->texts, &text->message);
     text->begun = status == 0;
     text->unstuff = (struct unstuff){0};
+    if (text->begun) {
+        delivery_sieve_begin(text);
+    }
     return status;
 }
 
@@ -52,6 +58,7 @@ static ssize_t append(struct delivery_text *text, struct slice wire)
         if (status < 0) {
             return status;
         }
+        delivery_sieve_take(text, parts, count);
         text->unstuff = unstuff;
         rest = slice_from(rest, piece_bytes - piece.size);
     }
@@ -82,33 +89,59 @@ static void forget_room(struct delivery_text *text)
 }
 
 /* A recipient who was named twice has the message once, as in Maildirs. */
+static bool is_named_again(struct delivery_text *text, uint32_t index)
+{
+    struct delivery_recipient *recipient = &text->recipients[index];
+    for (uint32_t i = 0; i < index; i++) {
+        const struct delivery_recipient *other = &text->recipients[i];
+        if (strcmp(other->user, recipient->user) == 0 &&
+            strcmp(other->detail, recipient->detail) == 0) {
+            text->ranges[index] = text->ranges[i];
+            recipient->refusal = other->refusal;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void places_make(struct delivery_text *text)
 {
     const struct mailboxd_conf *conf = text->mailbox->conf;
     text->place_count = 0;
     for (uint32_t i = 0; i < text->recipient_count; i++) {
         const struct delivery_recipient *recipient = &text->recipients[i];
-        struct slice user = slice_text(recipient->user), detail = slice_text(recipient->detail);
-        uint32_t place = 0;
-        while (place < text->place_count && !(slice_equal(text->places[place].user, user) &&
-                                              slice_equal(text->places[place].mailbox, detail))) {
-            place++;
+        const struct mailstore_place usual = {.user = slice_text(recipient->user),
+                                              .mailbox = slice_text(recipient->detail),
+                                              .options = MAILSTORE_OR_INBOX,
+                                              .quota_bytes = conf->users.quota_bytes};
+        uint32_t first = text->place_count;
+        if (is_named_again(text, i)) {
+            continue;
         }
-        text->place_of[i] = place;
-        if (place == text->place_count) {
-            text->places[text->place_count++] =
-                (struct mailstore_place){.user = user,
-                                         .mailbox = detail,
-                                         .options = MAILSTORE_OR_INBOX,
-                                         .quota_bytes = conf->users.quota_bytes};
+        if (!delivery_sieve_judge(text, i, &usual)) {
+            text->places[text->place_count++] = usual;
+        }
+        text->ranges[i] = (struct delivery_range){first, text->place_count - first};
+    }
+}
+
+/* Once it is in one of his mailboxes he has it: who is told to send it again would make it come twice. */
+static int status_of(const struct delivery_text *text, struct delivery_range range)
+{
+    for (uint32_t i = 0; i < range.count; i++) {
+        if (text->places[range.first + i].status == 0) {
+            return 0;
         }
     }
+    return range.count > 0 ? text->places[range.first].status : 0;
 }
 
 static void recipients_tell(struct delivery_text *text, int status)
 {
     for (uint32_t i = 0; i < text->recipient_count; i++) {
-        text->recipients[i].status = status != 0 ? status : text->places[text->place_of[i]].status;
+        bool wants = text->ranges[i].count > 0;
+        text->recipients[i].status =
+            status != 0 && wants ? status : status_of(text, text->ranges[i]);
     }
 }
 
@@ -125,6 +158,11 @@ static int commit(struct delivery_text *text)
     places_make(text);
     text->durable = (struct mailstore_waiter){.done = durable};
     text->begun = false;
+    if (text->place_count == 0) {
+        mailstore_abort(text->message);
+        recipients_tell(text, 0);
+        return 1;
+    }
     int status =
         mailstore_commit(text->message, 0, text->places, text->place_count, &text->durable);
     text->waits_durable = status == 0;
@@ -147,7 +185,8 @@ static void close_text(struct delivery_text *text)
         mailstore_waiter_cancel(text->mailbox->texts, &text->durable);
     }
     free(text->places);
-    free(text->place_of);
+    free(text->ranges);
+    delivery_sieve_end(text);
 }
 
 const struct delivery_store delivery_log = {.reserve = reserve,

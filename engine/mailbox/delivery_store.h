@@ -6,17 +6,28 @@
  * dot-stuffed. Nothing here calls back from inside a call.
  */
 #pragma once
+#include "engine/core/arena.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "queue/mailbox/mailstore.h"
 #include "queue/mailbox/unstuff.h"
 
 struct delivery_recipient {
-    char user[USER_NAME_BYTES];   /* from user_name_of_mailbox */
-    char detail[USER_NAME_BYTES]; /* from user_detail_of_mailbox; "": none */
+    char user[USER_NAME_BYTES];              /* from user_name_of_mailbox */
+    char detail[USER_NAME_BYTES];            /* from user_detail_of_mailbox; "": none */
+    uint8_t address[SMTP_ADDRESS_BYTES_MAX]; /* as RCPT has it */
+    size_t address_bytes;
+    /* What his script says to the sender instead of taking the message, one printable line; empty: nothing. Valid until
+     * the next message begins. */
+    struct slice refusal;
     int status; /* when it is committed: 0: durable; -EDQUOT: over quota; -ENOSPC; another: not stored */
 };
 
 #define DELIVERY_ID_BYTES 64u
+
+struct
+    delivery_range { /* of a recipient's places; none: his script has thrown the message away, or refused it */
+    uint32_t first, count;
+};
 
 struct delivery_text {
     struct mailbox *mailbox;
@@ -25,7 +36,8 @@ struct delivery_text {
     void (*committed)(struct delivery_text *text); /* each recipient has his status */
     struct delivery_recipient *recipients;         /* owned */
     uint32_t recipient_count, recipient_room;
-    bool begun; /* a message is being received: abort or commit it */
+    struct slice reverse_path; /* empty: the null one */
+    bool begun;                /* a message is being received: abort or commit it */
 
     /* delivery_maildir.c */
     struct maildir_draft *draft;
@@ -37,10 +49,16 @@ struct delivery_text {
     struct mailstore_draft *message;
     struct unstuff unstuff;
     struct mailstore_place *places;
-    uint32_t *place_of; /* by recipient: two that are the same share one */
-    uint32_t place_count;
+    struct delivery_range *ranges; /* by recipient: two that are the same share one */
+    uint32_t place_count, place_room;
     struct mailstore_waiter durable, log_room;
     bool waits_durable, waits_room;
+
+    /* delivery_sieve.c */
+    struct arena sieve_memory; /* what places and refusals point to */
+    uint8_t *header;           /* owned: what was collected of it, when a script is to see it */
+    size_t header_bytes, header_room;
+    bool header_wanted;
 };
 
 struct delivery_store {
@@ -54,7 +72,8 @@ struct delivery_store {
     ssize_t (*append)(struct delivery_text *text, struct slice wire);
     void (*when_room)(struct delivery_text *text);
     void (*forget_room)(struct delivery_text *text); /* harmless when none is waited for */
-    /* The message is given. 0: `committed` will run; else it will not: nothing is stored. */
+    /* The message is given. 0: `committed` will run; else it will not, and each recipient has his status: nothing is
+     * stored, or (above 0) nobody wants it. */
     int (*commit)(struct delivery_text *text);
     void (*abort)(struct delivery_text *text);
     /* Frees what it has of the text, which may be being committed when the store is closed. */

@@ -3,13 +3,15 @@
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/session.h"
+#include "engine/mailbox/sieve_scripts.h"
 #include "proto/sasl/mechanism.h"
 #include <stdlib.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
 #define JUNK_COMMANDS_MAX 1000 /* of a connection, that bring no mail forward */
 #define DRAIN_TICK_NS (20ull * 1000000ull)
-#define DRAIN_QUIET_TICKS 3 /* what was written last is on its way by then */
+#define SIEVE_PROGRAMS_MAX 256 /* that are kept compiled */
+#define DRAIN_QUIET_TICKS 3    /* what was written last is on its way by then */
 
 /* ---- parts of the shard's round ---- */
 
@@ -143,7 +145,14 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         return maildirs_open(mailbox, settings);
     }
     int status = mailbox_store_open(&mailbox->own, conf, mailbox->shard);
-    mailbox->texts = status == 0 ? mailbox_store_texts(mailbox->own) : NULL;
+    if (status != 0) {
+        return status;
+    }
+    mailbox->texts = mailbox_store_texts(mailbox->own);
+    status = sieve_scripts_open(&mailbox->scripts, mailbox->texts, SIEVE_PROGRAMS_MAX);
+    if (status != 0) {
+        mailbox_store_close(mailbox->own);
+    }
     return status;
 }
 
@@ -323,6 +332,7 @@ void mailbox_close(struct mailbox *mailbox)
         next = node->next;
         session->ops->abort(session);
     }
+    sieve_scripts_close(mailbox->scripts);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */
         mailbox_store_close(mailbox->own);

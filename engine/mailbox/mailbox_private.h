@@ -11,6 +11,7 @@ struct login_desk;
 struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
+struct sieve_scripts;
 
 struct mailbox {
     const struct mailboxd_conf *conf;
@@ -19,7 +20,8 @@ struct mailbox {
     struct maildir *store; /* of store.format "maildir"; else NULL */
     /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
     struct mailstore *texts;
-    struct mailbox_store *own; /* what `texts` lies in */
+    struct mailbox_store *own;     /* what `texts` lies in */
+    struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
     struct login_desk *logins;
     char *realm;               /* of the logins: outlives the configuration */
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */

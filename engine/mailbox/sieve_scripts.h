@@ -1,0 +1,39 @@
+/*
+ * sieve_scripts: where users' Sieve scripts are, and the programs that they were compiled to.
+ *
+ * A script is a property of its user: "sieve/script/NAME" is its text, "sieve/active" the name of the one that runs
+ * when mail comes in. Programs are kept, a bounded number of them, beside the text that they come from: one whose text
+ * is no longer that of the script is not used. What includes others is compiled each time.
+ *
+ * One a shard, of mailbox.c; delivery_sieve.c asks. Reads may block as the store's do.
+ */
+#pragma once
+#include "proto/sieve/compile.h"
+#include "proto/sieve/program.h"
+#include "queue/mailbox/mailstore.h"
+
+#define SIEVE_ACTIVE_KEY "sieve/active"
+#define SIEVE_SCRIPT_KEY "sieve/script/"
+
+/* Of scripts that run here: neither what needs the body, nor what changes or remembers messages. */
+#define SIEVE_EXTENSIONS_HERE                                                                      \
+    (SIEVE_EXTENSIONS_ALL & ~(SIEVE_EXTENSION_BIT(BODY) | SIEVE_EXTENSION_BIT(EDITHEADER) |        \
+                              SIEVE_EXTENSION_BIT(DUPLICATE)))
+
+struct sieve_scripts;
+
+/* count_max: programs that are kept. 0, -ENOMEM. */
+int sieve_scripts_open(struct sieve_scripts **scripts, struct mailstore *store, uint32_t count_max);
+void sieve_scripts_close(struct sieve_scripts *scripts); /* NULL is fine */
+
+/* Has he an active script? */
+bool sieve_scripts_any(struct sieve_scripts *scripts, const struct mailstore_user *user);
+/* His active script, valid until the next call. 0; -ENOENT: there is none; -EINVAL: *error says what is wrong with it;
+ * -ENOMEM; -EIO. */
+int sieve_scripts_active(struct sieve_scripts *scripts, const struct mailstore_user *user,
+                         const struct sieve_program **program, struct sieve_error *error);
+
+struct sieve_scripts_counters {
+    uint64_t compiled, found; /* found: no compiling was needed */
+};
+const struct sieve_scripts_counters *sieve_scripts_counters(const struct sieve_scripts *scripts);
