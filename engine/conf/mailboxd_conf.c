@@ -25,6 +25,7 @@ typedef struct mailboxd_conf M; /* in the tables only */
 static const struct reader_word protocols[] = {{"lmtp", CONF_PROTOCOL_LMTP},
                                                {"imap", CONF_PROTOCOL_IMAP},
                                                {"pop3", CONF_PROTOCOL_POP3},
+                                               {"sieve", CONF_PROTOCOL_SIEVE},
                                                {NULL, 0}};
 static const struct reader_word formats[] = {
     {"maildir", CONF_STORE_MAILDIR}, {"log", CONF_STORE_LOG}, {NULL, 0}};

@@ -251,6 +251,7 @@ static const struct protocol {
     [CONF_PROTOCOL_LMTP] = {"lmtp", delivery_accepted},
     [CONF_PROTOCOL_IMAP] = {"imap", imap_accepted},
     [CONF_PROTOCOL_POP3] = {"pop3", pop3_accepted},
+    [CONF_PROTOCOL_SIEVE] = {"sieve", managesieve_accepted},
 };
 
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,

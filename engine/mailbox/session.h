@@ -1,6 +1,6 @@
 /*
- * session: what the service (mailbox.c) knows of a session, whatever it speaks. delivery.c (LMTP), imap_session.c and
- * pop3_session.c have one each; nobody else includes it.
+ * session: what the service (mailbox.c) knows of a session, whatever it speaks. delivery.c (LMTP), imap_session.c,
+ * pop3_session.c and managesieve_session.c have one each; nobody else includes it.
  *
  * A session adds itself to mailbox->sessions when its connection is accepted, and is freed by itself.
  */
@@ -32,7 +32,8 @@ struct mailbox_door {
 
 /* Of listen_request. Into either store. */
 void delivery_accepted(void *door, struct listener *listener, struct stream *stream);
-/* imap_session.c, pop3_session.c: they need mailbox->texts and mailbox->logins, and are not listened
+/* imap_session.c, pop3_session.c, managesieve_session.c: they need mailbox->texts and mailbox->logins, and are not listened
  * for without them. */
 void imap_accepted(void *door, struct listener *listener, struct stream *stream);
 void pop3_accepted(void *door, struct listener *listener, struct stream *stream);
+void managesieve_accepted(void *door, struct listener *listener, struct stream *stream);

@@ -1,0 +1,170 @@
+"""Sieve as users have it: a script put there by ManageSieve, mail by LMTP, read by IMAP, against the whole service."""
+import base64
+import imaplib
+import os
+import signal
+import socket
+import ssl
+import unittest
+
+from harness import PATIENCE_S, SystemTest, free_port
+from test_mailboxd import Mailboxd
+from tls_peers import certificate
+
+PASSWORD = "apricot"
+
+
+class Sieved(Mailboxd):
+    def __init__(self, folder):
+        self.imap, self.sieve = free_port(), free_port()
+        certificate(folder, "mail.test")
+        with open(os.path.join(folder, "users"), "w") as f:
+            f.write(f"alice:{{PLAIN}}{PASSWORD}\n")
+        super().__init__(folder, "")
+
+    def write_config(self, settings, uring="auto"):
+        base = os.path.join(self.folder, "mail.test")
+        with open(self.config, "w") as f:
+            f.write(f"hostname: mail.test\n"
+                    f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
+                    f"  - {{name: i, address: [\"127.0.0.1:{self.imap}\"], protocol: imap}}\n"
+                    f"  - {{name: s, address: [\"127.0.0.1:{self.sieve}\"], protocol: sieve}}\n"
+                    f"tls: {{certificates: [{{certificate: {base}.pem, key: {base}.key}}]}}\n"
+                    f"store: {{path: {self.mail}, format: log, segment_bytes: 4M, memory_bytes: 8M, free_min: 0}}\n"
+                    f"auth: {{backends: [\"passwd-file:{self.folder}/users\"], clear_on_loopback: true}}\n"
+                    f"io: {{uring: {uring}}}\n{settings}\n")
+
+
+class ManageSieve:
+    """RFC 5804, so much of it as the tests say."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+        self.file = self.socket.makefile("rb")
+        self.capabilities = self.answer()
+
+    def answer(self):
+        lines = []
+        while not lines or not lines[-1].startswith((b"OK", b"NO", b"BYE")):
+            line = self.file.readline()
+            if not line:
+                raise EOFError
+            lines.append(line.rstrip(b"\r\n"))
+            if line.startswith(b"{"):
+                lines[-1] = self.file.read(int(line[1:line.index(b"}")]))
+                self.file.readline()
+        return lines
+
+    def say(self, text):
+        self.socket.sendall(text)
+        return self.answer()
+
+    def starttls(self):
+        answer = self.say(b"STARTTLS\r\n")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.socket = context.wrap_socket(self.socket)
+        self.file = self.socket.makefile("rb")
+        self.capabilities = self.answer()
+        return answer
+
+    def login(self, password=PASSWORD):
+        plain = base64.b64encode(f"\0alice\0{password}".encode())
+        return self.say(b'AUTHENTICATE "PLAIN" "' + plain + b'"\r\n')
+
+    def put(self, name, script):
+        return self.say(b'PUTSCRIPT "%s" {%d+}\r\n%s\r\n' % (name, len(script), script))
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class SieveTest(SystemTest):
+    def service(self):
+        service = Sieved(self.folder)
+        self.addCleanup(self.end, service)
+        return service
+
+    def client(self, service, **kwargs):
+        client = ManageSieve(service.sieve)
+        self.addCleanup(client.close)
+        self.assertEqual(client.login(**kwargs)[-1][:2], b"OK")
+        return client
+
+    def subjects(self, service, mailbox):
+        with imaplib.IMAP4("127.0.0.1", service.imap, timeout=PATIENCE_S) as client:
+            client.login("alice", PASSWORD)
+            status, _ = client.select(mailbox, readonly=True)
+            if status != "OK":
+                return None
+            found = client.fetch("1:*", "(FLAGS BODY[HEADER.FIELDS (SUBJECT)])")[1]
+            return [(imaplib.ParseFlags(item[0]), item[1].strip()) for item in found if isinstance(item, tuple)]
+
+    def test_a_script_that_was_uploaded_files_mail_that_comes_in_also_over_a_crash(self):
+        service = self.service()
+        client = self.client(service)
+        script = (b'require ["fileinto", "mailbox", "imap4flags", "reject"];\r\n'
+                  b'if header :is "subject" "list" { fileinto :create :flags "\\\\Seen" "Lists/c"; }\r\n'
+                  b'elsif header :is "subject" "spam" { discard; }\r\n'
+                  b'elsif header :is "subject" "no" { reject "Not here"; }\r\n')
+        self.assertEqual(client.put(b"main", script), [b"OK"])
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b'"main"', b"OK"])
+        with service.connect() as peer:
+            self.assertEqual(peer.deliver(["alice"], b"Subject: spam\r\n\r\n"), [250])
+        self.assertEqual([s for _, s in self.subjects(service, "INBOX")], [b"Subject: spam"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b'"main" ACTIVE', b"OK"])
+        self.assertEqual(client.say(b'GETSCRIPT "main"\r\n'), [script, b"OK"])
+        service.stop(signal.SIGKILL)
+        service = self.service()
+        with service.connect() as peer:
+            for subject, code in ((b"list", 250), (b"spam", 250), (b"no", 550), (b"other", 250)):
+                self.assertEqual(peer.deliver(["alice"], b"Subject: " + subject + b"\r\n\r\n"), [code])
+        self.assertEqual([s for _, s in self.subjects(service, "INBOX")], [b"Subject: spam", b"Subject: other"])
+        (flags, subject), = self.subjects(service, "Lists/c")
+        self.assertIn(b"\\Seen", flags)
+        self.assertEqual(subject, b"Subject: list")
+
+    def test_scripts_are_checked_renamed_and_deleted(self):
+        client = self.client(self.service())
+        self.assertTrue(client.put(b"bad", b"keep")[0].startswith(b'NO "line 1'))
+        self.assertTrue(client.say(b'CHECKSCRIPT "discard"\r\n')[0].startswith(b"NO"))
+        self.assertEqual(client.say(b'CHECKSCRIPT "discard;"\r\n'), [b"OK"])
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b"OK"])
+        self.assertEqual(client.put(b"a", b"keep;"), [b"OK"])
+        self.assertEqual(client.put(b"b", b"discard;"), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "a"\r\n'), [b"OK"])
+        self.assertTrue(client.say(b'RENAMESCRIPT "a" "b"\r\n')[0].startswith(b"NO (ALREADYEXISTS)"))
+        self.assertEqual(client.say(b'RENAMESCRIPT "a" "c"\r\n'), [b"OK"])
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b'"b"', b'"c" ACTIVE', b"OK"])
+        self.assertTrue(client.say(b'DELETESCRIPT "c"\r\n')[0].startswith(b"NO (ACTIVE)"))
+        self.assertTrue(client.say(b'DELETESCRIPT "a"\r\n')[0].startswith(b"NO (NONEXISTENT)"))
+        self.assertTrue(client.say(b'GETSCRIPT "a"\r\n')[0].startswith(b"NO (NONEXISTENT)"))
+        self.assertTrue(client.say(b'SETACTIVE "a"\r\n')[0].startswith(b"NO (NONEXISTENT)"))
+        self.assertEqual(client.say(b'SETACTIVE ""\r\n'), [b"OK"])
+        self.assertEqual(client.say(b'DELETESCRIPT "c"\r\n'), [b"OK"])
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b'"b"', b"OK"])
+        self.assertEqual(client.say(b'HAVESPACE "d" 1000\r\n'), [b"OK"])
+        self.assertTrue(client.say(b'HAVESPACE "d" 1000000\r\n')[0].startswith(b"NO (QUOTA/MAXSIZE)"))
+        for number in range(63):
+            self.assertEqual(client.put(b"n%d" % number, b"keep;"), [b"OK"])
+        self.assertTrue(client.put(b"d", b"keep;")[0].startswith(b"NO (QUOTA/MAXSCRIPTS)"))
+        self.assertEqual(len(client.say(b"LISTSCRIPTS\r\n")), 65)
+        self.assertTrue(client.say(b"LOGOUT\r\n")[0].startswith(b"OK"))
+
+    def test_a_client_logs_in_behind_starttls_and_not_with_a_wrong_password(self):
+        service = self.service()
+        client = ManageSieve(service.sieve)
+        self.addCleanup(client.close)
+        self.assertIn(b'"STARTTLS"', client.capabilities)
+        self.assertEqual(client.starttls()[-1][:2], b"OK")
+        self.assertNotIn(b'"STARTTLS"', client.capabilities)
+        self.assertTrue(client.login("wrong")[0].startswith(b"NO"))
+        self.assertTrue(client.say(b"LISTSCRIPTS\r\n")[0].startswith(b"NO"))
+        self.assertTrue(client.login()[0].startswith(b"OK"))
+        self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b"OK"])
+
+
+if __name__ == "__main__":
+    unittest.main()
