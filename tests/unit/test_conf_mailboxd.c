@@ -63,7 +63,8 @@ static void the_mailbox_service_has_a_configuration_of_its_own(void **state)
     assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), -EINVAL);
     join_report(&report, problems, sizeof problems);
     assert_string_equal(
-        problems, "2:42: listen[0].protocol: 'smtp' will not do, expected lmtp, imap or pop3");
+        problems,
+        "2:42: listen[0].protocol: 'smtp' will not do, expected lmtp, imap, pop3 or sieve");
 }
 
 static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users(void **state)
