@@ -364,8 +364,6 @@ SEARCH_ACCEPTED = {
     'SEARCH TEXT "GR\u00dcSSE"',
     # US-ASCII and UTF-8 are all that must be (RFC 9051 6.4.4).
     "SEARCH latin1 SUBJECT gr\u00fc\u00dfe", "SEARCH latin1 BODY k\u00f6ln", "SEARCH latin1 FROM J\u00fcrgen",
-    # Of CONTEXT=SEARCH, which is not announced.
-    "SEARCH RETURN (PARTIAL 1:3) ALL",
 }
 MAILBOXES_ACCEPTED = {
     # The root MAY be the empty string (RFC 3501 6.3.8).
