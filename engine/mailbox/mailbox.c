@@ -323,8 +323,12 @@ void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns)
     drain_tick(&mailbox->drain_timer, mailbox->shard->now_ns);
 }
 
-void mailbox_close(struct mailbox *mailbox)
+void mailbox_leave(struct mailbox *mailbox)
 {
+    if (mailbox->left) {
+        return;
+    }
+    mailbox->left = true;
     unlisten_all(mailbox);
     wheel_disarm(mailbox->shard->wheel, &mailbox->drain_timer);
     struct list_node *next;
@@ -333,6 +337,12 @@ void mailbox_close(struct mailbox *mailbox)
         next = node->next;
         session->ops->abort(session);
     }
+    mailbox_tls_close(&mailbox->secure);
+}
+
+void mailbox_close(struct mailbox *mailbox)
+{
+    mailbox_leave(mailbox);
     sieve_scripts_close(mailbox->scripts);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */

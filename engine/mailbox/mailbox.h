@@ -41,7 +41,10 @@ void mailbox_add_parts(struct mailbox *mailbox);
 void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf);
 /* Accept nobody; end idle sessions; let the others finish until the deadline, then abort them. */
 void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns);
-void mailbox_close(
-    struct mailbox *mailbox); /* aborts what is left; finishes what the store was given */
+/* Aborts what is left, the streams at once. The network may be closed then: what it still has to send lies in memory
+ * of the service's. */
+void mailbox_leave(struct mailbox *mailbox);
+/* Leaves, if it has not; finishes what the store was given. */
+void mailbox_close(struct mailbox *mailbox);
 
 const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox);

@@ -37,6 +37,7 @@ struct mailbox {
     void (*drained)(void *owner);
     void *owner;
     bool draining;
+    bool left; /* the network: see mailbox_leave */
     uint64_t drain_deadline_ns;
     struct timer drain_timer;
     unsigned quiet_ticks; /* of drain_timer, without a session */

@@ -131,10 +131,13 @@ static void *shard_thread(void *owner)
     memory_thread_enter();
     shard_run(&service->shard, serve, service);
     if (service->mailbox != NULL) {
-        mailbox_close(service->mailbox);
+        mailbox_leave(service->mailbox);
     }
     if (service->network != NULL) {
         service->network->ops->close(service->network);
+    }
+    if (service->mailbox != NULL) {
+        mailbox_close(service->mailbox);
     }
     memory_thread_leave();
     kill(getpid(), SIGUSR1);

@@ -10,6 +10,7 @@ struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max, uin
         free(pieces);
         return NULL;
     }
+    list_init(&pieces->linked);
     pieces->chunks = chunks;
     pieces->chunk_max = chunk_max;
     return pieces;
@@ -27,7 +28,12 @@ void tcp_pieces_close(struct tcp_pieces *pieces)
         return;
     }
     pieces->closed = true;
-    if (pieces->linked_count == 0) {
+    for (struct list_node *node = pieces->linked.next; node != &pieces->linked; node = node->next) {
+        struct tcp_piece *piece = list_entry(node, struct tcp_piece, link);
+        ref_drop(piece->owner);
+        piece->owner = NULL;
+    }
+    if (list_empty(&pieces->linked)) {
         pieces_free(pieces);
     }
 }
@@ -38,10 +44,12 @@ static void reference_end(void *bytes, void *opaque)
     struct tcp_piece *piece = opaque;
     struct tcp_pieces *pieces = piece->pieces;
     (void)bytes;
-    ref_drop(piece->owner);
+    if (piece->owner != NULL) {
+        ref_drop(piece->owner);
+    }
+    list_remove(&piece->link);
     slab_give(&pieces->slab, piece->index);
-    pieces->linked_count--;
-    if (pieces->closed && pieces->linked_count == 0) {
+    if (pieces->closed && list_empty(&pieces->linked)) {
         pieces_free(pieces);
     }
 }
@@ -171,7 +179,7 @@ int tcp_send_queue_refer(struct tcp_pieces *pieces, struct tcp_send_queue *queue
                                 .pieces = pieces,
                                 .readable_by_port = readable_by_port(pieces, bytes)};
     rte_mbuf_ext_refcnt_set(&piece->shared, 1);
-    pieces->linked_count++;
+    list_append(&pieces->linked, &piece->link);
     append(queue, piece);
     queue->bytes += piece->size;
     return 0;

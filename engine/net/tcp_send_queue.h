@@ -7,6 +7,7 @@
  * holds keeps its piece alive through the piece's count, however long after the acknowledgement.
  */
 #pragma once
+#include "engine/core/list.h"
 #include "engine/core/ref.h"
 #include "engine/core/slice.h"
 #include "engine/net/slab.h"
@@ -15,12 +16,12 @@
 #define TCP_PIECES_MAX 1024u /* of one connection; more: -EAGAIN */
 #define TCP_CHUNK_BYTES 2048u
 
-/* Of one stack. Outlives it while ports hold mbufs that point to pieces. */
+/* Of one stack. Outlives it while ports hold mbufs that point to pieces, without the owners. */
 struct tcp_pieces {
     struct slab slab; /* of references */
     struct rte_mempool *chunks;
     uint32_t chunk_count, chunk_max;
-    uint32_t linked_count; /* of references: in queues or in mbufs */
+    struct list_node linked; /* references: in queues or in mbufs */
     bool closed;
     struct { /* memory that the port may read by DMA: the last range that was asked for */
         const uint8_t *begin, *end;
@@ -31,10 +32,11 @@ struct tcp_piece {
     struct rte_mbuf_ext_shared_info
         shared; /* its count: the queue, and each mbuf that points here */
     struct tcp_piece *next;
+    struct list_node link; /* of a reference */
     const uint8_t *bytes;
     uint32_t size;
     uint32_t index;         /* in the slab; SLAB_NONE: a chunk */
-    struct ref *owner;      /* of referenced bytes */
+    struct ref *owner;      /* of referenced bytes; NULL: the stack is closed */
     struct rte_mbuf *chunk; /* the mbuf that a chunk lies in, together with this struct */
     struct tcp_pieces *pieces;
     bool readable_by_port;
@@ -51,6 +53,7 @@ struct tcp_send_queue {
 
 /* Of at most `max` references and `chunk_max` chunks. */
 struct tcp_pieces *tcp_pieces_open(struct rte_mempool *chunks, uint32_t max, uint32_t chunk_max);
+/* The queues are empty. Lets go of every owner: what a port still holds is of connections that are over. */
 void tcp_pieces_close(struct tcp_pieces *pieces);
 
 /* All or nothing. 0, -ENOMEM, or -EAGAIN: too many pieces. */

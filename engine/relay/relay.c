@@ -197,14 +197,20 @@ static void connections_leave(struct relay *relay)
     }
 }
 
-void relay_close(struct relay *relay)
+void relay_unlisten(struct relay *relay)
 {
     for (uint32_t i = 0; i < relay->listener_count; i++) {
         struct relay_listener *at = &relay->listeners[i];
         if (at->listener != NULL) {
             at->network->ops->unlisten(at->network, at->listener);
+            at->listener = NULL;
         }
     }
+}
+
+void relay_close(struct relay *relay)
+{
+    relay_unlisten(relay);
     free(relay->listeners);
     relay_owed_close(relay);
     relay_domains_close(relay);

@@ -59,10 +59,13 @@ struct relay_counters {
 
 /* Recovers the spool and schedules what it finds. 0 or -errno. */
 int relay_open(struct relay **relay, const struct relay_settings *settings);
-void relay_close(struct relay *relay); /* aborts what is left */
+/* Aborts what is left. The networks may be closed by then, after relay_unlisten: what they still have to send lies
+ * in memory of the relay's. */
+void relay_close(struct relay *relay);
 
 /* Listens on every listener of the configuration that the networks at hand can serve. 0 or -errno. */
 int relay_listen(struct relay *relay);
+void relay_unlisten(struct relay *relay);
 /* Once a round, after the networks were polled: starts deliveries that are due, tidies the spool. Returns work done. */
 unsigned relay_round(struct relay *relay, uint64_t now_ns);
 

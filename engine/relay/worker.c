@@ -579,6 +579,16 @@ static void worker_end(struct worker *worker)
         relay_control_close(worker->control);
     }
     if (worker->relay != NULL) {
+        relay_unlisten(worker->relay);
+    }
+    relay_tls_close(&worker->tls);
+    if (worker->bypass != NULL) {
+        worker->bypass->ops->close(worker->bypass);
+    }
+    if (worker->kernel != NULL) {
+        worker->kernel->ops->close(worker->kernel);
+    }
+    if (worker->relay != NULL) { /* its bodies were still in the networks' frames */
         relay_close(worker->relay);
     }
     relay_resolve_close(&worker->resolve);
@@ -587,13 +597,6 @@ static void worker_end(struct worker *worker)
     }
     if (worker->log != NULL) {
         log_close(worker->log);
-    }
-    relay_tls_close(&worker->tls);
-    if (worker->bypass != NULL) {
-        worker->bypass->ops->close(worker->bypass);
-    }
-    if (worker->kernel != NULL) {
-        worker->kernel->ops->close(worker->kernel);
     }
     if (worker->disk != NULL) {
         worker->disk->ops->close(worker->disk);

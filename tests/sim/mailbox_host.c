@@ -188,6 +188,8 @@ void sim_mailbox_crash(struct sim_mailbox *mailbox, enum sim_files_end end)
 {
     struct sim_host *host = mailbox->host;
     sim_net_unplug(&host->sim->net, host->index); /* nobody hears its end */
+    mailbox_leave(mailbox->mailbox);
+    sim_host_cut(host);
     sim_files_stop_after(mailbox->files, 0);
     mailbox_close(mailbox->mailbox);
     mailbox->mailbox = NULL;

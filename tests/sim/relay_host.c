@@ -446,11 +446,13 @@ void sim_relay_crash(struct sim_relay *relay)
     if (relay->relay != NULL) {
         relay->deferred += relay_counters(relay->relay)->deferred;
         sessions_drop(relay->relay);
+        relay_unlisten(relay->relay);
+        secure_drop(relay);
+        sim_host_cut(host);
         disk_fault_crash(relay->fault);
         spool_cut_off(relay_spool(relay->relay));
         relay_close(relay->relay);
         relay->relay = NULL;
-        secure_drop(relay);
         log_drop(relay->log);
         relay->log = NULL;
         sim_dns_stop(&relay->dns);

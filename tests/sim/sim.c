@@ -137,11 +137,20 @@ void sim_host_open(struct sim_host *host)
 
 static void host_drop(struct sim_host *host)
 {
-    host->network->ops->close(host->network);
-    host->network = NULL;
+    if (host->network != NULL) {
+        host->network->ops->close(host->network);
+        host->network = NULL;
+    }
     shard_close(&host->shard);
     sim_states_close(&host->states);
     host->up = false;
+}
+
+void sim_host_cut(struct sim_host *host)
+{
+    sim_net_unplug(&host->sim->net, host->index);
+    host->network->ops->close(host->network);
+    host->network = NULL;
 }
 
 void sim_host_unplug(struct sim_host *host)

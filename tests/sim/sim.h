@@ -121,6 +121,8 @@ struct endpoint sim_any(enum sim_family family, uint16_t port);
 void sim_host_open(struct sim_host *host);
 /* Orderly: everything that it has must be given back. */
 void sim_host_close(struct sim_host *host);
+/* The network goes: what its frames point into may go next. Then sim_host_unplug. */
+void sim_host_cut(struct sim_host *host);
 /* What is on its cable is lost, and all that it knew. The caller has dropped what stands on it. */
 void sim_host_unplug(struct sim_host *host);
 /* Something was done to it from outside: it makes a round soon. */
