@@ -56,7 +56,7 @@ BENCH_SOURCES := $(wildcard bench/*.c)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
-SIM_SOURCES := $(wildcard tests/sim/*.c) $(addprefix tests/unit/,net_link.c net_offload.c net_pair.c)
+SIM_SOURCES := $(wildcard tests/sim/*.c) $(addprefix tests/unit/,log_rig.c mailstore_rig.c net_link.c net_offload.c net_pair.c)
 
 # The simulator with mistakes to choose from: what can make one is compiled again (engine/core/mutation.h).
 MUTANT_SOURCES := $(sort $(wildcard queue/log/*.c) tests/sim/mutations.c \
@@ -141,6 +141,7 @@ $(B)/tests/wire/run: $(WIRE_RUN_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+$(B)/tests/sim/sim $(B)/tests/sim/sim-mutant: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 $(B)/tests/sim/sim: $(SIM_SOURCES:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@

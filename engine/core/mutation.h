@@ -57,6 +57,11 @@
     X(MAILDIR_SHORT_WRITE, "mailbox", "a write in part counts as whole")                           \
     X(MAILDIR_FILE_OPEN, "mailbox", "files of aborted messages stay open")                         \
     X(MAILDIR_USERS_MIXED, "mailbox", "the second recipient's mail gets to the first one's user")  \
+    /* The mailboxes */                                                                            \
+    X(EXPUNGE_NUMBER_OFF, "imap", "what has gone is told by the number of the message before it")  \
+    X(EXISTS_UNTOLD, "imap", "sessions are not told of messages that came")                        \
+    X(FLAGS_UNTOLD, "imap", "sessions are not told of flags that others have changed")             \
+    X(UID_AGAIN, "imap", "the last uid of a mailbox that is loaded is given again")                \
     /* TLS */                                                                                      \
     X(TLS_CLEAR_ALLOWED, "secure",                                                                 \
       "after a failed handshake mail goes in the clear, whatever was demanded")                    \

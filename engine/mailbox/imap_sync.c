@@ -1,4 +1,5 @@
 /* What a session is told of its mailbox: EXPUNGE or VANISHED, EXISTS, FLAGS, FETCH (RFC 9051 §7.3-§7.5, RFC 7162). */
+#include "engine/core/mutation.h"
 #include "engine/mailbox/imap_session.h"
 #include <stdlib.h>
 
@@ -45,7 +46,7 @@ static void tell_expunged(void *owner, uint32_t number, uint32_t uid)
         return;
     }
     imap_write(&teller->writer, "* ");
-    imap_write_number(&teller->writer, number);
+    imap_write_number(&teller->writer, number - (MUTATED(EXPUNGE_NUMBER_OFF) && number > 1));
     imap_write(&teller->writer, " EXPUNGE\r\n");
     teller_send(teller);
 }
@@ -73,6 +74,9 @@ static void tell_exists(void *owner, uint32_t count)
 {
     struct teller *teller = (struct teller *)owner;
     vanished_flush(teller);
+    if (MUTATED(EXISTS_UNTOLD)) {
+        return;
+    }
     imap_write(&teller->writer, "* ");
     imap_write_number(&teller->writer, count);
     imap_write(&teller->writer, " EXISTS\r\n");
@@ -94,7 +98,7 @@ static void tell_flags(void *owner, uint32_t number, const struct mailstore_entr
                        bool is_new)
 {
     struct teller *teller = (struct teller *)owner;
-    if (is_new) {
+    if (is_new || MUTATED(FLAGS_UNTOLD)) {
         return; /* the client asks for what it wants to know */
     }
     vanished_flush(teller);

@@ -1,5 +1,6 @@
 /* Users and their mailboxes in memory: loaded when they are needed, kept a while. */
 #include "engine/core/crc32c.h"
+#include "engine/core/mutation.h"
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 #include <unistr.h>
@@ -390,7 +391,7 @@ static int box_row_read(struct user *user, struct slice key, struct slice value)
     box->pub.modseq_floor = row.modseq_floor;
     box->pub.bytes = row.bytes;
     box->pub.uidvalidity = row.uidvalidity;
-    box->pub.uidnext = row.uidnext;
+    box->pub.uidnext = row.uidnext - (MUTATED(UID_AGAIN) && row.uidnext > 1);
     box->pub.special_use = row.special_use;
     box->pub.count = row.count;
     box->pub.unseen_count = row.unseen_count;

@@ -3,7 +3,8 @@
 #include <getopt.h>
 
 const struct sim_scenario *const command_scenarios[COMMAND_SCENARIOS] = {
-    &streams_scenario, &mail_scenario, &mailbox_scenario, &secure_scenario, &week_scenario};
+    &streams_scenario, &mail_scenario, &mailbox_scenario,
+    &secure_scenario,  &imap_scenario, &week_scenario};
 
 __attribute__((noreturn)) static void unknown(const char *what, const char *name)
 {

@@ -24,5 +24,5 @@ void command_read(struct command *command, int argc, char **argv);
 /* The command for this one seed, with nothing of what is only for a range of them. */
 void command_write(const struct command *command, char text[static COMMAND_BYTES_MAX]);
 
-#define COMMAND_SCENARIOS 5u
+#define COMMAND_SCENARIOS 6u
 extern const struct sim_scenario *const command_scenarios[COMMAND_SCENARIOS];

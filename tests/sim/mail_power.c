@@ -2,6 +2,7 @@
 #include "engine/core/check.h"
 #include "queue/log/log.h"
 #include "queue/spool/spool.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/mail_world.h"
 
 #define AWAIT_NS (30 * SIM_S) /* for the moment at which a relay loses its power */
@@ -103,23 +104,6 @@ static void kept_check(struct mail *mail, struct sim_relay *relay)
     free(kept.ids);
 }
 
-/* At a crash: the last of what was written is not there. */
-static void disk_forget(struct sim_relay *relay)
-{
-    const char *name;
-    for (uint32_t i = 0; (name = disk_fault_name(relay->fault, i)) != NULL; i++) {
-        uint64_t bytes;
-        uint8_t *content = disk_fault_bytes(relay->fault, name, &bytes);
-        uint64_t end = bytes;
-        while (end > 0 && content[end - 1] == 0) {
-            end--;
-        }
-        if (end > 2 * DISK_BLOCK_BYTES) {
-            memset(content + DISK_BLOCK_BYTES, 0, end - DISK_BLOCK_BYTES);
-        }
-    }
-}
-
 static bool starts_in_vain(struct mail *mail)
 {
     return mail->sim->world.now_ns < mail->until_ns && sim_chance(mail->sim, 20);
@@ -203,7 +187,7 @@ static void crash(struct timer *timer, uint64_t now_ns)
         letters_forgotten(&mail->letters, mail->relays[number].settled_ns);
         sim_relay_crash(&mail->relays[number]);
         if (sim->options.plant == SIM_PLANT_TORN) {
-            disk_forget(&mail->relays[number]);
+            sim_disk_forget(mail->relays[number].fault);
         }
     } else if (role == 'm') {
         sim_mailbox_crash(&mail->mailbox,

@@ -141,4 +141,4 @@ struct sim_scenario {
     void (*run)(const struct sim_options *options);
 };
 extern const struct sim_scenario streams_scenario, mail_scenario, mailbox_scenario, secure_scenario,
-    week_scenario;
+    imap_scenario, week_scenario;
