@@ -223,10 +223,16 @@ struct mailstore_place {
     uint32_t internal_s; /* 0: now */
     int16_t zone_min;
     uint64_t quota_bytes, quota_messages; /* of the user; would it have more: -EDQUOT; 0: none */
+    /* A message of the same user that is expunged when this one comes: both happen, or neither (REPLACE, RFC 8508). It
+     * does not count against the quota. NULL: none. */
+    const struct mailstore_box *replaces;
+    uint32_t replaces_uid;
     /* Results, when the waiter runs: */
-    int status; /* 0; -ENOENT: no such mailbox; -EDQUOT; -EINVAL: its name; -EOVERFLOW: uids are used up; or as the waiter's */
+    int status; /* 0; -ENOENT: no such mailbox; -ESTALE: what it replaces is gone; -EDQUOT; -EINVAL: its name;
+                 * -EOVERFLOW: uids are used up; or as the waiter's */
     uint64_t box;
     uint32_t uid, uidvalidity;
+    uint64_t replaces_modseq; /* of the expunge */
 };
 /* The draft is given, and is gone whatever the answer. The waiter's 0 says that each place has its status; all places that
  * have 0 hold the message then, or none (crash). thread: THREADID, or 0: the text's own id. */

@@ -32,6 +32,9 @@ struct place_said {
     uint8_t flags;
     uint64_t quota_bytes, quota_messages;
     struct reader keywords;
+    uint64_t replaces; /* a mailbox; 0: none */
+    uint32_t replaces_uid;
+    bool keeps;
 };
 
 /* The mailbox, made if it may be. 0; > 0: there is none. */
@@ -68,18 +71,62 @@ static bool quota_is_over(const struct user *user, uint64_t bytes, uint64_t mess
            (quota[1] != 0 && totals->messages + messages > quota[1]);
 }
 
+/* The message that goes. 0; > 0: it is gone already. */
+static int replaced_find(const struct user *user, const struct place_said *place, struct box **box,
+                         struct mailstore_entry *entry)
+{
+    *box = user_box_by_id(user, place->replaces);
+    if (*box == NULL) {
+        return ESTALE;
+    }
+    int status = box_need(*box);
+    const struct mailstore_entry *found =
+        status == 0 ? mailstore_entry_find(&(*box)->pub, place->replaces_uid) : NULL;
+    if (found == NULL) {
+        return status != 0 ? status : ESTALE;
+    }
+    *entry = *found;
+    return 0;
+}
+
+static int replaced_remove(struct box *box, const struct change_said *said,
+                           const struct place_said *place, struct mailstore_place *result)
+{
+    const struct mailstore_uids uid = {place->replaces_uid, place->replaces_uid};
+    uint32_t at = mailstore_entry_index(&box->pub, uid.first);
+    struct removal removal = {.uids = &uid,
+                              .uid_count = 1,
+                              .first = at,
+                              .last = at + 1,
+                              .keeps = place->keeps,
+                              .wall_s = said->wall_s};
+    int status = entries_remove(box, &removal);
+    if (result != NULL) {
+        result->replaces_modseq = removal.modseq;
+    }
+    return status;
+}
+
 static int place_fill(struct delivery *delivery, struct user *user, struct place_said *place,
                       struct mailstore_place *result)
 {
     struct mailstore *store = user->store;
     const struct change_said *said = delivery->said;
     uint64_t quota[2] = {place->quota_bytes, place->quota_messages};
-    struct box *box;
-    if (quota_is_over(user, delivery->bytes, 1, quota)) {
+    struct box *box, *source = NULL;
+    struct mailstore_entry replaced = {0};
+    int status = place->replaces != 0 ? replaced_find(user, place, &source, &replaced) : 0;
+    if (status != 0) {
+        return status;
+    }
+    bool grows =
+        delivery->bytes > replaced.bytes; /* else who is over it could not even shorten a draft */
+    uint64_t bytes = grows ? delivery->bytes - replaced.bytes : 0;
+    if ((source == NULL || grows) && quota_is_over(user, bytes, source == NULL, quota)) {
         store->counters.refused_quota++;
         return EDQUOT;
     }
-    int status = target_find(user, said, place->mailbox, place->options, &box);
+    status = target_find(user, said, place->mailbox, place->options, &box);
     if (status != 0) {
         return status;
     }
@@ -106,6 +153,9 @@ static int place_fill(struct delivery *delivery, struct user *user, struct place
     status = status == 0 ? text_refer(store, delivery->text, delivery->bytes, 1) : status;
     status = status == 0 ? entry_add(store, box, &stored) : status;
     box_changed(box);
+    if (source != NULL && status == 0) {
+        status = replaced_remove(source, said, place, result);
+    }
     if (delivery->missing != 0) {
         torn_add(store->torn, (struct torn_entry){.user = user->pub.id,
                                                   .box = box->pub.id,
@@ -135,6 +185,12 @@ static void place_read(struct reader *body, const struct change_said *said,
     place->keywords = *body;
     for (uint32_t i = 0, count = read_u16(body); i < count && !body->bad; i++) {
         read_text(body);
+    }
+    place->replaces = 0;
+    if (place->options & PLACE_REPLACES) {
+        place->replaces = read_u64(body);
+        place->replaces_uid = read_u32(body);
+        place->keeps = read_u8(body);
     }
 }
 

@@ -262,6 +262,28 @@ static int draft_say(struct change *change)
     return change->content.failed ? -ENOMEM : 0;
 }
 
+static void text_done(struct log_waiter *waiter, int status)
+{
+    struct change *change = list_entry(waiter, struct change, waiter);
+    list_remove(&change->node);
+    if (status != 0) {
+        change_over(change, status);
+        return;
+    }
+    change->replaces = false;
+    list_append(&change->store->queue, &change->node);
+}
+
+/* A commit without its text, which power loss may leave, is taken back by the next start; what it has replaced would
+ * not come again. So the text is durable first. */
+static int text_await(struct change *change)
+{
+    list_append(&change->store->flight, &change->node);
+    change->waiter.done = text_done;
+    log_when_durable(change->store->log, &change->waiter);
+    return 0;
+}
+
 /* 0: it is on its way; -EAGAIN: go on later; or why it cannot be. */
 static int change_write(struct change *change)
 {
@@ -275,6 +297,9 @@ static int change_write(struct change *change)
     }
     if (status != 0) {
         return status;
+    }
+    if (change->replaces) {
+        return text_await(change);
     }
     if (change->written == 0) {
         change->written = change->head.users_bytes;

@@ -233,8 +233,9 @@ int mailstore_append(struct mailstore_draft *draft, const struct slice *parts, s
 static void place_say(struct change *change, const struct mailstore_place *place, uint32_t user)
 {
     struct writer *writer = &change->content;
+    bool replaces = place->replaces != NULL;
     write_u16(writer, (uint16_t)user);
-    write_u32(writer, place->options);
+    write_u32(writer, (place->options & ~PLACE_REPLACES) | (replaces ? PLACE_REPLACES : 0));
     write_u8(writer, place->flags);
     write_u16(writer, (uint16_t)place->zone_min);
     write_u32(writer, place->internal_s);
@@ -245,6 +246,28 @@ static void place_say(struct change *change, const struct mailstore_place *place
     for (uint32_t i = 0; i < place->keyword_count; i++) {
         write_text(writer, place->keywords[i]);
     }
+    if (replaces) {
+        write_u64(writer, place->replaces->id);
+        write_u32(writer, place->replaces_uid);
+        write_u8(writer, change->store->settings.keep_expunged_s > 0);
+    }
+}
+
+/* Who would copy or move what it replaces must know that it leaves. Of one place: only a session replaces. */
+static void leaving_say(struct change *change, const struct mailstore_place *place)
+{
+    if (place->replaces == NULL) {
+        return;
+    }
+    change->replaces = true;
+    change->leaving = (struct mailstore_uids *)malloc(sizeof(change->leaving[0]));
+    if (change->leaving == NULL) {
+        change->content.failed = true;
+        return;
+    }
+    change->leaving[0] = (struct mailstore_uids){place->replaces_uid, place->replaces_uid};
+    change->leaving_count = 1;
+    change->box = place->replaces->id;
 }
 
 static bool place_is_good(const struct mailstore_place *place)
@@ -276,7 +299,7 @@ int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mail
     struct mailstore *store = draft->store;
     bool good = count > 0 && count <= MAILSTORE_PLACES_MAX;
     for (uint32_t i = 0; i < count && good; i++) {
-        good = place_is_good(&places[i]);
+        good = place_is_good(&places[i]) && (places[i].replaces == NULL || count == 1);
         places[i].status = -EIO;
     }
     struct change *change = good ? change_new(store, CHANGE_DELIVER, places, waiter) : NULL;
@@ -300,6 +323,7 @@ int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mail
         user += i > 0 && !slice_equal(places[i].user, places[i - 1].user);
         place_say(change, &places[i], user);
     }
+    leaving_say(change, &places[0]);
     change->draft = draft;
     store->counters.texts_committed++;
     return change_submit(change);

@@ -71,6 +71,8 @@ enum change_kind {
     CHANGE_SNAPSHOT, /* all rows of a user */
 };
 
+#define PLACE_REPLACES (1u << 31) /* in a place's options: box, uid and whether it is kept follow */
+
 struct
     text_extent { /* bytes [offset, offset + length) of the text, behind the chunk_head of the record */
     uint64_t lsn;
@@ -218,6 +220,7 @@ struct change {
     struct change_steps steps;
     uint32_t sum;
     struct mailstore_draft *draft;
+    bool replaces; /* the draft's text must be durable before this is written */
     void (*internal)(struct mailstore *store, int status); /* the store's own */
 };
 

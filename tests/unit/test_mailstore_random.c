@@ -310,6 +310,36 @@ static void copies(struct model *model)
     box_leave(model, box);
 }
 
+/* One goes and one comes, in whatever mailbox of the user's; or nothing happens. */
+static void replaces(struct model *model)
+{
+    struct model_box *source;
+    struct mailstore_box *box = box_choose(model, &source);
+    if (box == NULL) {
+        return;
+    }
+    uint32_t u = slice_equal(slice_text(box->user->name), slice_text(users[1]));
+    uint32_t b = below(model, BOXES), at = below(model, source->count + 1);
+    struct model_box *target = &model->boxes[u][b];
+    bool is_there = at < source->count;
+    uint32_t uid = is_there ? source->mails[at].uid : source->uidnext;
+    struct mail mail = {.seed = model->next_seed++, .bytes = 1 + below(model, SMALL_MAX)};
+    struct mailstore_place place = {.replaces = box, .replaces_uid = uid};
+    if (target->count > MAILS_MAX / 2 || (!target->is && b == 0)) {
+        box_leave(model, box);
+        return;
+    }
+    int status = rig_deliver(&model->rig, users[u], names[b], mail.seed, mail.bytes, &place);
+    if (!is_there || !target->is) {
+        assert_int_not_equal(status, 0);
+    } else if (status == 0) {
+        mails_remove(source, (struct mailstore_uids){uid, uid}, false);
+        mail_add(target, mail);
+    }
+    model->failed += status != 0;
+    box_leave(model, box);
+}
+
 static void names_change(struct model *model)
 {
     uint32_t u = below(model, 2), b = 1 + below(model, BOXES - 1);
@@ -392,8 +422,10 @@ static void live(uint64_t seed, uint32_t operations, bool troubles)
             flags(model);
         } else if (kind < 80) {
             expunges(model);
-        } else if (kind < 92) {
+        } else if (kind < 88) {
             copies(model);
+        } else if (kind < 92) {
+            replaces(model);
         } else if (kind < 97) {
             names_change(model);
         } else if (kind == 97 && troubles) {
