@@ -1,6 +1,8 @@
 /*
  * APPEND, of several messages too (RFC 3502): each goes into a draft of the store as it comes, and all are committed
  * when the command is whole. When one of them is refused then, those that were not are taken back.
+ *
+ * REPLACE (RFC 8508) is the same with one message, whose commit expunges another.
  */
 #include "engine/mailbox/imap_session.h"
 #include "engine/core/check.h"
@@ -18,7 +20,8 @@ struct draft {
 struct imap_drafts {
     struct draft *all;
     uint32_t count, room;
-    struct slice held; /* borrowed from the stream */
+    uint32_t replaces_uid; /* in the selected mailbox; 0: nothing is replaced */
+    struct slice held;     /* borrowed from the stream */
     size_t held_used;
 };
 
@@ -37,15 +40,29 @@ void imap_append_reset(struct imap_session *session)
     }
 }
 
-static void refuse(struct imap_session *session, int status)
+static void refuse_with(struct imap_session *session, const struct imap_answer *answer)
+{
+    imap_append_reset(session);
+    imap_server_refuse(&session->server, answer);
+    imap_session_output(session);
+}
+
+static struct imap_answer answer_of(int status)
 {
     struct imap_answer answer = imap_session_answer_of(status);
     if (status == -ENOENT) {
         answer.code = slice_text("TRYCREATE");
+    } else if (status == -ESTALE) {
+        answer.code = slice_text("EXPUNGEISSUED");
+        answer.text = slice_text("The message to be replaced is gone");
     }
-    imap_append_reset(session);
-    imap_server_refuse(&session->server, &answer);
-    imap_session_output(session);
+    return answer;
+}
+
+static void refuse(struct imap_session *session, int status)
+{
+    const struct imap_answer answer = answer_of(status);
+    refuse_with(session, &answer);
 }
 
 /* A place for one more. */
@@ -77,14 +94,47 @@ static uint32_t internal_of(int64_t date_s)
     return date_s < 1 ? 1 : date_s > UINT32_MAX ? UINT32_MAX : (uint32_t)date_s;
 }
 
+/* The uid of the message that is replaced. 0: it cannot be, and *answer says why. */
+static uint32_t replaced_find(const struct imap_session *session, const struct imap_append *append,
+                              struct imap_answer *answer)
+{
+    const struct view *view = &session->view;
+    uint32_t number = append->star  ? view->count
+                      : append->uid ? view_number(view, append->number)
+                                    : append->number;
+    if (!append->uid && (number == 0 || number > view->count)) {
+        *answer =
+            (struct imap_answer){IMAP_BAD, slice_of(NULL, 0), slice_text("No such message number")};
+        return 0;
+    }
+    if (session->read_only) {
+        *answer = (struct imap_answer){IMAP_NO, slice_text("NOPERM"),
+                                       slice_text("The mailbox is selected read-only")};
+        return 0;
+    }
+    if (number == 0 || view_entry(view, number) == NULL) {
+        *answer = answer_of(-ESTALE);
+        return 0;
+    }
+    return view_uid(view, number);
+}
+
 void imap_append_message(struct imap_session *session, const struct imap_append *append)
 {
-    if (append->catenate || append->replace) {
-        imap_append_reset(session);
+    uint32_t replaces_uid = 0;
+    if (append->catenate) {
         const struct imap_answer answer = {.result = IMAP_BAD,
                                            .text = slice_text("Unknown command")};
-        imap_server_refuse(&session->server, &answer);
+        refuse_with(session, &answer);
         return;
+    }
+    if (append->replace) {
+        struct imap_answer answer;
+        replaces_uid = replaced_find(session, append, &answer);
+        if (replaces_uid == 0) {
+            refuse_with(session, &answer);
+            return;
+        }
     }
     if (mailstore_box_find(session->user, append->mailbox) == NULL &&
         !slice_equal_nocase(append->mailbox, slice_text("INBOX"))) {
@@ -104,6 +154,7 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
         return;
     }
     draft->flags = append->flags;
+    session->drafts->replaces_uid = replaces_uid;
     if (append->date_given) {
         draft->internal_s = internal_of(append->date_s);
         draft->zone_min = append->zone_minutes;
@@ -150,9 +201,8 @@ size_t imap_append_resume(struct imap_session *session)
 
 void imap_append_url(struct imap_session *session)
 {
-    imap_append_reset(session); /* CATENATE is not announced */
     const struct imap_answer answer = {.result = IMAP_BAD, .text = slice_text("Unknown command")};
-    imap_server_refuse(&session->server, &answer);
+    refuse_with(session, &answer); /* CATENATE is not announced */
 }
 
 void imap_append_end(struct imap_session *session)
@@ -204,25 +254,53 @@ static void back_done(struct mailstore_waiter *waiter, int status)
     imap_session_wake(committing->session);
 }
 
-static enum imap_step append_answer(struct imap_session *session, struct committing *committing)
+static void appenduid_write(const struct committing *committing, struct imap_writer *writer)
 {
-    struct imap_writer writer;
-    imap_writer_open(&writer, IMAP_CODE_BYTES_MAX);
-    imap_write(&writer, "APPENDUID ");
-    imap_write_number(&writer, committing->all[0].place.uidvalidity);
+    imap_write(writer, "APPENDUID ");
+    imap_write_number(writer, committing->all[0].place.uidvalidity);
     for (uint32_t i = 0; i < committing->count;) {
         uint32_t end = i + 1;
         while (end < committing->count &&
                committing->all[end].place.uid == committing->all[end - 1].place.uid + 1) {
             end++;
         }
-        imap_write(&writer, i == 0 ? " " : ",");
-        imap_write_number(&writer, committing->all[i].place.uid);
+        imap_write(writer, i == 0 ? " " : ",");
+        imap_write_number(writer, committing->all[i].place.uid);
         if (end - i > 1) {
-            imap_write(&writer, ":");
-            imap_write_number(&writer, committing->all[end - 1].place.uid);
+            imap_write(writer, ":");
+            imap_write_number(writer, committing->all[end - 1].place.uid);
         }
         i = end;
+    }
+}
+
+/* The new one's uid comes before the old one's EXPUNGE (RFC 8508 §4.3). */
+static enum imap_step replace_answer(struct imap_session *session, struct imap_writer *writer,
+                                     uint64_t modseq)
+{
+    struct imap_answer answer = {.result = IMAP_OK};
+    imap_session_write(session, "* OK [");
+    outbox_write(&session->outbox, imap_writer_bytes(writer));
+    imap_session_write(session, "] Replaced\r\n");
+    imap_writer_reset(writer);
+    if (imap_session_has(session, IMAP_ENABLED_QRESYNC)) {
+        imap_write(writer, "HIGHESTMODSEQ ");
+        imap_write_number(writer, modseq);
+        answer.code = imap_writer_bytes(writer);
+    }
+    return imap_session_answer(session, &answer);
+}
+
+static enum imap_step append_answer(struct imap_session *session, struct committing *committing)
+{
+    const struct mailstore_place *first = &committing->all[0].place;
+    struct imap_writer writer;
+    imap_writer_open(&writer, IMAP_CODE_BYTES_MAX);
+    appenduid_write(committing, &writer);
+    if (first->replaces != NULL && !writer.failed) {
+        enum imap_step step = replace_answer(session, &writer, first->replaces_modseq);
+        imap_writer_close(&writer);
+        return step;
     }
     struct imap_answer answer = {.result = IMAP_OK};
     if (!writer.failed) {
@@ -275,8 +353,8 @@ static enum imap_step committing_step(struct imap_session *session, struct imap_
     if (!committing->taking_back && take_back(session, committing)) {
         return IMAP_STEP_WAIT;
     }
-    return committing->status == -ENOENT ? imap_session_no(session, "TRYCREATE", "No such mailbox")
-                                         : imap_session_refuse(session, committing->status);
+    const struct imap_answer answer = answer_of(committing->status);
+    return imap_session_answer(session, &answer);
 }
 
 static void committing_end(struct imap_session *session, struct imap_task *task)
@@ -311,6 +389,8 @@ static void draft_commit(struct imap_session *session, struct committing *commit
         .internal_s = draft->internal_s,
         .zone_min = draft->zone_min,
         .quota_bytes = session->session.mailbox->conf->users.quota_bytes,
+        .replaces = session->drafts->replaces_uid != 0 ? session->view.box : NULL,
+        .replaces_uid = session->drafts->replaces_uid,
     };
     draft->draft = NULL;
     int status = mailstore_commit(text, 0, &committed->place, 1, &committed->waiter);
