@@ -8,7 +8,8 @@ const uint64_t imap_session_capabilities =
     IMAP_CAP_CONDSTORE | IMAP_CAP_QRESYNC | IMAP_CAP_MULTIAPPEND | IMAP_CAP_UTF8 |
     IMAP_CAP_OBJECTID | IMAP_CAP_QUOTA | IMAP_CAP_ESEARCH | IMAP_CAP_SEARCHRES | IMAP_CAP_WITHIN |
     IMAP_CAP_SORT | IMAP_CAP_SORT_DISPLAY | IMAP_CAP_THREAD | IMAP_CAP_BINARY | IMAP_CAP_PREVIEW |
-    IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_REV2;
+    IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_COMPRESS | IMAP_CAP_UNAUTHENTICATE |
+    IMAP_CAP_REV2;
 
 /* RFC 2971. What the client says of itself is not kept. */
 static void id_say(struct imap_session *session)
@@ -140,6 +141,9 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
         return;
     case IMAP_IDLE:
         idle_begin(session);
+        return;
+    case IMAP_COMPRESS:
+        imap_compress(session);
         return;
     case IMAP_UNAUTHENTICATE: /* RFC 8437 */
         imap_deselect(session);

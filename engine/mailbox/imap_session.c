@@ -110,6 +110,48 @@ void imap_session_retry(struct imap_session *session)
     session->retry_ns = imap_session_now_ns(session) + RETRY_NS;
 }
 
+/* ---- Compression ---- */
+
+/* RFC 4978 §3: the answer is the last that is sent as it is, and the command the last that is heard so. */
+void imap_compress(struct imap_session *session)
+{
+    struct compression *compression = compression_new();
+    if (compression == NULL) {
+        imap_session_refuse(session, -ENOMEM);
+        return;
+    }
+    imap_session_ok(session);
+    compression_begin(compression, &session->outbox, imap_session_now_ns(session));
+    session->compression = compression;
+}
+
+static size_t input_peek(struct imap_session *session, struct slice *slices, size_t count)
+{
+    if (session->compression == NULL) {
+        return stream_peek(session->stream, slices, count);
+    }
+    int status = compression_peek(session->compression, session->stream, &slices[0]);
+    if (status != 0) {
+        imap_server_bye(&session->server,
+                        status == -ENOMEM ? slice_text("UNAVAILABLE") : slice_of(NULL, 0),
+                        status == -ENOMEM ? slice_text("Out of memory")
+                                          : slice_text("This cannot be inflated"));
+        imap_session_output(session);
+        imap_append_reset(session);
+        session->state = IMAP_SESSION_CLOSING;
+    }
+    return slices[0].size > 0;
+}
+
+static void input_consume(struct imap_session *session, size_t bytes)
+{
+    if (session->compression != NULL) {
+        compression_consume(session->compression, bytes);
+    } else {
+        stream_consume(session->stream, bytes);
+    }
+}
+
 /* ---- Input ---- */
 
 static void event_take(struct imap_session *session, const struct imap_event *event)
@@ -156,6 +198,7 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
 static size_t slice_feed(struct imap_session *session, struct slice input, unsigned *budget,
                          bool *more)
 {
+    const struct compression *compression = session->compression;
     size_t done = 0;
     while (!outbox_is_full(&session->outbox) && *budget > 0) {
         size_t used = 0;
@@ -180,6 +223,10 @@ static size_t slice_feed(struct imap_session *session, struct slice input, unsig
         if (session->state != IMAP_SESSION_READING) {
             break;
         }
+        if (session->compression != compression) { /* what follows is to be inflated */
+            run_again(session);
+            break;
+        }
         if (used == 0 && event.kind == IMAP_EVENT_NONE && !said) {
             *more = *more && done == input.size; /* it wants more bytes */
             return done;
@@ -194,20 +241,25 @@ static size_t slice_feed(struct imap_session *session, struct slice input, unsig
 
 static void input_take(struct imap_session *session)
 {
+    const struct compression *compression = session->compression;
     unsigned budget = COMMANDS_A_RUN;
     bool more = true;
     while (more && session->state == IMAP_SESSION_READING) {
         struct slice slices[SLICES];
-        size_t count = stream_peek(session->stream, slices, SLICES);
+        size_t count = input_peek(session, slices, SLICES);
         size_t consumed = 0;
-        if (count == 0) {
+        if (count == 0 && session->state == IMAP_SESSION_READING) {
             slice_feed(session, slice_of(NULL, 0), &budget, &more); /* events without input */
             return;
         }
         for (size_t i = 0; i < count && more && session->state == IMAP_SESSION_READING; i++) {
             consumed += slice_feed(session, slices[i], &budget, &more);
         }
-        stream_consume(session->stream, consumed);
+        if (session->compression != compression) {
+            stream_consume(session->stream, consumed);
+            return;
+        }
+        input_consume(session, consumed);
         more = more && consumed > 0;
     }
 }
@@ -230,7 +282,7 @@ static void held_take(struct imap_session *session)
     }
     session->state = IMAP_SESSION_READING;
     imap_session_output(session);
-    stream_consume(session->stream, used);
+    input_consume(session, used);
 }
 
 /* ---- TLS ---- */
@@ -295,6 +347,9 @@ static void timer_set(struct imap_session *session)
     uint64_t due_ns = WHEEL_NEVER;
     sooner(&due_ns, session->retry_ns);
     sooner(&due_ns, session->give_up_ns);
+    if (session->compression != NULL) {
+        sooner(&due_ns, compression_park_due(session->compression));
+    }
     if (session->state == IMAP_SESSION_READING || session->state == IMAP_SESSION_HANDSHAKE) {
         sooner(&due_ns, imap_server_deadline(&session->server));
     }
@@ -304,19 +359,32 @@ static void timer_set(struct imap_session *session)
     }
 }
 
+static size_t output_waits(const struct imap_session *session)
+{
+    return session->outbox.bytes +
+           (session->compression != NULL ? compression_unsent(session->compression) : 0);
+}
+
+static int output_send(struct imap_session *session)
+{
+    return session->compression != NULL
+               ? compression_flush(session->compression, &session->outbox, session->stream)
+               : outbox_flush(&session->outbox, session->stream);
+}
+
 /* Hands the output over. False: the session has ended. */
 static bool output_flush(struct imap_session *session)
 {
-    size_t before = session->outbox.bytes;
-    int status = outbox_flush(&session->outbox, session->stream);
+    size_t before = output_waits(session);
+    int status = output_send(session);
     if (status != 0 && status != -EAGAIN) {
         stream_abort(session->stream);
         session_end(session);
         return false;
     }
-    if (outbox_is_empty(&session->outbox)) {
+    if (output_waits(session) == 0) {
         session->give_up_ns = 0;
-    } else if (session->give_up_ns == 0 || session->outbox.bytes < before) {
+    } else if (session->give_up_ns == 0 || output_waits(session) < before) {
         session->give_up_ns = imap_session_now_ns(session) +
                               (session->state == IMAP_SESSION_CLOSING ? LAST_WORDS_NS : GIVE_UP_NS);
     }
@@ -339,10 +407,10 @@ static void session_work(struct imap_session *session)
     }
 }
 
-static bool input_is_empty(const struct imap_session *session)
+static bool input_is_empty(struct imap_session *session)
 {
     struct slice left;
-    return stream_peek(session->stream, &left, 1) == 0;
+    return stream_peek(session->stream, &left, 1) == 0 && input_peek(session, &left, 1) == 0;
 }
 
 /* As far as it goes. The session may be gone afterwards. */
@@ -351,6 +419,9 @@ static void session_run(struct imap_session *session)
     if (session->state == IMAP_SESSION_HANDSHAKE) {
         timer_set(session);
         return;
+    }
+    if (session->compression != NULL) {
+        compression_turn(session->compression, imap_session_now_ns(session));
     }
     session->running = true;
     session_work(session);
@@ -362,7 +433,10 @@ static void session_run(struct imap_session *session)
     if (was_full && !outbox_is_full(&session->outbox)) {
         run_again(session); /* what had to wait for room goes on */
     }
-    bool written = outbox_is_empty(&session->outbox);
+    if (session->compression != NULL && compression_is_spent(session->compression)) {
+        run_again(session);
+    }
+    bool written = output_waits(session) == 0;
     if (session->state == IMAP_SESSION_SECURING && written && !secure(session)) {
         return;
     }
@@ -387,6 +461,9 @@ static void timer_fired(struct timer *timer, uint64_t now_ns)
     }
     if (session->retry_ns != 0 && session->retry_ns <= now_ns) {
         session->retry_ns = 0;
+    }
+    if (session->compression != NULL) {
+        compression_park(session->compression, now_ns);
     }
     bool waits = session->state == IMAP_SESSION_READING || session->state == IMAP_SESSION_HANDSHAKE;
     if (waits && imap_server_deadline(&session->server) <= now_ns) {
@@ -440,6 +517,7 @@ static void session_free(struct imap_session *session)
     }
     imap_server_close(&session->server);
     outbox_close(&session->outbox);
+    compression_free(session->compression);
     list_remove(&session->session.node);
     mailbox->counters.sessions--;
     free(session);

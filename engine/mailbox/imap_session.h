@@ -10,6 +10,7 @@
  * Source: RFC 9051, RFC 3501 and what the files name.
  */
 #pragma once
+#include "engine/mailbox/compression.h"
 #include "engine/mailbox/login.h"
 #include "engine/mailbox/outbox.h"
 #include "engine/mailbox/session.h"
@@ -70,6 +71,7 @@ struct imap_session {
     uint64_t give_up_ns; /* when the client has to have taken some output; 0: nothing waits */
     uint64_t retry_ns;   /* 0: none */
     struct outbox outbox;
+    struct compression *compression; /* from COMPRESS on: between the outbox and the stream */
     struct login login;
     struct mailstore_user *user; /* NULL before login */
     struct view view;
@@ -112,6 +114,7 @@ void imap_session_write(struct imap_session *session, const char *text);
 bool imap_session_send(struct imap_session *session, struct imap_writer *writer);
 /* The task is stepped again soon: the store's memory was out. */
 void imap_session_retry(struct imap_session *session);
+void imap_compress(struct imap_session *session);
 
 /* ---- imap_task.c ---- */
 /* Tells what has happened in the mailbox, then answers the command under way; its task is freed. */

@@ -120,6 +120,42 @@ void outbox_write_ref(struct outbox *outbox, struct slice bytes, struct ref *own
     }
 }
 
+void outbox_move(struct outbox *to, struct outbox *from)
+{
+    list_splice(&to->pieces, &from->pieces);
+    to->bytes += from->bytes;
+    to->memory_bytes += from->memory_bytes;
+    to->failed = to->failed || from->failed;
+    from->bytes = from->memory_bytes = 0;
+}
+
+struct slice outbox_first(const struct outbox *outbox)
+{
+    for (struct list_node *node = outbox->pieces.next; node != &outbox->pieces; node = node->next) {
+        const struct piece *piece = list_entry(node, struct piece, node);
+        if (piece->bytes.size > 0) {
+            return piece->bytes;
+        }
+    }
+    return slice_of(NULL, 0);
+}
+
+void outbox_sent(struct outbox *outbox, size_t bytes)
+{
+    while (!list_empty(&outbox->pieces)) {
+        struct piece *piece = list_entry(outbox->pieces.next, struct piece, node);
+        size_t some = piece->bytes.size < bytes ? piece->bytes.size : bytes;
+        piece->bytes = slice_from(piece->bytes, some);
+        outbox->bytes -= some;
+        bytes -= some;
+        if (piece->bytes.size > 0) {
+            break;
+        }
+        piece_end(outbox, piece);
+    }
+    check(bytes == 0);
+}
+
 bool outbox_is_full(struct outbox *outbox)
 {
     outbox->was_full = outbox->bytes >= outbox->full_bytes ||

@@ -34,6 +34,12 @@ void outbox_write_ref(struct outbox *outbox, struct slice bytes, struct ref *own
 uint8_t *outbox_place(struct outbox *outbox, size_t bytes);
 void outbox_wrote(struct outbox *outbox, size_t bytes);
 
+/* Both open; moves all that waits in `from` to the end of `to`. */
+void outbox_move(struct outbox *to, struct outbox *from);
+/* For who sends it otherwise than by outbox_flush: bytes of the front that lie together, until more is written; empty: it is. */
+struct slice outbox_first(const struct outbox *outbox);
+void outbox_sent(struct outbox *outbox, size_t bytes); /* at most as many */
+
 static inline bool outbox_is_empty(const struct outbox *outbox)
 {
     return outbox->bytes == 0;

@@ -68,7 +68,7 @@ static void words_login(const struct imap_server *server, struct words *words)
 {
     const struct imap_server_settings *settings = server->settings;
     struct slice list = server->secured ? settings->mechanisms : settings->mechanisms_clear;
-    if (settings->starttls && !server->secured) {
+    if (settings->starttls && !server->secured && !server->compressed) {
         words_add_text(words, " STARTTLS");
     }
     if (!settings->login_in_clear && !server->secured) {

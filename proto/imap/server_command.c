@@ -86,13 +86,13 @@ bool imap_server_allows(const struct imap_server *server, const struct imap_comm
         *answer = imap_answer_of(IMAP_BAD, NULL, "It is encrypted already");
         return false;
     }
+    if (head->kind == IMAP_STARTTLS && server->compressed) { /* after UNAUTHENTICATE */
+        *answer = imap_answer_of(IMAP_BAD, NULL, "Encryption comes before compression");
+        return false;
+    }
     /* What holds a password is refused before it is sent, if the client waits. */
     if (head->kind == IMAP_LOGIN && !server->secured && !server->settings->login_in_clear) {
         *answer = imap_answer_of(IMAP_NO, "PRIVACYREQUIRED", "Only when encrypted");
-        return false;
-    }
-    if (head->kind == IMAP_COMPRESS && server->compressed) {
-        *answer = imap_answer_of(IMAP_NO, "COMPRESSIONACTIVE", "It is compressed already");
         return false;
     }
     return true;
@@ -220,7 +220,9 @@ static void dispatch(struct imap_server *server, struct imap_command *command,
         imap_server_fail_now(server, IMAP_BAD, NULL, misuse);
         return;
     }
-    if (command->kind == IMAP_CAPABILITY) {
+    if (command->kind == IMAP_COMPRESS && server->compressed) {
+        imap_server_fail_now(server, IMAP_NO, "COMPRESSIONACTIVE", "It is compressed already");
+    } else if (command->kind == IMAP_CAPABILITY) {
         run_capability(server);
     } else if (command->kind == IMAP_LOGOUT) {
         run_logout(server);

@@ -1,6 +1,7 @@
 """An IMAP client for proofs: bare, exact about what came when, and it hands every untagged response on."""
 import re
 import socket
+import zlib
 
 from harness import PATIENCE_S
 from test_mailboxd_store import PASSWORD
@@ -96,6 +97,39 @@ class ImapClient:
     def close(self):
         self.file.close()
         self.socket.close()
+
+
+class Deflated:
+    """A socket and its file in one, whose octets are deflated both ways (RFC 4978)."""
+
+    def __init__(self, below):
+        self.below, self.plain = below, b""
+        self.out, self.into = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+
+    def sendall(self, octets, flush=zlib.Z_SYNC_FLUSH):
+        self.below.sendall(self.out.compress(octets) + self.out.flush(flush))
+
+    def fill(self):
+        octets = self.below.recv(65536)
+        self.plain += self.into.decompress(octets)
+        return octets != b""
+
+    def readline(self):
+        while b"\n" not in self.plain and self.fill():
+            pass
+        return self.take(self.plain.find(b"\n") + 1 or len(self.plain))
+
+    def read(self, size=None):
+        while (size is None or len(self.plain) < size) and self.fill():
+            pass
+        return self.take(len(self.plain) if size is None else size)
+
+    def take(self, size):
+        taken, self.plain = self.plain[:size], self.plain[size:]
+        return taken
+
+    def close(self):
+        self.below.close()
 
 
 def copied(answer, lines):

@@ -1,4 +1,5 @@
 """IMAP against the whole service, with Python's imaplib and with bare sockets where that is too polite."""
+import base64
 import imaplib
 import random
 import re
@@ -9,6 +10,7 @@ import unittest
 
 import test_mailboxd_store  # not its names: its tests would run here too
 from harness import PATIENCE_S, SystemTest
+from imap_client import Deflated
 from test_mailboxd_store import PASSWORD
 from tls_peers import certificate
 
@@ -257,6 +259,50 @@ class ImapTest(SystemTest):
         self.assertEqual(self.answer(client.select()), [b"1"])
         self.assertEqual(self.answer(client.fetch("1", "BODY[]"))[0][1], LETTER)
         client.logout()
+
+    def test_deflated_within_tls(self):
+        base = certificate(self.folder, "mail.test")
+        service = self.service(certificates=[base])
+        bare = Bare(service.imap)
+        self.addCleanup(bare.close)
+        self.assertRegex(bare.ask(b"a COMPRESS DEFLATE")[-1], rb"^a BAD ")
+        self.assertRegex(bare.ask(b"b STARTTLS")[-1], rb"^b OK ")
+        bare.file.close()
+        bare.socket = ssl._create_unverified_context().wrap_socket(bare.socket)
+        bare.file = bare.socket.makefile("rb")
+        self.assertIn(b" COMPRESS=DEFLATE ", bare.login().ask(b"c CAPABILITY")[0])
+        self.assertRegex(bare.ask(b"d COMPRESS DEFLATE")[-1], rb"^d OK ")
+        bare.file.close()
+        bare.socket = bare.file = Deflated(bare.socket)
+        letter = base64.b64encode(random.Random(5).randbytes(1_500_000))
+        self.assertNotIn(b"COMPRESS", bare.ask(b"e CAPABILITY")[0])
+        self.assertRegex(bare.ask(b"f APPEND INBOX {%d+}\r\n%s" % (len(letter), letter))[-1], rb"^f OK ")
+        bare.ask(b"g SELECT INBOX")
+        bare.say(b"h FETCH 1 BODY.PEEK[]\r\n" * 8)
+        for _ in range(8):
+            self.assertIn(b"{%d}\r\n" % len(letter), bare.until(b"* 1 FETCH")[-1])
+            self.assertEqual(bare.file.read(len(letter)), letter)
+            bare.until(b"h OK ")
+        self.assertRegex(bare.ask(b"i COMPRESS DEFLATE")[-1], rb"^i NO \[COMPRESSIONACTIVE\]")
+
+    def test_inflated_bombs_and_what_is_no_deflated_octet(self):
+        service = self.service()
+        for octets, answer in ((b"a SEARCH " + b"x" * (64 << 20), b"* BYE "), (b"a FETCH 1 " + b"(" * (2 << 20), b"* BYE "),
+                               (b"a APPEND INBOX {999999999+}\r\n" + b"x" * (64 << 20), None), (None, b"* BYE ")):
+            bare = Bare(service.imap).login()
+            bare.ask(b"c COMPRESS DEFLATE")
+            raw, bare.socket = bare.socket, Deflated(bare.socket)
+            bare.file.close()
+            bare.file = bare.socket
+            if octets is None:
+                raw.sendall(b"\xff" * 100)
+            else:
+                bare.say(octets)
+            if answer:
+                self.assertTrue(bare.file.read().startswith(answer))
+            bare.close()
+        client = self.filled(service, 1, "bob")
+        self.answer(client.noop())
 
     def test_what_is_sent_in_the_clear_behind_starttls_is_never_read(self):
         base = certificate(self.folder, "mail.test")

@@ -5,6 +5,7 @@ import socket
 import unittest
 
 from harness import PATIENCE_S, free_port
+from imap_client import Deflated
 from imap_corpus import CORPUS
 from test_mail_clients import PASSWORD, USER, Rig as ClientRig
 
@@ -109,6 +110,14 @@ class Session:
     def close(self):
         self.file.close()
         self.socket.close()
+
+
+class DeflatedSession(Session):
+    def open(self):
+        super().open()
+        assert self.ask(b"COMPRESS DEFLATE")[-1].startswith(b"TAG OK")
+        self.file.close()
+        self.socket = self.file = Deflated(self.socket)
 
 
 NUMBERS_OF_THEIR_OWN = (b"UIDVALIDITY", b"HIGHESTMODSEQ", b"MODSEQ", b"MAILBOXID")
@@ -405,11 +414,18 @@ COMMANDS_ACCEPTED = {
 }
 
 
+COMPRESSED_ACCEPTED = {
+    # A mechanism that is not known is BAD (RFC 4978 3), whatever is active.
+    "COMPRESS GZIP",
+}
+
+
 class AgainstDovecot(ClientRig):
     def setUp(self):
         super().setUp()
         port = free_port()
-        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", f"users={USER}", "set:mail_fsync = never", "set:namespace inbox {\n  inbox = yes\n  separator = /\n}")
+        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", f"users={USER}", "set:mail_fsync = never", "set:namespace inbox {\n  inbox = yes\n  separator = /\n}",
+                        "set:protocol imap {\n  mail_plugins = quota zlib imap_zlib\n}")
         self.both = [Session(self.imap_port), Session(port)]
         for session in self.both:
             self.addCleanup(session.close)
@@ -453,6 +469,22 @@ class AgainstDovecot(ClientRig):
         self.ask(b"CREATE other")
         self.fill(b"work", CORPUS[:12])
         self.compare(command_cases(), COMMANDS_ACCEPTED)
+
+    def test_compressed(self):
+        self.fill(b"INBOX", CORPUS)
+        for session in self.both:
+            session.close()
+        self.both = [DeflatedSession(session.port) for session in self.both]
+        for session in self.both:
+            self.addCleanup(session.close)
+        self.ask(b"SELECT INBOX")
+        cases = [(line, told(line)) for line in (
+            "COMPRESS DEFLATE", "COMPRESS", "COMPRESS GZIP", "NOOP", "FETCH 1:* BODY.PEEK[]", "UID FETCH 1:* (FLAGS RFC822.SIZE)", "APPEND INBOX {3}^xyz",
+             "APPEND INBOX {3+}~abc", "SEARCH ALL", "IDLE", "FETCH 1 BODY.PEEK[TEXT]", "CREATE other", "COPY 1:3 other", "STATUS other (MESSAGES)")]
+        self.compare(cases, COMPRESSED_ACCEPTED)
+        for session in self.both:
+            session.socket.below.sendall(b"this is no deflated octet")
+        self.assertRegex(self.both[0].file.read(), rb"^\* BYE ")
 
     def test_idle(self):
         self.fill(b"INBOX", CORPUS[:3])

@@ -123,6 +123,14 @@ static void states_after_login(void **state)
           "+ idling\n* BYE Expected DONE\n", true),
         S("compress", "a COMPRESS DEFLATE\r\nb COMPRESS DEFLATE\r\n",
           "* (a)\na OK Completed\nb NO [COMPRESSIONACTIVE] It is compressed already\n", false),
+        S("compress is itself when it is compressed", "a COMPRESS DEFLATE\r\nb COMPRESS\r\n",
+          "* (a)\na OK Completed\nb BAD Missing argument\n", false),
+        S("encryption comes before compression",
+          "a COMPRESS DEFLATE\r\nb UNAUTHENTICATE\r\nc STARTTLS\r\nd CAPABILITY\r\n",
+          "* (a)\na OK Completed\n* (b)\nb OK Completed\n"
+          "c BAD Encryption comes before compression\n* CAPABILITY "
+          "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE AUTH=SCRAM-SHA-256\nd OK Completed\n",
+          false),
         S("unauthenticate", "a UNAUTHENTICATE\r\nb SELECT x\r\nc CAPABILITY\r\n",
           "* (a)\na OK Completed\nb BAD Log in first\n* CAPABILITY " BEFORE "\nc OK Completed\n",
           false),

@@ -220,6 +220,39 @@ static void when_memory_is_short_nothing_follows_the_gap_and_the_session_is_told
     outbox_close(&outbox);
 }
 
+static void what_waits_moves_and_is_taken_otherwise_too(void **state)
+{
+    (void)state;
+    struct outbox outbox, other;
+    struct ref owner;
+    char taken[9000];
+    size_t size = 0;
+    ref_init(&owner, memory_released);
+    outbox_open(&outbox, 4096);
+    outbox_open(&other, 4096);
+    outbox_write(&other, slice_text("first "));
+    outbox_write(&outbox, slice_text("{8192}\r\n"));
+    outbox_write_ref(&outbox, slice_of(message, sizeof(message)), &owner);
+    ref_drop(&owner);
+    outbox_write(&outbox, slice_text(")"));
+    outbox_move(&other, &outbox);
+    assert_int_equal(outbox.bytes + outbox.memory_bytes, 0);
+    assert_int_equal(other.bytes, 6 + 8 + 8192 + 1);
+    for (size_t step = 1; !outbox_is_empty(&other); step = step * 5 % 6007 + 1) {
+        struct slice bytes = slice_first(outbox_first(&other), step);
+        memcpy(taken + size, bytes.bytes, bytes.size);
+        size += bytes.size;
+        outbox_sent(&other, bytes.size);
+    }
+    assert_int_equal(size, 6 + 8 + 8192 + 1);
+    assert_memory_equal(taken, "first {8192}\r\n", 14);
+    assert_int_equal(taken[size - 1], ')');
+    assert_int_equal(released, 1);
+    assert_int_equal(other.memory_bytes, 0);
+    assert_int_equal(outbox_first(&other).size, 0);
+    outbox_close(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +262,7 @@ int main(void)
                                wire_open),
         cmocka_unit_test_setup(it_is_full_until_half_of_it_is_gone, wire_open),
         cmocka_unit_test_setup(what_was_not_taken_is_dropped_at_the_end, wire_open),
+        cmocka_unit_test_setup(what_waits_moves_and_is_taken_otherwise_too, wire_open),
         cmocka_unit_test_setup(who_writes_in_place_says_how_much_it_was, wire_open),
         cmocka_unit_test_setup(when_memory_is_short_nothing_follows_the_gap_and_the_session_is_told,
                                wire_open),
