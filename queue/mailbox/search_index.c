@@ -43,8 +43,8 @@ static const char *const statement_texts[STATEMENTS] = {
     [TEXT_DROP] = "DELETE FROM texts WHERE id = ?1",
     [DROPPED_ADD] = "UPDATE dropped SET count = count + ?1",
     [EACH] = "SELECT id FROM texts ORDER BY id",
-    [FIND] = "SELECT rowid FROM words WHERE words MATCH ?1 AND rowid IN (SELECT id FROM texts)"
-             " UNION SELECT id FROM texts WHERE cut ORDER BY 1",
+    [FIND] = ("SELECT rowid FROM words WHERE words MATCH ?1 AND rowid IN (SELECT id FROM texts)"
+              " UNION SELECT id FROM texts WHERE cut ORDER BY 1"), /* one, clang asks */
     [COUNTS] = "SELECT (SELECT count(*) FROM texts), (SELECT count FROM dropped)",
 };
 
