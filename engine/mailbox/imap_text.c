@@ -4,8 +4,8 @@ static void text_came(struct mailstore_waiter *waiter, int status)
 {
     struct mailstore_fetch *fetch = list_entry(waiter, struct mailstore_fetch, waiter);
     struct imap_text *text = list_entry(fetch, struct imap_text, fetch);
+    (void)status; /* the next call says it; the store tries again for who asks behind that */
     text->waits = false;
-    text->failed = status != 0;
     imap_session_wake(text->session);
 }
 
@@ -39,5 +39,6 @@ int imap_text_read(struct imap_text *text, uint32_t offset, struct slice *bytes,
     int status = mailstore_read(imap_session_store(text->session), &text->text, offset, bytes,
                                 owner, &text->fetch);
     text->waits = status == -EINPROGRESS;
+    text->failed = status == -EIO;
     return status;
 }
