@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define DRAFTS_MAX 1000u /* of one command */
+#define COPIES_MAX 4u    /* of the largest message: what URLs of one command may come to */
 
 struct draft {
     struct mailstore_draft *draft; /* NULL: committed */
@@ -20,6 +21,7 @@ struct draft {
 struct imap_drafts {
     struct draft *all;
     uint32_t count, room;
+    uint64_t copied_bytes; /* by URLs */
     uint32_t replaces_uid; /* in the selected mailbox; 0: nothing is replaced */
     struct slice held;     /* borrowed from the stream */
     size_t held_used;
@@ -40,14 +42,14 @@ void imap_append_reset(struct imap_session *session)
     }
 }
 
-static void refuse_with(struct imap_session *session, const struct imap_answer *answer)
+void imap_append_refuse(struct imap_session *session, const struct imap_answer *answer)
 {
     imap_append_reset(session);
     imap_server_refuse(&session->server, answer);
     imap_session_output(session);
 }
 
-static struct imap_answer answer_of(int status)
+struct imap_answer imap_append_answer_of(int status)
 {
     struct imap_answer answer = imap_session_answer_of(status);
     if (status == -ENOENT) {
@@ -61,8 +63,8 @@ static struct imap_answer answer_of(int status)
 
 static void refuse(struct imap_session *session, int status)
 {
-    const struct imap_answer answer = answer_of(status);
-    refuse_with(session, &answer);
+    const struct imap_answer answer = imap_append_answer_of(status);
+    imap_append_refuse(session, &answer);
 }
 
 /* A place for one more. */
@@ -113,7 +115,7 @@ static uint32_t replaced_find(const struct imap_session *session, const struct i
         return 0;
     }
     if (number == 0 || view_entry(view, number) == NULL) {
-        *answer = answer_of(-ESTALE);
+        *answer = imap_append_answer_of(-ESTALE);
         return 0;
     }
     return view_uid(view, number);
@@ -122,17 +124,11 @@ static uint32_t replaced_find(const struct imap_session *session, const struct i
 void imap_append_message(struct imap_session *session, const struct imap_append *append)
 {
     uint32_t replaces_uid = 0;
-    if (append->catenate) {
-        const struct imap_answer answer = {.result = IMAP_BAD,
-                                           .text = slice_text("Unknown command")};
-        refuse_with(session, &answer);
-        return;
-    }
     if (append->replace) {
         struct imap_answer answer;
         replaces_uid = replaced_find(session, append, &answer);
         if (replaces_uid == 0) {
-            refuse_with(session, &answer);
+            imap_append_refuse(session, &answer);
             return;
         }
     }
@@ -162,13 +158,22 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     imap_server_take(&session->server);
 }
 
+int imap_append_write(struct imap_session *session, struct slice bytes)
+{
+    struct mailstore_draft *draft = session->drafts->all[session->drafts->count - 1].draft;
+    if (mailstore_draft_bytes(draft) + bytes.size > session->settings.append_bytes_max) {
+        return -EFBIG; /* the machine knows nothing of the parts that are copied */
+    }
+    return mailstore_append(draft, &bytes, 1);
+}
+
 /* False: not now. */
 static bool bytes_take(struct imap_session *session, struct slice bytes)
 {
     struct imap_drafts *drafts = session->drafts;
     while (drafts != NULL && bytes.size > 0) {
         struct slice part = slice_first(bytes, MAILSTORE_APPEND_BYTES_MAX);
-        int status = mailstore_append(drafts->all[drafts->count - 1].draft, &part, 1);
+        int status = imap_append_write(session, part);
         if (status == -EAGAIN) {
             drafts->held = bytes;
             return false;
@@ -199,15 +204,33 @@ size_t imap_append_resume(struct imap_session *session)
     return bytes_take(session, session->drafts->held) ? used : 0;
 }
 
-void imap_append_url(struct imap_session *session)
+int imap_append_allows(struct imap_session *session, uint64_t bytes)
 {
-    const struct imap_answer answer = {.result = IMAP_BAD, .text = slice_text("Unknown command")};
-    refuse_with(session, &answer); /* CATENATE is not announced */
+    struct imap_drafts *drafts = session->drafts;
+    uint64_t most = session->settings.append_bytes_max;
+    uint64_t quota = session->session.mailbox->conf->users.quota_bytes;
+    uint64_t size = mailstore_draft_bytes(drafts->all[drafts->count - 1].draft);
+    if (bytes > most || size > most - bytes) {
+        return -EFBIG;
+    }
+    drafts->copied_bytes += bytes;
+    if (drafts->copied_bytes > COPIES_MAX * most) {
+        return -EFBIG;
+    }
+    /* A few words of the client's would have the disk written full before the commit refuses them. */
+    bool over = quota != 0 && drafts->replaces_uid == 0 &&
+                session->user->totals.bytes + drafts->copied_bytes > quota;
+    return over ? -EDQUOT : 0;
 }
 
 void imap_append_end(struct imap_session *session)
 {
-    (void)session; /* the command commits all */
+    const struct imap_drafts *drafts = session->drafts;
+    if (drafts != NULL && mailstore_draft_bytes(drafts->all[drafts->count - 1].draft) == 0) {
+        const struct imap_answer answer = {.result = IMAP_NO,
+                                           .text = slice_text("The message is empty")};
+        imap_append_refuse(session, &answer);
+    }
 }
 
 /* ---- The end of the command ---- */
@@ -353,7 +376,7 @@ static enum imap_step committing_step(struct imap_session *session, struct imap_
     if (!committing->taking_back && take_back(session, committing)) {
         return IMAP_STEP_WAIT;
     }
-    const struct imap_answer answer = answer_of(committing->status);
+    const struct imap_answer answer = imap_append_answer_of(committing->status);
     return imap_session_answer(session, &answer);
 }
 

@@ -389,7 +389,7 @@ void imap_fetch(struct imap_session *session, const struct imap_command *command
     fetch->command = &command->fetch;
     fetch->uid = command->uid;
     fetch->messages = messages;
-    arena_open(&fetch->arena, 16u * 1024 * 1024);
+    arena_open(&fetch->arena, FETCH_ARENA_BYTES_MAX);
     imap_writer_open(&fetch->writer, RESPONSE_BYTES_MAX);
     fetch->writer.utf8 = imap_session_utf8(session);
     if (command->fetch.vanished) { /* RFC 7162 §3.2.6 */

@@ -1,5 +1,5 @@
 /*
- * imap_fetch: what the files of FETCH share. Nobody else includes it.
+ * imap_fetch: what the files of FETCH share, and CATENATE, which copies the same sections. Nobody else includes it.
  *
  *  SEEN ──► NEXT ──► SCAN ──► ITEMS ◄──► LOAD (HEADER.FIELDS), COUNT (BINARY)
  *            ▲                  │ ▲
@@ -69,6 +69,10 @@ struct fetch {
     struct imap_writer writer;
 };
 
+#define FETCH_ARENA_BYTES_MAX (16u * 1024 * 1024)
+#define FETCH_GATHERED_BYTES_MAX                                                                   \
+    (8u * 1024 * 1024) /* of a header that fields are taken from; its rest is left out */
+
 /* Kinds of mailstore_cache_*; of the first three with room for the form in which UTF-8 is quoted. */
 enum fetch_cache {
     FETCH_CACHE_ENVELOPE = 2,
@@ -99,6 +103,9 @@ void fetch_message_end(struct fetch *fetch);
 /* ---- imap_fetch_item.c ---- */
 /* Writes what can be said of the item at once, and says what phase follows: ITEMS: it is done. */
 enum fetch_phase fetch_item_begin(struct fetch *fetch, const struct imap_fetch_item *item);
+/* False: there is no such section. The message is scanned as far as fetch_needs says. */
+bool fetch_section_find(const struct fetch *fetch, const struct imap_section *section,
+                        struct section_range *range);
 /* Behind LOAD, COUNT. */
 enum fetch_phase fetch_item_loaded(struct fetch *fetch, const struct imap_fetch_item *item);
 enum fetch_phase fetch_item_counted(struct fetch *fetch, const struct imap_fetch_item *item);

@@ -76,8 +76,8 @@ static void item_name_write(struct fetch *fetch, const struct imap_fetch_item *i
     imap_write(&fetch->writer, " ");
 }
 
-static bool range_find(const struct fetch *fetch, const struct imap_section *section,
-                       struct section_range *range)
+bool fetch_section_find(const struct fetch *fetch, const struct imap_section *section,
+                        struct section_range *range)
 {
     static const enum section_text texts[] = {
         [IMAP_SECTION_ALL] = SECTION_ALL,
@@ -108,7 +108,7 @@ static enum fetch_phase literal_begin(struct fetch *fetch, const struct imap_fet
 static enum fetch_phase section_begin(struct fetch *fetch, const struct imap_fetch_item *item)
 {
     item_name_write(fetch, item, "BODY");
-    if (!range_find(fetch, &item->section, &fetch->range)) {
+    if (!fetch_section_find(fetch, &item->section, &fetch->range)) {
         imap_write(&fetch->writer, "NIL");
         return FETCH_ITEMS;
     }
@@ -125,7 +125,7 @@ static enum fetch_phase old_section_begin(struct fetch *fetch, const struct imap
 {
     const struct imap_section section = {.text = text};
     imap_write(&fetch->writer, word);
-    if (!range_find(fetch, &section, &fetch->range)) {
+    if (!fetch_section_find(fetch, &section, &fetch->range)) {
         imap_write(&fetch->writer, "NIL");
         return FETCH_ITEMS;
     }

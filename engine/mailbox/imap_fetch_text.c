@@ -7,8 +7,6 @@
 
 #define SCAN_BYTES_A_STEP (256u * 1024)
 #define SCAN_PIECE_BYTES 4096u /* so that little is scanned behind a header */
-#define GATHERED_BYTES_MAX                                                                         \
-    (8u * 1024 * 1024) /* of a header that fields are taken from; its rest is left out */
 
 static uint8_t cache_kind_of(const struct fetch *fetch, const struct imap_fetch_item *item)
 {
@@ -203,8 +201,8 @@ int fetch_literal(struct fetch *fetch)
 int fetch_load(struct fetch *fetch)
 {
     if (fetch->gathered == NULL) {
-        if (fetch->range.bytes > GATHERED_BYTES_MAX) {
-            fetch->range.bytes = GATHERED_BYTES_MAX;
+        if (fetch->range.bytes > FETCH_GATHERED_BYTES_MAX) {
+            fetch->range.bytes = FETCH_GATHERED_BYTES_MAX;
         }
         fetch->gathered = (uint8_t *)malloc((size_t)fetch->range.bytes + 1);
         fetch->gathered_bytes = 0;

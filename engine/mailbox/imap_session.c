@@ -183,7 +183,7 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
         }
         return;
     case IMAP_EVENT_MESSAGE_URL:
-        imap_append_url(session);
+        imap_append_url(session, event->bytes);
         return;
     case IMAP_EVENT_MESSAGE_END:
         imap_append_end(session);

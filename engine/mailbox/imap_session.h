@@ -277,7 +277,13 @@ void imap_fetch(struct imap_session *session, const struct imap_command *command
 void imap_append_message(struct imap_session *session, const struct imap_append *append);
 /* False: the store has no room now; the bytes are held, and are to be given again. */
 bool imap_append_bytes(struct imap_session *session, struct slice bytes);
-void imap_append_url(struct imap_session *session);
+/* Of the message under way. At most MAILSTORE_APPEND_BYTES_MAX. 0, -EAGAIN: later, or why not. */
+int imap_append_write(struct imap_session *session, struct slice bytes);
+/* May so many bytes be copied into it? 0; -EFBIG: the message, or the command, would be too large; -EDQUOT. */
+int imap_append_allows(struct imap_session *session, uint64_t bytes);
+/* The command fails; its messages are nothing. */
+void imap_append_refuse(struct imap_session *session, const struct imap_answer *answer);
+struct imap_answer imap_append_answer_of(int status);
 void imap_append_end(struct imap_session *session);
 void imap_append_reset(struct imap_session *session);
 void imap_append_commit(struct imap_session *session, const struct imap_command *command);
@@ -285,6 +291,10 @@ void imap_append_commit(struct imap_session *session, const struct imap_command 
 size_t imap_append_resume(struct imap_session *session);
 /* The machine has used so much of the stream for what is held. */
 void imap_append_held(struct imap_session *session, size_t used);
+
+/* ---- imap_catenate.c ---- */
+/* A part of the message is what this URL names. Takes or refuses it now or later, in state WORKING. */
+void imap_append_url(struct imap_session *session, struct slice url);
 
 /* ---- imap_search.c ---- */
 void imap_search(struct imap_session *session, const struct imap_command *command);

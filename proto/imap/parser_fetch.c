@@ -58,8 +58,7 @@ static bool take_section_text(struct imap_parser *parser, struct imap_section *s
     return true;
 }
 
-/* "[...]"; of BINARY with nothing but numbers in it. */
-static bool take_section(struct imap_parser *parser, bool parts_only, struct imap_section *section)
+bool imap_take_section(struct imap_parser *parser, bool parts_only, struct imap_section *section)
 {
     bool dot;
     if (!imap_take_byte(parser, '[', "Expected [") || !take_parts(parser, section, &dot)) {
@@ -120,7 +119,7 @@ static bool take_section_item(struct imap_parser *parser, struct imap_fetch_item
         return true;
     }
     bool body = item->kind == IMAP_FETCH_BODY_SECTION;
-    return take_section(parser, !body, &item->section) &&
+    return imap_take_section(parser, !body, &item->section) &&
            (item->kind == IMAP_FETCH_BINARY_SIZE || take_item_partial(parser, item));
 }
 

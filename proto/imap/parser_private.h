@@ -66,6 +66,8 @@ bool imap_parse_search(struct imap_parser *parser, struct imap_command *command)
 bool imap_parse_sort(struct imap_parser *parser, struct imap_command *command);
 bool imap_parse_thread(struct imap_parser *parser, struct imap_command *command);
 bool imap_parse_fetch(struct imap_parser *parser, struct imap_command *command);
+/* "[...]"; of BINARY with nothing but numbers in it. */
+bool imap_take_section(struct imap_parser *parser, bool parts_only, struct imap_section *section);
 bool imap_parse_fetch_items(struct imap_parser *parser, struct imap_command *command,
                             const struct imap_fetch_item **items, uint32_t *count);
 bool imap_parse_store(struct imap_parser *parser, struct imap_command *command);

@@ -136,6 +136,27 @@ class ImapTest(SystemTest):
         client.ask(b"b SELECT Sent")
         self.assertIn(b"* 1 FETCH (FLAGS (\\Seen) BODY[] {5}\r\n", client.ask(b"c FETCH 1:* (FLAGS BODY.PEEK[])"))
 
+    def test_a_message_is_forwarded_without_being_fetched(self):
+        service = self.service()
+        client = Bare(service.imap).login()
+        self.addCleanup(client.close)
+        large = base64.b64encode(random.Random(3).randbytes(6_000_000))
+        mail = b"Subject: large\r\n\r\n" + large
+        client.ask(b"a APPEND INBOX {%d+}\r\n%s" % (len(mail), mail))
+        client.ask(b"b SELECT INBOX")
+        validity = int(re.search(rb"UIDVALIDITY (\d+)", b"".join(client.ask(b"c STATUS INBOX (UIDVALIDITY)")))[1])
+        client.say(b'd APPEND INBOX (\\Seen) CATENATE (TEXT {22+}\r\nSubject: forwarded\r\n\r\n URL "/INBOX;UIDVALIDITY=%d/;UID=1/;SECTION=TEXT" TEXT {5}\r\n'
+                   % validity)
+        self.assertTrue(client.until(b"+")[-1].startswith(b"+"))
+        client.say(b"\r\nend)\r\n")
+        self.assertRegex(client.until(b"d ")[-1], rb"^d OK \[APPENDUID \d+ 2\]")
+        client.say(b"e FETCH 2 BODY.PEEK[]\r\n")
+        self.assertIn(b"{%d}\r\n" % (22 + len(large) + 5), client.until(b"* 2 FETCH")[-1])
+        self.assertEqual(client.file.read(22 + len(large) + 5), b"Subject: forwarded\r\n\r\n" + large + b"\r\nend")
+        client.until(b"e OK ")
+        self.assertRegex(client.ask(b'f APPEND INBOX CATENATE (URL "/INBOX;UIDVALIDITY=%d/;UID=1")' % (validity + 1))[-1],
+                         rb"^f NO \[BADURL /INBOX;UIDVALIDITY=\d+/;UID=1\]")
+
     def test_mailboxes_come_and_go_and_stay_over_a_restart(self):
         service = self.service()
         client = service.login("alice")

@@ -311,6 +311,17 @@ UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE 1 VANISHED)|UID FETCH 1:* FLAGS (VANISHE
 CAPABILITY x|DELETE nowhere|UNSELECT|SELECT work (QRESYNC 1)|SELECT work (QRESYNC (0 1))|SELECT inbox x|LOGOUT x""".replace("\n", "|").split("|")
 
 
+# ^ and ~ as in told.
+CATENATES = """APPEND out CATENATE (URL "/INBOX/;UID=1")|APPEND out CATENATE (URL ";UID=2")|APPEND out CATENATE (URL "/INBOX;UIDVALIDITY=1/;UID=1")|APPEND out CATENATE (URL "/INBOX/;UID=99")|APPEND out CATENATE (URL "/none/;UID=1")
+APPEND out CATENATE (URL "/INBOX/;UID=3/;SECTION=HEADER" TEXT {3+}~abc)|APPEND out CATENATE (TEXT {3+}~abc URL "/INBOX/;UID=3/;SECTION=TEXT" TEXT {3}^def)|APPEND out CATENATE (URL "/INBOX/;UID=3/;SECTION=1")|APPEND out CATENATE (URL "/INBOX/;UID=3/;SECTION=1.MIME")
+APPEND out CATENATE (URL "/INBOX/;UID=1/;SECTION=HEADER.FIELDS%20(Subject%20From)" TEXT {1+}~x)|APPEND out CATENATE (URL "/INBOX/;UID=1/;SECTION=TEXT/;PARTIAL=3.5")|APPEND out CATENATE (URL "/INBOX/;UID=1/;PARTIAL=10")
+APPEND out CATENATE (URL "imap://localhost/INBOX/;UID=1")|APPEND out CATENATE (URL "/INBOX/;UID=0")|APPEND out CATENATE (URL "/INBOX")|APPEND out CATENATE (URL "nonsense")|APPEND out CATENATE (URL "")|APPEND out CATENATE ()|APPEND out CATENATE (TEXT {3+}~abc|APPEND out CATENATE (NONSENSE {3+}~abc)
+APPEND none CATENATE (URL "/INBOX/;UID=1")|APPEND out CATENATE (URL "/none/;UID=1" TEXT {3+}~abc)|APPEND out CATENATE (TEXT {3+}~abc URL "/none/;UID=1" TEXT {3+}~abc)|APPEND out (\\Seen key) " 1-Jan-2020 00:00:00 +0000" CATENATE (TEXT {3+}~abc)
+APPEND out CATENATE (TEXT {1+}~a) {1+}~b (\\Draft) CATENATE (URL "/INBOX/;UID=1/;SECTION=TEXT")|APPEND out {1+}~b CATENATE (URL "/none/;UID=1")|APPEND out CATENATE (TEXT {1+}~a TEXT {1+}~b)|STATUS out (MESSAGES UIDNEXT)|SELECT out|FETCH 1:* (UID FLAGS BODY.PEEK[])
+APPEND out CATENATE (URL ";UID=1")|APPEND out CATENATE (URL "/out/;UID=2/;SECTION=TEXT")|FETCH 1:* RFC822.SIZE|UNSELECT|APPEND out CATENATE (URL ";UID=1")
+APPEND out CATENATE (URL "/INBOX/;UID=1/;SECTION=99")""".replace("\n", "|").split("|")
+
+
 def told(line):
     """^ is where the server must ask for what follows, ~ a line's end."""
     return [piece.encode().replace(b"~", b"\r\n") for piece in line.split("^")]
@@ -414,6 +425,14 @@ COMMANDS_ACCEPTED = {
 }
 
 
+CATENATES_ACCEPTED = {
+    # What names no message is no URL that could be catenated: BADURL (RFC 4469 3). Dovecot has another error here, without a code.
+    'APPEND out CATENATE (URL "/INBOX")', 'APPEND out CATENATE (URL "nonsense")', 'APPEND out CATENATE (URL "")',
+    # HIGHESTMODSEQ is told whoever asks (RFC 7162 3.1.2.1).
+    "SELECT out",
+    # A part that is not there is no text to append (RFC 4469 3); Dovecot makes a message of no octets.
+    'APPEND out CATENATE (URL "/INBOX/;UID=1/;SECTION=99")',
+}
 COMPRESSED_ACCEPTED = {
     # A mechanism that is not known is BAD (RFC 4978 3), whatever is active.
     "COMPRESS GZIP",
@@ -469,6 +488,12 @@ class AgainstDovecot(ClientRig):
         self.ask(b"CREATE other")
         self.fill(b"work", CORPUS[:12])
         self.compare(command_cases(), COMMANDS_ACCEPTED)
+
+    def test_catenate(self):
+        self.fill(b"INBOX", CORPUS[:12])
+        self.ask(b"CREATE out")
+        self.ask(b"SELECT INBOX")
+        self.compare([(line, told(line)) for line in CATENATES], CATENATES_ACCEPTED)
 
     def test_compressed(self):
         self.fill(b"INBOX", CORPUS)
