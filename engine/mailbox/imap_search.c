@@ -131,6 +131,16 @@ static enum imap_step search_step(struct imap_session *session, struct imap_task
     return search->phase == SEARCH_ANSWER ? search_answer(search) : IMAP_STEP_MORE;
 }
 
+static struct imap_progress search_progress(const struct imap_session *session,
+                                            const struct imap_task *task)
+{
+    const struct search *search = (const struct search *)task;
+    uint32_t count = session->view.count;
+    return (struct imap_progress){.known = count > 0,
+                                  .done = search->number < count ? search->number : count - 1,
+                                  .goal = count};
+}
+
 static void search_end(struct imap_session *session, struct imap_task *task)
 {
     struct search *search = (struct search *)task;
@@ -158,6 +168,7 @@ void imap_search(struct imap_session *session, const struct imap_command *comman
         return;
     }
     search->task.end = search_end;
+    search->task.progress = search_progress;
     search->session = session;
     search->command = command;
     search->now_s = world_wall_s(session->session.mailbox->shard->world);

@@ -350,6 +350,10 @@ static void timer_set(struct imap_session *session)
     if (session->compression != NULL) {
         sooner(&due_ns, compression_park_due(session->compression));
     }
+    if (session->task != NULL && session->task->progress != NULL &&
+        !outbox_is_full(&session->outbox)) {
+        sooner(&due_ns, session->task->tell_ns);
+    }
     if (session->state == IMAP_SESSION_READING || session->state == IMAP_SESSION_HANDSHAKE) {
         sooner(&due_ns, imap_server_deadline(&session->server));
     }

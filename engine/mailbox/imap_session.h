@@ -45,11 +45,20 @@ enum imap_step {
 };
 
 struct imap_session;
+/* How far a command is, for INPROGRESS (RFC 9585). */
+struct imap_progress {
+    bool known;
+    uint32_t done, goal; /* if known: done < goal */
+};
 /* The first field of what a command keeps; of the heap. */
 struct imap_task {
     enum imap_step (*step)(struct imap_session *session, struct imap_task *task);
     /* Lets go of all but the task's own memory, whatever is under way. May be NULL. */
     void (*end)(struct imap_session *session, struct imap_task *task);
+    /* The client is told while it takes long: of commands that say nothing before their answer. May be NULL. */
+    struct imap_progress (*progress)(const struct imap_session *session,
+                                     const struct imap_task *task);
+    uint64_t tell_ns; /* when; 0: it has not begun */
 };
 
 struct imap_again; /* a round that was asked for */

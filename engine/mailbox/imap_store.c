@@ -247,6 +247,21 @@ static enum imap_step copied(struct imap_session *session, struct imap_change *c
     return step;
 }
 
+/* Copies come to be with uids in a row. Nothing is known before the change is durable. */
+static struct imap_progress copy_progress(const struct imap_session *session,
+                                          const struct imap_task *task)
+{
+    const struct mailstore_copy *copy = &((const struct imap_change *)task)->copy;
+    const struct mailstore_box *target = mailstore_box_by_id(session->user, copy->target_box);
+    if (copy->target_first == 0 || target == NULL) {
+        return (struct imap_progress){.known = false};
+    }
+    uint32_t goal = copy->target_last - copy->target_first + 1;
+    uint32_t done = target->uidnext - copy->target_first;
+    return (struct imap_progress){
+        .known = true, .done = done < goal ? done : goal - 1, .goal = goal};
+}
+
 void imap_copy(struct imap_session *session, const struct imap_command *command, bool move)
 {
     const struct mailbox *mailbox = session->session.mailbox;
@@ -260,6 +275,7 @@ void imap_copy(struct imap_session *session, const struct imap_command *command,
     }
     change->free = copy_free;
     change->move = move;
+    change->task.progress = copy_progress;
     change->copy = (struct mailstore_copy){.uids = change->uids,
                                            .uid_count = change->uid_count,
                                            .mailbox = command->copy.mailbox,

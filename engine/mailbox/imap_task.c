@@ -1,7 +1,10 @@
 /* How a command is answered, and how one goes on that cannot be at once. */
 #include "engine/mailbox/imap_session.h"
 #include "engine/core/check.h"
+#include <stdio.h>
 #include <stdlib.h>
+
+#define TELL_NS (1ull * 1000000000ull) /* a command that takes longer is told of, so often */
 
 /* ---- Answers ---- */
 
@@ -104,19 +107,51 @@ void *imap_session_task(struct imap_session *session, size_t bytes,
     return task;
 }
 
+/* "* OK [INPROGRESS ("a1" 454 1000)]", once in a while. The quotes cannot hold what ends the code. */
+static void progress_tell(struct imap_session *session)
+{
+    struct imap_task *task = session->task;
+    uint64_t now_ns = imap_session_now_ns(session);
+    if (task->progress == NULL || task->tell_ns > now_ns) {
+        return;
+    }
+    const struct imap_progress progress = task->progress(session, task);
+    const struct imap_server *server = &session->server;
+    bool nil = memchr(server->tag, ']', server->tag_bytes) != NULL;
+    char line[IMAP_TAG_BYTES_MAX + 100];
+    task->tell_ns = now_ns + TELL_NS;
+    int size = snprintf(line, sizeof(line), "* OK [INPROGRESS (%s%.*s%s ", nil ? "NIL" : "\"",
+                        nil ? 0 : (int)server->tag_bytes, server->tag, nil ? "" : "\"");
+    if (progress.known) {
+        size += snprintf(line + size, sizeof(line) - (size_t)size, "%u %u", progress.done,
+                         progress.goal);
+    } else {
+        size += snprintf(line + size, sizeof(line) - (size_t)size, "NIL NIL");
+    }
+    snprintf(line + size, sizeof(line) - (size_t)size, ")] Still at it\r\n");
+    imap_session_write(session, line);
+}
+
 void imap_session_begin(struct imap_session *session)
 {
     if (session->task == NULL || outbox_is_full(&session->outbox)) {
         return; /* STREAM_WRITABLE goes on */
     }
+    if (session->task->tell_ns == 0) {
+        session->task->tell_ns = imap_session_now_ns(session) + TELL_NS;
+    }
     switch (session->task->step(session, session->task)) {
     case IMAP_STEP_ANSWERED:
+        return;
     case IMAP_STEP_WAIT:
+        progress_tell(session);
         return;
     case IMAP_STEP_MORE:
+        progress_tell(session);
         imap_session_later(session);
         return;
     case IMAP_STEP_RETRY:
+        progress_tell(session);
         imap_session_retry(session);
         return;
     case IMAP_STEP_BROKEN:

@@ -117,6 +117,7 @@ enum imap_capability {
 #define IMAP_CAP_PARTIAL (1ull << 34)
 #define IMAP_CAP_SEARCH_FUZZY (1ull << 35)
 #define IMAP_CAP_UNAUTHENTICATE (1ull << 36)
+#define IMAP_CAP_INPROGRESS (1ull << 37)
 
 /* Shared by sessions, borrowed while one is open. */
 struct imap_server_settings {

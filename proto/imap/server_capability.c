@@ -43,6 +43,7 @@ static const struct {
     {IMAP_CAP_METADATA, " METADATA LIST-METADATA"},
     {IMAP_CAP_NOTIFY, " NOTIFY"},
     {IMAP_CAP_UNAUTHENTICATE, " UNAUTHENTICATE"},
+    {IMAP_CAP_INPROGRESS, " INPROGRESS"},
 };
 
 struct words {
