@@ -3,6 +3,7 @@
  * arena does not hold. The text behind the first NUL is the selected mailbox.
  */
 #include "engine/core/check.h"
+#include "proto/imap/names.h"
 #include "proto/imap/url.h"
 #include <stdlib.h>
 
