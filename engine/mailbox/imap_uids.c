@@ -9,8 +9,7 @@ bool imap_messages_open(struct imap_session *session, struct imap_messages *mess
     if (set->saved) { /* RFC 5182 */
         messages->set = (struct imap_set){.ranges = session->saved, .count = session->saved_count};
         messages->by_uid = true;
-    } else if (!by_uid && set->count > 0 &&
-               set->ranges[set->count - 1].last > session->view.count) {
+    } else if (!by_uid && !imap_set_is_within(set, session->view.count)) {
         imap_session_bad(session, "No such message number");
         return false;
     }

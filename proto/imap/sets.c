@@ -51,6 +51,8 @@ static size_t element_read(struct slice text, struct imap_set *set, struct imap_
         }
         used += 1 + more;
     }
+    uint32_t larger = first > last ? first : last;
+    set->named_max = larger > set->named_max ? larger : set->named_max;
     if (first == 0 || last == 0) {
         open_add(set, first == 0 ? last : first);
     } else {
@@ -192,6 +194,11 @@ bool imap_set_next(const struct imap_set *set, uint32_t largest, struct imap_set
     *range = (struct imap_range){open_first, largest};
     walk->last = largest;
     return true;
+}
+
+bool imap_set_is_within(const struct imap_set *set, uint32_t count)
+{
+    return set->named_max <= count && (set->open_from == 0 || count > 0);
 }
 
 bool imap_set_contains(const struct imap_set *set, uint32_t number, uint32_t largest)

@@ -18,6 +18,7 @@ struct imap_set {
     const struct imap_range *ranges; /* in the arena of the command */
     uint32_t count;
     uint32_t open_from; /* 0: none; n: "n:*"; UINT32_MAX: '*' alone */
+    uint32_t named_max; /* the largest number that is written in it; 0: none */
     bool saved;         /* '$': the result that SEARCH saved; then there is nothing else */
 };
 
@@ -49,6 +50,9 @@ struct imap_set_walk {
  * False: there are no more. Not for '$'. */
 bool imap_set_next(const struct imap_set *set, uint32_t largest, struct imap_set_walk *walk,
                    struct imap_range *range);
+/* Is there a message of each number that is written in it, and one for '*', among so many? Sequence numbers that are not
+ * there make a command BAD (RFC 9051 §9, seq-number). */
+bool imap_set_is_within(const struct imap_set *set, uint32_t count);
 bool imap_set_contains(const struct imap_set *set, uint32_t number, uint32_t largest);
 /* How many numbers there are in it up to `largest`. */
 uint64_t imap_set_numbers(const struct imap_set *set, uint32_t largest);

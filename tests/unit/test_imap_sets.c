@@ -218,9 +218,50 @@ static void ranges_of_partial_are_read(void **state)
     }
 }
 
+static void a_set_is_within_when_all_that_is_written_is_there(void **state)
+{
+    static const struct {
+        const char *text;
+        uint32_t count;
+        bool within;
+    } rows[] = {
+        {"1", 1, true},
+        {"1", 0, false},
+        {"2", 1, false},
+        {"1:3", 3, true},
+        {"1:3", 2, false},
+        {"3:1", 2, false},
+        {"*", 1, true},
+        {"*", 0, false},
+        {"1:*", 1, true},
+        {"1:*", 0, false},
+        {"2:*", 1, false},
+        {"*:2", 1, false},
+        {"5:*,9", 8, false},
+        {"5:*,9", 9, true},
+        {"5:*,9:*", 8, false},
+        {"1:8,9:10", 9, false},
+        {"4294967295:*", 9, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ROWS(rows); i++) {
+        struct arena arena;
+        struct imap_set set;
+        size_t used;
+        arena_open(&arena, 10000);
+        assert_int_equal(imap_set_read(&arena, slice_text(rows[i].text), &used, &set),
+                         IMAP_SET_GOOD);
+        if (imap_set_is_within(&set, rows[i].count) != rows[i].within) {
+            fail_msg("%s of %u", rows[i].text, rows[i].count);
+        }
+        arena_close(&arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_set_is_within_when_all_that_is_written_is_there),
         cmocka_unit_test(sets_are_ranges_in_order),
         cmocka_unit_test(what_is_no_set_is_refused),
         cmocka_unit_test(the_saved_result_is_a_set_of_its_own),
