@@ -81,12 +81,26 @@ void imap_delete(struct imap_session *session, const struct imap_mailbox *mailbo
     }
 }
 
+/* A name that only has mailboxes below it, which LIST shows as \Noselect. */
+static bool is_parent(const struct imap_session *session, struct slice name)
+{
+    struct mailstore_box *box = NULL;
+    while ((box = mailstore_box_next(session->user, box)) != NULL) {
+        if (box->name.size > name.size && box->name.bytes[name.size] == IMAP_SEPARATOR &&
+            slice_equal(slice_first(box->name, name.size), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void imap_rename(struct imap_session *session, const struct imap_rename *rename)
 {
     struct mailstore_box *box = mailstore_box_find(session->user, rename->from);
-    if (box == NULL || is_inbox(rename->to) ||
+    bool is_there = box != NULL || (!is_inbox(rename->from) && is_parent(session, rename->from));
+    if (!is_there || is_inbox(rename->to) ||
         mailstore_box_find(session->user, rename->to) != NULL) {
-        imap_session_refuse(session, box == NULL ? -ENOENT : -EEXIST);
+        imap_session_refuse(session, !is_there ? -ENOENT : -EEXIST);
         return;
     }
     if (imap_name_has_wildcard(rename->to)) {
@@ -95,8 +109,10 @@ void imap_rename(struct imap_session *session, const struct imap_rename *rename)
     }
     struct imap_change *change = imap_change_new(session, NULL);
     if (change != NULL) {
-        int status =
-            mailstore_box_rename(imap_session_store(session), box, rename->to, &change->waiter);
+        struct mailstore *store = imap_session_store(session);
+        int status = box != NULL ? mailstore_box_rename(store, box, rename->to, &change->waiter)
+                                 : mailstore_names_rename(store, session->user, rename->from,
+                                                          rename->to, &change->waiter);
         imap_change_begin(session, change, status);
     }
 }

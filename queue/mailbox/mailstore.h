@@ -328,6 +328,9 @@ int mailstore_box_delete(struct mailstore *store, struct mailstore_box *box,
  * name, INBOX stays and is empty, and so do its children (RFC 9051 §6.3.6). Subscriptions stay as they are. */
 int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, struct slice name,
                          struct mailstore_waiter *waiter);
+/* The same of a name that is no mailbox and has some below it: those. -ENOENT: there are none. */
+int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user, struct slice from,
+                           struct slice name, struct mailstore_waiter *waiter);
 int mailstore_box_special_use(struct mailstore *store, struct mailstore_box *box,
                               uint32_t special_use, struct mailstore_waiter *waiter);
 

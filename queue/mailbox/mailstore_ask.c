@@ -310,6 +310,26 @@ int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, str
     return change_submit(change);
 }
 
+int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user, struct slice from,
+                           struct slice name, struct mailstore_waiter *waiter)
+{
+    if (name.size == 0 || !name_is_good(name_canonical(name)) || from.size == 0 ||
+        !name_is_good(name_canonical(from))) {
+        return -EINVAL;
+    }
+    if (mailstore_box_find(user, name) != NULL) {
+        return -EEXIST;
+    }
+    struct change *change = user_change(store, user, CHANGE_RENAME, NULL, waiter);
+    if (change == NULL) {
+        return -ENOMEM;
+    }
+    write_u64(&change->content, 0);
+    write_text(&change->content, name_canonical(name));
+    write_text(&change->content, name_canonical(from));
+    return change_submit(change);
+}
+
 int mailstore_box_special_use(struct mailstore *store, struct mailstore_box *box,
                               uint32_t special_use, struct mailstore_waiter *waiter)
 {

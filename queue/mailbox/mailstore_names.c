@@ -276,11 +276,13 @@ static int names_move(struct user *user, struct slice old, struct slice name)
 static int names_may_move(const struct user *user, struct slice old, struct slice name)
 {
     char text[2 * MAILSTORE_NAME_BYTES_MAX];
+    bool some = false;
     for (uint32_t i = 0; i < user->box_count; i++) {
         struct slice is = user->boxes[i]->pub.name;
         if (!is_within(is, old)) {
             continue;
         }
+        some = true;
         struct slice moved = name_below(is, old, name, text);
         if (moved.size > MAILSTORE_NAME_BYTES_MAX) {
             return EINVAL;
@@ -289,24 +291,26 @@ static int names_may_move(const struct user *user, struct slice old, struct slic
             return EEXIST;
         }
     }
-    return is_within(name, old) ? EINVAL : 0;
+    return !some ? ENOENT : is_within(name, old) ? EINVAL : 0;
 }
 
 int apply_rename(struct user *user, const struct change_said *said, struct reader *body)
 {
-    struct box *box = user_box_by_id(user, read_u64(body));
+    uint64_t id = read_u64(body);
     struct slice name = read_text(body);
+    struct box *box = id != 0 ? user_box_by_id(user, id) : NULL;
+    struct slice is = id == 0 ? read_text(body) : slice_of(NULL, 0); /* a name without a mailbox */
     char old[MAILSTORE_NAME_BYTES_MAX];
-    if (box == NULL) {
+    if (id != 0 && box == NULL) {
         return ENOENT;
     }
-    if (body->bad || !name_is_good(name)) {
+    if (body->bad || !name_is_good(name) || (id == 0 && !name_is_good(is))) {
         return EINVAL;
     }
     if (user_box(user, name) != NULL) {
         return EEXIST;
     }
-    struct slice is = box->pub.name;
+    is = box != NULL ? box->pub.name : is;
     if (slice_equal(is, slice_text("INBOX"))) {
         return inbox_empty_into(user, said, box, name);
     }

@@ -295,7 +295,9 @@ SUBSCRIBE a/b/c|SUBSCRIBE "x y"|SUBSCRIBE nowhere|UNSUBSCRIBE nowhere|UNSUBSCRIB
 LIST "" * RETURN (SUBSCRIBED CHILDREN)|STATUS a (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN)|STATUS INBOX (MESSAGES UNSEEN)|STATUS inbox (MESSAGES)|STATUS nowhere (MESSAGES)|STATUS a ()|STATUS a (NONSENSE)|STATUS a|STATUS a (HIGHESTMODSEQ)|STATUS "x y" (MESSAGES)|STATUS a MESSAGES
 STATUS a/b (MESSAGES)|SELECT a/b|RENAME a/b/c d/c|LIST "" *|LSUB "" *|RENAME nowhere e|RENAME a "x y"|RENAME d/c d/c|RENAME a a/under|RENAME "x y" deep/er/name|LIST "" *|LSUB "" *|DELETE nowhere|DELETE INBOX|DELETE inbox|DELETE d/c|DELETE d|DELETE a|LIST "" *|DELETE deep|LIST "" deep*|CREATE deep|LIST "" deep*|DELETE deep|LIST "" deep*
 APPEND nowhere {3+}~a~|APPEND nowhere (\\Seen) {3}^xyz|APPEND INBOX {3+}~a~|APPEND INBOX (\\Nonsense) {3+}~x~|APPEND INBOX (\\Recent) {3+}~x~|APPEND INBOX () "nonsense" {3+}~x~|APPEND INBOX () "01-Jan-2020 00:00:00 +0000"|APPEND INBOX|APPEND
-APPEND INBOX {0}^|APPEND INBOX {0+}~|APPEND INBOX (key \\Seen) " 1-Jan-2020 00:00:00 +0000" {3+}~x~|APPEND INBOX (\\Seen {3+}~x~|CREATE up/down|RENAME up other|CREATE "st*r"|CREATE p%c""".replace("\n", "|").split("|")
+APPEND INBOX {0}^|APPEND INBOX {0+}~|APPEND INBOX (key \\Seen) " 1-Jan-2020 00:00:00 +0000" {3+}~x~|APPEND INBOX (\\Seen {3+}~x~|CREATE up/down|RENAME up other|CREATE "st*r"|CREATE p%c
+LIST "" o*|LIST "" up*|CREATE n/o/p|RENAME n m|LIST "" m*|LIST "" n*|CREATE q/r|RENAME m q/m|LIST "" q*|RENAME q/m q/m/n|RENAME n q|SELECT q|STATUS q (MESSAGES)|LIST "" q% RETURN (CHILDREN)|LIST "" (q q/m) RETURN (CHILDREN)
+APPEND q {3+}~x~|CREATE q|LIST "" q*|DELETE q|LIST "" q/m|DELETE q/m|RENAME q/m/o q2|LIST "" q*|SUBSCRIBE q2/p|RENAME q2 q3|LSUB "" q*|LIST (SUBSCRIBED) "" q*|CREATE z|RENAME q3 z""".replace("\n", "|").split("|")
 
 COMMANDS = """NOOP|NONSENSE|noop|NOOP x|CHECK|LOGIN a b|SELECT|SELECT nowhere|EXAMINE nowhere|FETCH 1 FLAGS|CLOSE|UNSELECT|EXPUNGE|SEARCH ALL|STORE 1 FLAGS ()|COPY 1 INBOX|UID|UID NONSENSE|UID FETCH 1 FLAGS
 ENABLE CONDSTORE|ENABLE NONSENSE|ENABLE|NAMESPACE|NAMESPACE x|AUTHENTICATE PLAIN|STARTTLS|IDLE x|DONE|LIST|LIST ""|LIST "" * x|SELECT work|CREATE|DELETE|RENAME a|SUBSCRIBE|SELECT nowhere|FETCH 1 FLAGS
@@ -391,17 +393,17 @@ MAILBOXES_ACCEPTED = {
     # The root MAY be the empty string (RFC 3501 6.3.8).
     'LIST "a/" ""',
     # Attributes about children MAY come unasked (RFC 5258 4).
-    'LIST "" (a "x*")',
+    'LIST "" (a "x*")', 'LIST (SUBSCRIBED) "" q*',
     # Names that are no mailboxes can be subscribed to (RFC 9051 6.3.7); Dovecot MAY refuse.
     "SUBSCRIBE nowhere",
     # INBOX is one name however it is written.
     "STATUS inbox (MESSAGES)",
     # The code is of RFC 5530; Dovecot leaves it out here.
-    "STATUS nowhere (MESSAGES)", "STATUS a/b (MESSAGES)", "SELECT a/b",
-    # A name that only has others below it is no mailbox that could be renamed; Dovecot renames those below.
-    "RENAME up other",
+    "STATUS nowhere (MESSAGES)", "STATUS a/b (MESSAGES)", "SELECT a/b", "SELECT q", "STATUS q (MESSAGES)",
     # What was deleted and has others below it is \\Noselect (RFC 3501 6.3.4); here Dovecot does not say so.
-    'LIST "" deep* (3)',
+    'LIST "" deep* (3)', 'LIST "" q* (3)',
+    # There is a mailbox of the new name (RFC 9051 6.3.6); Dovecot moves those below the old one under it.
+    "RENAME q3 z",
     # A new name with wildcards could not be listed (RFC 9051 5.1.2 advises against it).
     'CREATE "st*r"', "CREATE p%c",
 }

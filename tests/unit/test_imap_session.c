@@ -120,7 +120,7 @@ static void mailboxes_are_made_listed_renamed_and_deleted(void **state)
     talk(rig, 0, "e LIST \"\" %\r\n", "OK");
     expect(rig, 0, "* LIST (\\Noselect \\HasChildren) \"/\" Archive\r\n");
     expect_not(rig, 0, "2026");
-    talk(rig, 0, "f RENAME Archive Old\r\n", "NO [NONEXISTENT]");
+    talk(rig, 0, "f RENAME None Old\r\n", "NO [NONEXISTENT]");
     talk(rig, 0, "g RENAME Archive/2026 &ZeVnLIqe-\r\n", "OK");
     talk(rig, 0, "h LIST \"\" *\r\n", "OK");
     expect(rig, 0, " \"/\" &ZeVnLIqe-\r\n");
@@ -134,6 +134,39 @@ static void mailboxes_are_made_listed_renamed_and_deleted(void **state)
     expect(rig, 0, "* LIST (\\Noselect) \"/\" \"\"\r\n");
     talk(rig, 0, "o NAMESPACE\r\n", "OK");
     expect(rig, 0, "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+}
+
+static void parents_that_are_no_mailboxes_are_shown_and_renamed(void **state)
+{
+    struct imap_rig *rig = (struct imap_rig *)*state;
+    log_in(rig, 0);
+    talk(rig, 0, "a CREATE a/b/c\r\n", "OK");
+    talk(rig, 0, "b LIST \"\" %\r\n", "OK");
+    expect(rig, 0, "* LIST (\\Noselect \\HasChildren) \"/\" a\r\n");
+    talk(rig, 0, "c LIST \"\" (a a/b) RETURN (CHILDREN)\r\n", "OK"); /* RFC 5258 §3 */
+    expect(rig, 0, "* LIST (\\NonExistent \\HasChildren) \"/\" a\r\n");
+    expect(rig, 0, "* LIST (\\NonExistent \\HasChildren) \"/\" a/b\r\n");
+    talk(rig, 0, "d SELECT a\r\n", "NO [NONEXISTENT]");
+    talk(rig, 0, "e STATUS a/b (MESSAGES)\r\n", "NO [NONEXISTENT]");
+    talk(rig, 0, "f APPEND a {1+}\r\nx\r\n", "NO [TRYCREATE]");
+    talk(rig, 0, "g CREATE x/y\r\n", "OK");
+    talk(rig, 0, "h RENAME a x/a\r\n", "OK");
+    talk(rig, 0, "i LIST \"\" *\r\n", "OK");
+    expect(rig, 0, "* LIST (\\HasNoChildren) \"/\" x/a/b/c\r\n");
+    expect(rig, 0, "* LIST (\\Noselect \\HasChildren) \"/\" x/a\r\n");
+    expect_not(rig, 0, " a\r\n");
+    talk(rig, 0, "j RENAME x/a x/a/b/d\r\n", "NO [CANNOT]");
+    talk(rig, 0, "k RENAME x/a x/y\r\n", "NO [ALREADYEXISTS]");
+    talk(rig, 0, "l RENAME a b\r\n", "NO [NONEXISTENT]");
+    talk(rig, 0, "m CREATE x/a\r\n", "OK");
+    talk(rig, 0, "n LIST \"\" x/a\r\n", "OK");
+    expect(rig, 0, "* LIST (\\HasChildren) \"/\" x/a\r\n");
+    talk(rig, 0, "o DELETE x/a\r\n", "OK");
+    talk(rig, 0, "p LIST \"\" x/a\r\n", "OK");
+    expect(rig, 0, "* LIST (\\Noselect \\HasChildren) \"/\" x/a\r\n");
+    talk(rig, 0, "q ENABLE IMAP4rev2\r\n", "OK");
+    talk(rig, 0, "r LIST \"\" x/a\r\n", "OK");
+    expect(rig, 0, "* LIST (\\NonExistent \\HasChildren) \"/\" x/a\r\n");
 }
 
 static void subscriptions_are_told_by_lsub_and_by_list(void **state)
@@ -534,6 +567,7 @@ int main(void)
         TEST(a_client_that_goes_during_login_leaves_nothing),
         TEST(a_client_logs_out_of_one_user_into_another),
         TEST(mailboxes_are_made_listed_renamed_and_deleted),
+        TEST(parents_that_are_no_mailboxes_are_shown_and_renamed),
         TEST(subscriptions_are_told_by_lsub_and_by_list),
         TEST(status_counts_without_selecting),
         TEST(select_tells_what_there_is),

@@ -476,6 +476,43 @@ static void renaming_takes_children_along_and_empties_inbox(void **state)
     leave(rig, old);
 }
 
+static int names_to(struct mailstore_rig *rig, struct mailstore_user *user, const char *from,
+                    const char *name)
+{
+    struct told told;
+    int status = mailstore_names_rename(rig->store, user, slice_text(from), slice_text(name),
+                                        told_init(&told));
+    return status == 0 ? told_wait(rig, &told) : status;
+}
+
+static void what_is_below_a_name_without_a_mailbox_is_renamed(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_user *user = user_of(rig, "ann");
+    assert_int_equal(create(rig, user, "A/x"), 0);
+    assert_int_equal(create(rig, user, "A/y/z"), 0);
+    assert_int_equal(create(rig, user, "Ab/x"), 0);
+    assert_int_equal(create(rig, user, "C/x"), 0);
+    uint64_t id = mailstore_box_find(user, slice_text("A/y/z"))->id;
+    assert_int_equal(names_to(rig, user, "none", "B"), -ENOENT);
+    assert_int_equal(names_to(rig, user, "A", "A/b"), -EINVAL);
+    assert_int_equal(names_to(rig, user, "A", "C"), -EEXIST); /* C/x is there */
+    assert_int_equal(names_to(rig, user, "A", "C/x"), -EEXIST);
+    assert_int_equal(names_to(rig, user, "A", "B/c"), 0);
+    assert_true(mailstore_box_find(user, slice_text("B/c/y/z"))->id == id);
+    assert_non_null(mailstore_box_find(user, slice_text("B/c/x")));
+    assert_non_null(mailstore_box_find(user, slice_text("Ab/x")));
+    assert_null(mailstore_box_find(user, slice_text("A/x")));
+    assert_int_equal(names_to(rig, user, "A", "D"), -ENOENT);
+    mailstore_user_close(rig->store, user);
+    char *before = rig_dump(rig);
+    restart(rig, false);
+    char *after = rig_dump(rig);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+}
+
 static void subscriptions_and_properties_are_kept(void **state)
 {
     struct mailstore_rig *rig = *state;
@@ -546,6 +583,7 @@ int main(void)
         SCENE(what_is_expunged_can_be_restored_for_a_while),
         SCENE(a_mailbox_made_again_has_a_higher_uidvalidity),
         SCENE(renaming_takes_children_along_and_empties_inbox),
+        SCENE(what_is_below_a_name_without_a_mailbox_is_renamed),
         SCENE(subscriptions_and_properties_are_kept),
         SCENE(a_deleted_user_leaves_nothing_but_what_must_not_come_again),
     };
