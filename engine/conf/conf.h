@@ -119,6 +119,22 @@ struct conf_listener {
     uint32_t unix_mode; /* permissions of unix sockets */
 };
 
+/* Section auth, of either program. */
+struct conf_auth {
+    const char **backends; /* "KIND:WHERE"; NULL-terminated */
+    uint32_t backends_count;
+    const char **masters; /* the same, of those who may log in as others */
+    uint32_t masters_count;
+    const char *master_separator; /* one character; NULL: none */
+    const char *scheme;           /* of passwords stored without one; NULL: CRYPT */
+    const char **mechanisms;      /* of SASL, by name */
+    uint32_t mechanisms_count;
+    bool clear_on_loopback;            /* passwords may travel in the clear there */
+    uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */
+    uint32_t threads;
+    const char *secret; /* file; NULL: "secret" in the folder of the program's store */
+};
+
 /* What becomes of a report that cannot be delivered. */
 enum conf_double { CONF_DOUBLE_DROP, CONF_DOUBLE_POSTMASTER };
 
@@ -354,19 +370,7 @@ struct mailboxd_conf {
         uint64_t max_bytes; /* 0: what the file system has */
         uint64_t free_min_bytes;
     } store;
-    struct {
-        const char **backends; /* "KIND:WHERE"; NULL-terminated */
-        uint32_t backends_count;
-        const char **masters; /* the same, of those who may log in as others */
-        uint32_t masters_count;
-        const char *master_separator; /* one character; NULL: none */
-        const char *scheme;           /* of passwords stored without one; NULL: CRYPT */
-        const char **mechanisms;      /* of SASL, by name */
-        uint32_t mechanisms_count;
-        bool clear_on_loopback;            /* passwords may travel in the clear there */
-        uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */
-        uint32_t threads;
-    } auth;
+    struct conf_auth auth;
     struct { /* as relay_conf's */
         struct conf_certificate *certificates;
         uint32_t certificates_count;
@@ -422,6 +426,8 @@ void relay_conf_free(struct relay_conf *conf); /* NULL is fine */
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,
                        struct conf_report *report);
 void mailboxd_conf_free(struct mailboxd_conf *conf);
+/* Does it listen for those who log in? */
+bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf);
 
 /* The route of a mailbox (no case; without a domain it is one of `hostname`): that of its address, else
  * of its domain, else of the longest domain that it is below, else the first pattern that matches,

@@ -1,3 +1,4 @@
+#include "engine/conf/auth_conf.h"
 #include "engine/conf/conf.h"
 #include "engine/conf/names.h"
 #include "engine/conf/reader.h"
@@ -18,7 +19,6 @@
 #define FRAME_BYTES (256 * KB)       /* LOG_FRAME_BYTES */
 #define PLACES_MAX 1000u             /* MAILSTORE_PLACES_MAX: recipients of one delivery */
 #define TEXT_BYTES_MAX (4 * GB - MB) /* of a text in the log, without what is put in front */
-#define BACKENDS_MAX 8               /* DIRECTORY_BACKENDS_MAX */
 
 typedef struct mailboxd_conf M; /* in the tables only */
 
@@ -52,55 +52,8 @@ static const struct reader_key store_keys[] = {
     KEY_END,
 };
 
-/* "KIND:WHERE": engine/auth opens it, and says what is wrong with it then. */
-static bool is_backend(const char *text)
-{
-    static const char *const kinds[] = {"passwd-file", "static", "pam",  "sqlite",
-                                        "pgsql",       "ldap",   "lmdb", "texthash"};
-    const char *colon = strchr(text, ':');
-    for (size_t i = 0; colon != NULL && colon[1] != '\0' && i < sizeof kinds / sizeof *kinds; i++) {
-        size_t size = strlen(kinds[i]);
-        if (size == (size_t)(colon - text) && memcmp(text, kinds[i], size) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A mechanism of SCRAM stands for itself and for the one with channel binding, "-PLUS". */
-static bool is_mechanism(const char *text)
-{
-    static const char *const known[] = {"PLAIN",      "LOGIN",       "CRAM-MD5",
-                                        "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"};
-    bool found = false;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        found = found || strcmp(text, known[i]) == 0;
-    }
-    return found;
-}
-
-static bool is_separator(const char *text)
-{
-    return strchr("*%!|", text[0]) != NULL && text[1] == '\0';
-}
-
-#define BACKEND_EXPECTED                                                                           \
-    "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"
 static const struct reader_key auth_keys[] = {
-    KEY_LIST("backends", M, auth.backends, READER_TEXT, .max = BACKENDS_MAX, .good = is_backend,
-             .expected = BACKEND_EXPECTED),
-    KEY_LIST("masters", M, auth.masters, READER_TEXT, .max = BACKENDS_MAX, .good = is_backend,
-             .expected = BACKEND_EXPECTED),
-    KEY_TEXT("master_separator", M, auth.master_separator, is_separator, "one of * % ! |"),
-    KEY_TEXT("scheme", M, auth.scheme, name_is_printable, "the name of a password scheme",
-             .standard = "CRYPT"),
-    KEY_LIST("mechanisms", M, auth.mechanisms, READER_TEXT, .max = 16, .good = is_mechanism,
-             .expected = "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1 or SCRAM-SHA-256",
-             .standard = "PLAIN LOGIN"),
-    KEY_WORD("clear_on_loopback", M, auth.clear_on_loopback, "false", word_switches),
-    KEY_DURATION("cache_right", M, auth.cache_right, "10m", 0, DAY),
-    KEY_DURATION("cache_wrong", M, auth.cache_wrong, "1m", 0, DAY),
-    KEY_NUMBER("threads", M, auth.threads, "4", 1, 64),
+    AUTH_CONF_KEYS(M),
     KEY_END,
 };
 static const struct reader_key pop3_keys[] = {
@@ -215,13 +168,6 @@ static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
     }
 }
 
-static void check_auth(struct reader *reader, const struct mailboxd_conf *conf)
-{
-    if (conf->auth.master_separator != NULL && conf->auth.masters_count == 0) {
-        reader_problem(reader, "auth.master_separator", "alone, expected auth.masters with it");
-    }
-}
-
 static void settle(struct reader *reader, struct mailboxd_conf *conf)
 {
     for (uint32_t i = 0; i < conf->listen_count; i++) {
@@ -229,7 +175,7 @@ static void settle(struct reader *reader, struct mailboxd_conf *conf)
         settle_listener(reader, conf, i);
     }
     check_store(reader, conf);
-    check_auth(reader, conf);
+    auth_conf_check(reader, &conf->auth);
 }
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,
@@ -267,6 +213,15 @@ void mailboxd_conf_free(struct mailboxd_conf *conf)
         reader_memory_free(&owned->memory);
         free(owned);
     }
+}
+
+bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        any = any || conf->listen[i].protocol != CONF_PROTOCOL_LMTP;
+    }
+    return any;
 }
 
 void mailboxd_conf_each_key(void (*visit)(void *owner, const char *key, const char *value),

@@ -11,7 +11,7 @@
  */
 #pragma once
 #include "engine/mailbox/compression.h"
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "engine/mailbox/outbox.h"
 #include "engine/mailbox/session.h"
 #include "proto/imap/server.h"

@@ -1,10 +1,10 @@
 #include "engine/mailbox/mailbox.h"
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"
-#include "proto/sasl/mechanism.h"
+#include "queue/mailbox/user_name.h"
 #include <stdlib.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
@@ -164,43 +164,18 @@ static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf
     return status;
 }
 
-static uint32_t mechanisms_of(const struct mailboxd_conf *conf)
+/* Nobody has a mailbox whose name cannot be that of a folder. */
+static bool has_mailbox_name(const char *user)
 {
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < conf->auth.mechanisms_count; i++) {
-        enum sasl_mechanism found = sasl_mechanism_find(slice_text(conf->auth.mechanisms[i]));
-        bits |= SASL_BIT(found);
-        bits |= found == SASL_SCRAM_SHA_256 ? SASL_BIT(SASL_SCRAM_SHA_256_PLUS)
-                : found == SASL_SCRAM_SHA_1 ? SASL_BIT(SASL_SCRAM_SHA_1_PLUS)
-                                            : 0;
-    }
-    return bits;
+    char name[USER_NAME_BYTES];
+    return user_name_of_mailbox(slice_text(user), name) == 0;
 }
 
 static int logins_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
-    if (settings->auth == NULL) {
-        return 0;
-    }
-    mailbox->realm = strdup(settings->conf->hostname);
-    if (mailbox->realm == NULL) {
-        return -ENOMEM;
-    }
-    struct login_desk_settings desk = {
-        .shard = mailbox->shard,
-        .helpers = settings->auth->helpers,
-        .directory = settings->auth->directory,
-        .realm = mailbox->realm,
-        .clear_on_loopback = settings->conf->auth.clear_on_loopback,
-        .mechanisms = mechanisms_of(settings->conf),
-    };
-    memcpy(desk.secret, settings->auth->secret, sizeof desk.secret);
-    int status = login_desk_open(&mailbox->logins, &desk);
-    if (status < 0) {
-        logger_line(mailbox->shard->logger, LOGGER_ERROR, "auth: cannot be opened: %s",
-                    status == -ENOSYS ? "GNU SASL lacks a mechanism" : strerror(-status));
-    }
-    return status;
+    return settings->auth == NULL ? 0
+                                  : auth_service_desk(settings->auth, mailbox->shard,
+                                                      has_mailbox_name, &mailbox->logins);
 }
 
 static void others_close(struct mailbox *mailbox)
@@ -209,7 +184,6 @@ static void others_close(struct mailbox *mailbox)
         login_desk_close(mailbox->logins);
     }
     mailbox_tls_close(&mailbox->secure);
-    free(mailbox->realm);
 }
 
 int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
@@ -225,7 +199,8 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
     take_conf(mailbox, settings->conf);
-    int status = mailbox_auth_is_wanted(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
+    int status =
+        mailboxd_conf_has_logins(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
     status = status == 0 ? logins_open(mailbox, settings) : status;
     status = status == 0 ? store_open(mailbox, settings) : status;
     if (status < 0) {

@@ -5,7 +5,7 @@
  * shard's rounds. A recipient is answered 250 when the message lies durably in his Maildir or mailbox.
  */
 #pragma once
-#include "engine/mailbox/mailbox_auth.h"
+#include "engine/auth/auth_service.h"
 #include "engine/shard/shard.h"
 #include "engine/stream.h"
 #include "queue/mailbox/maildir.h"
@@ -19,7 +19,7 @@ struct mailbox_settings {
     const struct maildir_files *files; /* of Maildirs; borrowed until mailbox_close */
     bool driven;                       /* of the store, see maildir_settings */
     uint32_t process_id;
-    const struct mailbox_auth *auth; /* borrowed until mailbox_close; NULL: nobody logs in */
+    const struct auth_service *auth; /* borrowed until mailbox_close; NULL: nobody logs in */
     /* After mailbox_drain: the last session has ended and its last words had time to go. */
     void (*drained)(void *owner);
     void *owner;

@@ -23,7 +23,6 @@ struct mailbox {
     struct mailbox_store *own;     /* what `texts` lies in */
     struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
     struct login_desk *logins;
-    char *realm;               /* of the logins: outlives the configuration */
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */
     struct tls *tls;           /* the shard's: of `secure` */

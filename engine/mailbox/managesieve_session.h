@@ -3,7 +3,7 @@
  * managesieve_login.c (who it is), managesieve_scripts.c (his scripts). Nobody else includes it.
  */
 #pragma once
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "engine/mailbox/outbox.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"

@@ -3,7 +3,7 @@
  * pop3_message.c (RETR and TOP). Nobody else includes it.
  */
 #pragma once
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "engine/mailbox/maildrop.h"
 #include "engine/mailbox/outbox.h"
 #include "engine/mailbox/session.h"

@@ -33,7 +33,7 @@ struct service {
     char hostname[256];
     struct mailboxd_conf *conf;
     struct mailboxd_conf *first; /* of the start: `auth` holds on to it */
-    struct mailbox_auth auth;
+    struct auth_service auth;
     struct world world;
     struct maildir_files files;
     struct logger logger;
@@ -269,9 +269,13 @@ static int run(struct service *service, const sigset_t *signals)
     if (status < 0) {
         return status;
     }
-    if (mailbox_auth_is_wanted(service->conf)) {
-        status =
-            mailbox_auth_open(&service->auth, service->conf, &service->world, &service->logger);
+    if (mailboxd_conf_has_logins(service->conf)) {
+        const struct auth_service_settings auth = {.conf = &service->conf->auth,
+                                                   .folder = service->conf->store.path,
+                                                   .hostname = service->conf->hostname,
+                                                   .world = &service->world,
+                                                   .logger = &service->logger};
+        status = auth_service_open(&service->auth, &auth);
     }
     struct shard *only = &service->shard;
     pthread_t thread;
@@ -286,7 +290,7 @@ static int run(struct service *service, const sigset_t *signals)
         pthread_join(thread, NULL);
         status = service->status;
     }
-    mailbox_auth_close(&service->auth);
+    auth_service_close(&service->auth);
     shard_close(&service->shard);
     return status;
 }
@@ -341,7 +345,7 @@ static bool what_it_names_is_wrong(const struct service *service)
 {
     char problem[TLS_PROBLEM_MAX > BACKEND_PROBLEM_MAX ? TLS_PROBLEM_MAX : BACKEND_PROBLEM_MAX];
     if (mailbox_tls_check(service->conf, problem) == 0 &&
-        mailbox_auth_check(service->conf, &service->world, problem) == 0) {
+        auth_service_check(&service->conf->auth, &service->world, problem) == 0) {
         return false;
     }
     fprintf(stderr, "%s: %s\n", service->conf_path, problem);

@@ -7,7 +7,7 @@
  */
 #pragma once
 #include "engine/core/check.h"
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include <stdlib.h>
 
 struct login_attempt {

@@ -1,6 +1,7 @@
 #include "tests/unit/login_rig.h"
 #include "engine/core/base64.h"
 #include "engine/core/check.h"
+#include "queue/mailbox/user_name.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <gsasl.h>
@@ -81,6 +82,13 @@ static void directory_start(struct login_rig *rig, const struct login_rig_settin
     check(directory_open(&rig->directory, &of_users, problem) == 0);
 }
 
+/* As the mailbox service has it. */
+static bool has_mailbox_name(const char *user)
+{
+    char name[USER_NAME_BYTES];
+    return user_name_of_mailbox(slice_text(user), name) == 0;
+}
+
 void login_rig_open(struct login_rig *rig, const struct login_rig_settings *settings)
 {
     memset(rig, 0, sizeof(*rig));
@@ -105,6 +113,7 @@ void login_rig_open(struct login_rig *rig, const struct login_rig_settings *sett
         .clear_on_loopback = settings->clear_on_loopback,
         .mechanisms = settings->mechanisms,
         .attempts_max = settings->attempts_max,
+        .is_user = has_mailbox_name,
     };
     check(login_desk_open(&rig->desk, &of_desk) == 0);
     shard_round(&rig->shard);

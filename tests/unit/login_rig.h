@@ -3,7 +3,7 @@
  * clients that log in with GNU SASL's own client. The clock stands still unless it is said that it runs.
  */
 #pragma once
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "proto/sasl/mechanism.h"
 #include <pthread.h>
 #include <semaphore.h>

@@ -1,6 +1,6 @@
 /*
- * login: how IMAP, POP3 and ManageSieve sessions find out who their client is: a SASL exchange or a plain name and
- * password (proto/sasl), judged off the shard (engine/auth).
+ * login: how sessions of IMAP, POP3, ManageSieve and SMTP find out who their client is: a SASL exchange or a plain name
+ * and password (proto/sasl), judged off the shard (auth.h).
  *
  * One desk a shard. A session keeps a struct login, begins at most one attempt at a time, and waits in a state of its own
  * for `told`. What an attempt needs of the heap is there while it lasts. What was secret is wiped.
@@ -9,8 +9,8 @@
  * (directory.h); who keeps failing is told later and later. Once a stored secret has come into an exchange, whatever the
  * client does wrong is a failed proof: nothing tells one from the other.
  *
- * IMAP, POP3 and ManageSieve's clients all take what a mechanism says last (SCRAM, DIGEST-MD5) as a challenge that they
- * answer with nothing (RFC 3501 §6.2.2, RFC 5034 §4): so it is told, as LOGIN_CHALLENGE, then LOGIN_IN without bytes.
+ * Clients of all of them take what a mechanism says last (SCRAM, DIGEST-MD5) as a challenge that they answer with
+ * nothing (RFC 3501 §6.2.2, RFC 5034 §4, RFC 4954 §4): so it is told, as LOGIN_CHALLENGE, then LOGIN_IN without bytes.
  *
  * Not offered: what carries a token (OAUTHBEARER, XOAUTH2), which nobody here could judge. EXTERNAL is, to a client whose
  * certificate was verified, by its common name; -PLUS where the connection is one of tls-exporter (RFC 9266).
@@ -31,6 +31,8 @@ struct login_desk_settings {
     /* SASL_BITs that the operator wants; 0: all. Where passwords are stored as hashes, only PLAIN, LOGIN and the SCRAM
      * of that hash can succeed, and clients take the strongest that is announced: say those only. */
     uint32_t mechanisms;
+    /* May there be a user of this name, which the directory knows? NULL: any. */
+    bool (*is_user)(const char *user);
     uint32_t scram_iterations; /* as directory_settings; 0: 4096 */
     uint32_t
         attempts_max; /* under way at once, some 16 KiB each, and failures that wait; 0: 4096 */
@@ -48,7 +50,7 @@ struct login_told { /* all borrowed until `told` returns */
     enum login_news news;
     bool has_bytes;
     struct slice bytes;
-    const char *user;               /* small letters, as user_name_of_mailbox takes it */
+    const char *user;               /* small letters */
     const struct auth_user *fields; /* his, of LOGIN_IN */
 };
 
@@ -64,7 +66,7 @@ struct login {
 struct login_facts {
     const struct stream_facts
         *stream;         /* of the stream as it is now: with tls, once it is encrypted */
-    const char *service; /* "imap", "pop3", "sieve": static text, for log and realm */
+    const char *service; /* "imap", "pop3", "sieve", "smtp": static text, for log and realm */
 };
 
 /* 0, -ENOMEM, -ENOSYS (as sasl_library_open). */

@@ -1,8 +1,7 @@
-#include "engine/mailbox/login.h"
+#include "engine/auth/login.h"
 #include "engine/core/check.h"
 #include "proto/sasl/prepare.h"
 #include "proto/sasl/server.h"
-#include "queue/mailbox/user_name.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -65,6 +64,7 @@ struct login_desk {
     struct auth *auth;
     struct sasl_library *library;
     struct sasl_settings sasl;
+    bool (*is_user)(const char *user);
     struct list_node attempts;
     uint32_t attempt_count, attempts_max;
 };
@@ -79,6 +79,7 @@ int login_desk_open(struct login_desk **opened, const struct login_desk_settings
     }
     uint32_t wanted = settings->mechanisms == 0 ? UINT32_MAX : settings->mechanisms;
     desk->shard = settings->shard;
+    desk->is_user = settings->is_user;
     desk->attempts_max = settings->attempts_max == 0 ? ATTEMPTS_MAX : settings->attempts_max;
     desk->sasl = (struct sasl_settings){
         .offer = {.mechanisms = wanted & (SASL_BIT(SASL_MECHANISMS) - 1) & ~TOKENS,
@@ -187,13 +188,6 @@ static void tell_soon(struct login_attempt *attempt, enum login_news news)
     wheel_arm(attempt->desk->shard->wheel, &attempt->timer, 0);
 }
 
-/* Nobody has a mailbox whose name cannot be that of a folder. */
-static bool has_mailbox_name(const char *user)
-{
-    char name[USER_NAME_BYTES];
-    return user_name_of_mailbox(slice_text(user), name) == 0;
-}
-
 /* The last thing that is done with an attempt in a round: within `told` it may be answered, cancelled, begun anew. */
 static void tell(struct login_attempt *attempt)
 {
@@ -206,8 +200,9 @@ static void tell(struct login_attempt *attempt)
         login->told(login, &told);
         return;
     }
-    if (told.news == LOGIN_IN) {
-        told.news = has_mailbox_name(attempt->who.user) ? LOGIN_IN : LOGIN_REFUSED;
+    if (told.news == LOGIN_IN && attempt->desk->is_user != NULL &&
+        !attempt->desk->is_user(attempt->who.user)) {
+        told.news = LOGIN_REFUSED;
     }
     /* Its place is free before the session may want another. */
     struct who_came_in who = attempt->who;

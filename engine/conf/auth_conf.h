@@ -1,0 +1,40 @@
+/*
+ * auth_conf: the keys of section auth, the same of either program, and what no single one of them shows.
+ *
+ * Parts of the programs' tables (relay_conf.c, mailboxd_conf.c), the only callers.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/conf/names.h"
+#include "engine/conf/words.h"
+
+#define AUTH_CONF_BACKENDS_MAX 8 /* DIRECTORY_BACKENDS_MAX */
+#define AUTH_CONF_BACKEND_EXPECTED                                                                 \
+    "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"
+#define AUTH_CONF_MECHANISM_EXPECTED                                                               \
+    "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1, SCRAM-SHA-256 or EXTERNAL"
+
+bool auth_conf_is_backend(const char *text);
+bool auth_conf_is_mechanism(const char *text);
+bool auth_conf_is_separator(const char *text);
+
+#define AUTH_CONF_KEYS(type)                                                                       \
+    KEY_LIST("backends", type, auth.backends, READER_TEXT, .max = AUTH_CONF_BACKENDS_MAX,          \
+             .good = auth_conf_is_backend, .expected = AUTH_CONF_BACKEND_EXPECTED),                \
+        KEY_LIST("masters", type, auth.masters, READER_TEXT, .max = AUTH_CONF_BACKENDS_MAX,        \
+                 .good = auth_conf_is_backend, .expected = AUTH_CONF_BACKEND_EXPECTED),            \
+        KEY_TEXT("master_separator", type, auth.master_separator, auth_conf_is_separator,          \
+                 "one of * % ! |"),                                                                \
+        KEY_TEXT("scheme", type, auth.scheme, name_is_printable, "the name of a password scheme",  \
+                 .standard = "CRYPT"),                                                             \
+        KEY_LIST("mechanisms", type, auth.mechanisms, READER_TEXT, .max = 16,                      \
+                 .good = auth_conf_is_mechanism, .expected = AUTH_CONF_MECHANISM_EXPECTED,         \
+                 .standard = "PLAIN LOGIN"),                                                       \
+        KEY_WORD("clear_on_loopback", type, auth.clear_on_loopback, "false", word_switches),       \
+        KEY_DURATION("cache_right", type, auth.cache_right, "10m", 0, AUTH_CONF_DAY_NS),           \
+        KEY_DURATION("cache_wrong", type, auth.cache_wrong, "1m", 0, AUTH_CONF_DAY_NS),            \
+        KEY_NUMBER("threads", type, auth.threads, "4", 1, 64),                                     \
+        KEY_TEXT("secret", type, auth.secret, name_is_absolute_path, NAME_PATH_EXPECTED)
+#define AUTH_CONF_DAY_NS (86400ull * 1000000000ull)
+
+void auth_conf_check(struct reader *reader, const struct conf_auth *conf);
