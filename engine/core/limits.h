@@ -5,6 +5,8 @@
 
 #define SMTP_COMMAND_BYTES_MAX                                                                     \
     2048 /* RFC 5321 §4.5.3.1.4 asks 512 and extensions add; longer: 500 5.5.2 */
+#define SMTP_AUTH_LINE_BYTES_MAX                                                                   \
+    (12288 + 64) /* RFC 4954 §4, with the verb and a mechanism; longer: 500 5.5.6 */
 #define SMTP_ADDRESS_BYTES_MAX                                                                     \
     320 /* RFC 5321 §4.5.3.1: path 256; local part 64 @ domain 255; longer: 501 5.1.3 */
 #define SMTP_REPLY_LINE_BYTES_MAX 2048 /* RFC 5321 §4.5.3.1.5 says 512; longer: protocol error */

@@ -380,6 +380,11 @@ static bool event_take(struct delivery *delivery, const struct smtp_event *event
     case SMTP_EVENT_RESET:
         transaction_reset(delivery);
         return true;
+    case SMTP_EVENT_AUTH: /* is not known here */
+    case SMTP_EVENT_AUTH_ANSWER:
+    case SMTP_EVENT_AUTH_ROOM:
+    case SMTP_EVENT_AUTH_END:
+        return true;
     }
     return true;
 }

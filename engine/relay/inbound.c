@@ -201,6 +201,11 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
     case SMTP_EVENT_RESET:
         inbound_reset(in);
         return true;
+    case SMTP_EVENT_AUTH: /* is not known here */
+    case SMTP_EVENT_AUTH_ANSWER:
+    case SMTP_EVENT_AUTH_ROOM:
+    case SMTP_EVENT_AUTH_END:
+        return true;
     }
     return true;
 }

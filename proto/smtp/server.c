@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 /* Room that the replies to any one command fit in (the longest is EHLO's); below it no input is taken. */
-#define REPLY_BYTES_MAX 512
+#define REPLY_BYTES_MAX 640
 
 void smtp_server_open(struct smtp_server *server, const struct smtp_server_settings *settings,
                       uint64_t now_ns)
@@ -16,6 +16,10 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
     server->line_overflow = server->smtputf8 = false;
     server->bare_lines = server->lf_passed_over = server->text_may_follow = false;
     server->clock_due = false;
+    server->auth_known = server->auth_demanded = server->authenticated = false;
+    server->answer_due = server->auth_line = false;
+    server->mechanisms = slice_of(NULL, 0);
+    server->lent = NULL;
     server->chunk_left = 0;
     server->after_skip = SMTP_READY;
     server->recipient_count = server->commit_left = 0;
@@ -50,6 +54,11 @@ static size_t output_room(const struct smtp_server *server)
 bool smtp_server_has_room(const struct smtp_server *server)
 {
     return output_room(server) + server->output_from >= REPLY_BYTES_MAX;
+}
+
+bool smtp_server_fits(const struct smtp_server *server, size_t size)
+{
+    return output_room(server) + server->output_from >= size;
 }
 
 static void output_add(struct smtp_server *server, const void *bytes, size_t size)
@@ -296,8 +305,16 @@ void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *
         }
         return;
     }
+    check(pending != SMTP_EVENT_AUTH_ROOM);
     server->pending = SMTP_EVENT_NONE;
     server->clock_due = true;
+    if (pending == SMTP_EVENT_AUTH || pending == SMTP_EVENT_AUTH_ANSWER) {
+        smtp_server_auth_over(server);
+        server->authenticated = answer->code < 400;
+        verdict_give(server, answer);
+        errors_limit(server);
+        return;
+    }
     if (pending == SMTP_EVENT_CONNECTED) {
         if (verdict == NULL) {
             greet(server);
@@ -415,34 +432,69 @@ static size_t chunk_input(struct smtp_server *server, struct slice input, struct
     return used;
 }
 
-/* Keeps a part of a command line. */
-static void line_keep(struct smtp_server *server, struct slice part)
+/* Keeps a part of a command line. False: there is no room, which the owner is asked for. */
+static bool line_keep(struct smtp_server *server, struct slice part, struct smtp_event *event)
 {
-    if (server->line_overflow || server->line_bytes + part.size > sizeof(server->line)) {
+    size_t room = server->lent != NULL ? SMTP_AUTH_LINE_BYTES_MAX : sizeof(server->line);
+    if (!server->line_overflow && server->line_bytes + part.size > room) {
+        server->auth_line = smtp_server_auth_is_line(server, part);
+        if (server->auth_line && server->lent == NULL) {
+            event->kind = SMTP_EVENT_AUTH_ROOM;
+            server->pending = SMTP_EVENT_AUTH_ROOM;
+            return false;
+        }
         server->line_overflow = true;
-        return;
     }
-    memcpy(server->line + server->line_bytes, part.bytes, part.size);
-    server->line_bytes = (uint16_t)(server->line_bytes + part.size);
+    if (!server->line_overflow) {
+        char *place = server->lent != NULL ? server->lent : server->line;
+        memcpy(place + server->line_bytes, part.bytes, part.size);
+        server->line_bytes = (uint16_t)(server->line_bytes + part.size);
+    }
+    return true;
+}
+
+/* Whether the line is one of AUTH's or a command. */
+static void line_take(struct smtp_server *server, struct slice line, bool more,
+                      struct smtp_event *event)
+{
+    if (server->state == SMTP_EXCHANGE) {
+        smtp_server_auth_answer(server, line, event);
+    } else {
+        smtp_server_command(server, line, more, event);
+    }
+}
+
+static void line_break(struct smtp_server *server, const char *status, const char *text)
+{
+    if (server->state == SMTP_EXCHANGE) {
+        smtp_server_auth_break(server, 500, status, text);
+    } else {
+        smtp_server_no_command(server, 500, status, text);
+    }
 }
 
 static void line_run(struct smtp_server *server, struct slice line, bool more,
                      struct smtp_event *event)
 {
-    if (server->line_overflow || line.size > SMTP_COMMAND_BYTES_MAX) {
-        smtp_server_no_command(server, 500, "5.5.2", "Line too long");
+    bool exchanged = server->state == SMTP_EXCHANGE || server->lent != NULL;
+    if (server->line_overflow) {
+        line_break(server, server->auth_line ? "5.5.6" : "5.5.2", "Line too long");
     } else if (line.size > 0 && line.bytes[line.size - 1] == '\r') {
-        smtp_server_command(server, slice_first(line, line.size - 1), more, event);
+        line_take(server, slice_first(line, line.size - 1), more, event);
     } else if (server->bare_lines) {
-        smtp_server_command(server, line, more, event);
+        line_take(server, line, more, event);
     } else {
-        smtp_server_no_command(server, 500, "5.5.2", "Lines end with CRLF");
+        line_break(server, "5.5.2", "Lines end with CRLF");
         if (slice_equal_nocase(line, slice_text("DATA"))) {
             smtp_server_text_expect(server, more);
         }
     }
     server->line_bytes = 0;
-    server->line_overflow = false;
+    server->line_overflow = server->auth_line = false;
+    if (exchanged && server->pending == SMTP_EVENT_NONE) {
+        smtp_server_auth_over(server);
+        event->kind = SMTP_EVENT_AUTH_END;
+    }
 }
 
 /* Returns how far the command line reaches with its end, and in *size how far without LF, or without the CR that ends
@@ -468,6 +520,12 @@ static size_t command_input(struct smtp_server *server, struct slice input,
         smtp_server_text_came(server); /* it was here before the refusal was sent */
         return input.size;
     }
+    if (server->answer_due && server->output_bytes > server->output_from) {
+        smtp_server_synchronization_lost(
+            server); /* who pipelines has not seen the answer to AUTH */
+        return input.size;
+    }
+    server->answer_due = false;
     if (server->line_bytes == 0 && !server->line_overflow && input.bytes[0] == 0x16 &&
         server->state == SMTP_GREETED) {
         smtp_server_reply(server, 554, "5.5.1",
@@ -476,17 +534,18 @@ static size_t command_input(struct smtp_server *server, struct slice input,
         return input.size;
     }
     size_t taken = line_find(server, input, &size);
-    bool more = taken < input.size;
+    bool in_place = taken > 0 && server->line_bytes == 0 && !server->line_overflow &&
+                    server->state != SMTP_EXCHANGE && size <= sizeof(server->line);
+    struct slice part = taken > 0 ? slice_first(input, size) : input;
+    if (!in_place && !line_keep(server, part, event)) {
+        return 0;
+    }
     if (taken == 0) {
-        line_keep(server, input);
         return input.size;
     }
-    if (server->line_bytes == 0 && !server->line_overflow) {
-        line_run(server, slice_first(input, size), more, event);
-    } else {
-        line_keep(server, slice_first(input, size));
-        line_run(server, slice_of(server->line, server->line_bytes), more, event);
-    }
+    const char *kept = server->lent != NULL ? server->lent : server->line;
+    line_run(server, in_place ? part : slice_of(kept, server->line_bytes), taken < input.size,
+             event);
     return taken;
 }
 
@@ -546,7 +605,7 @@ enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, st
     } else {
         bool between_chunks = server->state == SMTP_CHUNK_NEXT;
         *used = command_input(server, input, event);
-        if (server->line_bytes == 0 && !server->line_overflow) {
+        if (server->line_bytes == 0 && !server->line_overflow && *used > 0) {
             smtp_server_time_command(server, now_ns, !between_chunks);
         }
     }
@@ -593,13 +652,15 @@ void smtp_server_secured(struct smtp_server *server, uint64_t now_ns)
 
 const char *smtp_server_protocol(const struct smtp_server *server)
 {
-    bool secured = server->secured;
+    static const char *const words[2][4] = {{"ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"},
+                                            {"UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"}};
+    bool secured = server->secured, authenticated = server->authenticated;
     if (server->settings->lmtp) {
         return server->smtputf8 ? secured ? "UTF8LMTPS" : "UTF8LMTP" : secured ? "LMTPS" : "LMTP";
     }
-    if (server->smtputf8) {
-        return secured ? "UTF8SMTPS" : "UTF8SMTP";
+    /* HELO has no word of its own for what EHLO has announced, and who says HELO cannot know of it: RFC 3848. */
+    if (!server->smtputf8 && !server->extended) {
+        return "SMTP";
     }
-    /* HELO has no word of its own for it, and who says HELO cannot know of STARTTLS: RFC 3848. */
-    return !server->extended ? "SMTP" : secured ? "ESMTPS" : "ESMTP";
+    return words[server->smtputf8][2 * secured + authenticated];
 }

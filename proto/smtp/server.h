@@ -14,10 +14,16 @@
  * scan; nothing is copied here. The owner keeps the transaction's paths; on every way out of a transaction that did
  * not end with a verdict on the body the machine gives SMTP_EVENT_RESET, once.
  *
+ * AUTH carries a SASL exchange that the owner runs: each AUTH and each line of the client's is an event, answered by
+ * smtp_server_challenge, or by smtp_server_verdict which ends it; 235: the client is who it says. Between them nothing
+ * may come: who does not wait for an answer has lost the synchronization. A line that is longer than a command asks the
+ * owner for room (SMTP_EVENT_AUTH_ROOM), which he has back when the exchange is over. What was secret is wiped.
+ *
  * Nothing is allocated; the struct is public only so that it can lie inside its owner.
  *
  * Source: RFC 5321; RFC 2033 (LMTP); RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 6152
- * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 3461 (DSN); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS). Inputs that broke others: bare newlines, second
+ * (8BITMIME); RFC 6531 (SMTPUTF8); RFC 3461 (DSN); RFC 2034, 3463 (status codes); RFC 3207 (STARTTLS);
+ * RFC 4954 (AUTH). Inputs that broke others: bare newlines, second
  * envelopes in a body, commands of other protocols.
  */
 #pragma once
@@ -26,7 +32,7 @@
 #include "proto/smtp/body_scan.h"
 #include "proto/smtp/dsn_parameters.h"
 
-#define SMTP_SERVER_OUTPUT_BYTES 1024
+#define SMTP_SERVER_OUTPUT_BYTES 1280
 #define SMTP_SERVER_NEVER UINT64_MAX
 
 enum smtp_want {
@@ -49,6 +55,11 @@ enum smtp_event_kind {
     SMTP_EVENT_BODY,       /* body: the next piece */
     SMTP_EVENT_BODY_END,   /* (commit) the message is whole */
     SMTP_EVENT_RESET,      /* nothing of the transaction is valid any more */
+    /* (verdict, or smtp_server_challenge) text: the mechanism; octets: its initial response */
+    SMTP_EVENT_AUTH,
+    SMTP_EVENT_AUTH_ANSWER, /* (the same) octets: the client's answer to the challenge */
+    SMTP_EVENT_AUTH_ROOM,   /* (smtp_server_auth_room) */
+    SMTP_EVENT_AUTH_END, /* the client has given up, or broken the exchange, and has its answer */
 };
 
 struct smtp_event {
@@ -62,6 +73,8 @@ struct smtp_event {
     uint8_t ret;    /* enum smtp_ret, of MAIL, and so is envid */
     uint8_t notify; /* enum smtp_notify, of RCPT, and so is orcpt */
     struct slice envid, orcpt;
+    bool has_octets; /* of AUTH: an empty initial response is not the same as none */
+    struct slice octets;
 };
 
 struct smtp_verdict {
@@ -107,12 +120,14 @@ static inline uint64_t smtp_octet_ns(uint32_t octets_per_s)
  *                     ▲  ◄─ RSET ───┴───────────────┘                             │
  *                     └──────────────── 250 when the owner says so ◄─ COMMIT ◄────┘
  *
- * STARTTLS leads from READY to SECURING, and smtp_server_secured from there to GREETED.
+ * STARTTLS leads from READY to SECURING, and smtp_server_secured from there to GREETED; AUTH to EXCHANGE while the client
+ * has a challenge, and back.
  */
 enum smtp_server_state {
     SMTP_CONNECTED,
     SMTP_GREETED,
     SMTP_READY,
+    SMTP_EXCHANGE,
     SMTP_SENDER,
     SMTP_RECIPIENTS,
     SMTP_BODY,       /* DATA */
@@ -138,8 +153,12 @@ struct smtp_server {
     bool lf_passed_over; /* a bare CR has ended a line: an LF that comes next belongs to it */
     bool
         text_may_follow; /* DATA was refused: what follows may be the text of a client that did not wait */
-    bool clock_due;      /* we have kept the client waiting: its time begins with the next call */
-    bool smtputf8;       /* of this transaction */
+    bool clock_due; /* we have kept the client waiting: its time begins with the next call */
+    bool smtputf8;  /* of this transaction */
+    bool auth_known, auth_demanded; /* see smtp_server_offer_auth */
+    bool authenticated;
+    bool answer_due;     /* of AUTH: nothing may come before it is sent */
+    bool auth_line;      /* it is one of AUTH that line_overflow is about */
     uint8_t after_skip;  /* state behind SMTP_CHUNK_SKIP */
     uint64_t chunk_left; /* octets of the BDAT chunk that are still to come */
     uint32_t recipient_count;
@@ -153,6 +172,8 @@ struct smtp_server {
     uint16_t refusal_code;
     char refusal_status[12];
     char refusal_text[96];
+    struct slice mechanisms; /* that are announced; the owner's */
+    char *lent;              /* the owner's room for the line under way; NULL: `line` */
     uint8_t helo_bytes;
     char helo[255]; /* as the client gave it */
     uint16_t line_bytes;
@@ -169,10 +190,22 @@ void smtp_server_open(struct smtp_server *server, const struct smtp_server_setti
 /* After smtp_server_open: of this client CR or LF alone ends a command line too. A message it never ends. */
 void smtp_server_take_bare_lines(struct smtp_server *server);
 
+/* After smtp_server_open, and again after smtp_server_secured: AUTH is known to this client. mechanisms: what EHLO
+ * announces, "PLAIN LOGIN"; empty: none can be used on this connection as it is; borrowed while the session is open.
+ * demanded: until it has logged in, nothing that carries mail is taken: 530 5.7.0. */
+enum smtp_auth { SMTP_AUTH_OFFERED, SMTP_AUTH_DEMANDED };
+void smtp_server_offer_auth(struct smtp_server *server, struct slice mechanisms,
+                            enum smtp_auth demand);
+
 enum smtp_want smtp_server_input(struct smtp_server *server, uint64_t now_ns, struct slice input,
                                  size_t *used, struct smtp_event *event);
 /* Answers the event that waits. NULL: with what is usual for it. */
 void smtp_server_verdict(struct smtp_server *server, const struct smtp_verdict *verdict);
+/* Answers AUTH or AUTH_ANSWER with 334. False: it does not fit; a verdict is still owed. */
+bool smtp_server_challenge(struct smtp_server *server, struct slice octets);
+/* Answers AUTH_ROOM. room: SMTP_AUTH_LINE_BYTES_MAX octets, lent until a verdict on the exchange or AUTH_END; NULL: there
+ * is none, the line is too long. */
+void smtp_server_auth_room(struct smtp_server *server, char *room);
 /* The owner cannot keep the body that comes: its rest is thrown away, and its end answered with this. *verdict is
  * copied. No SMTP_EVENT_BODY_END follows, but a RESET. */
 void smtp_server_body_refuse(struct smtp_server *server, const struct smtp_verdict *verdict);
@@ -209,6 +242,6 @@ void smtp_server_shut(struct smtp_server *server);
 
 /* What the client called itself; empty before EHLO. */
 struct slice smtp_server_helo(const struct smtp_server *server);
-/* "ESMTP", "SMTP", "LMTP", with SMTPUTF8 "UTF8SMTP", "UTF8LMTP", encrypted with an S behind it: for
- * Received: (RFC 3848, 6531). */
+/* "ESMTP", "SMTP", "LMTP", with SMTPUTF8 "UTF8SMTP", "UTF8LMTP", encrypted with an S behind it,
+ * authenticated with an A (ESMTPSA): for Received: (RFC 3848, 6531). */
 const char *smtp_server_protocol(const struct smtp_server *server);

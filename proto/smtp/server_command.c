@@ -70,7 +70,7 @@ static size_t line_add(char *text, size_t used, size_t room, bool last, const ch
 static void extensions_reply(struct smtp_server *server)
 {
     const struct smtp_server_settings *settings = server->settings;
-    char text[512];
+    char text[640];
     char line[280];
     size_t used = 0;
     snprintf(line, sizeof(line), "%.*s",
@@ -92,6 +92,11 @@ static void extensions_reply(struct smtp_server *server)
     }
     if (settings->dsn) {
         used = line_add(text, used, sizeof(text), false, "DSN");
+    }
+    if (server->mechanisms.size > 0) {
+        snprintf(line, sizeof(line), "AUTH %.*s", (int)server->mechanisms.size,
+                 (const char *)server->mechanisms.bytes);
+        used = line_add(text, used, sizeof(text), false, line);
     }
     if (settings->starttls && !server->secured) {
         used = line_add(text, used, sizeof(text), false, "STARTTLS");
@@ -246,7 +251,7 @@ static void run_rcpt(struct smtp_server *server, const struct command *command)
 
 /* ---- DATA and BDAT ---- */
 
-static void synchronization_lost(struct smtp_server *server)
+void smtp_server_synchronization_lost(struct smtp_server *server)
 {
     if (server->state != SMTP_ENDED) {
         text_reply(server, 421, "4.7.0", "Protocol synchronization lost");
@@ -263,14 +268,14 @@ void smtp_server_text_came(struct smtp_server *server)
 {
     check(smtp_server_data_refused(server));
     server->errors++;
-    synchronization_lost(server);
+    smtp_server_synchronization_lost(server);
 }
 
 void smtp_server_text_expect(struct smtp_server *server, bool more)
 {
     server->text_may_follow = true;
     if (more) {
-        synchronization_lost(server);
+        smtp_server_synchronization_lost(server);
     }
 }
 
@@ -323,7 +328,7 @@ static void run_bdat(struct smtp_server *server, const struct command *command)
     if (!sized || !last_good || more) {
         /* How many octets follow is unknown: nothing after this can be trusted to be a command. */
         smtp_server_error(server, 501, "5.5.4", "Syntax: BDAT octets [LAST]");
-        synchronization_lost(server);
+        smtp_server_synchronization_lost(server);
         return;
     }
     bool hello_missing = server->state == SMTP_GREETED;
@@ -412,12 +417,23 @@ static void run_starttls(struct smtp_server *server, const struct command *comma
         run_refused(server, command);
     } else if (server->secured) {
         smtp_server_error(server, 503, "5.5.1", "TLS is active already");
+    } else if (server->authenticated) {
+        smtp_server_error(server, 503, "5.5.1", "You have logged in already");
     } else if (server->state == SMTP_GREETED) {
         smtp_server_error(server, 503, "5.5.1", "Say hello first");
     } else if (no_arguments(server, command)) {
         smtp_server_reset(server);
         text_reply(server, 220, "2.0.0", "Ready to start TLS");
         server->state = SMTP_SECURING;
+    }
+}
+
+static void run_auth(struct smtp_server *server, const struct command *command)
+{
+    if (server->auth_known) {
+        smtp_server_auth_begin(server, command->arguments, command->event);
+    } else {
+        run_refused(server, command);
     }
 }
 
@@ -444,6 +460,8 @@ enum allowed {
      * best how to get past what follows them. */
     IN_CLEAR = 1,
     IN_CHUNKS = 2, /* between the chunks of a message */
+    /* Before AUTH where that is demanded (RFC 4954 §6), besides those IN_CLEAR. */
+    NAMELESS = 4,
 };
 
 static const struct {
@@ -466,7 +484,7 @@ static const struct {
     {"EXPN", run_refused, ALLOWED},
     {"ETRN", run_refused, ALLOWED},
     {"TURN", run_refused, ALLOWED},
-    {"AUTH", run_refused, ALLOWED},
+    {"AUTH", run_auth, NAMELESS},
     {"STARTTLS", run_starttls, IN_CLEAR},
     {"XCLIENT", run_unauthorized, IN_CLEAR},
     {"XFORWARD", run_unauthorized, IN_CLEAR},
@@ -489,6 +507,12 @@ static bool has_control(struct slice line)
         }
     }
     return false;
+}
+
+/* Encrypted, where it must be. */
+static bool can_begin(const struct smtp_server *server)
+{
+    return server->secured || !server->settings->tls_only;
 }
 
 void smtp_server_command(struct smtp_server *server, struct slice line, bool more,
@@ -519,8 +543,10 @@ void smtp_server_command(struct smtp_server *server, struct slice line, bool mor
                 if (commands[i].run == run_data) {
                     smtp_server_text_expect(server, more);
                 }
-            } else if (server->secured || !server->settings->tls_only ||
-                       (commands[i].allowed & IN_CLEAR) != 0) {
+            } else if (server->auth_demanded && !server->authenticated && can_begin(server) &&
+                       (commands[i].allowed & (IN_CLEAR | NAMELESS)) == 0) {
+                smtp_server_error(server, 530, "5.7.0", "Authentication required");
+            } else if (can_begin(server) || (commands[i].allowed & IN_CLEAR) != 0) {
                 commands[i].run(server, &command);
             } else if (server->settings->starttls) {
                 smtp_server_error(server, 530, "5.7.0", "Must issue a STARTTLS command first");

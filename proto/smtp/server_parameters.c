@@ -41,7 +41,8 @@ enum seen {
     SEEN_RET = 8,
     SEEN_ENVID = 16,
     SEEN_NOTIFY = 32,
-    SEEN_ORCPT = 64
+    SEEN_ORCPT = 64,
+    SEEN_AUTH = 128
 };
 
 /* What is wrong with a parameter, when something is. */
@@ -66,6 +67,14 @@ static bool parameter_count(struct smtp_server *server, const struct parameter *
     }
     *seen |= parameter->seen;
     return true;
+}
+
+/* RFC 4954 §5. Who submitted it is not believed, as of a client that is not trusted: the next hop is told nothing. */
+static bool submitter_valid(struct slice value)
+{
+    uint8_t decoded[SMTP_ORCPT_BYTES_MAX];
+    return value.size > 0 && value.size <= sizeof(decoded) &&
+           (slice_equal(value, slice_text("<>")) || smtp_xtext_decode(value, decoded) > 0);
 }
 
 /* One parameter of MAIL. False: the reply is given. */
@@ -97,6 +106,10 @@ static bool mail_parameter(struct smtp_server *server, struct slice keyword, str
         event->envid = value;
         parameter.good = smtp_envid_valid(value);
         parameter.wrong = "ENVID is xtext of at most 100 characters";
+    } else if (server->auth_known && slice_equal_nocase(keyword, slice_text("AUTH"))) {
+        parameter.seen = SEEN_AUTH;
+        parameter.good = submitter_valid(value);
+        parameter.wrong = "AUTH is <>, or a mailbox in xtext of at most 500 characters";
     }
     return parameter_count(server, &parameter, seen);
 }

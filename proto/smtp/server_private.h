@@ -1,4 +1,4 @@
-/* server_private: what server.c, server_command.c and server_parameters.c share. Nobody else includes it. */
+/* server_private: what server.c, server_command.c, server_auth.c and server_parameters.c share. Nobody else includes it. */
 #pragma once
 #include "proto/smtp/server.h"
 
@@ -20,12 +20,30 @@ void smtp_server_no_command(struct smtp_server *server, unsigned code, const cha
 void smtp_server_text_expect(struct smtp_server *server, bool more);
 /* Room that the replies to any one command fit in. */
 bool smtp_server_has_room(const struct smtp_server *server);
+/* Has the output room for so many octets? */
+bool smtp_server_fits(const struct smtp_server *server, size_t size);
+/* What the client says next cannot be told from what it did not wait with: 421. */
+void smtp_server_synchronization_lost(struct smtp_server *server);
 /* Ends a transaction, in whatever state it is: the one way out. */
 void smtp_server_reset(struct smtp_server *server);
 /* No more input is taken. */
 void smtp_server_end(struct smtp_server *server);
 /* Begins a body: DATA, or the first chunk. */
 void smtp_server_body_open(struct smtp_server *server, bool chunks, struct smtp_event *event);
+
+/* ---- server_auth.c ---- */
+/* AUTH, its arguments; the client's next line, whole, without its CRLF. */
+void smtp_server_auth_begin(struct smtp_server *server, struct slice arguments,
+                            struct smtp_event *event);
+void smtp_server_auth_answer(struct smtp_server *server, struct slice line,
+                             struct smtp_event *event);
+/* A line of an exchange that cannot be taken: it is over. */
+void smtp_server_auth_break(struct smtp_server *server, unsigned code, const char *status,
+                            const char *text);
+/* The verdict is given, or an error: nothing is left of what was said. */
+void smtp_server_auth_over(struct smtp_server *server);
+/* Is `part`, behind what is kept of the line, a line of AUTH's? */
+bool smtp_server_auth_is_line(const struct smtp_server *server, struct slice part);
 
 /* ---- server_time.c ---- */
 /* A whole command was taken, or the owner has answered: the client's time begins anew. begins: no message was under

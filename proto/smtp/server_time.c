@@ -27,6 +27,7 @@ void smtp_server_time_command(struct smtp_server *server, uint64_t now_ns, bool 
     case SMTP_CONNECTED:
     case SMTP_GREETED:
     case SMTP_READY:
+    case SMTP_EXCHANGE:
     case SMTP_SENDER:
     case SMTP_RECIPIENTS:
     case SMTP_COMMIT:
@@ -79,6 +80,8 @@ const char *smtp_server_stage(const struct smtp_server *server)
         return "CONNECT";
     case SMTP_READY:
         return server->messages > 0 ? "END-OF-MESSAGE" : "EHLO";
+    case SMTP_EXCHANGE:
+        return "AUTH";
     case SMTP_SENDER:
         return "MAIL";
     case SMTP_RECIPIENTS:

@@ -22,6 +22,9 @@ struct session {
     size_t draft_bytes;
     unsigned recipients;
     bool in_body;
+    bool exchanging; /* has a challenge */
+    unsigned answers;
+    char *lent; /* room for a line of AUTH */
 };
 
 static uint64_t hash_add(uint64_t hash, struct slice piece)
@@ -45,6 +48,21 @@ static void body_take(struct session *session, struct slice piece)
         check(!(line_start && session->last[1] == '.' && session->last[2] == '\r' && byte == '\n'));
     }
     session->draft_hash = hash_add(session->draft_hash, piece);
+}
+
+/* Two challenges at most; who has sent an "x" is in. */
+static void exchange_step(struct session *session, const struct smtp_event *event)
+{
+    const struct smtp_verdict in = {235, "2.7.0", slice_text("In")};
+    const struct smtp_verdict out = {535, "5.7.8", slice_text("Out")};
+    struct slice said = event->has_octets ? event->octets : slice_of(NULL, 0);
+    bool right = said.size > 0 && memchr(said.bytes, 'x', said.size) != NULL;
+    session->answers = session->exchanging ? session->answers + 1 : 0;
+    session->exchanging = !right && session->answers < 2;
+    if (!session->exchanging || !smtp_server_challenge(&session->server, said)) {
+        session->exchanging = false;
+        smtp_server_verdict(&session->server, right ? &in : &out);
+    }
 }
 
 static void event_take(struct session *session, const struct smtp_event *event, uint8_t seed)
@@ -90,6 +108,20 @@ static void event_take(struct session *session, const struct smtp_event *event, 
         return;
     case SMTP_EVENT_RESET:
         session->in_body = false;
+        return;
+    case SMTP_EVENT_AUTH:
+    case SMTP_EVENT_AUTH_ANSWER:
+        check(!session->in_body && session->exchanging == (event->kind == SMTP_EVENT_AUTH_ANSWER));
+        check(event->octets.size <= SMTP_AUTH_LINE_BYTES_MAX);
+        exchange_step(session, event);
+        return;
+    case SMTP_EVENT_AUTH_ROOM:
+        free(session->lent);
+        session->lent = seed & 0x10 ? NULL : malloc(SMTP_AUTH_LINE_BYTES_MAX);
+        smtp_server_auth_room(&session->server, session->lent);
+        return;
+    case SMTP_EVENT_AUTH_END:
+        session->exchanging = false;
         return;
     }
 }
@@ -150,6 +182,10 @@ static struct outcome run(const uint8_t *bytes, size_t size, uint8_t seed, size_
     if (seed & 0x40) {
         smtp_server_take_bare_lines(&session.server);
     }
+    if (!(seed & 1)) {
+        smtp_server_offer_auth(&session.server, slice_text("PLAIN"),
+                               seed & 8 ? SMTP_AUTH_DEMANDED : SMTP_AUTH_OFFERED);
+    }
     bool open = piece_feed(&session, slice_of(NULL, 0), seed);
     for (size_t at = 0; open && at < size; at += cut) {
         size_t step = size - at < cut ? size - at : cut;
@@ -158,6 +194,7 @@ static struct outcome run(const uint8_t *bytes, size_t size, uint8_t seed, size_
         open = piece_feed(&session, slice_of(copy, step), seed);
         free(copy);
     }
+    free(session.lent);
     return session.outcome;
 }
 

@@ -226,6 +226,10 @@ static void event_answer(struct sink_session *session)
     case SMTP_EVENT_NONE:
     case SMTP_EVENT_HELO:
     case SMTP_EVENT_BODY_BEGIN:
+    case SMTP_EVENT_AUTH: /* is not known here */
+    case SMTP_EVENT_AUTH_ANSWER:
+    case SMTP_EVENT_AUTH_ROOM:
+    case SMTP_EVENT_AUTH_END:
         break;
     }
 }

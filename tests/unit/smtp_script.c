@@ -26,13 +26,69 @@ void smtp_script_settings(struct smtp_server_settings *settings)
     };
 }
 
-static void output_take(struct smtp_script_run *run, struct smtp_server *server)
+void smtp_script_output(struct smtp_script_run *run, struct smtp_server *server)
 {
     struct slice output = smtp_server_output(server);
     assert_true(run->replies_size + output.size < SMTP_SCRIPT_TEXT_BYTES);
     memcpy(run->replies + run->replies_size, output.bytes, output.size);
     run->replies_size += output.size;
     smtp_server_sent(server, output.size);
+}
+
+static void login_answer(struct smtp_server *server, bool right)
+{
+    const struct smtp_verdict in = {235, "2.7.0", slice_text("You are in")};
+    const struct smtp_verdict out = {535, "5.7.8", slice_text("Wrong")};
+    smtp_server_verdict(server, right ? &in : &out);
+}
+
+/* Of any exchange: `step` counts the client's answers. */
+static void exchange_step(struct smtp_script_run *run, struct smtp_server *server,
+                          const char *mechanism, const struct smtp_event *event)
+{
+    static const uint8_t plain[] = "\0tim\0secret";
+    const struct smtp_verdict unknown = {504, "5.5.4", slice_text("No such mechanism")};
+    static uint8_t much[SMTP_SERVER_OUTPUT_BYTES];
+    if (strcmp(mechanism, "PLAIN") == 0) {
+        if (!event->has_octets) {
+            assert_true(smtp_server_challenge(server, slice_of(NULL, 0)));
+        } else {
+            login_answer(server, slice_equal(event->octets, slice_of(plain, sizeof(plain) - 1)));
+        }
+    } else if (strcmp(mechanism, "LOGIN") == 0) {
+        if (!event->has_octets || run->answers == 1) {
+            assert_true(smtp_server_challenge(
+                server, slice_text(event->has_octets ? "Password" : "User Name")));
+        } else {
+            login_answer(server, slice_equal(event->octets, slice_text("secret")));
+        }
+    } else if (strcmp(mechanism, "LONG") == 0) {
+        bool whole = event->octets.size % 6 == 0;
+        for (size_t i = 0; i < event->octets.size && whole; i++) {
+            whole = event->octets.bytes[i] == (uint8_t) "octets"[i % 6];
+        }
+        login_answer(server, whole && event->octets.size > 0);
+    } else if (strcmp(mechanism, "LOUD") == 0) {
+        assert_false(smtp_server_challenge(server, slice_of(much, sizeof(much))));
+        login_answer(server, false);
+    } else {
+        smtp_server_verdict(server, &unknown);
+    }
+}
+
+static void auth_take(struct smtp_script_run *run, struct smtp_server *server,
+                      const struct smtp_event *event)
+{
+    static char mechanism[32];
+    if (event->kind == SMTP_EVENT_AUTH) {
+        run->answers = event->has_octets;
+        assert_true(event->text.size > 0);
+        snprintf(mechanism, sizeof(mechanism), "%.*s", (int)event->text.size,
+                 (const char *)event->text.bytes);
+    } else {
+        run->answers++;
+    }
+    exchange_step(run, server, mechanism, event);
 }
 
 static void event_take(struct smtp_script_run *run, struct smtp_server *server,
@@ -77,6 +133,18 @@ static void event_take(struct smtp_script_run *run, struct smtp_server *server,
     case SMTP_EVENT_RESET:
         run->resets++;
         break;
+    case SMTP_EVENT_AUTH:
+    case SMTP_EVENT_AUTH_ANSWER:
+        auth_take(run, server, event);
+        break;
+    case SMTP_EVENT_AUTH_ROOM:
+        free(run->lent);
+        run->lent = malloc(SMTP_AUTH_LINE_BYTES_MAX); /* so that a write beyond it is seen */
+        smtp_server_auth_room(server, run->lent);
+        break;
+    case SMTP_EVENT_AUTH_END:
+        run->auth_ends++;
+        break;
     }
 }
 
@@ -90,7 +158,7 @@ void smtp_script_feed(struct smtp_script_run *run, struct smtp_server *server, s
         piece = slice_from(piece, used);
         bool answered = smtp_server_output(server).size > 0;
         if (!run->unsent) {
-            output_take(run, server);
+            smtp_script_output(run, server);
         }
         if (want == SMTP_WANT_CLOSE) {
             run->closed = true;
@@ -115,14 +183,20 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
 {
     struct smtp_server *server = malloc(sizeof(*server));
     struct smtp_server_settings settings = run->settings;
-    bool bare_lines = run->bare_lines, unsent = run->unsent;
+    bool bare_lines = run->bare_lines, unsent = run->unsent, auth = run->auth;
+    enum smtp_auth demand = run->demand;
     memset(run, 0, sizeof(*run));
     run->settings = settings;
     run->bare_lines = bare_lines;
     run->unsent = unsent;
+    run->auth = auth;
+    run->demand = demand;
     smtp_server_open(server, &run->settings, 0);
     if (bare_lines) {
         smtp_server_take_bare_lines(server);
+    }
+    if (auth) {
+        smtp_server_offer_auth(server, slice_text("PLAIN LOGIN"), demand);
     }
     smtp_script_feed(run, server, slice_of(NULL, 0));
     for (size_t at = 0; at < size && !run->closed;) {
@@ -134,7 +208,8 @@ void smtp_script_play(struct smtp_script_run *run, const char *input, size_t siz
         at += step;
     }
     smtp_script_feed(run, server, slice_of(NULL, 0));
-    output_take(run, server);
+    smtp_script_output(run, server);
+    free(run->lent);
     free(server);
 }
 
