@@ -160,6 +160,15 @@ bool login_in_clear(const struct login_desk *desk, const struct login_facts *fac
            (desk->sasl.offer.clear_on_loopback && endpoint_is_loopback(&facts->stream->remote));
 }
 
+bool login_needs_tls(const struct login_desk *desk, struct slice mechanism)
+{
+    static const uint8_t some[1];
+    const struct sasl_facts known = {.encrypted = true, .tls_exporter = {some, sizeof(some)}};
+    enum sasl_mechanism found = sasl_mechanism_find(mechanism);
+    return found != SASL_MECHANISMS &&
+           (sasl_mechanisms_offered(&desk->sasl.offer, &known) & SASL_BIT(found)) != 0;
+}
+
 size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
                         size_t room)
 {

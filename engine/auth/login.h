@@ -75,6 +75,8 @@ void login_desk_close(struct login_desk *desk); /* after every attempt has been 
 
 /* May a password be sent on this connection as it is: encrypted, or on loopback and allowed there. */
 bool login_in_clear(const struct login_desk *desk, const struct login_facts *facts);
+/* Is the mechanism offered here to those who encrypt, and only to them? */
+bool login_needs_tls(const struct login_desk *desk, struct slice mechanism);
 /* "SCRAM-SHA-256 PLAIN ...", those that this connection may use, as they are announced. Returns its size, < room. */
 size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
                         size_t room);

@@ -56,6 +56,8 @@ enum conf_tls_level {
     CONF_LEVEL_VERIFIED,      /* to whom an authority says it is */
     CONF_LEVEL_DANE           /* to whom DNSSEC says it is */
 };
+/* May, or must, clients of a listener log in? */
+enum conf_login { CONF_LOGIN_OFF, CONF_LOGIN_OFFERED, CONF_LOGIN_REQUIRED };
 /* What becomes of a client that talks before the banner. */
 enum conf_greet_action { CONF_GREET_IGNORE, CONF_GREET_ENFORCE, CONF_GREET_DROP };
 #define CONF_FINGERPRINT_BYTES 32u /* SHA-256 */
@@ -113,6 +115,7 @@ struct conf_listener {
     uint8_t client_certificate; /* enum conf_client_certificate */
     uint8_t priority;           /* enum conf_priority_level, of what comes in here */
     uint8_t greet_action;       /* enum conf_greet_action */
+    uint8_t login;              /* enum conf_login; of the mailbox service always OFF */
     uint64_t greet_wait;        /* nanoseconds before the banner */
     bool by_default; /* nobody wrote it: an address that this machine lacks is worth a warning only
                        */
@@ -236,6 +239,7 @@ struct relay_conf {
         uint64_t free_min_bytes; /* of the file system, left to others */
     } spool;
 
+    struct conf_auth auth;
     struct network_prefix *relay_networks;
     uint32_t relay_networks_count;
     const char **relay_clients; /* fingerprints of certificates, or of their public keys */
@@ -422,6 +426,8 @@ struct conf_report {
 int relay_conf_load(struct relay_conf **conf, const char *path, const char *hostname,
                     struct conf_report *report);
 void relay_conf_free(struct relay_conf *conf); /* NULL is fine */
+/* Does it listen for those who log in? */
+bool relay_conf_has_logins(const struct relay_conf *conf);
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,
                        struct conf_report *report);

@@ -1,3 +1,4 @@
+#include "engine/conf/auth_conf.h"
 #include "engine/conf/bounce_conf.h"
 #include "engine/conf/priority_conf.h"
 #include "engine/conf/conf.h"
@@ -82,6 +83,10 @@ static const struct reader_word greet_actions[] = {{"ignore", CONF_GREET_IGNORE}
                                                    {"enforce", CONF_GREET_ENFORCE},
                                                    {"drop", CONF_GREET_DROP},
                                                    {NULL, 0}};
+static const struct reader_word logins[] = {{"off", CONF_LOGIN_OFF},
+                                            {"offered", CONF_LOGIN_OFFERED},
+                                            {"required", CONF_LOGIN_REQUIRED},
+                                            {NULL, 0}};
 static const struct reader_key listener_keys[] = {
     KEY_TEXT("name", struct conf_listener, name, name_is_printable, "a name, for the log",
              .required = true),
@@ -93,6 +98,7 @@ static const struct reader_key listener_keys[] = {
              tls_conf_clients),
     KEY_DURATION("greet_wait", struct conf_listener, greet_wait, "0", 0, 120 * SECOND),
     KEY_WORD("greet_action", struct conf_listener, greet_action, "ignore", greet_actions),
+    KEY_WORD("auth", struct conf_listener, login, "off", logins),
     KEY_WORD("priority", struct conf_listener, priority, "normal", priority_conf_levels),
     KEY_PERMISSIONS("unix_mode", struct conf_listener, unix_mode, "660"),
     KEY_END,
@@ -105,6 +111,10 @@ static const struct reader_key spool_keys[] = {
     KEY_SIZE("memory_bytes", R, spool.memory_bytes, "64M", 8 * MB, 256 * GB),
     KEY_SIZE("max_bytes", R, spool.max_bytes, "16G", 10 * MB, 1024 * TB),
     KEY_SIZE("free_min", R, spool.free_min_bytes, "256M", 0, 1024 * TB),
+    KEY_END,
+};
+static const struct reader_key auth_keys[] = {
+    AUTH_CONF_KEYS(R),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -193,6 +203,7 @@ static const struct reader_key relay_keys[] = {
     KEY_ROWS("listen", R, listen, listener_keys,
              "[{name: local, address: [\"127.0.0.1:2525\", \"[::1]:2525\"]}]"),
     KEY_SECTION("spool", spool_keys),
+    KEY_SECTION("auth", auth_keys),
     KEY_LIST("relay_networks", R, relay_networks, READER_NETWORK, .standard = "127.0.0.0/8 ::1/128",
              .max = 10000),
     KEY_LIST("relay_clients", R, relay_clients, READER_TEXT, .max = 10000,
@@ -253,6 +264,24 @@ static void check_listeners(struct reader *reader, const struct relay_conf *conf
             }
         }
     }
+}
+
+static void check_logins(struct reader *reader, const struct relay_conf *conf)
+{
+    char key[64];
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        snprintf(key, sizeof key, "listen[%u].auth", i);
+        if (conf->listen[i].login == CONF_LOGIN_OFF) {
+            continue;
+        }
+        if (conf->listen[i].protocol != CONF_PROTOCOL_SMTP) {
+            reader_problem(reader, key, "not with lmtp, expected off");
+        } else if (conf->auth.backends_count == 0) {
+            reader_problem(reader, key,
+                           "nobody could log in, expected auth.backends to name users");
+        }
+    }
+    auth_conf_check(reader, &conf->auth);
 }
 
 static bool is_multicast(const struct endpoint *address)
@@ -492,6 +521,7 @@ int relay_conf_load(struct relay_conf **conf, const char *path, const char *host
             made->listen[i].by_default = !reader_given(&reader, "listen");
         }
         check_listeners(&reader, made);
+        check_logins(&reader, made);
         status = tls_conf_settle(&reader, made);
         if (status == 0) {
             status = route_conf_settle(&reader, made);
@@ -529,6 +559,15 @@ void relay_conf_free(struct relay_conf *conf)
         reader_memory_free(&owned->memory);
         free(owned);
     }
+}
+
+bool relay_conf_has_logins(const struct relay_conf *conf)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        any = any || conf->listen[i].login != CONF_LOGIN_OFF;
+    }
+    return any;
 }
 
 static bool networks_hold(const struct network_prefix *networks, uint32_t count,

@@ -7,6 +7,7 @@
  * SIGTERM, SIGINT: finish what is in flight, then end; a second one ends at once.
  * SIGHUP: read the configuration again.
  */
+#include "engine/auth/auth_service.h"
 #include "engine/conf/conf.h"
 #include "engine/core/system_world.h"
 #include "engine/net/port_deal.h"
@@ -41,6 +42,8 @@ struct daemon {
     const char *conf_path;
     char hostname[256];
     struct relay_conf *conf;
+    struct relay_conf *first; /* of the start: `auth` holds on to it */
+    struct auth_service auth;
     struct world world;
     struct logger logger;
     struct rte_mempool **pools; /* one a shard */
@@ -310,6 +313,7 @@ static int open_workers(struct daemon *daemon)
             .resolver = daemon->resolver,
             .maps = daemon->maps,
             .helpers = daemon->helpers,
+            .auth = daemon->auth.directory != NULL ? &daemon->auth : NULL,
             .orders = &daemon->orders,
             .operator_file = &daemon->operator_file,
             .ticket_secret = daemon->ticket_secret,
@@ -375,11 +379,14 @@ static void reload(struct daemon *daemon)
     sem_destroy(&taken);
     resolver_reload_end(daemon->resolver);
     relay_maps_close(daemon->maps);
-    relay_conf_free(daemon->conf);
+    if (daemon->conf != daemon->first) {
+        relay_conf_free(daemon->conf);
+    }
     daemon->maps = maps;
     daemon->conf = conf;
-    logger_line(&daemon->logger, LOGGER_INFO,
-                "reloaded; listeners, shards, transport and spool stay as they were at start");
+    logger_line(
+        &daemon->logger, LOGGER_INFO,
+        "reloaded; listeners, shards, transport, spool and auth stay as they were at start");
 }
 
 static void serve(struct daemon *daemon, const sigset_t *signals)
@@ -421,6 +428,16 @@ static void *join_workers(void *owner)
     return NULL;
 }
 
+static int open_auth(struct daemon *daemon)
+{
+    const struct auth_service_settings settings = {.conf = &daemon->conf->auth,
+                                                   .folder = daemon->conf->spool.path,
+                                                   .hostname = daemon->conf->hostname,
+                                                   .world = &daemon->world,
+                                                   .logger = &daemon->logger};
+    return relay_conf_has_logins(daemon->conf) ? auth_service_open(&daemon->auth, &settings) : 0;
+}
+
 static int run(struct daemon *daemon, const sigset_t *signals)
 {
     const struct helpers_settings helping = {.threads = HELPER_THREADS,
@@ -434,6 +451,7 @@ static int run(struct daemon *daemon, const sigset_t *signals)
                                     daemon->conf->spool.path, &daemon->logger);
     }
     status = status == 0 ? helpers_open(&daemon->helpers, &helping) : status;
+    status = status == 0 ? open_auth(daemon) : status;
     status = status == 0 ? open_pools(daemon) : status;
     status = status == 0 ? open_ports(daemon) : status;
     status = status == 0 ? relay_resolver_open(&daemon->resolver, daemon->conf, &daemon->world,
@@ -467,6 +485,7 @@ static int run(struct daemon *daemon, const sigset_t *signals)
     if (daemon->helpers != NULL) {
         helpers_close(daemon->helpers);
     }
+    auth_service_close(&daemon->auth);
     for (unsigned i = 0; i < daemon->shards && daemon->workers != NULL; i++) {
         if (daemon->workers[i] != NULL) {
             worker_close(daemon->workers[i]);
@@ -506,11 +525,13 @@ static int usage(FILE *out, int code)
     return code;
 }
 
-/* Certificates and maps: files that the configuration names, which the reader does not open. */
+/* Certificates, maps and users: files that the configuration names, which the reader does not open. */
 static bool what_it_names_is_wrong(struct daemon *daemon)
 {
     char problem[TLS_PROBLEM_MAX > MAP_PROBLEM_MAX ? TLS_PROBLEM_MAX : MAP_PROBLEM_MAX];
+    static_assert(sizeof(problem) >= BACKEND_PROBLEM_MAX, "any of them fits");
     if (relay_tls_check(daemon->conf, problem) == 0 &&
+        auth_service_check(&daemon->conf->auth, &daemon->world, problem) == 0 &&
         relay_maps_open(&daemon->maps, daemon->conf, problem) == 0) {
         return false;
     }
@@ -550,6 +571,8 @@ int main(int argc, char **argv)
         print_report(&report);
         return EX_CONFIG;
     }
+    daemon.first = daemon.conf;
+    system_world_fill(&daemon.world);
     if (what_it_names_is_wrong(&daemon)) {
         relay_conf_free(daemon.conf);
         return EX_CONFIG;
@@ -573,7 +596,6 @@ int main(int argc, char **argv)
     signal(SIGIO, SIG_IGN); /* comes in place of net_tap's signal when too many are pending */
     raise_file_limit();
     logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
-    system_world_fill(&daemon.world);
     world_random(&daemon.world, daemon.ticket_secret, sizeof(daemon.ticket_secret));
     sem_init(&daemon.started, 0, 0);
 
@@ -592,6 +614,9 @@ int main(int argc, char **argv)
         memory_stop();
     }
     relay_maps_close(daemon.maps);
-    relay_conf_free(daemon.conf);
+    if (daemon.conf != daemon.first) {
+        relay_conf_free(daemon.conf);
+    }
+    relay_conf_free(daemon.first);
     return status < 0 ? EX_OSERR : EX_OK;
 }

@@ -201,11 +201,11 @@ static bool event_take(struct inbound *in, const struct smtp_event *event)
     case SMTP_EVENT_RESET:
         inbound_reset(in);
         return true;
-    case SMTP_EVENT_AUTH: /* is not known here */
+    case SMTP_EVENT_AUTH:
     case SMTP_EVENT_AUTH_ANSWER:
     case SMTP_EVENT_AUTH_ROOM:
     case SMTP_EVENT_AUTH_END:
-        return true;
+        return inbound_auth_take(in, event);
     }
     return true;
 }
@@ -345,13 +345,9 @@ static bool secure(struct inbound *in)
     return true;
 }
 
-/* By its certificate, whatever its address: it may relay, and is not counted among the strangers. */
-static void client_identify(struct inbound *in)
+void inbound_trust(struct inbound *in)
 {
-    if (in->trusted || !relay_tls_may_relay(in->relay->conf, in->facts.tls)) {
-        return;
-    }
-    if (in->counted) {
+    if (in->counted && !in->trusted) {
         client_count_leave(in->relay->clients, &in->facts.remote);
     }
     in->counted = in->trusted = true;
@@ -360,8 +356,11 @@ static void client_identify(struct inbound *in)
 static void secured(struct inbound *in)
 {
     stream_facts(in->stream, &in->facts);
-    client_identify(in);
+    if (relay_tls_may_relay(in->relay->conf, in->facts.tls)) {
+        inbound_trust(in);
+    }
     smtp_server_secured(&in->server, in->relay->shard->now_ns);
+    inbound_auth_offer(in);
     in->state = INBOUND_READING;
 }
 
@@ -428,6 +427,7 @@ static void inbound_end(struct inbound *in)
 {
     struct relay *relay = in->relay;
     wheel_disarm(relay->shard->wheel, &in->timer);
+    inbound_auth_close(in);
     if (in->counted && !in->trusted) {
         client_count_leave(relay->clients, &in->facts.remote);
     }
@@ -493,6 +493,7 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     if (relay_conf_takes_bare_lines(conf, &in->facts.remote)) {
         smtp_server_take_bare_lines(&in->server);
     }
+    inbound_auth_offer(in);
     stream->session = in;
     stream->notify = inbound_notify;
     if (at->tls != CONF_TLS_IMPLICIT || secure(in)) {

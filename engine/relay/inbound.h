@@ -17,6 +17,8 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
 void inbound_drain(struct inbound *inbound);
 /* The maps of before are of no use any more: whoever waits for them comes again. */
 void inbound_reload(struct inbound *inbound);
+/* What it is asking of the login desk is not of interest any more: that is about to close. */
+void inbound_auth_cancel(struct inbound *inbound);
 /* False: it waits for the disk alone, and ends when that has answered. */
 bool inbound_abort(struct inbound *inbound);
 struct inbound *inbound_of_node(struct list_node *node);

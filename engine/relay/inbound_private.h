@@ -1,6 +1,7 @@
 /*
  * inbound_private: what the parts of an inbound session share: inbound.c (the dialogue, paths, TLS, the session's
- * life), inbound_greet.c (the banner), inbound_message.c (the body and its commit) and inbound_time.c (its deadlines).
+ * life), inbound_greet.c (the banner), inbound_message.c (the body and its commit), inbound_auth.c (who the client is) and
+ * inbound_time.c (its deadlines).
  */
 #pragma once
 #include "engine/relay/inbound.h"
@@ -12,6 +13,7 @@ enum inbound_state {
     INBOUND_READING,    /* commands and text are taken as they come */
     INBOUND_GREETING,   /* the banner waits, and who talks before it is noticed */
     INBOUND_JUDGING,    /* a path waits for the operator's maps */
+    INBOUND_LOGIN,      /* AUTH waits for the login desk */
     INBOUND_NO_ROOM,    /* the log's buffers are all under way: `held` waits for spool_when_room */
     INBOUND_COMMITTING, /* the end of data waits for the disk */
     INBOUND_SECURING,   /* the answer to STARTTLS is being written */
@@ -27,9 +29,10 @@ struct inbound {
     struct relay *relay;
     struct stream *stream;
     enum inbound_state state;
-    bool counted;  /* in relay->clients */
-    bool trusted;  /* may send anywhere */
-    bool finished; /* the client has sent its FIN */
+    bool counted;              /* in relay->clients */
+    bool trusted;              /* may send anywhere */
+    struct inbound_auth *auth; /* where the client may log in; NULL: nowhere, or memory is short */
+    bool finished;             /* the client has sent its FIN */
     bool lmtp;
     const struct relay_listener *at; /* where it has come in */
     uint8_t client_certificate;      /* enum conf_client_certificate, of its listener */
@@ -67,6 +70,17 @@ void inbound_leave(struct inbound *in);
 /* One reset, on every way out of a transaction. */
 void inbound_reset(struct inbound *in);
 void inbound_verdict(struct inbound *in, unsigned code, const char *status, const char *text);
+
+/* By its certificate or its login, whatever its address: it may relay, and is not counted among the strangers. */
+void inbound_trust(struct inbound *in);
+
+/* ---- inbound_auth.c ---- */
+/* After the machine was opened, and after the stream was encrypted: what the client may log in by. */
+void inbound_auth_offer(struct inbound *in);
+/* SMTP_EVENT_AUTH, _ANSWER, _ROOM and _END. False when the session must wait. */
+bool inbound_auth_take(struct inbound *in, const struct smtp_event *event);
+/* The session ends. */
+void inbound_auth_close(struct inbound *in);
 
 /* ---- inbound_greet.c ---- */
 extern const struct smtp_verdict inbound_protocol_error;

@@ -14,6 +14,7 @@ void inbound_timer_set(struct inbound *in)
         due = in->greet_from_ns + in->greet_wait_ns;
         break;
     case INBOUND_JUDGING:    /* the maps answer in any case */
+    case INBOUND_LOGIN:      /* the login desk, too */
     case INBOUND_NO_ROOM:    /* and so does the spool */
     case INBOUND_COMMITTING: /* inbound_commit has set it */
     case INBOUND_CLOSING:
@@ -61,6 +62,7 @@ void inbound_timer_fired(struct timer *timer, uint64_t now_ns)
         }
         break;
     case INBOUND_JUDGING: /* it is we who keep the client waiting */
+    case INBOUND_LOGIN:
     case INBOUND_NO_ROOM:
     case INBOUND_GONE:
         return;

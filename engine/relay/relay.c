@@ -1,4 +1,5 @@
 #include "engine/relay/relay.h"
+#include "engine/auth/auth_service.h"
 #include "engine/core/mutation.h"
 #include "engine/lookup/lookup.h"
 #include "engine/relay/bounce.h"
@@ -155,6 +156,9 @@ int relay_open(struct relay **opened, const struct relay_settings *settings)
     if (relay->leases != NULL) {
         lease_desk_attach(relay->leases, relay->sched);
     }
+    if (status == 0 && settings->auth != NULL) {
+        status = auth_service_desk(settings->auth, relay->shard, NULL, &relay->logins);
+    }
     if (status == 0) {
         status = connections_limit(relay);
         if (status == 0 && settings->orders != NULL) {
@@ -197,6 +201,17 @@ static void connections_leave(struct relay *relay)
     }
 }
 
+static void each_inbound(struct relay *relay, void (*visit)(struct inbound *inbound))
+{
+    struct list_node all;
+    list_init(&all);
+    list_splice(&all, &relay->inbounds);
+    for (struct list_node *node; (node = list_pop(&all)) != NULL;) {
+        list_append(&relay->inbounds, node);
+        visit(inbound_of_node(node)); /* which may end it */
+    }
+}
+
 void relay_unlisten(struct relay *relay)
 {
     for (uint32_t i = 0; i < relay->listener_count; i++) {
@@ -212,6 +227,10 @@ void relay_close(struct relay *relay)
 {
     relay_unlisten(relay);
     free(relay->listeners);
+    if (relay->logins != NULL) {
+        each_inbound(relay, inbound_auth_cancel);
+        login_desk_close(relay->logins);
+    }
     relay_owed_close(relay);
     relay_domains_close(relay);
     relay_ways_close(relay);
@@ -269,17 +288,6 @@ unsigned relay_round(struct relay *relay, uint64_t now_ns)
     found_look(relay);
     relay_space_round(relay);
     return work;
-}
-
-static void each_inbound(struct relay *relay, void (*visit)(struct inbound *inbound))
-{
-    struct list_node all;
-    list_init(&all);
-    list_splice(&all, &relay->inbounds);
-    for (struct list_node *node; (node = list_pop(&all)) != NULL;) {
-        list_append(&relay->inbounds, node);
-        visit(inbound_of_node(node)); /* which may end it */
-    }
 }
 
 void relay_reload(struct relay *relay, const struct relay_conf *conf, const struct relay_maps *maps)

@@ -11,6 +11,7 @@
 #include "engine/shard/shard.h"
 #include "engine/stream.h"
 
+struct auth_service;
 struct lease_desk;
 struct log;
 struct lookup;
@@ -34,6 +35,7 @@ struct relay_settings {
     struct lookup *lookup;         /* with maps; borrowed */
     const struct relay_maps *maps; /* NULL: none have a say; borrowed as conf is */
     struct lease_desk *leases;     /* NULL: there is no other shard */
+    const struct auth_service *auth; /* NULL: nobody logs in; borrowed */
     const struct operator_orders
         *orders; /* of former lives; NULL: none. Borrowed until it is open */
     struct log *log;

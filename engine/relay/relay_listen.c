@@ -21,6 +21,7 @@ static int listener_open(struct relay *relay, const struct conf_listener *from,
                                         .client_certificate = from->client_certificate,
                                         .priority = from->priority,
                                         .greet_action = from->greet_action,
+                                        .login = from->login,
                                         .greet_wait_ns = from->greet_wait};
     const struct listen_request request = {
         .at = *at, .unix_mode = from->unix_mode, .accepted = inbound_accepted, .owner = listener};

@@ -20,6 +20,7 @@
 #include "queue/spool/spool.h"
 
 struct inbound;
+struct login_desk;
 struct lease_desk;
 struct outbound;
 struct relay_bad_host;
@@ -77,6 +78,7 @@ struct relay_listener {
     uint8_t client_certificate; /* enum conf_client_certificate, too */
     uint8_t priority;           /* enum conf_priority_level, too */
     uint8_t greet_action;       /* enum conf_greet_action, too */
+    uint8_t login;              /* enum conf_login, as it was at start */
     uint64_t greet_wait_ns;
 };
 
@@ -113,6 +115,7 @@ struct relay {
     struct spool *spool;
     struct sched *sched;
     struct client_count *clients;
+    struct login_desk *logins; /* NULL: nobody logs in */
     struct relay_sites sites;
     struct relay_domains domains;
     struct list_node groups;

@@ -458,6 +458,7 @@ static int queue_open(struct worker *worker)
         .lookup = worker->lookup,
         .maps = worker->settings.maps,
         .leases = worker->leases,
+        .auth = worker->settings.auth,
         .orders = worker->settings.orders,
         .log = worker->log,
         .fetch_memory = worker->fetch_memory,

@@ -9,6 +9,7 @@
 #include "engine/net/port.h"
 #include "engine/shard/shard.h"
 
+struct auth_service;
 struct helpers;
 struct lease_desk;
 struct log;
@@ -33,6 +34,7 @@ struct worker_settings {
     struct port **exceptions;  /* the same, the kernel's beside them; NULL where there is none */
     struct resolver *resolver; /* of the process; NULL: no DNS. Borrowed */
     const struct relay_maps *maps;        /* of conf; NULL: none; borrowed as it is */
+    const struct auth_service *auth;      /* who logs in; NULL: nobody; borrowed */
     struct helpers *helpers;              /* who ask them, and write what the operator says */
     const struct operator_orders *orders; /* of former lives; borrowed */
     const struct operator_file *operator_file;

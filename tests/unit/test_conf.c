@@ -67,7 +67,7 @@ static const struct bad bads[] = {
     /* keys */
     {"hostname: a\nlisten_on: 3\n",
      "2:1: listen_on: unknown key, expected one of: hostname, "
-     "shards, transport, dpdk, memory, listen, spool, "
+     "shards, transport, dpdk, memory, listen, spool, auth, "
      "relay_networks, relay_clients, routes, transport_maps, priorities, limits, timeouts, "
      "retry, bounce, smtp, rewrite, tls, dns, io, "
      "shutdown, control, log, idle, cpu"},
@@ -282,6 +282,13 @@ static const struct bad bads[] = {
      "  - {client: [\"2001:db8::/32\",\n             192.0.2.7/24], priority: high}\n",
      "5:14: priorities[1].client[1]: the same as priorities[0].client[0], expected each network "
      "once"},
+    {"listen: [{name: a, address: [\"127.0.0.1:25\"], auth: required}]",
+     "1:47: listen[0].auth: nobody could log in, expected auth.backends to name users"},
+    {"listen: [{name: a, address: [\"127.0.0.1:25\"], auth: offered, protocol: lmtp}]\n"
+     "auth: {backends: [\"pam:x\"]}",
+     "1:47: listen[0].auth: not with lmtp, expected off"},
+    {"auth: {backends: [\"pam:x\"], master_separator: \"*\"}",
+     "1:29: auth.master_separator: alone, expected auth.masters with it"},
     {"listen: [{name: a, address: [\"127.0.0.1:25\"], priority: higher}]",
      "1:47: listen[0].priority: 'higher' will not do, expected low, normal, high or urgent"},
     {"routes:\n  - {match: \"*\", to: [\"127.0.0.1:25\"]}\n  - {match: \"*\", via: mx}",
