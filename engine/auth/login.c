@@ -169,11 +169,16 @@ bool login_needs_tls(const struct login_desk *desk, struct slice mechanism)
            (sasl_mechanisms_offered(&desk->sasl.offer, &known) & SASL_BIT(found)) != 0;
 }
 
+uint32_t login_mechanism_bits(const struct login_desk *desk, const struct login_facts *facts)
+{
+    const struct sasl_facts known = facts_of(facts->stream);
+    return sasl_mechanisms_offered(&desk->sasl.offer, &known);
+}
+
 size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
                         size_t room)
 {
-    const struct sasl_facts known = facts_of(facts->stream);
-    uint32_t offered = sasl_mechanisms_offered(&desk->sasl.offer, &known);
+    uint32_t offered = login_mechanism_bits(desk, facts);
     size_t used = 0;
     check(room > 0);
     out[0] = '\0';

@@ -81,6 +81,8 @@ bool login_needs_tls(const struct login_desk *desk, struct slice mechanism);
 size_t login_mechanisms(const struct login_desk *desk, const struct login_facts *facts, char *out,
                         size_t room);
 #define LOGIN_MECHANISMS_BYTES_MAX 256u
+/* The same as SASL_BITs. */
+uint32_t login_mechanism_bits(const struct login_desk *desk, const struct login_facts *facts);
 
 /* All three: 0; -EPERM: not offered here; -EINVAL: too long; -ENOBUFS, -ENOMEM: try again later. After an error there is
  * no attempt any more. Slices are borrowed for the call; those of login_begin and login_answer are octets, already out

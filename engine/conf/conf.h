@@ -21,7 +21,8 @@ enum conf_protocol {
     CONF_PROTOCOL_LMTP,
     CONF_PROTOCOL_IMAP,
     CONF_PROTOCOL_POP3,
-    CONF_PROTOCOL_SIEVE
+    CONF_PROTOCOL_SIEVE,
+    CONF_PROTOCOL_AUTH /* of programs that ask who their clients are, as Dovecot's */
 };
 enum conf_via { CONF_VIA_SMTP, CONF_VIA_LMTP, CONF_VIA_MX, CONF_VIA_DISCARD, CONF_VIA_ERROR };
 /* As enum resolve_family. */

@@ -22,11 +22,9 @@
 
 typedef struct mailboxd_conf M; /* in the tables only */
 
-static const struct reader_word protocols[] = {{"lmtp", CONF_PROTOCOL_LMTP},
-                                               {"imap", CONF_PROTOCOL_IMAP},
-                                               {"pop3", CONF_PROTOCOL_POP3},
-                                               {"sieve", CONF_PROTOCOL_SIEVE},
-                                               {NULL, 0}};
+static const struct reader_word protocols[] = {
+    {"lmtp", CONF_PROTOCOL_LMTP},   {"imap", CONF_PROTOCOL_IMAP}, {"pop3", CONF_PROTOCOL_POP3},
+    {"sieve", CONF_PROTOCOL_SIEVE}, {"auth", CONF_PROTOCOL_AUTH}, {NULL, 0}};
 static const struct reader_word formats[] = {
     {"maildir", CONF_STORE_MAILDIR}, {"log", CONF_STORE_LOG}, {NULL, 0}};
 
@@ -120,11 +118,26 @@ struct owned_conf {
     struct reader_memory memory;
 };
 
+/* Passwords come in the clear, from whoever can connect. */
+static void check_auth_socket(struct reader *reader, const struct conf_listener *one,
+                              uint32_t index)
+{
+    char key[64];
+    for (uint32_t a = 0; a < one->addresses_count; a++) {
+        if (!endpoint_is_loopback(&one->addresses[a])) {
+            snprintf(key, sizeof key, "listen[%u].address[%u]", index, a);
+            reader_problem(reader, key,
+                           "not with auth, expected a unix socket or an address of this machine");
+        }
+    }
+}
+
 /* A listener that nothing could be done at is a mistake, not a surprise to its first client. */
 static void settle_listener(struct reader *reader, const struct mailboxd_conf *conf, uint32_t index)
 {
     struct conf_listener *one = &conf->listen[index];
-    bool reads_mail = one->protocol != CONF_PROTOCOL_LMTP;
+    bool logs_in = one->protocol != CONF_PROTOCOL_LMTP;
+    bool reads_mail = logs_in && one->protocol != CONF_PROTOCOL_AUTH;
     char key[64];
     if (one->tls == CONF_TLS_AUTO) {
         bool offered = reads_mail && conf->tls.certificates_count > 0;
@@ -132,7 +145,7 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
     }
     snprintf(key, sizeof key, "listen[%u].tls", index);
     if (one->tls != CONF_TLS_OFF && !reads_mail) {
-        reader_problem(reader, key, "not with lmtp, expected off");
+        reader_problem(reader, key, "not with %s, expected off", logs_in ? "auth" : "lmtp");
     } else if (one->tls != CONF_TLS_OFF && conf->tls.certificates_count == 0) {
         reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
     }
@@ -140,8 +153,11 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
     if (reads_mail && conf->store.format != CONF_STORE_LOG) {
         reader_problem(reader, key,
                        "Maildirs are only delivered into, expected lmtp, or store.format: log");
-    } else if (reads_mail && conf->auth.backends_count == 0) {
+    } else if (logs_in && conf->auth.backends_count == 0) {
         reader_problem(reader, key, "nobody could log in, expected auth.backends to name users");
+    }
+    if (one->protocol == CONF_PROTOCOL_AUTH) {
+        check_auth_socket(reader, one, index);
     }
 }
 

@@ -227,6 +227,7 @@ static const struct protocol {
     [CONF_PROTOCOL_IMAP] = {"imap", imap_accepted},
     [CONF_PROTOCOL_POP3] = {"pop3", pop3_accepted},
     [CONF_PROTOCOL_SIEVE] = {"sieve", managesieve_accepted},
+    [CONF_PROTOCOL_AUTH] = {"auth", auth_socket_accepted},
 };
 
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,

@@ -1,6 +1,6 @@
 /*
  * session: what the service (mailbox.c) knows of a session, whatever it speaks. delivery.c (LMTP), imap_session.c,
- * pop3_session.c and managesieve_session.c have one each; nobody else includes it.
+ * pop3_session.c, managesieve_session.c and auth_socket.c have one each; nobody else includes it.
  *
  * A session adds itself to mailbox->sessions when its connection is accepted, and is freed by itself.
  */
@@ -37,3 +37,5 @@ void delivery_accepted(void *door, struct listener *listener, struct stream *str
 void imap_accepted(void *door, struct listener *listener, struct stream *stream);
 void pop3_accepted(void *door, struct listener *listener, struct stream *stream);
 void managesieve_accepted(void *door, struct listener *listener, struct stream *stream);
+/* auth_socket.c: it needs mailbox->logins. */
+void auth_socket_accepted(void *door, struct listener *listener, struct stream *stream);

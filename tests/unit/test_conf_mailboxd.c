@@ -64,7 +64,39 @@ static void the_mailbox_service_has_a_configuration_of_its_own(void **state)
     join_report(&report, problems, sizeof problems);
     assert_string_equal(
         problems,
-        "2:42: listen[0].protocol: 'smtp' will not do, expected lmtp, imap, pop3 or sieve");
+        "2:42: listen[0].protocol: 'smtp' will not do, expected lmtp, imap, pop3, sieve or auth");
+}
+
+static void who_may_ask_for_passwords_is_on_this_machine(void **state)
+{
+#define AUTH_AT "listen: [{name: a, address: [\"%s\"], protocol: auth%s}]\n"
+    static const struct {
+        const char *at, *more, *rest, *told;
+    } rows[] = {
+        {"unix:/run/a", "", "auth: {backends: [\"pam:x\"]}", ""},
+        {"127.0.0.1:12345", "", "auth: {backends: [\"pam:x\"]}", ""},
+        {"192.0.2.1:12345", "", "auth: {backends: [\"pam:x\"]}",
+         "1:30: listen[0].address[0]: not with auth, expected a unix socket or an address of this "
+         "machine"},
+        {"unix:/run/a", "", "",
+         "1:46: listen[0].protocol: nobody could log in, expected auth.backends to name users"},
+        {"unix:/run/a", ", tls: required",
+         "auth: {backends: [\"pam:x\"]}\ntls: {certificates: [{certificate: /c.pem, key: /c.key}]}",
+         "1:62: listen[0].tls: not with auth, expected off"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mailboxd_conf *conf = NULL;
+        struct conf_report report;
+        char text[1024], problems[1024];
+        int size =
+            snprintf(text, sizeof text, AUTH_AT "%s", rows[i].at, rows[i].more, rows[i].rest);
+        write_file(text, (size_t)size);
+        mailboxd_conf_load(&conf, file_name, "mail.test", &report);
+        join_report(&report, problems, sizeof problems);
+        assert_string_equal(problems, rows[i].told);
+        mailboxd_conf_free(conf);
+    }
 }
 
 static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users(void **state)
@@ -187,6 +219,7 @@ static int remove_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_may_ask_for_passwords_is_on_this_machine),
         cmocka_unit_test(the_mailbox_service_has_a_configuration_of_its_own),
         cmocka_unit_test(
             the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users),
