@@ -24,6 +24,7 @@ struct directory {
     unsigned user_count, master_count;
     pthread_mutex_t lock;                      /* of all that follows */
     char last_stored[PASSWORD_STORED_MAX + 1]; /* what an unknown user is checked against */
+    char last_made[PASSWORD_STORED_MAX + 1];   /* what is made of one for SCRAM, and the like */
     struct penalty penalty;
     struct result_cache cache;
 };
@@ -195,10 +196,13 @@ struct search {
     char problem[BACKEND_PROBLEM_MAX];
 };
 
-static void stored_remember(struct directory *directory, const char *stored)
+/* last: last_stored or last_made. Only what has cost something: who has a password that nobody can use, as those who are
+ * locked out, must not make others cheap. */
+static void stored_remember(struct directory *directory, char last[PASSWORD_STORED_MAX + 1],
+                            const char *stored)
 {
     pthread_mutex_lock(&directory->lock);
-    snprintf(directory->last_stored, sizeof(directory->last_stored), "%s", stored);
+    snprintf(last, PASSWORD_STORED_MAX + 1, "%s", stored);
     pthread_mutex_unlock(&directory->lock);
 }
 
@@ -221,13 +225,15 @@ static void stored_judge(struct directory *directory, const struct slice *passwo
         search->outcome = AUTH_RIGHT;
         return;
     }
-    if (search->user.stored[0] != '\0') {
-        stored_remember(directory, search->user.stored);
-    }
     enum password_answer answer = search->user.stored[0] == '\0'
                                       ? PASSWORD_UNUSABLE
                                       : password_verify(slice_text(search->user.stored),
                                                         directory->settings.scheme, *password);
+    if (answer == PASSWORD_UNUSABLE) {
+        pretend(directory, *password);
+    } else {
+        stored_remember(directory, directory->last_stored, search->user.stored);
+    }
     search->outcome = answer == PASSWORD_MATCHES ? AUTH_RIGHT : AUTH_WRONG;
     search->reason =
         answer == PASSWORD_UNUSABLE ? "what is stored is no usable password" : "wrong password";
@@ -447,38 +453,55 @@ static bool credential_make(const struct directory *directory, const struct auth
     return status == 0;
 }
 
+/* What was made goes to nobody. */
+static void credential_drop(struct auth_answer *answer)
+{
+    OPENSSL_cleanse(answer->password, sizeof(answer->password));
+    answer->password_bytes = 0;
+    answer->digest_ha1[0] = '\0';
+    memset(&answer->scram, 0, sizeof(answer->scram));
+}
+
+/* Takes as long as what somebody has. */
+static void credential_pretend(struct directory *directory, const struct auth_ask *ask,
+                               struct auth_answer *answer)
+{
+    char stored[PASSWORD_STORED_MAX + 1];
+    pthread_mutex_lock(&directory->lock);
+    memcpy(stored, directory->last_made, sizeof(stored));
+    pthread_mutex_unlock(&directory->lock);
+    credential_make(directory, ask, slice_text(stored), answer);
+    OPENSSL_cleanse(stored, sizeof(stored));
+    credential_drop(answer);
+}
+
 static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                        struct auth_answer *answer)
 {
     struct who who;
-    struct search search;
-    char stored[PASSWORD_STORED_MAX + 1];
-    if (!who_read(directory, ask, &who)) {
-        answer->outcome = AUTH_WRONG;
-        return;
+    struct search search = {.outcome = AUTH_WRONG};
+    bool made = false;
+    if (who_read(directory, ask, &who)) {
+        search_run(directory, who.master, who.owner, NULL, now_ns, &search);
+        made = search.outcome == AUTH_RIGHT && search.user.stored[0] != '\0' &&
+               credential_make(directory, ask, slice_text(search.user.stored), answer);
     }
-    search_run(directory, who.master, who.owner, NULL, now_ns, &search);
-    bool found = search.outcome == AUTH_RIGHT && search.user.stored[0] != '\0';
-    if (found) {
-        stored_remember(directory, search.user.stored);
+    if (made) {
+        stored_remember(directory, directory->last_made, search.user.stored);
+        master_becomes(directory, &who, now_ns, &search);
+    } else {
+        credential_pretend(directory, ask, answer);
     }
-    pthread_mutex_lock(&directory->lock);
-    memcpy(stored, found ? search.user.stored : directory->last_stored, sizeof(stored));
-    pthread_mutex_unlock(&directory->lock);
-    master_becomes(directory, &who, now_ns, &search);
-    bool made = credential_make(directory, ask, slice_text(stored), answer);
-    OPENSSL_cleanse(stored, sizeof(stored));
     if (search.outcome == AUTH_UNKNOWN) {
         answer->outcome = AUTH_UNKNOWN;
-    } else if (found && made && search.outcome == AUTH_RIGHT) {
+        credential_drop(answer);
+    } else if (made && search.outcome == AUTH_RIGHT) {
         fields_give(&who, &search.user, answer);
     } else {
         answer->outcome = AUTH_WRONG;
-        OPENSSL_cleanse(answer->password, sizeof(answer->password));
-        answer->password_bytes = 0;
-        answer->digest_ha1[0] = '\0';
-        memset(&answer->scram, 0, sizeof(answer->scram));
+        credential_drop(answer);
     }
+    OPENSSL_cleanse(&search, sizeof(search));
 }
 
 static void exists(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
