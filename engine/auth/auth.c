@@ -21,7 +21,8 @@ struct auth_job {
     struct auth_ask ask; /* slices of text */
     uint64_t now_ns;
     struct auth_answer answer;
-    uint8_t text[2 * BACKEND_NAME_MAX + PASSWORD_STORED_MAX];
+    size_t text_bytes;
+    uint8_t text[]; /* names, password or token */
 };
 
 int auth_open(struct auth **opened, const struct auth_settings *settings)
@@ -43,7 +44,7 @@ static void job_free(struct auth_job *job)
         job->auth->asked--;
     }
     list_remove(&job->node);
-    OPENSSL_cleanse(job, sizeof(*job));
+    OPENSSL_cleanse(job, sizeof(*job) + job->text_bytes);
     free(job);
 }
 
@@ -68,7 +69,7 @@ static void job_work(struct helper_job *helper_job, void *own)
     struct auth_job *job = list_entry(helper_job, struct auth_job, job);
     (void)own;
     directory_answer(job->directory, &job->ask, job->now_ns, &job->answer);
-    OPENSSL_cleanse(job->text, sizeof(job->text));
+    OPENSSL_cleanse(job->text, job->text_bytes);
 }
 
 static void job_done(struct helper_job *helper_job, struct shard *shard)
@@ -99,22 +100,24 @@ static struct slice text_copy(struct auth_job *job, size_t *used, struct slice t
 
 int auth_ask(struct auth *auth, struct auth_request *request, const struct auth_ask *ask)
 {
-    size_t used = 0;
+    size_t used = 0, text_bytes = ask->authid.size + ask->authzid.size + ask->password.size;
+    size_t password_max = ask->kind == AUTH_TOKEN ? TOKEN_BYTES_MAX : PASSWORD_STORED_MAX;
     request->job = NULL;
     if (ask->authid.size > BACKEND_NAME_MAX || ask->authzid.size > BACKEND_NAME_MAX ||
-        ask->password.size > PASSWORD_STORED_MAX) {
+        ask->password.size > password_max) {
         return -EINVAL;
     }
     if (auth->asked >= auth->settings.asked_max) {
         return -ENOBUFS;
     }
-    struct auth_job *job = calloc(1, sizeof(*job));
+    struct auth_job *job = calloc(1, sizeof(*job) + text_bytes);
     if (job == NULL) {
         return -ENOMEM;
     }
     job->job = (struct helper_job){.work = job_work, .done = job_done, .dropped = job_dropped};
     timer_init(&job->timer, delay_over);
     list_init(&job->node);
+    job->text_bytes = text_bytes;
     job->directory = auth->settings.directory;
     job->now_ns = auth->settings.shard->now_ns;
     job->ask = *ask;

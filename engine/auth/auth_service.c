@@ -12,9 +12,33 @@
 #define QUEUE 1024u
 #define SECRET_FILE "secret"
 
-static int directory_make(struct directory **directory, const struct conf_auth *conf,
-                          const uint8_t secret[AUTH_SECRET_BYTES], const struct world *world,
-                          struct logger *logger, char problem[BACKEND_PROBLEM_MAX])
+/* What a directory stands on, too. */
+static int tokens_make(struct tokens **tokens, const struct conf_auth *conf, struct logger *logger,
+                       char problem[BACKEND_PROBLEM_MAX])
+{
+    char what[BACKEND_PROBLEM_MAX] = "";
+    const struct token_settings settings = {.keys = conf->token_keys,
+                                            .issuer = conf->token_issuer,
+                                            .audiences = conf->token_audiences,
+                                            .clients = conf->token_clients,
+                                            .user_claim = conf->token_user,
+                                            .scope = conf->token_scope,
+                                            .logger = logger};
+    if (conf->token_keys == NULL) {
+        return 0;
+    }
+    int status = tokens_open(tokens, &settings, what);
+    if (status < 0) {
+        snprintf(problem, BACKEND_PROBLEM_MAX, "auth.token_keys: %.*s",
+                 (int)(BACKEND_PROBLEM_MAX - 24), what[0] != '\0' ? what : strerror(-status));
+    }
+    return status;
+}
+
+static int directory_make(struct directory **directory, struct tokens *tokens,
+                          const struct conf_auth *conf, const uint8_t secret[AUTH_SECRET_BYTES],
+                          const struct world *world, struct logger *logger,
+                          char problem[BACKEND_PROBLEM_MAX])
 {
     char what[BACKEND_PROBLEM_MAX] = "";
     struct directory_settings settings = {
@@ -24,6 +48,7 @@ static int directory_make(struct directory **directory, const struct conf_auth *
         .scheme = conf->scheme,
         .right_ns = conf->cache_right,
         .wrong_ns = conf->cache_wrong,
+        .tokens = tokens,
         .world = world,
         .logger = logger,
     };
@@ -42,12 +67,16 @@ int auth_service_check(const struct conf_auth *conf, const struct world *world,
 {
     static const uint8_t none[AUTH_SECRET_BYTES];
     struct directory *directory = NULL;
-    if (conf->backends_count == 0) {
-        return 0;
+    struct tokens *tokens = NULL;
+    int status = tokens_make(&tokens, conf, NULL, problem);
+    if (status == 0 && conf->backends_count > 0) {
+        status = directory_make(&directory, tokens, conf, none, world, NULL, problem);
     }
-    int status = directory_make(&directory, conf, none, world, NULL, problem);
-    if (status == 0) {
+    if (directory != NULL) {
         directory_close(directory);
+    }
+    if (tokens != NULL) {
+        tokens_close(tokens);
     }
     return status;
 }
@@ -144,8 +173,11 @@ int auth_service_open(struct auth_service *self, const struct auth_service_setti
     }
     self->conf = conf;
     snprintf(self->realm, sizeof self->realm, "%s", settings->hostname);
-    status = directory_make(&self->directory, conf, self->secret, settings->world, settings->logger,
-                            problem);
+    status = tokens_make(&self->tokens, conf, settings->logger, problem);
+    if (status == 0) {
+        status = directory_make(&self->directory, self->tokens, conf, self->secret, settings->world,
+                                settings->logger, problem);
+    }
     if (status == 0) {
         status = helpers_open(&self->helpers, &helping);
     }
@@ -164,6 +196,10 @@ void auth_service_close(struct auth_service *self)
     if (self->directory != NULL) {
         directory_close(self->directory);
     }
+    if (self->tokens != NULL) {
+        tokens_close(self->tokens);
+    }
+    self->tokens = NULL;
     OPENSSL_cleanse(self->secret, sizeof self->secret);
     self->helpers = NULL;
     self->directory = NULL;
@@ -196,6 +232,9 @@ int auth_service_desk(const struct auth_service *self, struct shard *shard,
         .clear_on_loopback = self->conf->clear_on_loopback,
         .mechanisms = mechanisms_of(self->conf),
         .is_user = is_user,
+        .tokens = self->tokens != NULL,
+        .token_scope = self->conf->token_scope,
+        .token_configuration = self->conf->token_configuration,
     };
     memcpy(settings.secret, self->secret, sizeof settings.secret);
     int status = login_desk_open(desk, &settings);

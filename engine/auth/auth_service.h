@@ -16,6 +16,7 @@ struct auth_service {
     const struct conf_auth *conf; /* borrowed while it is open; NULL: it is not */
     struct helpers *helpers;
     struct directory *directory;
+    struct tokens *tokens; /* NULL: none are taken */
     char realm[256];
     uint8_t secret[AUTH_SECRET_BYTES];
 };

@@ -528,6 +528,42 @@ static void exists(struct directory *directory, const struct auth_ask *ask, uint
     }
 }
 
+static void token(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                  struct auth_answer *answer)
+{
+    const struct directory_settings *settings = &directory->settings;
+    char name[BACKEND_NAME_MAX + 1];
+    const char *reason = "no tokens are taken";
+    struct who who = {0};
+    struct search search;
+    bool good =
+        settings->tokens != NULL &&
+        tokens_judge(settings->tokens, ask->password, world_wall_s(settings->world), name, &reason);
+    if (good && ask->authid.size > 0 && !slice_equal_nocase(ask->authid, slice_text(name))) {
+        good = false;
+        reason = "the token is another user's";
+    } else if (good && !name_fold(slice_text(name), who.room[0], &who.user)) {
+        good = false;
+        reason = "the token names nobody that can be";
+    }
+    if (!good) {
+        failed(directory, ask, reason, now_ns, answer);
+        return;
+    }
+    search_run(directory, false, who.user, NULL, now_ns, &search);
+    if (search.outcome == AUTH_UNKNOWN) {
+        answer->outcome = AUTH_UNKNOWN;
+        return;
+    }
+    if (search.outcome != AUTH_RIGHT) { /* who issues tokens knows more users than we */
+        memset(&search.user, 0, sizeof(search.user));
+    }
+    pthread_mutex_lock(&directory->lock);
+    penalty_succeeded(&directory->penalty, who.user);
+    pthread_mutex_unlock(&directory->lock);
+    fields_give(&who, &search.user, answer);
+}
+
 void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                       struct auth_answer *answer)
 {
@@ -555,6 +591,9 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
         return;
     case AUTH_EXISTS:
         exists(directory, ask, now_ns, answer);
+        return;
+    case AUTH_TOKEN:
+        token(directory, ask, now_ns, answer);
         return;
     case AUTH_FAILED:
         failed(directory, ask, "wrong password or no such user", now_ns, answer);

@@ -1,6 +1,6 @@
 /*
- * directory: all backends together, and what is asked of them: is this the password, what is stored of this user, and
- * what becomes of one who fails.
+ * directory: all backends together, and what is asked of them: is this the password, what is stored of this user, is
+ * this a good token, and what becomes of one who fails.
  *
  * One a process, shared by all helper threads; auth.h is the shards' way to it. Everything here may block and takes its
  * time on purpose, so it never runs on a shard. A lock guards what is remembered: results, and failures.
@@ -17,6 +17,7 @@
 #pragma once
 #include "engine/auth/backend.h"
 #include "engine/auth/penalty.h"
+#include "engine/auth/token.h"
 #include "engine/core/logger.h"
 #include "engine/core/world.h"
 
@@ -26,6 +27,8 @@ enum auth_ask_kind {
     AUTH_VERIFY,     /* is this the password? */
     AUTH_CREDENTIAL, /* what is stored, for a mechanism that proves it without sending it */
     AUTH_EXISTS, /* the name is proven (EXTERNAL): is there such a user, and may he act as authzid? */
+    /* Is the token in `password` good, and that of authid, unless that is empty? Its user need not be in a backend. */
+    AUTH_TOKEN,
     AUTH_FAILED, /* a mechanism with AUTH_CREDENTIAL has ended so: count it, log it, say how long to wait */
     AUTH_SUCCEEDED,
 };
@@ -67,7 +70,8 @@ struct directory_settings {
     uint8_t secret[32];          /* of the service: the same as sasl_settings' */
     uint32_t scram_iterations;   /* as sasl_settings; 0: 4096 */
     struct penalty_settings penalty;
-    const struct world *world; /* for random octets, while opening */
+    struct tokens *tokens;     /* borrowed; NULL: no token is good */
+    const struct world *world; /* for random octets, while opening; of tokens, the time */
     struct logger *logger;
 };
 

@@ -10,11 +10,12 @@
 #define ATTEMPTS_MAX 4096u
 #define SCRAM_ITERATIONS 4096u
 #define VERDICT_AGAIN_NS 10000000ull
-/* What nobody here can judge. */
+/* What carries a token. */
 #define TOKENS (SASL_BIT(SASL_OAUTHBEARER) | SASL_BIT(SASL_XOAUTH2))
 
 static_assert(SASL_NAME_BYTES_MAX <= BACKEND_NAME_MAX, "what SASL takes as a name can be asked");
 static_assert(SASL_PASSWORD_BYTES_MAX <= PASSWORD_STORED_MAX, "and so can a password");
+static_assert(SASL_MESSAGE_BYTES_MAX <= TOKEN_BYTES_MAX, "and a token");
 static_assert(SASL_PASSWORD_BYTES_MAX <= SASL_PREPARE_BYTES_MAX, "and it can be prepared");
 
 /*
@@ -33,7 +34,7 @@ static_assert(SASL_PASSWORD_BYTES_MAX <= SASL_PREPARE_BYTES_MAX, "and it can be 
 enum attempt_state {
     ATTEMPT_CLIENT,     /* has a challenge */
     ATTEMPT_CREDENTIAL, /* what is stored of the user? */
-    ATTEMPT_VERIFY,     /* is this the password, or the name of somebody? */
+    ATTEMPT_VERIFY,     /* is this the password, the name, or the token of somebody? */
     ATTEMPT_OWING,
     ATTEMPT_VERDICT, /* the directory is told of it */
     ATTEMPT_NEWS,
@@ -82,11 +83,14 @@ int login_desk_open(struct login_desk **opened, const struct login_desk_settings
     desk->is_user = settings->is_user;
     desk->attempts_max = settings->attempts_max == 0 ? ATTEMPTS_MAX : settings->attempts_max;
     desk->sasl = (struct sasl_settings){
-        .offer = {.mechanisms = wanted & (SASL_BIT(SASL_MECHANISMS) - 1) & ~TOKENS,
+        .offer = {.mechanisms = wanted & (SASL_BIT(SASL_MECHANISMS) - 1) &
+                                (settings->tokens ? UINT32_MAX : ~TOKENS),
                   .clear_on_loopback = settings->clear_on_loopback},
         .iterations =
             settings->scram_iterations == 0 ? SCRAM_ITERATIONS : settings->scram_iterations,
         .realm = settings->realm,
+        .oauth_scope = settings->token_scope,
+        .oauth_openid_configuration = settings->token_configuration,
     };
     memcpy(desk->sasl.secret, settings->secret, sizeof(desk->sasl.secret));
     list_init(&desk->attempts);
@@ -289,6 +293,14 @@ static int ask_verify(struct login_attempt *attempt)
     return auth_ask(attempt->desk->auth, &attempt->request, &ask);
 }
 
+static int ask_token(struct login_attempt *attempt)
+{
+    struct auth_ask ask = ask_of(attempt, AUTH_TOKEN);
+    ask.password = sasl_server_question(attempt->sasl)->token;
+    attempt->state = ATTEMPT_VERIFY;
+    return auth_ask(attempt->desk->auth, &attempt->request, &ask);
+}
+
 /* How the exchange has ended, which a stored secret has judged. */
 static void verdict_give(struct login_attempt *attempt, enum login_news news)
 {
@@ -314,7 +326,7 @@ static void failed(struct login_attempt *attempt)
         }
         break;
     case SASL_WRONG:
-        if (!attempt->judged) { /* of VERIFY: the directory has said so itself */
+        if (!attempt->judged) { /* of VERIFY, or a token: the directory has said so itself */
             tell_soon(attempt, LOGIN_REFUSED);
             return;
         }
@@ -348,9 +360,9 @@ static int go_on(struct login_attempt *attempt, enum sasl_want want)
         failed(attempt);
         return 0;
     case SASL_WANT_TOKEN:
-        break;
+        return ask_token(attempt);
     }
-    check(!"a mechanism that is not offered");
+    check(!"what a machine wants");
     return 0;
 }
 

@@ -12,8 +12,8 @@
  * Clients of all of them take what a mechanism says last (SCRAM, DIGEST-MD5) as a challenge that they answer with
  * nothing (RFC 3501 §6.2.2, RFC 5034 §4, RFC 4954 §4): so it is told, as LOGIN_CHALLENGE, then LOGIN_IN without bytes.
  *
- * Not offered: what carries a token (OAUTHBEARER, XOAUTH2), which nobody here could judge. EXTERNAL is, to a client whose
- * certificate was verified, by its common name; -PLUS where the connection is one of tls-exporter (RFC 9266).
+ * EXTERNAL is offered to a client whose certificate was verified, by its common name; -PLUS where the connection is one of
+ * tls-exporter (RFC 9266); what carries a token (OAUTHBEARER, XOAUTH2) where the directory judges them.
  */
 #pragma once
 #include "engine/auth/auth.h"
@@ -33,7 +33,9 @@ struct login_desk_settings {
     uint32_t mechanisms;
     /* May there be a user of this name, which the directory knows? NULL: any. */
     bool (*is_user)(const char *user);
-    uint32_t scram_iterations; /* as directory_settings; 0: 4096 */
+    bool tokens;                                   /* the directory judges them */
+    const char *token_scope, *token_configuration; /* as sasl_settings; borrowed */
+    uint32_t scram_iterations;                     /* as directory_settings; 0: 4096 */
     uint32_t
         attempts_max; /* under way at once, some 16 KiB each, and failures that wait; 0: 4096 */
 };

@@ -19,8 +19,9 @@ bool auth_conf_is_backend(const char *text)
 /* A mechanism of SCRAM stands for itself and for the one with channel binding, "-PLUS". */
 bool auth_conf_is_mechanism(const char *text)
 {
-    static const char *const known[] = {"PLAIN",       "LOGIN",         "CRAM-MD5", "DIGEST-MD5",
-                                        "SCRAM-SHA-1", "SCRAM-SHA-256", "EXTERNAL"};
+    static const char *const known[] = {"PLAIN",      "LOGIN",       "CRAM-MD5",
+                                        "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256",
+                                        "EXTERNAL",   "OAUTHBEARER", "XOAUTH2"};
     bool found = false;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         found = found || strcmp(text, known[i]) == 0;
@@ -33,9 +34,46 @@ bool auth_conf_is_separator(const char *text)
     return strchr("*%!|", text[0]) != NULL && text[1] == '\0';
 }
 
+bool auth_conf_is_plain(const char *text)
+{
+    return name_is_printable(text) && strpbrk(text, "\"\\") == NULL && strlen(text) <= 200;
+}
+
+bool auth_conf_has_users(const struct conf_auth *conf)
+{
+    return conf->backends_count > 0 || conf->token_keys != NULL;
+}
+
+static bool names_token(const struct conf_auth *conf)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < conf->mechanisms_count; i++) {
+        any = any || strcmp(conf->mechanisms[i], "OAUTHBEARER") == 0 ||
+              strcmp(conf->mechanisms[i], "XOAUTH2") == 0;
+    }
+    return any;
+}
+
+/* RFC 8725 §3.8, 3.9: a token that the issuer has made for somebody else's service must let nobody in here. */
+static void check_tokens(struct reader *reader, const struct conf_auth *conf)
+{
+    if (names_token(conf) && conf->token_keys == NULL) {
+        reader_problem(reader, "auth.mechanisms",
+                       "nobody could judge a token, expected auth.token_keys");
+    }
+    if (conf->token_keys != NULL && conf->token_issuer == NULL) {
+        reader_problem(reader, "auth.token_keys", "alone, expected auth.token_issuer with it");
+    }
+    if (conf->token_keys != NULL && conf->token_audiences_count + conf->token_clients_count == 0) {
+        reader_problem(reader, "auth.token_keys",
+                       "for whom? expected auth.token_audiences, or auth.token_clients");
+    }
+}
+
 void auth_conf_check(struct reader *reader, const struct conf_auth *conf)
 {
     if (conf->master_separator != NULL && conf->masters_count == 0) {
         reader_problem(reader, "auth.master_separator", "alone, expected auth.masters with it");
     }
+    check_tokens(reader, conf);
 }

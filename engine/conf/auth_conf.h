@@ -12,11 +12,14 @@
 #define AUTH_CONF_BACKEND_EXPECTED                                                                 \
     "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"
 #define AUTH_CONF_MECHANISM_EXPECTED                                                               \
-    "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1, SCRAM-SHA-256 or EXTERNAL"
+    "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1, SCRAM-SHA-256, EXTERNAL, OAUTHBEARER "       \
+    "or XOAUTH2"
 
 bool auth_conf_is_backend(const char *text);
 bool auth_conf_is_mechanism(const char *text);
 bool auth_conf_is_separator(const char *text);
+/* Can stand in quotes in JSON as it is. */
+bool auth_conf_is_plain(const char *text);
 
 #define AUTH_CONF_KEYS(type)                                                                       \
     KEY_LIST("backends", type, auth.backends, READER_TEXT, .max = AUTH_CONF_BACKENDS_MAX,          \
@@ -34,7 +37,22 @@ bool auth_conf_is_separator(const char *text);
         KEY_DURATION("cache_right", type, auth.cache_right, "10m", 0, AUTH_CONF_DAY_NS),           \
         KEY_DURATION("cache_wrong", type, auth.cache_wrong, "1m", 0, AUTH_CONF_DAY_NS),            \
         KEY_NUMBER("threads", type, auth.threads, "4", 1, 64),                                     \
-        KEY_TEXT("secret", type, auth.secret, name_is_absolute_path, NAME_PATH_EXPECTED)
+        KEY_TEXT("secret", type, auth.secret, name_is_absolute_path, NAME_PATH_EXPECTED),          \
+        KEY_TEXT("token_keys", type, auth.token_keys, name_is_absolute_path, NAME_PATH_EXPECTED),  \
+        KEY_TEXT("token_issuer", type, auth.token_issuer, name_is_printable,                       \
+                 "the issuer's name, as in iss"),                                                  \
+        KEY_LIST("token_audiences", type, auth.token_audiences, READER_TEXT, .max = 64,            \
+                 .good = name_is_printable, .expected = "a name of this service, as in aud"),      \
+        KEY_LIST("token_clients", type, auth.token_clients, READER_TEXT, .max = 1000,              \
+                 .good = name_is_printable, .expected = "a client's name, as in azp"),             \
+        KEY_TEXT("token_user", type, auth.token_user, name_is_printable, "the name of a claim",    \
+                 .standard = "sub"),                                                               \
+        KEY_TEXT("token_scope", type, auth.token_scope, auth_conf_is_plain,                        \
+                 "the name of a scope"),                                                           \
+        KEY_TEXT("token_configuration", type, auth.token_configuration, auth_conf_is_plain,        \
+                 "a URL that ends with /.well-known/openid-configuration")
 #define AUTH_CONF_DAY_NS (86400ull * 1000000000ull)
 
+/* Could anybody log in? */
+bool auth_conf_has_users(const struct conf_auth *conf);
 void auth_conf_check(struct reader *reader, const struct conf_auth *conf);

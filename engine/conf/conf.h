@@ -137,6 +137,11 @@ struct conf_auth {
     uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */
     uint32_t threads;
     const char *secret; /* file; NULL: "secret" in the folder of the program's store */
+    /* Of OAUTHBEARER and XOAUTH2: as token_settings. */
+    const char *token_keys, *token_issuer, *token_user, *token_scope; /* NULL: none */
+    const char **token_audiences, **token_clients;
+    uint32_t token_audiences_count, token_clients_count;
+    const char *token_configuration; /* URL that clients are told; NULL: none */
 };
 
 /* What becomes of a report that cannot be delivered. */

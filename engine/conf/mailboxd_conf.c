@@ -153,7 +153,7 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
     if (reads_mail && conf->store.format != CONF_STORE_LOG) {
         reader_problem(reader, key,
                        "Maildirs are only delivered into, expected lmtp, or store.format: log");
-    } else if (logs_in && conf->auth.backends_count == 0) {
+    } else if (logs_in && !auth_conf_has_users(&conf->auth)) {
         reader_problem(reader, key, "nobody could log in, expected auth.backends to name users");
     }
     if (one->protocol == CONF_PROTOCOL_AUTH) {

@@ -276,7 +276,7 @@ static void check_logins(struct reader *reader, const struct relay_conf *conf)
         }
         if (conf->listen[i].protocol != CONF_PROTOCOL_SMTP) {
             reader_problem(reader, key, "not with lmtp, expected off");
-        } else if (conf->auth.backends_count == 0) {
+        } else if (!auth_conf_has_users(&conf->auth)) {
             reader_problem(reader, key,
                            "nobody could log in, expected auth.backends to name users");
         }

@@ -2,15 +2,17 @@
 import base64
 import hashlib
 import hmac
+import json
 import os
 import signal
 import smtplib
 import socket
 import subprocess
+import time
 import unittest
 
 from harness import Client, SystemTest, free_port, wait_until
-from tls_peers import certificate
+from tls_peers import certificate, run_openssl
 
 USERS = "auth: {backends: [\"static:tim:{PLAIN}secret\", \"static:una:{PLAIN}unas\"], %s}\n"
 STRANGERS = "relay_networks: [192.0.2.250/32]\n"
@@ -23,6 +25,25 @@ def b64(octets):
 
 def plain(user, password):
     return b64(b"\0" + user + b"\0" + password)
+
+
+def b64url(octets):
+    return base64.urlsafe_b64encode(octets).rstrip(b"=")
+
+
+class Issuer:
+    """Signs tokens with openssl; its public key is in `path`."""
+
+    def __init__(self, folder, name="issuer"):
+        self.key, self.path = os.path.join(folder, name + ".key"), os.path.join(folder, name + ".pub")
+        run_openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key)
+        run_openssl("pkey", "-in", self.key, "-pubout", "-out", self.path)
+
+    def token(self, user, **claims):
+        claims = {"iss": "https://id.test", "aud": "mail.test", "exp": int(time.time()) + 3600, "sub": user, **claims}
+        text = b64url(b'{"alg":"RS256"}') + b"." + b64url(json.dumps(claims).encode())
+        made = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text, capture_output=True, check=True)
+        return text + b"." + b64url(made.stdout)
 
 
 class Submission(SystemTest):
@@ -118,6 +139,62 @@ class Submission(SystemTest):
         self.assertEqual(client.docmd("")[0], 235)
         client.sendmail("tim@home.test", ["b@far.test"], MESSAGE)
         self.assertRegex(self.arrived(), r"with ESMTPA\b")
+
+    # ---- Tokens ----
+
+    def with_tokens(self):
+        issuer = Issuer(self.folder)
+        self.keys = os.path.join(self.folder, "keys")
+        os.symlink(issuer.path, self.keys)
+        self.start(f"mechanisms: [OAUTHBEARER, XOAUTH2], token_keys: {self.keys}, token_issuer: \"https://id.test\", "
+                   "token_audiences: [mail.test], token_configuration: \"https://id.test/.well-known/openid-configuration\"")
+        return issuer
+
+    def bearer(self, client, token, user=b"tim"):
+        return client.docmd("AUTH", "OAUTHBEARER " + b64(b"n,a=" + user + b",\1auth=Bearer " + token + b"\1\1").decode())
+
+    def test_who_has_a_token_logs_in(self):
+        issuer = self.with_tokens()
+        client = self.secure()
+        self.assertEqual(client.esmtp_features["auth"].split(), ["OAUTHBEARER", "XOAUTH2"])
+        self.assertEqual(self.bearer(client, issuer.token("tim"))[0], 235)
+        client.sendmail("tim@home.test", ["b@far.test"], MESSAGE)
+        self.assertIn("ESMTPSA", self.arrived())
+        client = self.secure()
+        words = b64(b"user=una\1auth=Bearer " + issuer.token("una", x="y" * 4000) + b"\1\1").decode()
+        self.assertEqual(client.docmd("AUTH", "XOAUTH2 " + words)[0], 235)
+        letter = os.path.join(self.folder, "letter")
+        with open(letter, "w", newline="") as f:
+            f.write(MESSAGE)
+        subprocess.run(["curl", "-sS", "--ssl-reqd", "--insecure", f"smtp://127.0.0.1:{self.port}/client.test", "--user", "tim",
+                        "--oauth2-bearer", issuer.token("tim").decode(), "--mail-from", "tim@home.test", "--mail-rcpt", "b@far.test",
+                        "-T", letter], check=True, timeout=120)
+        self.arrived(2)
+
+    def test_a_token_that_is_not_good_is_told_why_not_and_then_refused(self):
+        issuer = self.with_tokens()
+        other = Issuer(self.folder, "other")
+        client = self.secure()
+        code, text = self.bearer(client, issuer.token("tim", exp=int(time.time()) - 60))
+        self.assertEqual(code, 334)
+        self.assertEqual(json.loads(base64.b64decode(text)), {
+            "status": "invalid_token", "openid-configuration": "https://id.test/.well-known/openid-configuration"})
+        self.assertEqual(client.docmd(b64(b"\1").decode()), (535, b"5.7.8 Authentication failed"))
+        self.assertEqual(client.mail("tim@home.test")[0], 530)
+        self.assertIn("auth: failed: user=<tim>, method=OAUTHBEARER, rip=127.0.0.1, service=smtp, the token is expired", self.process.output())
+        for token, why in ((issuer.token("una"), "another user's"), (issuer.token("tim", aud="shop"), "for another service"),
+                           (other.token("tim"), "not signed by a known key")):
+            client = self.secure()
+            client.putcmd("AUTH", "OAUTHBEARER " + b64(b"n,a=tim,\1auth=Bearer " + token + b"\1\1").decode())
+            wait_until(lambda: "the token is " + why in self.process.output(), why)
+            client.close()
+
+    def test_another_key_is_taken_when_the_file_changes(self):
+        self.with_tokens()
+        later = Issuer(self.folder, "later")
+        os.symlink(later.path, self.keys + ".new")
+        os.rename(self.keys + ".new", self.keys)
+        self.assertEqual(self.bearer(self.secure(), later.token("tim"))[0], 235)
 
     # ---- Who may what ----
 

@@ -1,0 +1,40 @@
+/*
+ * token: is this the token of somebody who was let in elsewhere? JSON Web Tokens, judged here by keys of a file.
+ *
+ * Called by directory.h only, on helper threads. The file is a JSON Web Key Set, or public keys in PEM one after the
+ * other; it is looked at again when it has changed, and one that is gone or wrong leaves the old keys in force.
+ *
+ * A token is good when it is signed by one of the keys with RS256, ES256 or HS256, each by a key of its own kind only;
+ * when its time has come (nbf) and is not over (exp, which must be there); and when issuer, audience, client and scope
+ * are what the operator says. Its user is in the claim that he names. Clocks may differ by TOKEN_LEEWAY_S.
+ *
+ * Source: RFC 7519 §4.1 and 7.2, RFC 7515 §5.2, RFC 7517, RFC 7518 §3; RFC 8725 (what breaks others: "none", keys of
+ * another kind, audiences that are not looked at); RFC 9068 §4 (access tokens).
+ */
+#pragma once
+#include "engine/auth/backend.h"
+#include "engine/core/logger.h"
+
+#define TOKEN_BYTES_MAX 9216u /* SASL_MESSAGE_BYTES_MAX: longer ones cannot be sent */
+#define TOKEN_KEYS_MAX 64u
+#define TOKEN_LEEWAY_S 30
+
+struct token_settings {                            /* borrowed while it is open */
+    const char *keys;                              /* file */
+    const char *issuer;                            /* NULL: any */
+    const char *const *audiences, *const *clients; /* NULL at the end; none: any */
+    const char *user_claim;                        /* "sub" */
+    const char *scope;                             /* that it must have; NULL: any */
+    struct logger *logger;
+};
+
+struct tokens;
+
+/* 0; -EINVAL and `problem`; -ENOMEM; another errno: the file cannot be read. */
+int tokens_open(struct tokens **tokens, const struct token_settings *settings,
+                char problem[BACKEND_PROBLEM_MAX]);
+void tokens_close(struct tokens *tokens);
+
+/* Whose it is, as the token has it; or false and *reason, static text for the log. wall_s: seconds since 1970. Any thread. */
+bool tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
+                  char user[BACKEND_NAME_MAX + 1], const char **reason);
