@@ -2,7 +2,8 @@
  * backend: where users are kept. One file of code a kind; a kind is a struct backend_kind and nothing else.
  *
  * "KIND:WHERE" names one: passwd-file:/etc/tubepost/users; static:USER:{PLAIN}PASSWORD (lines); sqlite:FILE, pgsql:FILE,
- * ldap:FILE, lmdb:FILE, texthash:FILE (maps, whose value is what stands behind "user:" in a passwd-file); pam:SERVICE.
+ * ldap:FILE, lmdb:FILE, texthash:FILE (maps, whose value is what stands behind "user:" in a passwd-file); pam:SERVICE;
+ * ldap-bind:FILE.
  * Only directory.h calls them, on helper threads: everything here may block. A kind guards itself
  * against being asked by several threads.
  *
@@ -46,7 +47,8 @@ struct backend_kind {
     uint64_t (*generation)(struct backend_source *source, uint64_t now_ns);
 };
 
-extern const struct backend_kind backend_file, backend_static, backend_map, backend_pam;
+extern const struct backend_kind backend_file, backend_static, backend_map, backend_pam,
+    backend_ldap;
 
 /* ---- for the kinds ---- */
 

@@ -34,8 +34,8 @@ struct directory {
 static const struct backend_kind *kind_of(struct slice name)
 {
     static const char *const maps[] = {"sqlite", "pgsql", "ldap", "lmdb", "texthash", "inline"};
-    static const struct backend_kind *const kinds[] = {&backend_file, &backend_static,
-                                                       &backend_pam};
+    static const struct backend_kind *const kinds[] = {&backend_file, &backend_static, &backend_pam,
+                                                       &backend_ldap};
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (slice_equal(name, slice_text(kinds[i]->name))) {
             return kinds[i];

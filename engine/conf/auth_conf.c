@@ -4,8 +4,8 @@
 /* "KIND:WHERE": engine/auth opens it, and says what is wrong with it then. */
 bool auth_conf_is_backend(const char *text)
 {
-    static const char *const kinds[] = {"passwd-file", "static", "pam",  "sqlite",
-                                        "pgsql",       "ldap",   "lmdb", "texthash"};
+    static const char *const kinds[] = {"passwd-file", "static", "pam",      "sqlite",   "pgsql",
+                                        "ldap",        "lmdb",   "texthash", "ldap-bind"};
     const char *colon = strchr(text, ':');
     for (size_t i = 0; colon != NULL && colon[1] != '\0' && i < sizeof kinds / sizeof *kinds; i++) {
         size_t size = strlen(kinds[i]);

@@ -10,7 +10,8 @@
 
 #define AUTH_CONF_BACKENDS_MAX 8 /* DIRECTORY_BACKENDS_MAX */
 #define AUTH_CONF_BACKEND_EXPECTED                                                                 \
-    "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"
+    "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, ldap-bind, lmdb "   \
+    "and texthash"
 #define AUTH_CONF_MECHANISM_EXPECTED                                                               \
     "PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, SCRAM-SHA-1, SCRAM-SHA-256, EXTERNAL, OAUTHBEARER "       \
     "or XOAUTH2"

@@ -1,5 +1,6 @@
 /* Maps in LDAP: a file says which servers, where to search and for what (ldap_table(5) of Postfix). */
 #include "engine/core/list.h"
+#include "engine/lookup/ldap_text.h"
 #include "engine/lookup/query.h"
 #include <ldap.h>
 #include <stdio.h>
@@ -77,28 +78,6 @@ static int ldap_map_open(struct map_source **made, const char *where, char probl
     return 0;
 }
 
-/* RFC 4515 §3. */
-static size_t filter_escape(void *owner, char *to, size_t room, struct slice from)
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t used = 0;
-    (void)owner;
-    for (size_t i = 0; i < from.size; i++) {
-        uint8_t byte = from.bytes[i];
-        if (used + 3 > room) {
-            return SIZE_MAX;
-        }
-        if (byte == '*' || byte == '(' || byte == ')' || byte == '\\' || byte < ' ') {
-            to[used++] = '\\';
-            to[used++] = digits[byte >> 4];
-            to[used++] = digits[byte & 15];
-        } else {
-            to[used++] = (char)byte;
-        }
-    }
-    return used;
-}
-
 /* libldap goes through the servers of the list by itself. */
 static int server_connect(struct map_source *source)
 {
@@ -172,7 +151,7 @@ static void ldap_map_find(struct map_source *source, struct slice key, struct ma
         map_absent(result);
         return;
     }
-    if (query_make(&source->file.query, key, filter_escape, NULL, filter) < 0) {
+    if (query_make(&source->file.query, key, ldap_escape_filter, NULL, filter) < 0) {
         map_failed(result, "the filter is too long");
         return;
     }

@@ -1,5 +1,6 @@
 """Who logs in elsewhere: programs that ask the mailbox service by the protocol of Dovecot's authentication service."""
 import base64
+import hashlib
 import os
 import signal
 import smtplib
@@ -7,15 +8,15 @@ import socket
 import ssl
 import unittest
 
-from harness import PATIENCE_S, SystemTest, free_port, wait_until
-from real_peers import MESSAGE, PeerTest
+from harness import PATIENCE_S, TOP, Process, SystemTest, free_port, wait_until
+from real_peers import MESSAGE, PEERS, PeerTest, peers
 from test_mailboxd import Mailboxd
 from tls_peers import certificate
 
 
 class Authd(Mailboxd):
-    def __init__(self, folder, auth=""):
-        self.socket, self.auth = os.path.join(folder, "auth"), auth
+    def __init__(self, folder, auth="", users="static:tim:{PLAIN}secret"):
+        self.socket, self.auth, self.users = os.path.join(folder, "auth"), auth, users
         super().__init__(folder)
 
     def write_config(self, settings, uring="auto"):
@@ -24,7 +25,7 @@ class Authd(Mailboxd):
                     f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
                     f"  - {{name: a, address: [\"unix:{self.socket}\"], protocol: auth, unix_mode: 666}}\n"
                     f"store: {{path: {self.mail}}}\n"
-                    f"auth: {{backends: [\"static:tim:{{PLAIN}}secret\"], {self.auth}}}\n"
+                    f"auth: {{backends: [\"{self.users}\"], {self.auth}}}\n"
                     f"shutdown: {{grace: 300ms}}\nio: {{uring: {uring}}}\n{settings}\n")
 
 
@@ -132,6 +133,124 @@ class AuthSocket(SystemTest):
         wait_until(lambda: self.service.output().count("auth: failed") == 2, "two failures")
         self.assertEqual(self.service.stop(signal.SIGTERM), 0)
         self.assertEqual(idle.answer(), [b""])
+
+
+SLAPD = """modulepath /usr/lib/ldap
+moduleload back_mdb
+include {root}/etc/ldap/schema/core.schema
+include {root}/etc/ldap/schema/cosine.schema
+include {root}/etc/ldap/schema/inetorgperson.schema
+pidfile {data}/pid
+database mdb
+suffix dc=test
+rootdn cn=admin,dc=test
+rootpw boss
+directory {data}
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="cn=reader,dc=test" read by * none
+"""
+PEOPLE = """dn: dc=test
+objectClass: dcObject
+objectClass: organization
+o: test
+dc: test
+
+dn: cn=reader,dc=test
+objectClass: person
+cn: reader
+sn: reader
+userPassword: read
+
+dn: uid=tim,dc=test
+objectClass: inetOrgPerson
+uid: tim
+cn: tim
+sn: tim
+mail: tim@home.test
+mail: both@home.test
+userPassword: {password}
+
+dn: uid=una\\2cx,dc=test
+objectClass: inetOrgPerson
+uid: una,x
+cn: una
+sn: una
+mail: both@home.test
+userPassword: unas
+
+dn: uid=locked,dc=test
+objectClass: inetOrgPerson
+uid: locked
+cn: locked
+sn: locked
+
+"""
+
+
+class Ldap(PeerTest):
+    """Passwords that only the directory knows."""
+
+    def setUp(self):
+        super().setUp()
+        peers("fetch", "slapd")
+        self.data, self.ldap = os.path.join(self.folder, "ldap"), free_port()
+        os.mkdir(self.data)
+        root = os.path.join(os.environ.get("TUBEPOST_PEERS", os.path.join(TOP, "build", "peers")), "slapd", "root")
+        hashed = "{SSHA}" + base64.b64encode(hashlib.sha1(b"secret" + b"salt").digest() + b"salt").decode()
+        conf = self.write("slapd.conf", SLAPD.format(root=root, data=self.data))
+        ldif = self.write("people.ldif", PEOPLE.format(password=hashed))
+        peers("run", "slapd", "/usr/sbin/slapadd", "-f", conf, "-l", ldif)
+        self.slapd = Process([PEERS, "run", "slapd", "/usr/sbin/slapd", "-d", "0", "-f", conf, "-h", f"ldap://127.0.0.1:{self.ldap}"],
+                             os.path.join(self.folder, "slapd.log"))
+        self.addCleanup(self.slapd.stop)
+
+        def answers():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", self.ldap)) == 0
+        wait_until(answers, "slapd")
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def program(self, who):
+        cf = self.write("users.cf", f"server_host = ldap://127.0.0.1:{self.ldap}\n{who}")
+        self.service = Authd(self.folder, users=f"ldap-bind:{cf}", auth="cache_right: 0, cache_wrong: 0")
+        self.addCleanup(self.end, self.service)
+        program = Program(self.service.socket)
+        self.addCleanup(program.close)
+        return program
+
+    def comes_in(self, program, *pairs):
+        """Each from an address of its own: nobody waits for another's delay."""
+        for number, (user, password) in enumerate(pairs, self.asked + 1):
+            program.ask(number, b"PLAIN", b"\0" + user + b"\0" + password, more=b"\tsecured\trip=192.0.2.%d" % number)
+        answers = sorted((program.answer() for _ in pairs), key=lambda answer: int(answer[1]))
+        self.asked += len(pairs)
+        return [answer[0] + b" ".join(answer[2:]) for answer in answers]
+
+    asked = 0
+
+    def test_who_can_bind_is_in(self):
+        program = self.program("user_dn = uid=%s,dc=test\n")
+        self.assertEqual(self.comes_in(program, (b"tim", b"secret"), (b"una,x", b"unas"), (b"tim", b"bad"), (b"nobody", b"secret"),
+                                       (b"locked", b"secret"), (b"tim,dc=test", b"secret"), (b"*", b"secret")),
+                         [b"OKuser=tim", b"OKuser=una,x"] + [b"FAIL"] * 5)
+
+    def test_who_is_found_and_can_bind_is_in(self):
+        program = self.program("search_base = dc=test\nquery_filter = (mail=%s)\nbind_dn = cn=reader,dc=test\nbind_pw = read\n")
+        self.assertEqual(self.comes_in(program, (b"tim@home.test", b"secret"), (b"tim@home.test", b"bad"), (b"both@home.test", b"secret"),
+                                       (b"nobody@home.test", b"secret"), (b"t*@home.test", b"secret"), (b"tim@home.test", b"secret")),
+                         [b"OKuser=tim@home.test"] + [b"FAIL"] * 4 + [b"OKuser=tim@home.test"])
+
+    def test_a_directory_that_is_gone_refuses_nobody_for_good(self):
+        program = self.program("search_base = dc=test\nquery_filter = (uid=%s)\nbind_dn = cn=reader,dc=test\nbind_pw = wrong\n")
+        self.assertEqual(self.comes_in(program, (b"tim", b"secret")), [b"FAILtemp code=temp_fail"])
+        self.slapd.stop()
+        self.assertEqual(self.comes_in(program, (b"tim", b"secret")), [b"FAILtemp code=temp_fail"])
+        self.assertNotIn("auth: failed", self.service.output())
 
 
 class Postfix(PeerTest):

@@ -119,10 +119,10 @@ static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known
          "1:64: listen[0].tls: without a certificate, expected one in tls.certificates"},
         {"", LOG_STORE "auth: {backends: [\"passwd:/u\"]}",
          "3:19: auth.backends[0]: 'passwd:/u' will not do, expected KIND:WHERE of a kind among "
-         "passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"},
+         "passwd-file, static, pam, sqlite, pgsql, ldap, ldap-bind, lmdb and texthash"},
         {"", LOG_STORE "auth: {backends: [\"pam:\"]}",
          "3:19: auth.backends[0]: 'pam:' will not do, expected KIND:WHERE of a kind among "
-         "passwd-file, static, pam, sqlite, pgsql, ldap, lmdb and texthash"},
+         "passwd-file, static, pam, sqlite, pgsql, ldap, ldap-bind, lmdb and texthash"},
         {"", LOG_STORE "auth: {backends: [\"pam:x\"], master_separator: \"+\"}",
          "3:29: auth.master_separator: '+' will not do, expected one of * % ! |"},
         {"", LOG_STORE "auth: {backends: [\"pam:x\"], master_separator: \"*\"}",

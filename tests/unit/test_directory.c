@@ -195,6 +195,47 @@ static void a_file_that_is_wrong_is_not_opened(void **state)
     directory = NULL;
 }
 
+static void what_an_ldap_file_lacks_is_told(void **state)
+{
+    static const struct {
+        const char *text, *told;
+    } rows[] = {
+        {"", "user_dn or query_filter is expected"},
+        {"user_dn = uid=%s,dc=x\nquery_filter = (uid=%s)\nsearch_base = dc=x\n",
+         "user_dn or query_filter is expected"},
+        {"query_filter = (uid=%s)\n", "\"search_base\" is missing"},
+        {"user_dn = uid=%s\nscope = all\n", "scope: sub, one or base is expected"},
+        {"user_dn = uid=%s\ntimeout = 0\n", "timeout: 1 to 300 seconds are expected"},
+        {"user_dn = uid=%s\nserver_hosts = x\n", "server_hosts"},
+    };
+    char name[128], problem[BACKEND_PROBLEM_MAX];
+    const char *backends[] = {name, NULL};
+    (void)state;
+    const struct directory_settings settings = {
+        .backends = backends, .world = &world, .logger = &logger};
+    snprintf(name, sizeof(name), "ldap-bind:%s", path_of("users.cf"));
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        file_write("users.cf", rows[i].text);
+        assert_int_equal(directory_open(&directory, &settings, problem), -EINVAL);
+        assert_non_null(strstr(problem, rows[i].told));
+    }
+    directory = NULL;
+}
+
+/* Port 1: nobody is there. An empty password is never asked with: a directory would take it for no question. */
+static void an_ldap_server_that_is_out_of_reach_is_no_verdict(void **state)
+{
+    char name[128];
+    (void)state;
+    file_write("users.cf", "server_host = ldap://127.0.0.1:1\nuser_dn = uid=%s,dc=x\n");
+    snprintf(name, sizeof(name), "ldap-bind:%s", path_of("users.cf"));
+    open_with(name, &(struct directory_settings){0});
+    assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "secret").outcome, AUTH_UNKNOWN);
+    assert_non_null(strstr(logged(), "auth: ldap-bind: ldap://127.0.0.1:1: "));
+    assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "").outcome, AUTH_WRONG);
+    assert_int_equal(ask_as(AUTH_CREDENTIAL, "tim", "", "").outcome, AUTH_WRONG);
+}
+
 static void users_in_sqlite_come_in(void **state)
 {
     char name[128], text[512];
@@ -474,6 +515,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(users_in_the_configuration_come_in),
+        TEST(what_an_ldap_file_lacks_is_told),
+        TEST(an_ldap_server_that_is_out_of_reach_is_no_verdict),
         TEST(users_in_a_file_come_in_with_their_fields_and_again_when_it_has_changed),
         TEST(a_file_that_is_wrong_is_not_opened),
         TEST(users_in_sqlite_come_in),

@@ -1,0 +1,224 @@
+/*
+ * Users of a directory that keeps its passwords to itself: whoever can bind with one, has it. "ldap-bind:FILE".
+ *
+ * The file says which servers, as that of an LDAP map does: server_host, start_tls, tls_ca_cert_file, timeout; and who is
+ * meant by a name: user_dn, a name with %s, %u or %d in it; or search_base, query_filter and scope, asked as bind_dn with
+ * bind_pw, which must find one entry.
+ *
+ * Each question has a connection of its own, so any threads ask at once. Who is not found is bound as all the same, under
+ * a name that nobody has: he costs a bind like others.
+ */
+#include "engine/auth/backend.h"
+#include "engine/core/check.h"
+#include "engine/lookup/ldap_text.h"
+#include "engine/lookup/query.h"
+#include <assert.h>
+#include <errno.h>
+#include <ldap.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NOBODY "cn=nobody has this name"
+
+struct backend_source {
+    struct text_settings text;
+    const char *servers, *authorities, *base, *bind_dn, *password;
+    struct query_settings user_dn, filter; /* query NULL: not given */
+    int scope, timeout_s;
+    bool start_tls;
+};
+
+/* ---- What the file says ---- */
+
+static int wrong(const struct backend_source *source, const char *text,
+                 char problem[BACKEND_PROBLEM_MAX])
+{
+    snprintf(problem, BACKEND_PROBLEM_MAX, "%.120s: %s", source->text.path, text);
+    return -EINVAL;
+}
+
+static int settings_read(struct backend_source *source, char problem[BACKEND_PROBLEM_MAX])
+{
+    static const char *const scopes[] = {"base", "one", "sub"}; /* as LDAP numbers them */
+    struct text_settings *text = &source->text;
+    const char *scope = text_setting(text, "scope", "sub"),
+               *timeout = text_setting(text, "timeout", "10"),
+               *tls = text_setting(text, "start_tls", "no");
+    char *end;
+    source->servers = text_setting(text, "server_host", "ldap://localhost");
+    source->authorities = text_setting(text, "tls_ca_cert_file", NULL);
+    source->base = text_setting(text, "search_base", NULL);
+    source->bind_dn = text_setting(text, "bind_dn", "");
+    source->password = text_setting(text, "bind_pw", "");
+    source->user_dn =
+        (struct query_settings){.query = text_setting(text, "user_dn", NULL), .domains = ""};
+    source->filter =
+        (struct query_settings){.query = text_setting(text, "query_filter", NULL), .domains = ""};
+    source->start_tls = strcmp(tls, "yes") == 0;
+    source->timeout_s = (int)strtol(timeout, &end, 10);
+    for (source->scope = 0; source->scope < 3 && strcmp(scope, scopes[source->scope]) != 0;) {
+        source->scope++;
+    }
+    if (source->scope == 3) {
+        return wrong(source, "scope: sub, one or base is expected", problem);
+    }
+    if (*end != '\0' || source->timeout_s < 1 || source->timeout_s > 300) {
+        return wrong(source, "timeout: 1 to 300 seconds are expected", problem);
+    }
+    if ((source->user_dn.query == NULL) == (source->filter.query == NULL)) {
+        return wrong(source, "user_dn or query_filter is expected", problem);
+    }
+    if (source->filter.query != NULL && source->base == NULL) {
+        return wrong(source, "\"search_base\" is missing", problem);
+    }
+    return text_settings_all_used(text, problem);
+}
+
+static int ldap_open(struct backend_source **opened, const char *kind, const char *where,
+                     char problem[BACKEND_PROBLEM_MAX])
+{
+    static_assert(MAP_PROBLEM_MAX <= BACKEND_PROBLEM_MAX, "what a file's reader says fits");
+    struct backend_source *source = calloc(1, sizeof(*source));
+    (void)kind;
+    if (source == NULL) {
+        return -ENOMEM;
+    }
+    int status = text_settings_read(&source->text, where, problem);
+    if (status == 0) {
+        status = settings_read(source, problem);
+        source->text.path = NULL; /* which was the caller's */
+        if (status < 0) {
+            text_settings_free(&source->text);
+        }
+    }
+    if (status < 0) {
+        free(source);
+        return status;
+    }
+    *opened = source;
+    return 0;
+}
+
+static void ldap_close(struct backend_source *source)
+{
+    text_settings_free(&source->text);
+    free(source);
+}
+
+/* ---- Asking ---- */
+
+static int connect_to(const struct backend_source *source, LDAP **connection)
+{
+    const int version = LDAP_VERSION3, as_client = 0;
+    const struct timeval limit = {.tv_sec = source->timeout_s};
+    int status = ldap_initialize(connection, source->servers);
+    if (status != LDAP_SUCCESS) {
+        *connection = NULL;
+        return status;
+    }
+    ldap_set_option(*connection, LDAP_OPT_PROTOCOL_VERSION, &version);
+    ldap_set_option(*connection, LDAP_OPT_NETWORK_TIMEOUT, &limit);
+    ldap_set_option(*connection, LDAP_OPT_TIMEOUT, &limit);
+    ldap_set_option(*connection, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
+    if (source->authorities != NULL) {
+        ldap_set_option(*connection, LDAP_OPT_X_TLS_CACERTFILE, source->authorities);
+        ldap_set_option(*connection, LDAP_OPT_X_TLS_NEWCTX, &as_client);
+    }
+    return source->start_tls ? ldap_start_tls_s(*connection, NULL, NULL) : LDAP_SUCCESS;
+}
+
+/* An empty password would be no question at all (RFC 4513 §5.1.2); the service itself may be anonymous. */
+static int bind_as(LDAP *connection, const char *name, const char *password, size_t size)
+{
+    struct berval secret = {size, (char *)(uintptr_t)password};
+    return ldap_sasl_bind_s(connection, name, LDAP_SASL_SIMPLE, &secret, NULL, NULL, NULL);
+}
+
+/* The one entry's name; "": there is none, or several. */
+static int name_find(const struct backend_source *source, LDAP *connection, struct slice user,
+                     char name[QUERY_BYTES_MAX])
+{
+    static char *const nothing[] = {(char *)(uintptr_t)LDAP_NO_ATTRS, NULL};
+    struct timeval limit = {.tv_sec = source->timeout_s};
+    char filter[QUERY_BYTES_MAX];
+    LDAPMessage *found = NULL;
+    name[0] = '\0';
+    if (query_make(&source->filter, user, ldap_escape_filter, NULL, filter) < 0) {
+        return LDAP_SUCCESS;
+    }
+    int status = bind_as(connection, source->bind_dn, source->password, strlen(source->password));
+    if (status == LDAP_INVALID_CREDENTIALS) {
+        return LDAP_INSUFFICIENT_ACCESS; /* they are ours, and not the client's */
+    }
+    status = status != LDAP_SUCCESS
+                 ? status
+                 : ldap_search_ext_s(connection, source->base, source->scope, filter,
+                                     (char **)(uintptr_t)nothing, 0, NULL, NULL, &limit, 2, &found);
+    if (status == LDAP_SUCCESS && ldap_count_entries(connection, found) == 1) {
+        char *dn = ldap_get_dn(connection, ldap_first_entry(connection, found));
+        if (dn != NULL && strlen(dn) < QUERY_BYTES_MAX) {
+            snprintf(name, QUERY_BYTES_MAX, "%s", dn);
+        }
+        ldap_memfree(dn);
+    }
+    ldap_msgfree(found); /* NULL is fine */
+    return status == LDAP_NO_SUCH_OBJECT || status == LDAP_SIZELIMIT_EXCEEDED ? LDAP_SUCCESS
+                                                                              : status;
+}
+
+static int name_make(const struct backend_source *source, LDAP *connection, struct slice user,
+                     char name[QUERY_BYTES_MAX])
+{
+    if (source->filter.query != NULL) {
+        return name_find(source, connection, user, name);
+    }
+    if (!query_wanted(&source->user_dn, user) ||
+        query_make(&source->user_dn, user, ldap_escape_name, NULL, name) < 0) {
+        name[0] = '\0';
+    }
+    return LDAP_SUCCESS;
+}
+
+static enum backend_answer answer_of(int status)
+{
+    switch (status) {
+    case LDAP_SUCCESS:
+        return BACKEND_FOUND;
+    case LDAP_INVALID_CREDENTIALS:
+    case LDAP_INAPPROPRIATE_AUTH: /* the entry has no password */
+    case LDAP_NO_SUCH_OBJECT:
+    case LDAP_INVALID_DN_SYNTAX:
+        return BACKEND_WRONG;
+    default: /* LDAP's numbers are the directory's, not ours to list */
+        return BACKEND_FAILED;
+    }
+}
+
+static enum backend_answer ldap_verify(struct backend_source *source, struct slice user,
+                                       struct slice password, char problem[BACKEND_PROBLEM_MAX])
+{
+    char name[QUERY_BYTES_MAX] = "";
+    LDAP *connection = NULL;
+    if (password.size == 0 || password.size > PASSWORD_STORED_MAX) {
+        return BACKEND_WRONG;
+    }
+    int status = connect_to(source, &connection);
+    status = status == LDAP_SUCCESS ? name_make(source, connection, user, name) : status;
+    bool known = name[0] != '\0';
+    if (status == LDAP_SUCCESS) {
+        status =
+            bind_as(connection, known ? name : NOBODY, (const char *)password.bytes, password.size);
+    }
+    enum backend_answer answer = answer_of(status);
+    if (answer == BACKEND_FAILED) {
+        snprintf(problem, BACKEND_PROBLEM_MAX, "%.100s: %.100s", source->servers,
+                 ldap_err2string(status));
+    }
+    if (connection != NULL) {
+        ldap_unbind_ext_s(connection, NULL, NULL);
+    }
+    return known || answer == BACKEND_FAILED ? answer : BACKEND_WRONG;
+}
+
+const struct backend_kind backend_ldap = {
+    .name = "ldap-bind", .open = ldap_open, .close = ldap_close, .verify = ldap_verify};
