@@ -22,7 +22,8 @@ enum conf_protocol {
     CONF_PROTOCOL_IMAP,
     CONF_PROTOCOL_POP3,
     CONF_PROTOCOL_SIEVE,
-    CONF_PROTOCOL_AUTH /* of programs that ask who their clients are, as Dovecot's */
+    CONF_PROTOCOL_AUTH, /* of programs that ask who their clients are, as Dovecot's */
+    CONF_PROTOCOL_COUNT
 };
 enum conf_via { CONF_VIA_SMTP, CONF_VIA_LMTP, CONF_VIA_MX, CONF_VIA_DISCARD, CONF_VIA_ERROR };
 /* As enum resolve_family. */
@@ -400,6 +401,9 @@ struct mailboxd_conf {
     struct {
         uint64_t message_bytes;
         uint32_t recipients, errors, connections;
+        /* 0: no limit */
+        uint32_t user_address_connections; /* of a user, from an address, of each protocol */
+        uint32_t user_connections, address_connections;
         uint32_t data_rate_min; /* as relay_conf's */
         uint64_t pending_bytes; /* message text on its way to the disk, of all sessions */
     } limits;

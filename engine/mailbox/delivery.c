@@ -567,7 +567,7 @@ static void delivery_end(struct delivery *delivery)
     wheel_disarm(mailbox->shard->wheel, &delivery->timer);
     stream_release(delivery->stream);
     delivery->stream = NULL;
-    mailbox->counters.sessions--;
+    session_over(&delivery->session);
     if (delivery->state == DELIVERY_COMMITTING) {
         delivery->state = DELIVERY_GONE; /* the store still writes into its recipients */
         return;
@@ -607,32 +607,36 @@ static void forget(struct session *session)
 static const struct session_ops delivery_ops = {
     .drain = drain, .abort = abort_session, .forget = forget};
 
+static void refuse_stranger(struct mailbox *mailbox, struct stream *stream, const char *why)
+{
+    char text[80];
+    int size = snprintf(text, sizeof text, "421 4.3.2 %s\r\n", why);
+    mailbox->counters.connections_refused++;
+    stream_write(stream, slice_of(text, (size_t)size));
+    stream_release(stream);
+}
+
 void delivery_accepted(void *owner, struct listener *listener, struct stream *stream)
 {
-    struct mailbox *mailbox = ((struct mailbox_door *)owner)->mailbox;
-    struct delivery *delivery = NULL;
+    const struct mailbox_door *door = (const struct mailbox_door *)owner;
+    struct mailbox *mailbox = door->mailbox;
+    struct delivery *delivery = (struct delivery *)calloc(1, sizeof *delivery);
     (void)listener;
     mailbox->counters.connections++;
-    if (mailbox->counters.sessions < mailbox->conf->limits.connections) {
-        delivery = calloc(1, sizeof *delivery);
-    }
-    if (delivery == NULL) {
-        mailbox->counters.connections_refused++;
-        stream_write(stream, slice_text("421 4.3.2 Too many connections\r\n"));
-        stream_release(stream);
+    const char *why = delivery == NULL
+                          ? SESSION_TOO_MANY
+                          : session_begin(&delivery->session, &delivery_ops, door, stream);
+    if (why != NULL) {
+        refuse_stranger(mailbox, stream, why);
+        free(delivery);
         return;
     }
-    delivery->session.ops = &delivery_ops;
-    delivery->session.mailbox = mailbox;
     delivery->store = mailbox->texts != NULL ? &delivery_log : &delivery_maildir;
     delivery->text =
         (struct delivery_text){.mailbox = mailbox, .room_came = room_came, .committed = committed};
     delivery->stream = stream;
     stream_facts(stream, &delivery->facts);
     timer_init(&delivery->timer, timer_fired);
-    list_init(&delivery->session.node);
-    list_append(&mailbox->sessions, &delivery->session.node);
-    mailbox->counters.sessions++;
     smtp_server_open(&delivery->server, &mailbox->lmtp_settings, mailbox->shard->now_ns);
     stream->session = delivery;
     stream->notify = delivery_notified;

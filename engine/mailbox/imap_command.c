@@ -149,6 +149,7 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
         imap_deselect(session);
         mailstore_user_close(imap_session_store(session), session->user);
         session->user = NULL;
+        session_exit(&session->session);
         imap_session_ok(session);
         return;
     case IMAP_SELECT:

@@ -42,7 +42,16 @@ static int user_enter(struct imap_session *session, const char *user)
     if (user_name_of_mailbox(slice_text(user), name) < 0) {
         return -EINVAL;
     }
-    return mailstore_user_open(imap_session_store(session), slice_text(name), &session->user);
+    int status = session_enter(&session->session, name);
+    if (status < 0) {
+        return status;
+    }
+    status = mailstore_user_open(imap_session_store(session), slice_text(name), &session->user);
+    if (status < 0) {
+        session->user = NULL;
+        session_exit(&session->session);
+    }
+    return status;
 }
 
 /* There is an INBOX, or is not: the client cannot make one. */
@@ -76,12 +85,14 @@ static void refuse(struct imap_session *session, const char *code, const char *t
 
 static void login_in(struct imap_session *session, const struct login_told *told)
 {
-    if (user_enter(session, told->user) == 0) {
+    int status = user_enter(session, told->user);
+    if (status == 0) {
         entered(session);
-        return;
+    } else if (status == -EUSERS) {
+        refuse(session, "LIMIT", SESSION_TOO_MANY_OF_USER);
+    } else {
+        refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
     }
-    session->user = NULL;
-    refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
 }
 
 static void login_told(struct login *login, const struct login_told *told)

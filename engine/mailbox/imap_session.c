@@ -1,6 +1,7 @@
 #include "engine/mailbox/imap_session.h"
 #include "engine/core/check.h"
 #include "engine/tls/tls.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define SLICES 8
@@ -523,7 +524,7 @@ static void session_free(struct imap_session *session)
     outbox_close(&session->outbox);
     compression_free(session->compression);
     list_remove(&session->session.node);
-    mailbox->counters.sessions--;
+    session_over(&session->session);
     free(session);
 }
 
@@ -573,27 +574,36 @@ static const struct session_ops imap_session_ops = {
     .forget = session_forget,
 };
 
-static struct imap_session *session_new(const struct mailbox_door *door, struct stream *stream)
+/* NULL: *why not. */
+static struct imap_session *session_new(const struct mailbox_door *door, struct stream *stream,
+                                        const char **why)
 {
-    struct mailbox *mailbox = door->mailbox;
-    struct imap_session *session = NULL;
-    if (mailbox->counters.sessions < mailbox->conf->limits.connections && !mailbox->draining) {
-        session = (struct imap_session *)calloc(1, sizeof(*session));
-    }
-    if (session == NULL) {
+    struct imap_session *session = (struct imap_session *)calloc(1, sizeof(*session));
+    *why = session == NULL ? SESSION_TOO_MANY
+           : door->mailbox->draining
+               ? "Service is ending"
+               : session_begin(&session->session, &imap_session_ops, door, stream);
+    if (*why != NULL) {
+        free(session);
         return NULL;
     }
-    session->session =
-        (struct session){.node = {NULL, NULL}, .ops = &imap_session_ops, .mailbox = mailbox};
     session->door = door;
     session->stream = stream;
     stream_facts(stream, &session->facts);
     timer_init(&session->timer, timer_fired);
     outbox_open(&session->outbox, OUTPUT_FULL);
-    list_init(&session->session.node);
-    list_append(&mailbox->sessions, &session->session.node);
-    mailbox->counters.sessions++;
     return session;
+}
+
+static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
+{
+    char text[80];
+    int size = snprintf(text, sizeof text, "* BYE [UNAVAILABLE] %s\r\n", why);
+    door->mailbox->counters.connections_refused++;
+    if (door->tls != CONF_TLS_IMPLICIT) {
+        stream_write(stream, slice_of(text, (size_t)size));
+    }
+    stream_release(stream);
 }
 
 void imap_accepted(void *owner, struct listener *listener, struct stream *stream)
@@ -602,13 +612,10 @@ void imap_accepted(void *owner, struct listener *listener, struct stream *stream
     struct mailbox *mailbox = door->mailbox;
     (void)listener;
     mailbox->counters.connections++;
-    struct imap_session *session = session_new(door, stream);
+    const char *why;
+    struct imap_session *session = session_new(door, stream, &why);
     if (session == NULL) {
-        mailbox->counters.connections_refused++;
-        if (door->tls != CONF_TLS_IMPLICIT) {
-            stream_write(stream, slice_text("* BYE [UNAVAILABLE] Too many connections\r\n"));
-        }
-        stream_release(stream);
+        refuse_stranger(door, stream, why);
         return;
     }
     imap_login_settings(session);

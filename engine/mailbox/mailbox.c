@@ -198,6 +198,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     mailbox->owner = settings->owner;
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
+    world_random(mailbox->shard->world, &mailbox->seats.key, sizeof mailbox->seats.key);
     take_conf(mailbox, settings->conf);
     int status =
         mailboxd_conf_has_logins(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
@@ -331,6 +332,7 @@ void mailbox_close(struct mailbox *mailbox)
         session->ops->forget(session);
     }
     others_close(mailbox);
+    seats_close(&mailbox->seats);
     free(mailbox->doors);
     free(mailbox);
 }

@@ -27,7 +27,10 @@ struct mailbox_settings {
 
 struct mailbox_counters {
     uint64_t connections, connections_refused, messages, delivered, unknown_users, refused;
-    uint32_t sessions; /* now */
+    uint64_t connections_refused_address; /* of connections_refused: too many from there */
+    uint64_t logins_refused;              /* of right passwords: too many sessions of the user */
+    uint32_t sessions;                    /* now */
+    uint32_t sessions_of[CONF_PROTOCOL_COUNT];
 };
 
 /* Opens the store. 0 or -errno. */

@@ -4,6 +4,7 @@
 #pragma once
 #include "engine/mailbox/mailbox.h"
 #include "engine/mailbox/mailbox_tls.h"
+#include "engine/mailbox/seats.h"
 #include "proto/smtp/received.h"
 #include "proto/smtp/server.h"
 
@@ -32,6 +33,8 @@ struct mailbox {
     struct mailbox_door *doors;
     uint32_t door_count;       /* that are listened at */
     struct list_node sessions; /* struct session */
+    uint64_t session_number;   /* of the last one */
+    struct seats seats;
     struct mailbox_counters counters;
     void (*drained)(void *owner);
     void *owner;

@@ -25,6 +25,7 @@ void managesieve_login_offer(struct managesieve_session *session)
 void managesieve_login_end(struct managesieve_session *session)
 {
     login_cancel(&session->login);
+    session_exit(&session->session);
     if (session->user != NULL) {
         mailstore_user_close(session->session.mailbox->texts, session->user);
         session->user = NULL;
@@ -50,12 +51,19 @@ static void enter(struct managesieve_session *session, const char *said)
         managesieve_session_refuse(session, NULL, "The name is none that can have scripts");
         return;
     }
-    int status = mailstore_user_open(mailbox->texts, slice_text(name), &session->user);
+    int status = session_enter(&session->session, name);
+    if (status == -EUSERS) {
+        managesieve_session_refuse(session, "TRYLATER", SESSION_TOO_MANY_OF_USER);
+        return;
+    }
+    status =
+        status < 0 ? status : mailstore_user_open(mailbox->texts, slice_text(name), &session->user);
     if (status == 0) {
         managesieve_server_verdict(&session->server, NULL);
         return;
     }
     session->user = NULL;
+    session_exit(&session->session);
     logger_line(mailbox->shard->logger, LOGGER_ERROR, "store: %s cannot be read: %s", name,
                 strerror(-status));
     managesieve_session_refuse(session, "TRYLATER", "Your scripts cannot be read now");

@@ -11,6 +11,7 @@
 #include "engine/mailbox/managesieve_session.h"
 #include "engine/core/check.h"
 #include "engine/tls/tls.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define SLICES 16
@@ -334,7 +335,7 @@ static void session_end(struct managesieve_session *session)
     if (session->stream != NULL) {
         stream_release(session->stream);
     }
-    mailbox->counters.sessions--;
+    session_over(&session->session);
     list_remove(&session->session.node);
     explicit_bzero(&session->server, sizeof session->server); /* passwords were in it */
     free(session);
@@ -373,11 +374,13 @@ static void session_forget(struct session *base)
 static const struct session_ops session_operations = {
     .drain = session_drain, .abort = session_abort, .forget = session_forget};
 
-static void refuse_stranger(const struct mailbox_door *door, struct stream *stream)
+static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
 {
+    char text[80];
+    int size = snprintf(text, sizeof text, "BYE (TRYLATER) \"%s\"\r\n", why);
     door->mailbox->counters.connections_refused++;
     if (door->tls != CONF_TLS_IMPLICIT) {
-        stream_write(stream, slice_text("BYE (TRYLATER) \"Too many connections\"\r\n"));
+        stream_write(stream, slice_of(text, (size_t)size));
     }
     stream_release(stream);
 }
@@ -404,25 +407,22 @@ void managesieve_accepted(void *owner, struct listener *listener, struct stream 
 {
     const struct mailbox_door *door = (const struct mailbox_door *)owner;
     struct mailbox *mailbox = door->mailbox;
-    struct managesieve_session *session = NULL;
+    struct managesieve_session *session = (struct managesieve_session *)calloc(1, sizeof(*session));
     (void)listener;
     mailbox->counters.connections++;
-    if (mailbox->counters.sessions < mailbox->conf->limits.connections) {
-        session = (struct managesieve_session *)calloc(1, sizeof(*session));
-    }
-    if (session == NULL) {
-        refuse_stranger(door, stream);
+    const char *why = session == NULL
+                          ? SESSION_TOO_MANY
+                          : session_begin(&session->session, &session_operations, door, stream);
+    if (why != NULL) {
+        refuse_stranger(door, stream, why);
+        free(session);
         return;
     }
-    session->session = (struct session){.ops = &session_operations, .mailbox = mailbox};
     session->stream = stream;
     session->state = MANAGESIEVE_SESSION_READING;
     session->tls_required = door->tls == CONF_TLS_REQUIRED;
     timer_init(&session->timer, timer_fired);
     outbox_open(&session->outbox, OUTBOX_BYTES);
-    list_init(&session->session.node);
-    list_append(&mailbox->sessions, &session->session.node);
-    mailbox->counters.sessions++;
     settings_make(session, door);
     stream->session = session;
     stream->notify = notified;

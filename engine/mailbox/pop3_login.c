@@ -33,11 +33,21 @@ void pop3_login_end(struct pop3_session *session)
 static void maildrop_take(struct pop3_session *session)
 {
     struct mailbox *mailbox = session->session.mailbox;
-    int status = maildrop_open(&session->drop, mailbox->texts, slice_text(session->user),
-                               mailbox->pop3_shared ? MAILDROP_SHARED : MAILDROP_EXCLUSIVE);
+    int status = session_enter(&session->session, session->user);
+    if (status == -EUSERS) {
+        pop3_session_refuse(session, "IN-USE", SESSION_TOO_MANY_OF_USER);
+        return;
+    }
+    status = status < 0
+                 ? status
+                 : maildrop_open(&session->drop, mailbox->texts, slice_text(session->user),
+                                 mailbox->pop3_shared ? MAILDROP_SHARED : MAILDROP_EXCLUSIVE);
     if (status == 0) {
         pop3_server_admit(&session->server, &session->drop.listed);
-    } else if (status == -EBUSY) {
+        return;
+    }
+    session_exit(&session->session);
+    if (status == -EBUSY) {
         pop3_session_refuse(session, "IN-USE", "Another session has the maildrop");
     } else {
         logger_line(mailbox->shard->logger, LOGGER_ERROR,

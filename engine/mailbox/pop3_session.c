@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #define SLICES 16
+#define LOGIN_NS (60ull * 1000000000ull)
 #define IDLE_NS (600ull * 1000000000ull) /* RFC 1939 §3: at least ten minutes */
 #define HANDSHAKE_NS (60ull * 1000000000ull)
 #define LAST_WORDS_NS (10ull * 1000000000ull)
@@ -421,7 +422,7 @@ static void session_end(struct pop3_session *session)
             stream_release(session->stream);
             session->stream = NULL;
         }
-        mailbox->counters.sessions--;
+        session_over(&session->session);
     }
     if (session->state == POP3_SESSION_UPDATING) {
         session->state = POP3_SESSION_GONE;
@@ -482,11 +483,13 @@ static void session_forget(struct session *base)
 static const struct session_ops session_operations = {
     .drain = session_drain, .abort = session_abort, .forget = session_forget};
 
-static void refuse_stranger(const struct mailbox_door *door, struct stream *stream)
+static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
 {
+    char text[80];
+    int size = snprintf(text, sizeof(text), "-ERR [SYS/TEMP] %s\r\n", why);
     door->mailbox->counters.connections_refused++;
     if (door->tls != CONF_TLS_IMPLICIT) {
-        stream_write(stream, slice_text("-ERR [SYS/TEMP] Too many connections\r\n"));
+        stream_write(stream, slice_of(text, (size_t)size));
     }
     stream_release(stream);
 }
@@ -495,17 +498,17 @@ void pop3_accepted(void *owner, struct listener *listener, struct stream *stream
 {
     const struct mailbox_door *door = (const struct mailbox_door *)owner;
     struct mailbox *mailbox = door->mailbox;
-    struct pop3_session *session = NULL;
+    struct pop3_session *session = (struct pop3_session *)calloc(1, sizeof(*session));
     (void)listener;
     mailbox->counters.connections++;
-    if (mailbox->counters.sessions < mailbox->conf->limits.connections) {
-        session = (struct pop3_session *)calloc(1, sizeof(*session));
-    }
-    if (session == NULL) {
-        refuse_stranger(door, stream);
+    const char *why = session == NULL
+                          ? SESSION_TOO_MANY
+                          : session_begin(&session->session, &session_operations, door, stream);
+    if (why != NULL) {
+        refuse_stranger(door, stream, why);
+        free(session);
         return;
     }
-    session->session = (struct session){.ops = &session_operations, .mailbox = mailbox};
     session->stream = stream;
     session->state = POP3_SESSION_READING;
     session->tls_required = door->tls == CONF_TLS_REQUIRED;
@@ -513,13 +516,11 @@ void pop3_accepted(void *owner, struct listener *listener, struct stream *stream
     session->drop.updated = updated;
     timer_init(&session->timer, timer_fired);
     outbox_open(&session->outbox, OUTBOX_BYTES);
-    list_init(&session->session.node);
-    list_append(&mailbox->sessions, &session->session.node);
-    mailbox->counters.sessions++;
     session->settings = (struct pop3_server_settings){
         .stls = door->tls != CONF_TLS_OFF && door->tls != CONF_TLS_IMPLICIT &&
                 mailbox->tls_server != NULL,
         .errors_max = mailbox->conf->limits.errors,
+        .login_ns = LOGIN_NS,
         .idle_ns = IDLE_NS,
     };
     pop3_login_offer(session);

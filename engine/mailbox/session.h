@@ -2,7 +2,7 @@
  * session: what the service (mailbox.c) knows of a session, whatever it speaks. delivery.c (LMTP), imap_session.c,
  * pop3_session.c, managesieve_session.c and auth_socket.c have one each; nobody else includes it.
  *
- * A session adds itself to mailbox->sessions when its connection is accepted, and is freed by itself.
+ * A session is in mailbox->sessions from session_begin on, and is freed by itself.
  */
 #pragma once
 #include "engine/mailbox/mailbox_private.h"
@@ -16,10 +16,17 @@ struct session_ops {
     /* The store is closed: nothing answers any more. Frees it. */
     void (*forget)(struct session *session);
 };
-struct session {
-    struct list_node node; /* in mailbox->sessions */
+struct session {           /* zeroed before session_begin */
+    struct list_node node; /* in mailbox->sessions, in the order of their numbers */
     const struct session_ops *ops;
     struct mailbox *mailbox;
+    uint64_t number;                                     /* that no other has */
+    uint64_t began_ns;                                   /* of the shard's clock */
+    struct seat *of_address, *of_user, *of_user_address; /* where it is counted; NULL: nowhere */
+    uint8_t protocol;                                    /* enum conf_protocol */
+    uint8_t family;                                      /* enum endpoint_family, of the client */
+    uint16_t port;
+    uint8_t address[16];
 };
 
 /* A configured address: what accepted() gets as its owner. Lives until mailbox_close. */
@@ -29,6 +36,22 @@ struct mailbox_door {
     uint8_t protocol; /* enum conf_protocol */
     uint8_t tls;      /* enum conf_tls: none, STARTTLS, implicit */
 };
+
+/* What is said to those who are not served. */
+#define SESSION_TOO_MANY "Too many connections"
+#define SESSION_TOO_MANY_OF_ADDRESS "Too many connections from your address"
+#define SESSION_TOO_MANY_OF_USER "Too many sessions of this user"
+
+/* session.c */
+/* NULL: it is one of the service's now; else why not. */
+const char *session_begin(struct session *session, const struct session_ops *ops,
+                          const struct mailbox_door *door, const struct stream *stream);
+/* Its client is this user, of user_name_of_mailbox. 0; -EUSERS: he has enough of them; -ENOMEM. */
+int session_enter(struct session *session, const char *user);
+void session_exit(struct session *session); /* he is not any more; harmless twice */
+/* Its client has gone: it counts no more, even if it stays for the store's sake. Once. */
+void session_over(struct session *session);
+struct endpoint session_remote(const struct session *session);
 
 /* Of listen_request. Into either store. */
 void delivery_accepted(void *door, struct listener *listener, struct stream *stream);

@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* How long the client may say nothing. */
+static uint64_t patience_ns(const struct pop3_server *server)
+{
+    const struct pop3_server_settings *settings = server->settings;
+    return server->maildrop == NULL && settings->login_ns != 0 ? settings->login_ns
+                                                               : settings->idle_ns;
+}
+
 void pop3_server_open(struct pop3_server *server, const struct pop3_server_settings *settings,
                       uint64_t now_ns)
 {
@@ -11,7 +19,7 @@ void pop3_server_open(struct pop3_server *server, const struct pop3_server_setti
     server->settings = settings;
     server->state = POP3_CONNECTED;
     server->pending = POP3_EVENT_NONE;
-    server->deadline_ns = now_ns + settings->idle_ns;
+    server->deadline_ns = now_ns + patience_ns(server);
 }
 
 /* A password may have been in it. */
@@ -335,7 +343,7 @@ enum pop3_want pop3_server_input(struct pop3_server *server, uint64_t now_ns, st
     }
     if (server->clock_due) {
         server->clock_due = false;
-        server->deadline_ns = now_ns + server->settings->idle_ns;
+        server->deadline_ns = now_ns + patience_ns(server);
     }
     if (server->state == POP3_LISTING) {
         pop3_server_list(server);
@@ -350,7 +358,7 @@ enum pop3_want pop3_server_input(struct pop3_server *server, uint64_t now_ns, st
     *used = line_input(server, input, event);
     server->line_ended = input.bytes[*used - 1] == '\n';
     if (server->line_ended) {
-        server->deadline_ns = now_ns + server->settings->idle_ns;
+        server->deadline_ns = now_ns + patience_ns(server);
     }
     return want_now(server);
 }
@@ -362,7 +370,7 @@ void pop3_server_secured(struct pop3_server *server, uint64_t now_ns)
     check(server->state == POP3_CONNECTED || server->state == POP3_SECURING);
     server->secured = true;
     server->user_bytes = 0;
-    server->deadline_ns = now_ns + server->settings->idle_ns;
+    server->deadline_ns = now_ns + patience_ns(server);
     if (server->state == POP3_SECURING) {
         server->state = POP3_AUTHORIZATION;
     }
@@ -382,7 +390,7 @@ void pop3_server_sent(struct pop3_server *server, size_t bytes)
 
 void pop3_server_progress(struct pop3_server *server, uint64_t now_ns)
 {
-    server->deadline_ns = now_ns + server->settings->idle_ns;
+    server->deadline_ns = now_ns + patience_ns(server);
 }
 
 uint64_t pop3_server_deadline(const struct pop3_server *server)

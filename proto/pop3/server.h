@@ -90,7 +90,8 @@ struct pop3_server_settings {
     bool clear_login;    /* USER and PASS without TLS */
     bool stls;           /* announced until the session is encrypted; else STLS is not known */
     uint32_t errors_max; /* of a session; 0: no limit */
-    uint64_t idle_ns;    /* RFC 1939 §3 asks for at least 10 min */
+    uint64_t login_ns;   /* how long nothing may come before login; 0: idle_ns */
+    uint64_t idle_ns;    /* and after it: RFC 1939 §3 asks for at least 10 min */
 };
 
 /*

@@ -247,7 +247,7 @@ class Many(SystemTest):
                     self.assertIn(view.flags[number - 1], (None, flags), f"number {number}, uid {uid}")
 
     def test_what_each_of_many_clients_is_told_adds_up_to_what_there_is(self):
-        service = Store(self.folder)
+        service = Store(self.folder, "limits: {user_address_connections: 0}")
         self.addCleanup(self.end, service)
         shared = Shared()
         maker = ImapClient(service.imap, "alice")

@@ -140,6 +140,7 @@ static inline int imap_rig_close(void **state)
         free(rig->clients[i].heard);
     }
     rig_rounds(rig, 3);
+    seats_close(&rig->mailbox.seats);
     rig->network->ops->close(rig->network);
     mailstore_rig_stop(&rig->store);
     mailstore_rig_close(&rig->store);

@@ -94,6 +94,7 @@ static void sessions_abort(struct pop3_rig *rig)
         check(session->ops->abort(session));
     }
     check(rig->mailbox.counters.sessions == 0);
+    seats_close(&rig->mailbox.seats);
 }
 
 void pop3_rig_close(struct pop3_rig *rig)

@@ -386,6 +386,21 @@ static void a_client_that_says_nothing_is_left_without_a_word_and_without_update
     pop3_server_close(&session.server);
 }
 
+static void a_client_that_does_not_log_in_has_less_time(void **state)
+{
+    struct session session;
+    (void)state;
+    settings.login_ns = 30;
+    begin(&session);
+    assert_int_equal(pop3_server_deadline(&session.server), 35);
+    talk(&session, "USER mrose\r\n", "+OK Password?\r\n");
+    assert_int_equal(pop3_server_deadline(&session.server), 35);
+    talk(&session, "PASS tan staaf\r\nNOOP\r\n", "+OK Logged in\r\n+OK\r\n");
+    assert_int_equal(pop3_server_deadline(&session.server), 105);
+    settings.login_ns = 0;
+    pop3_server_close(&session.server);
+}
+
 static void a_message_that_cannot_be_read_to_its_end_has_no_end(void **state)
 {
     struct session session;
@@ -480,6 +495,7 @@ int main(void)
         cmocka_unit_test(no_password_is_taken_in_the_clear_unless_that_is_wanted),
         cmocka_unit_test(too_many_errors_end_the_session_without_update),
         cmocka_unit_test(a_client_that_says_nothing_is_left_without_a_word_and_without_update),
+        cmocka_unit_test(a_client_that_does_not_log_in_has_less_time),
         cmocka_unit_test(a_message_that_cannot_be_read_to_its_end_has_no_end),
         cmocka_unit_test(what_does_not_end_with_crlf_is_no_command),
         cmocka_unit_test(a_long_listing_comes_in_parts),

@@ -1,0 +1,83 @@
+#include "engine/mailbox/session.h"
+#include "engine/core/check.h"
+
+static bool is_counted_by_address(const struct endpoint *remote)
+{
+    return remote->family == ENDPOINT_IPV4 || remote->family == ENDPOINT_IPV6;
+}
+
+const char *session_begin(struct session *session, const struct session_ops *ops,
+                          const struct mailbox_door *door, const struct stream *stream)
+{
+    struct mailbox *mailbox = door->mailbox;
+    struct mailbox_counters *counters = &mailbox->counters;
+    struct stream_facts facts;
+    stream_facts(stream, &facts);
+    const struct seat_key key = {.address = &facts.remote};
+    if (counters->sessions >= mailbox->conf->limits.connections) {
+        return SESSION_TOO_MANY;
+    }
+    if (seats_take(&mailbox->seats, &key, mailbox->conf->limits.address_connections,
+                   &session->of_address) < 0) {
+        counters->connections_refused_address++;
+        return SESSION_TOO_MANY_OF_ADDRESS;
+    }
+    session->ops = ops;
+    session->mailbox = mailbox;
+    session->protocol = door->protocol;
+    session->number = ++mailbox->session_number;
+    session->began_ns = mailbox->shard->now_ns;
+    session->family = facts.remote.family;
+    session->port = facts.remote.port;
+    if (is_counted_by_address(&facts.remote)) {
+        memcpy(session->address, facts.remote.address, sizeof session->address);
+    }
+    list_init(&session->node);
+    list_append(&mailbox->sessions, &session->node);
+    counters->sessions++;
+    counters->sessions_of[session->protocol]++;
+    return NULL;
+}
+
+int session_enter(struct session *session, const char *user)
+{
+    struct mailbox *mailbox = session->mailbox;
+    const struct endpoint remote = session_remote(session);
+    const struct seat_key alone = {.user = user};
+    const struct seat_key from = {.protocol = session->protocol, .address = &remote, .user = user};
+    check(session->of_user == NULL);
+    int status = seats_take(&mailbox->seats, &alone, mailbox->conf->limits.user_connections,
+                            &session->of_user);
+    if (status == 0) {
+        status = seats_take(&mailbox->seats, &from, mailbox->conf->limits.user_address_connections,
+                            &session->of_user_address);
+    }
+    if (status < 0) {
+        mailbox->counters.logins_refused++;
+        session_exit(session);
+        return status;
+    }
+    return 0;
+}
+
+void session_exit(struct session *session)
+{
+    seats_leave(&session->mailbox->seats, &session->of_user);
+    seats_leave(&session->mailbox->seats, &session->of_user_address);
+}
+
+void session_over(struct session *session)
+{
+    struct mailbox *mailbox = session->mailbox;
+    session_exit(session);
+    seats_leave(&mailbox->seats, &session->of_address);
+    mailbox->counters.sessions--;
+    mailbox->counters.sessions_of[session->protocol]--;
+}
+
+struct endpoint session_remote(const struct session *session)
+{
+    struct endpoint remote = {.family = session->family, .port = session->port};
+    memcpy(remote.address, session->address, sizeof remote.address);
+    return remote;
+}
