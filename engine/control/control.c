@@ -11,8 +11,16 @@
  *      │                 │ the operator goes           │
  *      ▼                 ▼                             ▼
  *    gone             ABANDONED ── control_finish ──► gone
+ *
+ * TAKEN: from ASKED by control_take_over, and gone with the end of `ask`.
  */
-enum session_state { SESSION_LISTENING, SESSION_ASKED, SESSION_ANSWERING, SESSION_ABANDONED };
+enum session_state {
+    SESSION_LISTENING,
+    SESSION_ASKED,
+    SESSION_ANSWERING,
+    SESSION_ABANDONED,
+    SESSION_TAKEN,
+};
 
 struct session {
     struct control_request request; /* first: what the answerer holds */
@@ -126,6 +134,12 @@ static int read_line(struct session *session)
     return 0;
 }
 
+static const char relay_expected[] =
+    "expected status, queue "
+    "list|show|body|summary|hold|release|flush|delete|bounce|reroute|suspend|"
+    "resume|suspensions|jobs|job|cancel or "
+    "net connections|neighbors|routes|trace|counters|capture";
+
 static void session_ask(struct session *session)
 {
     struct control *control = session->control;
@@ -137,12 +151,9 @@ static void session_ask(struct session *session)
     session->line_bytes =
         0; /* the bytes stay, for the request's slices, until the next line is read */
     if (status < 0) {
-        control_finish_error(
-            &session->request, "bad-request",
-            "expected status, queue "
-            "list|show|body|summary|hold|release|flush|delete|bounce|reroute|suspend|"
-            "resume|suspensions|jobs|job|cancel or "
-            "net connections|neighbors|routes|trace|counters|capture");
+        const char *expected = control->settings.expected;
+        control_finish_error(&session->request, "bad-request",
+                             expected != NULL ? expected : relay_expected);
     } else {
         control->settings.ask(control->settings.owner, &session->request);
     }
@@ -176,6 +187,10 @@ static void session_go_on(struct session *session)
             return;
         }
         session_ask(session);
+        if (session->state == SESSION_TAKEN) {
+            session_free(session);
+            return;
+        }
     }
     session->going_on = false;
 }
@@ -291,6 +306,17 @@ int64_t control_user(const struct control_request *request)
 unsigned control_pending(const struct control *control)
 {
     return control->asked_count;
+}
+
+struct stream *control_take_over(struct control_request *request)
+{
+    struct session *session = (struct session *)(void *)request;
+    struct stream *stream = session->stream;
+    check(session->state == SESSION_ASKED && session->going_on);
+    session->stream = NULL;
+    session->state = SESSION_TAKEN;
+    session->control->asked_count--;
+    return stream;
 }
 
 /* ---- answers ---- */

@@ -2,8 +2,8 @@
  * control: the operator's socket: a line of request, lines of JSON as answer.
  *
  * Runs on one shard, on its kernel network. Requests are asked of the relay, which answers when it
- * has asked its other shards; the session waits meanwhile. A connection may ask again after an
- * answer, one at a time.
+ * has asked its other shards, or of the mailbox service; the session waits meanwhile. A connection may
+ * ask again after an answer, one at a time.
  *
  *   queue list [WORD...]          a line for each message; "next" in the last line is where to go on
  *   queue show|body|summary|suspensions|jobs|job [WORD...]
@@ -20,6 +20,10 @@
  *   net capture file PATH [port NAME] [count N] [seconds N] [snap BYTES] [between ADDRESS:PORT ADDRESS:PORT]
  *                                 frames into a file that is made; answered when it is over, with
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
+ *
+ * Of the mailbox service (engine/mailbox/mailbox_control.h), besides status:
+ *   mailbox who|kick|imap|quota|kept|undelete [WORD...]
+ *                                 words are KEY=VALUE
  *
  * A message is {"id","bytes","arrival" (seconds of the epoch),"sender","attempts","recipient_count",
  * "waiting_count","held","priority","recipients":[{"address","state","reason","site","due_s" (seconds until the next
@@ -73,6 +77,12 @@ enum control_verb {
     CONTROL_NET_TRACE,
     CONTROL_NET_COUNTERS,
     CONTROL_NET_CAPTURE,
+    CONTROL_MAILBOX_WHO, /* from here on: of the mailbox service */
+    CONTROL_MAILBOX_KICK,
+    CONTROL_MAILBOX_IMAP,
+    CONTROL_MAILBOX_QUOTA,
+    CONTROL_MAILBOX_KEPT,
+    CONTROL_MAILBOX_UNDELETE,
 };
 
 /* Lives until control_finish, also when the operator has gone. */
@@ -94,6 +104,8 @@ struct control_settings {
      */
     void (*ask)(void *owner, struct control_request *request);
     void *owner;
+    const char
+        *expected; /* what a request may be, for who says something else; NULL: the relay's */
 };
 
 struct control;
@@ -106,6 +118,9 @@ void control_close(struct control *control);
 bool control_abandoned(const struct control_request *request);
 /* Who asks: the user of the process at the other end. -1: not known. */
 int64_t control_user(const struct control_request *request);
+/* Within `ask`: there is no answer, and the connection is the caller's, who sets its `notify` and `session`. What came
+ * behind the request's line lies in it still. The request is gone when `ask` returns. */
+struct stream *control_take_over(struct control_request *request);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);
 

@@ -113,6 +113,32 @@ static int parse_queue(struct control_request *request, const struct slice *word
     return 0;
 }
 
+static const struct {
+    const char *word;
+    enum control_verb verb;
+} mailbox_words[] = {
+    {"who", CONTROL_MAILBOX_WHO},   {"kick", CONTROL_MAILBOX_KICK},
+    {"imap", CONTROL_MAILBOX_IMAP}, {"quota", CONTROL_MAILBOX_QUOTA},
+    {"kept", CONTROL_MAILBOX_KEPT}, {"undelete", CONTROL_MAILBOX_UNDELETE},
+};
+
+/* mailbox WHAT [WORD...] */
+static int parse_mailbox(struct control_request *request, const struct slice *words, int count)
+{
+    const size_t all = sizeof mailbox_words / sizeof mailbox_words[0];
+    size_t which = 0;
+    while (which < all && !word_is(words[1], mailbox_words[which].word)) {
+        which++;
+    }
+    if (which == all || count - 2 > CONTROL_WORDS_MAX) {
+        return -EINVAL;
+    }
+    request->verb = mailbox_words[which].verb;
+    request->word_count = (unsigned)count - 2;
+    memcpy(request->words, words + 2, request->word_count * sizeof words[0]);
+    return 0;
+}
+
 int control_request_parse(struct control_request *request, struct slice line)
 {
     struct slice words[WORDS_MAX];
@@ -135,6 +161,9 @@ int control_request_parse(struct control_request *request, struct slice line)
     }
     if (count >= 2 && word_is(words[0], "net")) {
         return parse_net(request, words, count);
+    }
+    if (count >= 2 && word_is(words[0], "mailbox")) {
+        return parse_mailbox(request, words, count);
     }
     return count >= 2 && word_is(words[0], "queue") ? parse_queue(request, words, count) : -EINVAL;
 }

@@ -226,6 +226,11 @@ static void ask(void *owner, struct control_request *request)
         queue_ask(control, request);
         return;
     }
+    if (request->verb >= CONTROL_MAILBOX_WHO) {
+        control_finish_error(request, "bad-request",
+                             "this is the relay's socket: mailboxes are tubepost-mailboxd's");
+        return;
+    }
     const char *text = NULL;
     if (request->verb == CONTROL_RESOLVE) {
         resolve_ask(control, request);

@@ -21,12 +21,21 @@ struct fixture {
     struct control_request *asked[8];
     unsigned asked_count;
     bool at_once;
+    bool takes_over;
+    struct stream *taken;
 };
 
 static void answer_status(struct control_request *request)
 {
     control_line(request, json_pack("{s:i}", "connections", 3));
     control_finish(request);
+}
+
+static void ignore(struct stream *stream, uint32_t events, void *owner)
+{
+    (void)stream;
+    (void)events;
+    (void)owner;
 }
 
 static void ask(void *owner, struct control_request *request)
@@ -36,6 +45,10 @@ static void ask(void *owner, struct control_request *request)
     fixture->asked[fixture->asked_count++] = request;
     if (fixture->at_once) {
         answer_status(request);
+    }
+    if (fixture->takes_over) {
+        fixture->taken = control_take_over(request);
+        fixture->taken->notify = ignore;
     }
 }
 
@@ -138,6 +151,14 @@ static const struct {
     {"queue list 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25", -1, 0, "", 0},
     {"a b c d e f g", -1, 0, "", 0},
     {"GET / HTTP/1.1", -1, 0, "", 0},
+    {"mailbox who", CONTROL_MAILBOX_WHO, 0, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox kick user=bob", CONTROL_MAILBOX_KICK, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox imap user=bob", CONTROL_MAILBOX_IMAP, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox quota user=bob", CONTROL_MAILBOX_QUOTA, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox kept user=bob mailbox=INBOX", CONTROL_MAILBOX_KEPT, 2, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox undelete user=bob", CONTROL_MAILBOX_UNDELETE, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox", -1, 0, "", 0},
+    {"mailbox weather", -1, 0, "", 0},
 };
 
 static void lines_are_taken_apart(void **state)
@@ -257,6 +278,21 @@ static void an_operator_who_goes_is_answered_to_nobody(void **state)
     assert_int_equal(control_pending(fixture->control), 0);
 }
 
+static void a_connection_that_is_taken_over_is_the_answerers_with_all_that_came(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct slice rest;
+    fixture->takes_over = true;
+    say(fixture, "mailbox imap user=bob\na NOOP\n");
+    assert_int_equal(control_pending(fixture->control), 0);
+    assert_int_equal(stream_peek(fixture->taken, &rest, 1), 1);
+    assert_true(slice_equal(rest, slice_text("a NOOP\n")));
+    check(stream_write(fixture->taken, slice_text("* PREAUTH\r\n")) == 0);
+    fake_network_run(fixture->network);
+    assert_string_equal(fixture->heard, "* PREAUTH\r\n");
+    stream_release(fixture->taken);
+}
+
 static void an_operator_who_is_done_hears_the_answer_then_the_end(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -346,6 +382,7 @@ int main(void)
         SOCKET_TEST(an_operator_who_goes_is_known_to_have_gone),
         SOCKET_TEST(a_second_request_waits_for_the_first_answer),
         SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
+        SOCKET_TEST(a_connection_that_is_taken_over_is_the_answerers_with_all_that_came),
         SOCKET_TEST(an_operator_who_is_done_hears_the_answer_then_the_end),
         SOCKET_TEST(a_long_answer_waits_for_the_operator_to_read),
         SOCKET_TEST(a_line_that_cannot_be_made_turns_the_end_into_an_error),
