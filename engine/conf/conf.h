@@ -380,6 +380,7 @@ struct mailboxd_conf {
         uint64_t memory_bytes;
         uint64_t max_bytes; /* 0: what the file system has */
         uint64_t free_min_bytes;
+        uint64_t keep_expunged; /* nanoseconds that what is expunged can be had back; 0: none */
     } store;
     struct conf_auth auth;
     struct { /* as relay_conf's */
@@ -416,6 +417,10 @@ struct mailboxd_conf {
     struct {
         uint64_t grace;
     } shutdown;
+    struct { /* as relay_conf's */
+        const char *path;
+        uint32_t unix_mode;
+    } control;
     struct {
         uint8_t level;
     } log;

@@ -46,6 +46,7 @@ static const struct reader_key store_keys[] = {
     KEY_SIZE("segment_bytes", M, store.segment_bytes, "64M", 8 * FRAME_BYTES, 256 * MB),
     KEY_SIZE("memory_bytes", M, store.memory_bytes, "64M", 8 * MB, 256 * GB),
     KEY_SIZE("max_bytes", M, store.max_bytes, "0", 0, 1024 * TB),
+    KEY_DURATION("keep_expunged", M, store.keep_expunged, "0", 0, 3650 * DAY),
     KEY_SIZE("free_min", M, store.free_min_bytes, "256M", 0, 1024 * TB),
     KEY_END,
 };
@@ -94,6 +95,13 @@ static const struct reader_key shutdown_keys[] = {
     KEY_DURATION("grace", M, shutdown.grace, "10s", 0, DAY),
     KEY_END,
 };
+static const struct reader_key control_keys[] = {
+    KEY_TEXT("path", M, control.path, name_is_absolute_path,
+             "an absolute path such as /run/tubepost/mailbox-control",
+             .standard = "/run/tubepost/mailbox-control"),
+    KEY_PERMISSIONS("unix_mode", M, control.unix_mode, "660"),
+    KEY_END,
+};
 static const struct reader_key log_keys[] = {
     KEY_WORD("level", M, log.level, "info", word_levels),
     KEY_END,
@@ -111,6 +119,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("timeouts", timeouts_keys),
     KEY_SECTION("io", io_keys),
     KEY_SECTION("shutdown", shutdown_keys),
+    KEY_SECTION("control", control_keys),
     KEY_SECTION("log", log_keys),
     KEY_END,
 };

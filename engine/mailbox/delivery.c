@@ -107,6 +107,7 @@ static bool output_write(struct delivery *delivery)
             return false;
         }
         smtp_server_sent(&delivery->server, output.size);
+        session_counters(&delivery->session)->bytes_out += output.size;
     }
 }
 
@@ -449,7 +450,7 @@ static void input_take(struct delivery *delivery)
         for (size_t i = 0; i < count && more && delivery->state == DELIVERY_READING; i++) {
             consumed += slice_feed(delivery, slices[i], &more);
         }
-        stream_consume(delivery->stream, consumed);
+        session_consume(&delivery->session, delivery->stream, consumed);
         more = more && consumed > 0;
     }
 }
@@ -460,7 +461,7 @@ static void held_take(struct delivery *delivery)
     struct slice held = delivery->held;
     delivery->held = slice_of(NULL, 0);
     if (delivery->begin_waits ? body_begin(delivery) : body_take(delivery, held)) {
-        stream_consume(delivery->stream, delivery->held_consume);
+        session_consume(&delivery->session, delivery->stream, delivery->held_consume);
         delivery->held_consume = 0;
     }
 }

@@ -16,8 +16,11 @@ void imap_login_settings(struct imap_session *session)
     const struct login_facts facts = facts_of(session);
     bool may_secure = mailbox->tls_server != NULL && session->door->tls != CONF_TLS_OFF &&
                       session->door->tls != CONF_TLS_IMPLICIT;
-    size_t size =
-        login_mechanisms(mailbox->logins, &facts, session->mechanisms, sizeof(session->mechanisms));
+    /* Without a desk there are the operator's sessions only. */
+    size_t size = mailbox->logins == NULL
+                      ? 0
+                      : login_mechanisms(mailbox->logins, &facts, session->mechanisms,
+                                         sizeof(session->mechanisms));
     struct slice mechanisms = slice_of(session->mechanisms, size);
     bool secured = session->facts.tls != NULL;
     session->settings = (struct imap_server_settings){
@@ -27,7 +30,7 @@ void imap_login_settings(struct imap_session *session)
         .mechanisms = secured ? mechanisms : slice_text("PLAIN LOGIN"),
         .mechanisms_clear = secured ? slice_of(NULL, 0) : mechanisms,
         .starttls = may_secure,
-        .login_in_clear = login_in_clear(mailbox->logins, &facts),
+        .login_in_clear = mailbox->logins != NULL && login_in_clear(mailbox->logins, &facts),
         .append_bytes_max = mailbox->conf->limits.message_bytes,
         .errors_max = mailbox->conf->limits.errors > 0 ? mailbox->conf->limits.errors : 1,
         .login_ns = LOGIN_NS,
@@ -108,6 +111,7 @@ static void login_told(struct login *login, const struct login_told *told)
         login_in(session, told);
         break;
     case LOGIN_REFUSED:
+        session_counters(&session->session)->logins_failed++;
         refuse(session, "AUTHENTICATIONFAILED", "Authentication failed");
         break;
     case LOGIN_MALFORMED:
@@ -140,7 +144,9 @@ void imap_login_begin(struct imap_session *session, const struct imap_event *eve
     const struct imap_command *command = event->command;
     const struct login_facts facts = facts_of(session);
     session->login.told = login_told;
-    if (command->kind == IMAP_LOGIN) {
+    if (desk == NULL) {
+        asked(session, -EPERM);
+    } else if (command->kind == IMAP_LOGIN) {
         asked(session, login_password(desk, &session->login, &facts, command->login.user,
                                       command->login.password));
     } else {

@@ -148,8 +148,9 @@ static void input_consume(struct imap_session *session, size_t bytes)
 {
     if (session->compression != NULL) {
         compression_consume(session->compression, bytes);
+        session_counters(&session->session)->bytes_in += bytes;
     } else {
-        stream_consume(session->stream, bytes);
+        session_consume(&session->session, session->stream, bytes);
     }
 }
 
@@ -161,6 +162,7 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
     case IMAP_EVENT_NONE:
         return;
     case IMAP_EVENT_COMMAND:
+        session_counters(&session->session)->commands++;
         imap_command_run(session, event);
         return;
     case IMAP_EVENT_RESPONSE:
@@ -257,7 +259,7 @@ static void input_take(struct imap_session *session)
             consumed += slice_feed(session, slices[i], &budget, &more);
         }
         if (session->compression != compression) {
-            stream_consume(session->stream, consumed);
+            session_consume(&session->session, session->stream, consumed);
             return;
         }
         input_consume(session, consumed);
@@ -323,6 +325,7 @@ static void secured(struct imap_session *session)
 {
     bool first = session->server.phase == IMAP_PHASE_GREETING;
     stream_facts(session->stream, &session->facts);
+    session->session.encrypted = true;
     imap_login_settings(session);
     imap_server_secured(&session->server, imap_session_now_ns(session));
     session->state = IMAP_SESSION_READING;
@@ -372,9 +375,13 @@ static size_t output_waits(const struct imap_session *session)
 
 static int output_send(struct imap_session *session)
 {
-    return session->compression != NULL
-               ? compression_flush(session->compression, &session->outbox, session->stream)
-               : outbox_flush(&session->outbox, session->stream);
+    if (session->compression == NULL) {
+        return session_flush(&session->session, &session->outbox, session->stream);
+    }
+    size_t before = session->outbox.bytes;
+    int status = compression_flush(session->compression, &session->outbox, session->stream);
+    session_counters(&session->session)->bytes_out += before - session->outbox.bytes;
+    return status;
 }
 
 /* Hands the output over. False: the session has ended. */
@@ -546,7 +553,7 @@ static void session_drain(struct session *base)
         (session->server.phase == IMAP_PHASE_LINE || session->server.phase == IMAP_PHASE_IDLE);
     if (between && session->server.text_bytes == 0) {
         imap_server_bye(&session->server, slice_text("UNAVAILABLE"),
-                        slice_text("Service is ending"));
+                        slice_text(session_farewell(base)));
         imap_session_output(session);
         session->state = IMAP_SESSION_CLOSING;
         session_run(session);
@@ -631,5 +638,30 @@ void imap_accepted(void *owner, struct listener *listener, struct stream *stream
     session->state = IMAP_SESSION_READING;
     imap_server_greet(&session->server);
     imap_session_output(session);
+    session_run(session);
+}
+
+void imap_operate(const struct mailbox_door *door, struct stream *stream,
+                  struct mailstore_user *user, bool make_inbox)
+{
+    struct mailbox *mailbox = door->mailbox;
+    const char *why;
+    struct imap_session *session = session_new(door, stream, &why);
+    if (session != NULL && session_enter(&session->session, user->name) < 0) {
+        why = SESSION_TOO_MANY;
+        session_free(session);
+        session = NULL;
+    }
+    if (session == NULL) {
+        mailstore_user_close(mailbox->texts, user);
+        refuse_stranger(door, stream, why);
+        return;
+    }
+    session->user = user;
+    imap_login_settings(session);
+    imap_server_open(&session->server, &session->settings, imap_session_now_ns(session));
+    stream->session = session;
+    stream->notify = session_notified;
+    imap_operator_begin(session, make_inbox);
     session_run(session);
 }

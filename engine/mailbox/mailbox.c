@@ -1,5 +1,6 @@
 #include "engine/mailbox/mailbox.h"
 #include "engine/auth/login.h"
+#include "engine/mailbox/mailbox_control.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/session.h"
@@ -100,6 +101,7 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
     }
     mailbox->quiet_ticks = list_empty(&mailbox->sessions) ? mailbox->quiet_ticks + 1 : 0;
     if (mailbox->quiet_ticks >= DRAIN_QUIET_TICKS &&
+        (mailbox->control == NULL || mailbox_control_is_quiet(mailbox->control)) &&
         (mailbox->own == NULL || mailbox_store_rest(mailbox->own))) {
         mailbox->drained(mailbox->owner);
         return;
@@ -323,6 +325,11 @@ void mailbox_close(struct mailbox *mailbox)
     sieve_scripts_close(mailbox->scripts);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */
+    }
+    if (mailbox->control != NULL) {
+        mailbox_control_close(mailbox->control);
+    }
+    if (mailbox->own != NULL) {
         mailbox_store_close(mailbox->own);
     } else {
         maildir_close(mailbox->store);
@@ -335,6 +342,17 @@ void mailbox_close(struct mailbox *mailbox)
     seats_close(&mailbox->seats);
     free(mailbox->doors);
     free(mailbox);
+}
+
+void mailbox_listen_control(struct mailbox *mailbox)
+{
+    const struct mailboxd_conf *conf = mailbox->conf;
+    int status = mailbox_control_open(&mailbox->control, mailbox);
+    if (status < 0) {
+        mailbox->control = NULL;
+        logger_line(mailbox->shard->logger, LOGGER_WARNING, "control: %s: %s", conf->control.path,
+                    strerror(-status));
+    }
 }
 
 const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox)

@@ -29,8 +29,14 @@ struct mailbox_counters {
     uint64_t connections, connections_refused, messages, delivered, unknown_users, refused;
     uint64_t connections_refused_address; /* of connections_refused: too many from there */
     uint64_t logins_refused;              /* of right passwords: too many sessions of the user */
+    uint64_t kicked;                      /* sessions that the operator has ended */
     uint32_t sessions;                    /* now */
-    uint32_t sessions_of[CONF_PROTOCOL_COUNT];
+    struct mailbox_protocol_counters {
+        uint64_t connections, logins, logins_failed;
+        uint64_t commands;            /* that the session has done, or begun to; of LMTP none */
+        uint64_t bytes_in, bytes_out; /* without TLS's own */
+        uint32_t sessions;            /* now */
+    } of[CONF_PROTOCOL_COUNT];
 };
 
 /* Opens the store. 0 or -errno. */
@@ -49,5 +55,9 @@ void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns);
 void mailbox_leave(struct mailbox *mailbox);
 /* Leaves, if it has not; finishes what the store was given. */
 void mailbox_close(struct mailbox *mailbox);
+
+/* The operator's socket (mailbox_control.h), unless the configuration has none; what goes wrong is logged, and the service
+ * goes on without. */
+void mailbox_listen_control(struct mailbox *mailbox);
 
 const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox);

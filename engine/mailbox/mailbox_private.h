@@ -9,6 +9,7 @@
 #include "proto/smtp/server.h"
 
 struct login_desk;
+struct mailbox_control;
 struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
@@ -36,6 +37,7 @@ struct mailbox {
     uint64_t session_number;   /* of the last one */
     struct seats seats;
     struct mailbox_counters counters;
+    struct mailbox_control *control; /* NULL: none */
     void (*drained)(void *owner);
     void *owner;
     bool draining;

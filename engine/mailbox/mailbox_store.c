@@ -158,6 +158,7 @@ static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *c
         .index_path = index,
         .text_bytes_max = UINT32_MAX - 1, /* sessions keep to limits.message_bytes, as it is then */
         .draft_count_max = UINT32_MAX,    /* sessions are what is limited */
+        .keep_expunged_s = (uint32_t)(conf->store.keep_expunged / 1000000000ull),
         .wall_s = (uint64_t)world_wall_s(shard->world),
     };
     uint64_t start_ns = world_now_ns(shard->world), users = 0;
@@ -239,6 +240,11 @@ int mailbox_store_open(struct mailbox_store **made, const struct mailboxd_conf *
 struct mailstore *mailbox_store_texts(const struct mailbox_store *store)
 {
     return store->texts;
+}
+
+const struct log_counters *mailbox_store_log_counters(const struct mailbox_store *store)
+{
+    return log_counters(store->log);
 }
 
 /* ---- Its end ---- */

@@ -11,6 +11,7 @@
 #include "engine/conf/conf.h"
 #include "engine/disk/disk.h"
 #include "engine/shard/shard.h"
+#include "queue/log/log.h"
 #include "queue/mailbox/mailstore.h"
 
 struct mailbox_store;
@@ -19,6 +20,7 @@ struct mailbox_store;
 int mailbox_store_open(struct mailbox_store **store, const struct mailboxd_conf *conf,
                        struct shard *shard);
 struct mailstore *mailbox_store_texts(const struct mailbox_store *store);
+const struct log_counters *mailbox_store_log_counters(const struct mailbox_store *store);
 /* After the networks', so that what they brought in a round is on its way to the disk in the same. */
 void mailbox_store_add_part(struct mailbox_store *store);
 /* Nothing is begun any more. True when all that was given is on the disk. */

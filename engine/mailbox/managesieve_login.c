@@ -82,6 +82,7 @@ static void told(struct login *login, const struct login_told *told)
         enter(session, told->user);
         break;
     case LOGIN_REFUSED:
+        session_counters(&session->session)->logins_failed++;
         managesieve_session_refuse(session, NULL, "Wrong name or password");
         break;
     case LOGIN_MALFORMED:

@@ -61,6 +61,8 @@ static bool is_full(struct managesieve_session *session)
 
 static void event_take(struct managesieve_session *session, const struct managesieve_event *event)
 {
+    session_counters(&session->session)->commands +=
+        event->kind != MANAGESIEVE_EVENT_NONE && event->kind != MANAGESIEVE_EVENT_SCRIPT;
     switch (event->kind) {
     case MANAGESIEVE_EVENT_AUTHENTICATE:
         managesieve_login_begin(session, event);
@@ -130,7 +132,7 @@ static bool input_take(struct managesieve_session *session)
     for (size_t i = 0; i < count && more; i++) {
         consumed += slice_feed(session, slices[i], &more);
     }
-    stream_consume(session->stream, consumed);
+    session_consume(&session->session, session->stream, consumed);
     return consumed > 0 || !more;
 }
 
@@ -189,6 +191,7 @@ static void machine_open(struct managesieve_session *session, bool secured)
 
 static void secured(struct managesieve_session *session)
 {
+    session->session.encrypted = true;
     session->state = MANAGESIEVE_SESSION_READING;
     if (!session->opened) {
         machine_open(session, true);
@@ -292,7 +295,7 @@ void managesieve_session_run(struct managesieve_session *session)
         while (!waits && !is_full(session)) {
             waits = !input_take(session);
         }
-        status = outbox_flush(&session->outbox, session->stream);
+        status = session_flush(&session->session, &session->outbox, session->stream);
     }
     if (status != 0 && status != -EAGAIN) {
         cut(session);

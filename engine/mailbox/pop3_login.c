@@ -82,6 +82,7 @@ static void told(struct login *login, const struct login_told *told)
         }
         break;
     case LOGIN_REFUSED:
+        session_counters(&session->session)->logins_failed++;
         pop3_session_refuse(session, "AUTH", "Wrong name or password");
         break;
     case LOGIN_MALFORMED:

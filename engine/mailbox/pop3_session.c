@@ -63,7 +63,7 @@ static void output_take(struct pop3_session *session)
 static int output_write(struct pop3_session *session)
 {
     size_t before = session->outbox.bytes;
-    int status = outbox_flush(&session->outbox, session->stream);
+    int status = session_flush(&session->session, &session->outbox, session->stream);
     if (session->outbox.bytes < before) {
         pop3_server_progress(&session->server, now_of(session));
     }
@@ -124,6 +124,8 @@ static void update(struct pop3_session *session)
 
 static void event_take(struct pop3_session *session, const struct pop3_event *event)
 {
+    session_counters(&session->session)->commands +=
+        event->kind != POP3_EVENT_NONE && event->kind != POP3_EVENT_CONNECTED;
     switch (event->kind) {
     case POP3_EVENT_NONE:
         return;
@@ -191,7 +193,7 @@ static bool input_take(struct pop3_session *session)
     for (size_t i = 0; i < count && more; i++) {
         consumed += slice_feed(session, slices[i], &more);
     }
-    stream_consume(session->stream, consumed);
+    session_consume(&session->session, session->stream, consumed);
     return consumed > 0 || !more;
 }
 
@@ -264,6 +266,7 @@ static bool secure(struct pop3_session *session)
 
 static void secured(struct pop3_session *session)
 {
+    session->session.encrypted = true;
     pop3_login_offer(session);
     pop3_server_secured(&session->server, now_of(session));
     session->state = POP3_SESSION_READING;
@@ -448,7 +451,9 @@ static void session_drain(struct session *base)
     if (session->state == POP3_SESSION_HANDSHAKE) {
         cut(session);
     } else if (is_idle(session)) {
-        outbox_write(&session->outbox, slice_text("-ERR [SYS/TEMP] Service is ending\r\n"));
+        outbox_write(&session->outbox, slice_text("-ERR [SYS/TEMP] "));
+        outbox_write(&session->outbox, slice_text(session_farewell(base)));
+        outbox_write(&session->outbox, slice_text("\r\n"));
         pop3_session_closing(session);
         pop3_session_run(session);
     }

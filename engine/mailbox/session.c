@@ -14,7 +14,7 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     struct stream_facts facts;
     stream_facts(stream, &facts);
     const struct seat_key key = {.address = &facts.remote};
-    if (counters->sessions >= mailbox->conf->limits.connections) {
+    if (counters->sessions >= mailbox->conf->limits.connections && !door->operators) {
         return SESSION_TOO_MANY;
     }
     if (seats_take(&mailbox->seats, &key, mailbox->conf->limits.address_connections,
@@ -25,6 +25,7 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     session->ops = ops;
     session->mailbox = mailbox;
     session->protocol = door->protocol;
+    session->operators = door->operators;
     session->number = ++mailbox->session_number;
     session->began_ns = mailbox->shard->now_ns;
     session->family = facts.remote.family;
@@ -35,7 +36,8 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     list_init(&session->node);
     list_append(&mailbox->sessions, &session->node);
     counters->sessions++;
-    counters->sessions_of[session->protocol]++;
+    session_counters(session)->sessions++;
+    session_counters(session)->connections++;
     return NULL;
 }
 
@@ -46,8 +48,8 @@ int session_enter(struct session *session, const char *user)
     const struct seat_key alone = {.user = user};
     const struct seat_key from = {.protocol = session->protocol, .address = &remote, .user = user};
     check(session->of_user == NULL);
-    int status = seats_take(&mailbox->seats, &alone, mailbox->conf->limits.user_connections,
-                            &session->of_user);
+    uint32_t limit = session->operators ? 0 : mailbox->conf->limits.user_connections;
+    int status = seats_take(&mailbox->seats, &alone, limit, &session->of_user);
     if (status == 0) {
         status = seats_take(&mailbox->seats, &from, mailbox->conf->limits.user_address_connections,
                             &session->of_user_address);
@@ -57,6 +59,7 @@ int session_enter(struct session *session, const char *user)
         session_exit(session);
         return status;
     }
+    session_counters(session)->logins++;
     return 0;
 }
 
@@ -72,7 +75,20 @@ void session_over(struct session *session)
     session_exit(session);
     seats_leave(&mailbox->seats, &session->of_address);
     mailbox->counters.sessions--;
-    mailbox->counters.sessions_of[session->protocol]--;
+    session_counters(session)->sessions--;
+}
+
+int session_flush(const struct session *session, struct outbox *outbox, struct stream *stream)
+{
+    size_t before = outbox->bytes;
+    int status = outbox_flush(outbox, stream);
+    session_counters(session)->bytes_out += before - outbox->bytes;
+    return status;
+}
+
+const char *session_farewell(const struct session *session)
+{
+    return session->kicked ? "Disconnected by the operator" : "Service is ending";
 }
 
 struct endpoint session_remote(const struct session *session)

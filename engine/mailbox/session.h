@@ -6,6 +6,9 @@
  */
 #pragma once
 #include "engine/mailbox/mailbox_private.h"
+#include "engine/mailbox/outbox.h"
+
+struct mailstore_user;
 
 struct session;
 struct session_ops {
@@ -23,8 +26,12 @@ struct session {           /* zeroed before session_begin */
     uint64_t number;                                     /* that no other has */
     uint64_t began_ns;                                   /* of the shard's clock */
     struct seat *of_address, *of_user, *of_user_address; /* where it is counted; NULL: nowhere */
+    uint64_t kick_deadline_ns;                           /* then it is cut */
     uint8_t protocol;                                    /* enum conf_protocol */
-    uint8_t family;                                      /* enum endpoint_family, of the client */
+    bool operators; /* it came by the operator's socket: no limit holds it */
+    bool kicked;    /* it is to end */
+    bool encrypted;
+    uint8_t family; /* enum endpoint_family, of the client */
     uint16_t port;
     uint8_t address[16];
 };
@@ -35,6 +42,7 @@ struct mailbox_door {
     struct listener *listener;
     uint8_t protocol; /* enum conf_protocol */
     uint8_t tls;      /* enum conf_tls: none, STARTTLS, implicit */
+    bool operators;   /* the control socket's: for the operator's own sessions */
 };
 
 /* What is said to those who are not served. */
@@ -52,6 +60,28 @@ void session_exit(struct session *session); /* he is not any more; harmless twic
 /* Its client has gone: it counts no more, even if it stays for the store's sake. Once. */
 void session_over(struct session *session);
 struct endpoint session_remote(const struct session *session);
+/* What its client is told when it is drained. */
+const char *session_farewell(const struct session *session);
+
+static inline struct mailbox_protocol_counters *session_counters(const struct session *session)
+{
+    return &session->mailbox->counters.of[session->protocol];
+}
+/* Consumed, and counted. */
+static inline void session_consume(const struct session *session, struct stream *stream,
+                                   size_t bytes)
+{
+    session_counters(session)->bytes_in += bytes;
+    stream_consume(stream, bytes);
+}
+
+/* outbox_flush, and counted. */
+int session_flush(const struct session *session, struct outbox *outbox, struct stream *stream);
+
+/* imap_session.c: an IMAP session of this user's for the operator, PREAUTH, on a connection that is given. user: open
+ * in mailbox->texts, and given. make_inbox: if he has none. */
+void imap_operate(const struct mailbox_door *door, struct stream *stream,
+                  struct mailstore_user *user, bool make_inbox);
 
 /* Of listen_request. Into either store. */
 void delivery_accepted(void *door, struct listener *listener, struct stream *stream);

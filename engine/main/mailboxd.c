@@ -117,6 +117,7 @@ static int serve(struct shard *shard, void *owner)
         status = mailbox_listen(service->mailbox);
     }
     if (status == 0) {
+        mailbox_listen_control(service->mailbox);
         logger_line(&service->logger, LOGGER_INFO, "tubepost-mailboxd is ready: %s, mail below %s",
                     service->conf->hostname, service->conf->store.path);
     }

@@ -176,12 +176,14 @@ void imap_server_sent(struct imap_server *server, size_t bytes)
     }
 }
 
-void imap_server_greet(struct imap_server *server)
+static void greet(struct imap_server *server, const char *status, bool logged_in)
 {
     char capabilities[IMAP_CAPABILITY_BYTES_MAX];
     check(server->phase == IMAP_PHASE_GREETING);
-    size_t size = imap_server_capabilities(server, false, capabilities, sizeof(capabilities));
-    imap_server_write_text(server, "* OK [CAPABILITY ");
+    size_t size = imap_server_capabilities(server, logged_in, capabilities, sizeof(capabilities));
+    imap_server_write_text(server, "* ");
+    imap_server_write_text(server, status);
+    imap_server_write_text(server, " [CAPABILITY ");
     imap_server_write(server, slice_of(capabilities, size));
     imap_server_write_text(server, "] ");
     write_printable(server, slice_first(server->settings->hostname, 255), false);
@@ -189,6 +191,17 @@ void imap_server_greet(struct imap_server *server)
     if (server->phase != IMAP_PHASE_ENDED) {
         server->phase = IMAP_PHASE_LINE;
     }
+}
+
+void imap_server_greet(struct imap_server *server)
+{
+    greet(server, "OK", false);
+}
+
+void imap_server_greet_known(struct imap_server *server)
+{
+    server->state = IMAP_AUTHENTICATED;
+    greet(server, "PREAUTH", true);
 }
 
 void imap_server_bye(struct imap_server *server, struct slice code, struct slice text)

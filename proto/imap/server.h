@@ -208,6 +208,8 @@ void imap_server_open(struct imap_server *server, const struct imap_server_setti
 void imap_server_close(struct imap_server *server);
 /* The first thing said; imap_server_bye instead of it refuses the connection. */
 void imap_server_greet(struct imap_server *server);
+/* The same to a client that is logged in already: PREAUTH (RFC 9051 §7.1.4). */
+void imap_server_greet_known(struct imap_server *server);
 
 enum imap_want imap_server_input(struct imap_server *server, uint64_t now_ns, struct slice input,
                                  size_t *used, struct imap_event *event);

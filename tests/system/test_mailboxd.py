@@ -70,6 +70,7 @@ class Mailboxd(Process):
     def __init__(self, folder, settings="", uring="auto"):
         self.folder = folder
         self.path = os.path.join(folder, "lmtp")
+        self.control = os.path.join(folder, "control")
         self.mail = os.path.join(folder, "mail")
         self.port = free_port()
         self.config = os.path.join(folder, "mailboxd.yaml")
@@ -82,6 +83,7 @@ class Mailboxd(Process):
         with open(self.config, "w") as f:
             f.write(f"hostname: mail.test\n"
                     f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
+                    f"control: {{path: {self.control}}}\n"
                     f"store: {{path: {self.mail}}}\nio: {{uring: {uring}}}\n{settings}\n")
 
     def ready(self):

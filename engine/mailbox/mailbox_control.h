@@ -1,0 +1,36 @@
+/*
+ * mailbox_control: answers the operator's questions (engine/control) about the mailbox service.
+ *
+ * mailbox.c has one, on the shard's thread. Besides `status`, whose counters and gauges are as control.h says:
+ *
+ *   mailbox who [user=MASK] [network=PREFIX] [cursor=N]
+ *                     a line for each session: {"session","user" (none: nobody is logged in),"protocol","address","port",
+ *                     "tls","operator","age_s"}; "next" as with other lists
+ *   mailbox kick [user=MASK] [network=PREFIX] [session=N]
+ *                     ends those, at least one word; {"kicked":N}. Those between commands are told, others are cut
+ *                     after two seconds
+ *   mailbox imap user=NAME [create=yes]
+ *                     no answer but IMAP's from here on: a session of the user's that is logged in (PREAUTH). An error
+ *                     is a line as always. create: he need not have any mail yet
+ *   mailbox quota user=NAME
+ *                     {"user","bytes","messages","mailboxes","bytes_max" (0: none)}
+ *   mailbox kept user=NAME mailbox=NAME [cursor=N]
+ *                     what was expunged and can be had back, a line each: {"uid","bytes","flags","date","expunged"}
+ *                     (seconds of the epoch), in order of expunge; "next"
+ *   mailbox undelete user=NAME mailbox=NAME [uids=1:3,7] [since=SECONDS]
+ *                     all of it, or these, or what was expunged in the last so many seconds; {"restored","first","last"}
+ *
+ * MASK is a pattern of fnmatch(3); PREFIX as network_prefix_parse takes it.
+ */
+#pragma once
+#include <stdbool.h>
+
+struct mailbox;
+struct mailbox_control;
+
+/* 0 or -errno. mailbox: borrowed until mailbox_control_close. */
+int mailbox_control_open(struct mailbox_control **control, struct mailbox *mailbox);
+/* No question is under way any more. */
+bool mailbox_control_is_quiet(const struct mailbox_control *control);
+/* After the sessions have ended, before the store is closed. What is still asked is answered that it has failed. */
+void mailbox_control_close(struct mailbox_control *control);

@@ -1,0 +1,293 @@
+/* mailbox quota, kept, undelete: what a user has, and what of it was expunged and can be had back. */
+#include "engine/mailbox/mailbox_control_private.h"
+#include <stdlib.h>
+
+#define PAGE 500u
+
+void quota_answer(struct mailbox_control *control, struct control_request *request,
+                  const struct mailbox_order *order)
+{
+    struct mailbox *mailbox = control->mailbox;
+    struct mailstore_user *user;
+    if (!mailbox_control_user(control, request, order, &user)) {
+        return;
+    }
+    control_line(request,
+                 json_pack("{s:o,s:I,s:I,s:I,s:I}", "user", control_text(slice_text(user->name)),
+                           "bytes", (json_int_t)user->totals.bytes, "messages",
+                           (json_int_t)user->totals.messages, "mailboxes",
+                           (json_int_t)user->totals.boxes, "bytes_max",
+                           (json_int_t)mailbox->conf->users.quota_bytes));
+    mailstore_user_close(mailbox->texts, user);
+    control_finish(request);
+}
+
+/* The user and his mailbox; false: answered. */
+static bool box_find(struct mailbox_control *control, struct control_request *request,
+                     const struct mailbox_order *order, struct mailstore_user **user,
+                     struct mailstore_box **box)
+{
+    if (!mailbox_control_user(control, request, order, user)) {
+        return false;
+    }
+    *box =
+        mailstore_box_find(*user, slice_text(order->mailbox[0] != '\0' ? order->mailbox : "INBOX"));
+    if (*box == NULL) {
+        mailstore_user_close(control->mailbox->texts, *user);
+        control_finish_error(request, "not-found", "there is no such mailbox");
+        return false;
+    }
+    return true;
+}
+
+/* ---- What is kept ---- */
+
+struct listing {
+    struct control_request *request;
+    uint64_t cursor, count; /* those passed over, and those visited */
+};
+
+static json_t *flags_json(const struct mailstore_entry *entry)
+{
+    static const char *const names[] = {"\\Seen", "\\Answered", "\\Flagged", "\\Deleted",
+                                        "\\Draft"};
+    json_t *json = json_array();
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if ((entry->flags & 1u << i) != 0) {
+            json_array_append_new(json, json_string(names[i]));
+        }
+    }
+    return json;
+}
+
+static void entry_list(void *owner, const struct mailstore_entry *entry)
+{
+    struct listing *listing = (struct listing *)owner;
+    uint64_t number = listing->count++;
+    if (number >= listing->cursor && number < listing->cursor + PAGE) {
+        control_line(listing->request,
+                     json_pack("{s:I,s:I,s:o,s:I,s:I}", "uid", (json_int_t)entry->uid, "bytes",
+                               (json_int_t)entry->bytes, "flags", flags_json(entry), "date",
+                               (json_int_t)entry->internal_s, "expunged",
+                               (json_int_t)entry->saved_s));
+    }
+}
+
+void kept_answer(struct mailbox_control *control, struct control_request *request,
+                 const struct mailbox_order *order)
+{
+    struct mailstore *texts = control->mailbox->texts;
+    struct mailstore_user *user;
+    struct mailstore_box *box;
+    struct listing listing = {.request = request, .cursor = order->cursor};
+    if (!box_find(control, request, order, &user, &box)) {
+        return;
+    }
+    int status = mailstore_expunged(texts, box, entry_list, &listing);
+    mailstore_user_close(texts, user);
+    if (status < 0) {
+        control_finish_error(request, "failed", strerror(-status));
+    } else if (listing.count > order->cursor + PAGE) {
+        control_finish_with(request, "next", json_integer((json_int_t)(order->cursor + PAGE)));
+    } else {
+        control_finish(request);
+    }
+}
+
+/* ---- Undelete ---- */
+
+struct undelete {
+    struct list_node node; /* in control->undeletes */
+    struct mailbox_control *control;
+    struct control_request *request;
+    struct mailstore_user *user;
+    struct mailstore_waiter waiter;
+    struct mailstore_restore restore;
+    /* Which are meant. */
+    struct mailstore_uids *asked; /* owned; NULL: all */
+    uint32_t asked_count;
+    uint64_t since_s; /* of the epoch */
+    struct mailstore_uids
+        *uids; /* owned: those that are kept, each a range of its own, until it is sorted */
+    uint32_t uid_count, uid_room;
+    bool failed; /* memory was short */
+};
+
+static void undelete_free(struct undelete *undelete)
+{
+    list_remove(&undelete->node);
+    mailstore_user_close(undelete->control->mailbox->texts, undelete->user);
+    free(undelete->asked);
+    free(undelete->uids);
+    free(undelete);
+}
+
+/* "1:3,7". 0, -EINVAL, -ENOMEM. */
+static int uids_read(struct undelete *undelete, const char *text)
+{
+    undelete->asked =
+        (struct mailstore_uids *)calloc(ORDER_UIDS_BYTES / 2, sizeof undelete->asked[0]);
+    if (undelete->asked == NULL) {
+        return -ENOMEM;
+    }
+    for (;;) {
+        char *end = NULL;
+        unsigned long first = strtoul(text, &end, 10), last = first;
+        bool good = text[0] >= '0' && text[0] <= '9';
+        if (good && *end == ':') {
+            text = end + 1;
+            last = strtoul(text, &end, 10);
+            good = text[0] >= '0' && text[0] <= '9';
+        }
+        if (!good || first == 0 || first > UINT32_MAX || last < first || last > UINT32_MAX ||
+            (*end != ',' && *end != '\0')) {
+            return -EINVAL;
+        }
+        undelete->asked[undelete->asked_count++] =
+            (struct mailstore_uids){(uint32_t)first, (uint32_t)last};
+        if (*end == '\0') {
+            return 0;
+        }
+        text = end + 1;
+    }
+}
+
+static bool is_asked(const struct undelete *undelete, uint32_t uid)
+{
+    bool found = undelete->asked == NULL;
+    for (uint32_t i = 0; i < undelete->asked_count && !found; i++) {
+        found = uid >= undelete->asked[i].first && uid <= undelete->asked[i].last;
+    }
+    return found;
+}
+
+static void entry_gather(void *owner, const struct mailstore_entry *entry)
+{
+    struct undelete *undelete = (struct undelete *)owner;
+    if (entry->saved_s < undelete->since_s || !is_asked(undelete, entry->uid)) {
+        return;
+    }
+    if (undelete->uid_count == undelete->uid_room) {
+        uint32_t room = undelete->uid_room * 2 + 256;
+        struct mailstore_uids *larger =
+            (struct mailstore_uids *)realloc(undelete->uids, room * sizeof larger[0]);
+        if (larger == NULL) {
+            undelete->failed = true;
+            return;
+        }
+        undelete->uids = larger;
+        undelete->uid_room = room;
+    }
+    undelete->uids[undelete->uid_count++] = (struct mailstore_uids){entry->uid, entry->uid};
+}
+
+static int by_uid(const void *left, const void *right)
+{
+    const struct mailstore_uids *a = (const struct mailstore_uids *)left;
+    const struct mailstore_uids *b = (const struct mailstore_uids *)right;
+    return (a->first > b->first) - (a->first < b->first);
+}
+
+/* Ascending, and neighbours together. */
+static void uids_join(struct undelete *undelete)
+{
+    uint32_t count = 0;
+    qsort(undelete->uids, undelete->uid_count, sizeof undelete->uids[0], by_uid);
+    for (uint32_t i = 0; i < undelete->uid_count; i++) {
+        uint32_t uid = undelete->uids[i].first;
+        if (count > 0 && undelete->uids[count - 1].last + 1 >= uid) {
+            undelete->uids[count - 1].last = uid;
+        } else {
+            undelete->uids[count++] = (struct mailstore_uids){uid, uid};
+        }
+    }
+    undelete->uid_count = count;
+}
+
+static void undelete_done(struct mailstore_waiter *waiter, int status)
+{
+    struct undelete *undelete = list_entry(waiter, struct undelete, waiter);
+    const struct mailstore_restore *restore = &undelete->restore;
+    if (status < 0) {
+        control_finish_error(undelete->request, "failed", strerror(-status));
+    } else {
+        control_line(undelete->request,
+                     json_pack("{s:I,s:I,s:I}", "restored", (json_int_t)restore->restored_count,
+                               "first", (json_int_t)restore->first, "last",
+                               (json_int_t)restore->last));
+        control_finish(undelete->request);
+    }
+    undelete_free(undelete);
+}
+
+/* 0: it is under way; 1: nothing is meant; -errno. */
+static int undelete_begin(struct undelete *undelete, struct mailstore_box *box)
+{
+    struct mailstore *texts = undelete->control->mailbox->texts;
+    int status = mailstore_expunged(texts, box, entry_gather, undelete);
+    if (status < 0 || undelete->failed) {
+        return status < 0 ? status : -ENOMEM;
+    }
+    if (undelete->uid_count == 0) {
+        return 1;
+    }
+    uids_join(undelete);
+    undelete->restore.uids = undelete->uids;
+    undelete->restore.uid_count = undelete->uid_count;
+    undelete->waiter.done = undelete_done;
+    return mailstore_restore(texts, box, &undelete->restore, &undelete->waiter);
+}
+
+static void undelete_refuse(struct undelete *undelete, int status)
+{
+    struct control_request *request = undelete->request;
+    undelete_free(undelete);
+    if (status == 1) {
+        control_finish_error(request, "not-found", "nothing of it is kept");
+    } else if (status == -EINVAL) {
+        control_finish_error(request, "bad-request", "expected uids such as 1:3,7");
+    } else {
+        control_finish_error(request, "failed", strerror(-status));
+    }
+}
+
+void undelete_ask(struct mailbox_control *control, struct control_request *request,
+                  const struct mailbox_order *order)
+{
+    struct mailstore_user *user;
+    struct mailstore_box *box;
+    if (!box_find(control, request, order, &user, &box)) {
+        return;
+    }
+    struct undelete *undelete = (struct undelete *)calloc(1, sizeof *undelete);
+    if (undelete == NULL) {
+        mailstore_user_close(control->mailbox->texts, user);
+        control_finish_error(request, "failed", "out of memory");
+        return;
+    }
+    undelete->control = control;
+    undelete->request = request;
+    undelete->user = user;
+    list_init(&undelete->node);
+    list_append(&control->undeletes, &undelete->node);
+    if (order->has_since) {
+        uint64_t now_s = (uint64_t)world_wall_s(control->mailbox->shard->world);
+        undelete->since_s = now_s > order->since_s ? now_s - order->since_s : 0;
+    }
+    int status = order->uids[0] != '\0' ? uids_read(undelete, order->uids) : 0;
+    status = status == 0 ? undelete_begin(undelete, box) : status;
+    if (status != 0) {
+        undelete_refuse(undelete, status);
+    }
+}
+
+void undeletes_end(struct mailbox_control *control)
+{
+    while (!list_empty(&control->undeletes)) {
+        struct undelete *undelete = list_entry(control->undeletes.next, struct undelete, node);
+        struct control_request *request = undelete->request;
+        mailstore_waiter_cancel(control->mailbox->texts, &undelete->waiter);
+        undelete_free(undelete);
+        control_finish_error(request, "failed", "the service has ended");
+    }
+}
