@@ -1,6 +1,6 @@
 /*
- * tubepost: the operator's tool. Asks a running tubepostd over its control socket and prints what
- * it says.
+ * tubepost: the operator's tool. Asks a running tubepostd, or tubepost-mailboxd, over its control socket and
+ * prints what it says.
  *
  * Exit codes are those of sysexits.h: 0; 64 wrong usage; 65 no such message; 68 no mail goes there; 69 tubepostd cannot be
  * reached; 70 it failed; 75 try again; 76 it answered nonsense; 78 the configuration is wrong.
@@ -62,6 +62,7 @@ static const char usage[] =
     "                         frames of all ports into a new file (pcapng), 60 seconds unless "
     "said\n"
     "                         otherwise\n"
+    "  mailbox ...            users' mail, and who reads it: tubepost mailbox help\n"
     "  config check           is the file of -c good?\n"
     "  spool check [DIR]      every record of the spool of a relay that does not run\n"
     "  spool stat [DIR]       what waits in it, by age and domain\n"
@@ -135,9 +136,9 @@ static const struct command {
     const char *name;
     int (*run)(struct tool *tool, int count, char **words);
 } commands[] = {
-    {"config", tubepost_config},   {"net", tubepost_net},     {"queue", tubepost_queue},
-    {"resolve", tubepost_resolve}, {"spool", tubepost_spool}, {"status", tubepost_status},
-    {"tls", tubepost_tls},
+    {"config", tubepost_config}, {"mailbox", tubepost_mailbox}, {"net", tubepost_net},
+    {"queue", tubepost_queue},   {"resolve", tubepost_resolve}, {"spool", tubepost_spool},
+    {"status", tubepost_status}, {"tls", tubepost_tls},
 };
 
 static int run_command(struct tool *tool, int count, char **words)

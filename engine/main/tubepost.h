@@ -9,6 +9,7 @@
  *   tubepost_tls.c      tls ...
  *   tubepost_spool*.c   spool ...
  *   tubepost_resolve.c  resolve
+ *   tubepost_mailbox*.c mailbox ...
  *   tubepost_submit.c   the names that other programs call: sendmail, mailq, postqueue ...
  *
  * A command is handed the words of the command line from its own name on, reads its options with
@@ -26,6 +27,7 @@
 
 struct tool {
     const char *conf_path;
+    bool of_mailboxd; /* conf_path and the socket are tubepost-mailboxd's */
     char socket_path[ENDPOINT_PATH_MAX + 1];
     bool as_json;
     FILE *to, *from; /* the socket */
@@ -52,6 +54,11 @@ int tool_usage(int code); /* says how the tool is used, returns code */
 int tool_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* EX_OK, or EX_CONFIG with its problems on stderr. *conf is the caller's. */
 int tool_load_conf(const char *path, struct relay_conf **conf);
+int tool_load_mailboxd_conf(const char *path, struct mailboxd_conf **conf);
+/* Connects, if it is not yet: tool->to and tool->from. */
+int tool_reach(struct tool *tool);
+/* The last line of an answer says that the request failed: prints why, returns what to exit with. */
+int tool_refusal(const struct tool *tool, const json_t *last);
 
 /* Sends one request and hands each line of the answer to `line`, which borrows it; *last is the
  * caller's. */
@@ -68,10 +75,13 @@ void tool_print_json(const json_t *line);
 
 /* The commands. */
 int tubepost_status(struct tool *tool, int count, char **words);
+/* What `status` shows, of whichever service; interval: seconds, as it was given. */
+int tool_status(struct tool *tool, const char *interval);
 int tubepost_queue(struct tool *tool, int count, char **words);
 int tubepost_net(struct tool *tool, int count, char **words);
 int tubepost_spool(struct tool *tool, int count, char **words);
 int tubepost_tls(struct tool *tool, int count, char **words);
 int tubepost_resolve(struct tool *tool, int count, char **words);
+int tubepost_mailbox(struct tool *tool, int count, char **words);
 /* When the program is called by one of those names: true, and what to exit with. */
 bool tubepost_run_as(struct tool *tool, const char *name, int count, char **words, int *code);

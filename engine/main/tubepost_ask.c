@@ -1,4 +1,4 @@
-/* The control socket of tubepostd: finding it, asking, and what it refuses. */
+/* The control socket of tubepostd, or of tubepost-mailboxd: finding it, asking, and what it refuses. */
 #include "engine/main/tubepost.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -22,16 +22,46 @@ int tool_fail(int code, const char *format, ...)
     return code;
 }
 
+static int report_show(const struct conf_report *report)
+{
+    for (uint32_t i = 0; i < report->count && i < CONF_PROBLEMS_MAX; i++) {
+        fprintf(stderr, "%s\n", report->problems[i]);
+    }
+    return tool_fail(EX_CONFIG, "the configuration is not good");
+}
+
 int tool_load_conf(const char *path, struct relay_conf **conf)
 {
     struct conf_report report;
-    if (relay_conf_load(conf, path, "localhost", &report) == 0) {
-        return EX_OK;
+    return relay_conf_load(conf, path, "localhost", &report) == 0 ? EX_OK : report_show(&report);
+}
+
+int tool_load_mailboxd_conf(const char *path, struct mailboxd_conf **conf)
+{
+    struct conf_report report;
+    return mailboxd_conf_load(conf, path, "localhost", &report) == 0 ? EX_OK : report_show(&report);
+}
+
+/* The socket's path, cut if it is too long. Returns its size as it should be, or -1: it was said why not. */
+static int conf_socket(struct tool *tool, int *code)
+{
+    struct relay_conf *relay = NULL;
+    struct mailboxd_conf *mailboxd = NULL;
+    *code = tool->of_mailboxd ? tool_load_mailboxd_conf(tool->conf_path, &mailboxd)
+                              : tool_load_conf(tool->conf_path, &relay);
+    if (*code != EX_OK) {
+        return -1;
     }
-    for (uint32_t i = 0; i < report.count && i < CONF_PROBLEMS_MAX; i++) {
-        fprintf(stderr, "%s\n", report.problems[i]);
-    }
-    return tool_fail(EX_CONFIG, "the configuration is not good");
+    int length = snprintf(tool->socket_path, sizeof tool->socket_path, "%s",
+                          tool->of_mailboxd ? mailboxd->control.path : relay->control.path);
+    relay_conf_free(relay);
+    mailboxd_conf_free(mailboxd);
+    return length;
+}
+
+static const char *service_of(const struct tool *tool)
+{
+    return tool->of_mailboxd ? "tubepost-mailboxd" : "tubepostd";
 }
 
 static int find_socket(struct tool *tool)
@@ -39,19 +69,17 @@ static int find_socket(struct tool *tool)
     if (tool->socket_path[0] != '\0') {
         return EX_OK;
     }
-    struct relay_conf *conf = NULL;
-    int code = tool_load_conf(tool->conf_path, &conf);
-    if (code != EX_OK) {
+    int code;
+    int length = conf_socket(tool, &code);
+    if (length < 0) {
         return code;
     }
-    int length = snprintf(tool->socket_path, sizeof tool->socket_path, "%s", conf->control.path);
-    relay_conf_free(conf);
     return length < (int)sizeof tool->socket_path
                ? EX_OK
                : tool_fail(EX_CONFIG, "control.path is too long for a socket");
 }
 
-static int reach(struct tool *tool)
+int tool_reach(struct tool *tool)
 {
     int code = find_socket(tool);
     if (code != EX_OK || tool->from != NULL) {
@@ -61,8 +89,8 @@ static int reach(struct tool *tool)
     snprintf(address.sun_path, sizeof address.sun_path, "%s", tool->socket_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        code = tool_fail(EX_UNAVAILABLE, "%s: %s; does tubepostd run?", tool->socket_path,
-                         strerror(errno));
+        code = tool_fail(EX_UNAVAILABLE, "%s: %s; does %s run?", tool->socket_path, strerror(errno),
+                         service_of(tool));
         if (fd >= 0) {
             close(fd);
         }
@@ -77,8 +105,7 @@ static int reach(struct tool *tool)
                                                   : tool_fail(EX_OSERR, "%s", strerror(errno));
 }
 
-/* The last line of an answer, when it says that the request failed. */
-static int refusal(const json_t *last)
+int tool_refusal(const struct tool *tool, const json_t *last)
 {
     const char *code = json_string_value(json_object_get(last, "code"));
     const char *text = json_string_value(json_object_get(last, "text"));
@@ -88,13 +115,14 @@ static int refusal(const json_t *last)
                     : strcmp(code, "bad-request") == 0 ? EX_USAGE
                     : strcmp(code, "unavailable") == 0 ? EX_UNAVAILABLE
                                                        : EX_SOFTWARE;
-    return tool_fail(exit_code, "%s", text != NULL ? text : "tubepostd refused");
+    return text != NULL ? tool_fail(exit_code, "%s", text)
+                        : tool_fail(exit_code, "%s refused", service_of(tool));
 }
 
 int tool_ask(struct tool *tool, const char *request, void (*line)(void *owner, const json_t *line),
              void *owner, json_t **last)
 {
-    int code = reach(tool);
+    int code = tool_reach(tool);
     if (code != EX_OK) {
         return code;
     }
@@ -111,14 +139,15 @@ int tool_ask(struct tool *tool, const char *request, void (*line)(void *owner, c
         const char *end = json_string_value(json_object_get(json, "end"));
         if (json == NULL) {
             code = size < 0
-                       ? tool_fail(EX_UNAVAILABLE, "tubepostd closed the connection or is silent")
-                       : tool_fail(EX_PROTOCOL, "tubepostd answered what is not JSON");
+                       ? tool_fail(EX_UNAVAILABLE, "%s closed the connection or is silent",
+                                   service_of(tool))
+                       : tool_fail(EX_PROTOCOL, "%s answered what is not JSON", service_of(tool));
         } else if (end == NULL) {
             line(owner, json);
         } else if (strcmp(end, "ok") == 0) {
             *last = json_incref(json);
         } else {
-            code = refusal(json);
+            code = tool_refusal(tool, json);
         }
         json_decref(json);
     }

@@ -9,8 +9,7 @@ static int sample_status(struct tool *tool, json_t **status)
     json_t *last = NULL;
     int code = tool_ask(tool, "status", tool_keep_line, status, &last);
     json_decref(last);
-    return code == EX_OK && *status == NULL ? tool_fail(EX_PROTOCOL, "tubepostd gave no status")
-                                            : code;
+    return code == EX_OK && *status == NULL ? tool_fail(EX_PROTOCOL, "no status was given") : code;
 }
 
 static double monotonic_s(void)
@@ -20,7 +19,7 @@ static double monotonic_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static int show_status(struct tool *tool, const char *interval)
+int tool_status(struct tool *tool, const char *interval)
 {
     char *end = NULL;
     double seconds = strtod(interval, &end);
@@ -56,5 +55,5 @@ int tubepost_status(struct tool *tool, int count, char **words)
         return taken;
     }
     return count - optind > 1 ? tool_usage(EX_USAGE)
-                              : show_status(tool, optind < count ? words[optind] : "1");
+                              : tool_status(tool, optind < count ? words[optind] : "1");
 }

@@ -1,0 +1,214 @@
+/* tubepost mailbox: users' mail, and who reads it, in the manner of doveadm. */
+#include "engine/main/tubepost_mailbox.h"
+#include "engine/conf/value.h"
+#include "engine/control/control.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "Usage: tubepost [-c FILE] [-s SOCKET] [--json] mailbox COMMAND\n"
+    "  who [-1] [USER] [ADDRESS[/BITS]]\n"
+    "                         who is logged in, by user and protocol; -1: a line for each "
+    "session,\n"
+    "                         with its number; * and ? in USER stand for anything\n"
+    "  kick USER [ADDRESS[/BITS]] | --session N\n"
+    "                         end these sessions\n"
+    "  stats [SECONDS]        counters and their rates over so many seconds (default 1; 0: no "
+    "rates)\n"
+    "  list -u USER [-s] [MASK...]\n"
+    "                         his mailboxes; -s: those that he has subscribed to. MASK: * stands "
+    "for\n"
+    "                         anything, % for anything but /\n"
+    "  status -u USER [-t] FIELD... MASK...\n"
+    "                         FIELD: messages unseen deleted uidnext uidvalidity highestmodseq "
+    "vsize\n"
+    "                         guid, or all; -t: the sums\n"
+    "  quota -u USER          what he has, and may have\n"
+    "  search -u USER QUERY   a line for each message that is found: its mailbox's id and its uid\n"
+    "  fetch -u USER FIELDS QUERY\n"
+    "                         FIELDS, one word: user mailbox mailbox-guid uid guid seq flags "
+    "modseq\n"
+    "                         size.virtual date.received date.saved hdr hdr.NAME body "
+    "body.SECTION\n"
+    "                         text imap.envelope imap.body imap.bodystructure\n"
+    "  expunge -u USER QUERY  remove these messages; the query must name a mailbox and say which\n"
+    "  undelete -u USER [--list] [--since 2h] [--uid SET] MAILBOX\n"
+    "                         have back what was expunged (store.keep_expunged), all or these\n"
+    "  import -u USER mbox:FILE|maildir:FOLDER [MAILBOX]\n"
+    "                         put these messages into MAILBOX (INBOX), with flags and dates; "
+    "folders\n"
+    "                         of a Maildir into those of their names below it. mbox:- is stdin\n"
+    "  export -u USER mbox:FILE|maildir:FOLDER [MASK]\n"
+    "                         the messages of these mailboxes (INBOX) into a new file, or a new\n"
+    "                         Maildir. mbox:- is stdout\n"
+    "      QUERY: mailbox MASK..., then keys of IMAP's SEARCH: all seen unseen answered deleted "
+    "draft\n"
+    "             flagged keyword K from X to X cc X bcc X subject X body X text X header NAME X\n"
+    "             larger 10K smaller 1M before|on|since 2026-11-28|7d sentbefore ... savedbefore "
+    "...\n"
+    "             uid SET not KEY or KEY KEY ( KEY... ). All hold together; without a mailbox: in "
+    "all\n"
+    "  -c FILE                the configuration of tubepost-mailboxd, which names its socket; else "
+    "that\n"
+    "                         of the environment's TUBEPOST_MAILBOXD_CONFIG\n"
+    "  -s SOCKET              its socket (before the command)\n"
+    "  --json                 a line of JSON for each line\n";
+
+int mailbox_usage(int code)
+{
+    fputs(usage, code == EX_OK ? stdout : stderr);
+    return code;
+}
+
+json_t *mailbox_json(struct slice bytes)
+{
+    json_t *json = json_stringn((const char *)bytes.bytes, bytes.size);
+    return json != NULL ? json : control_text(bytes);
+}
+
+void mailbox_print(FILE *out, const char *text)
+{
+    json_t *json = control_text(slice_text(text));
+    fputs(json != NULL ? json_string_value(json) : "?", out);
+    json_decref(json);
+}
+
+/* ---- The command line ---- */
+
+enum { OPTION_SINCE = 256, OPTION_UID, OPTION_SESSION, OPTION_LIST };
+
+static const struct option options[] = {
+    TOOL_OPTIONS,
+    {"user", required_argument, NULL, 'u'},
+    {"since", required_argument, NULL, OPTION_SINCE},
+    {"uid", required_argument, NULL, OPTION_UID},
+    {"session", required_argument, NULL, OPTION_SESSION},
+    {"list", no_argument, NULL, OPTION_LIST},
+    {NULL, 0, NULL, 0},
+};
+
+static const struct mailbox_command {
+    const char *name;
+    int (*run)(struct tool *tool, const struct mailbox_options *given);
+    const char *letters; /* options besides those of every command; "u": must be there */
+    int words_min, words_max;
+} commands[] = {
+    {"expunge", mailbox_expunge, "u", 1, 100000},
+    {"export", mailbox_export, "u", 1, 2},
+    {"fetch", mailbox_fetch, "u", 2, 100000},
+    {"import", mailbox_import, "u", 1, 2},
+    {"kick", mailbox_kick, "N", 0, 2},
+    {"list", mailbox_list, "us", 0, 100000},
+    {"quota", mailbox_quota, "u", 0, 0},
+    {"search", mailbox_search, "u", 1, 100000},
+    {"stats", mailbox_stats, "", 0, 1},
+    {"status", mailbox_status, "ut", 1, 100000},
+    {"undelete", mailbox_undelete, "uLIS", 1, 1},
+    {"who", mailbox_who, "1", 0, 2},
+};
+
+static bool since_read(const char *text, uint64_t *seconds)
+{
+    uint64_t ns;
+    if (value_parse_duration(text, &ns) < 0 || ns < 1000000000ull) {
+        return false;
+    }
+    *seconds = ns / 1000000000ull;
+    return true;
+}
+
+/* The letter that allows an option in mailbox_command.letters; 0: any command has it. */
+static int option_take(struct mailbox_options *given, int option)
+{
+    switch (option) {
+    case 'u':
+        given->user = optarg;
+        return 'u';
+    case '1':
+        given->each = true;
+        return '1';
+    case 't':
+        given->totals = true;
+        return 't';
+    case OPTION_UID:
+        given->uids = optarg;
+        return 'I';
+    case OPTION_SESSION:
+        given->session = optarg;
+        return 'N';
+    case OPTION_LIST:
+        given->list = true;
+        return 'L';
+    case OPTION_SINCE:
+        return since_read(optarg, &given->since_s) ? 'S' : '?';
+    default:
+        return 0;
+    }
+}
+
+/* -s is the socket of every command, but in front of `list`'s words. */
+static int options_read(struct tool *tool, const struct mailbox_command *command,
+                        struct mailbox_options *given, int count, char **words)
+{
+    bool lists = command->run == mailbox_list;
+    optind = 0;
+    for (int option; (option = getopt_long(count, words, lists ? "+c:shju:" : "+c:s:hju:1t",
+                                           options, NULL)) != -1;) {
+        if (lists && option == 's') {
+            given->subscribed = true;
+            continue;
+        }
+        int letter = option_take(given, option);
+        if (letter == 0 && (option == 'h' || option == '?')) {
+            return mailbox_usage(option == 'h' ? EX_OK : EX_USAGE);
+        }
+        if (letter == 0) {
+            int code = tool_option(tool, option);
+            if (code != TOOL_TAKEN) {
+                return code;
+            }
+        } else if (strchr(command->letters, letter) == NULL) {
+            return mailbox_usage(EX_USAGE);
+        }
+    }
+    given->words = words + optind;
+    given->count = count - optind;
+    return TOOL_TAKEN;
+}
+
+static int run(struct tool *tool, const struct mailbox_command *command, int count, char **words)
+{
+    struct mailbox_options given = {.user = NULL};
+    int code = options_read(tool, command, &given, count, words);
+    if (code != TOOL_TAKEN) {
+        return code;
+    }
+    if (given.count < command->words_min || given.count > command->words_max) {
+        return mailbox_usage(EX_USAGE);
+    }
+    if (command->letters[0] == 'u' && given.user == NULL) {
+        return tool_fail(EX_USAGE, "mailbox %s: whose? Expected -u USER", command->name);
+    }
+    return command->run(tool, &given);
+}
+
+int tubepost_mailbox(struct tool *tool, int count, char **words)
+{
+    const char *relays = getenv("TUBEPOST_CONFIG");
+    if (tool->conf_path == relays) { /* not given */
+        tool->conf_path = getenv("TUBEPOST_MAILBOXD_CONFIG");
+    }
+    tool->of_mailboxd = true;
+    if (count >= 2 && strcmp(words[1], "help") == 0) {
+        return mailbox_usage(EX_OK);
+    }
+    for (size_t i = 0; count >= 2 && i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(words[1], commands[i].name) == 0) {
+            return run(tool, &commands[i], count - 1, words + 1);
+        }
+    }
+    if (count >= 2 && (strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0)) {
+        return mailbox_usage(EX_OK);
+    }
+    return mailbox_usage(EX_USAGE);
+}
