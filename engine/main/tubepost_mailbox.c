@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORDS_MAX 100000
+
 static const char usage[] =
     "Usage: tubepost [-c FILE] [-s SOCKET] [--json] mailbox COMMAND\n"
     "  who [-1] [USER] [ADDRESS[/BITS]]\n"
@@ -41,6 +43,10 @@ static const char usage[] =
     "  export -u USER mbox:FILE|maildir:FOLDER [MASK]\n"
     "                         the messages of these mailboxes (INBOX) into a new file, or a new\n"
     "                         Maildir. mbox:- is stdout\n"
+    "  check [FOLDER]         of a service that does not run: is the index as the log says? Opens "
+    "the\n"
+    "                         store (store.path) as a start does\n"
+    "  rebuild [FOLDER]       and make it so\n"
     "      QUERY: mailbox MASK..., then keys of IMAP's SEARCH: all seen unseen answered deleted "
     "draft\n"
     "             flagged keyword K from X to X cc X bcc X subject X body X text X header NAME X\n"
@@ -93,18 +99,13 @@ static const struct mailbox_command {
     const char *letters; /* options besides those of every command; "u": must be there */
     int words_min, words_max;
 } commands[] = {
-    {"expunge", mailbox_expunge, "u", 1, 100000},
-    {"export", mailbox_export, "u", 1, 2},
-    {"fetch", mailbox_fetch, "u", 2, 100000},
-    {"import", mailbox_import, "u", 1, 2},
-    {"kick", mailbox_kick, "N", 0, 2},
-    {"list", mailbox_list, "us", 0, 100000},
-    {"quota", mailbox_quota, "u", 0, 0},
-    {"search", mailbox_search, "u", 1, 100000},
-    {"stats", mailbox_stats, "", 0, 1},
-    {"status", mailbox_status, "ut", 1, 100000},
-    {"undelete", mailbox_undelete, "uLIS", 1, 1},
-    {"who", mailbox_who, "1", 0, 2},
+    {"check", mailbox_check, "", 0, 1},           {"expunge", mailbox_expunge, "u", 1, WORDS_MAX},
+    {"export", mailbox_export, "u", 1, 2},        {"fetch", mailbox_fetch, "u", 2, WORDS_MAX},
+    {"import", mailbox_import, "u", 1, 2},        {"kick", mailbox_kick, "N", 0, 2},
+    {"list", mailbox_list, "us", 0, WORDS_MAX},   {"quota", mailbox_quota, "u", 0, 0},
+    {"rebuild", mailbox_rebuild, "", 0, 1},       {"search", mailbox_search, "u", 1, WORDS_MAX},
+    {"stats", mailbox_stats, "", 0, 1},           {"status", mailbox_status, "ut", 1, WORDS_MAX},
+    {"undelete", mailbox_undelete, "uLIS", 1, 1}, {"who", mailbox_who, "1", 0, 2},
 };
 
 static bool since_read(const char *text, uint64_t *seconds)

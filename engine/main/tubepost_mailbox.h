@@ -9,6 +9,7 @@
  *   tubepost_mailbox_fetch.c   fetch
  *   tubepost_mailbox_import.c  import
  *   tubepost_mailbox_export.c  export
+ *   tubepost_mailbox_store.c   check, rebuild: of a service that does not run
  *   tubepost_mailbox_files.c   mbox files and Maildirs, for both
  */
 #pragma once
@@ -129,3 +130,5 @@ int mailbox_expunge(struct tool *tool, const struct mailbox_options *options);
 int mailbox_fetch(struct tool *tool, const struct mailbox_options *options);
 int mailbox_import(struct tool *tool, const struct mailbox_options *options);
 int mailbox_export(struct tool *tool, const struct mailbox_options *options);
+int mailbox_check(struct tool *tool, const struct mailbox_options *options);
+int mailbox_rebuild(struct tool *tool, const struct mailbox_options *options);

@@ -1,6 +1,6 @@
 /*
  * mailstore_rows: rows in memory, by key in order of bytes: those that the index does not have yet. A row may say that
- * there is none. A skip list. Used by mailstore_index alone.
+ * there is none. A skip list. Used by mailstore_index; mailstore_check takes the order of keys from here.
  */
 #pragma once
 #include "engine/core/slice.h"

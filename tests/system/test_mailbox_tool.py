@@ -1,5 +1,6 @@
 """`tubepost mailbox ...` against a running mailbox service, and what its users see of it."""
 import calendar
+import glob
 import json
 import mailbox
 import os
@@ -34,8 +35,8 @@ class MailboxTool(SystemTest):
         run = subprocess.run([TOOL, "-c", self.service.config, "mailbox", *words], capture_output=True, timeout=PATIENCE_S,
                              env=dict(sanitizer_environment(), TZ="UTC"), input=data)
         self.assertEqual(run.returncode, code, (words, run.stdout[-2000:], run.stderr[-2000:]))
-        self.errors = run.stderr.decode()
-        return run.stdout.decode() if code == 0 else self.errors
+        self.output, self.errors = run.stdout.decode(), run.stderr.decode()
+        return self.output if code == 0 else self.errors
 
     def lines(self, *words):
         return [json.loads(line) for line in self.tool(words[0], "--json", *words[1:]).splitlines()]
@@ -320,6 +321,69 @@ class Messages(MailboxTool):
         self.assertEqual(self.service.stop(), 0)
         self.assertIn("does tubepost-mailboxd run?", self.tool("who", code=69))
         self.assertIn("does tubepost-mailboxd run?", self.tool("list", "-u", "alice", code=69))
+
+
+class Offline(MailboxTool):
+    """check and rebuild, of a service that does not run."""
+
+    def stopped(self):
+        self.start()
+        client = self.filled()
+        client.select("Archive/2026")
+        client.store("1", "+FLAGS", r"(\Seen)")
+        client.logout()
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", code=75))
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("rebuild", code=75))
+        self.assertEqual(self.service.stop(), 0)
+
+    def read(self):
+        """Flags and uids of all there is."""
+        self.service = self.new_service()
+        client, found = self.client(), []
+        for box in ("INBOX", "Archive/2026"):
+            client.select(box)
+            found.append(client.fetch("1:*", "(UID FLAGS RFC822.SIZE)")[1])
+        client.logout()
+        self.assertEqual(self.service.stop(), 0)
+        return found
+
+    def index(self):
+        return [name for name in sorted(os.listdir(self.service.mail)) if name.startswith("index")]
+
+    def test_an_index_is_as_the_log_says_and_built_from_it(self):
+        self.stopped()
+        files = self.index()
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+        self.assertEqual(self.index(), files)
+        before = self.read()
+        [facts] = self.lines("check", self.service.mail)
+        self.assertEqual((facts["users"], facts["damaged_bytes"], facts["differences"], facts["index_was_built"]), (1, 0, 0, False))
+        self.assertRegex(self.tool("rebuild"), "the index was built from [1-9][0-9]* records, of 1 users\n")
+        self.assertEqual(self.index(), files)
+        self.assertEqual(self.read(), before)
+        os.unlink(os.path.join(self.service.mail, "index"))
+        self.assertIn("the index was missing or of no use: it has been built from the log\n", self.tool("check"))
+        self.assertEqual(self.read(), before)
+
+    def test_what_the_log_has_lost_is_told(self):
+        self.stopped()
+        before = self.read()
+        for path in glob.glob(os.path.join(self.service.mail, "0", "*.segment")):
+            with open(path, "r+b") as f:
+                at = f.read().find(b"$Work")
+                if at >= 0:
+                    f.seek(at)
+                    f.write(b"#")
+        self.assertEqual(self.tool("check", code=65), "")
+        self.assertRegex(self.output, r"messages [0-9a-f]+: something else in the index\n")
+        self.assertRegex(self.output, r": 1 users, [0-9]+ bytes of log; [1-9][0-9]* bytes damaged")
+        self.assertRegex(self.output, r"\n[1-9][0-9]* rows of the index are not as the log says\n$")
+        self.assertEqual(self.read(), before)  # the index still knows
+
+    def test_a_folder_without_a_store_is_told(self):
+        self.stopped()
+        self.assertIn("no mailbox store is in this folder", self.tool("check", self.folder, code=66))
+        self.assertIn("No such file", self.tool("rebuild", "/nowhere", code=66))
 
 
 class Maildirs(MailboxTool):
