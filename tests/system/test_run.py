@@ -55,6 +55,12 @@ class Run(SystemTest):
         wait_until(lambda: listed().stdout == "Mail queue is empty\n", "an empty queue")
         self.assertEqual(listed().returncode, 0)
 
+        words = re.search(r"tubepost -c (\S+mailboxd\.yaml) (mailbox .*)", terminal).groups()
+        config = words[0] if words[0].startswith("/") else os.path.join(TOP, words[0])
+        status = subprocess.run([os.path.join(BUILD, "tubepost"), "-c", config, *words[1].replace("'", "").split()], text=True,
+                                capture_output=True, env=sanitizer_environment(), timeout=PATIENCE_S)
+        self.assertEqual((status.returncode, status.stdout), (0, "INBOX messages=1 unseen=0\n"), status.stderr)
+
         pids = self.pids()
         self.assertEqual(len(pids), 2)
         self.process.popen.send_signal(signal.SIGINT)
