@@ -118,6 +118,16 @@ static json_t *maildir_numbers(struct maildir *store)
     return NUMBERS(rows);
 }
 
+static json_t *tls_numbers(const struct tls_counters *counters)
+{
+    const struct number rows[] = {
+        {"accepted", counters->accepted},   {"resumed", counters->resumed},
+        {"failed", counters->failed},       {"put_off", counters->turns_put_off},
+        {"truncated", counters->truncated},
+    };
+    return NUMBERS(rows);
+}
+
 static json_t *shard_numbers(const struct shard *shard)
 {
     const struct number rows[] = {
@@ -149,13 +159,19 @@ static json_t *counted(const struct mailbox *mailbox)
                                 protocol_numbers(&mailbox->counters.of[i]));
         }
     }
-    if (mailbox->own != NULL) {
+    if (mailbox->texts != NULL) {
         const struct mailstore_counters *store = mailstore_counters(mailbox->texts);
         json_object_set_new(json, "store", store_numbers(store));
         json_object_set_new(json, "index", index_numbers(store));
+    }
+    if (mailbox->own != NULL) {
         json_object_set_new(json, "log", log_numbers(mailbox_store_log_counters(mailbox->own)));
-    } else {
+    }
+    if (mailbox->store != NULL) {
         json_object_set_new(json, "maildir", maildir_numbers(mailbox->store));
+    }
+    if (mailbox->tls != NULL) {
+        json_object_set_new(json, "tls", tls_numbers(tls_counters(mailbox->tls)));
     }
     json_object_set_new(json, "shard", shard_numbers(mailbox->shard));
     return json;

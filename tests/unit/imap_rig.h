@@ -16,6 +16,9 @@
 #include <cmocka.h>
 
 #define HEARD_BYTES (8u << 20)
+#ifndef RIG_KEEP_EXPUNGED_S
+#define RIG_KEEP_EXPUNGED_S 0 /* lazy expunge, for who wants it */
+#endif
 
 struct imap_client {
     struct stream *stream;
@@ -99,6 +102,7 @@ static inline int imap_rig_open(void **state)
     struct imap_rig *rig = (struct imap_rig *)calloc(1, sizeof(*rig));
     check(rig != NULL);
     mailstore_rig_open(&rig->store, 5);
+    rig->store.settings.keep_expunged_s = RIG_KEEP_EXPUNGED_S;
     check(mailstore_rig_start(&rig->store) == 0);
     rig->world = (struct world){rig_now, rig_wall, rig_random, rig};
     logger_open(&rig->logger, -1, LOGGER_ERROR);
