@@ -83,12 +83,13 @@ void kept_answer(struct mailbox_control *control, struct control_request *reques
     if (!box_find(control, request, order, &user, &box)) {
         return;
     }
+    const uint64_t next = order->cursor + PAGE;
     int status = mailstore_expunged(texts, box, entry_list, &listing);
     mailstore_user_close(texts, user);
     if (status < 0) {
         control_finish_error(request, "failed", strerror(-status));
-    } else if (listing.count > order->cursor + PAGE) {
-        control_finish_with(request, "next", json_integer((json_int_t)(order->cursor + PAGE)));
+    } else if (listing.count > next) {
+        control_finish_with(request, "next", json_integer((json_int_t)next));
     } else {
         control_finish(request);
     }

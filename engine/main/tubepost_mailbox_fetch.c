@@ -1,4 +1,5 @@
 /* tubepost mailbox fetch: fields of messages, as `doveadm fetch` has them. */
+#include "engine/core/check.h"
 #include "engine/main/tubepost_mailbox.h"
 #include "proto/imap/response.h"
 #include <stdlib.h>
@@ -145,6 +146,7 @@ static void told_take(struct fetching *fetching, struct slice name, struct slice
 static void known_take(struct fetching *fetching, struct slice number)
 {
     const struct mailbox_hits *hits = fetching->hits;
+    check(hits != NULL);
     for (size_t i = 0; i < fetching->field_count; i++) {
         struct field *field = &fetching->fields[i];
         const char *known = strcmp(field->name, "user") == 0           ? fetching->user

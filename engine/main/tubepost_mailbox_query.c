@@ -47,13 +47,15 @@ static void piece_add(struct reading *reading, const char *text, bool is_string)
     struct mailbox_query *query = reading->query;
     struct query_piece *larger =
         (struct query_piece *)realloc(query->pieces, (query->piece_count + 1) * sizeof(larger[0]));
-    query->pieces = larger != NULL ? larger : query->pieces;
-    char *copy = larger != NULL ? strdup(text) : NULL;
-    if (copy == NULL) {
+    if (larger == NULL) {
         reading->failed = true;
         return;
     }
-    query->pieces[query->piece_count++] = (struct query_piece){copy, is_string};
+    query->pieces = larger;
+    struct query_piece *piece = &query->pieces[query->piece_count++];
+    piece->text = strdup(text);
+    piece->is_string = is_string;
+    reading->failed = reading->failed || piece->text == NULL;
 }
 
 static bool word_is(const char *word, const char *name)

@@ -65,7 +65,7 @@ static struct imap_token literal_next(struct slice *rest)
 {
     const uint8_t *end = memchr(rest->bytes, '\n', rest->size);
     size_t line = end != NULL ? (size_t)(end - rest->bytes) + 1 : 0;
-    uint64_t bytes;
+    uint64_t bytes = 0;
     size_t tilde = rest->bytes[0] == '~';
     if (line < 3 || rest->bytes[line - 2] != '\r' ||
         literal_head(slice_of(rest->bytes + tilde, line - 2 - tilde), &bytes) != line - 2 - tilde ||

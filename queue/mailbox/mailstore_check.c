@@ -64,7 +64,7 @@ static void walk_both(struct index *first, struct index *second,
                       void (*visit)(void *owner, const struct mailstore_difference *difference),
                       void *owner, int *status)
 {
-    struct index_walk one, two;
+    struct index_walk one = {.index = first}, two = {.index = second};
     const struct slice none = slice_of("", 0);
     bool more_one = settle(&one, index_walk_begin(first, &one, none, none));
     bool more_two = settle(&two, index_walk_begin(second, &two, none, none));

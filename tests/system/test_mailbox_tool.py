@@ -59,6 +59,17 @@ class MailboxTool(SystemTest):
         return client
 
 
+class Deliverer(Mailboxd):
+    """LMTP alone, into a log."""
+
+    def write_config(self, settings, uring="auto"):
+        super().write_config(settings, uring)
+        with open(self.config) as f:
+            text = f.read()
+        with open(self.config, "w") as f:
+            f.write(text.replace(f"{self.mail}}}", f"{self.mail}, format: log, segment_bytes: 4M, memory_bytes: 8M, free_min: 0}}"))
+
+
 class Sessions(MailboxTool):
     def test_who_is_there_and_is_kicked_sees_it(self):
         service = self.start()
@@ -384,6 +395,15 @@ class Offline(MailboxTool):
         self.stopped()
         self.assertIn("no mailbox store is in this folder", self.tool("check", self.folder, code=66))
         self.assertIn("No such file", self.tool("rebuild", "/nowhere", code=66))
+
+
+class Deliveries(MailboxTool):
+    def test_a_service_that_nobody_can_log_in_to_has_an_operator(self):
+        service = self.service = Deliverer(self.folder)
+        self.addCleanup(self.end, service)
+        with service.connect() as lmtp:
+            self.assertEqual(lmtp.deliver(["alice"], message("x")), [250])
+        self.assertEqual(self.tool("status", "-u", "alice", "messages", "INBOX"), "INBOX messages=1\n")
 
 
 class Maildirs(MailboxTool):
