@@ -48,7 +48,6 @@ struct mailbox_peer {
     unsigned tag;
     char *response; /* owned: the last one */
     size_t room;
-    bool quiet; /* a NO is not printed */
 };
 /* A response that is not the answer, without "* "; borrowed for the call. */
 typedef void peer_heard(void *owner, struct slice response);

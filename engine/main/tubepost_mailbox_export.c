@@ -240,7 +240,7 @@ static void folder_end(struct exporting *exporting)
 
 /* ---- Messages ---- */
 
-/* 3 FETCH (UID 7 FLAGS (..) INTERNALDATE ".." BODY[] {5} ...) */
+/* 3 FETCH (UID 7 FLAGS (..) INTERNALDATE ".." BINARY[] ~{5} ...). BODY[] would have no NULs (RFC 3501 §9, CHAR8). */
 static void message_hear(void *owner, struct slice said)
 {
     struct exporting *exporting = (struct exporting *)owner;
@@ -259,7 +259,7 @@ static void message_hear(void *owner, struct slice said)
             flags_take(&letter, value);
         } else if (slice_equal(name, slice_text("INTERNALDATE"))) {
             letter.date_s = date_read(token.bytes);
-        } else if (slice_equal(name, slice_text("BODY[]")) && token.kind == IMAP_TOKEN_TEXT) {
+        } else if (slice_equal(name, slice_text("BINARY[]")) && token.kind == IMAP_TOKEN_TEXT) {
             text = token.bytes;
             has_text = true;
         }
@@ -287,7 +287,7 @@ static int box_export(struct exporting *exporting, const char *mailbox)
     int code = exporting->code;
     code = code == EX_OK ? peer_select(peer, "EXAMINE", mailbox, &box) : code;
     if (code == EX_OK && box.exists > 0) {
-        peer_begin(peer, "UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])");
+        peer_begin(peer, "UID FETCH 1:* (UID FLAGS INTERNALDATE BINARY.PEEK[])");
         code = peer_end(peer, message_hear, exporting);
     }
     if (exporting->format == MAIL_MAILDIR) {

@@ -8,6 +8,7 @@
 
 #define PATIENCE_S 3600 /* a search of all texts says nothing while it goes on */
 #define TAG "t"
+#define LINE_BYTES 4096
 
 static int lost(const struct mailbox_peer *peer)
 {
@@ -40,11 +41,11 @@ static size_t response_read(struct mailbox_peer *peer, int *code)
     for (;;) {
         size_t line = size;
         do {
-            if (!room_make(peer, size + 4096)) {
+            if (!room_make(peer, size + LINE_BYTES)) {
                 *code = tool_fail(EX_OSERR, "out of memory");
                 return 0;
             }
-            if (fgets(peer->response + size, (int)(peer->room - size), peer->tool->from) == NULL) {
+            if (fgets(peer->response + size, LINE_BYTES, peer->tool->from) == NULL) {
                 *code = lost(peer);
                 return 0;
             }
@@ -134,14 +135,16 @@ void peer_text(struct mailbox_peer *peer, const char *text)
     fputs(text, peer->tool->to);
 }
 
+/* A NUL is in literals of RFC 3516 only. */
 void peer_string(struct mailbox_peer *peer, struct slice bytes)
 {
-    fprintf(peer->tool->to, " {%zu+}\r\n", bytes.size);
+    bool binary = bytes.size > 0 && memchr(bytes.bytes, '\0', bytes.size) != NULL;
+    fprintf(peer->tool->to, " %s{%zu+}\r\n", binary ? "~" : "", bytes.size);
     fwrite(bytes.bytes, 1, bytes.size, peer->tool->to);
 }
 
 /* "NO [CODE] text", told without the code. */
-static int refused(const struct mailbox_peer *peer, struct slice answer)
+static int refused(struct slice answer)
 {
     bool bad = begins(&answer, "BAD ");
     bool busy = !bad && begins(&answer, "NO [UNAVAILABLE] ");
@@ -154,9 +157,10 @@ static int refused(const struct mailbox_peer *peer, struct slice answer)
             answer = slice_from(answer, (size_t)(end - answer.bytes) + 2);
         }
     }
-    int code = bad ? EX_USAGE : busy ? EX_TEMPFAIL : EX_DATAERR;
-    return peer->quiet ? code
-                       : tool_fail(code, "%.*s", (int)answer.size, (const char *)answer.bytes);
+    return tool_fail(bad    ? EX_USAGE
+                     : busy ? EX_TEMPFAIL
+                            : EX_DATAERR,
+                     "%.*s", (int)answer.size, (const char *)answer.bytes);
 }
 
 int peer_end(struct mailbox_peer *peer, peer_heard *heard, void *owner)
@@ -176,7 +180,7 @@ int peer_end(struct mailbox_peer *peer, peer_heard *heard, void *owner)
         struct slice said = slice_of(peer->response, size);
         if (begins(&said, tag)) {
             said = without_line_end(said);
-            return begins(&said, "OK") ? EX_OK : refused(peer, said);
+            return begins(&said, "OK") ? EX_OK : refused(said);
         }
         if (begins(&said, "* BYE ")) {
             said = without_line_end(said);

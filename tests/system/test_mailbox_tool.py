@@ -307,6 +307,37 @@ class Messages(MailboxTool):
         self.assertIn("no Maildir", self.tool("import", "-u", "bob", f"maildir:{self.folder}", code=66))
         self.assertIn("is no mbox", self.tool("import", "-u", "bob", f"mbox:{self.service.config}", code=65))
 
+    def test_octets_that_no_line_should_have_survive(self):
+        text = b"Subject: odd\r\n\r\na\0b\xff \r c\r\n"
+        box = os.path.join(self.folder, "odd")
+        for name in ("cur", "new", "tmp"):
+            os.makedirs(os.path.join(box, name))
+        with open(os.path.join(box, "new", "1.x"), "wb") as f:
+            f.write(text.replace(b"\r\n", b"\n"))
+        self.assertEqual(self.tool("import", "-u", "bob", f"maildir:{box}"), "1 imported\n")
+        shown = text.replace(b"\0", b"\x80")  # as BODY[] has it
+        self.assertEqual([found[2] for found in self.everything("bob")], [shown])
+        again = os.path.join(self.folder, "again.mbox")
+        self.tool("export", "-u", "bob", f"mbox:{again}")
+        self.assertEqual(self.tool("import", "-u", "u3", f"mbox:{again}"), "1 imported\n")
+        with open(again, "rb") as f:
+            self.assertIn(b"\n\na\0b\xff \r c\n", f.read())
+        self.assertEqual([found[2] for found in self.everything("u3")], [shown])
+
+    def test_encoded_texts_are_exported_as_they_are(self):
+        texts = [b"Content-Transfer-Encoding: %s\r\n\r\nPGI+=3D\r\n" % name
+                 for name in (b"base64", b"quoted-printable", b"x-unheard-of", b"8bit")]
+        client = self.client("bob")
+        for text in texts:
+            client.append("INBOX", None, None, text)
+        box = os.path.join(self.folder, "out")
+        self.assertEqual(self.tool("export", "-u", "bob", f"maildir:{box}"), "4 exported\n")
+        found = []
+        for path in glob.glob(os.path.join(box, "cur", "*")):
+            with open(path, "rb") as f:
+                found.append(f.read().replace(b"\n", b"\r\n"))
+        self.assertEqual(sorted(found), sorted(texts))
+
     def test_what_does_not_fit_is_not_imported(self):
         large = os.path.join(self.folder, "large.mbox")
         with open(large, "w") as f:
