@@ -1,5 +1,6 @@
 #include "engine/control/report.h"
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define NAME_BYTES 256
@@ -84,4 +85,43 @@ void status_report(FILE *out, const json_t *status, const json_t *earlier, doubl
                   json_object_get(earlier, "counters"), seconds);
     fprintf(out, "now\n");
     numbers_below(out, "", json_object_get(status, "gauges"), NULL, 0);
+}
+
+/* ---- for Prometheus ---- */
+
+/* Of what a metric's name may have: letters, digits, '_'. */
+static void metric_name(char name[NAME_BYTES], const char *above, const char *key)
+{
+    snprintf(name, NAME_BYTES, "%s_%s", above, key);
+    for (char *at = name; *at != '\0'; at++) {
+        bool fine =
+            (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9');
+        *at = (char)(fine ? *at : '_');
+    }
+}
+
+static void metrics_below(FILE *out, const char *above, const json_t *object, const char *type)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        char name[NAME_BYTES];
+        metric_name(name, above, key);
+        const char *end = strcmp(type, "counter") == 0 ? "_total" : "";
+        if (json_is_object(value)) {
+            metrics_below(out, name, value, type);
+        } else if (json_is_number(value)) {
+            fprintf(out, "# TYPE %s%s %s\n%s%s %.0f\n", name, end, type, name, end,
+                    json_number_value(value));
+        }
+    }
+}
+
+void status_prometheus(FILE *out, const char *prefix, const json_t *status)
+{
+    metrics_below(out, prefix, json_object_get(status, "counters"), "counter");
+    metrics_below(out, prefix, json_object_get(status, "gauges"), "gauge");
+    fprintf(out, "# TYPE %s_uptime_seconds gauge\n%s_uptime_seconds %" PRIu64 "\n", prefix, prefix,
+            number_of(status, "uptime_s"));
 }

@@ -43,6 +43,7 @@ static const char usage[] =
     "      --background: do not wait until it is done\n"
     "  status [SECONDS]       counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
+    "  status --prometheus    the same once, in Prometheus' text format\n"
     "  tls report             how TLS to next hops went today and yesterday, by domain\n"
     "  resolve DOMAIN         where mail for it goes: hosts, addresses, DANE, MTA-STS\n"
     "  net connections [state STATE] [local ADDRESS] [remote ADDRESS]\n"

@@ -30,6 +30,7 @@ struct tool {
     bool of_mailboxd; /* conf_path and the socket are tubepost-mailboxd's */
     char socket_path[ENDPOINT_PATH_MAX + 1];
     bool as_json;
+    bool as_metrics; /* status: for Prometheus */
     FILE *to, *from; /* the socket */
     long patience_s; /* more than an answer usually takes */
 };

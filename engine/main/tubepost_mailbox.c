@@ -17,6 +17,7 @@ static const char usage[] =
     "                         end these sessions\n"
     "  stats [SECONDS]        counters and their rates over so many seconds (default 1; 0: no "
     "rates)\n"
+    "  stats --prometheus     the same once, in Prometheus' text format\n"
     "  list -u USER [-s] [MASK...]\n"
     "                         his mailboxes; -s: those that he has subscribed to. MASK: * stands "
     "for\n"
@@ -81,7 +82,7 @@ void mailbox_print(FILE *out, const char *text)
 
 /* ---- The command line ---- */
 
-enum { OPTION_SINCE = 256, OPTION_UID, OPTION_SESSION, OPTION_LIST };
+enum { OPTION_SINCE = 256, OPTION_UID, OPTION_SESSION, OPTION_LIST, OPTION_METRICS };
 
 static const struct option options[] = {
     TOOL_OPTIONS,
@@ -90,6 +91,7 @@ static const struct option options[] = {
     {"uid", required_argument, NULL, OPTION_UID},
     {"session", required_argument, NULL, OPTION_SESSION},
     {"list", no_argument, NULL, OPTION_LIST},
+    {"prometheus", no_argument, NULL, OPTION_METRICS},
     {NULL, 0, NULL, 0},
 };
 
@@ -104,7 +106,7 @@ static const struct mailbox_command {
     {"import", mailbox_import, "u", 1, 2},        {"kick", mailbox_kick, "N", 0, 2},
     {"list", mailbox_list, "us", 0, WORDS_MAX},   {"quota", mailbox_quota, "u", 0, 0},
     {"rebuild", mailbox_rebuild, "", 0, 1},       {"search", mailbox_search, "u", 1, WORDS_MAX},
-    {"stats", mailbox_stats, "", 0, 1},           {"status", mailbox_status, "ut", 1, WORDS_MAX},
+    {"stats", mailbox_stats, "P", 0, 1},          {"status", mailbox_status, "ut", 1, WORDS_MAX},
     {"undelete", mailbox_undelete, "uLIS", 1, 1}, {"who", mailbox_who, "1", 0, 2},
 };
 
@@ -137,6 +139,9 @@ static int option_take(struct mailbox_options *given, int option)
     case OPTION_SESSION:
         given->session = optarg;
         return 'N';
+    case OPTION_METRICS:
+        given->metrics = true;
+        return 'P';
     case OPTION_LIST:
         given->list = true;
         return 'L';

@@ -22,6 +22,7 @@ struct mailbox_options {
     bool totals;      /* -t */
     bool each;        /* -1 */
     bool list;        /* --list */
+    bool metrics;     /* --prometheus */
     const char *uids, *session;
     uint64_t since_s; /* --since; 0: none */
     char **words;     /* what follows the options */

@@ -236,6 +236,7 @@ int mailbox_quota(struct tool *tool, const struct mailbox_options *options)
 
 int mailbox_stats(struct tool *tool, const struct mailbox_options *options)
 {
+    tool->as_metrics = options->metrics;
     return tool_status(tool, options->count > 0 ? options->words[0] : "1");
 }
 

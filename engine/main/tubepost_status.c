@@ -30,7 +30,7 @@ int tool_status(struct tool *tool, const char *interval)
     json_t *earlier = NULL, *status = NULL;
     int code = sample_status(tool, &status);
     double start = monotonic_s();
-    if (code == EX_OK && seconds > 0 && !tool->as_json) {
+    if (code == EX_OK && seconds > 0 && !tool->as_json && !tool->as_metrics) {
         earlier = status;
         status = NULL;
         struct timespec pause = {.tv_sec = (time_t)seconds,
@@ -38,7 +38,9 @@ int tool_status(struct tool *tool, const char *interval)
         nanosleep(&pause, NULL);
         code = sample_status(tool, &status);
     }
-    if (code == EX_OK && tool->as_json) {
+    if (code == EX_OK && tool->as_metrics) {
+        status_prometheus(stdout, tool->of_mailboxd ? "tubepost_mailboxd" : "tubepost", status);
+    } else if (code == EX_OK && tool->as_json) {
         tool_print_json(status);
     } else if (code == EX_OK) {
         status_report(stdout, status, earlier, monotonic_s() - start);
@@ -50,9 +52,15 @@ int tool_status(struct tool *tool, const char *interval)
 
 int tubepost_status(struct tool *tool, int count, char **words)
 {
-    int taken = tool_options(tool, count, words);
-    if (taken != TOOL_TAKEN) {
-        return taken;
+    static const struct option options[] = {
+        TOOL_OPTIONS, {"prometheus", no_argument, NULL, 'p'}, {NULL, 0, NULL, 0}};
+    optind = 0;
+    for (int option; (option = getopt_long(count, words, TOOL_LETTERS, options, NULL)) != -1;) {
+        int taken = option == 'p' ? TOOL_TAKEN : tool_option(tool, option);
+        if (taken != TOOL_TAKEN) {
+            return taken;
+        }
+        tool->as_metrics = tool->as_metrics || option == 'p';
     }
     return count - optind > 1 ? tool_usage(EX_USAGE)
                               : tool_status(tool, optind < count ? words[optind] : "1");

@@ -132,6 +132,9 @@ class Sessions(MailboxTool):
         self.assertGreater(counters["log"]["records"], 5)
         self.assertIn("writes", counters["index"])
         self.assertRegex(self.tool("stats", "0.1"), r"imap\.logins +1 ")
+        metrics = self.tool("stats", "--prometheus")
+        self.assertIn("# TYPE tubepost_mailboxd_imap_logins_total counter\ntubepost_mailboxd_imap_logins_total 1\n", metrics)
+        self.assertIn("# TYPE tubepost_mailboxd_sessions_imap gauge\ntubepost_mailboxd_sessions_imap 1\n", metrics)
         self.assertIn("tubepost-mailboxd's socket", subprocess.run(
             [TOOL, "-s", service.control, "queue", "list"], capture_output=True, text=True, timeout=PATIENCE_S,
             env=sanitizer_environment()).stderr)
@@ -354,7 +357,7 @@ class Messages(MailboxTool):
                 (["quota", "-u", "nobody"], 65, "no mail is kept"), (["quota", "-u", "a b/c"], 64, "expected user=NAME"),
                 (["undelete", "-u", "nobody", "INBOX"], 65, "no mail is kept"),
                 (["undelete", "-u", "alice", "--since", "soon", "INBOX"], 64, "Usage: "),
-                (["who", "--list"], 64, "Usage: "), (["who", "a", "b", "c"], 64, "Usage: "), (["kick"], 64, "expected user"),
+                (["who", "--list"], 64, "Usage: "), (["who", "--prometheus"], 64, "Usage: "), (["who", "a", "b", "c"], 64, "Usage: "), (["kick"], 64, "expected user"),
                 (["who", "x", "nowhere"], 64, "malformed"), (["stats", "now"], 64, "no number of seconds"),
                 (["search", "-u", "x" * 4000, "all"], 64, "too long")):
             with self.subTest(words=words):

@@ -86,6 +86,15 @@ class Tool(unittest.TestCase):
         self.assertGreater(float(line.split()[2].rstrip("/s")), 1000)
         self.assertRegex(result.stdout, r"open +3\n")
 
+    def test_counters_are_told_for_prometheus(self):
+        status = {"uptime_s": 5, "counters": {"tls": {"not-offered": 7}}, "gauges": {"gap_us_max": 3}}
+        result = self.ask(["status", "--prometheus"], [status, {"end": "ok"}])
+        self.assertEqual(self.requests, ["status"])
+        self.assertEqual(result.stdout.splitlines(), [
+            "# TYPE tubepost_tls_not_offered_total counter", "tubepost_tls_not_offered_total 7",
+            "# TYPE tubepost_gap_us_max gauge", "tubepost_gap_us_max 3",
+            "# TYPE tubepost_uptime_seconds gauge", "tubepost_uptime_seconds 5"])
+
     def test_a_job_is_followed_until_it_is_over(self):
         begun, job = {"end": "ok", "job": 3}, {"job": 3, "state": "running", "looked": 5, "matched": 2, "done": 1, "busy": 0}
         over = dict(job, state="done", done=2, busy=1)
