@@ -356,60 +356,7 @@ void users_tell(struct mailstore *store)
     }
 }
 
-/* ── Properties ──────────────────────────────────────────────────────────────────────────────── */
-
-static void property_key(struct key *key, const struct mailstore_user *user,
-                         const struct mailstore_property *property)
-{
-    key_begin(key, ROW_PROPERTY);
-    key_u64(key, user->id);
-    key_u64(key, property->box != NULL ? property->box->id : 0);
-}
-
-int mailstore_property_get(struct mailstore *store, const struct mailstore_user *user,
-                           struct mailstore_property *property)
-{
-    struct key key;
-    struct slice value;
-    if (user->id == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
-        return -ENOENT;
-    }
-    property_key(&key, user, property);
-    key_text(&key, property->key);
-    int status = index_get(store->index, key_slice(&key), &value);
-    if (status != 0) {
-        return status;
-    }
-    uint8_t *copy = (uint8_t *)malloc(value.size + 1);
-    if (copy == NULL) {
-        return -ENOMEM;
-    }
-    memcpy(copy, value.bytes, value.size);
-    copy[value.size] = 0;
-    property->value = slice_of(copy, value.size);
-    return 0;
-}
-
-int mailstore_property_each(struct mailstore *store, const struct mailstore_user *user,
-                            const struct mailstore_property *property,
-                            void (*visit)(void *owner, struct slice key, struct slice value),
-                            void *owner)
-{
-    struct key prefix;
-    struct index_walk walk;
-    if (user->id == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
-        return 0;
-    }
-    property_key(&prefix, user, property);
-    uint32_t own = prefix.size;
-    key_text(&prefix, property->key);
-    bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
-    for (; more; more = index_walk_next(&walk)) {
-        visit(owner, slice_from(walk.key, own), walk.value);
-    }
-    index_walk_end(&walk);
-    return walk.status;
-}
+/* ── Users ────────────────────────────────────────────────────────────────────────────────────── */
 
 int mailstore_each_user(struct mailstore *store, void (*visit)(void *owner, struct slice name),
                         void *owner)

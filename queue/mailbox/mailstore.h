@@ -34,6 +34,7 @@
 #define MAILSTORE_USER_BYTES_MAX 255u
 #define MAILSTORE_PROPERTY_KEY_BYTES_MAX 400u
 #define MAILSTORE_PROPERTY_BYTES_MAX (64u * 1024)
+#define MAILSTORE_PROPERTIES_MAX 256u            /* of one mailstore_properties_set; more: -E2BIG */
 #define MAILSTORE_APPEND_BYTES_MAX (768u * 1024) /* one mailstore_append */
 #define MAILSTORE_PLACES_MAX                                                                       \
     1000u /* one mailstore_commit; their users' names: 120,000 bytes, else -E2BIG */
@@ -152,6 +153,8 @@ struct mailstore_box {
     uint32_t keyword_count;
     uint32_t open_count;
     uint64_t generation; /* grows with each expunge: sequence numbers of before may be others now */
+    uint64_t
+        properties; /* grows when one of its properties changes, or its special use with them */
     struct list_node watches;
 };
 
@@ -350,6 +353,35 @@ struct mailstore_property {
 int mailstore_property_set(struct mailstore *store, struct mailstore_user *user,
                            const struct mailstore_property *property,
                            struct mailstore_waiter *waiter);
+
+enum mailstore_property_op {
+    MAILSTORE_PROPERTY_SET, /* to this value; an empty one: it goes */
+    MAILSTORE_PROPERTY_INCLUDE, /* the value is a set of bytes, kept in ascending order: these are in it */
+    MAILSTORE_PROPERTY_EXCLUDE, /* and these are not */
+};
+struct mailstore_property_change {
+    enum mailstore_property_op op;
+    struct slice key, value;
+};
+/* Of those whose keys begin so there may be as many; who would add more is refused, who takes some away is not. */
+struct mailstore_property_family {
+    struct slice prefix;
+    uint32_t count_max;
+};
+/* Several properties of a user (box: NULL) or of a mailbox in one change. Borrowed for the call. */
+struct mailstore_properties {
+    struct mailstore_box *box;
+    const struct mailstore_property_change *changes; /* no key twice */
+    uint32_t change_count;
+    const struct mailstore_property_family *families;
+    uint32_t family_count;
+    bool special_use_given; /* of the mailbox, in the same change */
+    uint32_t special_use;
+};
+/* All or none. -EINVAL: a key or a value; -E2BIG; -EDQUOT, later: a family would be too large. */
+int mailstore_properties_set(struct mailstore *store, struct mailstore_user *user,
+                             const struct mailstore_properties *properties,
+                             struct mailstore_waiter *waiter);
 /* property->value is a result, of the heap: free its bytes. 0; -ENOENT; -ENOMEM; -EIO. */
 int mailstore_property_get(struct mailstore *store, const struct mailstore_user *user,
                            struct mailstore_property *property);

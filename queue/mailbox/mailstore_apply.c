@@ -505,6 +505,7 @@ static int apply_to_box(struct user *user, const struct change_said *said, struc
     case CHANGE_RENAME:
     case CHANGE_SUBSCRIBE:
     case CHANGE_PROPERTY:
+    case CHANGE_PROPERTIES:
     case CHANGE_USER_DELETE:
     case CHANGE_SNAPSHOT:
         break;
@@ -525,6 +526,8 @@ static int apply_to_user(struct user *user, const struct change_said *said, stru
         return apply_subscribe(user, said, body);
     case CHANGE_PROPERTY:
         return apply_property(user, said, body);
+    case CHANGE_PROPERTIES:
+        return apply_properties(user, said, body);
     case CHANGE_USER_DELETE:
         return apply_user_delete(user);
     case CHANGE_SNAPSHOT:

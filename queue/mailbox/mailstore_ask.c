@@ -2,9 +2,8 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-static struct change *user_change(struct mailstore *store, const struct mailstore_user *user,
-                                  enum change_kind kind, void *result,
-                                  struct mailstore_waiter *waiter)
+struct change *user_change(struct mailstore *store, const struct mailstore_user *user,
+                           enum change_kind kind, void *result, struct mailstore_waiter *waiter)
 {
     struct change *change = change_new(store, kind, result, waiter);
     if (change != NULL) {
@@ -355,28 +354,6 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
     }
     write_u8(&change->content, subscribed);
     write_text(&change->content, name_canonical(name));
-    return change_submit(change);
-}
-
-int mailstore_property_set(struct mailstore *store, struct mailstore_user *user,
-                           const struct mailstore_property *property,
-                           struct mailstore_waiter *waiter)
-{
-    if (property->key.size == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX ||
-        property->value.size > MAILSTORE_PROPERTY_BYTES_MAX) {
-        return -EINVAL;
-    }
-    if (property->box != NULL && property->box->state != MAILSTORE_BOX_LIVE) {
-        return -ENOENT;
-    }
-    struct change *change = user_change(store, user, CHANGE_PROPERTY, NULL, waiter);
-    if (change == NULL) {
-        return -ENOMEM;
-    }
-    write_u64(&change->content, property->box != NULL ? property->box->id : 0);
-    write_text(&change->content, property->key);
-    write_u32(&change->content, (uint32_t)property->value.size);
-    write_bytes(&change->content, property->value.bytes, property->value.size);
     return change_submit(change);
 }
 

@@ -31,6 +31,7 @@ static bool uses_reserve(const struct change *change)
     case CHANGE_SPECIAL_USE:
     case CHANGE_SUBSCRIBE:
     case CHANGE_PROPERTY:
+    case CHANGE_PROPERTIES:
     case CHANGE_RESTORE:
         return false;
     }

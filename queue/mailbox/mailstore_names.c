@@ -4,7 +4,7 @@
 
 /* Of its place in the log, and there of the item's: each takes more than 16 bytes of the record, so no other has it. It does
  * not depend on what became of the items before, which a snapshot may stand for. */
-static uint64_t id_of(const struct user *user, const struct change_said *said)
+uint64_t said_id(const struct user *user, const struct change_said *said)
 {
     uint64_t shard = log_settings_of(user->store->log)->shard;
     uint64_t within = ((uint32_t)said->lsn >> 4) + said->item;
@@ -34,7 +34,7 @@ int user_exist(struct user *user, uint64_t id)
 
 int box_make(struct user *user, const struct change_said *said, struct slice name, struct box **box)
 {
-    uint64_t id = id_of(user, said);
+    uint64_t id = said_id(user, said);
     int status = user_exist(user, id);
     if (status != 0) {
         return status;
@@ -328,31 +328,6 @@ int apply_subscribe(struct user *user, const struct change_said *said, struct re
     if (body->bad || !name_is_good(name)) {
         return EINVAL;
     }
-    int status = user_exist(user, id_of(user, said));
+    int status = user_exist(user, said_id(user, said));
     return status == 0 ? user_subscribe(user, name, on) : status;
-}
-
-int apply_property(struct user *user, const struct change_said *said, struct reader *body)
-{
-    uint64_t box = read_u64(body);
-    struct slice name = read_text(body);
-    struct slice value = read_bytes(body, read_u32(body));
-    struct key key;
-    if (body->bad || name.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
-        return EINVAL;
-    }
-    if (box != 0 && user_box_by_id(user, box) == NULL) {
-        return ENOENT;
-    }
-    int status = user_exist(user, id_of(user, said));
-    if (status != 0) {
-        return status;
-    }
-    key_begin(&key, ROW_PROPERTY);
-    key_u64(&key, user->pub.id);
-    key_u64(&key, box);
-    key_text(&key, name);
-    user_changed(user);
-    return value.size > 0 ? index_put(user->store->index, key_slice(&key), value)
-                          : index_remove(user->store->index, key_slice(&key));
 }

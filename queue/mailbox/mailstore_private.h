@@ -8,6 +8,7 @@
  * mailstore_apply.c    what a change does, once it is durable
  * mailstore_box.c      ... to the entries of a mailbox
  * mailstore_names.c    ... to the list of mailboxes
+ * mailstore_property.c properties: asked for, done, read
  * mailstore_user.c     users and mailboxes in memory
  * mailstore_entry.c    the entries of a mailbox, in rows and in memory
  * mailstore_text.c     where texts lie, who needs them
@@ -68,7 +69,8 @@ enum change_kind {
     CHANGE_RESTORE,
     CHANGE_PURGE, /* what was kept after expunge goes */
     CHANGE_USER_DELETE,
-    CHANGE_SNAPSHOT, /* all rows of a user */
+    CHANGE_SNAPSHOT,   /* all rows of a user */
+    CHANGE_PROPERTIES, /* several, all or none */
 };
 
 #define PLACE_REPLACES (1u << 31) /* in a place's options: box, uid and whether it is kept follow */
@@ -430,6 +432,8 @@ uint64_t changes_floor(const struct mailstore *store);
 bool changes_leave(const struct mailstore *store, uint64_t box, uint32_t uid);
 
 /* mailstore_ask.c */
+struct change *user_change(struct mailstore *store, const struct mailstore_user *user,
+                           enum change_kind kind, void *result, struct mailstore_waiter *waiter);
 int mailstore_expunge_untold(struct mailstore *store, struct mailstore_box *box,
                              struct mailstore_expunge *expunge);
 int mailstore_purge(struct mailstore *store, struct box *box, uint32_t until_s);
@@ -466,13 +470,17 @@ int apply_create(struct user *user, const struct change_said *said, struct reade
 int apply_delete(struct user *user, const struct change_said *said, struct reader *body);
 int apply_rename(struct user *user, const struct change_said *said, struct reader *body);
 int apply_subscribe(struct user *user, const struct change_said *said, struct reader *body);
-int apply_property(struct user *user, const struct change_said *said, struct reader *body);
 int user_subscribe(struct user *user, struct slice name, bool on);
 int user_exist(struct user *user, uint64_t id); /* from now on */
 int box_make(struct user *user, const struct change_said *said, struct slice name,
              struct box **box);
 int user_rows_remove(struct user *user);
 void user_forget_boxes(struct user *user);
+uint64_t said_id(const struct user *user, const struct change_said *said); /* of what it makes */
+
+/* mailstore_property.c */
+int apply_property(struct user *user, const struct change_said *said, struct reader *body);
+int apply_properties(struct user *user, const struct change_said *said, struct reader *body);
 
 /* mailstore_fetch.c */
 bool fetch_pool_is_quiet(const struct mailstore *store);

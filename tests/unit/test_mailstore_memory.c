@@ -150,6 +150,20 @@ static int notes(struct mailstore_rig *rig, struct asked *asked)
     return mailstore_property_set(rig->store, asked->user, &asked->property, &asked->told.waiter);
 }
 
+static int annotates(struct mailstore_rig *rig, struct asked *asked)
+{
+    static const struct mailstore_property_family family = {.count_max = 2};
+    const struct mailstore_property_change changes[] = {
+        {MAILSTORE_PROPERTY_SET, slice_text("a"), slice_text("x")},
+        {MAILSTORE_PROPERTY_INCLUDE, slice_text("b"), slice_text("y")}};
+    const struct mailstore_properties properties = {.box = asked->box,
+                                                    .changes = changes,
+                                                    .change_count = 2,
+                                                    .families = &family,
+                                                    .family_count = 1};
+    return mailstore_properties_set(rig->store, asked->user, &properties, &asked->told.waiter);
+}
+
 static int deletes_user(struct mailstore_rig *rig, struct asked *asked)
 {
     return mailstore_user_delete(rig->store, asked->user, &asked->told.waiter);
@@ -245,8 +259,9 @@ static bool once(ask *does, uint32_t piece, const char *before, const char *done
 
 static void every_piece_of_memory_may_be_missing_while_a_durable_change_is_done(void **state)
 {
-    static ask *const all[] = {delivers, flags,   expunges,      copies,  moves, restores,
-                               creates,  renames, empties_inbox, deletes, notes, deletes_user};
+    static ask *const all[] = {delivers, flags,     expunges,    copies,        moves,
+                               restores, creates,   renames,     empties_inbox, deletes,
+                               notes,    annotates, deletes_user};
     uint32_t pieces = 0;
     char *before = reference(NULL);
     (void)state;

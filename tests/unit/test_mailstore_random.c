@@ -11,6 +11,7 @@
 #define BOXES 4u /* INBOX, a, a/b, c of one user */
 #define MAILS_MAX 400u
 #define SMALL_MAX 20000u
+#define PROPERTIES 4u /* of each mailbox: p0..p3 */
 
 struct mail {
     uint32_t uid, flags, bytes;
@@ -23,6 +24,7 @@ struct model_box {
     uint64_t modseq;
     struct mail mails[MAILS_MAX];
     uint32_t count;
+    uint32_t properties[PROPERTIES]; /* a set of letters: bit 0 is 'a' */
 };
 struct model {
     struct mailstore_rig rig;
@@ -45,6 +47,20 @@ static struct mailstore_user *user_open(struct model *model, uint32_t user)
     struct mailstore_user *opened;
     assert_int_equal(mailstore_user_open(model->rig.store, slice_text(users[user]), &opened), 0);
     return opened;
+}
+
+static uint32_t property_letters(struct model *model, struct mailstore_box *box, uint32_t index)
+{
+    char key[] = {'p', (char)('0' + index), '\0'};
+    uint32_t letters = 0;
+    struct mailstore_property property = {.box = box, .key = slice_text(key)};
+    int status = mailstore_property_get(model->rig.store, box->user, &property);
+    assert_true(status == 0 || status == -ENOENT);
+    for (size_t i = 0; status == 0 && i < property.value.size; i++) {
+        letters |= 1u << (property.value.bytes[i] - 'a');
+    }
+    free(status == 0 ? (void *)(uintptr_t)property.value.bytes : NULL);
+    return letters;
 }
 
 /* ── Is it the same? ─────────────────────────────────────────────────────────────────────────── */
@@ -86,6 +102,9 @@ static void box_check(struct model *model, struct mailstore_box *box, struct mod
     assert_true(box->bytes == bytes);
     assert_true(box->modseq >= expected->modseq);
     expected->modseq = box->modseq;
+    for (uint32_t i = 0; i < PROPERTIES; i++) {
+        assert_int_equal(property_letters(model, box, i), expected->properties[i]);
+    }
     mailstore_box_close(model->rig.store, box);
 }
 
@@ -340,6 +359,53 @@ static void replaces(struct model *model)
     box_leave(model, box);
 }
 
+/* Two of them in one change; as many as three may be there. */
+static void properties_change(struct model *model)
+{
+    struct model_box *expected;
+    struct mailstore_box *box = box_choose(model, &expected);
+    if (box == NULL) {
+        return;
+    }
+    struct told told;
+    static const char letters[] = "abcdefgh";
+    const struct mailstore_property_family family = {slice_text("p"), 3};
+    struct mailstore_property_change changes[2];
+    char keys[2][3];
+    uint32_t after[PROPERTIES], before_count = 0, count = 0, first = below(model, PROPERTIES);
+    memcpy(after, expected->properties, sizeof(after));
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t index = (first + i) % PROPERTIES, letter = below(model, 5);
+        uint32_t size = below(model, 4), bits = ((1u << size) - 1) << letter;
+        snprintf(keys[i], sizeof(keys[i]), "p%u", index);
+        changes[i] = (struct mailstore_property_change){(enum mailstore_property_op)below(model, 3),
+                                                        slice_text(keys[i]),
+                                                        slice_of(letters + letter, size)};
+        after[index] = changes[i].op == MAILSTORE_PROPERTY_SET       ? bits
+                       : changes[i].op == MAILSTORE_PROPERTY_INCLUDE ? after[index] | bits
+                                                                     : after[index] & ~bits;
+    }
+    for (uint32_t i = 0; i < PROPERTIES; i++) {
+        before_count += expected->properties[i] != 0;
+        count += after[i] != 0;
+    }
+    const struct mailstore_properties properties = {
+        .box = box, .changes = changes, .change_count = 2, .families = &family, .family_count = 1};
+    int status =
+        mailstore_properties_set(model->rig.store, box->user, &properties, told_init(&told));
+    status = status == 0 ? told_wait(&model->rig, &told) : status;
+    if (status == 0) {
+        assert_true(count <= 3 || count <= before_count);
+        memcpy(expected->properties, after, sizeof(after));
+    }
+    if (count > 3 && count > before_count) {
+        assert_int_not_equal(status, 0);
+    } else {
+        model->failed += status != 0;
+    }
+    box_leave(model, box);
+}
+
 static void names_change(struct model *model)
 {
     uint32_t u = below(model, 2), b = 1 + below(model, BOXES - 1);
@@ -424,8 +490,10 @@ static void live(uint64_t seed, uint32_t operations, bool troubles)
             expunges(model);
         } else if (kind < 88) {
             copies(model);
-        } else if (kind < 92) {
+        } else if (kind < 91) {
             replaces(model);
+        } else if (kind < 95) {
+            properties_change(model);
         } else if (kind < 97) {
             names_change(model);
         } else if (kind == 97 && troubles) {

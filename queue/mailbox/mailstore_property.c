@@ -1,0 +1,336 @@
+/* Properties of users and of mailboxes: how they are asked for, what a change of them does, how they are read. */
+#include "queue/mailbox/mailstore_private.h"
+#include <stdlib.h>
+
+static void property_key(struct key *key, uint64_t user, uint64_t box, struct slice name)
+{
+    key_begin(key, ROW_PROPERTY);
+    key_u64(key, user);
+    key_u64(key, box);
+    key_text(key, name);
+}
+
+/* ── What is asked for ───────────────────────────────────────────────────────────────────────── */
+
+int mailstore_property_set(struct mailstore *store, struct mailstore_user *user,
+                           const struct mailstore_property *property,
+                           struct mailstore_waiter *waiter)
+{
+    if (property->key.size == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX ||
+        property->value.size > MAILSTORE_PROPERTY_BYTES_MAX) {
+        return -EINVAL;
+    }
+    if (property->box != NULL && property->box->state != MAILSTORE_BOX_LIVE) {
+        return -ENOENT;
+    }
+    struct change *change = user_change(store, user, CHANGE_PROPERTY, NULL, waiter);
+    if (change == NULL) {
+        return -ENOMEM;
+    }
+    write_u64(&change->content, property->box != NULL ? property->box->id : 0);
+    write_text(&change->content, property->key);
+    write_u32(&change->content, (uint32_t)property->value.size);
+    write_bytes(&change->content, property->value.bytes, property->value.size);
+    return change_submit(change);
+}
+
+static int properties_check(const struct mailstore_properties *properties)
+{
+    if (properties->change_count > MAILSTORE_PROPERTIES_MAX ||
+        properties->family_count > UINT8_MAX) {
+        return -E2BIG;
+    }
+    for (uint32_t i = 0; i < properties->change_count; i++) {
+        const struct mailstore_property_change *change = &properties->changes[i];
+        if (change->key.size == 0 || change->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX ||
+            change->value.size > MAILSTORE_PROPERTY_BYTES_MAX) {
+            return -EINVAL;
+        }
+        for (uint32_t k = 0; k < i; k++) {
+            if (slice_equal(properties->changes[k].key, change->key)) {
+                return -EINVAL;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < properties->family_count; i++) {
+        if (properties->families[i].prefix.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+            return -EINVAL;
+        }
+    }
+    return properties->special_use_given && properties->box == NULL ? -EINVAL : 0;
+}
+
+static void properties_say(const struct mailstore_properties *properties, struct writer *writer)
+{
+    write_u64(writer, properties->box != NULL ? properties->box->id : 0);
+    write_u8(writer, properties->special_use_given);
+    write_u32(writer, properties->special_use);
+    write_u8(writer, (uint8_t)properties->family_count);
+    for (uint32_t i = 0; i < properties->family_count; i++) {
+        write_text(writer, properties->families[i].prefix);
+        write_u32(writer, properties->families[i].count_max);
+    }
+    write_u16(writer, (uint16_t)properties->change_count);
+    for (uint32_t i = 0; i < properties->change_count; i++) {
+        const struct mailstore_property_change *change = &properties->changes[i];
+        write_u8(writer, (uint8_t)change->op);
+        write_text(writer, change->key);
+        write_u32(writer, (uint32_t)change->value.size);
+        write_bytes(writer, change->value.bytes, change->value.size);
+    }
+}
+
+int mailstore_properties_set(struct mailstore *store, struct mailstore_user *user,
+                             const struct mailstore_properties *properties,
+                             struct mailstore_waiter *waiter)
+{
+    int status = properties_check(properties);
+    if (status != 0) {
+        return status;
+    }
+    if (properties->box != NULL && properties->box->state != MAILSTORE_BOX_LIVE) {
+        return -ENOENT;
+    }
+    struct change *change = user_change(store, user, CHANGE_PROPERTIES, NULL, waiter);
+    if (change == NULL) {
+        return -ENOMEM;
+    }
+    properties_say(properties, &change->content);
+    return change_submit(change);
+}
+
+/* ── What becomes of it ──────────────────────────────────────────────────────────────────────── */
+
+/* Who watches the mailbox may be one who is no longer allowed to. */
+static void property_changed(struct user *user, uint64_t id)
+{
+    struct box *box = id != 0 ? user_box_by_id(user, id) : NULL;
+    user_changed(user);
+    if (box != NULL) {
+        box->pub.properties++;
+        box_changed(box);
+    }
+}
+
+static int property_put(struct user *user, uint64_t box, struct slice name, struct slice value)
+{
+    struct key key;
+    property_key(&key, user->pub.id, box, name);
+    return value.size > 0 ? index_put(user->store->index, key_slice(&key), value)
+                          : index_remove(user->store->index, key_slice(&key));
+}
+
+int apply_property(struct user *user, const struct change_said *said, struct reader *body)
+{
+    uint64_t box = read_u64(body);
+    struct slice name = read_text(body);
+    struct slice value = read_bytes(body, read_u32(body));
+    if (body->bad || name.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+        return EINVAL;
+    }
+    if (box != 0 && user_box_by_id(user, box) == NULL) {
+        return ENOENT;
+    }
+    int status = user_exist(user, said_id(user, said));
+    if (status != 0) {
+        return status;
+    }
+    property_changed(user, box);
+    return property_put(user, box, name, value);
+}
+
+struct properties_said {
+    struct user *user;
+    uint64_t box;
+    uint32_t change_count;
+    struct reader changes;
+};
+
+struct property_said {
+    enum mailstore_property_op op;
+    struct slice key, value;
+};
+
+static void property_read(struct reader *body, struct property_said *property)
+{
+    property->op = (enum mailstore_property_op)read_u8(body);
+    property->key = read_text(body);
+    property->value = read_bytes(body, read_u32(body));
+}
+
+/* A set of bytes, as it is after the change. */
+static struct slice set_change(const struct property_said *property, struct slice is,
+                               uint8_t bytes[256])
+{
+    bool has[256] = {false};
+    uint32_t count = 0;
+    for (size_t i = 0; i < is.size; i++) {
+        has[is.bytes[i]] = true;
+    }
+    for (size_t i = 0; i < property->value.size; i++) {
+        has[property->value.bytes[i]] = property->op == MAILSTORE_PROPERTY_INCLUDE;
+    }
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        if (has[byte]) {
+            bytes[count++] = (uint8_t)byte;
+        }
+    }
+    return slice_of(bytes, count);
+}
+
+/* What the value will be, and whether there is one now. */
+static int property_become(const struct properties_said *said, const struct property_said *property,
+                           uint8_t bytes[256], struct slice *becomes, bool *is)
+{
+    struct key key;
+    struct slice value = slice_of(NULL, 0);
+    property_key(&key, said->user->pub.id, said->box, property->key);
+    int status = index_get(said->user->store->index, key_slice(&key), &value);
+    if (status != 0 && status != -ENOENT) {
+        return status;
+    }
+    *is = status == 0;
+    *becomes = property->op == MAILSTORE_PROPERTY_SET ? property->value
+                                                      : set_change(property, value, bytes);
+    return 0;
+}
+
+static bool begins(struct slice text, struct slice prefix)
+{
+    return text.size >= prefix.size && memcmp(text.bytes, prefix.bytes, prefix.size) == 0;
+}
+
+/* 0; EDQUOT; < 0. */
+static int family_check(const struct properties_said *said, struct slice prefix, uint32_t count_max)
+{
+    struct key key;
+    struct index_walk walk;
+    uint32_t before = 0, gone = 0, come = 0;
+    property_key(&key, said->user->pub.id, said->box, prefix);
+    bool more =
+        index_walk_begin(said->user->store->index, &walk, key_slice(&key), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        before++;
+    }
+    index_walk_end(&walk);
+    int status = walk.status;
+    struct reader changes = said->changes;
+    for (uint32_t i = 0; i < said->change_count && status == 0; i++) {
+        struct property_said property;
+        struct slice becomes;
+        uint8_t bytes[256];
+        bool is;
+        property_read(&changes, &property);
+        if (begins(property.key, prefix)) {
+            status = property_become(said, &property, bytes, &becomes, &is);
+            come += status == 0 && !is && becomes.size > 0;
+            gone += status == 0 && is && becomes.size == 0;
+        }
+    }
+    return status == 0 && come > gone && before + come - gone > count_max ? EDQUOT : status;
+}
+
+static int properties_read(struct reader *body, struct properties_said *said)
+{
+    said->change_count = read_u16(body);
+    said->changes = *body;
+    for (uint32_t i = 0; i < said->change_count && !body->bad; i++) {
+        struct property_said property;
+        property_read(body, &property);
+        body->bad |= property.key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX;
+    }
+    return body->bad ? EINVAL : 0;
+}
+
+static int families_check(struct reader families, uint32_t count,
+                          const struct properties_said *said)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        struct slice prefix = read_text(&families);
+        status = family_check(said, prefix, read_u32(&families));
+    }
+    return status;
+}
+
+int apply_properties(struct user *user, const struct change_said *said, struct reader *body)
+{
+    struct properties_said properties = {.user = user, .box = read_u64(body)};
+    bool special_use_given = read_u8(body);
+    uint32_t special_use = read_u32(body), family_count = read_u8(body);
+    struct reader families = *body;
+    for (uint32_t i = 0; i < family_count; i++) {
+        struct slice prefix = read_text(body);
+        body->bad |= prefix.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX;
+        read_u32(body);
+    }
+    int status = properties_read(body, &properties);
+    struct box *box = properties.box != 0 ? user_box_by_id(user, properties.box) : NULL;
+    if (status == 0 && properties.box != 0 && box == NULL) {
+        return ENOENT;
+    }
+    status = status == 0 ? user_exist(user, said_id(user, said)) : status;
+    status = status == 0 ? families_check(families, family_count, &properties) : status;
+    for (uint32_t i = 0; i < properties.change_count && status == 0; i++) {
+        struct property_said property;
+        struct slice becomes;
+        uint8_t bytes[256];
+        bool is;
+        property_read(&properties.changes, &property);
+        status = property_become(&properties, &property, bytes, &becomes, &is);
+        status = status == 0 ? property_put(user, properties.box, property.key, becomes) : status;
+    }
+    if (status != 0) {
+        return status;
+    }
+    if (box != NULL && special_use_given) {
+        box->pub.special_use = special_use;
+    }
+    property_changed(user, properties.box);
+    return 0;
+}
+
+/* ── What there is ───────────────────────────────────────────────────────────────────────────── */
+
+int mailstore_property_get(struct mailstore *store, const struct mailstore_user *user,
+                           struct mailstore_property *property)
+{
+    struct key key;
+    struct slice value;
+    if (user->id == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+        return -ENOENT;
+    }
+    property_key(&key, user->id, property->box != NULL ? property->box->id : 0, property->key);
+    int status = index_get(store->index, key_slice(&key), &value);
+    if (status != 0) {
+        return status;
+    }
+    uint8_t *copy = (uint8_t *)malloc(value.size + 1);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(copy, value.bytes, value.size);
+    copy[value.size] = 0;
+    property->value = slice_of(copy, value.size);
+    return 0;
+}
+
+int mailstore_property_each(struct mailstore *store, const struct mailstore_user *user,
+                            const struct mailstore_property *property,
+                            void (*visit)(void *owner, struct slice key, struct slice value),
+                            void *owner)
+{
+    struct key prefix;
+    struct index_walk walk;
+    if (user->id == 0 || property->key.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+        return 0;
+    }
+    property_key(&prefix, user->id, property->box != NULL ? property->box->id : 0, property->key);
+    uint32_t own = prefix.size - (uint32_t)property->key.size;
+    bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        visit(owner, slice_from(walk.key, own), walk.value);
+    }
+    index_walk_end(&walk);
+    return walk.status;
+}
