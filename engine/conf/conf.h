@@ -391,6 +391,9 @@ struct mailboxd_conf {
         const char *ciphers, *ciphersuites;
     } tls;
     struct {
+        const char *server_comment, *server_admin; /* METADATA of the server; NULL: none */
+    } imap;
+    struct {
         bool shared; /* several sessions may have a user's maildrop at a time */
     } pop3;
     struct {

@@ -59,6 +59,12 @@ static const struct reader_key pop3_keys[] = {
     KEY_WORD("shared", M, pop3.shared, "false", word_switches),
     KEY_END,
 };
+static const struct reader_key imap_keys[] = {
+    KEY_TEXT("server_comment", M, imap.server_comment, name_is_printable, "printable text"),
+    KEY_TEXT("server_admin", M, imap.server_admin, name_is_printable,
+             "a URI such as mailto:postmaster@example.org"),
+    KEY_END,
+};
 static const struct reader_key tls_keys[] = {
     TLS_CONF_SERVER_KEYS(M),
     KEY_END,
@@ -113,6 +119,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("store", store_keys),
     KEY_SECTION("auth", auth_keys),
     KEY_SECTION("tls", tls_keys),
+    KEY_SECTION("imap", imap_keys),
     KEY_SECTION("pop3", pop3_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),

@@ -9,7 +9,7 @@ const uint64_t imap_session_capabilities =
     IMAP_CAP_OBJECTID | IMAP_CAP_QUOTA | IMAP_CAP_ESEARCH | IMAP_CAP_SEARCHRES | IMAP_CAP_WITHIN |
     IMAP_CAP_SORT | IMAP_CAP_SORT_DISPLAY | IMAP_CAP_THREAD | IMAP_CAP_BINARY | IMAP_CAP_PREVIEW |
     IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_CATENATE | IMAP_CAP_COMPRESS |
-    IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2;
+    IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2 | IMAP_CAP_METADATA;
 
 /* RFC 2971. What the client says of itself is not kept. */
 static void id_say(struct imap_session *session)
@@ -80,6 +80,12 @@ static void run_of_mailboxes(struct imap_session *session, const struct imap_com
         return;
     case IMAP_SETQUOTA:
         imap_session_no(session, "NOPERM", "Quotas are set by the administrator");
+        return;
+    case IMAP_GETMETADATA:
+        imap_metadata_get(session, &command->metadata);
+        return;
+    case IMAP_SETMETADATA:
+        imap_metadata_set(session, &command->metadata);
         return;
     default: /* of which nothing is announced */
         imap_session_bad(session, "Unknown command");

@@ -1,5 +1,5 @@
 /*
- * LIST and LSUB (RFC 9051 §6.3.9, RFC 3501 §6.3.9, RFC 5258, RFC 5819, RFC 6154).
+ * LIST and LSUB (RFC 9051 §6.3.9, RFC 3501 §6.3.9, RFC 5258, RFC 5819, RFC 6154, RFC 9590).
  *
  * All names are gathered once and put in the order in which children follow their parents at once; so one walk knows
  * what has children, and which parents there are that are no mailboxes.
@@ -8,10 +8,11 @@
 #include <stdlib.h>
 
 #define LINE_BYTES_MAX (64u * 1024)
+#define METADATA_BYTES_MAX (8u << 20) /* of one LIST; more: NO [LIMIT] */
 
 struct name {
     struct slice text;
-    const struct mailstore_box *box; /* NULL: there is none */
+    struct mailstore_box *box; /* NULL: there is none */
     bool subscribed;
     bool has_children;
     bool child_subscribed;
@@ -161,6 +162,16 @@ static const struct {
     {IMAP_USE_TRASH, "\\Trash"},   {IMAP_USE_IMPORTANT, "\\Important"},
 };
 
+struct slice imap_special_use_word(uint32_t use)
+{
+    for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+        if (uses[i].use == use) {
+            return slice_text(uses[i].word);
+        }
+    }
+    return slice_of(NULL, 0);
+}
+
 static void word_write(struct imap_writer *writer, const char **blank, const char *word)
 {
     imap_write(writer, *blank);
@@ -256,28 +267,60 @@ static bool stands_for_children(const struct name *names, size_t index, size_t c
     return false;
 }
 
-static bool list_write(struct imap_session *session, const struct imap_list *list, bool lsub)
+/* RFC 9590. Of all mailboxes together no more than a client can be waited for with. */
+static int metadata_tell(struct imap_session *session, const struct imap_list *list,
+                         struct mailstore_box *box, size_t *told_bytes)
+{
+    struct imap_writer writer;
+    imap_writer_open(&writer, METADATA_BYTES_MAX);
+    writer.utf8 = imap_session_utf8(session);
+    int status = imap_metadata_write(session, &writer, box, &list->metadata) ? 0 : -EIO;
+    *told_bytes += writer.size;
+    if (status == 0 && (writer.failed || *told_bytes > METADATA_BYTES_MAX)) {
+        status = -E2BIG;
+    }
+    if (status == 0) {
+        imap_session_send(session, &writer);
+    }
+    imap_writer_close(&writer);
+    return status;
+}
+
+static bool is_wanted(const struct names *names, size_t index, const struct imap_list *list,
+                      bool lsub)
+{
+    const struct name *name = &names->all[index];
+    bool parent_only = lsub ? !name->subscribed : !is_there(name) && !name->subscribed;
+    if (!is_told(name, list, lsub) || !matches(list, name->text)) {
+        return false;
+    }
+    return !parent_only || (list->select & IMAP_LIST_RECURSIVEMATCH) || !lsub ||
+           stands_for_children(names->all, index, names->count, list);
+}
+
+static int list_write(struct imap_session *session, const struct imap_list *list, bool lsub)
 {
     struct names names = {0};
     struct imap_writer writer;
-    bool good = true;
+    size_t metadata_bytes = 0;
     imap_writer_open(&writer, LINE_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
     names_gather(session, &names);
-    for (size_t i = 0; i < names.count && good && !names.failed; i++) {
+    int status = names.failed ? -ENOMEM : 0;
+    for (size_t i = 0; i < names.count && status == 0; i++) {
         const struct name *name = &names.all[i];
-        bool parent_only = lsub ? !name->subscribed : !is_there(name) && !name->subscribed;
-        if (is_told(name, list, lsub) && matches(list, name->text) &&
-            (!parent_only || (list->select & IMAP_LIST_RECURSIVEMATCH) ||
-             (lsub ? stands_for_children(names.all, i, names.count, list) : true))) {
-            line_write(session, &writer, name, list, lsub);
-            good = imap_session_send(session, &writer);
+        if (!is_wanted(&names, i, list, lsub)) {
+            continue;
+        }
+        line_write(session, &writer, name, list, lsub);
+        status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
+        if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL) {
+            status = metadata_tell(session, list, name->box, &metadata_bytes);
         }
     }
-    good = good && !names.failed;
     free(names.all);
     imap_writer_close(&writer);
-    return good;
+    return status;
 }
 
 void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub)
@@ -288,9 +331,13 @@ void imap_list(struct imap_session *session, const struct imap_list *list, bool 
         imap_session_ok(session);
         return;
     }
-    if (list_write(session, list, lsub)) {
+    if (!imap_metadata_check(session, &list->metadata)) {
+        return;
+    }
+    int status = list_write(session, list, lsub);
+    if (status == 0) {
         imap_session_ok(session);
     } else {
-        imap_session_refuse(session, -ENOMEM);
+        imap_session_refuse(session, status);
     }
 }

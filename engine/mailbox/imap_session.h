@@ -206,8 +206,17 @@ void imap_quota_get(struct imap_session *session, struct slice root);
 
 /* ---- imap_list.c ---- */
 void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub);
-/* " \Sent", ... of a mailbox. */
+/* "\Sent", ... of one bit. */
 struct slice imap_special_use_word(uint32_t use);
+
+/* ---- imap_metadata.c ---- */
+void imap_metadata_get(struct imap_session *session, const struct imap_metadata *metadata);
+void imap_metadata_set(struct imap_session *session, const struct imap_metadata *metadata);
+/* False: a name that no entry can have, and BAD was answered. */
+bool imap_metadata_check(struct imap_session *session, const struct imap_text_list *entries);
+/* A METADATA response of these entries, which were checked. False: the store has failed. */
+bool imap_metadata_write(struct imap_session *session, struct imap_writer *writer,
+                         struct mailstore_box *box, const struct imap_text_list *entries);
 
 /* ---- imap_select.c ---- */
 void imap_select(struct imap_session *session, const struct imap_select *select, bool read_only);
