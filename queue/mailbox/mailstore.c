@@ -211,6 +211,16 @@ int mailstore_user_open(struct mailstore *store, struct slice name, struct mails
     return status;
 }
 
+int mailstore_user_open_by_id(struct mailstore *store, uint64_t id, struct mailstore_user **user)
+{
+    struct user *found;
+    int status = user_get_by_id(store, id, &found);
+    if (status == 0) {
+        *user = &found->pub;
+    }
+    return status;
+}
+
 void mailstore_user_close(struct mailstore *store, struct mailstore_user *user)
 {
     (void)store;

@@ -161,6 +161,7 @@ struct mailstore_box {
 /* Loads the user's list of mailboxes; one that is not known is empty, and comes to be with its first change. Counted:
  * as many closes. name: as user_name_of_mailbox gives it, or with a domain. 0; -EINVAL; -ENOMEM; -EIO. */
 int mailstore_user_open(struct mailstore *store, struct slice name, struct mailstore_user **user);
+int mailstore_user_open_by_id(struct mailstore *store, uint64_t id, struct mailstore_user **user);
 void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
 
 /* NULL: none of this name. "INBOX" in any letters is INBOX. */
@@ -260,6 +261,9 @@ struct
     const struct slice *keywords;
     uint32_t keyword_count;
     uint64_t unchanged_since; /* RFC 7162 §3.1.3; MAILSTORE_ALWAYS */
+    /* Of MAILSTORE_REPLACE, for who may not change all: these flags, and the keywords, stay as they are. */
+    uint8_t flags_kept;
+    bool keywords_kept;
     /* Results: */
     struct mailstore_uids *failed; /* MODIFIED: of the heap, free() it; NULL: none */
     uint32_t failed_count;
@@ -274,7 +278,9 @@ struct mailstore_copy { /* as above; the target's slices are borrowed for the ca
     uint32_t uid_count;
     struct slice user; /* empty: the box's own */
     struct slice mailbox;
-    uint32_t options; /* enum mailstore_place_option */
+    uint32_t options;   /* enum mailstore_place_option */
+    uint8_t flags_lost; /* that the copies do not have, whatever their sources have */
+    bool keywords_lost;
     uint64_t quota_bytes,
         quota_messages; /* of a copy, or a move to another user; -EDQUOT: none is copied */
     /* Results, for COPYUID: the n-th uid of `sources` is the n-th of target_first.. */
@@ -343,6 +349,13 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
 bool mailstore_is_subscribed(const struct mailstore_user *user, struct slice name);
 void mailstore_each_subscribed(const struct mailstore_user *user,
                                void (*visit)(void *owner, struct slice name), void *owner);
+
+/* A property of a mailbox whose key begins so says who may see it: the name stands behind. A mailbox that comes to be has
+ * those of the nearest one above it (RFC 4314 §4). */
+#define MAILSTORE_SHARE_KEY "acl/"
+/* The mailboxes that have such a property for this name, in no order: ids. visit may not call the store. 0, -EIO. */
+int mailstore_each_shared(struct mailstore *store, struct slice name,
+                          void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner);
 
 /* Rows of a user (box: NULL) or of a mailbox, gone with it: ACL, METADATA, a sieve script, ... Borrowed for the call. */
 struct mailstore_property {

@@ -430,6 +430,7 @@ static int apply_user_delete(struct user *user)
 static int snapshot_row(struct mailstore *store, struct slice key, struct slice value)
 {
     int status = index_put(store->index, key, value);
+    status = status == 0 ? shared_row_put(store, key) : status;
     if (status != 0 || key.size == 0 || (key.bytes[0] != ROW_ENTRIES && key.bytes[0] != ROW_KEPT)) {
         return status;
     }

@@ -60,7 +60,12 @@ int mailstore_flags(struct mailstore *store, struct mailstore_box *box,
     if (status != 0) {
         return status;
     }
-    write_u8(&change->content, (uint8_t)flags->op);
+    bool keeps = flags->flags_kept != 0 || flags->keywords_kept;
+    write_u8(&change->content, (uint8_t)(flags->op | (keeps ? FLAGS_KEEPS : 0)));
+    if (keeps) {
+        write_u8(&change->content, flags->flags_kept);
+        write_u8(&change->content, flags->keywords_kept);
+    }
     write_u8(&change->content, flags->flags);
     write_u64(&change->content, flags->unchanged_since);
     write_u16(&change->content, (uint16_t)flags->keyword_count);
@@ -133,7 +138,10 @@ static int entry_gather(struct gathering *gathering, uint32_t uid)
     if (status != 0) {
         return status == -ENOENT ? -EIO : status;
     }
-    write_bytes(&gathering->entries, stored, sizeof(*stored));
+    struct stored_entry copied = *stored;
+    copied.entry.flags &= ~(uint32_t)gathering->copy->flags_lost & MAILSTORE_FLAGS_ALL;
+    copied.entry.keywords = gathering->copy->keywords_lost ? 0 : copied.entry.keywords;
+    write_bytes(&gathering->entries, &copied, sizeof(copied));
     gathering->count++;
     if (gathering->range_count > 0 && last[gathering->range_count - 1].last + 1 == uid) {
         last[gathering->range_count - 1].last = uid;

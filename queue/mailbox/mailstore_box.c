@@ -41,7 +41,8 @@ static struct mailstore_uids *ranges_read(struct reader *body, uint32_t *count)
 
 struct flagging {
     enum mailstore_flags_op op;
-    uint8_t flags;
+    uint8_t flags, flags_kept;
+    bool keywords_kept;
     uint64_t unchanged_since, keywords;
     uint64_t modseq;
     struct writer failed; /* struct mailstore_uids */
@@ -82,6 +83,8 @@ static int entry_flag(struct box *box, struct flagging *flagging, struct patch *
         keywords = entry->keywords & ~keywords;
         break;
     case MAILSTORE_REPLACE:
+        flags = (uint8_t)((flags & ~flagging->flags_kept) | (entry->flags & flagging->flags_kept));
+        keywords = flagging->keywords_kept ? entry->keywords : keywords;
         break;
     }
     if (flags == entry->flags && keywords == entry->keywords) {
@@ -127,7 +130,12 @@ int apply_flags(struct box *box, const struct change_said *said, struct reader *
     struct mailstore_flags *result = (struct mailstore_flags *)said->result;
     struct flagging flagging = {0};
     uint32_t count;
-    flagging.op = (enum mailstore_flags_op)read_u8(body);
+    uint8_t op = read_u8(body);
+    flagging.op = (enum mailstore_flags_op)(op & ~FLAGS_KEEPS);
+    if (op & FLAGS_KEEPS) {
+        flagging.flags_kept = read_u8(body);
+        flagging.keywords_kept = read_u8(body);
+    }
     flagging.flags = read_u8(body) & MAILSTORE_FLAGS_ALL;
     flagging.unchanged_since = read_u64(body);
     flagging.keywords = keywords_read(box, body);

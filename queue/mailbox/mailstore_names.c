@@ -51,7 +51,7 @@ int box_make(struct user *user, const struct change_said *said, struct slice nam
     (*box)->pub.modseq = 1;
     box_changed(*box);
     user_changed(user);
-    return 0;
+    return shares_inherit(user, *box);
 }
 
 /* ── Rows that go ────────────────────────────────────────────────────────────────────────────── */
@@ -91,7 +91,7 @@ static int box_rows_step(const struct user *user, uint64_t box, struct change_st
     key_u64(&key, box);
     status = status == 0 ? rows_remove(store, &key, texts_unrefer, NULL) : status;
     key.bytes[0] = ROW_PROPERTY;
-    status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
+    status = status == 0 ? rows_remove(store, &key, shared_row_remove, NULL) : status;
     key.bytes[0] = ROW_BOX;
     return status == 0 ? index_remove(store->index, key_slice(&key)) : status;
 }
@@ -111,7 +111,7 @@ int user_rows_remove(struct user *user)
         struct key key;
         key_begin(&key, kinds[i]);
         key_u64(&key, user->pub.id);
-        status = rows_remove(store, &key, NULL, NULL);
+        status = rows_remove(store, &key, shared_row_remove, NULL);
     }
     return status;
 }

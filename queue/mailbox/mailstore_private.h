@@ -74,6 +74,7 @@ enum change_kind {
 };
 
 #define PLACE_REPLACES (1u << 31) /* in a place's options: box, uid and whether it is kept follow */
+#define FLAGS_KEEPS 0x80u /* beside the operation of CHANGE_FLAGS: what is kept follows */
 
 struct
     text_extent { /* bytes [offset, offset + length) of the text, behind the chunk_head of the record */
@@ -301,6 +302,7 @@ enum row_kind {
     ROW_BOX = 'b',        /* user, box */
     ROW_SUBSCRIBED = 's', /* user, name */
     ROW_PROPERTY = 'p',   /* user, box or 0, key */
+    ROW_SHARED = 'a',     /* name, NUL, user, box: what ROW_PROPERTY says, found by name */
     ROW_ENTRIES = 'e',    /* box, uid / ENTRIES_EACH: struct stored_entry, ascending */
     ROW_VANISHED = 'x',   /* box, modseq, first uid: last uid */
     ROW_KEPT = 'k', /* user, box, modseq, uid: struct stored_entry; saved_s: when it was expunged */
@@ -480,6 +482,11 @@ uint64_t said_id(const struct user *user, const struct change_said *said); /* of
 
 /* mailstore_property.c */
 int apply_property(struct user *user, const struct change_said *said, struct reader *body);
+/* Of a row of a property that was put, or has gone. 0, -ENOMEM. */
+int shared_row_put(struct mailstore *store, struct slice key);
+rows_visit shared_row_remove;
+/* A mailbox that has come to be: who may see the one above it may see it. */
+int shares_inherit(struct user *user, struct box *box);
 int apply_properties(struct user *user, const struct change_said *said, struct reader *body);
 
 /* mailstore_fetch.c */

@@ -2,6 +2,8 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
+#define PROPERTY_KEY_BEGIN (1 + 8 + 8) /* of the row's key; then the property's */
+
 static void property_key(struct key *key, uint64_t user, uint64_t box, struct slice name)
 {
     key_begin(key, ROW_PROPERTY);
@@ -99,6 +101,116 @@ int mailstore_properties_set(struct mailstore *store, struct mailstore_user *use
     return change_submit(change);
 }
 
+/* ── Who may see a mailbox ───────────────────────────────────────────────────────────────────── */
+
+static bool begins(struct slice text, struct slice prefix)
+{
+    return text.size >= prefix.size && memcmp(text.bytes, prefix.bytes, prefix.size) == 0;
+}
+
+/* False: the row of the property says nothing of who may see a mailbox. */
+static bool shared_key(struct key *key, struct slice property)
+{
+    struct slice name = slice_from(property, PROPERTY_KEY_BEGIN),
+                 share = slice_text(MAILSTORE_SHARE_KEY);
+    if (property.size == 0 || property.bytes[0] != ROW_PROPERTY ||
+        key_read_u64(property, 1 + 8) == 0 || !begins(name, share)) {
+        return false;
+    }
+    key_begin(key, ROW_SHARED);
+    key_text(key, slice_from(name, share.size));
+    key_text(key, slice_of("", 1));
+    key_u64(key, key_read_u64(property, 1));
+    key_u64(key, key_read_u64(property, 1 + 8));
+    return true;
+}
+
+int shared_row_put(struct mailstore *store, struct slice property)
+{
+    struct key key;
+    return shared_key(&key, property) ? index_put(store->index, key_slice(&key), slice_of("", 0))
+                                      : 0;
+}
+
+int shared_row_remove(struct mailstore *store, void *owner, struct slice property,
+                      struct slice value)
+{
+    struct key key;
+    (void)owner, (void)value;
+    return shared_key(&key, property) ? index_remove(store->index, key_slice(&key)) : 0;
+}
+
+int mailstore_each_shared(struct mailstore *store, struct slice name,
+                          void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner)
+{
+    struct key prefix;
+    struct index_walk walk;
+    if (name.size > MAILSTORE_PROPERTY_KEY_BYTES_MAX) {
+        return 0;
+    }
+    key_begin(&prefix, ROW_SHARED);
+    key_text(&prefix, name);
+    key_text(&prefix, slice_of("", 1));
+    bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        visit(owner, key_read_u64(walk.key, prefix.size), key_read_u64(walk.key, prefix.size + 8));
+    }
+    index_walk_end(&walk);
+    return walk.status;
+}
+
+static int property_put(struct user *user, uint64_t box, struct slice name, struct slice value)
+{
+    struct mailstore *store = user->store;
+    struct key key;
+    property_key(&key, user->pub.id, box, name);
+    int status = value.size > 0 ? index_put(store->index, key_slice(&key), value)
+                                : index_remove(store->index, key_slice(&key));
+    if (status != 0) {
+        return status;
+    }
+    return value.size > 0 ? shared_row_put(store, key_slice(&key))
+                          : shared_row_remove(store, NULL, key_slice(&key), value);
+}
+
+static struct box *box_above(const struct user *user, struct slice name)
+{
+    for (size_t at = name.size; at-- > 0;) {
+        struct box *box = name.bytes[at] == '/' ? user_box(user, slice_first(name, at)) : NULL;
+        if (box != NULL) {
+            return box;
+        }
+    }
+    return NULL;
+}
+
+int shares_inherit(struct user *user, struct box *box)
+{
+    const struct box *above = box_above(user, box->pub.name);
+    struct writer shares = {0};
+    struct key prefix;
+    struct index_walk walk;
+    if (above == NULL) {
+        return 0;
+    }
+    property_key(&prefix, user->pub.id, above->pub.id, slice_text(MAILSTORE_SHARE_KEY));
+    bool more = index_walk_begin(user->store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        write_text(&shares, slice_from(walk.key, PROPERTY_KEY_BEGIN));
+        write_u32(&shares, (uint32_t)walk.value.size);
+        write_bytes(&shares, walk.value.bytes, walk.value.size);
+    }
+    index_walk_end(&walk);
+    int status = shares.failed ? -ENOMEM : walk.status;
+    struct reader reader = {.at = shares.bytes, .end = shares.bytes + shares.size};
+    while (status == 0 && reader.at < reader.end) {
+        struct slice name = read_text(&reader);
+        status = property_put(user, box->pub.id, name, read_bytes(&reader, read_u32(&reader)));
+    }
+    writer_free(&shares);
+    return status;
+}
+
 /* ── What becomes of it ──────────────────────────────────────────────────────────────────────── */
 
 /* Who watches the mailbox may be one who is no longer allowed to. */
@@ -110,14 +222,6 @@ static void property_changed(struct user *user, uint64_t id)
         box->pub.properties++;
         box_changed(box);
     }
-}
-
-static int property_put(struct user *user, uint64_t box, struct slice name, struct slice value)
-{
-    struct key key;
-    property_key(&key, user->pub.id, box, name);
-    return value.size > 0 ? index_put(user->store->index, key_slice(&key), value)
-                          : index_remove(user->store->index, key_slice(&key));
 }
 
 int apply_property(struct user *user, const struct change_said *said, struct reader *body)
@@ -193,11 +297,6 @@ static int property_become(const struct properties_said *said, const struct prop
     *becomes = property->op == MAILSTORE_PROPERTY_SET ? property->value
                                                       : set_change(property, value, bytes);
     return 0;
-}
-
-static bool begins(struct slice text, struct slice prefix)
-{
-    return text.size >= prefix.size && memcmp(text.bytes, prefix.bytes, prefix.size) == 0;
 }
 
 /* 0; EDQUOT; < 0. */

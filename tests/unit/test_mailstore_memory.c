@@ -154,7 +154,7 @@ static int annotates(struct mailstore_rig *rig, struct asked *asked)
 {
     static const struct mailstore_property_family family = {.count_max = 2};
     const struct mailstore_property_change changes[] = {
-        {MAILSTORE_PROPERTY_SET, slice_text("a"), slice_text("x")},
+        {MAILSTORE_PROPERTY_SET, slice_text(MAILSTORE_SHARE_KEY "bob"), slice_text("x")},
         {MAILSTORE_PROPERTY_INCLUDE, slice_text("b"), slice_text("y")}};
     const struct mailstore_properties properties = {.box = asked->box,
                                                     .changes = changes,

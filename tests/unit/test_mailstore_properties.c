@@ -203,6 +203,127 @@ static void properties_are_the_same_when_the_index_is_built_again(void **state)
     leave(scene.rig, scene.box);
 }
 
+struct seen {
+    uint64_t user, boxes[8];
+    uint32_t count;
+};
+
+static void seen_visit(void *owner, uint64_t user, uint64_t box)
+{
+    struct seen *seen = (struct seen *)owner;
+    assert_true(seen->count < 8);
+    seen->user = user;
+    seen->boxes[seen->count++] = box;
+}
+
+static struct seen seen_by(const struct scene *scene, const char *name)
+{
+    struct seen seen = {0};
+    assert_int_equal(mailstore_each_shared(scene->rig->store, slice_text(name), seen_visit, &seen),
+                     0);
+    return seen;
+}
+
+static void who_may_see_a_mailbox_finds_it_by_his_name(void **state)
+{
+    struct scene scene = with_box(state);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bobby", "l"), 0);
+    struct seen seen = seen_by(&scene, "bob");
+    assert_int_equal(seen.count, 1);
+    assert_true(seen.user == scene.user->id);
+    assert_true(seen.boxes[0] == scene.box->id);
+    struct mailstore_user *again;
+    assert_int_equal(mailstore_user_open_by_id(scene.rig->store, seen.user, &again), 0);
+    assert_ptr_equal(again, scene.user);
+    mailstore_user_close(scene.rig->store, again);
+    leave(scene.rig, scene.box);
+    restart(scene.rig, false);
+    scene.user = user_of(scene.rig, "ann");
+    scene.box = box_of(scene.rig, scene.user, "INBOX");
+    assert_int_equal(seen_by(&scene, "bob").count, 1);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", ""), 0);
+    assert_int_equal(seen_by(&scene, "bob").count, 0);
+    assert_int_equal(seen_by(&scene, "bobby").count, 1);
+    struct told told;
+    assert_int_equal(mailstore_user_delete(scene.rig->store, scene.user, told_init(&told)), 0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    assert_int_equal(seen_by(&scene, "bobby").count, 0);
+    leave(scene.rig, scene.box);
+}
+
+static void a_mailbox_is_seen_by_who_sees_the_one_above_it(void **state)
+{
+    struct scene scene = with_box(state);
+    struct told told;
+    leave(scene.rig, scene.box);
+    scene.user = user_of(scene.rig, "ann");
+    assert_int_equal(create(scene.rig, scene.user, "a"), 0);
+    scene.box = box_of(scene.rig, scene.user, "a");
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "lr"), 0);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "comment", "not this"), 0);
+    leave(scene.rig, scene.box);
+    scene.user = user_of(scene.rig, "ann");
+    assert_int_equal(create(scene.rig, scene.user, "a/b/c"), 0);
+    assert_int_equal(create(scene.rig, scene.user, "ab"), 0);
+    scene.box = box_of(scene.rig, scene.user, "a/b/c");
+    expect_property(&scene, scene.box, "acl/bob", "lr");
+    expect_property(&scene, scene.box, "comment", NULL);
+    assert_int_equal(seen_by(&scene, "bob").count, 2);
+    assert_int_equal(mailstore_box_delete(scene.rig->store, scene.box, told_init(&told)), 0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    assert_int_equal(seen_by(&scene, "bob").count, 1);
+    leave(scene.rig, scene.box);
+}
+
+static void flags_that_are_kept_are_not_replaced(void **state)
+{
+    struct scene scene = with_box(state);
+    const struct slice words[] = {slice_text("old"), slice_text("new")};
+    struct mailstore_flags change = {.op = MAILSTORE_ADD,
+                                     .flags = MAILSTORE_SEEN | MAILSTORE_FLAGGED,
+                                     .keywords = words,
+                                     .keyword_count = 1,
+                                     .unchanged_since = MAILSTORE_ALWAYS};
+    assert_int_equal(flag(scene.rig, scene.box, 1, 1, &change), 0);
+    change.op = MAILSTORE_REPLACE;
+    change.flags = MAILSTORE_ANSWERED | MAILSTORE_DELETED;
+    change.keywords = &words[1];
+    change.flags_kept = MAILSTORE_SEEN | MAILSTORE_DELETED;
+    change.keywords_kept = true;
+    assert_int_equal(flag(scene.rig, scene.box, 1, 1, &change), 0);
+    assert_int_equal(scene.box->entries[0].flags, MAILSTORE_SEEN | MAILSTORE_ANSWERED);
+    assert_true(scene.box->entries[0].keywords ==
+                1ull << mailstore_keyword_bit(scene.box, words[0]));
+    leave(scene.rig, scene.box);
+}
+
+static void what_a_copy_may_not_have_is_lost(void **state)
+{
+    struct scene scene = with_box(state);
+    struct told told;
+    const struct slice word = slice_text("word");
+    const struct mailstore_uids one = {1, 1};
+    struct mailstore_flags change = {.op = MAILSTORE_ADD,
+                                     .flags = MAILSTORE_SEEN | MAILSTORE_FLAGGED,
+                                     .keywords = &word,
+                                     .keyword_count = 1,
+                                     .unchanged_since = MAILSTORE_ALWAYS};
+    assert_int_equal(flag(scene.rig, scene.box, 1, 1, &change), 0);
+    struct mailstore_copy copy = {.uids = &one,
+                                  .uid_count = 1,
+                                  .mailbox = slice_text("INBOX"),
+                                  .flags_lost = MAILSTORE_SEEN,
+                                  .keywords_lost = true};
+    assert_int_equal(mailstore_copy(scene.rig->store, scene.box, &copy, told_init(&told)), 0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    free(copy.sources);
+    assert_int_equal(scene.box->entries[1].flags, MAILSTORE_FLAGGED);
+    assert_true(scene.box->entries[1].keywords == 0);
+    assert_true(scene.box->entries[0].keywords != 0);
+    leave(scene.rig, scene.box);
+}
+
 int main(void)
 {
 #define SCENE(name)                                                                                \
@@ -215,6 +336,10 @@ int main(void)
         SCENE(what_cannot_be_is_refused_at_once),
         SCENE(properties_follow_a_rename_and_go_with_the_mailbox),
         SCENE(properties_are_the_same_when_the_index_is_built_again),
+        SCENE(who_may_see_a_mailbox_finds_it_by_his_name),
+        SCENE(a_mailbox_is_seen_by_who_sees_the_one_above_it),
+        SCENE(flags_that_are_kept_are_not_replaced),
+        SCENE(what_a_copy_may_not_have_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

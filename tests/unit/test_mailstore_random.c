@@ -11,7 +11,7 @@
 #define BOXES 4u /* INBOX, a, a/b, c of one user */
 #define MAILS_MAX 400u
 #define SMALL_MAX 20000u
-#define PROPERTIES 4u /* of each mailbox: p0..p3 */
+#define PROPERTIES 4u /* of each mailbox: who may see it, 0..3 */
 
 struct mail {
     uint32_t uid, flags, bytes;
@@ -51,7 +51,8 @@ static struct mailstore_user *user_open(struct model *model, uint32_t user)
 
 static uint32_t property_letters(struct model *model, struct mailstore_box *box, uint32_t index)
 {
-    char key[] = {'p', (char)('0' + index), '\0'};
+    char key[16];
+    snprintf(key, sizeof(key), MAILSTORE_SHARE_KEY "%u", index);
     uint32_t letters = 0;
     struct mailstore_property property = {.box = box, .key = slice_text(key)};
     int status = mailstore_property_get(model->rig.store, box->user, &property);
@@ -108,8 +109,52 @@ static void box_check(struct model *model, struct mailstore_box *box, struct mod
     mailstore_box_close(model->rig.store, box);
 }
 
+struct shared {
+    uint64_t boxes[2 * BOXES];
+    uint32_t count;
+};
+
+static void shared_visit(void *owner, uint64_t user, uint64_t box)
+{
+    struct shared *shared = (struct shared *)owner;
+    (void)user;
+    assert_true(shared->count < 2 * BOXES);
+    shared->boxes[shared->count++] = box;
+}
+
+/* Each mailbox that says who may see it is found by that name, and no other. */
+static void shared_check(struct model *model)
+{
+    for (uint32_t i = 0; i < PROPERTIES; i++) {
+        char name[2] = {(char)('0' + i), '\0'};
+        struct shared shared = {0};
+        uint32_t count = 0;
+        assert_int_equal(
+            mailstore_each_shared(model->rig.store, slice_text(name), shared_visit, &shared), 0);
+        for (uint32_t u = 0; u < 2; u++) {
+            struct mailstore_user *user = user_open(model, u);
+            for (uint32_t b = 0; b < BOXES; b++) {
+                const struct model_box *expected = &model->boxes[u][b];
+                if (!expected->is || expected->properties[i] == 0) {
+                    continue;
+                }
+                uint64_t id = mailstore_box_find(user, slice_text(names[b]))->id;
+                bool found = false;
+                for (uint32_t k = 0; k < shared.count; k++) {
+                    found = found || shared.boxes[k] == id;
+                }
+                assert_true(found);
+                count++;
+            }
+            mailstore_user_close(model->rig.store, user);
+        }
+        assert_int_equal(shared.count, count);
+    }
+}
+
 static void all_check(struct model *model, bool reads)
 {
+    shared_check(model);
     for (uint32_t u = 0; u < 2; u++) {
         struct mailstore_user *user = user_open(model, u);
         uint64_t bytes = 0, messages = 0;
@@ -131,11 +176,16 @@ static void all_check(struct model *model, bool reads)
 
 /* ── Operations ──────────────────────────────────────────────────────────────────────────────── */
 
+/* Who may see "a" may see "a/b" from its beginning. */
 static void box_made(struct model *model, uint32_t u, struct model_box *box, uint32_t uidvalidity)
 {
+    const struct model_box *above = &model->boxes[u][1];
     assert_true(uidvalidity > model->uidvalidity_highest[u]);
     model->uidvalidity_highest[u] = uidvalidity;
     *box = (struct model_box){.is = true, .uidvalidity = uidvalidity, .uidnext = 1, .modseq = 1};
+    if (box == &model->boxes[u][2] && above->is) {
+        memcpy(box->properties, above->properties, sizeof(box->properties));
+    }
 }
 
 static void mail_add(struct model_box *box, struct mail mail)
@@ -369,15 +419,15 @@ static void properties_change(struct model *model)
     }
     struct told told;
     static const char letters[] = "abcdefgh";
-    const struct mailstore_property_family family = {slice_text("p"), 3};
+    const struct mailstore_property_family family = {slice_text(MAILSTORE_SHARE_KEY), 3};
     struct mailstore_property_change changes[2];
-    char keys[2][3];
+    char keys[2][16];
     uint32_t after[PROPERTIES], before_count = 0, count = 0, first = below(model, PROPERTIES);
     memcpy(after, expected->properties, sizeof(after));
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t index = (first + i) % PROPERTIES, letter = below(model, 5);
         uint32_t size = below(model, 4), bits = ((1u << size) - 1) << letter;
-        snprintf(keys[i], sizeof(keys[i]), "p%u", index);
+        snprintf(keys[i], sizeof(keys[i]), MAILSTORE_SHARE_KEY "%u", index);
         changes[i] = (struct mailstore_property_change){(enum mailstore_property_op)below(model, 3),
                                                         slice_text(keys[i]),
                                                         slice_of(letters + letter, size)};
