@@ -114,6 +114,8 @@ $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
 $(B)/tests/unit/test_pop3_session $(B)/tests/unit/test_pop3_maildrop \
   $(B)/tests/unit/test_imap_session $(B)/tests/unit/test_imap_search $(B)/tests/unit/test_imap_trouble \
+  $(B)/tests/unit/test_imap_acl \
+  $(B)/tests/unit/test_imap_shared \
   $(B)/tests/unit/test_imap_metadata \
   $(B)/tests/unit/test_mailbox_control \
   $(B)/tests/unit/test_imap_append $(B)/tests/unit/test_imap_compress $(B)/tests/unit/test_imap_progress: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)

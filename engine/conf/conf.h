@@ -391,6 +391,9 @@ struct mailboxd_conf {
         const char *ciphers, *ciphersuites;
     } tls;
     struct {
+        const char
+            *shared_namespace; /* the level above others' mailboxes; "off": they are not shown */
+        bool acl_anyone;       /* rights may be given to everybody */
         const char *server_comment, *server_admin; /* METADATA of the server; NULL: none */
     } imap;
     struct {

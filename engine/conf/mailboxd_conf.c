@@ -59,7 +59,22 @@ static const struct reader_key pop3_keys[] = {
     KEY_WORD("shared", M, pop3.shared, "false", word_switches),
     KEY_END,
 };
+/* One level of a mailbox's name, which no client has to write in another way. */
+static bool is_level(const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at <= ' ' || *at >= 0x7f || strchr("/*%\"\\&", *at) != NULL) {
+            return false;
+        }
+    }
+    return text[0] != '\0' && strlen(text) <= 64 && strcmp(text, ".") != 0 &&
+           strcmp(text, "..") != 0 && strcasecmp(text, "INBOX") != 0;
+}
+
 static const struct reader_key imap_keys[] = {
+    KEY_TEXT("shared_namespace", M, imap.shared_namespace, is_level,
+             "one level of a mailbox name, of printable ASCII, or off", .standard = "shared"),
+    KEY_WORD("acl_anyone", M, imap.acl_anyone, "true", word_switches),
     KEY_TEXT("server_comment", M, imap.server_comment, name_is_printable, "printable text"),
     KEY_TEXT("server_admin", M, imap.server_admin, name_is_printable,
              "a URI such as mailto:postmaster@example.org"),

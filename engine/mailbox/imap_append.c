@@ -91,6 +91,15 @@ static struct draft *draft_add(struct imap_session *session)
     return draft;
 }
 
+/* 0; -ENOENT; -EACCES. To be left in any case. */
+static int target_find(struct imap_session *session, struct slice name, struct imap_place *place)
+{
+    int status = imap_place_find(session, name, place);
+    bool comes_to_be = place->owner == session->user && place->box == NULL &&
+                       slice_equal_nocase(name, slice_text("INBOX"));
+    return status == 0 && !comes_to_be ? imap_place_need(place, IMAP_RIGHT_INSERT) : status;
+}
+
 static uint32_t internal_of(int64_t date_s)
 {
     return date_s < 1 ? 1 : date_s > UINT32_MAX ? UINT32_MAX : (uint32_t)date_s;
@@ -132,13 +141,15 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
             return;
         }
     }
-    if (mailstore_box_find(session->user, append->mailbox) == NULL &&
-        !slice_equal_nocase(append->mailbox, slice_text("INBOX"))) {
-        refuse(session, -ENOENT);
+    struct imap_place place;
+    int status = target_find(session, append->mailbox, &place);
+    imap_place_leave(session, &place);
+    if (status != 0) {
+        refuse(session, status);
         return;
     }
     struct draft *draft = draft_add(session);
-    int status = -ENOMEM;
+    status = -ENOMEM;
     if (draft != NULL) {
         status = mailstore_begin(imap_session_store(session), &draft->draft);
     }
@@ -246,6 +257,7 @@ struct committed {
 struct committing {
     struct imap_task task;
     struct imap_session *session;
+    struct imap_place place;
     int status; /* the first that was not good */
     uint32_t count, waiting;
     bool taking_back;
@@ -345,7 +357,7 @@ static bool take_back(struct imap_session *session, struct committing *committin
     for (uint32_t i = 0; committing->back != NULL && i < committing->count; i++) {
         const struct mailstore_place *place = &committing->all[i].place;
         if (place->status == 0) { /* uids ascend, as they were committed */
-            box = mailstore_box_by_id(session->user, place->box);
+            box = mailstore_box_by_id(committing->place.owner, place->box);
             committing->back[count++] = (struct mailstore_uids){place->uid, place->uid};
         }
     }
@@ -392,23 +404,25 @@ static void committing_end(struct imap_session *session, struct imap_task *task)
     if (committing->taking_back && committing->waiting > 0) {
         mailstore_waiter_cancel(store, &committing->expunge_waiter);
     }
+    imap_place_leave(session, &committing->place);
     free(committing->back);
 }
 
 static void draft_commit(struct imap_session *session, struct committing *committing,
-                         uint32_t index, struct slice mailbox)
+                         uint32_t index)
 {
+    uint8_t allowed = imap_flags_allowed(committing->place.rights);
     struct draft *draft = &session->drafts->all[index];
     struct committed *committed = &committing->all[index];
     struct mailstore_draft *text = draft->draft;
     committed->of = committing;
     committed->waiter.done = committed_done;
     committed->place = (struct mailstore_place){
-        .user = slice_text(session->user->name),
-        .mailbox = mailbox,
-        .flags = imap_flags_of(draft->flags.system),
+        .user = slice_text(committing->place.owner->name),
+        .mailbox = committing->place.name,
+        .flags = imap_flags_of(draft->flags.system) & allowed,
         .keywords = draft->flags.keywords.items,
-        .keyword_count = draft->flags.keywords.count,
+        .keyword_count = allowed & MAILSTORE_FLAGGED ? draft->flags.keywords.count : 0,
         .internal_s = draft->internal_s,
         .zone_min = draft->zone_min,
         .quota_bytes = session->session.mailbox->conf->users.quota_bytes,
@@ -440,10 +454,12 @@ void imap_append_commit(struct imap_session *session, const struct imap_command 
         return;
     }
     committing->task.end = committing_end;
+    committing->task.is_change = true;
     committing->session = session;
-    committing->count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        draft_commit(session, committing, i, command->appended.mailbox);
+    committing->status = target_find(session, command->appended.mailbox, &committing->place);
+    committing->count = committing->status == 0 ? count : 0;
+    for (uint32_t i = 0; i < committing->count; i++) {
+        draft_commit(session, committing, i);
     }
     imap_append_reset(session);
     imap_session_begin(session);

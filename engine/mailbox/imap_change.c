@@ -25,6 +25,9 @@ static void change_end(struct imap_session *session, struct imap_task *task)
     if (change->free != NULL) {
         change->free(change);
     }
+    if (change->owner != NULL) {
+        mailstore_user_close(imap_session_store(session), change->owner);
+    }
     free(change->uids);
 }
 
@@ -42,12 +45,22 @@ struct imap_change *imap_change_new(struct imap_session *session,
         (struct imap_change *)imap_session_task(session, sizeof(*change), change_step);
     if (change != NULL) {
         change->task.end = change_end;
+        change->task.is_change = true;
         change->session = session;
         change->waiter.done = change_done;
         change->told = told != NULL ? told : told_plainly;
         change->done = true; /* nothing is asked yet */
     }
     return change;
+}
+
+void imap_change_hold(struct imap_session *session, struct imap_change *change,
+                      struct imap_place *place)
+{
+    if (place->owner != session->user) {
+        change->owner = place->owner;
+        place->owner = NULL;
+    }
 }
 
 void imap_change_waits(struct imap_change *change, int status)

@@ -9,7 +9,8 @@ const uint64_t imap_session_capabilities =
     IMAP_CAP_OBJECTID | IMAP_CAP_QUOTA | IMAP_CAP_ESEARCH | IMAP_CAP_SEARCHRES | IMAP_CAP_WITHIN |
     IMAP_CAP_SORT | IMAP_CAP_SORT_DISPLAY | IMAP_CAP_THREAD | IMAP_CAP_BINARY | IMAP_CAP_PREVIEW |
     IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_CATENATE | IMAP_CAP_COMPRESS |
-    IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2 | IMAP_CAP_METADATA;
+    IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2 | IMAP_CAP_METADATA |
+    IMAP_CAP_ACL;
 
 /* RFC 2971. What the client says of itself is not kept. */
 static void id_say(struct imap_session *session)
@@ -80,6 +81,21 @@ static void run_of_mailboxes(struct imap_session *session, const struct imap_com
         return;
     case IMAP_SETQUOTA:
         imap_session_no(session, "NOPERM", "Quotas are set by the administrator");
+        return;
+    case IMAP_GETACL:
+        imap_acl_get(session, command->mailbox.name);
+        return;
+    case IMAP_MYRIGHTS:
+        imap_acl_mine(session, command->mailbox.name);
+        return;
+    case IMAP_LISTRIGHTS:
+        imap_acl_list_rights(session, &command->acl);
+        return;
+    case IMAP_SETACL:
+        imap_acl_set(session, &command->acl);
+        return;
+    case IMAP_DELETEACL:
+        imap_acl_delete(session, &command->acl);
         return;
     case IMAP_GETMETADATA:
         imap_metadata_get(session, &command->metadata);

@@ -99,7 +99,8 @@ static void seen_begin(struct fetch *fetch)
     struct imap_messages messages = fetch->messages;
     uint32_t count;
     fetch->phase = FETCH_NEXT;
-    if (session->read_only || !sets_seen(fetch->command) || !any_unseen(session, messages) ||
+    if (session->read_only || (session->rights & IMAP_RIGHT_SEEN) == 0 ||
+        !sets_seen(fetch->command) || !any_unseen(session, messages) ||
         seen_uids(fetch, &count) != 0) {
         return;
     }

@@ -21,6 +21,7 @@ struct name {
 struct names {
     struct name *all; /* of the heap */
     size_t count, room;
+    struct imap_shared *shared; /* what others let him see; their names lie there */
     bool failed;
 };
 
@@ -131,7 +132,16 @@ static void families_find(struct names *names)
     }
 }
 
-static void names_gather(const struct imap_session *session, struct names *names)
+static void shared_visit(void *owner, struct slice text, struct mailstore_box *box)
+{
+    struct name *name = name_add((struct names *)owner, text);
+    if (name != NULL) {
+        name->box = box;
+    }
+}
+
+static void names_gather(struct imap_session *session, const struct imap_list *list,
+                         struct names *names)
 {
     struct mailstore_box *box = NULL;
     while ((box = mailstore_box_next(session->user, box)) != NULL) {
@@ -145,6 +155,11 @@ static void names_gather(const struct imap_session *session, struct names *names
         inbox->box = mailstore_box_find(session->user, inbox->text);
     }
     mailstore_each_subscribed(session->user, subscribed_visit, names);
+    if (imap_shared_open(session, &list->patterns, &names->shared) != 0) {
+        names->failed = true;
+    } else {
+        imap_shared_each(names->shared, shared_visit, names);
+    }
     parents_add(names);
     names_join(names);
     families_find(names);
@@ -203,7 +218,8 @@ static void attributes_write(const struct imap_session *session, struct imap_wri
     if (asks && name->subscribed) {
         word_write(writer, &blank, "\\Subscribed");
     }
-    for (size_t i = 0; name->box != NULL && i < sizeof(uses) / sizeof(uses[0]); i++) {
+    bool own = name->box != NULL && name->box->user == session->user;
+    for (size_t i = 0; own && i < sizeof(uses) / sizeof(uses[0]); i++) {
         if (name->box->special_use & uses[i].use) {
             word_write(writer, &blank, uses[i].word);
         }
@@ -222,8 +238,21 @@ static void line_write(const struct imap_session *session, struct imap_writer *w
         imap_write(writer, " (CHILDINFO (\"SUBSCRIBED\"))");
     }
     imap_write(writer, "\r\n");
-    if ((list->returns & IMAP_RETURN_STATUS) && name->box != NULL && selected && !lsub) {
+    if (name->box == NULL || lsub || !selected) {
+        return;
+    }
+    bool asks = list->returns & (IMAP_RETURN_STATUS | IMAP_RETURN_MYRIGHTS);
+    uint32_t rights = asks ? imap_rights_of(session, name->box) : 0;
+    if ((list->returns & IMAP_RETURN_STATUS) && (rights & IMAP_RIGHT_READ)) {
         imap_status_write(session, writer, name->box, list->status_items);
+    }
+    if ((list->returns & IMAP_RETURN_MYRIGHTS) && rights != 0) { /* RFC 8440 */
+        char text[IMAP_RIGHTS_BYTES];
+        imap_write(writer, "* MYRIGHTS ");
+        imap_name_write(session, writer, name->text);
+        imap_write(writer, " ");
+        imap_write_astring(writer, imap_rights_text_told(rights, text));
+        imap_write(writer, "\r\n");
     }
 }
 
@@ -238,14 +267,15 @@ static bool matches(const struct imap_list *list, struct slice name)
 }
 
 /* A pattern that ends in '%' does not reach what is below: then a parent stands for it. */
-static bool is_told(const struct name *name, const struct imap_list *list, bool lsub)
+static bool is_told(const struct mailstore_user *user, const struct name *name,
+                    const struct imap_list *list, bool lsub)
 {
     bool subscribed = name->subscribed;
     if (lsub) {
         return subscribed || name->child_subscribed;
     }
     if (list->select & IMAP_LIST_SPECIAL_USE) {
-        return name->box != NULL && name->box->special_use != 0;
+        return name->box != NULL && name->box->user == user && name->box->special_use != 0;
     }
     if (list->select & IMAP_LIST_SUBSCRIBED) {
         bool below = (list->select & IMAP_LIST_RECURSIVEMATCH) && name->child_subscribed;
@@ -286,12 +316,12 @@ static int metadata_tell(struct imap_session *session, const struct imap_list *l
     return status;
 }
 
-static bool is_wanted(const struct names *names, size_t index, const struct imap_list *list,
-                      bool lsub)
+static bool is_wanted(const struct imap_session *session, const struct names *names, size_t index,
+                      const struct imap_list *list, bool lsub)
 {
     const struct name *name = &names->all[index];
     bool parent_only = lsub ? !name->subscribed : !is_there(name) && !name->subscribed;
-    if (!is_told(name, list, lsub) || !matches(list, name->text)) {
+    if (!is_told(session->user, name, list, lsub) || !matches(list, name->text)) {
         return false;
     }
     return !parent_only || (list->select & IMAP_LIST_RECURSIVEMATCH) || !lsub ||
@@ -305,20 +335,22 @@ static int list_write(struct imap_session *session, const struct imap_list *list
     size_t metadata_bytes = 0;
     imap_writer_open(&writer, LINE_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
-    names_gather(session, &names);
+    names_gather(session, list, &names);
     int status = names.failed ? -ENOMEM : 0;
     for (size_t i = 0; i < names.count && status == 0; i++) {
         const struct name *name = &names.all[i];
-        if (!is_wanted(&names, i, list, lsub)) {
+        if (!is_wanted(session, &names, i, list, lsub)) {
             continue;
         }
         line_write(session, &writer, name, list, lsub);
         status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
-        if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL) {
+        if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL &&
+            imap_metadata_allowed(imap_rights_of(session, name->box))) {
             status = metadata_tell(session, list, name->box, &metadata_bytes);
         }
     }
     free(names.all);
+    imap_shared_close(session, names.shared);
     imap_writer_close(&writer);
     return status;
 }

@@ -39,53 +39,83 @@ static enum imap_step created(struct imap_session *session, struct imap_change *
     return imap_session_answer(session, &answer);
 }
 
+/* 0; -EEXIST, if that may be known; -EACCES. */
+static int place_may_be_made(struct imap_session *session, const struct imap_place *place)
+{
+    bool known = place->owner == session->user || (place->rights & IMAP_RIGHT_LOOKUP);
+    if (place->owner != NULL && known && (place->box != NULL || is_inbox(place->name))) {
+        return -EEXIST;
+    }
+    return imap_place_may_create(session, place);
+}
+
 void imap_create(struct imap_session *session, const struct imap_mailbox *mailbox)
 {
     if (mailbox->special_use & (IMAP_USE_UNKNOWN | IMAP_USE_ALL | IMAP_USE_FLAGGED)) {
         imap_session_no(session, "USEATTR", "No mailbox can be used so");
         return;
     }
-    if (is_inbox(mailbox->name) || mailstore_box_find(session->user, mailbox->name) != NULL) {
-        imap_session_refuse(session, -EEXIST);
-        return;
-    }
     if (imap_name_has_wildcard(mailbox->name)) {
         imap_session_no(session, "CANNOT", "Wildcards cannot be in a name");
         return;
     }
-    struct imap_change *change = imap_change_new(session, created);
-    if (change != NULL) {
-        change->create = (struct mailstore_create){.mailbox = mailbox->name,
-                                                   .special_use = mailbox->special_use};
-        int status = mailstore_box_create(imap_session_store(session), session->user,
-                                          &change->create, &change->waiter);
-        imap_change_begin(session, change, status);
+    struct imap_place place;
+    int status = imap_place_find(session, mailbox->name, &place);
+    status = status == 0 ? place_may_be_made(session, &place) : status;
+    if (status == 0 && mailbox->special_use != 0 && place.owner != session->user) {
+        imap_place_leave(session, &place);
+        imap_session_no(session, "USEATTR", "The owner alone says what it is for");
+        return;
     }
+    struct imap_change *change = status == 0 ? imap_change_new(session, created) : NULL;
+    if (change != NULL) {
+        change->create =
+            (struct mailstore_create){.mailbox = place.name, .special_use = mailbox->special_use};
+        status = mailstore_box_create(imap_session_store(session), place.owner, &change->create,
+                                      &change->waiter);
+        imap_change_hold(session, change, &place);
+        imap_change_begin(session, change, status);
+    } else if (status != 0) {
+        imap_session_refuse(session, status);
+    }
+    imap_place_leave(session, &place);
 }
 
 void imap_delete(struct imap_session *session, const struct imap_mailbox *mailbox)
 {
-    struct mailstore_box *box = mailstore_box_find(session->user, mailbox->name);
+    struct imap_place place;
     if (is_inbox(mailbox->name)) {
         imap_session_no(session, "CANNOT", "INBOX stays");
         return;
     }
-    if (box == NULL) {
-        imap_session_refuse(session, -ENOENT);
+    int status = imap_place_find_with(session, mailbox->name, IMAP_RIGHT_DELETE, &place);
+    if (status != 0) {
+        imap_session_refuse(session, status);
+        return;
+    }
+    if (is_inbox(place.name)) {
+        imap_place_leave(session, &place);
+        imap_session_no(session, "CANNOT", "INBOX stays");
         return;
     }
     struct imap_change *change = imap_change_new(session, NULL);
     if (change != NULL) {
-        int status = mailstore_box_delete(imap_session_store(session), box, &change->waiter);
+        status = mailstore_box_delete(imap_session_store(session), place.box, &change->waiter);
+        imap_change_hold(session, change, &place);
         imap_change_begin(session, change, status);
     }
+    imap_place_leave(session, &place);
 }
 
-/* A name that only has mailboxes below it, which LIST shows as \Noselect. */
-static bool is_parent(const struct imap_session *session, struct slice name)
+/* A name of his own that only has mailboxes below it, which LIST shows as \Noselect. */
+static bool is_parent(const struct imap_session *session, const struct imap_place *place)
 {
-    struct mailstore_box *box = NULL;
-    while ((box = mailstore_box_next(session->user, box)) != NULL) {
+    struct slice name = place->name;
+    if (place->owner != session->user || place->box != NULL || is_inbox(name)) {
+        return false;
+    }
+    for (struct mailstore_box *box = mailstore_box_next(session->user, NULL); box != NULL;
+         box = mailstore_box_next(session->user, box)) {
         if (box->name.size > name.size && box->name.bytes[name.size] == IMAP_SEPARATOR &&
             slice_equal(slice_first(box->name, name.size), name)) {
             return true;
@@ -94,27 +124,51 @@ static bool is_parent(const struct imap_session *session, struct slice name)
     return false;
 }
 
+/* Both are found. -EXDEV: the new name is another user's. */
+static int rename_check(struct imap_session *session, const struct imap_place *from,
+                        const struct imap_place *to)
+{
+    if (is_parent(session, from)) {
+        bool taken = to->box != NULL || is_inbox(to->name);
+        return to->owner != session->user ? -EXDEV : taken ? -EEXIST : 0;
+    }
+    int status = imap_place_need(from, 0);
+    if (status == 0 && from->owner == session->user && to->owner == session->user &&
+        (to->box != NULL || is_inbox(to->name))) {
+        return -EEXIST;
+    }
+    status = status == 0 ? imap_place_need(from, IMAP_RIGHT_DELETE) : status;
+    if (status == 0 && from->owner != to->owner) {
+        return -EXDEV;
+    }
+    return status == 0 ? place_may_be_made(session, to) : status;
+}
+
 void imap_rename(struct imap_session *session, const struct imap_rename *rename)
 {
-    struct mailstore_box *box = mailstore_box_find(session->user, rename->from);
-    bool is_there = box != NULL || (!is_inbox(rename->from) && is_parent(session, rename->from));
-    if (!is_there || is_inbox(rename->to) ||
-        mailstore_box_find(session->user, rename->to) != NULL) {
-        imap_session_refuse(session, !is_there ? -ENOENT : -EEXIST);
-        return;
-    }
+    struct imap_place from, to = {.box = NULL};
     if (imap_name_has_wildcard(rename->to)) {
         imap_session_no(session, "CANNOT", "Wildcards cannot be in a name");
         return;
     }
-    struct imap_change *change = imap_change_new(session, NULL);
+    int status = imap_place_find(session, rename->from, &from);
+    status = status == 0 ? imap_place_find(session, rename->to, &to) : status;
+    status = status == 0 ? rename_check(session, &from, &to) : status;
+    struct imap_change *change = status == 0 ? imap_change_new(session, NULL) : NULL;
     if (change != NULL) {
         struct mailstore *store = imap_session_store(session);
-        int status = box != NULL ? mailstore_box_rename(store, box, rename->to, &change->waiter)
-                                 : mailstore_names_rename(store, session->user, rename->from,
-                                                          rename->to, &change->waiter);
+        status = from.box != NULL ? mailstore_box_rename(store, from.box, to.name, &change->waiter)
+                                  : mailstore_names_rename(store, from.owner, from.name, to.name,
+                                                           &change->waiter);
+        imap_change_hold(session, change, &from);
         imap_change_begin(session, change, status);
+    } else if (status == -EXDEV) {
+        imap_session_no(session, "CANNOT", "A mailbox stays with its owner");
+    } else if (status != 0) {
+        imap_session_refuse(session, status);
     }
+    imap_place_leave(session, &from);
+    imap_place_leave(session, &to);
 }
 
 void imap_subscribe(struct imap_session *session, struct slice name, bool subscribed)
@@ -149,7 +203,7 @@ void imap_status_write(const struct imap_session *session, struct imap_writer *w
     };
     const char *blank = "";
     imap_write(writer, "* STATUS ");
-    imap_name_write(session, writer, box->name);
+    imap_box_name_write(session, writer, box);
     imap_write(writer, " (");
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (items & numbers[i].item) {
@@ -169,15 +223,17 @@ void imap_status_write(const struct imap_session *session, struct imap_writer *w
 
 void imap_status(struct imap_session *session, const struct imap_status *status)
 {
-    const struct mailstore_box *box = mailstore_box_find(session->user, status->mailbox);
-    if (box == NULL) {
-        imap_session_refuse(session, -ENOENT);
+    struct imap_place place;
+    struct imap_writer writer;
+    int found = imap_place_find_with(session, status->mailbox, IMAP_RIGHT_READ, &place);
+    if (found != 0) {
+        imap_session_refuse(session, found);
         return;
     }
-    struct imap_writer writer;
     imap_writer_open(&writer, LINE_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
-    imap_status_write(session, &writer, box, status->items);
+    imap_status_write(session, &writer, place.box, status->items);
+    imap_place_leave(session, &place);
     bool good = imap_session_send(session, &writer);
     imap_writer_close(&writer);
     if (good) {
@@ -189,8 +245,24 @@ void imap_status(struct imap_session *session, const struct imap_status *status)
 
 void imap_namespace(struct imap_session *session)
 {
-    imap_session_write(session, "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
-    imap_session_ok(session);
+    struct slice root = imap_shared_root(session);
+    struct imap_writer writer;
+    if (root.size == 0) {
+        imap_session_write(session, "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+        imap_session_ok(session);
+        return;
+    }
+    imap_writer_open(&writer, LINE_BYTES_MAX);
+    imap_write(&writer, "* NAMESPACE ((\"\" \"/\")) ((\"");
+    imap_write_bytes(&writer, root);
+    imap_write(&writer, "/\" \"/\")) NIL\r\n");
+    bool good = imap_session_send(session, &writer);
+    imap_writer_close(&writer);
+    if (good) {
+        imap_session_ok(session);
+    } else {
+        imap_session_refuse(session, -ENOMEM);
+    }
 }
 
 /* ---- QUOTA, RFC 9208: one root, "" ---- */
@@ -210,7 +282,6 @@ static void quota_write(struct imap_session *session, struct imap_writer *writer
 
 static void quota_answer(struct imap_session *session, struct imap_writer *writer)
 {
-    quota_write(session, writer);
     bool good = imap_session_send(session, writer);
     imap_writer_close(writer);
     if (good) {
@@ -228,16 +299,30 @@ void imap_quota_get(struct imap_session *session, struct slice root)
         return;
     }
     imap_writer_open(&writer, LINE_BYTES_MAX);
+    quota_write(session, &writer);
     quota_answer(session, &writer);
 }
 
+/* What another user has, and may have, is his own affair: his mailboxes have no root that could be asked for. */
 void imap_quota_root(struct imap_session *session, struct slice mailbox)
 {
+    struct imap_place place;
     struct imap_writer writer;
+    int status = imap_place_find(session, mailbox, &place);
+    bool own = place.owner == session->user;
+    status = status == 0 && !own ? imap_place_need(&place, IMAP_RIGHT_READ) : status;
+    imap_place_leave(session, &place);
+    if (status != 0) {
+        imap_session_refuse(session, status);
+        return;
+    }
     imap_writer_open(&writer, LINE_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
     imap_write(&writer, "* QUOTAROOT ");
     imap_name_write(session, &writer, mailbox);
-    imap_write(&writer, " \"\"\r\n");
+    imap_write(&writer, own ? " \"\"\r\n" : "\r\n");
+    if (own) {
+        quota_write(session, &writer);
+    }
     quota_answer(session, &writer);
 }

@@ -137,7 +137,7 @@ static void found_begin(struct found *found)
     imap_write(found->writer, found->began ? " " : "* METADATA ");
     if (!found->began) {
         if (found->box != NULL) {
-            imap_name_write(found->session, found->writer, found->box->name);
+            imap_box_name_write(found->session, found->writer, found->box);
         } else {
             imap_write(found->writer, "\"\"");
         }
@@ -194,7 +194,8 @@ static void unkept_write(struct found *found)
 {
     char text[128];
     struct slice special_use = slice_text(SPECIAL_USE);
-    if (found->box != NULL && reaches(found, special_use)) {
+    bool own = found->box != NULL && found->box->user == found->session->user;
+    if (own && reaches(found, special_use)) {
         size_t size = special_use_text(found->box, text);
         if (size > 0) {
             value_write(found, special_use, slice_of(text, size));
@@ -222,8 +223,10 @@ static int name_write(struct found *found, struct slice asked)
     found->any = false;
     if (entry_canonical(asked, entry, &found->name)) {
         property.key = key_of(found->session, found->name, key, &found->prefix_bytes);
-        status = mailstore_property_each(imap_session_store(found->session), found->session->user,
-                                         &property, entry_visit, found);
+        const struct mailstore_user *owner =
+            found->box != NULL ? found->box->user : found->session->user;
+        status = mailstore_property_each(imap_session_store(found->session), owner, &property,
+                                         entry_visit, found);
         unkept_write(found);
     } else {
         found->name = asked; /* so long that there is none */
@@ -249,7 +252,8 @@ static bool found_send(struct found *found)
 struct getting {
     struct imap_task task;
     const struct imap_metadata *metadata;
-    uint64_t box; /* 0: the server */
+    struct imap_place place; /* its box is looked up again in each step */
+    uint64_t box;            /* 0: the server */
     uint32_t index;
     uint32_t longest;
 };
@@ -275,7 +279,7 @@ static enum imap_step getting_step(struct imap_session *session, struct imap_tas
                           .metadata = getting->metadata,
                           .longest = getting->longest};
     if (getting->box != 0) {
-        found.box = mailstore_box_by_id(session->user, getting->box);
+        found.box = mailstore_box_by_id(getting->place.owner, getting->box);
     }
     if (getting->box != 0 && found.box == NULL) {
         return imap_session_refuse(session, -ENOENT);
@@ -314,36 +318,60 @@ bool imap_metadata_check(struct imap_session *session, const struct imap_text_li
     }
     if (entries->count > ASKED_MAX) {
         imap_session_no(session, "METADATA TOOMANY", "Too many entries at once");
-    }
-    return entries->count <= ASKED_MAX;
-}
-
-/* *box: NULL: the server. False: answered. */
-static bool target_find(struct imap_session *session, const struct imap_metadata *metadata,
-                        struct mailstore_box **box)
-{
-    *box = metadata->of_server ? NULL : mailstore_box_find(session->user, metadata->mailbox);
-    if (!metadata->of_server && *box == NULL) {
-        imap_session_refuse(session, -ENOENT);
         return false;
     }
     return true;
 }
 
+bool imap_metadata_allowed(uint32_t rights)
+{
+    const uint32_t uses_it =
+        IMAP_RIGHT_READ | IMAP_RIGHT_SEEN | IMAP_RIGHT_WRITE | IMAP_RIGHT_INSERT | IMAP_RIGHT_POST;
+    return (rights & IMAP_RIGHT_LOOKUP) && (rights & uses_it);
+}
+
+/* Its box: NULL: the server. False: answered. */
+static bool target_find(struct imap_session *session, const struct imap_metadata *metadata,
+                        struct imap_place *place)
+{
+    *place = (struct imap_place){.owner = session->user};
+    if (metadata->of_server) {
+        return true;
+    }
+    int status = imap_place_find_with(session, metadata->mailbox, IMAP_RIGHT_LOOKUP, place);
+    if (status == 0 && !imap_metadata_allowed(place->rights)) {
+        imap_place_leave(session, place);
+        status = -EACCES;
+    }
+    if (status != 0) {
+        imap_session_refuse(session, status);
+    }
+    return status == 0;
+}
+
+static void getting_end(struct imap_session *session, struct imap_task *task)
+{
+    imap_place_leave(session, &((struct getting *)task)->place);
+}
+
 void imap_metadata_get(struct imap_session *session, const struct imap_metadata *metadata)
 {
-    struct mailstore_box *box;
+    struct imap_place place;
     if (!imap_metadata_check(session, &metadata->entries) ||
-        !target_find(session, metadata, &box)) {
+        !target_find(session, metadata, &place)) {
         return;
     }
     struct getting *getting =
         (struct getting *)imap_session_task(session, sizeof(*getting), getting_step);
-    if (getting != NULL) {
-        getting->metadata = metadata;
-        getting->box = box != NULL ? box->id : 0;
-        imap_session_begin(session);
+    if (getting == NULL) {
+        imap_place_leave(session, &place);
+        return;
     }
+    getting->task.end = getting_end;
+    getting->metadata = metadata;
+    getting->place = place;
+    getting->box = place.box != NULL ? place.box->id : 0;
+    imap_session_begin(session);
 }
 
 bool imap_metadata_write(struct imap_session *session, struct imap_writer *writer,
@@ -410,7 +438,7 @@ static void value_set(const struct imap_session *session, struct setting *settin
 
 /* What is wrong with it, was answered: false. */
 static bool pair_set(struct imap_session *session, struct setting *setting,
-                     const struct imap_pair *pair)
+                     const struct imap_place *place, const struct imap_pair *pair)
 {
     char entry[NAME_BYTES_MAX];
     struct slice name;
@@ -427,7 +455,12 @@ static bool pair_set(struct imap_session *session, struct setting *setting,
         imap_session_no(session, "NOPERM", "The administrator speaks for the server");
         return false;
     }
-    if (properties->box != NULL && slice_equal(name, slice_text(SPECIAL_USE))) {
+    if (properties->box != NULL && is_shared(name) && !(place->rights & IMAP_RIGHT_WRITE)) {
+        imap_session_refuse(session, -EACCES);
+        return false;
+    }
+    if (properties->box != NULL && place->owner == session->user &&
+        slice_equal(name, slice_text(SPECIAL_USE))) {
         properties->special_use_given = true;
         if (special_use_read(pair->value, &properties->special_use)) {
             return true;
@@ -457,7 +490,9 @@ static int setting_open(const struct imap_metadata *metadata, struct setting **r
     return 0;
 }
 
-static void setting_submit(struct imap_session *session, struct setting *setting)
+/* The place is given. */
+static void setting_submit(struct imap_session *session, struct setting *setting,
+                           struct imap_place *place)
 {
     char mine[sizeof(FAMILY) + USER_NAME_BYTES];
     snprintf(mine, sizeof(mine), "%s%s/", FAMILY, session->user->name);
@@ -467,15 +502,16 @@ static void setting_submit(struct imap_session *session, struct setting *setting
     if (change != NULL) {
         setting->properties.families = families;
         setting->properties.family_count = 2;
-        int status = mailstore_properties_set(imap_session_store(session), session->user,
+        int status = mailstore_properties_set(imap_session_store(session), place->owner,
                                               &setting->properties, &change->waiter);
+        imap_change_hold(session, change, place);
         imap_change_begin(session, change, status);
     }
 }
 
 void imap_metadata_set(struct imap_session *session, const struct imap_metadata *metadata)
 {
-    struct mailstore_box *box;
+    struct imap_place place;
     struct setting *setting;
     for (uint32_t i = 0; i < metadata->value_count; i++) {
         if (!name_check(session, metadata->values[i].name)) {
@@ -486,21 +522,23 @@ void imap_metadata_set(struct imap_session *session, const struct imap_metadata 
         imap_session_no(session, "METADATA TOOMANY", "Too many entries at once");
         return;
     }
-    if (!target_find(session, metadata, &box)) {
+    if (!target_find(session, metadata, &place)) {
         return;
     }
     if (setting_open(metadata, &setting) != 0) {
+        imap_place_leave(session, &place);
         imap_session_refuse(session, -ENOMEM);
         return;
     }
-    setting->properties.box = box;
+    setting->properties.box = place.box;
     bool good = true;
-    for (uint32_t i = 0; i < metadata->value_count && good; i++) {
-        good = pair_set(session, setting, &metadata->values[i]);
+    for (uint32_t i = 0; good && i < metadata->value_count; i++) { /* gone when it is answered */
+        good = pair_set(session, setting, &place, &metadata->values[i]);
     }
     if (good) {
-        setting_submit(session, setting);
+        setting_submit(session, setting, &place);
     }
+    imap_place_leave(session, &place);
     free(setting->memory);
     free(setting);
 }

@@ -8,7 +8,7 @@
 static void view_changed(struct view *view)
 {
     struct imap_session *session = list_entry(view, struct imap_session, view);
-    if (session->idling) {
+    if (session->idling || imap_access_is_stale(session)) {
         imap_session_later(session);
     }
 }
@@ -58,7 +58,7 @@ static bool box_tell(struct imap_session *session)
     imap_write(&writer, " EXISTS\r\n");
     if (imap_session_has(session, IMAP_ENABLED_REV2)) { /* RFC 9051 §6.3.2 */
         imap_write(&writer, "* LIST () \"/\" ");
-        imap_name_write(session, &writer, box->name);
+        imap_box_name_write(session, &writer, box);
         imap_write(&writer, "\r\n");
     } else {
         uint32_t unseen = first_unseen(box);
@@ -80,9 +80,10 @@ static bool box_tell(struct imap_session *session)
 
 static enum imap_step selected(struct imap_session *session)
 {
+    bool read_only = session->read_only || (session->rights & IMAP_RIGHTS_CHANGE) == 0;
     const struct imap_answer answer = {
         .result = IMAP_OK,
-        .code = slice_text(session->read_only ? "READ-ONLY" : "READ-WRITE"),
+        .code = slice_text(read_only ? "READ-ONLY" : "READ-WRITE"),
     };
     return imap_session_answer(session, &answer);
 }
@@ -143,17 +144,22 @@ static void resync_begin(struct imap_session *session, const struct imap_select 
 void imap_select(struct imap_session *session, const struct imap_select *select, bool read_only)
 {
     imap_deselect(session);
-    struct mailstore_box *box = mailstore_box_find(session->user, select->mailbox);
-    if (box == NULL) {
-        imap_session_refuse(session, -ENOENT);
-        return;
-    }
-    session->view.changed = view_changed;
-    int status = view_open(&session->view, imap_session_store(session), box);
+    struct imap_place place;
+    int status = imap_place_find_with(session, select->mailbox, IMAP_RIGHT_READ, &place);
     if (status != 0) {
         imap_session_refuse(session, status);
         return;
     }
+    struct mailstore_box *box = place.box;
+    uint32_t rights = place.rights;
+    session->view.changed = view_changed;
+    status = view_open(&session->view, imap_session_store(session), box);
+    imap_place_leave(session, &place); /* an open mailbox keeps its user */
+    if (status != 0) {
+        imap_session_refuse(session, status);
+        return;
+    }
+    imap_access_begin(session, rights);
     session->read_only = read_only;
     if (!box_tell(session)) {
         imap_deselect(session);
@@ -185,7 +191,8 @@ static enum imap_step closed(struct imap_session *session, struct imap_change *c
 
 void imap_close(struct imap_session *session)
 {
-    if (session->read_only || session->view.box->deleted_count == 0) {
+    if (session->read_only || (session->rights & IMAP_RIGHT_EXPUNGE) == 0 ||
+        session->view.box->deleted_count == 0) {
         imap_unselect(session);
         return;
     }

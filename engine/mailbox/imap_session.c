@@ -403,8 +403,39 @@ static bool output_flush(struct imap_session *session)
     return true;
 }
 
+/* He may not read the mailbox any more (RFC 4314 §5.1.1). In the middle of an answer there are no words for it. */
+static void access_end(struct imap_session *session)
+{
+    if (session->task != NULL) {
+        session->outbox.failed = true;
+        return;
+    }
+    imap_append_reset(session);
+    imap_deselect(session);
+    session->idling = false;
+    imap_server_bye(&session->server, slice_text("NOPERM"),
+                    slice_text("The right to read the mailbox was taken"));
+    imap_session_output(session);
+    session->state = IMAP_SESSION_CLOSING;
+}
+
+/* A change that is under way is answered first. */
+static bool access_ends(struct imap_session *session)
+{
+    bool waits = session->state == IMAP_SESSION_CLOSING ||
+                 (session->task != NULL && session->task->is_change);
+    if (waits || !imap_access_lost(session)) {
+        return false;
+    }
+    access_end(session);
+    return true;
+}
+
 static void session_work(struct imap_session *session)
 {
+    if (access_ends(session)) {
+        return;
+    }
     if (session->state == IMAP_SESSION_HELD) {
         held_take(session);
     }
@@ -417,6 +448,7 @@ static void session_work(struct imap_session *session)
         }
         input_take(session);
     }
+    access_ends(session);
 }
 
 static bool input_is_empty(struct imap_session *session)

@@ -53,6 +53,7 @@ struct imap_progress {
 /* The first field of what a command keeps; of the heap. */
 struct imap_task {
     enum imap_step (*step)(struct imap_session *session, struct imap_task *task);
+    bool is_change; /* it is over soon, and tells nothing of the mailbox before it answers */
     /* Lets go of all but the task's own memory, whatever is under way. May be NULL. */
     void (*end)(struct imap_session *session, struct imap_task *task);
     /* The client is told while it takes long: of commands that say nothing before their answer. May be NULL. */
@@ -74,7 +75,10 @@ struct imap_session {
     bool idling;   /* IDLE runs */
     bool running;  /* imap_session_run is on the stack */
     bool read_only;
-    bool may_expunge; /* during the command under way */
+    bool may_expunge;     /* during the command under way */
+    bool rights_untold;   /* other flags can be stored than the client knows */
+    uint32_t rights;      /* enum imap_right, of the selected mailbox, as they were at its */
+    uint64_t rights_seen; /* properties */
     struct imap_again *again;
     struct timer timer;
     uint64_t give_up_ns; /* when the client has to have taken some output; 0: nothing waits */
@@ -160,6 +164,89 @@ void imap_operator_begin(struct imap_session *session, bool make_inbox);
 /* What the machine is to announce and allow, for the stream as it is now. */
 void imap_login_settings(struct imap_session *session);
 
+/* ---- imap_access.c: which mailbox a name means, and what the user may do with it (RFC 4314) ---- */
+enum imap_right {
+    IMAP_RIGHT_LOOKUP = 1 << 0,      /* l */
+    IMAP_RIGHT_READ = 1 << 1,        /* r */
+    IMAP_RIGHT_WRITE = 1 << 2,       /* w: flags but those two: */
+    IMAP_RIGHT_SEEN = 1 << 3,        /* s */
+    IMAP_RIGHT_DELETED = 1 << 4,     /* t */
+    IMAP_RIGHT_INSERT = 1 << 5,      /* i */
+    IMAP_RIGHT_POST = 1 << 6,        /* p */
+    IMAP_RIGHT_EXPUNGE = 1 << 7,     /* e */
+    IMAP_RIGHT_CREATE = 1 << 8,      /* k */
+    IMAP_RIGHT_DELETE = 1 << 9,      /* x */
+    IMAP_RIGHT_ADMINISTER = 1 << 10, /* a */
+};
+#define IMAP_RIGHTS_ALL ((1u << 11) - 1)
+#define IMAP_RIGHTS_OWNER (IMAP_RIGHT_LOOKUP | IMAP_RIGHT_ADMINISTER) /* which he cannot lose */
+#define IMAP_RIGHTS_CHANGE                                                                         \
+    (IMAP_RIGHT_WRITE | IMAP_RIGHT_SEEN | IMAP_RIGHT_DELETED | IMAP_RIGHT_INSERT |                 \
+     IMAP_RIGHT_EXPUNGE)
+#define IMAP_RIGHTS_BYTES 16u
+#define IMAP_ANYONE "anyone"
+/* Of a letter, "c" and "d" too; 0: none is called so. */
+uint32_t imap_right_of(uint8_t letter);
+/* "lrs", as it is kept; and with the "c" and "d" of RFC 2086, as clients are told. */
+struct slice imap_rights_text(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);
+struct slice imap_rights_text_told(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);
+uint32_t imap_rights_of(const struct imap_session *session, struct mailstore_box *box);
+/* MAILSTORE_SEEN, ... that may be set and cleared with these; keywords go with MAILSTORE_FLAGGED. */
+uint8_t imap_flags_allowed(uint32_t rights);
+
+/* Of the selected mailbox: session->rights are these. */
+void imap_access_begin(struct imap_session *session, uint32_t rights);
+/* Has somebody changed them? */
+bool imap_access_is_stale(const struct imap_session *session);
+/* Looks what session->rights are now. True: it may not be read any more. */
+bool imap_access_lost(struct imap_session *session);
+
+struct imap_place {
+    struct mailstore_user
+        *owner;                /* open until imap_place_leave; NULL: there can be no such mailbox */
+    struct mailstore_box *box; /* NULL: there is none */
+    struct slice name;         /* among the owner's; of the name that was given */
+    uint32_t rights;           /* of the box */
+};
+/* 0, -ENOMEM, -EIO. */
+int imap_place_find(struct imap_session *session, struct slice name, struct imap_place *place);
+/* 0; -EACCES; -ENOENT: there is none, or none that he may know of. */
+int imap_place_need(const struct imap_place *place, uint32_t rights);
+/* Both. Not 0: it is left. */
+int imap_place_find_with(struct imap_session *session, struct slice name, uint32_t rights,
+                         struct imap_place *place);
+/* 0; -EACCES. */
+int imap_place_may_create(struct imap_session *session, const struct imap_place *place);
+void imap_place_leave(struct imap_session *session, struct imap_place *place); /* harmless twice */
+
+/* The first level of others' mailboxes; empty: they are not shown. */
+struct slice imap_shared_root(const struct imap_session *session);
+#define IMAP_SHARED_NAME_BYTES (MAILSTORE_NAME_BYTES_MAX + USER_NAME_BYTES + 256u)
+/* What the user calls it. Returns its size. */
+size_t imap_box_name(const struct imap_session *session, const struct mailstore_box *box,
+                     char text[IMAP_SHARED_NAME_BYTES]);
+void imap_box_name_write(const struct imap_session *session, struct imap_writer *writer,
+                         const struct mailstore_box *box);
+
+/* ---- imap_shared.c: the mailboxes of others that a user may look up ---- */
+struct imap_shared;
+/* Those that a pattern may match. 0, and *shared is owned; NULL: there are none. -ENOMEM, -EIO. */
+int imap_shared_open(struct imap_session *session, const struct imap_text_list *patterns,
+                     struct imap_shared **shared);
+/* The names are borrowed until imap_shared_close. */
+void imap_shared_each(const struct imap_shared *shared,
+                      void (*visit)(void *owner, struct slice name, struct mailstore_box *box),
+                      void *owner);
+void imap_shared_close(struct imap_session *session, struct imap_shared *shared); /* or NULL */
+
+/* ---- imap_acl.c ---- */
+void imap_acl_get(struct imap_session *session, struct slice name);
+void imap_acl_mine(struct imap_session *session, struct slice name);
+void imap_acl_list_rights(struct imap_session *session, const struct imap_acl *acl);
+/* SETACL; DELETEACL. */
+void imap_acl_set(struct imap_session *session, const struct imap_acl *acl);
+void imap_acl_delete(struct imap_session *session, const struct imap_acl *acl);
+
 /* ---- imap_change.c: one change of the store, then an answer ---- */
 struct imap_change {
     struct imap_task task;
@@ -178,13 +265,17 @@ struct imap_change {
         struct mailstore_expunge expunge;
         struct mailstore_create create;
     };
-    struct mailstore_box *box; /* as the command needs it */
+    struct mailstore_box *box;    /* as the command needs it */
+    struct mailstore_user *owner; /* of a mailbox that it names; NULL, or open until it ends */
     bool move;
 };
 /* A task; NULL: answered. */
 struct imap_change *imap_change_new(struct imap_session *session,
                                     enum imap_step (*told)(struct imap_session *,
                                                            struct imap_change *));
+/* The place is given. */
+void imap_change_hold(struct imap_session *session, struct imap_change *change,
+                      struct imap_place *place);
 /* The store has been asked with &change->waiter and has answered status. */
 void imap_change_begin(struct imap_session *session, struct imap_change *change, int status);
 void imap_change_waits(struct imap_change *change, int status);
@@ -212,6 +303,8 @@ struct slice imap_special_use_word(uint32_t use);
 /* ---- imap_metadata.c ---- */
 void imap_metadata_get(struct imap_session *session, const struct imap_metadata *metadata);
 void imap_metadata_set(struct imap_session *session, const struct imap_metadata *metadata);
+/* May entries be read, and private ones set, with these? (RFC 5464 §3.3) */
+bool imap_metadata_allowed(uint32_t rights);
 /* False: a name that no entry can have, and BAD was answered. */
 bool imap_metadata_check(struct imap_session *session, const struct imap_text_list *entries);
 /* A METADATA response of these entries, which were checked. False: the store has failed. */

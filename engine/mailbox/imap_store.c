@@ -24,12 +24,17 @@ uint8_t imap_flags_of(uint32_t system)
     return flags;
 }
 
-static bool refuses_changes(struct imap_session *session)
+static bool refuses_changes(struct imap_session *session, uint32_t rights)
 {
     if (session->read_only) {
         imap_session_no(session, "NOPERM", "The mailbox is selected read-only");
+        return true;
     }
-    return session->read_only;
+    if ((session->rights & rights) != rights) {
+        imap_session_refuse(session, -EACCES);
+        return true;
+    }
+    return false;
 }
 
 /* The messages of a set, as a change takes them. NULL: answered. */
@@ -153,13 +158,29 @@ static enum imap_step storing_step(struct imap_session *session, struct imap_tas
     return change->done ? store_told(session, change) : IMAP_STEP_WAIT;
 }
 
+/* Only what the user has the right to (RFC 4314 §4). False: that is nothing of it. */
+static bool flags_allow(const struct imap_session *session, struct mailstore_flags *flags)
+{
+    uint8_t allowed = imap_flags_allowed(session->rights);
+    bool keywords = allowed & MAILSTORE_FLAGGED;
+    bool asks = flags->flags != 0 || flags->keyword_count > 0;
+    flags->flags &= allowed;
+    flags->keyword_count = keywords ? flags->keyword_count : 0;
+    if (flags->op == MAILSTORE_REPLACE) {
+        flags->flags_kept = MAILSTORE_FLAGS_ALL & ~allowed;
+        flags->keywords_kept = !keywords;
+        return allowed != 0;
+    }
+    return !asks || flags->flags != 0 || flags->keyword_count > 0;
+}
+
 void imap_store(struct imap_session *session, const struct imap_command *command)
 {
     static const enum mailstore_flags_op ops[] = {[IMAP_STORE_SET] = MAILSTORE_REPLACE,
                                                   [IMAP_STORE_ADD] = MAILSTORE_ADD,
                                                   [IMAP_STORE_REMOVE] = MAILSTORE_REMOVE};
     const struct imap_store *store = &command->store;
-    if (refuses_changes(session)) {
+    if (refuses_changes(session, 0)) {
         return;
     }
     struct imap_change *made = change_of(session, &store->set, command->uid, store_told);
@@ -186,8 +207,11 @@ void imap_store(struct imap_session *session, const struct imap_command *command
         .keyword_count = store->flags.keywords.count,
         .unchanged_since = store->unchanged_since_given ? store->unchanged_since : MAILSTORE_ALWAYS,
     };
-    int status = mailstore_flags(imap_session_store(session), session->view.box,
+    int status = -EACCES;
+    if (flags_allow(session, &storing->change.flags)) {
+        status = mailstore_flags(imap_session_store(session), session->view.box,
                                  &storing->change.flags, &storing->change.waiter);
+    }
     imap_change_begin(session, &storing->change, status);
 }
 
@@ -262,11 +286,25 @@ static struct imap_progress copy_progress(const struct imap_session *session,
         .known = true, .done = done < goal ? done : goal - 1, .goal = goal};
 }
 
+/* Whether there is a mailbox of one's own is decided when it happens. 0; -ENOENT; -EACCES; not 0: it is left. */
+static int target_find(struct imap_session *session, struct slice name, struct imap_place *place)
+{
+    int status = imap_place_find(session, name, place);
+    if (status == 0 && (place->box != NULL || place->owner != session->user)) {
+        status = imap_place_need(place, IMAP_RIGHT_INSERT);
+    }
+    if (status != 0) {
+        imap_place_leave(session, place);
+    }
+    return status;
+}
+
 void imap_copy(struct imap_session *session, const struct imap_command *command, bool move)
 {
     const struct mailbox *mailbox = session->session.mailbox;
     struct mailstore *store = imap_session_store(session);
-    if (move && refuses_changes(session)) {
+    /* RFC 6851 §4.3: as COPY, STORE and EXPUNGE */
+    if (move && refuses_changes(session, IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE)) {
         return;
     }
     struct imap_change *change = change_of(session, &command->copy.set, command->uid, copied);
@@ -276,13 +314,22 @@ void imap_copy(struct imap_session *session, const struct imap_command *command,
     change->free = copy_free;
     change->move = move;
     change->task.progress = copy_progress;
-    change->copy = (struct mailstore_copy){.uids = change->uids,
-                                           .uid_count = change->uid_count,
-                                           .mailbox = command->copy.mailbox,
-                                           .quota_bytes = mailbox->conf->users.quota_bytes};
-    struct mailstore_box *box = session->view.box;
-    int status = move ? mailstore_move(store, box, &change->copy, &change->waiter)
+    struct imap_place place;
+    int status = target_find(session, command->copy.mailbox, &place);
+    if (status == 0) {
+        uint8_t allowed = imap_flags_allowed(place.rights);
+        change->copy = (struct mailstore_copy){.uids = change->uids,
+                                               .uid_count = change->uid_count,
+                                               .user = slice_text(place.owner->name),
+                                               .mailbox = place.name,
+                                               .flags_lost = MAILSTORE_FLAGS_ALL & ~allowed,
+                                               .keywords_lost = !(allowed & MAILSTORE_FLAGGED),
+                                               .quota_bytes = mailbox->conf->users.quota_bytes};
+        struct mailstore_box *box = session->view.box;
+        status = move ? mailstore_move(store, box, &change->copy, &change->waiter)
                       : mailstore_copy(store, box, &change->copy, &change->waiter);
+        imap_place_leave(session, &place);
+    }
     imap_change_begin(session, change, status);
 }
 
@@ -308,7 +355,7 @@ void imap_expunge(struct imap_session *session, const struct imap_command *comma
     /* Without uids: all that the session knows. */
     const struct imap_range known = {1, UINT32_MAX};
     const struct imap_set all = {.ranges = &known, .count = 1};
-    if (refuses_changes(session)) {
+    if (refuses_changes(session, IMAP_RIGHT_EXPUNGE)) {
         return;
     }
     struct imap_change *change =

@@ -118,6 +118,13 @@ static void tell_gone(void *owner)
 void imap_sync(struct imap_session *session, bool may_expunge)
 {
     struct teller teller = {.session = session};
+    if (session->view.is_open && session->rights_untold) { /* RFC 4314 §5.1.1 */
+        imap_writer_open(&teller.writer, LINE_BYTES_MAX);
+        imap_flags_of_box(session, &teller.writer, !session->read_only);
+        teller_send(&teller);
+        imap_writer_close(&teller.writer);
+        session->rights_untold = false;
+    }
     if (!session->view.is_open || !view_is_behind(&session->view)) {
         return;
     }
@@ -169,9 +176,12 @@ void imap_flags_of_box(struct imap_session *session, struct imap_writer *writer,
     if (!permanent) {
         return;
     }
+    uint8_t allowed = imap_flags_allowed(session->rights);
+    bool keywords = allowed & MAILSTORE_FLAGGED;
+    const struct mailstore_entry stored = {.flags = allowed, .keywords = keywords ? UINT64_MAX : 0};
     imap_write(writer, "* OK [PERMANENTFLAGS ");
-    imap_flags_write(writer, box, &all);
-    if (box->keyword_count < MAILSTORE_KEYWORDS_MAX && !writer->failed) {
+    imap_flags_write(writer, box, &stored);
+    if (keywords && box->keyword_count < MAILSTORE_KEYWORDS_MAX && !writer->failed) {
         writer->size--; /* the parenthesis */
         imap_write(writer, " \\*)");
     }

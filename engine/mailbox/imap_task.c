@@ -66,6 +66,7 @@ struct imap_answer imap_session_answer_of(int status)
         {-ENOENT, "NONEXISTENT", "No such mailbox"},
         {-EEXIST, "ALREADYEXISTS", "There is such a mailbox already"},
         {-EINVAL, "CANNOT", "Not a name that a mailbox can have"},
+        {-EACCES, "NOPERM", "You have no right to do that"},
         {-EDQUOT, "OVERQUOTA", "Mailbox is full"},
         {-EFBIG, "TOOBIG", "Message is too large"},
         {-EOVERFLOW, "LIMIT", "The mailbox has used up its uids"},

@@ -14,6 +14,8 @@ static const char *what_of(uint8_t kind)
         return "subscription";
     case ROW_PROPERTY:
         return "property";
+    case ROW_SHARED:
+        return "right";
     case ROW_ENTRIES:
         return "messages";
     case ROW_VANISHED:

@@ -442,6 +442,8 @@ COMPRESSED_ACCEPTED = {
 
 
 class AgainstDovecot(ClientRig):
+    more = 'imap: {shared_namespace: "off"}\n'  # as Dovecot is where nobody has set up another one
+
     def setUp(self):
         super().setUp()
         port = free_port()

@@ -37,11 +37,13 @@ def keys(messages):
 
 class Rig(PeerTest):
     """The service at imap_port and pop3_port, with a user who has no mail."""
+    more = ""  # of the configuration
+    users = (USER,)
 
     def setUp(self):
         super().setUp()
         self.imap_port, self.pop3_port = free_port(), free_port()
-        users = self.write("users", f"{USER}:{{PLAIN}}{PASSWORD}\n")
+        users = self.write("users", "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in self.users))
         os.makedirs(os.path.join(self.folder, "store"))
         settings = self.write("mailboxd.yaml", f"""
 hostname: mailbox.test
@@ -50,7 +52,7 @@ listen:
   - {{name: pop3, protocol: pop3, address: ["127.0.0.1:{self.pop3_port}"]}}
 store: {{format: log, path: "{self.folder}/store", max_bytes: 2G}}
 auth: {{backends: ["passwd-file:{users}"], clear_on_loopback: true}}
-""")
+{self.more}""")
         self.service = Process([os.path.join(BUILD, "tubepost-mailboxd"), "-c", settings], os.path.join(self.folder, "mailboxd.log"),
                                env=sanitizer_environment())
         self.addCleanup(self.service.stop)

@@ -55,6 +55,16 @@ static void the_mailbox_service_has_a_configuration_of_its_own(void **state)
     assert_int_equal(conf->users.known_count, 2);
     assert_string_equal(conf->users.known[1], "bob");
     assert_int_equal(conf->users.quota_bytes, 1 << 30);
+    assert_string_equal(conf->imap.shared_namespace, "shared");
+    assert_true(conf->imap.acl_anyone);
+    assert_null(conf->imap.server_admin);
+    mailboxd_conf_free(conf);
+    const char imap[] = "imap: {shared_namespace: off, acl_anyone: false, server_comment: x y}";
+    write_file(imap, sizeof imap - 1);
+    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), 0);
+    assert_string_equal(conf->imap.shared_namespace, "off");
+    assert_false(conf->imap.acl_anyone);
+    assert_string_equal(conf->imap.server_comment, "x y");
     mailboxd_conf_free(conf);
 
     const char bad[] = "listen:\n  - {name: x, address: [\"127.0.0.1:24\"], protocol: smtp}";
@@ -134,6 +144,12 @@ static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known
         {"", LOG_STORE USERS "limits: {recipients: 1001}",
          "4:10: limits.recipients: more than one delivery can name, expected at most 1000 with "
          "store.format: log"},
+        {"", LOG_STORE USERS "imap: {shared_namespace: a/b}",
+         "4:8: imap.shared_namespace: 'a/b' will not do, expected one level of a mailbox name, of "
+         "printable ASCII, or off"},
+        {"", LOG_STORE USERS "imap: {shared_namespace: inbox}",
+         "4:8: imap.shared_namespace: 'inbox' will not do, expected one level of a mailbox name, "
+         "of printable ASCII, or off"},
         {"", LOG_STORE USERS "limits: {message_bytes: 4G}",
          "4:10: limits.message_bytes: larger than a text can be, expected at most 4095M with "
          "store.format: log"},

@@ -133,7 +133,7 @@ static void mailboxes_are_made_listed_renamed_and_deleted(void **state)
     talk(rig, 0, "n LIST \"\" \"\"\r\n", "OK");
     expect(rig, 0, "* LIST (\\Noselect) \"/\" \"\"\r\n");
     talk(rig, 0, "o NAMESPACE\r\n", "OK");
-    expect(rig, 0, "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+    expect(rig, 0, "* NAMESPACE ((\"\" \"/\")) ((\"shared/\" \"/\")) NIL\r\n");
 }
 
 static void parents_that_are_no_mailboxes_are_shown_and_renamed(void **state)
