@@ -45,7 +45,7 @@ class Rig(PeerTest):
         self.imap_port, self.pop3_port = free_port(), free_port()
         users = self.write("users", "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in self.users))
         os.makedirs(os.path.join(self.folder, "store"))
-        settings = self.write("mailboxd.yaml", f"""
+        self.settings = self.write("mailboxd.yaml", f"""
 hostname: mailbox.test
 listen:
   - {{name: imap, protocol: imap, address: ["127.0.0.1:{self.imap_port}"]}}
@@ -53,10 +53,14 @@ listen:
 store: {{format: log, path: "{self.folder}/store", max_bytes: 2G}}
 auth: {{backends: ["passwd-file:{users}"], clear_on_loopback: true}}
 {self.more}""")
-        self.service = Process([os.path.join(BUILD, "tubepost-mailboxd"), "-c", settings], os.path.join(self.folder, "mailboxd.log"),
-                               env=sanitizer_environment())
+        self.start_service()
+
+    def start_service(self):
+        log = os.path.join(self.folder, "mailboxd.log")
+        before = os.path.getsize(log) if os.path.exists(log) else 0
+        self.service = Process([os.path.join(BUILD, "tubepost-mailboxd"), "-c", self.settings], log, env=sanitizer_environment())
         self.addCleanup(self.service.stop)
-        wait_until(lambda: "is ready" in self.service.output() or self.service.popen.poll() is not None, "the service")
+        wait_until(lambda: "is ready" in self.service.output()[before:] or self.service.popen.poll() is not None, "the service")
 
     def imap(self, port=None):
         connection = imaplib.IMAP4("127.0.0.1", port or self.imap_port, timeout=60)
