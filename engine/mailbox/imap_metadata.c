@@ -281,7 +281,8 @@ static enum imap_step getting_step(struct imap_session *session, struct imap_tas
     if (getting->box != 0) {
         found.box = mailstore_box_by_id(getting->place.owner, getting->box);
     }
-    if (getting->box != 0 && found.box == NULL) {
+    bool lost = found.box != NULL && !imap_metadata_allowed(imap_rights_of(session, found.box));
+    if (getting->box != 0 && (found.box == NULL || lost)) {
         return imap_session_refuse(session, -ENOENT);
     }
     int status = 0;

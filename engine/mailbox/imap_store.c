@@ -145,6 +145,7 @@ static enum imap_step store_told(struct imap_session *session, struct imap_chang
     }
     if (!storing->telling) {
         storing->telling = true;
+        storing->change.task.is_change = false; /* from here on it tells what is in the mailbox */
         if (change->flags.modseq != 0) {
             view_told(&session->view, change->flags.modseq);
         }

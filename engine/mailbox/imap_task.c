@@ -22,7 +22,7 @@ void imap_task_end(struct imap_session *session)
 
 enum imap_step imap_session_answer(struct imap_session *session, const struct imap_answer *answer)
 {
-    if (session->view.is_open) {
+    if (session->view.is_open && !imap_access_lost(session)) {
         imap_sync(session, session->may_expunge);
     }
     imap_server_done(&session->server, answer);

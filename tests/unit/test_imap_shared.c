@@ -264,6 +264,46 @@ static void who_takes_it_from_himself_is_answered_first(void **state)
     assert_true(strstr(rig->clients[1].heard, "b OK") < strstr(rig->clients[1].heard, "* BYE"));
 }
 
+/* All three are durable in one round: what came behind the loss is not told with the answer. */
+static void nothing_is_told_between_the_loss_and_the_end(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    bob_may(rig, "lr");
+    log_in_as(rig, 2, "alice");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    say(rig, 0, "b DELETEACL work bob\r\n");
+    say(rig, 2, "c APPEND work {5+}\r\nthird\r\n");
+    say(rig, 1, "d CREATE mine\r\n");
+    hear(rig, 1, "d OK");
+    expect_bye(rig, 1);
+    expect_not(rig, 1, "EXISTS");
+    hear(rig, 2, "c OK");
+}
+
+static void entries_are_not_told_any_more_when_the_mailbox_is_taken_away(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    char *command = (char *)malloc(40000);
+    check(command != NULL);
+    sprintf(command, "a SETMETADATA work (/shared/x {16000+}\r\n%016000d)\r\n", 7);
+    talk(rig, 0, command, "OK");
+    bob_may(rig, "lr");
+    size_t size = (size_t)sprintf(command, "b GETMETADATA shared/alice/work (/shared/x");
+    for (int i = 1; i < 256; i++) {
+        size += (size_t)sprintf(command + size, " /shared/x");
+    }
+    sprintf(command + size, ")\r\n");
+    rig->clients[1].deaf = true;
+    say(rig, 1, command);
+    rig_rounds(rig, 20);
+    bob_may(rig, "");
+    rig->clients[1].deaf = false;
+    rig_hear(rig->clients[1].stream, 0, &rig->clients[1]);
+    hear(rig, 1, "b NO [NONEXISTENT]");
+    assert_true(rig->clients[1].heard_bytes < 256 * 16000);
+    free(command);
+}
+
 static void what_is_selected_stays_when_another_mailbox_is_taken_away(void **state)
 {
     struct imap_rig *rig = alice_and_bob(state);
@@ -320,6 +360,8 @@ int main(void)
         SCENE(a_session_that_idles_ends_too),
         SCENE(a_text_that_is_under_way_is_cut),
         SCENE(who_takes_it_from_himself_is_answered_first),
+        SCENE(nothing_is_told_between_the_loss_and_the_end),
+        SCENE(entries_are_not_told_any_more_when_the_mailbox_is_taken_away),
         SCENE(what_is_selected_stays_when_another_mailbox_is_taken_away),
         SCENE(an_owner_s_session_ends_too_and_he_sets_it_right),
         SCENE(a_mailbox_that_is_deleted_is_told_as_such),
