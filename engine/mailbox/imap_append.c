@@ -123,6 +123,11 @@ static uint32_t replaced_find(const struct imap_session *session, const struct i
                                        slice_text("The mailbox is selected read-only")};
         return 0;
     }
+    const uint32_t rights = IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE;
+    if ((session->rights & rights) != rights) {
+        *answer = imap_append_answer_of(-EACCES);
+        return 0;
+    }
     if (number == 0 || view_entry(view, number) == NULL) {
         *answer = imap_append_answer_of(-ESTALE);
         return 0;
@@ -143,7 +148,15 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     }
     struct imap_place place;
     int status = target_find(session, append->mailbox, &place);
+    bool is_anothers = append->replace && place.owner != session->view.box->user;
     imap_place_leave(session, &place);
+    if (status == 0 && is_anothers) {
+        const struct imap_answer answer = {
+            IMAP_NO, slice_text("CANNOT"),
+            slice_text("What replaces a message belongs to the same user")};
+        imap_append_refuse(session, &answer);
+        return;
+    }
     if (status != 0) {
         refuse(session, status);
         return;

@@ -47,24 +47,26 @@ static int message_find(struct catenating *catenating, const char **why)
     struct imap_session *session = catenating->fetch.session;
     struct mailstore *store = imap_session_store(session);
     const struct imap_url *url = &catenating->url;
-    struct mailstore_box *box = mailstore_box_find(session->user, url->mailbox);
+    struct imap_place place;
     *why = "No such mailbox";
-    if (box == NULL) {
-        return -ENOENT;
-    }
-    *why = "The mailbox has another UIDVALIDITY";
-    if (url->uid_validity != 0 && url->uid_validity != box->uidvalidity) {
-        return -ENOENT;
-    }
-    int status = mailstore_box_open(store, box);
+    int status = imap_place_find_with(session, url->mailbox, IMAP_RIGHT_READ, &place);
     if (status != 0) {
-        return status;
+        return status == -EACCES ? -ENOENT : status;
     }
-    const struct mailstore_entry *entry = mailstore_entry_find(box, url->uid);
-    *why = "No such message";
-    status =
-        entry != NULL ? imap_text_open(&catenating->fetch.text, session, entry->text) : -ENOENT;
-    mailstore_box_close(store, box);
+    if (url->uid_validity != 0 && url->uid_validity != place.box->uidvalidity) {
+        *why = "The mailbox has another UIDVALIDITY";
+        imap_place_leave(session, &place);
+        return -ENOENT;
+    }
+    status = mailstore_box_open(store, place.box);
+    if (status == 0) {
+        const struct mailstore_entry *entry = mailstore_entry_find(place.box, url->uid);
+        *why = "No such message";
+        status =
+            entry != NULL ? imap_text_open(&catenating->fetch.text, session, entry->text) : -ENOENT;
+        mailstore_box_close(store, place.box);
+    }
+    imap_place_leave(session, &place);
     return status;
 }
 

@@ -195,6 +195,23 @@ static void other_flags_that_can_be_stored_are_told(void **state)
 
 /* ---- The right is taken ---- */
 
+static void what_is_replaced_or_copied_by_url_needs_the_rights_to_it(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    bob_may(rig, "lri");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "b UID REPLACE 1 shared/alice/work {4+}\r\na: b\r\n", "NO [NOPERM]");
+    bob_may(rig, "lrite");
+    talk(rig, 1, "c UID REPLACE 1 INBOX {4+}\r\na: b\r\n", "NO [CANNOT]");
+    talk(rig, 1, "d UID REPLACE 1 shared/alice/work {4+}\r\na: b\r\n", "OK");
+    expect(rig, 1, "* 1 EXPUNGE\r\n");
+    talk(rig, 1, "e APPEND INBOX CATENATE (URL \"/shared/alice/work/;UID=2\")\r\n",
+         "OK [APPENDUID ");
+    talk(rig, 1, "f SELECT INBOX\r\n", "OK");
+    bob_may(rig, "l");
+    talk(rig, 1, "g APPEND INBOX CATENATE (URL \"/shared/alice/work/;UID=2\")\r\n", "NO [BADURL ");
+}
+
 static void expect_bye(struct imap_rig *rig, unsigned index)
 {
     hear(rig, index, "* BYE [NOPERM]");
@@ -356,6 +373,7 @@ int main(void)
         SCENE(what_is_put_into_it_is_counted_as_the_owner_s),
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
+        SCENE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
         SCENE(a_session_ends_at_once_when_its_mailbox_is_taken_away),
         SCENE(a_session_that_idles_ends_too),
         SCENE(a_text_that_is_under_way_is_cut),
