@@ -400,6 +400,11 @@ struct mailboxd_conf {
         bool shared; /* several sessions may have a user's maildrop at a time */
     } pop3;
     struct {
+        struct endpoint relay;  /* mail of scripts goes there; family ENDPOINT_NONE: it cannot go */
+        uint32_t max_redirects; /* of one script */
+        uint64_t keep_trying;   /* nanoseconds */
+    } sieve;
+    struct {
         bool any;           /* every safe local part is a user, made at the first delivery */
         const char **known; /* those who exist besides */
         uint32_t known_count;

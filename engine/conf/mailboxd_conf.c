@@ -84,6 +84,12 @@ static const struct reader_key tls_keys[] = {
     TLS_CONF_SERVER_KEYS(M),
     KEY_END,
 };
+static const struct reader_key sieve_keys[] = {
+    {.name = "relay", .kind = READER_ENDPOINT, READER_AT(M, sieve.relay)},
+    KEY_NUMBER("max_redirects", M, sieve.max_redirects, "4", 0, 32),
+    KEY_DURATION("keep_trying", M, sieve.keep_trying, "5d", SECOND, 30 * DAY),
+    KEY_END,
+};
 static const struct reader_key users_keys[] = {
     KEY_WORD("any", M, users.any, "true", word_switches),
     KEY_LIST("known", M, users.known, READER_TEXT, .max = 10000, .good = name_is_printable,
@@ -136,6 +142,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("tls", tls_keys),
     KEY_SECTION("imap", imap_keys),
     KEY_SECTION("pop3", pop3_keys),
+    KEY_SECTION("sieve", sieve_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),

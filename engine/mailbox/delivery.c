@@ -166,6 +166,7 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
     memcpy(recipient->address, mailbox.bytes, mailbox.size);
     recipient->address_bytes = mailbox.size;
     recipient->refusal = slice_of(NULL, 0);
+    recipient->trouble = 0;
     if (delivery->text.recipient_count++ == 0) {
         memcpy(delivery->forward_path, mailbox.bytes, mailbox.size);
         delivery->forward_path_bytes = mailbox.size;

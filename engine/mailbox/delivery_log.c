@@ -98,6 +98,7 @@ static bool is_named_again(struct delivery_text *text, uint32_t index)
             strcmp(other->detail, recipient->detail) == 0) {
             text->ranges[index] = text->ranges[i];
             recipient->refusal = other->refusal;
+            recipient->trouble = other->trouble;
             return true;
         }
     }
@@ -121,7 +122,7 @@ static void places_make(struct delivery_text *text)
         if (!delivery_sieve_judge(text, i, &usual)) {
             text->places[text->place_count++] = usual;
         }
-        text->ranges[i] = (struct delivery_range){first, text->place_count - first};
+        text->ranges[i] = (struct delivery_range){first, text->place_count - first, i};
     }
 }
 
@@ -140,9 +141,11 @@ static void recipients_tell(struct delivery_text *text, int status)
 {
     for (uint32_t i = 0; i < text->recipient_count; i++) {
         bool wants = text->ranges[i].count > 0;
-        text->recipients[i].status =
-            status != 0 && wants ? status : status_of(text, text->ranges[i]);
+        text->recipients[i].status = text->recipients[i].trouble != 0 ? text->recipients[i].trouble
+                                     : status != 0 && wants           ? status
+                                                            : status_of(text, text->ranges[i]);
     }
+    delivery_sieve_settle(text, status == 0);
 }
 
 static void durable(struct mailstore_waiter *waiter, int status)

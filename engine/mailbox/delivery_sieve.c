@@ -1,13 +1,16 @@
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/sieve_message.h"
 #include "engine/mailbox/sieve_scripts.h"
+#include "proto/message/header.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HEADER_BYTES_FIRST 4096u
 #define MEMORY_BYTES_MAX                                                                           \
     (4u * 1024 * 1024)    /* of a message: places and refusals of all recipients, values */
 #define WORK_MAX 5000000u /* steps of one script: some milliseconds of the shard */
-#define REDIRECTS_MAX 4u
+#define REDIRECTED_FROM "X-Sieve-Redirected-From"
+#define DELIVERED_TO "Delivered-To"
 
 /* ---- The header ---- */
 
@@ -29,7 +32,8 @@ void delivery_sieve_begin(struct delivery_text *text)
 {
     delivery_sieve_end(text);
     arena_open(&text->sieve_memory, MEMORY_BYTES_MAX);
-    text->header_wanted = wanted(text);
+    text->header_wanted = text->watched = wanted(text);
+    text->eight_bit = false;
 }
 
 void delivery_sieve_end(struct delivery_text *text)
@@ -38,7 +42,8 @@ void delivery_sieve_end(struct delivery_text *text)
     free(text->header);
     text->header = NULL;
     text->header_bytes = text->header_room = 0;
-    text->header_wanted = false;
+    text->header_wanted = text->watched = false;
+    text->letters = NULL;
 }
 
 /* False: the memory is short, and the script sees no more of it. */
@@ -64,9 +69,19 @@ static bool header_is_whole(const struct delivery_text *text, size_t from)
            memmem(text->header + from, text->header_bytes - from, end, sizeof end) != NULL;
 }
 
+static bool is_eight_bit(struct slice part)
+{
+    uint8_t all = 0;
+    for (size_t i = 0; i < part.size; i++) {
+        all |= part.bytes[i];
+    }
+    return (all & 0x80) != 0;
+}
+
 void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; text->watched && i < count; i++) {
+        text->eight_bit = text->eight_bit || is_eight_bit(parts[i]);
         struct slice rest = parts[i];
         while (text->header_wanted && rest.size > 0) {
             size_t from = text->header_bytes;
@@ -90,7 +105,11 @@ struct judging {
     struct delivery_recipient *recipient;
     const struct mailstore_place *usual;
     struct mailstore_user *user;
-    bool kept; /* it lies where it would without a script */
+    uint32_t index; /* of the recipient */
+    uint32_t first; /* of his places */
+    bool kept;      /* it lies where it would without a script */
+    bool sent;      /* it lies where outgoing.h has its texts */
+    int trouble;    /* of the recipient */
 };
 
 static void complain(const struct judging *judging, const char *what)
@@ -207,6 +226,127 @@ static void refuse(struct judging *judging, struct slice reason)
     judging->recipient->refusal = good && size > 0 ? slice_of(text, size) : line;
 }
 
+/* ---- Redirecting ---- */
+
+static struct slice trim(struct slice value)
+{
+    while (value.size > 0 && value.bytes[0] <= ' ') {
+        value = slice_from(value, 1);
+    }
+    while (value.size > 0 && value.bytes[value.size - 1] <= ' ') {
+        value.size--;
+    }
+    return value;
+}
+
+/* How many fields of this name hold the recipient's address. */
+static uint32_t fields_name(const struct judging *judging, const char *name)
+{
+    const struct delivery_recipient *recipient = judging->recipient;
+    struct slice address = slice_of(recipient->address, recipient->address_bytes);
+    struct slice rest = slice_of(judging->text->header, judging->text->header_bytes);
+    struct header_field field;
+    uint32_t count = 0;
+    while (header_find_next(&rest, slice_text(name), &field)) {
+        count += slice_equal_nocase(trim(field.value), address);
+    }
+    return count;
+}
+
+/* Has this recipient had the message before? Our own Delivered-To: is there when he is the only one. */
+static bool loops(const struct judging *judging)
+{
+    uint32_t ours = judging->text->recipient_count == 1 ? 1 : 0;
+    return fields_name(judging, REDIRECTED_FROM) > 0 || fields_name(judging, DELIVERED_TO) > ours;
+}
+
+static bool is_ascii(struct slice text)
+{
+    return !is_eight_bit(text);
+}
+
+/* 0 or -errno. */
+static int letter_put(struct judging *judging, struct slice address)
+{
+    struct delivery_text *text = judging->text;
+    const struct delivery_recipient *recipient = judging->recipient;
+    char words[sizeof REDIRECTED_FROM + SMTP_ADDRESS_BYTES_MAX + 8];
+    int size = snprintf(words, sizeof words, REDIRECTED_FROM ": %.*s\r\n",
+                        (int)recipient->address_bytes, (const char *)recipient->address);
+    bool ascii = is_ascii(address) && is_ascii(text->reverse_path);
+    const struct outgoing_letter letter = {
+        .text = mailstore_draft_id(text->message),
+        .born_s = (uint64_t)world_wall_s(text->mailbox->shard->world),
+        .flags = (uint8_t)((text->eight_bit ? OUTGOING_8BITMIME : 0u) |
+                           (ascii ? 0u : OUTGOING_SMTPUTF8)),
+        .user = slice_text(recipient->user),
+        .reverse_path = text->reverse_path,
+        .forward_path = address,
+        .words = slice_of(words, (size_t)size),
+    };
+    struct delivery_letter *put =
+        (struct delivery_letter *)arena_take(&text->sieve_memory, sizeof *put);
+    int status = put != NULL ? outgoing_put(text->mailbox->outgoing, &letter, &put->item) : -ENOMEM;
+    if (status == 0) {
+        put->recipient = judging->index;
+        put->next = text->letters;
+        text->letters = put;
+    }
+    return status;
+}
+
+static void redirect(struct judging *judging, const struct sieve_action *action)
+{
+    const struct outgoing *outgoing = judging->text->mailbox->outgoing;
+    if (outgoing == NULL || !outgoing_can_send(outgoing)) {
+        complain(judging, "redirect needs sieve.relay");
+        keep(judging, slice_of(NULL, 0));
+        return;
+    }
+    if (loops(judging)) {
+        complain(judging, "it was redirected from here before");
+        keep(judging, slice_of(NULL, 0));
+        return;
+    }
+    int status = letter_put(judging, action->text);
+    judging->trouble = judging->trouble != 0 ? judging->trouble : status;
+    if (status == 0 && !judging->sent) {
+        judging->sent = true;
+        *place_add(judging) = outgoing_place();
+    }
+}
+
+static void letters_forget(struct delivery_text *text, uint32_t recipient)
+{
+    struct delivery_letter **at = &text->letters;
+    while (*at != NULL) {
+        struct delivery_letter *letter = *at;
+        if (letter->recipient == recipient) {
+            outgoing_settle(text->mailbox->outgoing, letter->item, false);
+            *at = letter->next;
+        } else {
+            at = &letter->next;
+        }
+    }
+}
+
+void delivery_sieve_settle(struct delivery_text *text, bool committed)
+{
+    for (struct delivery_letter *letter = text->letters; letter != NULL; letter = letter->next) {
+        struct delivery_recipient *recipient = &text->recipients[letter->recipient];
+        bool good = committed && recipient->status == 0;
+        int status = outgoing_settle(text->mailbox->outgoing, letter->item, good);
+        for (uint32_t i = 0; good && status != 0 && i < text->recipient_count; i++) {
+            if (text->ranges[i].recipient == letter->recipient) {
+                text->recipients[i].status = status;
+            }
+        }
+    }
+    text->letters = NULL;
+}
+
+/* ---- Actions ---- */
+
 static void action_do(struct judging *judging, const struct sieve_action *action)
 {
     switch (action->kind) {
@@ -217,8 +357,7 @@ static void action_do(struct judging *judging, const struct sieve_action *action
         file_into(judging, action);
         return;
     case SIEVE_ACTION_REDIRECT:
-        complain(judging, "redirect is not done");
-        keep(judging, slice_of(NULL, 0));
+        redirect(judging, action);
         return;
     case SIEVE_ACTION_REJECT:
     case SIEVE_ACTION_EREJECT:
@@ -265,6 +404,17 @@ static bool room_make(struct delivery_text *text, uint32_t recipient, uint32_t c
     return true;
 }
 
+/* Nothing is done, lest it were done twice. */
+static void trouble_take(struct judging *judging)
+{
+    logger_line(judging->text->mailbox->shard->logger, LOGGER_WARNING,
+                "sieve: %s: it cannot be redirected now: %s", judging->recipient->user,
+                strerror(-judging->trouble));
+    letters_forget(judging->text, judging->index);
+    judging->text->place_count = judging->first;
+    judging->recipient->trouble = judging->trouble;
+}
+
 /* ---- Running ---- */
 
 static bool run(struct judging *judging, const struct sieve_program *program, uint32_t index)
@@ -284,7 +434,7 @@ static bool run(struct judging *judging, const struct sieve_program *program, ui
         .now_s = world_wall_s(text->mailbox->shard->world),
         .separator = slice_text("+"),
         .work_max = WORK_MAX,
-        .redirects_max = REDIRECTS_MAX,
+        .redirects_max = text->mailbox->conf->sieve.max_redirects,
     };
     struct sieve_run *script = sieve_run_open(program, &message, &settings);
     bool good = script != NULL;
@@ -305,6 +455,9 @@ static bool run(struct judging *judging, const struct sieve_program *program, ui
         if (good) {
             actions_do(judging, result);
         }
+        if (judging->trouble != 0) {
+            trouble_take(judging);
+        }
     }
     if (!good) {
         complain(judging, "too many places, or out of memory");
@@ -318,7 +471,11 @@ bool delivery_sieve_judge(struct delivery_text *text, uint32_t index,
                           const struct mailstore_place *usual)
 {
     struct mailbox *mailbox = text->mailbox;
-    struct judging judging = {.text = text, .recipient = &text->recipients[index], .usual = usual};
+    struct judging judging = {.text = text,
+                              .recipient = &text->recipients[index],
+                              .usual = usual,
+                              .index = index,
+                              .first = text->place_count};
     const struct sieve_program *program = NULL;
     struct sieve_error error = {0};
     if (mailbox->scripts == NULL ||

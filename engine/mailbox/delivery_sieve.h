@@ -6,8 +6,8 @@
  * collected when nobody has a script.
  *
  * Whatever goes wrong (the script cannot be read or compiled, or fails while it runs; a mailbox cannot have such a name)
- * leaves the message where it goes without a script, with a line in the log. So do redirect, which sends nothing yet, and
- * vacation, which answers nobody yet.
+ * leaves the message where it goes without a script, with a line in the log. What is redirected is a letter in
+ * outgoing.h before the commit; where there is no relay, or the message has come this way before, it is kept.
  *
  * Source: RFC 5228 §2.10.6 (errors), RFC 5429 §2.1 (ereject in LMTP), RFC 5490 §3.2 (:create).
  */
@@ -23,5 +23,8 @@ void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, 
  * done: `usual` it is. There is room for one place of each recipient who comes behind him, still. */
 bool delivery_sieve_judge(struct delivery_text *text, uint32_t recipient,
                           const struct mailstore_place *usual);
+/* The message is committed, or is not, and each recipient has his status: what was redirected goes, or is forgotten. Whose
+ * letter was lost after all has a status that says so. */
+void delivery_sieve_settle(struct delivery_text *text, bool committed);
 /* Frees all. Harmless when nothing has begun. */
 void delivery_sieve_end(struct delivery_text *text);

@@ -8,6 +8,7 @@
 #pragma once
 #include "engine/core/arena.h"
 #include "engine/mailbox/mailbox_private.h"
+#include "engine/mailbox/outgoing.h"
 #include "queue/mailbox/mailstore.h"
 #include "queue/mailbox/unstuff.h"
 
@@ -19,6 +20,8 @@ struct delivery_recipient {
     /* What his script says to the sender instead of taking the message, one printable line; empty: nothing. Valid until
      * the next message begins. */
     struct slice refusal;
+    /* His script could not be done now, and nothing of it is: -errno; he is to be sent the message again. 0: none. */
+    int trouble;
     int status; /* when it is committed: 0: durable; -EDQUOT: over quota; -ENOSPC; another: not stored */
 };
 
@@ -27,6 +30,14 @@ struct delivery_recipient {
 struct
     delivery_range { /* of a recipient's places; none: his script has thrown the message away, or refused it */
     uint32_t first, count;
+    uint32_t recipient; /* of whom: another when he was named twice */
+};
+
+/* What a recipient's script redirects: goes when the message is committed. */
+struct delivery_letter {
+    struct delivery_letter *next;
+    struct outgoing_item *item;
+    uint32_t recipient;
 };
 
 struct delivery_text {
@@ -59,6 +70,9 @@ struct delivery_text {
     uint8_t *header;           /* owned: what was collected of it, when a script is to see it */
     size_t header_bytes, header_room;
     bool header_wanted;
+    bool watched;   /* somebody has a script */
+    bool eight_bit; /* bytes above 127 were seen */
+    struct delivery_letter *letters;
 };
 
 struct delivery_store {

@@ -3,6 +3,7 @@
 #include "engine/mailbox/mailbox_control.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
+#include "engine/mailbox/outgoing.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"
 #include "queue/mailbox/user_name.h"
@@ -99,7 +100,12 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
             session->ops->drain(session);
         }
     }
-    mailbox->quiet_ticks = list_empty(&mailbox->sessions) ? mailbox->quiet_ticks + 1 : 0;
+    if (mailbox->outgoing != NULL && now_ns >= mailbox->drain_deadline_ns) {
+        outgoing_abort(mailbox->outgoing);
+    }
+    bool quiet = list_empty(&mailbox->sessions) &&
+                 (mailbox->outgoing == NULL || outgoing_is_quiet(mailbox->outgoing));
+    mailbox->quiet_ticks = quiet ? mailbox->quiet_ticks + 1 : 0;
     if (mailbox->quiet_ticks >= DRAIN_QUIET_TICKS &&
         (mailbox->control == NULL || mailbox_control_is_quiet(mailbox->control)) &&
         (mailbox->own == NULL || mailbox_store_rest(mailbox->own))) {
@@ -140,6 +146,27 @@ static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings 
     return status;
 }
 
+static struct outgoing_conf outgoing_conf_of(const struct mailboxd_conf *conf)
+{
+    return (struct outgoing_conf){.hostname = slice_text(conf->hostname),
+                                  .relay = conf->sieve.relay,
+                                  .keep_trying_ns = conf->sieve.keep_trying};
+}
+
+static int sieve_open(struct mailbox *mailbox)
+{
+    const struct outgoing_settings settings = {
+        .shard = mailbox->shard, .network = mailbox->network, .store = mailbox->texts};
+    const struct outgoing_conf conf = outgoing_conf_of(mailbox->conf);
+    int status = sieve_scripts_open(&mailbox->scripts, mailbox->texts, SIEVE_PROGRAMS_MAX);
+    status = status == 0 ? outgoing_open(&mailbox->outgoing, &settings, &conf) : status;
+    if (status != 0) {
+        sieve_scripts_close(mailbox->scripts);
+        mailbox_store_close(mailbox->own);
+    }
+    return status;
+}
+
 static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
     const struct mailboxd_conf *conf = settings->conf;
@@ -151,11 +178,7 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         return status;
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
-    status = sieve_scripts_open(&mailbox->scripts, mailbox->texts, SIEVE_PROGRAMS_MAX);
-    if (status != 0) {
-        mailbox_store_close(mailbox->own);
-    }
-    return status;
+    return sieve_open(mailbox);
 }
 
 static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
@@ -288,6 +311,10 @@ static void unlisten_all(struct mailbox *mailbox)
 void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
     take_conf(mailbox, conf);
+    if (mailbox->outgoing != NULL) {
+        const struct outgoing_conf outgoing = outgoing_conf_of(conf);
+        outgoing_reload(mailbox->outgoing, &outgoing);
+    }
     if (mailbox->tls != NULL) {
         mailbox_tls_reload(&mailbox->secure, conf);
         mailbox->tls_server = mailbox->secure.server;
@@ -299,6 +326,9 @@ void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns)
     mailbox->draining = true;
     mailbox->drain_deadline_ns = deadline_ns;
     unlisten_all(mailbox);
+    if (mailbox->outgoing != NULL) {
+        outgoing_rest(mailbox->outgoing);
+    }
     drain_tick(&mailbox->drain_timer, mailbox->shard->now_ns);
 }
 
@@ -316,6 +346,13 @@ void mailbox_leave(struct mailbox *mailbox)
         next = node->next;
         session->ops->abort(session);
     }
+    if (mailbox->control != NULL) {
+        mailbox_control_close(mailbox->control);
+        mailbox->control = NULL;
+    }
+    if (mailbox->outgoing != NULL) {
+        outgoing_abort(mailbox->outgoing);
+    }
     mailbox_tls_close(&mailbox->secure);
 }
 
@@ -325,11 +362,7 @@ void mailbox_close(struct mailbox *mailbox)
     sieve_scripts_close(mailbox->scripts);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */
-    }
-    if (mailbox->control != NULL) {
-        mailbox_control_close(mailbox->control);
-    }
-    if (mailbox->own != NULL) {
+        outgoing_close(mailbox->outgoing);
         mailbox_store_close(mailbox->own);
     } else {
         maildir_close(mailbox->store);

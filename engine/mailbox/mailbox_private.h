@@ -13,6 +13,7 @@ struct mailbox_control;
 struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
+struct outgoing;
 struct sieve_scripts;
 
 struct mailbox {
@@ -24,6 +25,7 @@ struct mailbox {
     struct mailstore *texts;
     struct mailbox_store *own;     /* what `texts` lies in */
     struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
+    struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
     struct login_desk *logins;
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */

@@ -3,6 +3,7 @@
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/sieve_scripts.h"
 #include "tests/unit/pop3_rig.h"
+#include "tests/unit/relay_fake.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +16,25 @@
 #define STORED "250 2.0.0 Ok: stored\r\n"
 
 static struct pop3_rig rig;
+static struct relay_fake relay;
 static int log_pipe[2];
+
+static void outgoing_begin(void)
+{
+    const struct outgoing_settings settings = {
+        .shard = &rig.shard, .network = rig.network, .store = rig.store.store};
+    const struct outgoing_conf conf = {.hostname = slice_text("mail.test"),
+                                       .relay = relay_fake_address,
+                                       .keep_trying_ns = 86400ull * 1000000000ull};
+    check(outgoing_open(&rig.mailbox.outgoing, &settings, &conf) == 0);
+}
+
+static void outgoing_end(void)
+{
+    outgoing_abort(rig.mailbox.outgoing);
+    outgoing_close(rig.mailbox.outgoing);
+    rig.mailbox.outgoing = NULL;
+}
 
 static int set_up(void **state)
 {
@@ -31,6 +50,8 @@ static int set_up(void **state)
                                                               .pipelining = true,
                                                               .smtputf8 = true};
     check(sieve_scripts_open(&rig.mailbox.scripts, rig.store.store, 2) == 0);
+    relay_fake_open(&relay, rig.network);
+    outgoing_begin();
     pop3_rig_listen(&rig, delivery_accepted);
     return 0;
 }
@@ -39,6 +60,10 @@ static int tear_down(void **state)
 {
     (void)state;
     sieve_scripts_close(rig.mailbox.scripts);
+    if (rig.mailbox.outgoing != NULL) {
+        outgoing_end();
+    }
+    relay_fake_close(&relay);
     pop3_rig_close(&rig);
     close(log_pipe[0]);
     close(log_pipe[1]);
@@ -213,9 +238,15 @@ static const struct scene scenes[] = {
     {"require \"ereject\"; ereject \"No\";", MESSAGE, "550 5.7.1 No\r\n", "", ""},
     {"require \"ereject\"; ereject \"n\xc3\xa9\";", MESSAGE,
      "550 5.7.1 The recipient does not want this message\r\n", "", ""},
-    {"redirect \"a@z\";", MESSAGE, STORED, "INBOX ()", "redirect is not done"},
-    {"require \"copy\"; redirect :copy \"a@z\";", MESSAGE, STORED, "INBOX ()",
-     "redirect is not done"},
+    {"redirect \"a@z\";", MESSAGE, STORED, "", ""},
+    {"require \"copy\"; redirect :copy \"a@z\";", MESSAGE, STORED, "INBOX ()", ""},
+    {"redirect \"a@z\";", "X-Sieve-Redirected-From: bob@y\r\n\r\n", STORED, "", ""},
+    {"redirect \"a@z\";", "X-Sieve-Redirected-From: Ann@y\r\n\r\n", STORED, "INBOX ()",
+     "redirected from here before"},
+    {"redirect \"a@z\";", "Delivered-To: ann@y\r\n\r\n", STORED, "INBOX ()",
+     "redirected from here before"},
+    {"redirect \"a@z\"; redirect \"b@z\"; redirect \"c@z\"; redirect \"d@z\"; redirect \"e@z\";",
+     MESSAGE, STORED, "INBOX ()", "more than 4"},
     {"discard", MESSAGE, STORED, "INBOX ()", "the script is wrong: line 1"},
     {"require \"body\"; if body :contains \"x\" { discard; }", MESSAGE, STORED, "INBOX ()",
      "the script is wrong: line 1"},
@@ -389,6 +420,208 @@ scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was(void
     assert_non_null(strstr(logged(), "sieve: u39: too many places"));
 }
 
+/* ---- What is redirected ---- */
+
+#define TO_RELAY "FROM <boss@x.test> TO <a@z>\n"
+
+/* How many letters and texts the store still has of it. */
+static uint32_t outgoing_left(void)
+{
+    return outgoing_counters(rig.mailbox.outgoing)->waiting + pop3_rig_count(&rig, OUTGOING_USER);
+}
+
+static void a_redirected_message_reaches_the_relay_with_its_envelope_and_text(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    assert_string_equal(deliver("Subject: s\r\n\r\n..dot\r\nbody\r\n"), STORED);
+    const char *end = "Subject: s\r\n\r\n..dot\r\nbody\r\n";
+    const char *begin =
+        TO_RELAY "X-Sieve-Redirected-From: ann@y\r\nDelivered-To: ann@y\r\nReceived: ";
+    assert_int_equal(relay.messages, 1);
+    assert_memory_equal(relay.taken, begin, strlen(begin));
+    assert_string_equal(relay.taken + relay.taken_bytes - strlen(end), end);
+    assert_string_equal(held("ann"), "");
+    assert_int_equal(outgoing_left(), 0);
+}
+
+static void a_message_longer_than_a_buffer_is_redirected_whole(void **state)
+{
+    (void)state;
+    static char message[60000];
+    char *at = message + sprintf(message, "Subject: s\r\n\r\n");
+    for (int i = 0; i < 700; i++) {
+        at += sprintf(at, "..%060d\r\n", i);
+    }
+    script_set("ann", "redirect \"a@z\";");
+    assert_string_equal(deliver(message), STORED);
+    assert_int_equal(relay.messages, 1);
+    assert_string_equal(relay.taken + relay.taken_bytes - strlen(message), message);
+}
+
+static void each_address_and_recipient_has_a_letter_of_his_own(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\"; redirect \"b@z\"; keep;");
+    script_set("bob", "redirect \"a@z\";");
+    assert_string_equal(
+        deliver_to("RCPT TO:<ann@y>\r\nRCPT TO:<bob@y>\r\nRCPT TO:<ann@w>\r\n", MESSAGE),
+        STORED STORED STORED);
+    assert_int_equal(relay.messages, 3);
+    assert_string_equal(held("ann"), "INBOX ()");
+    assert_int_equal(outgoing_left(), 0);
+}
+
+static void where_no_relay_is_set_the_message_is_kept(void **state)
+{
+    (void)state;
+    outgoing_reload(rig.mailbox.outgoing, &(struct outgoing_conf){.hostname = slice_text("m")});
+    script_set("ann", "redirect \"a@z\";");
+    assert_string_equal(deliver(MESSAGE), STORED);
+    assert_string_equal(held("ann"), "INBOX ()");
+    assert_non_null(strstr(logged(), "redirect needs sieve.relay"));
+    assert_int_equal(relay.connections, 0);
+}
+
+static void while_the_relay_does_not_answer_the_letter_waits_and_goes_later(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    relay.verb = "greeting";
+    relay.answer = "";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    assert_int_equal(outgoing_left(), 2);
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(outgoing_left(), 2);
+    assert_true(relay.connections >= 2);
+    relay.verb = NULL;
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(relay.messages, 1);
+    assert_int_equal(outgoing_left(), 0);
+    assert_string_equal(held("ann"), "");
+}
+
+static void a_letter_that_the_relay_defers_goes_later_and_others_before_it(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    script_set("bob", "redirect \"b@z\";");
+    relay.verb = "RCPT TO:<a";
+    relay.answer = "450 4.2.0 Later\r\n";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    assert_string_equal(deliver_to("RCPT TO:<bob@y>\r\n", MESSAGE), STORED);
+    assert_int_equal(relay.messages, 1);
+    assert_int_equal(outgoing_left(), 2);
+    relay.verb = NULL;
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(relay.messages, 2);
+    assert_int_equal(outgoing_left(), 0);
+}
+
+static void what_the_relay_refuses_goes_back_into_the_inbox(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    relay.verb = "RCPT";
+    relay.answer = "550 5.1.1 Nobody\r\n";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    assert_string_equal(held("ann"), "INBOX ()");
+    assert_int_equal(outgoing_left(), 0);
+    assert_non_null(strstr(logged(), "550 5.1.1 Nobody"));
+}
+
+static void what_could_not_be_sent_for_too_long_goes_back_into_the_inbox(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    relay.verb = ".";
+    relay.answer = "451 4.3.0 Later\r\n";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    assert_int_equal(outgoing_left(), 2);
+    rig.store.wall_s += 86400 + 3600;
+    pop3_rig_pass(&rig, 3600);
+    assert_string_equal(held("ann"), "INBOX ()");
+    assert_int_equal(outgoing_left(), 0);
+}
+
+static void service_crashes(void)
+{
+    outgoing_end();
+    sieve_scripts_close(rig.mailbox.scripts);
+    pop3_rig_crash(&rig);
+    check(sieve_scripts_open(&rig.mailbox.scripts, rig.store.store, 2) == 0);
+    outgoing_begin();
+}
+
+static void a_crash_before_the_relay_has_it_loses_no_redirect(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\"; redirect \"b@z\";");
+    relay.verb = "greeting";
+    relay.answer = "";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    service_crashes();
+    assert_int_equal(outgoing_left(), 3);
+    relay.verb = NULL;
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(relay.messages, 2);
+    assert_int_equal(outgoing_left(), 0);
+    service_crashes();
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(relay.messages, 2);
+}
+
+static void a_crash_within_the_dialogue_sends_it_again(void **state)
+{
+    (void)state;
+    script_set("ann", "redirect \"a@z\";");
+    relay.verb = ".";
+    relay.answer = "";
+    assert_string_equal(deliver(MESSAGE), STORED);
+    service_crashes();
+    relay.verb = NULL;
+    pop3_rig_pass(&rig, 3600);
+    assert_int_equal(relay.messages, 1);
+    assert_int_equal(outgoing_left(), 0);
+}
+
+static void a_record_without_its_text_and_a_text_without_a_record_are_dropped(void **state)
+{
+    (void)state;
+    struct outgoing_item *item;
+    const struct outgoing_letter letter = {
+        .text = 12345, .born_s = rig.store.wall_s, .forward_path = slice_text("a@z")};
+    check(outgoing_put(rig.mailbox.outgoing, &letter, &item) == 0);
+    pop3_rig_run(&rig);
+    pop3_rig_deliver(&rig, OUTGOING_USER, slice_text("A: b\r\n\r\n"));
+    service_crashes();
+    pop3_rig_run(&rig);
+    assert_int_equal(outgoing_left(), 0);
+    assert_int_equal(relay.messages, 0);
+}
+
+static void when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again(void **state)
+{
+    (void)state;
+    const struct outgoing_letter letter = {.born_s = rig.store.wall_s,
+                                           .forward_path = slice_text("a@z")};
+    relay.verb = "greeting";
+    relay.answer = "";
+    for (uint32_t i = 0; i < OUTGOING_LETTERS_MAX; i++) {
+        check(outgoing_put(rig.mailbox.outgoing, &letter, NULL) == 0);
+        if (i % 100 == 0) {
+            pop3_rig_run(&rig);
+        }
+    }
+    pop3_rig_run(&rig);
+    logged();
+    script_set("ann", "redirect \"a@z\"; keep;");
+    assert_string_equal(deliver_to("RCPT TO:<ann@y>\r\nRCPT TO:<bob@y>\r\n", MESSAGE),
+                        "451 4.3.0 The message could not be stored, try again later\r\n" STORED);
+    assert_string_equal(held("ann"), "");
+    assert_string_equal(held("bob"), "INBOX ()");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +639,18 @@ int main(void)
         TEST(of_more_programs_than_are_kept_the_one_unused_longest_goes),
         TEST(what_a_script_includes_may_change_without_it),
         TEST(scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was),
+        TEST(a_redirected_message_reaches_the_relay_with_its_envelope_and_text),
+        TEST(a_message_longer_than_a_buffer_is_redirected_whole),
+        TEST(each_address_and_recipient_has_a_letter_of_his_own),
+        TEST(where_no_relay_is_set_the_message_is_kept),
+        TEST(while_the_relay_does_not_answer_the_letter_waits_and_goes_later),
+        TEST(a_letter_that_the_relay_defers_goes_later_and_others_before_it),
+        TEST(what_the_relay_refuses_goes_back_into_the_inbox),
+        TEST(what_could_not_be_sent_for_too_long_goes_back_into_the_inbox),
+        TEST(a_crash_before_the_relay_has_it_loses_no_redirect),
+        TEST(a_crash_within_the_dialogue_sends_it_again),
+        TEST(a_record_without_its_text_and_a_text_without_a_record_are_dropped),
+        TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
