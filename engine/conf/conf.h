@@ -403,6 +403,8 @@ struct mailboxd_conf {
         struct endpoint relay;  /* mail of scripts goes there; family ENDPOINT_NONE: it cannot go */
         uint32_t max_redirects; /* of one script */
         uint64_t keep_trying;   /* nanoseconds */
+        uint64_t vacation_default, vacation_min,
+            vacation_max; /* nanoseconds, between two answers */
     } sieve;
     struct {
         bool any;           /* every safe local part is a user, made at the first delivery */

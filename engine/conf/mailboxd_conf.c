@@ -88,6 +88,9 @@ static const struct reader_key sieve_keys[] = {
     {.name = "relay", .kind = READER_ENDPOINT, READER_AT(M, sieve.relay)},
     KEY_NUMBER("max_redirects", M, sieve.max_redirects, "4", 0, 32),
     KEY_DURATION("keep_trying", M, sieve.keep_trying, "5d", SECOND, 30 * DAY),
+    KEY_DURATION("vacation_default", M, sieve.vacation_default, "7d", SECOND, 365 * DAY),
+    KEY_DURATION("vacation_min", M, sieve.vacation_min, "1d", 0, 365 * DAY),
+    KEY_DURATION("vacation_max", M, sieve.vacation_max, "60d", SECOND, 365 * DAY),
     KEY_END,
 };
 static const struct reader_key users_keys[] = {
@@ -225,6 +228,14 @@ static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
     }
 }
 
+static void check_sieve(struct reader *reader, const struct mailboxd_conf *conf)
+{
+    if (conf->sieve.vacation_min > conf->sieve.vacation_max) {
+        reader_problem(reader, "sieve.vacation_min",
+                       "more than sieve.vacation_max, expected at most that");
+    }
+}
+
 static void settle(struct reader *reader, struct mailboxd_conf *conf)
 {
     for (uint32_t i = 0; i < conf->listen_count; i++) {
@@ -233,6 +244,7 @@ static void settle(struct reader *reader, struct mailboxd_conf *conf)
     }
     check_store(reader, conf);
     auth_conf_check(reader, &conf->auth);
+    check_sieve(reader, conf);
 }
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,

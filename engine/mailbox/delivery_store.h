@@ -9,6 +9,7 @@
 #include "engine/core/arena.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/outgoing.h"
+#include "engine/mailbox/remembered.h"
 #include "queue/mailbox/mailstore.h"
 #include "queue/mailbox/unstuff.h"
 
@@ -38,6 +39,15 @@ struct delivery_letter {
     struct delivery_letter *next;
     struct outgoing_item *item;
     uint32_t recipient;
+};
+
+/* What is to be done when a recipient has the message: an answer is sent, a thing remembered, or both. */
+struct delivery_after {
+    struct delivery_after *next;
+    uint32_t recipient;
+    struct slice words, to; /* the answer; no words: none */
+    struct remembered_thing thing;
+    uint32_t seconds; /* for which the thing is remembered; 0: it is not */
 };
 
 struct delivery_text {
@@ -73,6 +83,7 @@ struct delivery_text {
     bool watched;   /* somebody has a script */
     bool eight_bit; /* bytes above 127 were seen */
     struct delivery_letter *letters;
+    struct delivery_after *after;
 };
 
 struct delivery_store {

@@ -4,6 +4,7 @@
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/outgoing.h"
+#include "engine/mailbox/remembered.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"
 #include "queue/mailbox/user_name.h"
@@ -159,8 +160,10 @@ static int sieve_open(struct mailbox *mailbox)
         .shard = mailbox->shard, .network = mailbox->network, .store = mailbox->texts};
     const struct outgoing_conf conf = outgoing_conf_of(mailbox->conf);
     int status = sieve_scripts_open(&mailbox->scripts, mailbox->texts, SIEVE_PROGRAMS_MAX);
+    status = status == 0 ? remembered_open(&mailbox->remembered, mailbox->texts) : status;
     status = status == 0 ? outgoing_open(&mailbox->outgoing, &settings, &conf) : status;
     if (status != 0) {
+        remembered_close(mailbox->remembered);
         sieve_scripts_close(mailbox->scripts);
         mailbox_store_close(mailbox->own);
     }
@@ -363,6 +366,7 @@ void mailbox_close(struct mailbox *mailbox)
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */
         outgoing_close(mailbox->outgoing);
+        remembered_close(mailbox->remembered);
         mailbox_store_close(mailbox->own);
     } else {
         maildir_close(mailbox->store);

@@ -14,6 +14,7 @@ struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
 struct outgoing;
+struct remembered;
 struct sieve_scripts;
 
 struct mailbox {
@@ -26,6 +27,7 @@ struct mailbox {
     struct mailbox_store *own;     /* what `texts` lies in */
     struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
     struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
+    struct remembered *remembered; /* of them; NULL: nothing is */
     struct login_desk *logins;
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */

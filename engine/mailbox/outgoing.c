@@ -201,6 +201,7 @@ int outgoing_put(struct outgoing *outgoing, const struct outgoing_letter *letter
         return -ENOMEM;
     }
     item->text = letter->text;
+    item->words_alone = (letter->flags & OUTGOING_WORDS_ALONE) != 0;
     item->born_s = letter->born_s;
     item->text_there = letter->text == 0;
     item->settled = item->text_there;
@@ -337,7 +338,7 @@ static void text_return(struct outgoing_item *item)
 
 void outgoing_refused(struct outgoing *outgoing, struct outgoing_item *item)
 {
-    if (item->text != 0) {
+    if (item->text != 0 && !item->words_alone) {
         text_return(item);
         return;
     }
@@ -452,6 +453,7 @@ static void record_found(void *owner, struct slice key, struct slice value)
     if (item != NULL) {
         bool good = outgoing_letter_read(&letter, value);
         item->text = good ? letter.text : 0;
+        item->words_alone = good && (letter.flags & OUTGOING_WORDS_ALONE) != 0;
         item->born_s = good ? letter.born_s : 0;
         item->record_there = good;
         item->settled = true;

@@ -10,7 +10,11 @@
 #define OUTGOING_WORDS_BYTES_MAX (60u * 1024)
 #define OUTGOING_RECORD_BYTES_MAX (64u * 1024) /* MAILSTORE_PROPERTY_BYTES_MAX */
 
-enum outgoing_letter_flag { OUTGOING_8BITMIME = 1, OUTGOING_SMTPUTF8 = 2 };
+enum outgoing_letter_flag {
+    OUTGOING_8BITMIME = 1,
+    OUTGOING_SMTPUTF8 = 2,
+    OUTGOING_WORDS_ALONE = 4, /* the text is what it answers, and is not sent */
+};
 
 struct outgoing_letter {
     uint64_t text;     /* of the store, sent behind `words`, without its Return-Path:; 0: none */

@@ -21,6 +21,7 @@ struct outgoing_item {
     bool text_there;    /* durable, or there is none */
     bool record_failed; /* it never will be */
     bool settled;       /* nobody else has it any more */
+    bool words_alone;   /* of the letter */
     uint8_t tries;
     uint64_t id, text;
     uint64_t born_s, due_ns;

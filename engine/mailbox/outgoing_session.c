@@ -57,6 +57,7 @@ static void letter_close(struct outgoing_session *session)
         mailstore_text_close(store, &session->text);
         session->text_is_open = false;
     }
+    session->text = (struct mailstore_text){0};
     free(session->record);
     session->record = NULL;
     session->item = NULL;
@@ -67,8 +68,8 @@ static bool letter_open(struct outgoing_session *session, struct outgoing_item *
 {
     struct outgoing *outgoing = session->outgoing;
     int status = outgoing_read(outgoing, item, &session->letter, &session->record);
-    if (status == 0 && session->letter.text != 0) {
-        session->text = (struct mailstore_text){0};
+    bool with_text = (session->letter.flags & OUTGOING_WORDS_ALONE) == 0;
+    if (status == 0 && session->letter.text != 0 && with_text) {
         status = mailstore_text_open(outgoing->store, session->letter.text, &session->text);
         session->text_is_open = status == 0;
     }
@@ -139,7 +140,7 @@ static void result_take(struct outgoing_session *session, const struct smtp_clie
         outgoing_defer(outgoing, item, (result->flags & SMTP_CLIENT_CONNECTION_FAILED) != 0);
         return;
     case SMTP_CLIENT_PERMANENT:
-        result_log(session, result, item->text != 0 ? "kept" : "dropped");
+        result_log(session, result, item->text != 0 && !item->words_alone ? "kept" : "dropped");
         outgoing_refused(outgoing, item);
         return;
     }

@@ -7,7 +7,7 @@ import socket
 import ssl
 import unittest
 
-from harness import PATIENCE_S, SystemTest, free_port
+from harness import PATIENCE_S, RELAY, SystemTest, at, free_port, wait_until
 from test_mailboxd import Mailboxd
 from tls_peers import certificate
 
@@ -15,12 +15,12 @@ PASSWORD = "apricot"
 
 
 class Sieved(Mailboxd):
-    def __init__(self, folder):
+    def __init__(self, folder, settings=""):
         self.imap, self.sieve = free_port(), free_port()
         certificate(folder, "mail.test")
         with open(os.path.join(folder, "users"), "w") as f:
             f.write(f"alice:{{PLAIN}}{PASSWORD}\n")
-        super().__init__(folder, "")
+        super().__init__(folder, settings)
 
     def write_config(self, settings, uring="auto"):
         base = os.path.join(self.folder, "mail.test")
@@ -80,9 +80,9 @@ class ManageSieve:
         self.socket.close()
 
 
-class SieveTest(SystemTest):
-    def service(self):
-        service = Sieved(self.folder)
+class WithService(SystemTest):
+    def service(self, settings=""):
+        service = Sieved(self.folder, settings)
         self.addCleanup(self.end, service)
         return service
 
@@ -101,6 +101,8 @@ class SieveTest(SystemTest):
             found = client.fetch("1:*", "(FLAGS BODY[HEADER.FIELDS (SUBJECT)])")[1]
             return [(imaplib.ParseFlags(item[0]), item[1].strip()) for item in found if isinstance(item, tuple)]
 
+
+class SieveTest(WithService):
     def test_a_script_that_was_uploaded_files_mail_that_comes_in_also_over_a_crash(self):
         service = self.service()
         client = self.client(service)
@@ -164,6 +166,121 @@ class SieveTest(SystemTest):
         self.assertTrue(client.say(b"LISTSCRIPTS\r\n")[0].startswith(b"NO"))
         self.assertTrue(client.login()[0].startswith(b"OK"))
         self.assertEqual(client.say(b"LISTSCRIPTS\r\n"), [b"OK"])
+
+
+class Sending(WithService):
+    """What scripts send, by a real relay to a sink that stands for the rest of the world."""
+
+    def setUp(self):
+        super().setUp()
+        self.world = self.sink()
+        self.port = free_port()
+
+    def relay_up(self):
+        return self.relay(f"  - {{match: mail.test, via: lmtp, to: [\"unix:{self.folder}/lmtp\"]}}\n"
+                          f"  - {{match: \"*\", via: smtp, to: [\"{self.world.to}\"]}}", port=self.port)
+
+    def sending_service(self):
+        return self.service(f"sieve: {{relay: \"{at(RELAY, self.port)}\"}}")
+
+    def activate(self, service, script):
+        client = self.client(service)
+        self.assertEqual(client.put(b"main", script), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+
+    def deliver(self, service, text, code=250):
+        with service.connect() as peer:
+            self.assertEqual(peer.deliver(["alice"], text), [code])
+
+    def sent(self, count):
+        wait_until(lambda: len(self.world.messages) >= count, f"{count} messages in the world")
+        self.assertEqual(len(self.world.messages), count)
+        return self.world.messages
+
+    def test_a_message_is_redirected_and_its_sender_answered_once(self):
+        service = self.sending_service()
+        self.relay_up()
+        self.activate(service, b'require ["vacation", "copy"]; vacation "Away"; redirect :copy "bob@far.test";')
+        body = b"From: a@x.test\r\nTo: alice@y.test\r\nSubject: one\r\n\r\n.dot\r\n"
+        self.deliver(service, body)
+        by_target = {m[1][0]: m for m in self.sent(2)}
+        sender, _, text = by_target["bob@far.test"]
+        self.assertEqual(sender, "a@x.test")
+        self.assertIn(b"X-Sieve-Redirected-From: alice@y.test\r\n", text)
+        self.assertNotIn(b"Return-Path:", text)
+        self.assertTrue(text.endswith(body))
+        sender, _, text = by_target["a@x.test"]
+        self.assertEqual(sender, "")
+        self.assertIn(b"\r\nAuto-Submitted: auto-replied", text)
+        self.assertIn(b"\r\nSubject: Auto: one\r\n", text)
+        self.assertTrue(text.endswith(b"\r\nAway\r\n"))
+        self.deliver(service, body)
+        self.assertEqual([m[1] for m in self.sent(3)].count(["a@x.test"]), 1)
+        self.assertEqual(len(self.subjects(service, "INBOX")), 2)
+
+    def test_a_redirect_that_was_acknowledged_is_sent_after_kill_9(self):
+        service = self.sending_service()
+        self.activate(service, b'redirect "bob@far.test";')
+        texts = [b"Subject: %d\r\n\r\nbody\r\n" % number for number in range(20)]
+        for text in texts:
+            self.deliver(service, text)
+        service.stop(signal.SIGKILL)
+        service = self.sending_service()
+        self.relay_up()
+        sent = [m[2].split(b"Subject:", 1)[1] for m in self.sent(20)]
+        self.assertEqual(sorted(sent), sorted(t.split(b"Subject:", 1)[1] for t in texts))
+        self.assertEqual(self.subjects(service, "INBOX"), [])
+        wait_until(lambda: service.output().count("status=sent") == 20, "20 letters sent")
+        service.stop()
+        service = self.sending_service()
+        self.deliver(service, b"Subject: last\r\n\r\n")
+        self.assertIn(b"Subject: last", self.sent(21)[-1][2])
+
+    def test_kill_9_while_redirects_are_under_way_loses_none(self):
+        service = self.sending_service()
+        relay = self.relay_up()
+        self.activate(service, b'redirect "bob@far.test";')
+        acknowledged = []
+        for number in range(int(os.environ.get("TUBEPOST_CRASH_ROUNDS", "50")) // 10):
+            for part in range(10):
+                text = b"%d.%d" % (number, part)
+                self.deliver(service, b"Subject: " + text + b"\r\n\r\n")
+                acknowledged.append(text)
+            if number % 2:
+                relay.stop(signal.SIGKILL)
+            service.stop(signal.SIGKILL)
+            service = self.sending_service()
+            if number % 2:
+                relay.restart()
+
+        def all_there():
+            with self.world.lock:
+                there = [m[2].split(b"Subject: ", 1)[1].split(b"\r\n")[0] for m in self.world.messages]
+            return set(acknowledged) <= set(there)
+        wait_until(all_there, "all redirected messages")
+        self.assertEqual(self.subjects(service, "INBOX"), [])
+
+    def test_what_the_relay_refuses_comes_back(self):
+        service = self.sending_service()
+        self.activate(service, b'redirect "bob@far.test";')
+        self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{self.world.to}\"]}}", port=self.port,
+                   settings="limits: {message_bytes: 4K}")
+        self.deliver(service, b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" + b"y" * 60 * 100 + b"\r\n")
+        wait_until(lambda: self.subjects(service, "INBOX"), "the message in the INBOX")
+        self.assertIn("status=kept", service.output())
+
+    def test_two_that_redirect_to_each_other_keep_what_goes_round(self):
+        service = self.sending_service()
+        self.relay_up()
+        self.activate(service, b'redirect "alice@mail.test";')
+        with service.connect() as peer:
+            peer.command("MAIL FROM:<a@x.test>")
+            peer.command("RCPT TO:<alice@mail.test>")
+            peer.command("DATA")
+            peer.send(b"Subject: round\r\n\r\n.\r\n")
+            self.assertEqual(peer.reply(), 250)
+        wait_until(lambda: self.subjects(service, "INBOX"), "the message in the INBOX")
+        self.assertIn("was redirected from here before", service.output())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+/*
+ * delivery_sieve_private: what delivery_sieve.c, which runs a recipient's script, and delivery_actions.c, which does what
+ * it says, share. Nobody else includes it.
+ */
+#pragma once
+#include "engine/mailbox/delivery_sieve.h"
+#include "proto/sieve/run.h"
+
+/* One recipient's script on one message. */
+struct judging {
+    struct delivery_text *text;
+    struct delivery_recipient *recipient;
+    const struct mailstore_place *usual;
+    struct mailstore_user *user;
+    uint32_t index; /* of the recipient */
+    uint32_t first; /* of his places */
+    bool kept;      /* it lies where it would without a script */
+    bool sent;      /* it lies where outgoing.h has its texts */
+    int trouble;    /* of the recipient */
+};
+
+bool delivery_is_eight_bit(struct slice part);
+/* A line in the log: what went wrong, and that the message is kept. */
+void delivery_complain(const struct judging *judging, const char *what);
+/* False: there are too many places, or no memory, and nothing is done. */
+bool delivery_actions_do(struct judging *judging, const struct sieve_result *result);

@@ -1,0 +1,196 @@
+#include "tests/unit/delivery_rig.h"
+#include "engine/core/check.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define ROOM 1048576u
+
+struct pop3_rig lmtp_rig;
+struct relay_fake lmtp_relay;
+static int log_pipe[2];
+
+static void outgoing_begin(void)
+{
+    const struct outgoing_settings settings = {
+        .shard = &lmtp_rig.shard, .network = lmtp_rig.network, .store = lmtp_rig.store.store};
+    const struct outgoing_conf conf = {.hostname = slice_text("mail.test"),
+                                       .relay = relay_fake_address,
+                                       .keep_trying_ns = 86400ull * 1000000000ull};
+    check(outgoing_open(&lmtp_rig.mailbox.outgoing, &settings, &conf) == 0);
+    check(remembered_open(&lmtp_rig.mailbox.remembered, lmtp_rig.store.store) == 0);
+}
+
+static void outgoing_end(void)
+{
+    outgoing_abort(lmtp_rig.mailbox.outgoing);
+    outgoing_close(lmtp_rig.mailbox.outgoing);
+    lmtp_rig.mailbox.outgoing = NULL;
+    remembered_close(lmtp_rig.mailbox.remembered);
+}
+
+int delivery_set_up(void **state)
+{
+    (void)state;
+    pop3_rig_open(&lmtp_rig, ROOM, NULL);
+    check(pipe2(log_pipe, O_NONBLOCK) == 0);
+    logger_open(&lmtp_rig.logger, log_pipe[1], LOGGER_WARNING);
+    lmtp_rig.mailbox.lmtp_settings =
+        (struct smtp_server_settings){.hostname = slice_text("mail.test"),
+                                      .lmtp = true,
+                                      .recipients_max = 1000,
+                                      .command_ns = 3600000000000ull,
+                                      .data_ns = 3600000000000ull,
+                                      .pipelining = true,
+                                      .smtputf8 = true};
+    check(sieve_scripts_open(&lmtp_rig.mailbox.scripts, lmtp_rig.store.store, 2) == 0);
+    relay_fake_open(&lmtp_relay, lmtp_rig.network);
+    outgoing_begin();
+    pop3_rig_listen(&lmtp_rig, delivery_accepted);
+    return 0;
+}
+
+int delivery_tear_down(void **state)
+{
+    (void)state;
+    sieve_scripts_close(lmtp_rig.mailbox.scripts);
+    if (lmtp_rig.mailbox.outgoing != NULL) {
+        outgoing_end();
+    }
+    relay_fake_close(&lmtp_relay);
+    pop3_rig_close(&lmtp_rig);
+    close(log_pipe[0]);
+    close(log_pipe[1]);
+    return 0;
+}
+
+const char *lmtp_logged(void)
+{
+    static char text[65536];
+    ssize_t size = read(log_pipe[0], text, sizeof text - 1);
+    text[size > 0 ? size : 0] = '\0';
+    return text;
+}
+
+/* ---- The store's side ---- */
+
+void lmtp_property_set(const char *name, const char *key, const char *value)
+{
+    struct mailstore_user *user;
+    struct told told;
+    const struct mailstore_property property = {.key = slice_text(key), .value = slice_text(value)};
+    check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    check(mailstore_property_set(lmtp_rig.store.store, user, &property, told_init(&told)) == 0);
+    check(told_wait(&lmtp_rig.store, &told) == 0);
+    mailstore_user_close(lmtp_rig.store.store, user);
+}
+
+void lmtp_script_set(const char *user, const char *text)
+{
+    lmtp_property_set(user, SIEVE_SCRIPT_KEY "main", text);
+    lmtp_property_set(user, SIEVE_ACTIVE_KEY, "main");
+}
+
+void lmtp_mailbox_make(const char *name, const char *mailbox)
+{
+    struct mailstore_user *user;
+    struct told told;
+    struct mailstore_create create = {.mailbox = slice_text(mailbox)};
+    check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    check(mailstore_box_create(lmtp_rig.store.store, user, &create, told_init(&told)) == 0);
+    check(told_wait(&lmtp_rig.store, &told) == 0);
+    mailstore_user_close(lmtp_rig.store.store, user);
+}
+
+static void entry_say(char **at, const struct mailstore_box *box,
+                      const struct mailstore_entry *entry)
+{
+    *at += sprintf(*at, "(%s%s", (entry->flags & MAILSTORE_SEEN) != 0 ? "S" : "",
+                   (entry->flags & MAILSTORE_FLAGGED) != 0 ? "F" : "");
+    for (uint32_t i = 0; i < box->keyword_count; i++) {
+        if ((entry->keywords & (1ull << i)) != 0) {
+            struct slice name = mailstore_keyword(box, i);
+            *at += sprintf(*at, " %.*s", (int)name.size, (const char *)name.bytes);
+        }
+    }
+    *at += sprintf(*at, ")");
+}
+
+const char *lmtp_held(const char *name)
+{
+    static char text[65536];
+    char *at = text;
+    struct mailstore_user *user;
+    *at = '\0';
+    check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    struct mailstore_box *box = mailstore_box_next(user, NULL);
+    for (; box != NULL; box = mailstore_box_next(user, box)) {
+        check(mailstore_box_open(lmtp_rig.store.store, box) == 0);
+        if (box->count > 0) {
+            at += sprintf(at, "%s%.*s", at > text ? " " : "", (int)box->name.size,
+                          (const char *)box->name.bytes);
+        }
+        for (uint32_t i = 0; i < box->count; i++) {
+            *at++ = ' ';
+            entry_say(&at, box, &box->entries[i]);
+        }
+        mailstore_box_close(lmtp_rig.store.store, box);
+    }
+    mailstore_user_close(lmtp_rig.store.store, user);
+    return text;
+}
+
+/* ---- The lmtp_client's side ---- */
+
+struct pop3_client *lmtp_client;
+
+void lmtp_greet(void)
+{
+    lmtp_client = pop3_client_connect(&lmtp_rig);
+    pop3_client_talk(&lmtp_rig, lmtp_client, "");
+    pop3_client_talk(&lmtp_rig, lmtp_client, "LHLO client.test\r\n");
+}
+
+const char *lmtp_deliver_to(const char *recipients, const char *message)
+{
+    char text[4096];
+    lmtp_greet();
+    snprintf(text, sizeof text, "MAIL FROM:<boss@x.test>\r\n%sDATA\r\n", recipients);
+    const char *heard = pop3_client_talk(&lmtp_rig, lmtp_client, text);
+    assert_non_null(strstr(heard, "354 "));
+    pop3_client_say(lmtp_client, message);
+    return pop3_client_talk(&lmtp_rig, lmtp_client, ".\r\n");
+}
+
+const char *lmtp_deliver(const char *message)
+{
+    return lmtp_deliver_to("RCPT TO:<ann@y>\r\n", message);
+}
+
+uint32_t lmtp_outgoing_left(void)
+{
+    struct mailstore_user *user;
+    check(mailstore_user_open(lmtp_rig.store.store, slice_text(OUTGOING_USER), &user) == 0);
+    const struct mailstore_box *box = mailstore_box_find(user, slice_text("INBOX"));
+    uint32_t texts = box != NULL ? box->count : 0;
+    mailstore_user_close(lmtp_rig.store.store, user);
+    return outgoing_counters(lmtp_rig.mailbox.outgoing)->waiting + texts;
+}
+
+void lmtp_service_crashes(void)
+{
+    outgoing_end();
+    sieve_scripts_close(lmtp_rig.mailbox.scripts);
+    pop3_rig_crash(&lmtp_rig);
+    check(sieve_scripts_open(&lmtp_rig.mailbox.scripts, lmtp_rig.store.store, 2) == 0);
+    outgoing_begin();
+}
+
+const char *lmtp_taken(void)
+{
+    lmtp_relay.taken[lmtp_relay.taken_bytes] = '\0';
+    return lmtp_relay.taken;
+}
