@@ -404,7 +404,8 @@ struct mailboxd_conf {
         uint32_t max_redirects; /* of one script */
         uint64_t keep_trying;   /* nanoseconds */
         uint64_t vacation_default, vacation_min,
-            vacation_max; /* nanoseconds, between two answers */
+            vacation_max;                          /* nanoseconds, between two answers */
+        uint64_t duplicate_default, duplicate_max; /* nanoseconds that a thing is remembered */
     } sieve;
     struct {
         bool any;           /* every safe local part is a user, made at the first delivery */

@@ -90,6 +90,8 @@ static const struct reader_key sieve_keys[] = {
     KEY_DURATION("keep_trying", M, sieve.keep_trying, "5d", SECOND, 30 * DAY),
     KEY_DURATION("vacation_default", M, sieve.vacation_default, "7d", SECOND, 365 * DAY),
     KEY_DURATION("vacation_min", M, sieve.vacation_min, "1d", 0, 365 * DAY),
+    KEY_DURATION("duplicate_default", M, sieve.duplicate_default, "12h", SECOND, 365 * DAY),
+    KEY_DURATION("duplicate_max", M, sieve.duplicate_max, "2d", SECOND, 365 * DAY),
     KEY_DURATION("vacation_max", M, sieve.vacation_max, "60d", SECOND, 365 * DAY),
     KEY_END,
 };

@@ -310,6 +310,34 @@ static void after_forget(struct delivery_text *text, uint32_t recipient)
     }
 }
 
+/* ---- What was seen ---- */
+
+bool delivery_was_seen(const struct judging *judging, enum remembered_kind kind,
+                       struct slice handle, struct slice name)
+{
+    struct mailbox *mailbox = judging->text->mailbox;
+    struct remembered_thing thing;
+    return mailbox->remembered != NULL && remembered_make(&thing, kind, handle, name) &&
+           remembered_has(mailbox->remembered, judging->user, &thing,
+                          (uint64_t)world_wall_s(mailbox->shard->world));
+}
+
+void delivery_remember(struct judging *judging, enum remembered_kind kind, struct slice handle,
+                       struct slice name, uint32_t seconds)
+{
+    struct remembered_thing thing;
+    struct delivery_after *after = NULL;
+    if (judging->text->mailbox->remembered != NULL && remembered_make(&thing, kind, handle, name)) {
+        after = after_add(judging);
+    }
+    if (after != NULL) {
+        after->thing = thing;
+        after->seconds = seconds;
+    }
+}
+
+/* ---- Away ---- */
+
 /* RFC 5230 §4.2: once in `seconds` to each sender, in whatever letters he writes himself. */
 static bool was_answered(const struct judging *judging, const struct sieve_vacation *vacation,
                          struct remembered_thing *thing)
@@ -508,6 +536,10 @@ bool delivery_actions_do(struct judging *judging, const struct sieve_result *res
         return false;
     }
     in_order(judging, result);
+    for (uint32_t i = 0; i < result->seen_count; i++) {
+        const struct sieve_seen *seen = &result->seen[i];
+        delivery_remember(judging, REMEMBERED_DUPLICATE, seen->handle, seen->name, seen->seconds);
+    }
     if (judging->trouble != 0) {
         trouble_take(judging);
     }

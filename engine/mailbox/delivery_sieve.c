@@ -89,6 +89,20 @@ void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, 
 
 /* ---- Running ---- */
 
+/* What only the store knows. */
+static bool answer(const struct judging *judging, const struct sieve_asked *asked)
+{
+    switch (asked->want) {
+    case SIEVE_WANT_MAILBOX:
+        return mailstore_box_find(judging->user, asked->name) != NULL;
+    case SIEVE_WANT_DUPLICATE:
+        return delivery_was_seen(judging, REMEMBERED_DUPLICATE, asked->handle, asked->name);
+    case SIEVE_WANT_NOTHING:
+        break;
+    }
+    return false;
+}
+
 static bool run(struct judging *judging, const struct sieve_program *program)
 {
     struct delivery_text *text = judging->text;
@@ -110,6 +124,8 @@ static bool run(struct judging *judging, const struct sieve_program *program)
         .redirects_max = conf->sieve.max_redirects,
         .vacation_default_s = (uint32_t)(conf->sieve.vacation_default / SECOND_NS),
         .vacation_min_s = (uint32_t)(conf->sieve.vacation_min / SECOND_NS),
+        .duplicate_default_s = (uint32_t)(conf->sieve.duplicate_default / SECOND_NS),
+        .duplicate_max_s = (uint32_t)(conf->sieve.duplicate_max / SECOND_NS),
         .vacation_max_s = (uint32_t)(conf->sieve.vacation_max / SECOND_NS),
     };
     struct sieve_run *script = sieve_run_open(program, &message, &settings);
@@ -117,9 +133,7 @@ static bool run(struct judging *judging, const struct sieve_program *program)
     if (good) {
         enum sieve_want want = sieve_run_go(script);
         while (want != SIEVE_WANT_NOTHING) {
-            struct slice name = sieve_run_asked(script)->name;
-            want = sieve_run_answer(script, want == SIEVE_WANT_MAILBOX &&
-                                                mailstore_box_find(judging->user, name) != NULL);
+            want = sieve_run_answer(script, answer(judging, sieve_run_asked(script)));
         }
         const struct sieve_result *result = sieve_run_result(script);
         if (result->failed) {

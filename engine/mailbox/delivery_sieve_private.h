@@ -22,5 +22,10 @@ struct judging {
 bool delivery_is_eight_bit(struct slice part);
 /* A line in the log: what went wrong, and that the message is kept. */
 void delivery_complain(const struct judging *judging, const char *what);
+bool delivery_was_seen(const struct judging *judging, enum remembered_kind kind,
+                       struct slice handle, struct slice name);
+/* To be remembered when the recipient has the message. */
+void delivery_remember(struct judging *judging, enum remembered_kind kind, struct slice handle,
+                       struct slice name, uint32_t seconds);
 /* False: there are too many places, or no memory, and nothing is done. */
 bool delivery_actions_do(struct judging *judging, const struct sieve_result *result);

@@ -15,10 +15,9 @@
 #define SIEVE_ACTIVE_KEY "sieve/active"
 #define SIEVE_SCRIPT_KEY "sieve/script/"
 
-/* Of scripts that run here: neither what needs the body, nor what changes or remembers messages. */
+/* Of scripts that run here: neither what needs the body, nor what changes messages. */
 #define SIEVE_EXTENSIONS_HERE                                                                      \
-    (SIEVE_EXTENSIONS_ALL & ~(SIEVE_EXTENSION_BIT(BODY) | SIEVE_EXTENSION_BIT(EDITHEADER) |        \
-                              SIEVE_EXTENSION_BIT(DUPLICATE)))
+    (SIEVE_EXTENSIONS_ALL & ~(SIEVE_EXTENSION_BIT(BODY) | SIEVE_EXTENSION_BIT(EDITHEADER)))
 
 struct sieve_scripts;
 

@@ -26,7 +26,7 @@ void lmtp_mailbox_make(const char *user, const char *mailbox);
 /* "INBOX () (S) Lists/c (F label)": the mailboxes that hold something, and each message's flags. */
 const char *lmtp_held(const char *user);
 
-void lmtp_greet(void); /* a lmtp_client connects */
+void lmtp_greet(void); /* a client connects */
 /* recipients: "RCPT TO:<a@y>\r\n" and so on. What the end of DATA is answered. */
 const char *lmtp_deliver_to(const char *recipients, const char *message);
 const char *lmtp_deliver(const char *message); /* to ann@y */

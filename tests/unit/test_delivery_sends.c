@@ -366,6 +366,53 @@ static void when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again(void
     assert_string_equal(lmtp_held("bob"), "INBOX ()");
 }
 
+/* ---- Duplicates ---- */
+
+#define WITH_ID(id) "Message-ID: <" id "@x>\r\n\r\n"
+
+static void a_script_knows_what_it_has_seen_also_over_a_crash(void **state)
+{
+    (void)state;
+    lmtp_script_set("ann", "require \"duplicate\"; if duplicate { discard; }");
+    lmtp_deliver(WITH_ID("a"));
+    lmtp_deliver(WITH_ID("a"));
+    lmtp_deliver(WITH_ID("b"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 2);
+    lmtp_service_crashes();
+    lmtp_deliver(WITH_ID("b"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 2);
+    lmtp_rig.store.wall_s += 12 * 3600;
+    lmtp_deliver(WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 3);
+}
+
+static void each_handle_and_user_sees_for_itself(void **state)
+{
+    (void)state;
+    lmtp_script_set("ann", "require [\"duplicate\",\"variables\"];"
+                           "if header :matches \"x\" \"*\" { set \"h\" \"${1}\"; }"
+                           "if string \"${h}\" \"1\" { if duplicate :handle \"one\" { discard; } }"
+                           "else { if duplicate :handle \"two\" { discard; } }");
+    lmtp_script_set("bob", "require \"duplicate\"; if duplicate { discard; }");
+    lmtp_deliver("X: 1\r\n" WITH_ID("a"));
+    lmtp_deliver("X: 2\r\n" WITH_ID("a"));
+    lmtp_deliver("X: 2\r\n" WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 2);
+    lmtp_deliver_to("RCPT TO:<bob@y>\r\n", WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "bob"), 1);
+}
+
+static void what_was_not_stored_was_not_seen(void **state)
+{
+    (void)state;
+    lmtp_rig.conf->users.quota_bytes = 10;
+    lmtp_script_set("ann", "require \"duplicate\"; if duplicate { discard; }");
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), "452 4.2.2 Mailbox is full\r\n");
+    lmtp_rig.conf->users.quota_bytes = 0;
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), STORED);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +437,9 @@ int main(void)
         TEST(a_reason_that_the_reply_cannot_carry_goes_in_a_report),
         TEST(a_report_of_rejection_outlives_a_crash),
         TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
+        TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
+        TEST(each_handle_and_user_sees_for_itself),
+        TEST(what_was_not_stored_was_not_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
