@@ -149,7 +149,7 @@ static uint32_t fields_name(const struct judging *judging, const char *name)
 {
     const struct delivery_recipient *recipient = judging->recipient;
     struct slice address = slice_of(recipient->address, recipient->address_bytes);
-    struct slice rest = slice_of(judging->text->header, judging->text->header_bytes);
+    struct slice rest = delivery_header(judging->text);
     struct header_field field;
     uint32_t count = 0;
     while (header_find_next(&rest, slice_text(name), &field)) {
@@ -264,7 +264,7 @@ static struct sieve_answer answer_begin(const struct judging *judging)
         .wall_s = world_wall_s(text->mailbox->shard->world),
         .to = text->reverse_path,
         .owner = slice_of(recipient->address, recipient->address_bytes),
-        .original = slice_of(text->header, text->header_bytes),
+        .original = delivery_header(text),
     };
     world_random(text->mailbox->shard->world, answer.id, sizeof answer.id);
     return answer;
@@ -459,6 +459,7 @@ void delivery_sieve_settle(struct delivery_text *text, bool committed)
         }
     }
     text->after = NULL;
+    delivery_kept_drop(text);
 }
 
 /* ---- Actions ---- */

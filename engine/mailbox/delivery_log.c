@@ -179,6 +179,7 @@ static void abort_text(struct delivery_text *text)
 {
     text->begun = false;
     mailstore_abort(text->message);
+    delivery_sieve_end(text);
 }
 
 static void close_text(struct delivery_text *text)

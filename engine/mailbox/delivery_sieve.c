@@ -7,82 +7,129 @@
 #define MEMORY_BYTES_MAX                                                                           \
     (4u * 1024 * 1024) /* of a message: places and refusals of all recipients, values */
 #define SECOND_NS 1000000000ull
-#define WORK_MAX 5000000u /* steps of one script: some milliseconds of the shard */
+#define BODY_MEMORY_BYTES_MAX (16u * 1024 * 1024) /* of a script that looks at the body */
+#define WORK_MAX 5000000u                  /* steps of one script: some milliseconds of the shard */
+#define BODY_WORK_MAX 25000000u            /* of one that looks at the body */
+#define KEPT_BYTES_MAX (64u * 1024 * 1024) /* of bodies, of all sessions together */
 
-/* ---- The header ---- */
+/* ---- The text ---- */
 
-static bool wanted(struct delivery_text *text)
+/* Does anybody have a script, and what do they look at? */
+static uint32_t wanted(struct delivery_text *text)
 {
     struct mailbox *mailbox = text->mailbox;
-    bool any = false;
-    for (uint32_t i = 0; mailbox->scripts != NULL && i < text->recipient_count && !any; i++) {
+    uint32_t wants = 0;
+    for (uint32_t i = 0; mailbox->scripts != NULL && i < text->recipient_count; i++) {
         struct mailstore_user *user;
         if (mailstore_user_open(mailbox->texts, slice_text(text->recipients[i].user), &user) == 0) {
-            any = sieve_scripts_any(mailbox->scripts, user);
+            wants |= sieve_scripts_want(mailbox->scripts, user);
             mailstore_user_close(mailbox->texts, user);
         }
     }
-    return any;
+    return wants;
 }
 
 void delivery_sieve_begin(struct delivery_text *text)
 {
     delivery_sieve_end(text);
     arena_open(&text->sieve_memory, MEMORY_BYTES_MAX);
-    text->header_wanted = text->watched = wanted(text);
-    text->eight_bit = false;
+    uint32_t wants = wanted(text);
+    text->eight_bit = text->cut = false;
+    text->keeping = text->watched = wants != 0;
+    text->body_bytes_max = (wants & SIEVE_SCRIPTS_BODY) != 0 ? SIEVE_MAIL_BODY_BYTES_MAX : 0;
+}
+
+void delivery_kept_drop(struct delivery_text *text)
+{
+    free(text->kept);
+    text->kept = NULL;
+    text->kept_bytes = text->kept_room = text->header_bytes = 0;
+    text->mailbox->kept_bytes -= text->budgeted;
+    text->budgeted = text->body_bytes_max = 0;
+    text->keeping = text->watched = false;
 }
 
 void delivery_sieve_end(struct delivery_text *text)
 {
     arena_close(&text->sieve_memory);
-    free(text->header);
-    text->header = NULL;
-    text->header_bytes = text->header_room = 0;
-    text->header_wanted = text->watched = false;
+    delivery_kept_drop(text);
     text->letters = NULL;
     text->after = NULL;
 }
 
-/* False: the memory is short, and the script sees no more of it. */
-static bool header_grow(struct delivery_text *text)
+static bool in_body(const struct delivery_text *text)
 {
-    size_t room = text->header_room == 0 ? HEADER_BYTES_FIRST : text->header_room * 2;
-    room = room < DELIVERY_SIEVE_HEADER_BYTES_MAX ? room : DELIVERY_SIEVE_HEADER_BYTES_MAX;
-    uint8_t *grown = room > text->header_room ? (uint8_t *)realloc(text->header, room) : NULL;
+    return text->header_bytes > 0;
+}
+
+static size_t room_max(const struct delivery_text *text)
+{
+    return in_body(text) ? text->header_bytes + text->body_bytes_max
+                         : DELIVERY_SIEVE_HEADER_BYTES_MAX;
+}
+
+/* False: there may be no more, and scripts see no more of it. */
+static bool kept_grow(struct delivery_text *text)
+{
+    size_t most = room_max(text);
+    size_t room = text->kept_room == 0 ? HEADER_BYTES_FIRST : text->kept_room * 2;
+    room = room < most ? room : most;
+    size_t more = in_body(text) && room > text->kept_room ? room - text->kept_room : 0;
+    if (room <= text->kept_room || text->mailbox->kept_bytes + more > KEPT_BYTES_MAX) {
+        return false;
+    }
+    uint8_t *grown = (uint8_t *)realloc(text->kept, room);
     if (grown == NULL) {
         return false;
     }
-    text->header = grown;
-    text->header_room = room;
+    text->kept = grown;
+    text->kept_room = room;
+    text->budgeted += more;
+    text->mailbox->kept_bytes += more;
     return true;
 }
 
-/* Behind `from` bytes: has the empty line come? */
-static bool header_is_whole(const struct delivery_text *text, size_t from)
+struct slice delivery_header(const struct delivery_text *text)
+{
+    return slice_of(text->kept, in_body(text) ? text->header_bytes : text->kept_bytes);
+}
+
+/* Behind `from` bytes: where the empty line has ended; 0: it has not come. */
+static size_t header_end(const struct delivery_text *text, size_t from)
 {
     static const uint8_t end[4] = {'\r', '\n', '\r', '\n'};
     from = from > 3 ? from - 3 : 0;
-    return text->header != NULL &&
-           memmem(text->header + from, text->header_bytes - from, end, sizeof end) != NULL;
+    const uint8_t *found =
+        (const uint8_t *)memmem(text->kept + from, text->kept_bytes - from, end, sizeof end);
+    return found != NULL ? (size_t)(found - text->kept) + sizeof end : 0;
+}
+
+static void piece_keep(struct delivery_text *text, struct slice *rest)
+{
+    size_t from = text->kept_bytes;
+    if ((from == text->kept_room || from == room_max(text)) && !kept_grow(text)) {
+        text->keeping = false;
+        text->cut = true;
+        return;
+    }
+    size_t room = (text->kept_room < room_max(text) ? text->kept_room : room_max(text)) - from;
+    struct slice piece = slice_first(*rest, room);
+    memcpy(text->kept + from, piece.bytes, piece.size);
+    text->kept_bytes += piece.size;
+    *rest = slice_from(*rest, piece.size);
+    if (!in_body(text)) {
+        text->header_bytes = header_end(text, from);
+        text->keeping = !in_body(text) || text->body_bytes_max > 0;
+    }
 }
 
 void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, size_t count)
 {
     for (size_t i = 0; text->watched && i < count; i++) {
-        text->eight_bit = text->eight_bit || delivery_is_eight_bit(parts[i]);
         struct slice rest = parts[i];
-        while (text->header_wanted && rest.size > 0) {
-            size_t from = text->header_bytes;
-            if (from == text->header_room && !header_grow(text)) {
-                text->header_wanted = false;
-                break;
-            }
-            struct slice piece = slice_first(rest, text->header_room - from);
-            memcpy(text->header + from, piece.bytes, piece.size);
-            text->header_bytes += piece.size;
-            rest = slice_from(rest, piece.size);
-            text->header_wanted = !header_is_whole(text, from);
+        text->eight_bit = text->eight_bit || delivery_is_eight_bit(parts[i]);
+        while (text->keeping && rest.size > 0) {
+            piece_keep(text, &rest);
         }
     }
 }
@@ -108,9 +155,11 @@ static bool run(struct judging *judging, const struct sieve_program *program)
     struct delivery_text *text = judging->text;
     const struct mailboxd_conf *conf = text->mailbox->conf;
     struct arena values;
-    arena_open(&values, MEMORY_BYTES_MAX);
+    arena_open(&values, program->reads_body ? BODY_MEMORY_BYTES_MAX : MEMORY_BYTES_MAX);
+    struct slice header = delivery_header(text);
     struct sieve_mail mail = {
-        .header = slice_of(text->header, text->header_bytes),
+        .header = header,
+        .body = slice_from(slice_of(text->kept, text->kept_bytes), header.size),
         .size = mailstore_draft_bytes(text->message),
         .from = text->reverse_path,
         .to = slice_of(judging->recipient->address, judging->recipient->address_bytes),
@@ -120,7 +169,7 @@ static bool run(struct judging *judging, const struct sieve_program *program)
     const struct sieve_settings settings = {
         .now_s = world_wall_s(text->mailbox->shard->world),
         .separator = slice_text("+"),
-        .work_max = WORK_MAX,
+        .work_max = program->reads_body ? BODY_WORK_MAX : WORK_MAX,
         .redirects_max = conf->sieve.max_redirects,
         .vacation_default_s = (uint32_t)(conf->sieve.vacation_default / SECOND_NS),
         .vacation_min_s = (uint32_t)(conf->sieve.vacation_min / SECOND_NS),

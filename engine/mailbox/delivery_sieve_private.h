@@ -19,6 +19,9 @@ struct judging {
     int trouble;    /* of the recipient */
 };
 
+/* As far as it was kept. */
+struct slice delivery_header(const struct delivery_text *text);
+void delivery_kept_drop(struct delivery_text *text);
 bool delivery_is_eight_bit(struct slice part);
 /* A line in the log: what went wrong, and that the message is kept. */
 void delivery_complain(const struct judging *judging, const char *what);

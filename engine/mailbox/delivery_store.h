@@ -77,11 +77,16 @@ struct delivery_text {
 
     /* delivery_sieve.c */
     struct arena sieve_memory; /* what places and refusals point to */
-    uint8_t *header;           /* owned: what was collected of it, when a script is to see it */
-    size_t header_bytes, header_room;
-    bool header_wanted;
-    bool watched;   /* somebody has a script */
-    bool eight_bit; /* bytes above 127 were seen */
+    /* Owned: the text as far as it was kept, when a script is to see it: the header, and behind header_bytes the body,
+     * when one is to see that. */
+    uint8_t *kept;
+    size_t kept_bytes, kept_room, header_bytes;
+    size_t budgeted;       /* of mailbox->kept_bytes */
+    size_t body_bytes_max; /* 0: none of it is to be kept */
+    bool keeping;          /* more of it is wanted */
+    bool cut;              /* not all that was wanted is there */
+    bool watched;          /* somebody has a script */
+    bool eight_bit;        /* bytes above 127 were seen */
     struct delivery_letter *letters;
     struct delivery_after *after;
 };

@@ -28,6 +28,7 @@ struct mailbox {
     struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
     struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
     struct remembered *remembered; /* of them; NULL: nothing is */
+    size_t kept_bytes;             /* of bodies in memory for scripts */
     struct login_desk *logins;
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */

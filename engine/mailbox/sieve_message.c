@@ -74,6 +74,8 @@ struct sieve_message sieve_mail_message(struct sieve_mail *mail)
         .envelope_from = mail->from,
         .envelope_to = mail->to,
         .field = field,
+        .body = sieve_mail_body,
+        .body_part = sieve_mail_body_part,
         .environment = environment,
     };
 }

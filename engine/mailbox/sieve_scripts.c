@@ -81,14 +81,6 @@ static int script_get(const struct sieve_scripts *scripts, const struct mailstor
     return property_get(scripts, user, slice_of(key, (size_t)size), text);
 }
 
-bool sieve_scripts_any(struct sieve_scripts *scripts, const struct mailstore_user *user)
-{
-    struct slice name;
-    int status = property_get(scripts, user, slice_text(SIEVE_ACTIVE_KEY), &name);
-    free((void *)(uintptr_t)name.bytes);
-    return status == 0;
-}
-
 static int active_get(const struct sieve_scripts *scripts, const struct mailstore_user *user,
                       struct slice *text)
 {
@@ -190,7 +182,6 @@ int sieve_scripts_active(struct sieve_scripts *scripts, const struct mailstore_u
     if (kept != NULL && !kept->includes &&
         slice_equal(text, slice_of(kept->text, kept->text_bytes))) {
         free((void *)(uintptr_t)text.bytes);
-        scripts->counters.found++;
     } else {
         if (kept != NULL) {
             kept_free(scripts, kept);
@@ -210,6 +201,19 @@ int sieve_scripts_active(struct sieve_scripts *scripts, const struct mailstore_u
     list_prepend(&scripts->kept, &kept->node);
     *program = &kept->program;
     return 0;
+}
+
+uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstore_user *user)
+{
+    const struct sieve_program *program;
+    struct sieve_error error;
+    uint64_t compiled = scripts->counters.compiled;
+    int status = sieve_scripts_active(scripts, user, &program, &error);
+    if (status != 0) {
+        return status == -ENOENT ? 0 : SIEVE_SCRIPTS_HEADER; /* it may be better when it runs */
+    }
+    scripts->counters.found += scripts->counters.compiled == compiled;
+    return SIEVE_SCRIPTS_HEADER | (program->reads_body ? SIEVE_SCRIPTS_BODY : 0u);
 }
 
 const struct sieve_scripts_counters *sieve_scripts_counters(const struct sieve_scripts *scripts)

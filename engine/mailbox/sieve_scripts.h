@@ -15,9 +15,8 @@
 #define SIEVE_ACTIVE_KEY "sieve/active"
 #define SIEVE_SCRIPT_KEY "sieve/script/"
 
-/* Of scripts that run here: neither what needs the body, nor what changes messages. */
-#define SIEVE_EXTENSIONS_HERE                                                                      \
-    (SIEVE_EXTENSIONS_ALL & ~(SIEVE_EXTENSION_BIT(BODY) | SIEVE_EXTENSION_BIT(EDITHEADER)))
+/* Of scripts that run here: not what changes messages. */
+#define SIEVE_EXTENSIONS_HERE (SIEVE_EXTENSIONS_ALL & ~SIEVE_EXTENSION_BIT(EDITHEADER))
 
 struct sieve_scripts;
 
@@ -25,14 +24,18 @@ struct sieve_scripts;
 int sieve_scripts_open(struct sieve_scripts **scripts, struct mailstore *store, uint32_t count_max);
 void sieve_scripts_close(struct sieve_scripts *scripts); /* NULL is fine */
 
-/* Has he an active script? */
-bool sieve_scripts_any(struct sieve_scripts *scripts, const struct mailstore_user *user);
+enum sieve_scripts_want {
+    SIEVE_SCRIPTS_HEADER = 1, /* he has an active script */
+    SIEVE_SCRIPTS_BODY = 2,   /* which tests the body */
+};
+/* What his active script is to be shown of a message, enum sieve_scripts_want; 0: there is none. */
+uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstore_user *user);
 /* His active script, valid until the next call. 0; -ENOENT: there is none; -EINVAL: *error says what is wrong with it;
  * -ENOMEM; -EIO. */
 int sieve_scripts_active(struct sieve_scripts *scripts, const struct mailstore_user *user,
                          const struct sieve_program **program, struct sieve_error *error);
 
 struct sieve_scripts_counters {
-    uint64_t compiled, found; /* found: no compiling was needed */
+    uint64_t compiled, found; /* found: for sieve_scripts_want no compiling was needed */
 };
 const struct sieve_scripts_counters *sieve_scripts_counters(const struct sieve_scripts *scripts);

@@ -83,7 +83,7 @@ static int strings_read(struct sieve_program *program, struct slice *bytes, uint
 /* ---- Scripts ---- */
 
 /* Two walks: where instructions begin, then whether jumps lead there. */
-static int code_check(const struct sieve_program *program, uint32_t script)
+static int code_check(struct sieve_program *program, uint32_t script)
 {
     struct slice code = program->scripts[script].code;
     struct sieve_bounds bounds = sieve_program_bounds(program, script);
@@ -97,6 +97,9 @@ static int code_check(const struct sieve_program *program, uint32_t script)
         if (!sieve_instruction_read(code, &at, &bounds, &instruction)) {
             status = -EINVAL;
         }
+        program->reads_body |= instruction.operation == SIEVE_OP_BODY;
+        program->edits_header |= instruction.operation == SIEVE_OP_ADDHEADER ||
+                                 instruction.operation == SIEVE_OP_DELETEHEADER;
     }
     if (status == 0 && instruction.operation != SIEVE_OP_RETURN) {
         status = -EINVAL; /* else it would run out at its end */

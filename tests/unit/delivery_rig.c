@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#define ROOM 1048576u
+#define ROOM (4u << 20)
 
 struct pop3_rig lmtp_rig;
 struct relay_fake lmtp_relay;

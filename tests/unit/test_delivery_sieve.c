@@ -1,6 +1,7 @@
 /* delivery_sieve: where mail goes by way of the recipients' scripts. */
 #include "tests/unit/delivery_rig.h"
 #include "engine/core/check.h"
+#include "engine/mailbox/sieve_message.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,6 +27,16 @@ static void a_script_that_is_not_active_does_not_run(void **state)
 struct scene {
     const char *script, *message, *answer, *held, *logged;
 };
+
+#define BODY(test) "require \"body\"; if body " test " { discard; }"
+#define ENCODED "MIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\nYm9keQ==\r\n"
+#define PARTS                                                                                      \
+    "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"                       \
+    "before\r\n--b\r\n"                                                                            \
+    "Content-Type: text/plain; charset=iso-8859-1\r\n"                                             \
+    "Content-Transfer-Encoding: quoted-printable\r\n\r\ncaf=E9\r\n--b\r\n"                         \
+    "Content-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\nc2VjcmV0\r\n--b\r\n"  \
+    "Content-Type: message/rfc822\r\n\r\nSubject: within\r\n\r\ninner\r\n--b--\r\nbehind\r\n"
 
 static const struct scene scenes[] = {
     {"keep;", MESSAGE, STORED, "INBOX ()", ""},
@@ -77,8 +88,25 @@ static const struct scene scenes[] = {
     {"redirect \"a@z\"; redirect \"b@z\"; redirect \"c@z\"; redirect \"d@z\"; redirect \"e@z\";",
      MESSAGE, STORED, "INBOX ()", "more than 4"},
     {"discard", MESSAGE, STORED, "INBOX ()", "the script is wrong: line 1"},
-    {"require \"body\"; if body :contains \"x\" { discard; }", MESSAGE, STORED, "INBOX ()",
-     "the script is wrong: line 1"},
+    {BODY(":contains \"body\""), MESSAGE, STORED, "", ""},
+    {BODY(":contains \"x\""), MESSAGE, STORED, "INBOX ()", ""},
+    {BODY(":contains \"X-List\""), MESSAGE, STORED, "INBOX ()", ""},
+    {BODY(":raw :is \"body\r\n\""), MESSAGE, STORED, "", ""},
+    {BODY(":raw :contains \"Ym9keQ\""), ENCODED, STORED, "", ""},
+    {BODY(":text :contains \"body\""), ENCODED, STORED, "", ""},
+    {BODY(":text :contains \"Ym9keQ\""), ENCODED, STORED, "INBOX ()", ""},
+    {BODY(":text :contains \"caf\xc3\xa9\""), PARTS, STORED, "", ""},
+    {BODY(":text :contains \"secret\""), PARTS, STORED, "INBOX ()", ""},
+    {BODY(":content \"application/x\" :contains \"secret\""), PARTS, STORED, "", ""},
+    {BODY(":content \"application\" :contains \"secret\""), PARTS, STORED, "", ""},
+    {BODY(":content \"text/html\" :contains \"secret\""), PARTS, STORED, "INBOX ()", ""},
+    {BODY(":content \"multipart\" :contains \"before\""), PARTS, STORED, "", ""},
+    {BODY(":content \"multipart\" :contains \"behind\""), PARTS, STORED, "", ""},
+    {BODY(":content \"multipart\" :contains \"--b\""), PARTS, STORED, "INBOX ()", ""},
+    {BODY(":content \"message/rfc822\" :contains \"Subject: within\""), PARTS, STORED, "", ""},
+    {BODY(":content \"message/rfc822\" :contains \"inner\""), PARTS, STORED, "INBOX ()", ""},
+    {BODY(":content \"text\" :contains \"inner\""), PARTS, STORED, "", ""},
+    {BODY(":contains \"\""), "Subject: without a body\r\n", STORED, "INBOX ()", ""},
     {"require \"editheader\"; addheader \"a\" \"b\"; discard;", MESSAGE, STORED, "INBOX ()",
      "the script is wrong: line 1"},
     {"require [\"include\"]; include \"other\";", MESSAGE, STORED, "Other ()", ""},
@@ -242,6 +270,26 @@ scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was(void
     assert_non_null(strstr(lmtp_logged(), "sieve: u39: too many places"));
 }
 
+static void of_a_large_body_only_the_first_megabyte_is_looked_at(void **state)
+{
+    (void)state;
+    enum { BYTES = SIEVE_MAIL_BODY_BYTES_MAX };
+    static char message[BYTES + 8192];
+    char *at = message + sprintf(message, "Subject: s\r\n\r\nfirst\r\n");
+    while (at < message + BYTES) {
+        at += sprintf(at, "%0900d\r\n", 0);
+    }
+    sprintf(at, "%0900d\r\n%0900d\r\nlast\r\n", 0, 0);
+    lmtp_script_set("ann", "require [\"body\",\"imap4flags\"];"
+                           "if body :contains \"first\" { addflag \"\\\\Seen\"; }"
+                           "if body :raw :contains \"last\" { addflag \"\\\\Flagged\"; }");
+    assert_string_equal(lmtp_deliver(message), STORED);
+    assert_string_equal(lmtp_held("ann"), "INBOX (S)");
+    lmtp_script_set("ann", "keep;");
+    lmtp_deliver(MESSAGE);
+    assert_int_equal(lmtp_rig.mailbox.kept_bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +305,7 @@ int main(void)
         TEST(of_more_programs_than_are_kept_the_one_unused_longest_goes),
         TEST(what_a_script_includes_may_change_without_it),
         TEST(scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was),
+        TEST(of_a_large_body_only_the_first_megabyte_is_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
