@@ -75,17 +75,20 @@ static bool name_is_good(struct slice name)
     return good;
 }
 
-static struct mailstore_place *place_add(struct judging *judging)
+static struct mailstore_place *place_add(struct judging *judging, uint32_t edit_count)
 {
-    struct mailstore_place *place = &judging->text->places[judging->text->place_count++];
+    struct delivery_text *text = judging->text;
+    struct delivery_variant *variant = delivery_edit_get(judging, edit_count);
+    struct mailstore_place *place = variant != NULL ? &variant->places[variant->place_count++]
+                                                    : &text->places[text->place_count++];
     *place = *judging->usual;
     return place;
 }
 
-static void keep(struct judging *judging, struct slice flags)
+static void keep(struct judging *judging, struct slice flags, uint32_t edit_count)
 {
     if (!judging->kept) {
-        flags_take(&judging->text->sieve_memory, flags, place_add(judging));
+        flags_take(&judging->text->sieve_memory, flags, place_add(judging, edit_count));
     }
     judging->kept = true;
 }
@@ -95,15 +98,15 @@ static void file_into(struct judging *judging, const struct sieve_action *action
     struct slice name;
     if (!name_is_good(action->text)) {
         delivery_complain(judging, "no mailbox can have the name that it is filed into");
-        keep(judging, action->flags);
+        keep(judging, action->flags, action->edit_count);
         return;
     }
     if (!arena_copy(&judging->text->sieve_memory, action->text, &name)) {
         delivery_complain(judging, "out of memory");
-        keep(judging, action->flags);
+        keep(judging, action->flags, action->edit_count);
         return;
     }
-    struct mailstore_place *place = place_add(judging);
+    struct mailstore_place *place = place_add(judging, action->edit_count);
     place->mailbox = name;
     place->options = action->create ? MAILSTORE_AUTOCREATE : MAILSTORE_OR_INBOX;
     flags_take(&judging->text->sieve_memory, action->flags, place);
@@ -165,16 +168,32 @@ static bool loops(const struct judging *judging)
     return fields_name(judging, REDIRECTED_FROM) > 0 || fields_name(judging, DELIVERED_TO) > ours;
 }
 
-/* Of a text that is committed. 0 or -errno. */
-static int letter_put(struct judging *judging, const struct outgoing_letter *said)
+/* The place for the texts of what is sent, once for each text; which it is of the variant's, or the message's. */
+static uint32_t sent_place(struct judging *judging, struct delivery_variant *variant,
+                           uint32_t edit_count)
+{
+    uint32_t *place = variant != NULL ? &variant->sent_place : &judging->sent_place;
+    bool *sent = variant != NULL ? &variant->sent : &judging->sent;
+    if (!*sent) {
+        *place = variant != NULL ? variant->place_count : judging->text->place_count;
+        *place_add(judging, edit_count) = outgoing_place();
+        *sent = true;
+    }
+    return *place;
+}
+
+/* 0 or -errno. */
+static int letter_put(struct judging *judging, const struct outgoing_letter *said,
+                      uint32_t edit_count)
 {
     struct delivery_text *text = judging->text;
+    struct delivery_variant *variant = delivery_edit_get(judging, edit_count);
     struct outgoing_letter letter = *said;
     bool ascii =
         !delivery_is_eight_bit(letter.forward_path) && !delivery_is_eight_bit(letter.reverse_path);
     struct delivery_letter *put =
         (struct delivery_letter *)arena_take(&text->sieve_memory, sizeof *put);
-    letter.text = mailstore_draft_id(text->message);
+    letter.text = mailstore_draft_id(variant != NULL ? variant->draft : text->message);
     letter.born_s = (uint64_t)world_wall_s(text->mailbox->shard->world);
     letter.flags |= (uint8_t)(ascii ? 0u : OUTGOING_SMTPUTF8);
     letter.user = slice_text(judging->recipient->user);
@@ -183,12 +202,10 @@ static int letter_put(struct judging *judging, const struct outgoing_letter *sai
         return status;
     }
     put->recipient = judging->index;
+    put->variant = variant;
+    put->place = sent_place(judging, variant, edit_count);
     put->next = text->letters;
     text->letters = put;
-    if (!judging->sent) {
-        judging->sent = true;
-        *place_add(judging) = outgoing_place();
-    }
     return 0;
 }
 
@@ -204,12 +221,12 @@ static void redirect(struct judging *judging, const struct sieve_action *action)
     char words[sizeof REDIRECTED_FROM + SMTP_ADDRESS_BYTES_MAX + 8];
     if (!can_send(judging)) {
         delivery_complain(judging, "redirect needs sieve.relay");
-        keep(judging, slice_of(NULL, 0));
+        keep(judging, slice_of(NULL, 0), action->edit_count);
         return;
     }
     if (loops(judging)) {
         delivery_complain(judging, "it was redirected from here before");
-        keep(judging, slice_of(NULL, 0));
+        keep(judging, slice_of(NULL, 0), action->edit_count);
         return;
     }
     int size = snprintf(words, sizeof words, REDIRECTED_FROM ": %.*s\r\n",
@@ -220,7 +237,7 @@ static void redirect(struct judging *judging, const struct sieve_action *action)
         .forward_path = action->text,
         .words = slice_of(words, (size_t)size),
     };
-    int status = letter_put(judging, &letter);
+    int status = letter_put(judging, &letter, action->edit_count);
     judging->trouble = judging->trouble != 0 ? judging->trouble : status;
 }
 
@@ -238,13 +255,22 @@ static void letters_forget(struct delivery_text *text, uint32_t recipient)
     }
 }
 
-static void letters_settle(struct delivery_text *text, bool committed)
+/* Of the place that holds its text. */
+static int letter_status(const struct delivery_text *text, const struct delivery_letter *letter)
+{
+    const struct delivery_variant *variant = letter->variant;
+    int status = variant != NULL ? variant->status : text->status;
+    const struct mailstore_place *places = variant != NULL ? variant->places : text->places;
+    return status != 0 ? status : places[letter->place].status;
+}
+
+static void letters_settle(struct delivery_text *text)
 {
     for (struct delivery_letter *letter = text->letters; letter != NULL; letter = letter->next) {
-        struct delivery_recipient *recipient = &text->recipients[letter->recipient];
-        bool good = committed && recipient->status == 0;
-        int status = outgoing_settle(text->mailbox->outgoing, letter->item, good);
-        for (uint32_t i = 0; good && status != 0 && i < text->recipient_count; i++) {
+        int status = letter_status(text, letter);
+        int settled = outgoing_settle(text->mailbox->outgoing, letter->item, status == 0);
+        status = status != 0 ? status : settled;
+        for (uint32_t i = 0; status != 0 && i < text->recipient_count; i++) {
             if (text->ranges[i].recipient == letter->recipient) {
                 text->recipients[i].status = status;
             }
@@ -396,7 +422,7 @@ static bool rejection_sent(struct judging *judging, const struct sieve_action *a
         .forward_path = judging->text->reverse_path,
         .words = answer_write(judging, &answer, sieve_answer_rejection),
     };
-    int status = letter.words.size > 0 ? letter_put(judging, &letter) : -E2BIG;
+    int status = letter.words.size > 0 ? letter_put(judging, &letter, 0) : -E2BIG;
     judging->trouble = status == -E2BIG ? 0 : status;
     return status != -E2BIG;
 }
@@ -445,11 +471,11 @@ static void thing_remember(const struct delivery_text *text, const struct delive
     }
 }
 
-void delivery_sieve_settle(struct delivery_text *text, bool committed)
+void delivery_sieve_settle(struct delivery_text *text)
 {
-    letters_settle(text, committed);
+    letters_settle(text);
     for (struct delivery_after *after = text->after; after != NULL; after = after->next) {
-        if (committed && text->recipients[after->recipient].status == 0) {
+        if (text->recipients[after->recipient].status == 0) {
             if (after->words.size > 0) {
                 answer_send(text, after);
             }
@@ -459,6 +485,7 @@ void delivery_sieve_settle(struct delivery_text *text, bool committed)
         }
     }
     text->after = NULL;
+    text->variants = NULL;
     delivery_kept_drop(text);
 }
 
@@ -468,7 +495,7 @@ static void action_do(struct judging *judging, const struct sieve_action *action
 {
     switch (action->kind) {
     case SIEVE_ACTION_KEEP:
-        keep(judging, action->flags);
+        keep(judging, action->flags, action->edit_count);
         return;
     case SIEVE_ACTION_FILEINTO:
         file_into(judging, action);
@@ -527,6 +554,7 @@ static void trouble_take(struct judging *judging)
                 judging->recipient->user, strerror(-judging->trouble));
     letters_forget(judging->text, judging->index);
     after_forget(judging->text, judging->index);
+    delivery_edit_forget(judging->text, judging->index);
     judging->text->place_count = judging->first;
     judging->recipient->trouble = judging->trouble;
 }
@@ -536,6 +564,7 @@ bool delivery_actions_do(struct judging *judging, const struct sieve_result *res
     if (!room_make(judging->text, judging->index, result->action_count)) {
         return false;
     }
+    judging->result = result;
     in_order(judging, result);
     for (uint32_t i = 0; i < result->seen_count; i++) {
         const struct sieve_seen *seen = &result->seen[i];

@@ -126,53 +126,135 @@ static void places_make(struct delivery_text *text)
     }
 }
 
+/* ---- Committing ---- */
+
+static void note(int status, bool *stored, int *worst)
+{
+    *stored = *stored || status == 0;
+    *worst = *worst == 0 ? status : *worst;
+}
+
 /* Once it is in one of his mailboxes he has it: who is told to send it again would make it come twice. */
 static int status_of(const struct delivery_text *text, struct delivery_range range)
 {
+    bool stored = false;
+    int worst = 0;
     for (uint32_t i = 0; i < range.count; i++) {
-        if (text->places[range.first + i].status == 0) {
-            return 0;
+        note(text->status != 0 ? text->status : text->places[range.first + i].status, &stored,
+             &worst);
+    }
+    for (const struct delivery_variant *variant = text->variants; variant != NULL;
+         variant = variant->next) {
+        for (uint32_t i = 0; variant->recipient == range.recipient && i < variant->place_count;
+             i++) {
+            note(variant->status != 0 ? variant->status : variant->places[i].status, &stored,
+                 &worst);
         }
     }
-    return range.count > 0 ? text->places[range.first].status : 0;
+    return stored ? 0 : worst;
 }
 
-static void recipients_tell(struct delivery_text *text, int status)
+static void recipients_tell(struct delivery_text *text)
 {
     for (uint32_t i = 0; i < text->recipient_count; i++) {
-        bool wants = text->ranges[i].count > 0;
-        text->recipients[i].status = text->recipients[i].trouble != 0 ? text->recipients[i].trouble
-                                     : status != 0 && wants           ? status
-                                                            : status_of(text, text->ranges[i]);
+        struct delivery_recipient *recipient = &text->recipients[i];
+        recipient->status =
+            recipient->trouble != 0 ? recipient->trouble : status_of(text, text->ranges[i]);
     }
-    delivery_sieve_settle(text, status == 0);
+    delivery_sieve_settle(text);
+}
+
+static bool waits(const struct delivery_text *text)
+{
+    bool any = text->waits_durable;
+    for (const struct delivery_variant *variant = text->variants; variant != NULL;
+         variant = variant->next) {
+        any = any || variant->waits_durable;
+    }
+    return any;
+}
+
+static void one_is_durable(struct delivery_text *text)
+{
+    if (!waits(text)) {
+        recipients_tell(text);
+        text->committed(text);
+    }
 }
 
 static void durable(struct mailstore_waiter *waiter, int status)
 {
     struct delivery_text *text = list_entry(waiter, struct delivery_text, durable);
     text->waits_durable = false;
-    recipients_tell(text, status);
-    text->committed(text);
+    text->status = status;
+    one_is_durable(text);
+}
+
+static void variant_durable(struct mailstore_waiter *waiter, int status)
+{
+    struct delivery_variant *variant = list_entry(waiter, struct delivery_variant, durable);
+    variant->waits_durable = false;
+    variant->status = status;
+    one_is_durable(variant->text);
+}
+
+static void texts_commit(struct delivery_text *text)
+{
+    text->durable = (struct mailstore_waiter){.done = durable};
+    text->status = 0;
+    if (text->place_count == 0) {
+        mailstore_abort(text->message);
+    } else {
+        text->status =
+            mailstore_commit(text->message, 0, text->places, text->place_count, &text->durable);
+        text->waits_durable = text->status == 0;
+    }
+    for (struct delivery_variant *variant = text->variants; variant != NULL;
+         variant = variant->next) {
+        if (variant->draft != NULL) {
+            variant->durable = (struct mailstore_waiter){.done = variant_durable};
+            variant->status = mailstore_commit(variant->draft, 0, variant->places,
+                                               variant->place_count, &variant->durable);
+            variant->waits_durable = variant->status == 0;
+            variant->draft = NULL;
+        }
+    }
+}
+
+static void variants_room(struct mailstore_waiter *waiter, int status);
+
+/* As far as there is room. 0: somebody will be told; 1: the recipients have their statuses. */
+static int commit_go_on(struct delivery_text *text)
+{
+    if (delivery_edit_write(text) == -EAGAIN) {
+        text->log_room = (struct mailstore_waiter){.done = variants_room};
+        text->waits_room = true;
+        mailstore_when_room(text->mailbox->texts, &text->log_room);
+        return 0;
+    }
+    texts_commit(text);
+    if (waits(text)) {
+        return 0;
+    }
+    recipients_tell(text);
+    return 1;
+}
+
+static void variants_room(struct mailstore_waiter *waiter, int status)
+{
+    struct delivery_text *text = list_entry(waiter, struct delivery_text, log_room);
+    (void)status; /* the next append says it too */
+    text->waits_room = false;
+    if (commit_go_on(text) != 0) {
+        text->committed(text);
+    }
 }
 
 static int commit(struct delivery_text *text)
 {
     places_make(text);
-    text->durable = (struct mailstore_waiter){.done = durable};
     text->begun = false;
-    if (text->place_count == 0) {
-        mailstore_abort(text->message);
-        recipients_tell(text, 0);
-        return 1;
-    }
-    int status =
-        mailstore_commit(text->message, 0, text->places, text->place_count, &text->durable);
-    text->waits_durable = status == 0;
-    if (status != 0) {
-        recipients_tell(text, status);
-    }
-    return status;
+    return commit_go_on(text);
 }
 
 static void abort_text(struct delivery_text *text)
@@ -187,6 +269,12 @@ static void close_text(struct delivery_text *text)
     forget_room(text);
     if (text->waits_durable) {
         mailstore_waiter_cancel(text->mailbox->texts, &text->durable);
+    }
+    for (struct delivery_variant *variant = text->variants; variant != NULL;
+         variant = variant->next) {
+        if (variant->waits_durable) {
+            mailstore_waiter_cancel(text->mailbox->texts, &variant->durable);
+        }
     }
     free(text->places);
     free(text->ranges);

@@ -7,6 +7,8 @@
 #define MEMORY_BYTES_MAX                                                                           \
     (4u * 1024 * 1024) /* of a message: places and refusals of all recipients, values */
 #define SECOND_NS 1000000000ull
+#define EDIT_MEMORY_BYTES_MAX (16u * 1024 * 1024) /* where scripts edit the header */
+#define EDITED_BODY_BYTES_MAX (16u * 1024 * 1024) /* of a message whose header is edited */
 #define BODY_MEMORY_BYTES_MAX (16u * 1024 * 1024) /* of a script that looks at the body */
 #define WORK_MAX 5000000u                  /* steps of one script: some milliseconds of the shard */
 #define BODY_WORK_MAX 25000000u            /* of one that looks at the body */
@@ -32,11 +34,14 @@ static uint32_t wanted(struct delivery_text *text)
 void delivery_sieve_begin(struct delivery_text *text)
 {
     delivery_sieve_end(text);
-    arena_open(&text->sieve_memory, MEMORY_BYTES_MAX);
     uint32_t wants = wanted(text);
+    bool edits = (wants & SIEVE_SCRIPTS_EDIT) != 0;
+    arena_open(&text->sieve_memory, edits ? EDIT_MEMORY_BYTES_MAX : MEMORY_BYTES_MAX);
     text->eight_bit = text->cut = false;
     text->keeping = text->watched = wants != 0;
-    text->body_bytes_max = (wants & SIEVE_SCRIPTS_BODY) != 0 ? SIEVE_MAIL_BODY_BYTES_MAX : 0;
+    text->body_bytes_max = (wants & SIEVE_SCRIPTS_EDIT) != 0   ? EDITED_BODY_BYTES_MAX
+                           : (wants & SIEVE_SCRIPTS_BODY) != 0 ? SIEVE_MAIL_BODY_BYTES_MAX
+                                                               : 0;
 }
 
 void delivery_kept_drop(struct delivery_text *text)
@@ -55,6 +60,7 @@ void delivery_sieve_end(struct delivery_text *text)
     delivery_kept_drop(text);
     text->letters = NULL;
     text->after = NULL;
+    text->variants = NULL;
 }
 
 static bool in_body(const struct delivery_text *text)

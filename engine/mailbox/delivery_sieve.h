@@ -23,8 +23,11 @@ void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, 
  * done: `usual` it is. There is room for one place of each recipient who comes behind him, still. */
 bool delivery_sieve_judge(struct delivery_text *text, uint32_t recipient,
                           const struct mailstore_place *usual);
-/* The message is committed, or is not, and each recipient has his status: what was redirected goes, or is forgotten. Whose
+/* Behind the last recipient: writes text->variants as far as there is room. 0; -EAGAIN: again when there is. One whose
+ * draft is gone then has a status that says why. */
+int delivery_edit_write(struct delivery_text *text);
+/* All texts are committed, or are not, and each recipient has his status: what scripts send goes, or is forgotten. Whose
  * letter was lost after all has a status that says so. */
-void delivery_sieve_settle(struct delivery_text *text, bool committed);
+void delivery_sieve_settle(struct delivery_text *text);
 /* Frees all. Harmless when nothing has begun. */
 void delivery_sieve_end(struct delivery_text *text);

@@ -15,10 +15,16 @@ struct judging {
     uint32_t index; /* of the recipient */
     uint32_t first; /* of his places */
     bool kept;      /* it lies where it would without a script */
-    bool sent;      /* it lies where outgoing.h has its texts */
-    int trouble;    /* of the recipient */
+    bool sent;      /* it lies where outgoing.h has its texts: */
+    uint32_t sent_place;
+    int trouble;     /* of the recipient */
+    bool not_edited; /* it could not be: he has the message as it came */
+    const struct sieve_result *result;
 };
 
+/* The message after so many of the script's edits. NULL: as it came. */
+struct delivery_variant *delivery_edit_get(struct judging *judging, uint32_t edit_count);
+void delivery_edit_forget(struct delivery_text *text, uint32_t recipient);
 /* As far as it was kept. */
 struct slice delivery_header(const struct delivery_text *text);
 void delivery_kept_drop(struct delivery_text *text);

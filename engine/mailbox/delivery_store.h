@@ -34,11 +34,30 @@ struct
     uint32_t recipient; /* of whom: another when he was named twice */
 };
 
-/* What a recipient's script redirects: goes when the message is committed. */
+/* The message as a recipient's script has edited it: a text of its own. */
+struct delivery_variant {
+    struct delivery_variant *next;
+    struct delivery_text *text;
+    uint32_t recipient, edit_count;
+    struct mailstore_draft *draft; /* NULL: committed, or given up */
+    struct slice header;           /* edited */
+    size_t written;                /* of that and the body */
+    struct mailstore_place *places;
+    uint32_t place_count;
+    bool sent; /* one of them is where outgoing.h has its texts: */
+    uint32_t sent_place;
+    struct mailstore_waiter durable;
+    bool waits_durable;
+    int status; /* when it is committed, as mailstore_commit's waiter has it */
+};
+
+/* What a recipient's script sends: goes when the message is committed. */
 struct delivery_letter {
     struct delivery_letter *next;
     struct outgoing_item *item;
     uint32_t recipient;
+    struct delivery_variant *variant; /* whose text it sends; NULL: that of the message */
+    uint32_t place; /* that holds the text, among the variant's or the message's */
 };
 
 /* What is to be done when a recipient has the message: an answer is sent, a thing remembered, or both. */
@@ -74,6 +93,7 @@ struct delivery_text {
     uint32_t place_count, place_room;
     struct mailstore_waiter durable, log_room;
     bool waits_durable, waits_room;
+    int status; /* when the message is committed, as mailstore_commit's waiter has it */
 
     /* delivery_sieve.c */
     struct arena sieve_memory; /* what places and refusals point to */
@@ -88,6 +108,7 @@ struct delivery_text {
     bool watched;          /* somebody has a script */
     bool eight_bit;        /* bytes above 127 were seen */
     struct delivery_letter *letters;
+    struct delivery_variant *variants;
     struct delivery_after *after;
 };
 

@@ -213,7 +213,8 @@ uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstor
         return status == -ENOENT ? 0 : SIEVE_SCRIPTS_HEADER; /* it may be better when it runs */
     }
     scripts->counters.found += scripts->counters.compiled == compiled;
-    return SIEVE_SCRIPTS_HEADER | (program->reads_body ? SIEVE_SCRIPTS_BODY : 0u);
+    return SIEVE_SCRIPTS_HEADER | (program->reads_body ? SIEVE_SCRIPTS_BODY : 0u) |
+           (program->edits_header ? SIEVE_SCRIPTS_EDIT : 0u);
 }
 
 const struct sieve_scripts_counters *sieve_scripts_counters(const struct sieve_scripts *scripts)

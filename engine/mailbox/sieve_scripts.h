@@ -15,8 +15,8 @@
 #define SIEVE_ACTIVE_KEY "sieve/active"
 #define SIEVE_SCRIPT_KEY "sieve/script/"
 
-/* Of scripts that run here: not what changes messages. */
-#define SIEVE_EXTENSIONS_HERE (SIEVE_EXTENSIONS_ALL & ~SIEVE_EXTENSION_BIT(EDITHEADER))
+/* Of scripts that run here. */
+#define SIEVE_EXTENSIONS_HERE SIEVE_EXTENSIONS_ALL
 
 struct sieve_scripts;
 
@@ -27,6 +27,7 @@ void sieve_scripts_close(struct sieve_scripts *scripts); /* NULL is fine */
 enum sieve_scripts_want {
     SIEVE_SCRIPTS_HEADER = 1, /* he has an active script */
     SIEVE_SCRIPTS_BODY = 2,   /* which tests the body */
+    SIEVE_SCRIPTS_EDIT = 4,   /* which edits the header */
 };
 /* What his active script is to be shown of a message, enum sieve_scripts_want; 0: there is none. */
 uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstore_user *user);

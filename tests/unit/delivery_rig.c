@@ -143,7 +143,41 @@ const char *lmtp_held(const char *name)
     return text;
 }
 
-/* ---- The lmtp_client's side ---- */
+static size_t text_read(uint64_t id, char *to)
+{
+    struct mailstore_text text = {0};
+    struct mailstore_fetch fetch = {0};
+    struct told told;
+    uint32_t at = 0;
+    check(mailstore_text_open(lmtp_rig.store.store, id, &text) == 0);
+    while (at < text.bytes) {
+        struct slice bytes;
+        struct ref *owner;
+        fetch.waiter.done = told_init(&told)->done;
+        int status = mailstore_read(lmtp_rig.store.store, &text, at, &bytes, &owner, &fetch);
+        check(status == 0); /* it has just come, and is in memory */
+        memcpy(to + at, bytes.bytes, bytes.size);
+        at += (uint32_t)bytes.size;
+        ref_drop(owner);
+    }
+    mailstore_text_close(lmtp_rig.store.store, &text);
+    return at;
+}
+
+const char *lmtp_read(const char *name, const char *mailbox)
+{
+    static char text[ROOM];
+    struct mailstore_user *user;
+    check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    struct mailstore_box *box = mailstore_box_find(user, slice_text(mailbox));
+    check(box != NULL && mailstore_box_open(lmtp_rig.store.store, box) == 0 && box->count > 0);
+    text[text_read(box->entries[0].text, text)] = '\0';
+    mailstore_box_close(lmtp_rig.store.store, box);
+    mailstore_user_close(lmtp_rig.store.store, user);
+    return text;
+}
+
+/* ---- The client's side ---- */
 
 struct pop3_client *lmtp_client;
 

@@ -26,6 +26,9 @@ void lmtp_mailbox_make(const char *user, const char *mailbox);
 /* "INBOX () (S) Lists/c (F label)": the mailboxes that hold something, and each message's flags. */
 const char *lmtp_held(const char *user);
 
+/* The text of the first message there. */
+const char *lmtp_read(const char *user, const char *mailbox);
+
 void lmtp_greet(void); /* a client connects */
 /* recipients: "RCPT TO:<a@y>\r\n" and so on. What the end of DATA is answered. */
 const char *lmtp_deliver_to(const char *recipients, const char *message);

@@ -107,8 +107,11 @@ static const struct scene scenes[] = {
     {BODY(":content \"message/rfc822\" :contains \"inner\""), PARTS, STORED, "INBOX ()", ""},
     {BODY(":content \"text\" :contains \"inner\""), PARTS, STORED, "", ""},
     {BODY(":contains \"\""), "Subject: without a body\r\n", STORED, "INBOX ()", ""},
-    {"require \"editheader\"; addheader \"a\" \"b\"; discard;", MESSAGE, STORED, "INBOX ()",
-     "the script is wrong: line 1"},
+    {"require \"editheader\"; addheader \"a\" \"b\"; discard;", MESSAGE, STORED, "", ""},
+    {"require [\"editheader\",\"imap4flags\"]; addheader \"X-A\" \"b\";"
+     "if header :is \"x-a\" \"b\" { addflag \"\\\\Seen\"; }",
+     MESSAGE, STORED, "INBOX (S)", ""},
+    {"require \"enotify\"; discard;", MESSAGE, STORED, "INBOX ()", "the script is wrong: line 1"},
     {"require [\"include\"]; include \"other\";", MESSAGE, STORED, "Other ()", ""},
 };
 
