@@ -163,9 +163,14 @@ int auth_service_open(struct auth_service *self, const struct auth_service_setti
     const struct helpers_settings helping = {
         .threads = conf->threads, .queue_max = QUEUE, .name = "auth"};
     char problem[BACKEND_PROBLEM_MAX] = "auth: no threads can be had";
-    char path[PATH_MAX];
-    int status = secret_path(settings, path);
-    status = status == 0 ? secret_get(self, path, settings->world) : status;
+    char path[PATH_MAX] = "";
+    int status = 0;
+    if (settings->folder == NULL) {
+        world_random(settings->world, self->secret, sizeof self->secret);
+    } else {
+        status = secret_path(settings, path);
+        status = status == 0 ? secret_get(self, path, settings->world) : status;
+    }
     if (status < 0) {
         logger_line(settings->logger, LOGGER_ERROR, "auth: the secret cannot be used, in %s: %s",
                     path, status == -EINVAL ? "it is no secret" : strerror(-status));

@@ -23,7 +23,8 @@ struct auth_service {
 
 struct auth_service_settings {
     const struct conf_auth *conf; /* with all it names: borrowed while it is open */
-    const char *folder;        /* where the secret lies unless conf says; made when it is missing */
+    /* Where the secret lies unless conf says; made when it is missing. NULL: nobody logs in, and it is not kept. */
+    const char *folder;
     const char *hostname;      /* realm of DIGEST-MD5 */
     const struct world *world; /* borrowed, and so is logger */
     struct logger *logger;

@@ -42,6 +42,9 @@ struct backend_kind {
                                 struct auth_user *user, char problem[BACKEND_PROBLEM_MAX]);
     enum backend_answer (*verify)(struct backend_source *source, struct slice name,
                                   struct slice password, char problem[BACKEND_PROBLEM_MAX]);
+    /* Of verify: is there such a user? NULL: it cannot be told without his password. */
+    enum backend_answer (*exists)(struct backend_source *source, struct slice name,
+                                  char problem[BACKEND_PROBLEM_MAX]);
     /* Counts up when the content has changed, so that nothing that was answered before is to be believed; NULL: it
      * cannot be told. */
     uint64_t (*generation)(struct backend_source *source, uint64_t now_ns);

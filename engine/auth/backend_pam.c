@@ -2,6 +2,7 @@
  * where the service's file does not lie in /etc/pam.d. */
 #include "engine/auth/backend.h"
 #include <errno.h>
+#include <pwd.h>
 #include <security/pam_appl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,5 +117,28 @@ static enum backend_answer pam_verify(struct backend_source *source, struct slic
     return answer;
 }
 
-const struct backend_kind backend_pam = {
-    .name = "pam", .open = pam_open, .close = pam_close, .verify = pam_verify};
+/* Users of the system, as its services of names know them. */
+static enum backend_answer pam_exists(struct backend_source *source, struct slice name,
+                                      char problem[BACKEND_PROBLEM_MAX])
+{
+    char user[BACKEND_NAME_MAX + 1], room[16384];
+    struct passwd entry, *found = NULL;
+    (void)source;
+    if (name.size > BACKEND_NAME_MAX) {
+        return BACKEND_ABSENT;
+    }
+    snprintf(user, sizeof(user), "%.*s", (int)name.size, (const char *)name.bytes);
+    int status = getpwnam_r(user, &entry, room, sizeof(room), &found);
+    bool absent = status == 0 || status == ENOENT || status == ESRCH;
+    if (found == NULL && !absent) {
+        snprintf(problem, BACKEND_PROBLEM_MAX, "users of the system: %s", strerror(status));
+    }
+    explicit_bzero(room, sizeof(room));
+    return found != NULL ? BACKEND_FOUND : absent ? BACKEND_ABSENT : BACKEND_FAILED;
+}
+
+const struct backend_kind backend_pam = {.name = "pam",
+                                         .open = pam_open,
+                                         .close = pam_close,
+                                         .verify = pam_verify,
+                                         .exists = pam_exists};

@@ -276,6 +276,42 @@ static bool backend_ask(struct directory *directory, const struct backend *backe
     return false;
 }
 
+static enum backend_answer backend_knows(const struct backend *backend, struct slice name,
+                                         uint64_t now_ns, char problem[BACKEND_PROBLEM_MAX])
+{
+    struct auth_user user;
+    enum backend_answer answer = BACKEND_FAILED;
+    if (backend->kind->find != NULL) {
+        answer = backend->kind->find(backend->source, name, now_ns, &user, problem);
+        OPENSSL_cleanse(&user, sizeof(user));
+    } else if (backend->kind->exists != NULL) {
+        answer = backend->kind->exists(backend->source, name, problem);
+    }
+    return answer;
+}
+
+enum auth_outcome directory_knows(struct directory *directory, struct slice name, uint64_t now_ns)
+{
+    uint8_t room[BACKEND_NAME_MAX];
+    struct slice folded;
+    if (!name_fold(name, room, &folded)) {
+        return AUTH_WRONG;
+    }
+    for (unsigned i = 0; i < directory->user_count; i++) {
+        char problem[BACKEND_PROBLEM_MAX] = "it cannot tell without a password";
+        enum backend_answer answer = backend_knows(&directory->users[i], folded, now_ns, problem);
+        if (answer == BACKEND_FAILED) {
+            logger_line(directory->settings.logger, LOGGER_ERROR, "auth: %s: %.200s",
+                        directory->users[i].kind->name, problem);
+            return AUTH_UNKNOWN;
+        }
+        if (answer == BACKEND_FOUND) {
+            return AUTH_RIGHT;
+        }
+    }
+    return AUTH_WRONG;
+}
+
 /* password NULL: only whether he is there. */
 static void search_run(struct directory *directory, bool masters, struct slice name,
                        const struct slice *password, uint64_t now_ns, struct search *search)

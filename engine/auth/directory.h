@@ -84,3 +84,6 @@ void directory_close(struct directory *directory); /* after the helpers */
 /* now_ns: of the shard that asks, > 0. Any helper thread. */
 void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                       struct auth_answer *answer);
+/* Is there such a user, whoever asks? Nobody is counted or logged for it. AUTH_UNKNOWN: a backend cannot be asked now, or
+ * only with his password. Any helper thread. */
+enum auth_outcome directory_knows(struct directory *directory, struct slice name, uint64_t now_ns);

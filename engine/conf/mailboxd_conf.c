@@ -295,6 +295,11 @@ bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf)
     return any;
 }
 
+bool mailboxd_conf_asks_backends(const struct mailboxd_conf *conf)
+{
+    return mailboxd_conf_has_logins(conf) || (!conf->users.any && conf->auth.backends_count > 0);
+}
+
 void mailboxd_conf_each_key(void (*visit)(void *owner, const char *key, const char *value),
                             void *owner)
 {

@@ -10,6 +10,7 @@
  */
 #include "engine/core/check.h"
 #include "engine/mailbox/delivery_store.h"
+#include "engine/mailbox/delivery_user.h"
 #include "engine/mailbox/session.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 /* What holds the session up. */
 enum delivery_state {
     DELIVERY_READING, /* commands and text are taken as they come */
+    DELIVERY_ASKING,  /* whether there is the recipient that was named last */
     DELIVERY_NO_ROOM, /* the store's memory is all under way: `held`, or the message's begin, waits for it */
     DELIVERY_COMMITTING, /* the end of data waits for the store */
     DELIVERY_ANSWERING, /* it has answered; replies are owed to the recipients from `answered_count` on */
@@ -43,10 +45,11 @@ struct delivery {
     size_t reverse_path_bytes;
     uint8_t forward_path[SMTP_ADDRESS_BYTES_MAX]; /* of the first recipient */
     size_t forward_path_bytes;
-    char trace[TRACE_BYTES]; /* the header fields that we put in front */
-    bool begin_waits;        /* the store could not begin yet */
-    struct slice held;       /* body that the store could not take yet; borrowed from the stream */
-    size_t held_consume;     /* what the machine has used of the stream for it */
+    char trace[TRACE_BYTES];  /* the header fields that we put in front */
+    bool begin_waits;         /* the store could not begin yet */
+    struct delivery_ask *ask; /* ASKING */
+    struct slice held;        /* body that the store could not take yet; borrowed from the stream */
+    size_t held_consume;      /* what the machine has used of the stream for it */
     uint64_t held_since_ns;
     uint32_t answered_count;
     uint64_t give_up_ns; /* ANSWERING: the client does not read */
@@ -148,6 +151,42 @@ static struct delivery_recipient *recipient_add(struct delivery *delivery)
     return &text->recipients[text->recipient_count];
 }
 
+/* The one that was filled last. */
+static void recipient_answered(struct delivery *delivery, enum delivery_user answer)
+{
+    const struct delivery_recipient *recipient =
+        &delivery->text.recipients[delivery->text.recipient_count];
+    switch (answer) {
+    case DELIVERY_USER_THERE:
+        if (delivery->text.recipient_count++ == 0) {
+            memcpy(delivery->forward_path, recipient->address, recipient->address_bytes);
+            delivery->forward_path_bytes = recipient->address_bytes;
+        }
+        verdict(delivery, 250, "2.1.5", "Ok");
+        return;
+    case DELIVERY_USER_ABSENT:
+        delivery->session.mailbox->counters.unknown_users++;
+        verdict(delivery, 550, "5.1.1", "User unknown");
+        return;
+    case DELIVERY_USER_NOT_KNOWN:
+        verdict(delivery, 451, "4.3.0", "It cannot be said now who that is, try again later");
+        return;
+    case DELIVERY_USER_ASKED:
+        delivery->state = DELIVERY_ASKING;
+        return;
+    }
+}
+
+static void recipient_told(void *owner, enum delivery_user answer)
+{
+    struct delivery *delivery = (struct delivery *)owner;
+    check(delivery->state == DELIVERY_ASKING);
+    delivery->ask = NULL;
+    delivery->state = DELIVERY_READING;
+    recipient_answered(delivery, answer);
+    delivery_run(delivery);
+}
+
 static void recipient_judge(struct delivery *delivery, struct slice mailbox)
 {
     struct delivery_recipient *recipient = recipient_add(delivery);
@@ -155,10 +194,8 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
         verdict(delivery, 452, "4.3.1", "Out of memory, try again later");
         return;
     }
-    if (user_name_of_mailbox(mailbox, recipient->user) < 0 ||
-        !mailbox_knows(delivery->session.mailbox, recipient->user)) {
-        delivery->session.mailbox->counters.unknown_users++;
-        verdict(delivery, 550, "5.1.1", "User unknown");
+    if (user_name_of_mailbox(mailbox, recipient->user) < 0) {
+        recipient_answered(delivery, DELIVERY_USER_ABSENT);
         return;
     }
     user_detail_of_mailbox(mailbox, recipient->detail);
@@ -167,11 +204,9 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
     recipient->address_bytes = mailbox.size;
     recipient->refusal = slice_of(NULL, 0);
     recipient->trouble = 0;
-    if (delivery->text.recipient_count++ == 0) {
-        memcpy(delivery->forward_path, mailbox.bytes, mailbox.size);
-        delivery->forward_path_bytes = mailbox.size;
-    }
-    verdict(delivery, 250, "2.1.5", "Ok");
+    recipient_answered(delivery,
+                       delivery_user_ask(delivery->session.mailbox, recipient->user, mailbox,
+                                         recipient_told, delivery, &delivery->ask));
 }
 
 /* ---- the body ---- */
@@ -371,7 +406,7 @@ static bool event_take(struct delivery *delivery, const struct smtp_event *event
         return true;
     case SMTP_EVENT_RECIPIENT:
         recipient_judge(delivery, event->path.mailbox);
-        return true;
+        return delivery->state == DELIVERY_READING;
     case SMTP_EVENT_BODY_BEGIN:
         return body_begin(delivery);
     case SMTP_EVENT_BODY:
@@ -489,7 +524,8 @@ static void timer_set(struct delivery *delivery)
     case DELIVERY_CLOSING:
         due_ns = delivery->session.mailbox->shard->now_ns + LAST_WORDS_NS;
         break;
-    case DELIVERY_NO_ROOM: /* the store answers in any case */
+    case DELIVERY_ASKING:  /* helpers answer in any case */
+    case DELIVERY_NO_ROOM: /* and so does the store */
     case DELIVERY_COMMITTING:
     case DELIVERY_GONE:
         break;
@@ -573,6 +609,9 @@ static void delivery_end(struct delivery *delivery)
     if (delivery->state == DELIVERY_COMMITTING) {
         delivery->state = DELIVERY_GONE; /* the store still writes into its recipients */
         return;
+    }
+    if (delivery->ask != NULL) {
+        delivery_user_forget(delivery->ask);
     }
     transaction_reset(delivery);
     delivery_free(delivery);

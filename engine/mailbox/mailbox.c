@@ -222,6 +222,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     }
     mailbox->shard = settings->shard;
     mailbox->network = settings->network;
+    mailbox->auth = settings->auth;
     mailbox->drained = settings->drained;
     mailbox->owner = settings->owner;
     timer_init(&mailbox->drain_timer, drain_tick);

@@ -8,6 +8,7 @@
 #include "proto/smtp/received.h"
 #include "proto/smtp/server.h"
 
+struct auth_service;
 struct login_desk;
 struct mailbox_control;
 struct mailbox_door;
@@ -24,11 +25,12 @@ struct mailbox {
     struct maildir *store; /* of store.format "maildir"; else NULL */
     /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
     struct mailstore *texts;
-    struct mailbox_store *own;     /* what `texts` lies in */
-    struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
-    struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
-    struct remembered *remembered; /* of them; NULL: nothing is */
-    size_t kept_bytes;             /* of bodies in memory for scripts */
+    struct mailbox_store *own;       /* what `texts` lies in */
+    struct sieve_scripts *scripts;   /* of the users of `texts`; NULL: none are run */
+    struct outgoing *outgoing;       /* what they send; NULL: nothing is sent */
+    struct remembered *remembered;   /* of them; NULL: nothing is */
+    size_t kept_bytes;               /* of bodies in memory for scripts */
+    const struct auth_service *auth; /* who knows users; NULL: the configuration alone */
     struct login_desk *logins;
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */

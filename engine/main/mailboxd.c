@@ -270,12 +270,15 @@ static int run(struct service *service, const sigset_t *signals)
     if (status < 0) {
         return status;
     }
-    if (mailboxd_conf_has_logins(service->conf)) {
-        const struct auth_service_settings auth = {.conf = &service->conf->auth,
-                                                   .folder = service->conf->store.path,
-                                                   .hostname = service->conf->hostname,
-                                                   .world = &service->world,
-                                                   .logger = &service->logger};
+    if (mailboxd_conf_asks_backends(service->conf)) {
+        /* Among Maildirs the secret's file would stand in the way of a user of its name. */
+        bool keeps_secret = mailboxd_conf_has_logins(service->conf);
+        const struct auth_service_settings auth = {
+            .conf = &service->conf->auth,
+            .folder = keeps_secret ? service->conf->store.path : NULL,
+            .hostname = service->conf->hostname,
+            .world = &service->world,
+            .logger = &service->logger};
         status = auth_service_open(&service->auth, &auth);
     }
     struct shard *only = &service->shard;

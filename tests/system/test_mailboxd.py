@@ -146,6 +146,29 @@ class MailboxdTest(SystemTest):
             self.assertEqual(len(service.files("alice")), 1)
             self.assertEqual(len(service.files("full")), 1)
 
+    def test_mail_comes_in_for_whom_the_backends_of_auth_know(self):
+        users, broken = os.path.join(self.folder, "users"), os.path.join(self.folder, "broken.cf")
+        with open(users, "w") as f:
+            f.write("alice:{PLAIN}x\nbob@y.test:{PLAIN}x\n")
+        with open(broken, "w") as f:
+            f.write(f"dbpath = {self.folder}/nowhere/users.db\nquery = SELECT '%s'\n")
+        service = self.service(f"users: {{any: false, known: [carol]}}\nauth: {{backends: [\"passwd-file:{users}\"]}}")
+        with service.connect() as client:
+            client.send(b"MAIL FROM:<>\r\n" + b"".join(
+                b"RCPT TO:<%s>\r\n" % name for name in
+                (b"alice@y.test", b"Alice+tag@other.test", b"bob@Y.test", b"bob@other.test", b"carol@y.test", b"dave@y.test")))
+            self.assertEqual([client.reply() for _ in range(7)], [250, 250, 250, 250, 550, 250, 550])
+            client.command("RSET")
+            self.assertEqual(client.deliver(["alice", "dave", "bob"], "Subject: x\r\n\r\n"), [250, 550, 250])
+        self.assertEqual(sorted(os.listdir(service.mail)), [".staging", "alice", "bob"])
+        with socket.socket(socket.AF_UNIX) as gone: # while the backends are being asked
+            gone.connect(service.path)
+            gone.sendall(b"LHLO c\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<alice@y.test>\r\n" * 200)
+        self.end(service)
+        service = self.service(f"users: {{any: false}}\nauth: {{backends: [\"passwd-file:{users}\", \"sqlite:{broken}\"]}}")
+        with service.connect() as client:
+            self.assertEqual(client.deliver(["alice", "dave"], "Subject: x\r\n\r\n"), [250, 451])
+
     def test_names_never_lead_out_of_the_store(self):
         service = self.service()
         os.symlink("/tmp", os.path.join(service.mail, "link"))

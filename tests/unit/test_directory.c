@@ -510,6 +510,45 @@ static void backends_are_asked_one_after_the_other(void **state)
     assert_int_equal(verify("ann", "y"), AUTH_RIGHT);
 }
 
+static enum auth_outcome knows(const char *name)
+{
+    return directory_knows(directory, slice_text(name), 1);
+}
+
+static void
+whether_somebody_is_there_is_told_without_a_password_and_counted_for_nobody(void **state)
+{
+    (void)state;
+    open_with("static:tim:{PLAIN}secret\nann@example.org:{PLAIN}secret", &plain_settings);
+    assert_int_equal(knows("Tim"), AUTH_RIGHT);
+    assert_int_equal(knows("ann@Example.org"), AUTH_RIGHT);
+    assert_int_equal(knows("ann"), AUTH_WRONG);
+    assert_int_equal(knows("../tim"), AUTH_WRONG);
+    assert_int_equal(knows(""), AUTH_WRONG);
+    assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "wrong").outcome, AUTH_WRONG);
+    const char *first = "WARNING auth: failed: user=<tim>";
+    assert_memory_equal(logged(), first, strlen(first));
+}
+
+static void whether_somebody_is_there_cannot_be_said_while_a_database_is_out_of_reach(void **state)
+{
+    (void)state;
+    char name[128];
+    file_write("users.cf", "dbpath = /nonexistent/users.db\nquery = SELECT '%s'\n");
+    snprintf(name, sizeof(name), "sqlite:%s", path_of("users.cf"));
+    open_with(name, &plain_settings);
+    assert_int_equal(knows("tim"), AUTH_UNKNOWN);
+    assert_non_null(strstr(logged(), "cannot be opened"));
+}
+
+static void pam_knows_the_users_of_the_system(void **state)
+{
+    (void)state;
+    open_with("pam:tubepost-test", &plain_settings);
+    assert_int_equal(knows("root"), AUTH_RIGHT);
+    assert_int_equal(knows("nobody-of-this-name"), AUTH_WRONG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +569,9 @@ int main(void)
         TEST(a_master_comes_in_as_anybody_who_exists),
         TEST(what_is_stored_serves_the_mechanisms_that_it_can),
         TEST(backends_are_asked_one_after_the_other),
+        TEST(whether_somebody_is_there_is_told_without_a_password_and_counted_for_nobody),
+        TEST(whether_somebody_is_there_cannot_be_said_while_a_database_is_out_of_reach),
+        TEST(pam_knows_the_users_of_the_system),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
