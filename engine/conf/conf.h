@@ -400,6 +400,9 @@ struct mailboxd_conf {
         bool shared; /* several sessions may have a user's maildrop at a time */
     } pop3;
     struct {
+        uint64_t drop_duplicates; /* nanoseconds that Message-IDs are remembered; 0: not at all */
+    } lmtp;
+    struct {
         struct endpoint relay;  /* mail of scripts goes there; family ENDPOINT_NONE: it cannot go */
         uint32_t max_redirects; /* of one script */
         uint64_t keep_trying;   /* nanoseconds */

@@ -84,6 +84,10 @@ static const struct reader_key tls_keys[] = {
     TLS_CONF_SERVER_KEYS(M),
     KEY_END,
 };
+static const struct reader_key lmtp_keys[] = {
+    KEY_DURATION("drop_duplicates", M, lmtp.drop_duplicates, "0", 0, 365 * DAY),
+    KEY_END,
+};
 static const struct reader_key sieve_keys[] = {
     {.name = "relay", .kind = READER_ENDPOINT, READER_AT(M, sieve.relay)},
     KEY_NUMBER("max_redirects", M, sieve.max_redirects, "4", 0, 32),
@@ -147,6 +151,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("tls", tls_keys),
     KEY_SECTION("imap", imap_keys),
     KEY_SECTION("pop3", pop3_keys),
+    KEY_SECTION("lmtp", lmtp_keys),
     KEY_SECTION("sieve", sieve_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),
@@ -230,8 +235,12 @@ static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
     }
 }
 
-static void check_sieve(struct reader *reader, const struct mailboxd_conf *conf)
+static void check_delivery(struct reader *reader, const struct mailboxd_conf *conf)
 {
+    if (conf->lmtp.drop_duplicates > 0 && conf->store.format != CONF_STORE_LOG) {
+        reader_problem(reader, "lmtp.drop_duplicates",
+                       "Maildirs remember nothing, expected 0, or store.format: log");
+    }
     if (conf->sieve.vacation_min > conf->sieve.vacation_max) {
         reader_problem(reader, "sieve.vacation_min",
                        "more than sieve.vacation_max, expected at most that");
@@ -246,7 +255,7 @@ static void settle(struct reader *reader, struct mailboxd_conf *conf)
     }
     check_store(reader, conf);
     auth_conf_check(reader, &conf->auth);
-    check_sieve(reader, conf);
+    check_delivery(reader, conf);
 }
 
 int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char *hostname,

@@ -1,6 +1,7 @@
 #include "engine/mailbox/delivery_sieve_private.h"
 #include "engine/mailbox/sieve_message.h"
 #include "engine/mailbox/sieve_scripts.h"
+#include "proto/message/header.h"
 #include <stdlib.h>
 
 #define HEADER_BYTES_FIRST 4096u
@@ -35,6 +36,9 @@ void delivery_sieve_begin(struct delivery_text *text)
 {
     delivery_sieve_end(text);
     uint32_t wants = wanted(text);
+    if (text->mailbox->remembered != NULL && text->mailbox->conf->lmtp.drop_duplicates > 0) {
+        wants |= SIEVE_SCRIPTS_HEADER; /* Message-ID: is there */
+    }
     bool edits = (wants & SIEVE_SCRIPTS_EDIT) != 0;
     arena_open(&text->sieve_memory, edits ? EDIT_MEMORY_BYTES_MAX : MEMORY_BYTES_MAX);
     text->eight_bit = text->cut = false;
@@ -206,30 +210,64 @@ static bool run(struct judging *judging, const struct sieve_program *program)
     return good;
 }
 
+/* By Message-ID. One that is not, is to be remembered. */
+static bool is_duplicate(struct judging *judging)
+{
+    struct mailbox *mailbox = judging->text->mailbox;
+    uint64_t seconds = mailbox->conf->lmtp.drop_duplicates / SECOND_NS;
+    struct slice detail = slice_text(judging->recipient->detail);
+    struct header_field id;
+    if (seconds == 0 ||
+        !header_find(delivery_header(judging->text), slice_text("Message-ID"), &id) ||
+        id.value.size == 0) {
+        return false;
+    }
+    if (delivery_was_seen(judging, REMEMBERED_MESSAGE, detail, id.value)) {
+        logger_line(mailbox->shard->logger, LOGGER_INFO,
+                    "lmtp: %s: a message that is there already is dropped: %.*s",
+                    judging->recipient->user, (int)id.value.size, (const char *)id.value.bytes);
+        return true;
+    }
+    delivery_remember(judging, REMEMBERED_MESSAGE, detail, id.value, (uint32_t)seconds);
+    return false;
+}
+
+/* As delivery_sieve_judge, of a user who has been opened. */
+static bool judge(struct judging *judging)
+{
+    struct mailbox *mailbox = judging->text->mailbox;
+    const struct sieve_program *program = NULL;
+    struct sieve_error error = {0};
+    if (is_duplicate(judging)) {
+        return true;
+    }
+    int status = mailbox->scripts != NULL
+                     ? sieve_scripts_active(mailbox->scripts, judging->user, &program, &error)
+                     : -ENOENT;
+    bool done = status == 0 && run(judging, program);
+    if (status == -EINVAL) {
+        logger_line(mailbox->shard->logger, LOGGER_WARNING,
+                    "sieve: %s: the script is wrong: line %u: %s, the message is kept",
+                    judging->recipient->user, error.line, error.text);
+    } else if (status != 0 && status != -ENOENT) {
+        delivery_complain(judging, "the script cannot be read");
+    }
+    return done;
+}
+
 bool delivery_sieve_judge(struct delivery_text *text, uint32_t index,
                           const struct mailstore_place *usual)
 {
-    struct mailbox *mailbox = text->mailbox;
     struct judging judging = {.text = text,
                               .recipient = &text->recipients[index],
                               .usual = usual,
                               .index = index,
                               .first = text->place_count};
-    const struct sieve_program *program = NULL;
-    struct sieve_error error = {0};
-    if (mailbox->scripts == NULL ||
-        mailstore_user_open(mailbox->texts, usual->user, &judging.user) != 0) {
+    if (!text->watched ||
+        mailstore_user_open(text->mailbox->texts, usual->user, &judging.user) != 0) {
         return false;
     }
-    int status = sieve_scripts_active(mailbox->scripts, judging.user, &program, &error);
-    bool done = status == 0 && run(&judging, program);
-    if (status == -EINVAL) {
-        logger_line(mailbox->shard->logger, LOGGER_WARNING,
-                    "sieve: %s: the script is wrong: line %u: %s, the message is kept",
-                    judging.recipient->user, error.line, error.text);
-    } else if (status != 0 && status != -ENOENT) {
-        delivery_complain(&judging, "the script cannot be read");
-    }
-    mailstore_user_close(mailbox->texts, judging.user);
+    bool done = judge(&judging);
+    mailstore_user_close(text->mailbox->texts, judging.user);
     return done;
 }

@@ -413,6 +413,45 @@ static void what_was_not_stored_was_not_seen(void **state)
     assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 1);
 }
 
+static void what_comes_twice_is_dropped_where_that_is_configured(void **state)
+{
+    (void)state;
+    lmtp_deliver(WITH_ID("a"));
+    lmtp_deliver(WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 2);
+    lmtp_rig.conf->lmtp.drop_duplicates = 3600ull * 1000000000ull;
+    lmtp_deliver(WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 3);
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), STORED);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 3);
+    lmtp_deliver("Subject: without an id\r\n\r\n");
+    lmtp_deliver("Subject: without an id\r\n\r\n");
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 5);
+    assert_string_equal(
+        lmtp_deliver_to("RCPT TO:<bob@y>\r\nRCPT TO:<ann@y>\r\nRCPT TO:<ann+x@y>\r\n",
+                        WITH_ID("a")),
+        STORED STORED STORED);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 6);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "bob"), 1);
+    lmtp_service_crashes();
+    lmtp_deliver(WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 6);
+    lmtp_rig.store.wall_s += 3600;
+    lmtp_deliver(WITH_ID("a"));
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 7);
+}
+
+static void what_was_refused_is_no_duplicate_when_it_comes_again(void **state)
+{
+    (void)state;
+    lmtp_rig.conf->lmtp.drop_duplicates = 3600ull * 1000000000ull;
+    lmtp_rig.conf->users.quota_bytes = 10;
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), "452 4.2.2 Mailbox is full\r\n");
+    lmtp_rig.conf->users.quota_bytes = 0;
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), STORED);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +479,8 @@ int main(void)
         TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
         TEST(each_handle_and_user_sees_for_itself),
         TEST(what_was_not_stored_was_not_seen),
+        TEST(what_comes_twice_is_dropped_where_that_is_configured),
+        TEST(what_was_refused_is_no_duplicate_when_it_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
