@@ -368,6 +368,13 @@ struct relay_conf {
     } cpu;
 };
 
+/* Of mailboxes whose name fits. */
+struct conf_quota_rule {
+    const char *mailbox; /* '*' and '?' are wild */
+    uint64_t more_bytes, more_messages;
+    bool counted; /* what lies there is part of the quota */
+};
+
 struct mailboxd_conf {
     const char *hostname;
     struct conf_listener *listen;
@@ -415,6 +422,9 @@ struct mailboxd_conf {
         const char **known; /* those who exist besides */
         uint32_t known_count;
         uint64_t quota_bytes; /* of one user; 0: none */
+        uint64_t quota_messages;
+        struct conf_quota_rule *quota_rules; /* the first whose name fits counts */
+        uint32_t quota_rules_count;
     } users;
     struct {
         uint64_t message_bytes;

@@ -99,11 +99,21 @@ static const struct reader_key sieve_keys[] = {
     KEY_DURATION("vacation_max", M, sieve.vacation_max, "60d", SECOND, 365 * DAY),
     KEY_END,
 };
+static const struct reader_key quota_rule_keys[] = {
+    KEY_TEXT("mailbox", struct conf_quota_rule, mailbox, name_is_printable,
+             "the name of a mailbox, * and ? are wild", .required = true),
+    KEY_SIZE("more_bytes", struct conf_quota_rule, more_bytes, "0", 0, 1024 * TB),
+    KEY_NUMBER("more_messages", struct conf_quota_rule, more_messages, "0", 0, UINT32_MAX),
+    KEY_WORD("counted", struct conf_quota_rule, counted, "true", word_switches),
+    KEY_END,
+};
 static const struct reader_key users_keys[] = {
     KEY_WORD("any", M, users.any, "true", word_switches),
     KEY_LIST("known", M, users.known, READER_TEXT, .max = 10000, .good = name_is_printable,
              .expected = "the name of a user"),
     KEY_SIZE("quota_bytes", M, users.quota_bytes, "0", 0, 1024 * TB),
+    KEY_NUMBER("quota_messages", M, users.quota_messages, "0", 0, UINT32_MAX),
+    KEY_ROWS("quota_rules", M, users.quota_rules, quota_rule_keys, NULL),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -240,6 +250,12 @@ static void check_delivery(struct reader *reader, const struct mailboxd_conf *co
     if (conf->lmtp.drop_duplicates > 0 && conf->store.format != CONF_STORE_LOG) {
         reader_problem(reader, "lmtp.drop_duplicates",
                        "Maildirs remember nothing, expected 0, or store.format: log");
+    }
+    bool more = conf->users.quota_messages > 0 || conf->users.quota_rules_count > 0;
+    if (more && conf->store.format != CONF_STORE_LOG) {
+        reader_problem(
+            reader, conf->users.quota_messages > 0 ? "users.quota_messages" : "users.quota_rules",
+            "Maildirs have a quota of bytes alone, expected store.format: log");
     }
     if (conf->sieve.vacation_min > conf->sieve.vacation_max) {
         reader_problem(reader, "sieve.vacation_min",

@@ -1,5 +1,6 @@
 /* delivery_actions: from what a script has decided to places in the store, letters and answers. */
 #include "engine/mailbox/delivery_sieve_private.h"
+#include "engine/mailbox/quota.h"
 #include "engine/mailbox/sieve_answer.h"
 #include "proto/message/header.h"
 #include <stdio.h>
@@ -109,6 +110,9 @@ static void file_into(struct judging *judging, const struct sieve_action *action
     struct mailstore_place *place = place_add(judging, action->edit_count);
     place->mailbox = name;
     place->options = action->create ? MAILSTORE_AUTOCREATE : MAILSTORE_OR_INBOX;
+    struct quota quota = quota_limit(judging->text->mailbox->conf, judging->user, name);
+    place->quota_bytes = quota.bytes;
+    place->quota_messages = quota.messages;
     flags_take(&judging->text->sieve_memory, action->flags, place);
 }
 

@@ -1,6 +1,7 @@
 /* Deliveries into the service's own store: where the recipient's Sieve script says (delivery_sieve.h), else into his mailbox
  * of that name ("user+name"), or his INBOX. */
 #include "engine/mailbox/delivery_sieve.h"
+#include "engine/mailbox/quota.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,16 +106,32 @@ static bool is_named_again(struct delivery_text *text, uint32_t index)
     return false;
 }
 
-static void places_make(struct delivery_text *text)
+/* Where there are no rules, without a look at the user. */
+static struct quota quota_of(struct delivery_text *text, const struct delivery_recipient *recipient)
 {
     const struct mailboxd_conf *conf = text->mailbox->conf;
+    struct quota quota = {conf->users.quota_bytes, conf->users.quota_messages};
+    struct mailstore_user *user;
+    if (conf->users.quota_rules_count > 0 &&
+        mailstore_user_open(text->mailbox->texts, slice_text(recipient->user), &user) == 0) {
+        struct slice name = slice_text(recipient->detail);
+        quota = quota_limit(conf, user, name.size > 0 ? name : slice_text("INBOX"));
+        mailstore_user_close(text->mailbox->texts, user);
+    }
+    return quota;
+}
+
+static void places_make(struct delivery_text *text)
+{
     text->place_count = 0;
     for (uint32_t i = 0; i < text->recipient_count; i++) {
         const struct delivery_recipient *recipient = &text->recipients[i];
+        const struct quota quota = quota_of(text, recipient);
         const struct mailstore_place usual = {.user = slice_text(recipient->user),
                                               .mailbox = slice_text(recipient->detail),
                                               .options = MAILSTORE_OR_INBOX,
-                                              .quota_bytes = conf->users.quota_bytes};
+                                              .quota_bytes = quota.bytes,
+                                              .quota_messages = quota.messages};
         uint32_t first = text->place_count;
         if (is_named_again(text, i)) {
             continue;

@@ -5,6 +5,7 @@
  * REPLACE (RFC 8508) is the same with one message, whose commit expunges another.
  */
 #include "engine/mailbox/imap_session.h"
+#include "engine/mailbox/quota.h"
 #include "engine/core/check.h"
 #include <stdlib.h>
 
@@ -430,6 +431,8 @@ static void draft_commit(struct imap_session *session, struct committing *commit
     struct mailstore_draft *text = draft->draft;
     committed->of = committing;
     committed->waiter.done = committed_done;
+    struct quota quota = quota_limit(session->session.mailbox->conf, committing->place.owner,
+                                     committing->place.name);
     committed->place = (struct mailstore_place){
         .user = slice_text(committing->place.owner->name),
         .mailbox = committing->place.name,
@@ -438,7 +441,8 @@ static void draft_commit(struct imap_session *session, struct committing *commit
         .keyword_count = allowed & MAILSTORE_FLAGGED ? draft->flags.keywords.count : 0,
         .internal_s = draft->internal_s,
         .zone_min = draft->zone_min,
-        .quota_bytes = session->session.mailbox->conf->users.quota_bytes,
+        .quota_bytes = quota.bytes,
+        .quota_messages = quota.messages,
         .replaces = session->drafts->replaces_uid != 0 ? session->view.box : NULL,
         .replaces_uid = session->drafts->replaces_uid,
     };

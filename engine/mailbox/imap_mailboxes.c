@@ -1,5 +1,6 @@
 /* CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE, and the quota that is one for all of a user's mailboxes. */
 #include "engine/mailbox/imap_session.h"
+#include "engine/mailbox/quota.h"
 
 #define LINE_BYTES_MAX (64u * 1024)
 
@@ -269,13 +270,20 @@ void imap_namespace(struct imap_session *session)
 
 static void quota_write(struct imap_session *session, struct imap_writer *writer)
 {
-    uint64_t limit = session->session.mailbox->conf->users.quota_bytes;
+    const struct mailboxd_conf *conf = session->session.mailbox->conf;
+    struct quota used = quota_used(conf, session->user);
     imap_write(writer, "* QUOTA \"\" (");
-    if (limit != 0) {
+    if (conf->users.quota_bytes != 0) {
         imap_write(writer, "STORAGE ");
-        imap_write_number(writer, (session->user->totals.bytes + 1023) / 1024);
+        imap_write_number(writer, (used.bytes + 1023) / 1024);
         imap_write(writer, " ");
-        imap_write_number(writer, limit / 1024);
+        imap_write_number(writer, conf->users.quota_bytes / 1024);
+    }
+    if (conf->users.quota_messages != 0) {
+        imap_write(writer, conf->users.quota_bytes != 0 ? " MESSAGE " : "MESSAGE ");
+        imap_write_number(writer, used.messages);
+        imap_write(writer, " ");
+        imap_write_number(writer, conf->users.quota_messages);
     }
     imap_write(writer, ")\r\n");
 }

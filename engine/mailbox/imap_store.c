@@ -1,5 +1,6 @@
 /* STORE, COPY, MOVE, EXPUNGE (RFC 9051 §6.4, RFC 4315, RFC 6851, RFC 7162 §3.1.3). */
 #include "engine/mailbox/imap_session.h"
+#include "engine/mailbox/quota.h"
 #include <stdlib.h>
 
 #define LINE_BYTES_MAX (4u * 1024 * 1024)
@@ -319,13 +320,15 @@ void imap_copy(struct imap_session *session, const struct imap_command *command,
     int status = target_find(session, command->copy.mailbox, &place);
     if (status == 0) {
         uint8_t allowed = imap_flags_allowed(place.rights);
+        struct quota quota = quota_limit(mailbox->conf, place.owner, place.name);
         change->copy = (struct mailstore_copy){.uids = change->uids,
                                                .uid_count = change->uid_count,
                                                .user = slice_text(place.owner->name),
                                                .mailbox = place.name,
                                                .flags_lost = MAILSTORE_FLAGS_ALL & ~allowed,
                                                .keywords_lost = !(allowed & MAILSTORE_FLAGGED),
-                                               .quota_bytes = mailbox->conf->users.quota_bytes};
+                                               .quota_bytes = quota.bytes,
+                                               .quota_messages = quota.messages};
         struct mailstore_box *box = session->view.box;
         status = move ? mailstore_move(store, box, &change->copy, &change->waiter)
                       : mailstore_copy(store, box, &change->copy, &change->waiter);

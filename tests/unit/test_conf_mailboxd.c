@@ -232,6 +232,40 @@ static int remove_file(void **state)
     return unlink(file_name);
 }
 
+static void what_scripts_may_do_and_quota_rules_are_read(void **state)
+{
+    (void)state;
+    struct mailboxd_conf *conf = NULL;
+    struct conf_report report;
+    char problems[1024];
+    const char good[] = "store: {format: log}\n"
+                        "sieve: {relay: \"127.0.0.1:25\", max_redirects: 2, vacation_min: 0}\n"
+                        "lmtp: {drop_duplicates: 1h}\n"
+                        "users: {quota_rules: [{mailbox: Trash, more_bytes: 100M},"
+                        " {mailbox: Spam, counted: false}]}\n";
+    write_file(good, sizeof good - 1);
+    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), 0);
+    assert_int_equal(conf->sieve.relay.port, 25);
+    assert_int_equal(conf->sieve.max_redirects, 2);
+    assert_int_equal(conf->sieve.keep_trying / 1000000000ull, 5 * 86400);
+    assert_int_equal(conf->lmtp.drop_duplicates / 1000000000ull, 3600);
+    assert_int_equal(conf->users.quota_rules_count, 2);
+    assert_int_equal(conf->users.quota_rules[0].more_bytes, 100 << 20);
+    assert_true(conf->users.quota_rules[0].counted);
+    assert_false(conf->users.quota_rules[1].counted);
+    mailboxd_conf_free(conf);
+
+    const char bad[] = "sieve: {vacation_min: 90d}\nlmtp: {drop_duplicates: 1h}\n"
+                       "users: {quota_messages: 5}\n";
+    write_file(bad, sizeof bad - 1);
+    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), -EINVAL);
+    join_report(&report, problems, sizeof problems);
+    assert_int_equal(report.count, 3);
+    assert_non_null(strstr(problems, "lmtp.drop_duplicates: Maildirs remember nothing"));
+    assert_non_null(strstr(problems, "users.quota_messages: Maildirs have a quota of bytes"));
+    assert_non_null(strstr(problems, "sieve.vacation_min: more than sieve.vacation_max"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +275,7 @@ int main(void)
             the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users),
         cmocka_unit_test(lmtp_of_the_mailbox_service_is_never_encrypted),
         cmocka_unit_test(the_mailbox_service_encrypts_where_it_has_certificates),
+        cmocka_unit_test(what_scripts_may_do_and_quota_rules_are_read),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

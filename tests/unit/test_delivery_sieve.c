@@ -293,6 +293,38 @@ static void of_a_large_body_only_the_first_megabyte_is_looked_at(void **state)
     assert_int_equal(lmtp_rig.mailbox.kept_bytes, 0);
 }
 
+/* ---- Quota rules ---- */
+
+static void the_quota_rule_of_a_mailbox_lets_more_in_or_leaves_it_out(void **state)
+{
+    (void)state;
+    struct conf_quota_rule rules[] = {
+        {.mailbox = "Tra*", .more_messages = 1, .counted = true},
+        {.mailbox = "Spam", .counted = false},
+    };
+    lmtp_rig.conf->users.quota_messages = 2;
+    lmtp_rig.conf->users.quota_rules = rules;
+    lmtp_rig.conf->users.quota_rules_count = 2;
+    lmtp_mailbox_make("ann", "Trash");
+    lmtp_mailbox_make("ann", "Spam");
+    lmtp_script_set("ann", "require \"fileinto\"; if exists \"x-t\" { fileinto \"Trash\"; }"
+                           "if exists \"x-s\" { fileinto \"Spam\"; }");
+    const char *full = "452 4.2.2 Mailbox is full\r\n";
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(lmtp_deliver("X-S: 1\r\n\r\n"), STORED);
+    }
+    assert_string_equal(lmtp_deliver("\r\n"), STORED);
+    assert_string_equal(lmtp_deliver("\r\n"), STORED);
+    assert_string_equal(lmtp_deliver("\r\n"), full);
+    assert_string_equal(lmtp_deliver("X-T: 1\r\n\r\n"), STORED);
+    assert_string_equal(lmtp_deliver("X-T: 1\r\n\r\n"), full);
+    assert_string_equal(lmtp_deliver("X-S: 1\r\n\r\n"), STORED);
+    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+Spam@y>\r\n", "\r\n"), STORED);
+    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+Nowhere@y>\r\n", "\r\n"), full);
+    lmtp_rig.conf->users.quota_rules_count = 0;
+    lmtp_rig.conf->users.quota_rules = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +341,7 @@ int main(void)
         TEST(what_a_script_includes_may_change_without_it),
         TEST(scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was),
         TEST(of_a_large_body_only_the_first_megabyte_is_looked_at),
+        TEST(the_quota_rule_of_a_mailbox_lets_more_in_or_leaves_it_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
