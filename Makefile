@@ -112,13 +112,9 @@ $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=callo
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 # Sessions before a login desk that says what the test wants.
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
-$(B)/tests/unit/test_pop3_session $(B)/tests/unit/test_pop3_maildrop \
-  $(B)/tests/unit/test_imap_session $(B)/tests/unit/test_imap_search $(B)/tests/unit/test_imap_trouble \
-  $(B)/tests/unit/test_imap_acl \
-  $(B)/tests/unit/test_imap_shared \
-  $(B)/tests/unit/test_imap_metadata \
-  $(B)/tests/unit/test_mailbox_control \
-  $(B)/tests/unit/test_imap_append $(B)/tests/unit/test_imap_compress $(B)/tests/unit/test_imap_progress: LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
+LOGIN_DESK_TESTS := imap_acl imap_append imap_compress imap_metadata imap_progress imap_search imap_session imap_shared imap_trouble \
+  mailbox_control managesieve_session pop3_maildrop pop3_session
+$(LOGIN_DESK_TESTS:%=$(B)/tests/unit/test_%): LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 # Work is counted by what it is made of.
 $(B)/tests/unit/test_directory_work: LDFLAGS += -Wl,--wrap=crypt_rn,--wrap=argon2_verify,--wrap=PKCS5_PBKDF2_HMAC
 $(B)/tests/unit/test_outbox: LDFLAGS += -Wl,--wrap=malloc
