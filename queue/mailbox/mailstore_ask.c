@@ -143,7 +143,7 @@ static int entry_gather(struct gathering *gathering, uint32_t uid)
     copied.entry.keywords = gathering->copy->keywords_lost ? 0 : copied.entry.keywords;
     write_bytes(&gathering->entries, &copied, sizeof(copied));
     gathering->count++;
-    if (gathering->range_count > 0 && last[gathering->range_count - 1].last + 1 == uid) {
+    if (last != NULL && last[gathering->range_count - 1].last + 1 == uid) {
         last[gathering->range_count - 1].last = uid;
     } else {
         struct mailstore_uids range = {uid, uid};
