@@ -184,13 +184,13 @@ static inline const char *hear(struct imap_rig *rig, unsigned index, const char 
     struct imap_client *client = &rig->clients[index];
     size_t size = strlen(beginning);
     for (unsigned round = 0; round < 20000; round++) {
-        const char *line = client->heard;
-        while (line != NULL && *line != '\0') {
-            if (strncmp(line, beginning, size) == 0 && strstr(line, "\r\n") != NULL) {
+        const char *line = client->heard, *end = client->heard + client->heard_bytes, *newline;
+        /* No strstr: a sanitizer measures all that was heard each time. */
+        while ((newline = (const char *)memchr(line, '\n', (size_t)(end - line))) != NULL) {
+            if ((size_t)(newline - line) >= size && memcmp(line, beginning, size) == 0) {
                 return line;
             }
-            line = strstr(line, "\r\n");
-            line = line != NULL ? line + 2 : NULL;
+            line = newline + 1;
         }
         if (client->closed) {
             break;
