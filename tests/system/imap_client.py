@@ -89,6 +89,11 @@ class ImapClient:
         self.begin(command)
         return self.end()
 
+    def deflate(self):
+        self.ask(b"COMPRESS DEFLATE")
+        self.file.close()
+        self.socket = self.file = Deflated(self.socket)
+
     def append(self, mailbox, text, flags=b""):
         """(uidvalidity, uid)"""
         answer, _ = self.ask(b"APPEND %s (%s) {%d+}\r\n%s" % (mailbox, flags, len(text), text))
@@ -127,6 +132,9 @@ class Deflated:
     def take(self, size):
         taken, self.plain = self.plain[:size], self.plain[size:]
         return taken
+
+    def fileno(self):
+        return self.below.fileno()
 
     def close(self):
         self.below.close()

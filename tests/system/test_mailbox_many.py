@@ -51,6 +51,8 @@ class View:
         self.client = ImapClient(service.imap, "alice", self.told, PATIENCE_S * 5)
         if number % 3 == 0:
             self.client.ask(b"ENABLE CONDSTORE")
+        if number % 4 == 0:
+            self.client.deflate()
 
     # ---- What the server says ----
 
@@ -176,6 +178,23 @@ class View:
         self.shared.gives(validity, [uid])
         self.shared.is_message((validity, uid), b"Subject: %s\r\n\r\n" % subject)
 
+    def replace(self):
+        some = self.some()
+        if some is None:
+            return
+        self.made += 1
+        number, subject = some[0], b"%d-%d" % (self.number, self.made)
+        text = b"Subject: %s\r\n\r\ntext %s\r\n" % (subject, subject)
+        uid = self.uids[number - 1] if self.rng.random() < 0.5 else None
+        named = b"REPLACE %d" % number if uid is None else b"UID REPLACE %d" % uid
+        answer, lines = self.ask(b"%s %s (%s) {%d+}\r\n%s" % (named, self.rng.choice((self.box, *BOXES)), self.rng.choice(FLAGS), len(text), text))
+        if answer is None:  # somebody else has expunged it, or replaced it
+            return
+        validity, new = map(int, re.search(rb"\[APPENDUID (\d+) (\d+)\]", b"".join(lines)).groups())
+        assert uid is None or uid not in self.uids, "what was replaced is still there"
+        self.shared.gives(validity, [new])
+        self.shared.is_message((validity, new), b"Subject: %s\r\n\r\n" % subject)
+
     def search(self):
         count = len(self.uids)
         _, lines = self.ask(b"SEARCH " + self.rng.choice((b"ALL", b"UNSEEN", b"KEYWORD $Work", b"DELETED")))
@@ -210,7 +229,7 @@ class View:
             self.ask(b"UID EXPUNGE %d:%d" % (self.uids[0], self.uids[-1]))
 
     def step(self):
-        deeds = (self.fetch, self.store, self.store, self.store_silently, self.copy, self.append, self.append, self.search,
+        deeds = (self.fetch, self.store, self.store, self.store_silently, self.copy, self.append, self.append, self.replace, self.search,
                  self.search_uids, self.compare, self.idle, self.noop, self.expunge)
         if self.rng.random() < 0.03:
             self.select()
