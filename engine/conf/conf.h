@@ -247,6 +247,8 @@ struct relay_conf {
     } spool;
 
     struct conf_auth auth;
+    const char **sender_logins; /* names of maps: whose a reverse-path is; none: anybody's */
+    uint32_t sender_logins_count;
     struct network_prefix *relay_networks;
     uint32_t relay_networks_count;
     const char **relay_clients; /* fingerprints of certificates, or of their public keys */

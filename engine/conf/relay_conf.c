@@ -115,6 +115,8 @@ static const struct reader_key spool_keys[] = {
 };
 static const struct reader_key auth_keys[] = {
     AUTH_CONF_KEYS(R),
+    KEY_LIST("sender_logins", R, sender_logins, READER_TEXT, .max = 32, .good = map_name_is_good,
+             .expected = MAP_NAME_EXPECTED),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {

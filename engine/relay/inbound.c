@@ -164,8 +164,9 @@ static bool sender_judge(struct inbound *in, const struct smtp_event *event)
         inbound_verdict(in, 452, "4.3.1", "Insufficient system storage");
         return true;
     }
-    if (sender_needs_job(in->relay, event->path.mailbox)) {
-        return judging_begin(in, sender_job_new(in->relay, event));
+    struct slice login = inbound_auth_user(in);
+    if (sender_needs_job(in->relay, event->path.mailbox, login)) {
+        return judging_begin(in, sender_job_new(in->relay, event, login));
     }
     if (inbound_paths_reverse(&in->letters.own.paths, event->path.mailbox, event->envid) < 0) {
         inbound_verdict(in, 452, "4.3.1", "Out of memory, try again later");

@@ -1,6 +1,7 @@
 /* AUTH: who the client is, as the login desk finds out; and what he may do then. */
 #include "engine/auth/login.h"
 #include "engine/relay/inbound_private.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 struct inbound_auth {
@@ -8,6 +9,7 @@ struct inbound_auth {
     struct inbound *in;
     char *room; /* for a line that is longer than a command; owned */
     char mechanisms[LOGIN_MECHANISMS_BYTES_MAX];
+    char user[BACKEND_NAME_MAX + 1]; /* who has logged in; "": nobody yet */
 };
 
 static const struct smtp_verdict verdicts[] = {
@@ -71,6 +73,7 @@ static void let_in(struct inbound *in, const char *user)
 {
     char from[ENDPOINT_TEXT_MAX];
     size_t size = endpoint_format_address(&in->facts.remote, from);
+    snprintf(in->auth->user, sizeof(in->auth->user), "%s", user);
     inbound_trust(in);
     logger_line(in->relay->logger, LOGGER_INFO, "smtp: login: user=<%s>, rip=%.*s%s", user,
                 (int)size, from, in->facts.tls != NULL ? ", TLS" : "");
@@ -143,6 +146,11 @@ bool inbound_auth_take(struct inbound *in, const struct smtp_event *event)
     default: /* the others are inbound.c's */
         return true;
     }
+}
+
+struct slice inbound_auth_user(const struct inbound *in)
+{
+    return in->auth == NULL ? slice_of(NULL, 0) : slice_text(in->auth->user);
 }
 
 void inbound_auth_cancel(struct inbound *in)

@@ -79,6 +79,8 @@ void inbound_trust(struct inbound *in);
 void inbound_auth_offer(struct inbound *in);
 /* SMTP_EVENT_AUTH, _ANSWER, _ROOM and _END. False when the session must wait. */
 bool inbound_auth_take(struct inbound *in, const struct smtp_event *event);
+/* Who has logged in; empty: nobody. Borrowed until the session ends. */
+struct slice inbound_auth_user(const struct inbound *in);
 /* The session ends. */
 void inbound_auth_close(struct inbound *in);
 

@@ -55,9 +55,16 @@ bool recipient_needs_job(const struct relay *relay, struct slice mailbox)
                                    known_of(relay, mailbox) != NULL);
 }
 
-bool sender_needs_job(const struct relay *relay, struct slice mailbox)
+/* The null reverse-path is everybody's: of reports on what he has read, too (RFC 8098 §3). */
+static bool owner_counts(const struct relay *relay, struct slice login)
 {
-    return relay->maps != NULL && relay->maps->rewrites_senders && mailbox.size > 0;
+    return login.size > 0 && relay->maps->logins.count > 0;
+}
+
+bool sender_needs_job(const struct relay *relay, struct slice mailbox, struct slice login)
+{
+    return relay->maps != NULL && mailbox.size > 0 &&
+           (relay->maps->rewrites_senders || owner_counts(relay, login));
 }
 
 static void verdict(struct recipient_job *job, unsigned code, const char *status, const char *text)
@@ -244,15 +251,75 @@ static void known_done(struct rewrite_job *known)
     }
 }
 
+/* 0: the verdict is there. */
+static int sender_rewrite(struct recipient_job *job)
+{
+    const struct relay_maps *maps = job->relay->maps;
+    if (!maps->rewrites_senders) {
+        job->addresses = &job->path.mailbox;
+        job->address_count = 1;
+        verdict(job, 250, "2.1.0", "Ok");
+        return 0;
+    }
+    int status = rewrite_sender(&job->rewrite, job->relay->lookup, &maps->rules, job->path.mailbox);
+    if (status == -EINPROGRESS) {
+        return status;
+    }
+    if (status < 0) {
+        verdict(job, 452, "4.3.1", "Out of memory, try again later");
+        return 0;
+    }
+    return addresses_judge(job);
+}
+
+/* 0: the verdict is there. */
+static int owner_judge(struct recipient_job *job)
+{
+    switch (job->owner_of.answer) {
+    case SENDER_OWNED:
+        return sender_rewrite(job);
+    case SENDER_NOT_OWNED:
+        verdict(job, 553, "5.7.1", "Sender address is not owned by who has logged in");
+        snprintf(job->reason, sizeof(job->reason), "login=<%.*s>",
+                 (int)slice_first(job->login, 150).size, (const char *)job->login.bytes);
+        break;
+    case SENDER_UNKNOWN:
+        verdict(job, 451, "4.3.0", "Temporary lookup failure");
+        break;
+    }
+    return 0;
+}
+
+static void owner_done(struct sender_owner *owner)
+{
+    struct recipient_job *job = list_entry(owner, struct recipient_job, owner_of);
+    if (owner_judge(job) == 0) {
+        job->done(job);
+    }
+}
+
+static int sender_run(struct recipient_job *job)
+{
+    const struct relay_maps *maps = job->relay->maps;
+    if (!owner_counts(job->relay, job->login)) {
+        return sender_rewrite(job);
+    }
+    int status = sender_owner_run(&job->owner_of, job->relay->lookup, &maps->logins, &maps->rules,
+                                  job->path.mailbox, job->login);
+    return status == -EINPROGRESS ? status : owner_judge(job);
+}
+
 /* A copy of a path, whose parts point into it, and of what came with it. */
 static struct recipient_job *job_new(struct relay *relay, const struct smtp_path *path,
-                                     struct slice xtext)
+                                     struct slice xtext, struct slice login)
 {
-    struct recipient_job *job = malloc(sizeof(*job) + path->mailbox.size + xtext.size);
+    size_t size = path->mailbox.size + xtext.size + login.size;
+    struct recipient_job *job = malloc(sizeof(*job) + size);
     if (job == NULL) {
         return NULL;
     }
     *job = (struct recipient_job){.relay = relay, .path = *path};
+    job->owner_of.done = owner_done;
     job->rewrite.done = rewrite_done;
     job->known.done = known_done;
     job->way.done = way_done;
@@ -264,13 +331,17 @@ static struct recipient_job *job_new(struct relay *relay, const struct smtp_path
     if (xtext.size > 0) {
         memcpy(job->text + path->mailbox.size, xtext.bytes, xtext.size);
     }
+    job->login = slice_of(job->text + size - login.size, login.size);
+    if (login.size > 0) {
+        memcpy(job->text + size - login.size, login.bytes, login.size);
+    }
     return job;
 }
 
 struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
                                         bool client_trusted, struct slice reverse_path)
 {
-    struct recipient_job *job = job_new(relay, &event->path, event->orcpt);
+    struct recipient_job *job = job_new(relay, &event->path, event->orcpt, slice_of(NULL, 0));
     if (job != NULL) {
         job->trusted = client_trusted;
         job->notify = event->notify;
@@ -279,9 +350,10 @@ struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_e
     return job;
 }
 
-struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event)
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event,
+                                     struct slice login)
 {
-    struct recipient_job *job = job_new(relay, &event->path, event->envid);
+    struct recipient_job *job = job_new(relay, &event->path, event->envid, login);
     if (job != NULL) {
         job->is_sender = true;
     }
@@ -292,9 +364,10 @@ int recipient_job_run(struct recipient_job *job)
 {
     const struct rewrite_rules *rules = &job->relay->maps->rules;
     struct lookup *lookup = job->relay->lookup;
-    int status = job->is_sender
-                     ? rewrite_sender(&job->rewrite, lookup, rules, job->path.mailbox)
-                     : rewrite_recipient(&job->rewrite, lookup, rules, job->path.mailbox);
+    if (job->is_sender) {
+        return sender_run(job);
+    }
+    int status = rewrite_recipient(&job->rewrite, lookup, rules, job->path.mailbox);
     if (status == -EINPROGRESS) {
         return status;
     }
@@ -307,6 +380,7 @@ int recipient_job_run(struct recipient_job *job)
 
 void recipient_job_end(struct recipient_job *job)
 {
+    sender_owner_end(&job->owner_of);
     rewrite_job_end(&job->rewrite);
     rewrite_job_end(&job->known);
     transport_job_end(&job->way);

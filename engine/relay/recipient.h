@@ -6,10 +6,13 @@
  * Where transport maps name ways (transport.h), each must have one that is no refusal. Then each must be known to the
  * recipients of its route, where that names any. All are taken, or none.
  *
+ * A sender who has logged in must own his reverse-path, where auth.sender_logins says whose it is; then it is rewritten.
+ *
  * Lookups may have to wait: then the session does, in a state, not in a thread.
  */
 #pragma once
 #include "engine/relay/relay_maps.h"
+#include "engine/relay/sender_owner.h"
 #include "engine/relay/transport.h"
 #include "engine/relay/transport_lookup.h"
 #include "proto/smtp/server.h"
@@ -39,6 +42,8 @@ struct recipient_job {
     struct smtp_path path; /* as the client gave it, in `text` */
     uint32_t way_at;       /* the address whose way is looked up */
     uint32_t known_at;     /* the address whose existence is */
+    struct slice login;    /* of a sender who has logged in; empty: he has not. In `text` */
+    struct sender_owner owner_of;
     struct rewrite_job rewrite, known;
     struct transport_job way;
     struct transport transport; /* what the last way says: a refusal is borrowed from it */
@@ -61,12 +66,14 @@ void recipient_inherit(const struct recipient_job *job, struct slice address,
 
 /* Is there a map that has a say? Otherwise nobody needs a job. */
 bool recipient_needs_job(const struct relay *relay, struct slice mailbox);
-bool sender_needs_job(const struct relay *relay, struct slice mailbox);
+/* login: empty: the client has not logged in. */
+bool sender_needs_job(const struct relay *relay, struct slice mailbox, struct slice login);
 
 /* NULL: memory is short. `done` runs only when recipient_job_run says so. reverse_path: of the transaction. */
 struct recipient_job *recipient_job_new(struct relay *relay, const struct smtp_event *event,
                                         bool client_trusted, struct slice reverse_path);
-struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event);
+struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_event *event,
+                                     struct slice login);
 /* 0: it is done, `done` does not run; -EINPROGRESS: it runs later. Once. */
 int recipient_job_run(struct recipient_job *job);
 /* Frees it, done or not. */

@@ -85,6 +85,7 @@ int relay_maps_open(struct relay_maps **opened, const struct relay_conf *conf,
          &rules->virtual_aliases},
         {conf->rewrite.aliases, conf->rewrite.aliases_count, &rules->aliases},
         {conf->transport_maps, conf->transport_maps_count, &maps->transports},
+        {conf->sender_logins, conf->sender_logins_count, &maps->logins},
     };
     int status = 0;
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists) && status == 0; i++) {
@@ -115,6 +116,7 @@ void relay_maps_close(struct relay_maps *maps)
     free(maps->rules.virtual_aliases.maps);
     free(maps->rules.aliases.maps);
     free(maps->transports.maps);
+    free(maps->logins.maps);
     for (uint32_t i = 0; i < maps->recipients_count; i++) {
         free(maps->recipients[i].maps);
     }

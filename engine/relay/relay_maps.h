@@ -14,6 +14,7 @@ struct relay_maps {
         *recipients; /* who exists, by the index in conf->routes; count 0: anybody */
     uint32_t recipients_count;
     struct rewrite_maps transports; /* that come before the routes */
+    struct rewrite_maps logins;     /* whose a reverse-path is */
     struct map **all;               /* each once */
     uint32_t all_count;
     bool rewrites_recipients, rewrites_senders; /* is there anything to do? */

@@ -239,6 +239,26 @@ class Submission(SystemTest):
         client.ehlo()
         client.login("tim", "secret")
 
+    def test_a_reverse_path_belongs_to_those_that_a_map_names(self):
+        owners = os.path.join(self.folder, "owners")
+        with open(owners, "w") as f:
+            f.write("tim@home.test tim\nsales@home.test una, TIM\nhelp@home.test una\n@una.test una\n")
+        self.start(f"clear_on_loopback: true, sender_logins: [\"texthash:{owners}\"]", more="rewrite: {extension: \"+\"}\n")
+        client = self.smtp()
+        client.login("tim", "secret")
+        for sender, code in (("tim@home.test", 250), ("Tim@Home.test", 250), ("tim+x@home.test", 250), ("sales@home.test", 250), ("", 250),
+                             ("help@home.test", 553), ("a@una.test", 553), ("nobody@home.test", 553), ("tim@home.test.evil.test", 553)):
+            self.assertEqual(client.mail(sender)[0], code, sender)
+            client.rset()
+        self.assertIn("5.7.1 Sender address is not owned by who has logged in; from=<help@home.test>; login=<tim>", self.process.output())
+        client.sendmail("sales@home.test", ["b@far.test"], MESSAGE)
+        self.arrived()
+        other = self.smtp()
+        other.login("una", "unas")
+        self.assertEqual(other.mail("a@una.test")[0], 250)
+        stranger = self.smtp(self.open)  # who has not logged in is not asked: mail of ours may come back to us
+        self.assertEqual(stranger.mail("tim@home.test")[0], 250)
+
     # ---- Who fails ----
 
     def test_a_failure_is_one_answer_and_one_line_of_the_log(self):
