@@ -6,13 +6,10 @@
  */
 #pragma once
 #include "engine/mailbox/imap_session.h"
-#include "proto/message/structure.h"
-#include "proto/message/text.h"
-#include "proto/message/transfer.h"
+#include "proto/message/searchable.h"
 
 #define SEARCH_WORDS_MAX 64u        /* texts that one command looks for; more: NO [LIMIT] */
 #define SEARCH_WORD_BYTES_MAX 1024u /* of one; longer: NO [LIMIT] */
-#define SEARCH_HEADER_BYTES_MAX (256u * 1024) /* the rest of a header is not searched */
 
 enum search_verdict { SEARCH_NO, SEARCH_YES, SEARCH_UNKNOWN };
 
@@ -66,15 +63,9 @@ struct search {
     bool scanning;
     struct structure structure;
     struct arena arena;
-    struct message_part *part; /* that is searched */
-    uint32_t part_at;          /* of its body: what is read next; offset in the text */
-    bool part_open;
-    struct transfer_decoder transfer;
-    struct charset_decoder charset;
+    struct searchable searchable;
     uint8_t *window; /* owned: mapped text, the end of what was before in front */
     size_t window_bytes;
-    uint8_t *gather; /* owned: UTF-8 that is not mapped yet */
-    size_t gather_bytes;
 };
 
 /* ---- imap_search_key.c ---- */
@@ -90,8 +81,6 @@ int search_bodies(struct search *search);
 void search_text_end(struct search *search);
 /* Is the word in this field's value? */
 bool search_field_has(struct slice value, const struct search_word *word);
-/* A field's value as text, of the heap; false: no memory. */
-bool search_field_text(struct slice value, struct slice *text);
 struct slice search_header(const struct search *search);
 
 /* ---- imap_search_answer.c ---- */

@@ -113,7 +113,7 @@ static struct slice base_subject(struct search *search, bool *is_reply)
     struct slice text, key = slice_of(NULL, 0);
     *is_reply = false;
     if (header_find(search_header(search), slice_text("Subject"), &field) &&
-        search_field_text(field.value, &text)) {
+        searchable_field_text(field.value, &text)) {
         key = mapped(search->sorting,
                      subject_base((uint8_t *)(uintptr_t)text.bytes, text.size, is_reply));
         free((void *)(uintptr_t)text.bytes);
@@ -134,7 +134,8 @@ static struct slice address_key(struct search *search, const char *name, bool di
     arena_open(&arena, 1u << 20);
     address_read(&arena, slice_first(field.value, 65536), &first);
     struct slice text;
-    if (first != NULL && display && first->name.size > 0 && search_field_text(first->name, &text)) {
+    if (first != NULL && display && first->name.size > 0 &&
+        searchable_field_text(first->name, &text)) {
         key = mapped(search->sorting, text);
         free((void *)(uintptr_t)text.bytes);
     } else if (first != NULL && display && first->local.size > 0) {
