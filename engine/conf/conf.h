@@ -420,6 +420,9 @@ struct mailboxd_conf {
         uint64_t duplicate_default, duplicate_max; /* nanoseconds that a thing is remembered */
     } sieve;
     struct {
+        bool index; /* full-text indexes are kept, with store.format "log" */
+    } search;
+    struct {
         bool any;           /* every safe local part is a user, made at the first delivery */
         const char **known; /* those who exist besides */
         uint32_t known_count;

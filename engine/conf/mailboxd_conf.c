@@ -80,6 +80,10 @@ static const struct reader_key imap_keys[] = {
              "a URI such as mailto:postmaster@example.org"),
     KEY_END,
 };
+static const struct reader_key search_keys[] = {
+    KEY_WORD("index", M, search.index, "true", word_switches),
+    KEY_END,
+};
 static const struct reader_key tls_keys[] = {
     TLS_CONF_SERVER_KEYS(M),
     KEY_END,
@@ -163,6 +167,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_SECTION("pop3", pop3_keys),
     KEY_SECTION("lmtp", lmtp_keys),
     KEY_SECTION("sieve", sieve_keys),
+    KEY_SECTION("search", search_keys),
     KEY_SECTION("users", users_keys),
     KEY_SECTION("limits", limits_keys),
     KEY_SECTION("timeouts", timeouts_keys),

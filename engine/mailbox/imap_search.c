@@ -1,5 +1,6 @@
 /* SEARCH, SORT, THREAD (RFC 9051 §6.4.4, RFC 5256): so many messages in each round, so that others have their turn. */
 #include "engine/mailbox/imap_search.h"
+#include "queue/mailbox/search_index.h"
 #include <stdlib.h>
 
 #define ENTRIES_A_STEP 5000u
@@ -78,6 +79,8 @@ static int phase_run(struct search *search)
         return status;
     }
     switch ((enum search_phase)search->phase) {
+    case SEARCH_ASK:
+        break;
     case SEARCH_LOAD:
         status = search_header_load(search);
         if (status == 0) {
@@ -109,6 +112,12 @@ static enum imap_step search_step(struct imap_session *session, struct imap_task
 {
     struct search *search = (struct search *)task;
     unsigned entries = 0, texts = 0;
+    if (search->asked) {
+        return IMAP_STEP_WAIT;
+    }
+    if (search->phase == SEARCH_ASK) {
+        search->phase = SEARCH_NEXT;
+    }
     while (search->phase != SEARCH_ANSWER && entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
         if (search->phase == SEARCH_NEXT) {
             entries++;
@@ -145,6 +154,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
 {
     struct search *search = (struct search *)task;
     (void)session;
+    search_question_end(search->question);
     search_text_end(search);
     sorting_close(search);
     arena_close(&search->arena);
@@ -153,6 +163,41 @@ static void search_end(struct imap_session *session, struct imap_task *task)
     }
     free(search->words);
     free(search->found);
+}
+
+/* ---- What the index knows ---- */
+
+static void question_answered(void *owner)
+{
+    struct search *search = (struct search *)owner;
+    search->asked = false;
+    imap_session_wake(search->session);
+}
+
+static unsigned where_of(const struct imap_search_key *key)
+{
+    return key->kind == IMAP_SEARCH_BODY   ? SEARCH_IN_BODY
+           : key->kind == IMAP_SEARCH_TEXT ? SEARCH_IN_HEADER | SEARCH_IN_BODY
+                                           : SEARCH_IN_HEADER;
+}
+
+/* Which messages need not be read. */
+static void index_ask(struct search *search)
+{
+    struct search_desk *desk = search->session->session.mailbox->searches;
+    const struct view *view = &search->session->view;
+    struct search_wanted wanted[SEARCH_WORDS_MAX];
+    if (desk == NULL || search->word_count == 0 || view->count == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < search->word_count; i++) {
+        const struct search_word *word = &search->words[i];
+        wanted[i] =
+            (struct search_wanted){slice_of(word->mapped, word->bytes), where_of(word->key)};
+    }
+    const struct search_asker asker = {question_answered, search, view->count};
+    search->question = search_desk_ask(desk, view->box->user, wanted, search->word_count, &asker);
+    search->asked = search->question != NULL;
 }
 
 void imap_search(struct imap_session *session, const struct imap_command *command)
@@ -172,7 +217,7 @@ void imap_search(struct imap_session *session, const struct imap_command *comman
     search->session = session;
     search->command = command;
     search->now_s = world_wall_s(session->session.mailbox->shard->world);
-    arena_open(&search->arena, 16u * 1024 * 1024);
+    arena_open(&search->arena, SEARCHABLE_PARTS_BYTES_MAX);
     int status = search_words(search, &command->search.key);
     if (status == 0 && command->kind != IMAP_SEARCH) {
         status = sorting_open(search);
@@ -181,5 +226,6 @@ void imap_search(struct imap_session *session, const struct imap_command *comman
         imap_session_refuse(session, status);
         return;
     }
+    index_ask(search);
     imap_session_begin(session);
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "engine/mailbox/imap_session.h"
+#include "engine/mailbox/search_desk.h"
 #include "proto/message/searchable.h"
 
 #define SEARCH_WORDS_MAX 64u        /* texts that one command looks for; more: NO [LIMIT] */
@@ -25,6 +26,7 @@ struct search_word {
 };
 
 enum search_phase {
+    SEARCH_ASK,    /* the index is asked */
     SEARCH_NEXT,   /* the next message */
     SEARCH_LOAD,   /* its header is read */
     SEARCH_PARTS,  /* its structure */
@@ -46,6 +48,8 @@ struct search {
 
     struct search_word *words; /* owned */
     uint32_t word_count;
+    struct search_question *question; /* to the index, of the words in their order; NULL: none */
+    bool asked;                       /* it is not answered yet */
 
     uint32_t *found; /* owned: sequence numbers or uids, ascending */
     uint32_t found_count, found_room;

@@ -96,6 +96,14 @@ static struct search_word *word_of(const struct search *search, const struct ima
     return NULL;
 }
 
+/* The index knows that the word is not there. */
+static bool is_excluded(const struct search *search, const struct search_word *word)
+{
+    return search->question != NULL &&
+           search_question_excludes(search->question, (uint32_t)(word - search->words),
+                                    search->entry.text);
+}
+
 static enum search_verdict in_field(const struct search *search, const struct imap_search_key *key,
                                     struct slice name)
 {
@@ -103,7 +111,7 @@ static enum search_verdict in_field(const struct search *search, const struct im
     struct slice rest = search_header(search);
     struct header_field field;
     if (search->stage < SEARCH_HEADER) {
-        return SEARCH_UNKNOWN;
+        return is_excluded(search, word) ? SEARCH_NO : SEARCH_UNKNOWN;
     }
     while (header_find_next(&rest, name, &field)) {
         if (word->bytes == 0 || search_field_has(field.value, word)) {
@@ -135,7 +143,7 @@ static enum search_verdict in_text(const struct search *search, const struct ima
     if (word->bytes == 0 || word->found) {
         return SEARCH_YES;
     }
-    return search->stage < SEARCH_WHOLE ? SEARCH_UNKNOWN : SEARCH_NO;
+    return search->stage == SEARCH_WHOLE || is_excluded(search, word) ? SEARCH_NO : SEARCH_UNKNOWN;
 }
 
 /* ---- Keys of keys ---- */

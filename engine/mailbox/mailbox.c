@@ -5,9 +5,11 @@
 #include "engine/mailbox/mailbox_store.h"
 #include "engine/mailbox/outgoing.h"
 #include "engine/mailbox/remembered.h"
+#include "engine/mailbox/search_desk.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"
 #include "queue/mailbox/user_name.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
@@ -170,6 +172,30 @@ static int sieve_open(struct mailbox *mailbox)
     return status;
 }
 
+/* Search does without, when it cannot be had. */
+static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
+    char folder[4096];
+    const struct search_desk_settings settings = {
+        .shard = mailbox->shard,
+        .texts = mailbox->texts,
+        .folder = folder,
+        .log_id = mailbox_store_id(mailbox->own),
+    };
+    if (!conf->search.index) {
+        return;
+    }
+    int status =
+        (size_t)snprintf(folder, sizeof folder, "%s/search", conf->store.path) < sizeof folder
+            ? search_desk_open(&mailbox->searches, &settings)
+            : -ENAMETOOLONG;
+    if (status != 0) {
+        logger_line(mailbox->shard->logger, LOGGER_WARNING,
+                    "search: %s cannot be used: %s: SEARCH reads messages", folder,
+                    strerror(-status));
+    }
+}
+
 static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
     const struct mailboxd_conf *conf = settings->conf;
@@ -181,7 +207,11 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         return status;
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
-    return sieve_open(mailbox);
+    status = sieve_open(mailbox);
+    if (status == 0) {
+        searches_open(mailbox, conf);
+    }
+    return status;
 }
 
 static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
@@ -328,6 +358,9 @@ void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns)
 {
     mailbox->draining = true;
+    if (mailbox->searches != NULL) {
+        search_desk_rest(mailbox->searches);
+    }
     mailbox->drain_deadline_ns = deadline_ns;
     unlisten_all(mailbox);
     if (mailbox->outgoing != NULL) {
@@ -364,6 +397,7 @@ void mailbox_close(struct mailbox *mailbox)
 {
     mailbox_leave(mailbox);
     sieve_scripts_close(mailbox->scripts);
+    search_desk_close(mailbox->searches);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended */
         outgoing_close(mailbox->outgoing);

@@ -16,6 +16,7 @@ struct mailbox_store;
 struct mailstore;
 struct outgoing;
 struct remembered;
+struct search_desk;
 struct sieve_scripts;
 
 struct mailbox {
@@ -31,6 +32,8 @@ struct mailbox {
     struct remembered *remembered;   /* of them; NULL: nothing is */
     size_t kept_bytes;               /* of bodies in memory for scripts */
     const struct auth_service *auth; /* who knows users; NULL: the configuration alone */
+    struct search_desk
+        *searches; /* the indexes of `texts`; NULL: there are none, messages are read */
     struct login_desk *logins;
     bool pop3_shared;          /* several POP3 sessions may have a user's maildrop at a time */
     struct mailbox_tls secure; /* where there are listeners for IMAP or POP3 */

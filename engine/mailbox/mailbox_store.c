@@ -247,6 +247,11 @@ const struct log_counters *mailbox_store_log_counters(const struct mailbox_store
     return log_counters(store->log);
 }
 
+uint64_t mailbox_store_id(const struct mailbox_store *store)
+{
+    return log_id(store->log);
+}
+
 /* ---- Its end ---- */
 
 bool mailbox_store_rest(struct mailbox_store *store)

@@ -4,6 +4,7 @@
  *
  *   PATH/0/NUMBER.segment          the log
  *   PATH/index, index-lock ...     the index, which is built again when it is missing
+ *   PATH/search/                   full-text indexes (search_desk.h), the same
  *
  * One process at a time: the folder is locked. One that holds Maildirs is refused.
  */
@@ -21,6 +22,8 @@ int mailbox_store_open(struct mailbox_store **store, const struct mailboxd_conf 
                        struct shard *shard);
 struct mailstore *mailbox_store_texts(const struct mailbox_store *store);
 const struct log_counters *mailbox_store_log_counters(const struct mailbox_store *store);
+/* Of the log. */
+uint64_t mailbox_store_id(const struct mailbox_store *store);
 /* After the networks', so that what they brought in a round is on its way to the disk in the same. */
 void mailbox_store_add_part(struct mailbox_store *store);
 /* Nothing is begun any more. True when all that was given is on the disk. */

@@ -15,8 +15,9 @@
 #include "proto/message/transfer.h"
 
 #define SEARCHABLE_VERSION 1u /* of what is searched, and in which form: for who keeps it */
-#define SEARCHABLE_HEADER_BYTES_MAX (256u * 1024) /* the rest of a header is not searched */
-#define SEARCHABLE_PIECE_BYTES_MAX (32u * 1024)   /* that `text` is told of at once */
+#define SEARCHABLE_HEADER_BYTES_MAX (256u * 1024)      /* the rest of a header is not searched */
+#define SEARCHABLE_PARTS_BYTES_MAX (16u * 1024 * 1024) /* of the arena of the message's parts */
+#define SEARCHABLE_PIECE_BYTES_MAX (32u * 1024)        /* that `text` is told of at once */
 
 enum searchable_where {
     SEARCHABLE_HEADER, /* fields, also those of parts */

@@ -112,6 +112,11 @@ int log_open(struct log **result, const struct log_settings *given)
     return 0;
 }
 
+uint64_t log_id(const struct log *log)
+{
+    return log->id;
+}
+
 const struct log_settings *log_settings_of(const struct log *log)
 {
     return &log->settings;

@@ -102,6 +102,7 @@ struct log_settings {
  * file that cannot be opened or placed is an error, of which `unread` was told: nothing is freed. */
 int log_open(struct log **log, const struct log_settings *settings);
 const struct log_settings *log_settings_of(const struct log *log); /* defaults filled in */
+uint64_t log_id(const struct log *log); /* random, of its making; after log_recover */
 /* Everything in flight must have been reported: see log_is_quiet. */
 void log_close(struct log *log);
 /* No write, fetch, prepare or remove is under way and nothing waits to be written. */

@@ -201,6 +201,11 @@ unsigned mailstore_round(struct mailstore *store, uint64_t wall_s)
 
 /* ── Users and mailboxes ─────────────────────────────────────────────────────────────────────── */
 
+uint64_t mailstore_applied(const struct mailstore *store)
+{
+    return store->applied;
+}
+
 int mailstore_user_open(struct mailstore *store, struct slice name, struct mailstore_user **user)
 {
     struct user *found;

@@ -74,6 +74,8 @@ bool mailstore_is_quiet(const struct mailstore *store);
  * not known until it is opened again, which does that change and those behind it; their waiters are told nothing. All
  * other changes answer this errno. */
 int mailstore_state(const struct mailstore *store);
+/* The LSN of the newest change that is done. */
+uint64_t mailstore_applied(const struct mailstore *store);
 /* Writes the index (blocks). Whoever still waits for a change is not told. Boxes, users, drafts and views must have been given back; else they are dangling. */
 void mailstore_close(struct mailstore *store);
 /* Once a round, after log_round. wall_s: for dates, and for what is kept a while. Returns how much was done. */
@@ -161,6 +163,7 @@ struct mailstore_box {
 /* Loads the user's list of mailboxes; one that is not known is empty, and comes to be with its first change. Counted:
  * as many closes. name: as user_name_of_mailbox gives it, or with a domain. 0; -EINVAL; -ENOMEM; -EIO. */
 int mailstore_user_open(struct mailstore *store, struct slice name, struct mailstore_user **user);
+/* The same for one that has been stored; -ENOENT: there is none with this id. */
 int mailstore_user_open_by_id(struct mailstore *store, uint64_t id, struct mailstore_user **user);
 void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <unistr.h>
 
-#define VERSION 1 /* of the tables: another one is made anew */
+#define VERSION 1u /* of the tables: another one is made anew */
 #define BUSY_MS 2000
 #define TRIGRAM 3u
 
@@ -43,7 +43,8 @@ static const char *const statement_texts[STATEMENTS] = {
     [TEXT_DROP] = "DELETE FROM texts WHERE id = ?1",
     [DROPPED_ADD] = "UPDATE dropped SET count = count + ?1",
     [EACH] = "SELECT id FROM texts ORDER BY id",
-    [FIND] = ("SELECT rowid FROM words WHERE words MATCH ?1 AND rowid IN (SELECT id FROM texts)"
+    /* The plus keeps SQLite from asking FTS5 once for each text. */
+    [FIND] = ("SELECT rowid FROM words WHERE words MATCH ?1 AND +rowid IN (SELECT id FROM texts)"
               " UNION SELECT id FROM texts WHERE cut ORDER BY 1"), /* one, clang asks */
     [COUNTS] = "SELECT (SELECT count(*) FROM texts), (SELECT count FROM dropped)",
 };
@@ -51,6 +52,7 @@ static const char *const statement_texts[STATEMENTS] = {
 struct search_index {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENTS];
+    int version; /* of tables and texts */
     char path[];
 };
 
@@ -105,7 +107,7 @@ static int execute(struct search_index *index, const char *text)
 static int tables_make(struct search_index *index)
 {
     char version[64];
-    snprintf(version, sizeof(version), "PRAGMA user_version = %d;", VERSION);
+    snprintf(version, sizeof(version), "PRAGMA user_version = %d;", index->version);
     int status = execute(index, "BEGIN IMMEDIATE;" SCHEMA);
     status = status == SQLITE_OK ? execute(index, version) : status;
     return status == SQLITE_OK ? execute(index, "COMMIT;") : status;
@@ -127,7 +129,7 @@ static int database_open(struct search_index *index)
     }
     if (status == SQLITE_OK && version == 0) {
         status = tables_make(index);
-    } else if (status == SQLITE_OK && version != VERSION) {
+    } else if (status == SQLITE_OK && version != index->version) {
         status = SQLITE_NOTADB;
     }
     for (unsigned i = 0; i < STATEMENTS && status == SQLITE_OK; i++) {
@@ -162,13 +164,20 @@ static int database_renew(struct search_index *index)
     return database_open(index);
 }
 
-int search_index_open(struct search_index **opened, const char *path)
+/* Never 0, which is that of a file without tables. */
+static int version_of(uint32_t texts)
+{
+    return (int)(((texts * 31u + VERSION) & 0x7fffffffu) | 0x40000000u);
+}
+
+int search_index_open(struct search_index **opened, const char *path, uint32_t version)
 {
     struct search_index *index = calloc(1, sizeof(*index) + strlen(path) + 1);
     if (index == NULL) {
         return -ENOMEM;
     }
     strcpy(index->path, path);
+    index->version = version_of(version);
     int status = database_open(index);
     if (is_spoilt(status) || status == SQLITE_ERROR) { /* ERROR: tables are missing */
         status = database_renew(index);

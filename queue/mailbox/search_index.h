@@ -30,8 +30,9 @@ enum search_where {
     SEARCH_IN_BODY = 2,
 };
 
-/* Makes the file when it is missing, spoilt, or of another version. 0, -ENOMEM, -EIO, or another errno of the file. */
-int search_index_open(struct search_index **index, const char *path);
+/* Makes the file when it is missing, spoilt, or of another version. version: of the form that texts have.
+ * 0, -ENOMEM, -EIO, or another errno of the file. */
+int search_index_open(struct search_index **index, const char *path, uint32_t version);
 void search_index_close(struct search_index *index); /* NULL is fine */
 
 /* All or none. One that is there already is passed over. 0, -EINVAL (its id), -ENOMEM, -ENOSPC, -EIO. */

@@ -54,7 +54,7 @@ static void id_take(void *owner, uint64_t id)
 static struct search_index *opened(void)
 {
     struct search_index *index;
-    assert_int_equal(search_index_open(&index, path), 0);
+    assert_int_equal(search_index_open(&index, path, 1), 0);
     return index;
 }
 
