@@ -1,5 +1,6 @@
 #include "queue/mailbox/search_index.h"
 #include "engine/core/check.h"
+#include "queue/mailbox/checked_vfs.h"
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #include <unistd.h>
 #include <unistr.h>
 
-#define VERSION 1u /* of the tables: another one is made anew */
+#define VERSION 2u /* of the tables: another one is made anew */
 #define BUSY_MS 2000
 #define TRIGRAM 3u
 
@@ -20,6 +21,10 @@
     "INSERT INTO dropped VALUES(0);"                                                               \
     "CREATE VIRTUAL TABLE words USING fts5(header, body, tokenize='trigram', content='',"          \
     " detail=column, columnsize=0);"
+
+/* A journal that is always there: one that is missing was taken away, and with it perhaps the half of a change. */
+#define SETTINGS                                                                                   \
+    "PRAGMA page_size = 4096; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = NORMAL;"
 
 enum statement {
     BEGIN,
@@ -117,12 +122,18 @@ static int tables_make(struct search_index *index)
 static int database_open(struct search_index *index)
 {
     int version = -1;
+    const char *vfs = checked_vfs_name();
+    if (vfs == NULL) {
+        return SQLITE_NOMEM;
+    }
     int status =
         sqlite3_open_v2(index->path, &index->database,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, vfs);
+    status = status == SQLITE_OK ? checked_vfs_begin(index->database) : status;
     if (status == SQLITE_OK) {
+        sqlite3_extended_result_codes(index->database, 1);
         sqlite3_busy_timeout(index->database, BUSY_MS);
-        status = execute(index, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+        status = execute(index, SETTINGS);
     }
     if (status == SQLITE_OK) {
         status = sqlite3_exec(index->database, "PRAGMA user_version", version_take, &version, NULL);
@@ -153,8 +164,16 @@ static void files_remove(const struct search_index *index)
 
 static bool is_spoilt(int status)
 {
-    status &= 0xff;
-    return status == SQLITE_CORRUPT || status == SQLITE_NOTADB;
+    int what = status & 0xff;
+    return what == SQLITE_CORRUPT || what == SQLITE_NOTADB || status == SQLITE_IOERR_READ ||
+           status == SQLITE_IOERR_SHORT_READ;
+}
+
+static bool exists(const struct search_index *index, const char *end)
+{
+    char path[4096];
+    return (size_t)snprintf(path, sizeof(path), "%s%s", index->path, end) < sizeof(path) &&
+           access(path, F_OK) == 0;
 }
 
 static int database_renew(struct search_index *index)
@@ -178,8 +197,11 @@ int search_index_open(struct search_index **opened, const char *path, uint32_t v
     }
     strcpy(index->path, path);
     index->version = version_of(version);
+    if (exists(index, "") && !exists(index, "-journal")) {
+        files_remove(index);
+    }
     int status = database_open(index);
-    if (is_spoilt(status) || status == SQLITE_ERROR) { /* ERROR: tables are missing */
+    if (is_spoilt(status) || (status & 0xff) == SQLITE_ERROR) { /* ERROR: tables are missing */
         status = database_renew(index);
     }
     if (status != SQLITE_OK) {

@@ -9,7 +9,7 @@
  * trigrams (SQLite's FTS5), so words of less than three characters it does not know.
  *
  * Blocks, so it is called from a helper thread; one thread at a time for each index. A power loss can lose what was
- * added last, but spoils nothing; a file that is spoilt all the same is made anew.
+ * added last, but spoils nothing; a file that is spoilt all the same is noticed (checked_vfs.h) and made anew.
  */
 #pragma once
 #include "engine/core/slice.h"

@@ -28,7 +28,7 @@ static int folder_make(void **state)
 
 static int folder_remove(void **state)
 {
-    static const char *const names[] = {"index", "index-wal", "index-shm"};
+    static const char *const names[] = {"index", "index-journal"};
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char name[128];
@@ -321,6 +321,91 @@ static void a_text_that_holds_the_words_is_never_missing(void **state)
     search_index_close(index);
 }
 
+/* ---- A byte that has changed ---- */
+
+static const char *const spoilt_words[] = {"text number 7", "number 19", "umber", "header of 3"};
+#define SPOILT_WORDS (sizeof(spoilt_words) / sizeof(spoilt_words[0]))
+#define SPOILT_TEXTS 200u
+
+static void texts_add(void)
+{
+    struct search_index *index = opened();
+    for (uint64_t id = 1; id <= SPOILT_TEXTS; id++) {
+        char header[64], body[64];
+        snprintf(header, sizeof(header), "header of %llu", (unsigned long long)id);
+        snprintf(body, sizeof(body), "text number %llu", (unsigned long long)id);
+        add(index, id, header, body);
+    }
+    search_index_close(index);
+}
+
+/* All that it says: 0, or what it answers first when it notices. */
+static int all_ask(struct search_index *index, struct ids *texts, struct ids *found)
+{
+    texts->count = 0;
+    int status = search_index_each(index, id_take, texts);
+    for (size_t i = 0; i < SPOILT_WORDS && status == 0; i++) {
+        found[i].count = 0;
+        status = search_index_find(index, slice_text(spoilt_words[i]),
+                                   SEARCH_IN_HEADER | SEARCH_IN_BODY, id_take, &found[i]);
+    }
+    return status;
+}
+
+static void file_write(const uint8_t *bytes, off_t size)
+{
+    int file = open(path, O_WRONLY | O_TRUNC);
+    assert_int_equal(pwrite(file, bytes, (size_t)size, 0), size);
+    close(file);
+}
+
+static void a_changed_bit_is_never_believed(void **state)
+{
+    static struct ids texts, right[SPOILT_WORDS], found[SPOILT_WORDS];
+    (void)state;
+    texts_add();
+    struct search_index *index = opened();
+    assert_int_equal(all_ask(index, &texts, right), 0);
+    assert_int_equal(texts.count, SPOILT_TEXTS);
+    search_index_close(index);
+    int file = open(path, O_RDONLY);
+    off_t size = lseek(file, 0, SEEK_END);
+    uint8_t *whole = (uint8_t *)malloc((size_t)size);
+    assert_int_equal(pread(file, whole, (size_t)size, 0), size);
+    close(file);
+    unsigned noticed = 0;
+    for (off_t at = 0; at < size; at += 61 + at % 7) {
+        whole[at] ^= (uint8_t)(1u << at % 8);
+        file_write(whole, size);
+        whole[at] ^= (uint8_t)(1u << at % 8);
+        index = opened();
+        int status = all_ask(index, &texts, found);
+        if (status != 0 || texts.count == 0) { /* it is made anew */
+            noticed++;
+        } else {
+            assert_int_equal(texts.count, SPOILT_TEXTS);
+            assert_memory_equal(found, right, sizeof(found));
+        }
+        search_index_close(index);
+    }
+    assert_true(noticed > 50);
+    free(whole);
+}
+
+static void without_its_journal_it_is_made_anew(void **state)
+{
+    static struct ids texts, found[SPOILT_WORDS];
+    char journal[128];
+    (void)state;
+    texts_add();
+    snprintf(journal, sizeof(journal), "%s-journal", path);
+    assert_int_equal(unlink(journal), 0);
+    struct search_index *index = opened();
+    assert_int_equal(all_ask(index, &texts, found), 0);
+    assert_int_equal(texts.count, 0);
+    search_index_close(index);
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
 
 int main(void)
@@ -337,6 +422,8 @@ int main(void)
         with_folder(a_file_that_is_none_of_ours_is_made_anew),
         with_folder(damage_in_the_middle_leaves_an_empty_index_after_one_error_at_most),
         with_folder(a_text_that_holds_the_words_is_never_missing),
+        with_folder(a_changed_bit_is_never_believed),
+        with_folder(without_its_journal_it_is_made_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
