@@ -10,7 +10,7 @@ const uint64_t imap_session_capabilities =
     IMAP_CAP_SORT | IMAP_CAP_SORT_DISPLAY | IMAP_CAP_THREAD | IMAP_CAP_BINARY | IMAP_CAP_PREVIEW |
     IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_CATENATE | IMAP_CAP_COMPRESS |
     IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2 | IMAP_CAP_METADATA |
-    IMAP_CAP_ACL;
+    IMAP_CAP_ACL | IMAP_CAP_NOTIFY;
 
 /* RFC 2971. What the client says of itself is not kept. */
 static void id_say(struct imap_session *session)
@@ -72,6 +72,9 @@ static void run_of_mailboxes(struct imap_session *session, const struct imap_com
     case IMAP_APPEND:
     case IMAP_REPLACE:
         imap_append_commit(session, command);
+        return;
+    case IMAP_NOTIFY:
+        imap_notify(session, &command->notify);
         return;
     case IMAP_GETQUOTA:
         imap_quota_get(session, command->quota.root);
@@ -169,6 +172,7 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
         return;
     case IMAP_UNAUTHENTICATE: /* RFC 8437 */
         imap_deselect(session);
+        imap_notify_end(session);
         mailstore_user_close(imap_session_store(session), session->user);
         session->user = NULL;
         session_exit(&session->session);

@@ -215,6 +215,12 @@ static void message_over(struct fetch *fetch)
 static enum imap_step fetched(struct fetch *fetch)
 {
     struct imap_session *session = fetch->session;
+    if (fetch->unasked) {
+        imap_task_end(session);
+        session->state = IMAP_SESSION_READING;
+        imap_session_later(session);
+        return IMAP_STEP_ANSWERED;
+    }
     if (fetch->flags.modseq != 0) {
         view_told(&session->view, fetch->flags.modseq);
     }
@@ -375,6 +381,34 @@ static void fetch_end(struct imap_session *session, struct imap_task *task)
     free(fetch->uids);
 }
 
+static void fetch_open(struct fetch *fetch, struct imap_session *session,
+                       const struct imap_fetch *command)
+{
+    fetch->task.end = fetch_end;
+    fetch->session = session;
+    fetch->command = command;
+    arena_open(&fetch->arena, FETCH_ARENA_BYTES_MAX);
+    imap_writer_open(&fetch->writer, RESPONSE_BYTES_MAX);
+    fetch->writer.utf8 = imap_session_utf8(session);
+}
+
+void imap_fetch_unasked(struct imap_session *session, const struct imap_fetch *command)
+{
+    struct fetch *fetch = (struct fetch *)calloc(1, sizeof(*fetch));
+    if (fetch == NULL) {
+        return; /* the client knows that there is something, and may ask */
+    }
+    fetch_open(fetch, session, command);
+    fetch->task.step = fetch_step;
+    fetch->uid = imap_session_has(session, IMAP_ENABLED_QRESYNC);
+    fetch->unasked = true;
+    fetch->phase = FETCH_NEXT;
+    imap_messages_open(session, &fetch->messages, &command->set, true);
+    session->task = &fetch->task;
+    session->state = IMAP_SESSION_WORKING;
+    imap_session_later(session);
+}
+
 void imap_fetch(struct imap_session *session, const struct imap_command *command)
 {
     struct imap_messages messages;
@@ -385,14 +419,9 @@ void imap_fetch(struct imap_session *session, const struct imap_command *command
     if (fetch == NULL) {
         return;
     }
-    fetch->task.end = fetch_end;
-    fetch->session = session;
-    fetch->command = &command->fetch;
+    fetch_open(fetch, session, &command->fetch);
     fetch->uid = command->uid;
     fetch->messages = messages;
-    arena_open(&fetch->arena, FETCH_ARENA_BYTES_MAX);
-    imap_writer_open(&fetch->writer, RESPONSE_BYTES_MAX);
-    fetch->writer.utf8 = imap_session_utf8(session);
     if (command->fetch.vanished) { /* RFC 7162 §3.2.6 */
         imap_vanished_write(session, command->fetch.changed_since, &fetch->messages.set);
     }

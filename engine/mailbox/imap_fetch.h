@@ -32,6 +32,7 @@ struct fetch {
     struct imap_session *session;
     const struct imap_fetch *command;
     bool uid; /* UID FETCH */
+    bool unasked;
     uint8_t phase;
     struct imap_messages messages;
 

@@ -8,7 +8,7 @@
 static void view_changed(struct view *view)
 {
     struct imap_session *session = list_entry(view, struct imap_session, view);
-    if (session->idling || imap_access_is_stale(session)) {
+    if (session->idling || session->notify != NULL || imap_access_is_stale(session)) {
         imap_session_later(session);
     }
 }
@@ -16,6 +16,7 @@ static void view_changed(struct view *view)
 void imap_deselect(struct imap_session *session)
 {
     view_close(&session->view);
+    imap_notify_deselected(session);
     free(session->saved);
     session->saved = NULL;
     session->saved_count = 0;

@@ -431,6 +431,22 @@ static bool access_ends(struct imap_session *session)
     return true;
 }
 
+static bool input_is_empty(struct imap_session *session)
+{
+    struct slice left;
+    return stream_peek(session->stream, &left, 1) == 0 && input_peek(session, &left, 1) == 0;
+}
+
+/* No command is under way, nor has one begun to come, which may name numbers. */
+static bool may_tell(struct imap_session *session)
+{
+    return session->state == IMAP_SESSION_READING && session->task == NULL &&
+           !outbox_is_full(&session->outbox) && !session->finished &&
+           (session->server.phase == IMAP_PHASE_IDLE ||
+            (session->server.phase == IMAP_PHASE_LINE && session->server.text_bytes == 0)) &&
+           input_is_empty(session);
+}
+
 static void session_work(struct imap_session *session)
 {
     if (access_ends(session)) {
@@ -448,13 +464,9 @@ static void session_work(struct imap_session *session)
         }
         input_take(session);
     }
-    access_ends(session);
-}
-
-static bool input_is_empty(struct imap_session *session)
-{
-    struct slice left;
-    return stream_peek(session->stream, &left, 1) == 0 && input_peek(session, &left, 1) == 0;
+    if (!access_ends(session) && session->notify != NULL && may_tell(session)) {
+        imap_notify_tell(session);
+    }
 }
 
 /* As far as it goes. The session may be gone afterwards. */
@@ -555,6 +567,7 @@ static void session_free(struct imap_session *session)
     imap_task_end(session);
     imap_append_reset(session);
     imap_deselect(session);
+    imap_notify_end(session);
     free(session->saved);
     if (session->user != NULL) {
         mailstore_user_close(mailbox->texts, session->user);

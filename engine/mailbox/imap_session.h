@@ -64,6 +64,7 @@ struct imap_task {
 
 struct imap_again; /* a round that was asked for */
 struct imap_drafts;
+struct imap_notify_state;
 
 struct imap_session {
     struct session session;
@@ -89,8 +90,9 @@ struct imap_session {
     struct mailstore_user *user; /* NULL before login */
     struct view view;
     struct imap_task *task;
-    struct imap_drafts *drafts; /* messages of APPEND */
-    struct imap_range *saved;   /* uids, what SEARCH saved; of the heap */
+    struct imap_drafts *drafts;       /* messages of APPEND */
+    struct imap_notify_state *notify; /* of NOTIFY SET; NULL: none */
+    struct imap_range *saved;         /* uids, what SEARCH saved; of the heap */
     uint32_t saved_count;
     struct imap_server server;
     struct imap_server_settings settings;
@@ -387,6 +389,21 @@ static inline bool imap_text_must_wait(int status)
 
 /* ---- imap_fetch.c ---- */
 void imap_fetch(struct imap_session *session, const struct imap_command *command);
+
+/* Not of a command: nothing is answered, and nothing becomes \Seen. The command is borrowed until the task has ended. */
+void imap_fetch_unasked(struct imap_session *session, const struct imap_fetch *command);
+
+/* ---- imap_notify.c ---- */
+void imap_notify(struct imap_session *session, const struct imap_notify *notify);
+/* Harmless when there is none. */
+void imap_notify_end(struct imap_session *session);
+/* No command is under way, and the output has room: what has happened. session->notify is there. May begin a task. */
+void imap_notify_tell(struct imap_session *session);
+/* Does the client want to hear of flags in the selected mailbox? */
+bool imap_notify_wants_flags(const struct imap_session *session);
+/* The client was told that there is this message. */
+void imap_notify_new(struct imap_session *session, uint32_t uid);
+void imap_notify_deselected(struct imap_session *session);
 
 /* ---- imap_append.c ---- */
 void imap_append_message(struct imap_session *session, const struct imap_append *append);

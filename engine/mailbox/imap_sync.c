@@ -98,8 +98,12 @@ static void tell_flags(void *owner, uint32_t number, const struct mailstore_entr
                        bool is_new)
 {
     struct teller *teller = (struct teller *)owner;
-    if (is_new || MUTATED(FLAGS_UNTOLD)) {
-        return; /* the client asks for what it wants to know */
+    if (is_new) { /* the client asks for what it wants to know, or has asked for it by NOTIFY */
+        imap_notify_new(teller->session, entry->uid);
+        return;
+    }
+    if (!imap_notify_wants_flags(teller->session) || MUTATED(FLAGS_UNTOLD)) {
+        return;
     }
     vanished_flush(teller);
     imap_sync_flags(teller->session, &teller->writer, number, entry,
