@@ -10,7 +10,7 @@ const uint64_t imap_session_capabilities =
     IMAP_CAP_SORT | IMAP_CAP_SORT_DISPLAY | IMAP_CAP_THREAD | IMAP_CAP_BINARY | IMAP_CAP_PREVIEW |
     IMAP_CAP_PARTIAL | IMAP_CAP_REPLACE | IMAP_CAP_CATENATE | IMAP_CAP_COMPRESS |
     IMAP_CAP_UNAUTHENTICATE | IMAP_CAP_INPROGRESS | IMAP_CAP_REV2 | IMAP_CAP_METADATA |
-    IMAP_CAP_ACL | IMAP_CAP_NOTIFY;
+    IMAP_CAP_ACL | IMAP_CAP_NOTIFY | IMAP_CAP_CONTEXT_SEARCH;
 
 /* RFC 2971. What the client says of itself is not kept. */
 static void id_say(struct imap_session *session)
@@ -133,6 +133,9 @@ static void run_of_selected(struct imap_session *session, const struct imap_comm
     case IMAP_COPY:
     case IMAP_MOVE:
         imap_copy(session, command, command->kind == IMAP_MOVE);
+        return;
+    case IMAP_CANCELUPDATE:
+        imap_context_cancel(session, &command->tags);
         return;
     case IMAP_SEARCH:
     case IMAP_SORT:

@@ -25,6 +25,21 @@ static bool found_add(struct search *search)
     return search->sorting == NULL || sorting_add(search) == 0;
 }
 
+static bool gone_add(struct search *search)
+{
+    if (search->gone_count == search->gone_room) {
+        uint32_t room = search->gone_room * 2 + 64;
+        uint32_t *grown = (uint32_t *)realloc(search->gone, room * sizeof(grown[0]));
+        if (grown == NULL) {
+            return false;
+        }
+        search->gone = grown;
+        search->gone_room = room;
+    }
+    search->gone[search->gone_count++] = search->entry.uid;
+    return true;
+}
+
 static void message_end(struct search *search)
 {
     search_text_end(search);
@@ -41,6 +56,7 @@ static void message_judge(struct search *search)
         search->failed = search->failed || !found_add(search);
         message_end(search);
     } else if (verdict == SEARCH_NO) {
+        search->failed = search->failed || (search->context != NULL && !gone_add(search));
         message_end(search);
     } else if (!header) {
         search->phase = SEARCH_LOAD;
@@ -60,7 +76,9 @@ static bool message_next(struct search *search)
     if (entry != NULL) {
         search->entry = *entry;
         search->stage = SEARCH_ENTRY;
-        message_judge(search);
+        if (!imap_context_skips(search)) {
+            message_judge(search);
+        }
     }
     return true;
 }
@@ -108,6 +126,19 @@ static int phase_run(struct search *search)
     return 0;
 }
 
+/* Nobody has asked, so nothing is answered. */
+static enum imap_step again_end(struct imap_session *session, struct search *search)
+{
+    if (search->command->kind == IMAP_SORT) {
+        sorting_finish(search);
+    }
+    imap_context_told(search);
+    imap_task_end(session);
+    session->state = IMAP_SESSION_READING;
+    imap_session_later(session);
+    return IMAP_STEP_ANSWERED;
+}
+
 static enum imap_step search_step(struct imap_session *session, struct imap_task *task)
 {
     struct search *search = (struct search *)task;
@@ -136,8 +167,10 @@ static enum imap_step search_step(struct imap_session *session, struct imap_task
             message_broken(search, status);
         }
     }
-    (void)session;
-    return search->phase == SEARCH_ANSWER ? search_answer(search) : IMAP_STEP_MORE;
+    if (search->phase != SEARCH_ANSWER) {
+        return IMAP_STEP_MORE;
+    }
+    return search->context == NULL ? search_answer(search) : again_end(session, search);
 }
 
 static struct imap_progress search_progress(const struct imap_session *session,
@@ -162,6 +195,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
         free(search->words[i].mapped);
     }
     free(search->words);
+    free(search->gone);
     free(search->found);
 }
 
@@ -200,11 +234,48 @@ static void index_ask(struct search *search)
     search->asked = search->question != NULL;
 }
 
+/* 0, -ENOMEM, -E2BIG. */
+static int search_open(struct search *search, struct imap_session *session,
+                       const struct imap_command *command)
+{
+    search->task.end = search_end;
+    search->session = session;
+    search->command = command;
+    search->now_s = world_wall_s(session->session.mailbox->shard->world);
+    search->told_modseq = session->view.modseq_told;
+    search->told_uid = session->view.uid_last;
+    arena_open(&search->arena, SEARCHABLE_PARTS_BYTES_MAX);
+    int status = search_words(search, &command->search.key);
+    if (status == 0 && command->kind != IMAP_SEARCH) {
+        status = sorting_open(search);
+    }
+    return status;
+}
+
+bool imap_search_again(struct imap_session *session, struct imap_context *context,
+                       const struct imap_command *command)
+{
+    struct search *search = (struct search *)calloc(1, sizeof(*search));
+    if (search == NULL) {
+        return false;
+    }
+    search->task.step = search_step;
+    search->context = context;
+    session->task = &search->task;
+    if (search_open(search, session, command) != 0) {
+        imap_task_end(session);
+        return false;
+    }
+    session->state = IMAP_SESSION_WORKING;
+    imap_session_later(session);
+    return true;
+}
+
 void imap_search(struct imap_session *session, const struct imap_command *command)
 {
-    const uint32_t later = IMAP_SEARCH_UPDATE | IMAP_SEARCH_CONTEXT; /* RFC 5267's */
-    if (command->search.returns & later) {
-        imap_session_bad(session, "Unknown return option");
+    if ((command->search.returns & IMAP_SEARCH_UPDATE) &&
+        imap_context_is_there(session, command->tag)) {
+        imap_session_bad(session, "Updates are sent with this tag already");
         return;
     }
     struct search *search =
@@ -212,16 +283,8 @@ void imap_search(struct imap_session *session, const struct imap_command *comman
     if (search == NULL) {
         return;
     }
-    search->task.end = search_end;
     search->task.progress = search_progress;
-    search->session = session;
-    search->command = command;
-    search->now_s = world_wall_s(session->session.mailbox->shard->world);
-    arena_open(&search->arena, SEARCHABLE_PARTS_BYTES_MAX);
-    int status = search_words(search, &command->search.key);
-    if (status == 0 && command->kind != IMAP_SEARCH) {
-        status = sorting_open(search);
-    }
+    int status = search_open(search, session, command);
     if (status != 0) {
         imap_session_refuse(session, status);
         return;

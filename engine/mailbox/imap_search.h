@@ -48,6 +48,11 @@ struct search {
 
     struct search_word *words; /* owned */
     uint32_t word_count;
+    struct imap_context *context; /* whose messages are judged again; NULL: of a command */
+    uint32_t *gone;               /* owned: uids that do not fit, ascending; of a context */
+    uint32_t gone_count, gone_room;
+    uint64_t told_modseq; /* of the view, when it began */
+    uint32_t told_uid;
     struct search_question *question; /* to the index, of the words in their order; NULL: none */
     bool asked;                       /* it is not answered yet */
 
@@ -89,6 +94,16 @@ struct slice search_header(const struct search *search);
 
 /* ---- imap_search_answer.c ---- */
 enum imap_step search_answer(struct search *search);
+/* Of what is in `found`. */
+uint32_t search_uid(const struct search *search, uint32_t found);
+
+/* ---- imap_context.c ---- */
+/* The search has its answer: from now on it is kept up, or the client is told that it is not. */
+void imap_context_begin(struct search *search);
+/* The message under way was judged before, and nothing of it has changed. */
+bool imap_context_skips(const struct search *search);
+/* All are judged: tells what is other. The context may be gone. */
+void imap_context_told(struct search *search);
 
 /* ---- imap_sort.c ---- */
 /* SORT and THREAD: 0, -ENOMEM. */

@@ -10,7 +10,7 @@ static int number_order(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-static uint32_t uid_of(const struct search *search, uint32_t found)
+uint32_t search_uid(const struct search *search, uint32_t found)
 {
     return search->command->uid ? found : view_uid(&search->session->view, found);
 }
@@ -41,7 +41,7 @@ static bool found_save(struct search *search)
     for (uint32_t i = 0; i < count; i++) {
         bool wanted = all || (i == 0 && (returns & IMAP_SEARCH_MIN)) ||
                       (i == count - 1 && (returns & IMAP_SEARCH_MAX));
-        uint32_t uid = uid_of(search, found[i]);
+        uint32_t uid = search_uid(search, found[i]);
         struct imap_range *last =
             session->saved_count > 0 ? &saved[session->saved_count - 1] : NULL;
         if (wanted && last != NULL && last->last + 1 == uid) {
@@ -114,8 +114,13 @@ static bool tells_modseq(const struct search *search)
 
 static void esearch_write(const struct search *search, struct imap_writer *writer)
 {
+    const uint32_t results = IMAP_SEARCH_MIN | IMAP_SEARCH_MAX | IMAP_SEARCH_RETURN_ALL |
+                             IMAP_SEARCH_COUNT | IMAP_SEARCH_PARTIAL;
     uint32_t returns = search->command->search.returns;
     uint32_t count = search->found_count;
+    if ((returns & (results | IMAP_SEARCH_SAVE)) == 0) { /* UPDATE alone asks for all */
+        returns |= IMAP_SEARCH_RETURN_ALL;
+    }
     imap_write(writer, "* ESEARCH (TAG ");
     imap_write_string(writer, search->command->tag);
     imap_write(writer, search->command->uid ? ") UID" : ")");
@@ -159,7 +164,8 @@ static int found_write(struct search *search)
     bool rev2 = imap_session_has(search->session, IMAP_ENABLED_REV2);
     struct imap_writer writer;
     imap_writer_open(&writer, RESPONSE_BYTES_MAX);
-    if (command->extended && command->returns == IMAP_SEARCH_SAVE) {
+    if (command->extended &&
+        (command->returns & ~(uint32_t)IMAP_SEARCH_CONTEXT) == IMAP_SEARCH_SAVE) {
         return 0; /* RFC 5182 §2.1: nothing is to be said */
     }
     if (command->extended) {
@@ -192,6 +198,9 @@ enum imap_step search_answer(struct search *search)
     if (status == 0) {
         status =
             search->command->kind == IMAP_THREAD ? threading_write(search) : found_write(search);
+    }
+    if (status == 0 && (command->returns & IMAP_SEARCH_UPDATE)) {
+        imap_context_begin(search);
     }
     if (status != 0 && (command->returns & IMAP_SEARCH_SAVE)) { /* RFC 5182 §2.1 */
         free(session->saved);

@@ -17,6 +17,7 @@ void imap_deselect(struct imap_session *session)
 {
     view_close(&session->view);
     imap_notify_deselected(session);
+    imap_contexts_end(session);
     free(session->saved);
     session->saved = NULL;
     session->saved_count = 0;

@@ -467,6 +467,9 @@ static void session_work(struct imap_session *session)
     if (!access_ends(session) && session->notify != NULL && may_tell(session)) {
         imap_notify_tell(session);
     }
+    if (session->contexts != NULL && may_tell(session)) {
+        imap_contexts_tell(session);
+    }
 }
 
 /* As far as it goes. The session may be gone afterwards. */

@@ -65,6 +65,8 @@ struct imap_task {
 struct imap_again; /* a round that was asked for */
 struct imap_drafts;
 struct imap_notify_state;
+struct imap_context;
+struct imap_contexts;
 
 struct imap_session {
     struct session session;
@@ -92,6 +94,7 @@ struct imap_session {
     struct imap_task *task;
     struct imap_drafts *drafts;       /* messages of APPEND */
     struct imap_notify_state *notify; /* of NOTIFY SET; NULL: none */
+    struct imap_contexts *contexts;   /* searches that are kept up; NULL: none */
     struct imap_range *saved;         /* uids, what SEARCH saved; of the heap */
     uint32_t saved_count;
     struct imap_server server;
@@ -430,3 +433,16 @@ void imap_append_url(struct imap_session *session, struct slice url);
 
 /* ---- imap_search.c ---- */
 void imap_search(struct imap_session *session, const struct imap_command *command);
+/* For a context, not of a command: nothing is answered. False: not now. Both are borrowed until the task has ended. */
+bool imap_search_again(struct imap_session *session, struct imap_context *context,
+                       const struct imap_command *command);
+
+/* ---- imap_context.c: searches that are kept up ---- */
+/* They end with the mailbox. Harmless when there are none. */
+void imap_contexts_end(struct imap_session *session);
+void imap_context_cancel(struct imap_session *session, const struct imap_text_list *tags);
+bool imap_context_is_there(const struct imap_session *session, struct slice tag);
+/* What is missing in the view is about to be told: it leaves the results before. */
+void imap_contexts_expunge(struct imap_session *session);
+/* No command is under way, and the output has room. True: a task was begun. */
+bool imap_contexts_tell(struct imap_session *session);

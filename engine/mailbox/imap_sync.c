@@ -132,6 +132,9 @@ void imap_sync(struct imap_session *session, bool may_expunge)
     if (!session->view.is_open || !view_is_behind(&session->view)) {
         return;
     }
+    if (may_expunge) {
+        imap_contexts_expunge(session);
+    }
     imap_writer_open(&teller.writer, LINE_BYTES_MAX);
     const struct view_teller tells = {
         .expunged = tell_expunged,

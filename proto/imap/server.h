@@ -113,7 +113,7 @@ enum imap_capability {
 };
 #define IMAP_CAP_METADATA (1ull << 31) /* LIST-METADATA too */
 #define IMAP_CAP_NOTIFY (1ull << 32)
-#define IMAP_CAP_CONTEXT_SEARCH (1ull << 33)
+#define IMAP_CAP_CONTEXT_SEARCH (1ull << 33) /* CONTEXT=SORT too with SORT */
 #define IMAP_CAP_PARTIAL (1ull << 34)
 #define IMAP_CAP_SEARCH_FUZZY (1ull << 35)
 #define IMAP_CAP_UNAUTHENTICATE (1ull << 36)

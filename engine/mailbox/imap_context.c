@@ -1,0 +1,574 @@
+/*
+ * SEARCH and SORT whose results are kept up (RFC 5267): RETURN (UPDATE), ADDTO and REMOVEFROM, CANCELUPDATE, NOUPDATE.
+ *
+ * A context is the command and the uids that it has found. When the client has been told of changes, and no command is
+ * under way, the messages that have changed are judged again, as by SEARCH; what the answer has become other by is told.
+ * For SORT all are judged again, since a place among them is to be told: so it is for mailboxes of modest size.
+ */
+#include "engine/core/check.h"
+#include "engine/mailbox/imap_search.h"
+#include <stdlib.h>
+
+#define CONTEXTS_MAX 8u
+#define CONTEXT_FOUND_MAX (256u * 1024) /* uids of all contexts of a session */
+#define CONTEXT_SORT_MAX 10000u         /* messages in a mailbox whose SORT is kept up */
+#define CONTEXT_BYTES_MAX (64u * 1024)  /* of a command */
+#define LINE_BYTES_MAX (64u * 1024)
+#define LINE_NUMBERS 4096u
+
+struct imap_context {
+    struct arena arena;
+    struct imap_command command; /* in the arena */
+    uint32_t *found;             /* owned: uids; ascending, of SORT in its order */
+    uint32_t count, room;
+    uint64_t modseq; /* up to here messages are judged */
+    uint32_t uid_last;
+};
+
+struct imap_contexts {
+    struct imap_context *all[CONTEXTS_MAX];
+    uint32_t count;
+};
+
+static bool is_sort(const struct imap_context *context)
+{
+    return context->command.kind == IMAP_SORT;
+}
+
+/* ---- The command is kept ---- */
+
+static bool key_copy(const struct imap_session *session, struct arena *arena,
+                     const struct imap_search_key *from, struct imap_search_key *to);
+
+static bool ranges_copy(struct arena *arena, const struct imap_range *from, uint32_t count,
+                        struct imap_set *to)
+{
+    struct imap_range *ranges =
+        (struct imap_range *)arena_take_array(arena, count + 1u, sizeof(*ranges));
+    if (ranges != NULL && count > 0) {
+        memcpy(ranges, from, count * sizeof(ranges[0]));
+    }
+    to->ranges = ranges;
+    to->count = count;
+    return ranges != NULL;
+}
+
+/* Numbers will be other messages' when some are expunged, so they stand for the uids that they have now. */
+static bool numbers_copy(const struct imap_session *session, struct arena *arena,
+                         const struct imap_set *from, struct imap_set *to)
+{
+    const struct view *view = &session->view;
+    struct imap_set_walk walk = {0};
+    struct imap_range range, *ranges = NULL;
+    uint32_t count = 0, room = from->count + 1u;
+    ranges = (struct imap_range *)arena_take_array(arena, room, sizeof(*ranges));
+    if (ranges == NULL) {
+        return false;
+    }
+    while (imap_set_next(from, view->count, &walk, &range)) {
+        bool goes_on =
+            from->open_from != 0 && from->open_from != UINT32_MAX && range.last == view->count;
+        check(count < room);
+        ranges[count++] = (struct imap_range){view_uid(view, range.first),
+                                              goes_on ? UINT32_MAX : view_uid(view, range.last)};
+    }
+    *to = (struct imap_set){.ranges = ranges, .count = count};
+    return true;
+}
+
+static bool keys_copy(const struct imap_session *session, struct arena *arena,
+                      const struct imap_search_key *from, struct imap_search_key *to)
+{
+    uint32_t count = from->kind == IMAP_SEARCH_NOT ? 1 : from->count;
+    struct imap_search_key *keys =
+        (struct imap_search_key *)arena_take_array(arena, count + 1u, sizeof(*keys));
+    for (uint32_t i = 0; keys != NULL && i < count; i++) {
+        if (!key_copy(session, arena, &from->keys[i], &keys[i])) {
+            return false;
+        }
+    }
+    to->keys = keys;
+    return keys != NULL;
+}
+
+static bool text_copy(struct arena *arena, struct slice from, struct slice *to)
+{
+    *to = slice_of("", 0);
+    return from.size == 0 || arena_copy(arena, from, to);
+}
+
+static bool set_copy(const struct imap_session *session, struct arena *arena,
+                     const struct imap_search_key *from, struct imap_search_key *to)
+{
+    if (from->set.saved) { /* what it is now */
+        to->kind = IMAP_SEARCH_UIDS;
+        to->set = (struct imap_set){.ranges = NULL};
+        return ranges_copy(arena, session->saved, session->saved_count, &to->set);
+    }
+    if (from->kind == IMAP_SEARCH_NUMBERS) {
+        to->kind = IMAP_SEARCH_UIDS;
+        return numbers_copy(session, arena, &from->set, &to->set);
+    }
+    return ranges_copy(arena, from->set.ranges, from->set.count, &to->set);
+}
+
+static bool key_copy(const struct imap_session *session, struct arena *arena,
+                     const struct imap_search_key *from, struct imap_search_key *to)
+{
+    *to = *from;
+    switch ((enum imap_search_kind)from->kind) {
+    case IMAP_SEARCH_AND:
+    case IMAP_SEARCH_OR:
+    case IMAP_SEARCH_NOT:
+        return keys_copy(session, arena, from, to);
+    case IMAP_SEARCH_NUMBERS:
+    case IMAP_SEARCH_UIDS:
+        return set_copy(session, arena, from, to);
+    case IMAP_SEARCH_KEYWORD:
+    case IMAP_SEARCH_UNKEYWORD:
+    case IMAP_SEARCH_FROM:
+    case IMAP_SEARCH_TO:
+    case IMAP_SEARCH_CC:
+    case IMAP_SEARCH_BCC:
+    case IMAP_SEARCH_SUBJECT:
+    case IMAP_SEARCH_BODY:
+    case IMAP_SEARCH_TEXT:
+    case IMAP_SEARCH_HEADER:
+    case IMAP_SEARCH_MODSEQ:
+    case IMAP_SEARCH_EMAILID:
+    case IMAP_SEARCH_THREADID:
+        return text_copy(arena, from->name, &to->name) && text_copy(arena, from->text, &to->text);
+    case IMAP_SEARCH_ALL:
+    case IMAP_SEARCH_FLAG:
+    case IMAP_SEARCH_UNFLAG:
+    case IMAP_SEARCH_NEW:
+    case IMAP_SEARCH_OLD:
+    case IMAP_SEARCH_RECENT:
+    case IMAP_SEARCH_BEFORE:
+    case IMAP_SEARCH_ON:
+    case IMAP_SEARCH_SINCE:
+    case IMAP_SEARCH_SENTBEFORE:
+    case IMAP_SEARCH_SENTON:
+    case IMAP_SEARCH_SENTSINCE:
+    case IMAP_SEARCH_SAVEDBEFORE:
+    case IMAP_SEARCH_SAVEDON:
+    case IMAP_SEARCH_SAVEDSINCE:
+    case IMAP_SEARCH_SAVEDATESUPPORTED:
+    case IMAP_SEARCH_LARGER:
+    case IMAP_SEARCH_SMALLER:
+    case IMAP_SEARCH_OLDER:
+    case IMAP_SEARCH_YOUNGER:
+        return true;
+    }
+    return false;
+}
+
+static bool command_copy(const struct imap_session *session, struct imap_context *context,
+                         const struct imap_command *from)
+{
+    struct arena *arena = &context->arena;
+    struct imap_search *search = &context->command.search;
+    context->command = *from;
+    struct imap_sort_key *sort = (struct imap_sort_key *)arena_take_array(
+        arena, from->search.sort_count + 1u, sizeof(*sort));
+    if (sort == NULL || !text_copy(arena, from->tag, &context->command.tag) ||
+        !key_copy(session, arena, &from->search.key, &search->key)) {
+        return false;
+    }
+    if (from->search.sort_count > 0) {
+        memcpy(sort, from->search.sort, from->search.sort_count * sizeof(sort[0]));
+    }
+    search->sort = sort;
+    return true;
+}
+
+/* ---- Life ---- */
+
+static void context_free(struct imap_context *context)
+{
+    arena_close(&context->arena);
+    free(context->found);
+    free(context);
+}
+
+void imap_contexts_end(struct imap_session *session)
+{
+    struct imap_contexts *contexts = session->contexts;
+    session->contexts = NULL;
+    for (uint32_t i = 0; contexts != NULL && i < contexts->count; i++) {
+        context_free(contexts->all[i]);
+    }
+    free(contexts);
+}
+
+static void context_remove(struct imap_session *session, uint32_t index)
+{
+    struct imap_contexts *contexts = session->contexts;
+    context_free(contexts->all[index]);
+    contexts->count--;
+    memmove(&contexts->all[index], &contexts->all[index + 1],
+            (contexts->count - index) * sizeof(contexts->all[0]));
+    if (contexts->count == 0) {
+        imap_contexts_end(session);
+    }
+}
+
+/* CONTEXTS_MAX: there is none. */
+static uint32_t context_index(const struct imap_session *session, struct slice tag)
+{
+    const struct imap_contexts *contexts = session->contexts;
+    for (uint32_t i = 0; contexts != NULL && i < contexts->count; i++) {
+        if (slice_equal(contexts->all[i]->command.tag, tag)) {
+            return i;
+        }
+    }
+    return CONTEXTS_MAX;
+}
+
+bool imap_context_is_there(const struct imap_session *session, struct slice tag)
+{
+    return context_index(session, tag) != CONTEXTS_MAX;
+}
+
+static void no_update_write(struct imap_session *session, struct slice tag)
+{
+    struct imap_writer writer;
+    imap_writer_open(&writer, LINE_BYTES_MAX);
+    imap_write(&writer, "* NO [NOUPDATE ");
+    imap_write_string(&writer, tag);
+    imap_write(&writer, "] Too much to keep up\r\n");
+    if (!imap_session_send(session, &writer)) {
+        session->outbox.failed = true;
+    }
+    imap_writer_close(&writer);
+}
+
+static uint32_t found_of_all(const struct imap_session *session)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; session->contexts != NULL && i < session->contexts->count; i++) {
+        count += session->contexts->all[i]->count;
+    }
+    return count;
+}
+
+static struct imap_context *context_new(struct search *search)
+{
+    struct imap_session *session = search->session;
+    struct imap_context *context = (struct imap_context *)calloc(1, sizeof(*context));
+    if (context == NULL) {
+        return NULL;
+    }
+    arena_open(&context->arena, CONTEXT_BYTES_MAX);
+    context->found = (uint32_t *)malloc((search->found_count + 1u) * sizeof(context->found[0]));
+    if (context->found == NULL || !command_copy(session, context, search->command)) {
+        context_free(context);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < search->found_count; i++) {
+        context->found[i] = search_uid(search, search->found[i]);
+    }
+    context->count = context->room = search->found_count;
+    context->modseq = search->told_modseq;
+    context->uid_last = search->told_uid;
+    return context;
+}
+
+void imap_context_begin(struct search *search)
+{
+    struct imap_session *session = search->session;
+    struct imap_context *context = NULL;
+    if (session->contexts == NULL) {
+        session->contexts = (struct imap_contexts *)calloc(1, sizeof(*session->contexts));
+    }
+    if (session->contexts != NULL && session->contexts->count < CONTEXTS_MAX &&
+        found_of_all(session) + search->found_count <= CONTEXT_FOUND_MAX &&
+        (search->command->kind != IMAP_SORT || session->view.count <= CONTEXT_SORT_MAX)) {
+        context = context_new(search);
+    }
+    if (context == NULL) {
+        no_update_write(session, search->command->tag);
+        if (session->contexts != NULL && session->contexts->count == 0) {
+            imap_contexts_end(session);
+        }
+        return;
+    }
+    session->contexts->all[session->contexts->count++] = context;
+}
+
+void imap_context_cancel(struct imap_session *session, const struct imap_text_list *tags)
+{
+    for (uint32_t i = 0; i < tags->count; i++) {
+        if (!imap_context_is_there(session, tags->items[i])) {
+            imap_session_bad(session, "No updates are sent with this tag");
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < tags->count; i++) {
+        uint32_t index = context_index(session, tags->items[i]); /* one may be named twice */
+        if (index != CONTEXTS_MAX) {
+            context_remove(session, index);
+        }
+    }
+    imap_session_ok(session);
+}
+
+/* ---- What is told ---- */
+
+struct context_writer {
+    struct imap_session *session;
+    const struct imap_context *context;
+    const char *word; /* " ADDTO (" */
+    struct imap_writer writer;
+    uint32_t numbers[LINE_NUMBERS]; /* of one line */
+    uint32_t count;
+};
+
+/* place: 0 where results have no order. */
+static void line_write(struct context_writer *line, uint32_t place)
+{
+    struct imap_writer *writer = &line->writer;
+    if (line->count == 0) {
+        return;
+    }
+    imap_write(writer, "* ESEARCH (TAG ");
+    imap_write_string(writer, line->context->command.tag);
+    imap_write(writer, line->context->command.uid ? ") UID" : ")");
+    imap_write(writer, line->word);
+    imap_write_number(writer, place);
+    imap_write(writer, " ");
+    imap_write_sequence_set(writer, line->numbers, line->count);
+    imap_write(writer, ")\r\n");
+    line->count = 0;
+    if (!imap_session_send(line->session, writer)) {
+        line->session->outbox.failed = true;
+    }
+}
+
+static void line_add(struct context_writer *line, uint32_t uid)
+{
+    line->numbers[line->count++] =
+        line->context->command.uid ? uid : view_number(&line->session->view, uid);
+    if (line->count == LINE_NUMBERS) {
+        line_write(line, 0);
+    }
+}
+
+static struct context_writer *writer_new(struct imap_session *session,
+                                         const struct imap_context *context)
+{
+    struct context_writer *line = (struct context_writer *)malloc(sizeof(*line));
+    if (line != NULL) {
+        line->session = session;
+        line->context = context;
+        line->count = 0;
+        imap_writer_open(&line->writer, LINE_BYTES_MAX);
+    } else {
+        session->outbox.failed = true; /* what the client believes cannot be made right again */
+    }
+    return line;
+}
+
+static void writer_free(struct context_writer *line)
+{
+    imap_writer_close(&line->writer);
+    free(line);
+}
+
+static bool uids_have(const uint32_t *uids, uint32_t count, uint32_t uid)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (uids[middle] < uid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < count && uids[low] == uid;
+}
+
+/* Those of `gone` (ascending) leave the context, and are told; of SORT each with its place, the last first, so that the
+ * places of the others stay. */
+static void gone_tell(struct imap_session *session, struct imap_context *context,
+                      const uint32_t *gone, uint32_t gone_count)
+{
+    struct context_writer *line = gone_count > 0 ? writer_new(session, context) : NULL;
+    if (line == NULL) {
+        return;
+    }
+    line->word = " REMOVEFROM (";
+    for (uint32_t i = context->count; is_sort(context) && i > 0; i--) {
+        if (uids_have(gone, gone_count, context->found[i - 1])) {
+            line_add(line, context->found[i - 1]);
+            line_write(line, i);
+        }
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < context->count; i++) {
+        if (!uids_have(gone, gone_count, context->found[i])) {
+            context->found[kept++] = context->found[i];
+        } else if (!is_sort(context)) {
+            line_add(line, context->found[i]);
+        }
+    }
+    context->count = kept;
+    line_write(line, 0);
+    writer_free(line);
+}
+
+void imap_contexts_expunge(struct imap_session *session)
+{
+    const struct view *view = &session->view;
+    for (uint32_t i = 0; session->contexts != NULL && i < session->contexts->count; i++) {
+        gone_tell(session, session->contexts->all[i], view->missing, view->missing_count);
+    }
+}
+
+/* ---- Judging again ---- */
+
+bool imap_context_skips(const struct search *search)
+{
+    const struct imap_context *context = search->context;
+    return context != NULL && !is_sort(context) && search->entry.uid <= context->uid_last &&
+           search->entry.modseq <= context->modseq;
+}
+
+bool imap_contexts_tell(struct imap_session *session)
+{
+    const struct view *view = &session->view;
+    for (uint32_t i = 0; session->contexts != NULL && i < session->contexts->count; i++) {
+        struct imap_context *context = session->contexts->all[i];
+        if (context->modseq < view->modseq_told || context->uid_last < view->uid_last) {
+            return imap_search_again(session, context, &context->command);
+        }
+    }
+    return false;
+}
+
+static int uid_order(const void *left, const void *right)
+{
+    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* What is in `all` and was not in the context; where it stands in `all` is its place. */
+static void added_tell(struct imap_session *session, struct imap_context *context,
+                       const uint32_t *all, uint32_t count)
+{
+    struct context_writer *line = writer_new(session, context);
+    uint32_t *before = (uint32_t *)malloc((context->count + 1u) * sizeof(before[0]));
+    if (line == NULL || before == NULL) {
+        session->outbox.failed = true;
+    } else {
+        line->word = " ADDTO (";
+        memcpy(before, context->found, context->count * sizeof(before[0]));
+        qsort(before, context->count, sizeof(before[0]), uid_order);
+        for (uint32_t i = 0; i < count; i++) {
+            if (!uids_have(before, context->count, all[i])) {
+                line_add(line, all[i]);
+                if (is_sort(context)) {
+                    line_write(line, i + 1);
+                }
+            }
+        }
+        line_write(line, 0);
+    }
+    free(before);
+    if (line != NULL) {
+        writer_free(line);
+    }
+}
+
+/* all: given. */
+static void found_set(struct imap_context *context, uint32_t *all, uint32_t count)
+{
+    free(context->found);
+    context->found = all;
+    context->count = context->room = count;
+}
+
+/* Of SORT: what is not found any more has gone. NULL: no memory. */
+static uint32_t *gone_of(const struct imap_context *context, uint32_t *found, uint32_t count,
+                         uint32_t *gone_count)
+{
+    uint32_t *sorted = (uint32_t *)malloc((count + context->count + 1u) * sizeof(sorted[0]));
+    *gone_count = 0;
+    if (sorted == NULL) {
+        return NULL;
+    }
+    uint32_t *gone = sorted + count;
+    memcpy(sorted, found, count * sizeof(sorted[0]));
+    qsort(sorted, count, sizeof(sorted[0]), uid_order);
+    for (uint32_t i = 0; i < context->count; i++) {
+        if (!uids_have(sorted, count, context->found[i])) {
+            gone[(*gone_count)++] = context->found[i];
+        }
+    }
+    qsort(gone, *gone_count, sizeof(gone[0]), uid_order);
+    memmove(sorted, gone, *gone_count * sizeof(gone[0]));
+    return sorted;
+}
+
+/* The context's uids with those that were found now, ascending. NULL: no memory. */
+static uint32_t *found_join(const struct imap_context *context, const uint32_t *found,
+                            uint32_t count, uint32_t *all_count)
+{
+    uint32_t *all = (uint32_t *)malloc((count + context->count + 1u) * sizeof(all[0]));
+    uint32_t i = 0, j = 0, k = 0;
+    while (all != NULL && (i < context->count || j < count)) {
+        bool old = j == count || (i < context->count && context->found[i] <= found[j]);
+        uint32_t uid = old ? context->found[i++] : found[j++];
+        if (k == 0 || all[k - 1] != uid) {
+            all[k++] = uid;
+        }
+    }
+    *all_count = k;
+    return all;
+}
+
+static bool difference_tell(struct search *search)
+{
+    struct imap_context *context = search->context;
+    uint32_t *found = search->found, count = search->found_count, all_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        found[i] = search_uid(search, found[i]);
+    }
+    if (is_sort(context)) {
+        uint32_t gone_count;
+        uint32_t *gone = gone_of(context, found, count, &gone_count);
+        if (gone == NULL) {
+            return false;
+        }
+        gone_tell(search->session, context, gone, gone_count);
+        free(gone);
+        added_tell(search->session, context, found, count);
+        found_set(context, found, count);
+        search->found = NULL;
+        return true;
+    }
+    gone_tell(search->session, context, search->gone, search->gone_count);
+    uint32_t *all = found_join(context, found, count, &all_count);
+    if (all == NULL) {
+        return false;
+    }
+    added_tell(search->session, context, found, count);
+    found_set(context, all, all_count);
+    return true;
+}
+
+void imap_context_told(struct search *search)
+{
+    struct imap_session *session = search->session;
+    struct imap_context *context = search->context;
+    bool good = !search->failed && difference_tell(search);
+    context->modseq = search->told_modseq;
+    context->uid_last = search->told_uid;
+    bool much = found_of_all(session) > CONTEXT_FOUND_MAX ||
+                (is_sort(context) && session->view.count > CONTEXT_SORT_MAX);
+    if (!good || much) {
+        no_update_write(session, context->command.tag);
+        context_remove(session, context_index(session, context->command.tag));
+    }
+}
