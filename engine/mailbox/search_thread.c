@@ -323,6 +323,9 @@ static void mapping_add(struct mapping *mapping, struct slice text, enum searcha
     size_t room = SEARCH_INDEX_TEXT_MAX - mapped->size;
     mapping->cut = mapping->cut || text.size > room;
     text = slice_first(text, room);
+    if (text.size == 0) {
+        return;
+    }
     if (mapped->size + text.size > mapped->room) {
         size_t more = mapped->room * 2 + text.size + 4096;
         uint8_t *grown = (uint8_t *)realloc(mapped->bytes, more);
