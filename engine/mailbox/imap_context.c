@@ -204,6 +204,7 @@ void imap_contexts_end(struct imap_session *session)
 static void context_remove(struct imap_session *session, uint32_t index)
 {
     struct imap_contexts *contexts = session->contexts;
+    check(contexts != NULL && index < contexts->count);
     context_free(contexts->all[index]);
     contexts->count--;
     memmove(&contexts->all[index], &contexts->all[index + 1],

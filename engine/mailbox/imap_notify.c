@@ -5,6 +5,7 @@
  * difference is told when the client reads and no command is under way; so a slow client costs no more than that, and
  * what would be too much of it ends with NOTIFICATIONOVERFLOW.
  */
+#include "engine/core/check.h"
 #include "engine/mailbox/imap_session.h"
 #include <stdlib.h>
 
@@ -211,7 +212,7 @@ static struct known *known_add(struct known_list *list, uint64_t id, struct slic
         list->failed = true;
         return NULL;
     }
-    if (list->count == list->room) {
+    if (list->all == NULL || list->count == list->room) {
         uint32_t room = list->room * 2 + 16;
         struct known *grown = (struct known *)realloc(list->all, room * sizeof(grown[0]));
         if (grown == NULL) {
@@ -352,6 +353,7 @@ static void messages_tell(struct telling *telling, const struct known *old, cons
 static void one_tell(struct telling *telling, const struct known *old, const struct known *now)
 {
     const struct known *some = now != NULL ? now : old;
+    check(some != NULL);
     bool subscribed = (now != NULL && now->subscribed) || (old != NULL && old->subscribed);
     uint32_t events = events_of(telling->state, known_name(some), subscribed);
     bool was_box = old != NULL && old->id != 0, is_box = now != NULL && now->id != 0;
@@ -486,6 +488,7 @@ void imap_notify_deselected(struct imap_session *session)
 /* Items of messages that the client has just heard of. */
 static void new_tell(struct imap_notify_state *state)
 {
+    check(state->selected != NULL);
     state->range = (struct imap_range){state->new_first, state->new_last};
     state->fetch = (struct imap_fetch){.set = {.ranges = &state->range, .count = 1},
                                        .items = state->selected->fetch,

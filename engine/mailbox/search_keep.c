@@ -208,7 +208,8 @@ static void pass_end(struct search_desk *desk, int status)
     } else {
         logger_line(desk->shard->logger, LOGGER_DEBUG,
                     "search: the index of %s has %llu texts, %llu added, %llu dropped",
-                    keeper->user->name, (unsigned long long)(pass->indexed + pass->added),
+                    keeper->user->name,
+                    (unsigned long long)pass->indexed + (unsigned long long)pass->added,
                     (unsigned long long)pass->added, (unsigned long long)pass->dropped);
     }
     pass_clear(desk);

@@ -26,6 +26,11 @@
 #define SETTINGS                                                                                   \
     "PRAGMA page_size = 4096; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = NORMAL;"
 
+/* The plus keeps SQLite from asking FTS5 once for each text. */
+#define FIND_TEXT                                                                                  \
+    "SELECT rowid FROM words WHERE words MATCH ?1 AND +rowid IN (SELECT id FROM texts)"            \
+    " UNION SELECT id FROM texts WHERE cut ORDER BY 1"
+
 enum statement {
     BEGIN,
     COMMIT,
@@ -48,9 +53,7 @@ static const char *const statement_texts[STATEMENTS] = {
     [TEXT_DROP] = "DELETE FROM texts WHERE id = ?1",
     [DROPPED_ADD] = "UPDATE dropped SET count = count + ?1",
     [EACH] = "SELECT id FROM texts ORDER BY id",
-    /* The plus keeps SQLite from asking FTS5 once for each text. */
-    [FIND] = ("SELECT rowid FROM words WHERE words MATCH ?1 AND +rowid IN (SELECT id FROM texts)"
-              " UNION SELECT id FROM texts WHERE cut ORDER BY 1"), /* one, clang asks */
+    [FIND] = FIND_TEXT,
     [COUNTS] = "SELECT (SELECT count(*) FROM texts), (SELECT count FROM dropped)",
 };
 
