@@ -18,18 +18,20 @@ static int tokens_make(struct tokens **tokens, const struct conf_auth *conf, str
 {
     char what[BACKEND_PROBLEM_MAX] = "";
     const struct token_settings settings = {.keys = conf->token_keys,
+                                            .introspection = conf->token_introspection,
+                                            .credentials = conf->token_credentials,
                                             .issuer = conf->token_issuer,
                                             .audiences = conf->token_audiences,
                                             .clients = conf->token_clients,
                                             .user_claim = conf->token_user,
                                             .scope = conf->token_scope,
                                             .logger = logger};
-    if (conf->token_keys == NULL) {
+    if (conf->token_keys == NULL && conf->token_introspection == NULL) {
         return 0;
     }
     int status = tokens_open(tokens, &settings, what);
     if (status < 0) {
-        snprintf(problem, BACKEND_PROBLEM_MAX, "auth.token_keys: %.*s",
+        snprintf(problem, BACKEND_PROBLEM_MAX, "auth: tokens: %.*s",
                  (int)(BACKEND_PROBLEM_MAX - 24), what[0] != '\0' ? what : strerror(-status));
     }
     return status;

@@ -572,9 +572,15 @@ static void token(struct directory *directory, const struct auth_ask *ask, uint6
     const char *reason = "no tokens are taken";
     struct who who = {0};
     struct search search;
-    bool good =
-        settings->tokens != NULL &&
-        tokens_judge(settings->tokens, ask->password, world_wall_s(settings->world), name, &reason);
+    enum token_answer said = settings->tokens == NULL
+                                 ? TOKEN_BAD
+                                 : tokens_judge(settings->tokens, ask->password,
+                                                world_wall_s(settings->world), name, &reason);
+    bool good = said == TOKEN_GOOD;
+    if (said == TOKEN_UNKNOWN) {
+        answer->outcome = AUTH_UNKNOWN;
+        return;
+    }
     if (good && ask->authid.size > 0 && !slice_equal_nocase(ask->authid, slice_text(name))) {
         good = false;
         reason = "the token is another user's";

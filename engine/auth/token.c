@@ -1,4 +1,5 @@
 #include "engine/auth/token.h"
+#include "engine/auth/token_ask.h"
 #include "engine/auth/token_key.h"
 #include "engine/core/check.h"
 #include <errno.h>
@@ -16,7 +17,8 @@ struct tokens {
     struct token_settings settings;
     pthread_rwlock_t lock; /* of all that follows */
     struct token_keys *keys;
-    struct stat seen; /* of the file that they, or a wrong one, came from */
+    struct stat seen;  /* of the file that they, or a wrong one, came from */
+    char *credentials; /* owned; NULL: none */
 };
 
 /* ---- The file ---- */
@@ -57,6 +59,25 @@ static int file_read(const char *path, struct token_keys **keys, struct stat *se
     if (text != NULL) {
         explicit_bzero(text, bytes < FILE_BYTES_MAX ? bytes : FILE_BYTES_MAX);
         free(text);
+    }
+    return status;
+}
+
+/* The first line of the file, in memory of its own. */
+static int credentials_read(const char *path, char **credentials)
+{
+    size_t bytes = 0;
+    if (path == NULL) {
+        return 0;
+    }
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int status = file < 0 ? -errno : text_read(file, credentials, &bytes);
+    if (file >= 0) {
+        close(file);
+    }
+    if (status == 0) {
+        (*credentials)[bytes <= FILE_BYTES_MAX ? bytes : FILE_BYTES_MAX] = '\0';
+        (*credentials)[strcspn(*credentials, "\r\n")] = '\0';
     }
     return status;
 }
@@ -105,10 +126,15 @@ int tokens_open(struct tokens **opened, const struct token_settings *settings,
         return -ENOMEM;
     }
     tokens->settings = *settings;
-    int status = file_read(settings->keys, &tokens->keys, &tokens->seen, why);
+    why[0] = '\0';
+    int status = settings->introspection != NULL
+                     ? credentials_read(settings->credentials, &tokens->credentials)
+                     : file_read(settings->keys, &tokens->keys, &tokens->seen, why);
     if (status < 0) {
-        snprintf(problem, BACKEND_PROBLEM_MAX, "%.120s: %.100s", settings->keys,
+        snprintf(problem, BACKEND_PROBLEM_MAX, "%.120s: %.100s",
+                 settings->introspection != NULL ? settings->credentials : settings->keys,
                  why[0] != '\0' ? why : strerror(-status));
+        free(tokens->credentials);
         free(tokens);
         return status;
     }
@@ -120,6 +146,10 @@ int tokens_open(struct tokens **opened, const struct token_settings *settings,
 void tokens_close(struct tokens *tokens)
 {
     token_keys_free(tokens->keys);
+    if (tokens->credentials != NULL) {
+        explicit_bzero(tokens->credentials, strlen(tokens->credentials));
+    }
+    free(tokens->credentials);
     pthread_rwlock_destroy(&tokens->lock);
     free(tokens);
 }
@@ -238,10 +268,13 @@ static bool scope_has(const json_t *value, const char *wanted)
 }
 
 /* NULL: it is good. */
-static const char *time_problem(const json_t *claims, int64_t wall_s)
+static const char *time_problem(const json_t *claims, int64_t wall_s, bool may_be_endless)
 {
     const json_t *expires = json_object_get(claims, "exp"),
                  *begins = json_object_get(claims, "nbf");
+    if (expires == NULL && may_be_endless) {
+        return NULL; /* the issuer has just said that it is good */
+    }
     if (!json_is_number(expires)) {
         return "the token has no end";
     }
@@ -290,22 +323,54 @@ static const char *user_problem(const json_t *claims, const char *name,
     return NULL;
 }
 
-bool tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
-                  char user[BACKEND_NAME_MAX + 1], const char **reason)
+/* NULL: it is good. *claims: the caller's to release. */
+static const char *signed_problem(struct tokens *tokens, struct slice token, json_t **claims)
 {
-    const struct token_settings *settings = &tokens->settings;
     struct parts parts;
     file_look(tokens);
     json_t *header = parts_find(token, &parts) ? object_read(parts.header) : NULL;
+    bool good = header != NULL && signature_is_good(tokens, &parts, header);
+    const char *problem = header == NULL ? "that is no token"
+                          : !good        ? "the token is not signed by a known key"
+                                         : NULL;
+    json_decref(header);
+    if (problem == NULL) {
+        *claims = object_read(parts.payload);
+        problem = *claims == NULL ? "that is no token" : NULL;
+    }
+    return problem;
+}
+
+/* False: the issuer cannot be asked. */
+static bool issuer_ask(struct tokens *tokens, struct slice token, json_t **claims,
+                       const char **reason)
+{
+    char problem[BACKEND_PROBLEM_MAX];
+    const struct token_settings *settings = &tokens->settings;
+    int status = token_ask(settings->introspection, tokens->credentials, token, claims, problem);
+    if (status < 0) {
+        logger_line(settings->logger, LOGGER_ERROR, "auth: %.200s: %s", settings->introspection,
+                    problem[0] != '\0' ? problem : strerror(-status));
+        return false;
+    }
+    *reason = json_is_true(json_object_get(*claims, "active")) ? NULL : "the token is not active";
+    return true;
+}
+
+enum token_answer tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
+                               char user[BACKEND_NAME_MAX + 1], const char **reason)
+{
+    const struct token_settings *settings = &tokens->settings;
+    bool asks = settings->introspection != NULL;
     json_t *claims = NULL;
     *reason = NULL;
-    if (header == NULL) {
-        *reason = "that is no token";
-    } else if (!signature_is_good(tokens, &parts, header)) {
-        *reason = "the token is not signed by a known key";
-    } else {
-        claims = object_read(parts.payload);
-        *reason = claims == NULL ? "that is no token" : time_problem(claims, wall_s);
+    if (!asks) {
+        *reason = signed_problem(tokens, token, &claims);
+    } else if (!issuer_ask(tokens, token, &claims, reason)) {
+        return TOKEN_UNKNOWN;
+    }
+    if (*reason == NULL) {
+        *reason = time_problem(claims, wall_s, asks);
     }
     if (*reason == NULL) {
         *reason = claims_problem(settings, claims);
@@ -313,7 +378,6 @@ bool tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
     if (*reason == NULL) {
         *reason = user_problem(claims, settings->user_claim, user);
     }
-    json_decref(header);
     json_decref(claims);
-    return *reason == NULL;
+    return *reason == NULL ? TOKEN_GOOD : TOKEN_BAD;
 }

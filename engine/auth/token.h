@@ -1,10 +1,13 @@
 /*
- * token: is this the token of somebody who was let in elsewhere? JSON Web Tokens, judged here by keys of a file.
+ * token: is this the token of somebody who was let in elsewhere? JSON Web Tokens, judged here by keys of a file, or any
+ * tokens, by asking their issuer (token_ask.h).
  *
  * Called by directory.h only, on helper threads. The file is a JSON Web Key Set, or public keys in PEM one after the
  * other; it is looked at again when it has changed, and one that is gone or wrong leaves the old keys in force.
  *
- * A token is good when it is signed by one of the keys with RS256, ES256 or HS256, each by a key of its own kind only;
+ * What the issuer says is believed, and compared with what the operator says; exp need not be there.
+ *
+ * Otherwise a token is good when it is signed by one of the keys with RS256, ES256 or HS256, each by a key of its own kind only;
  * when its time has come (nbf) and is not over (exp, which must be there); and when issuer, audience, client and scope
  * are what the operator says. Its user is in the claim that he names. Clocks may differ by TOKEN_LEEWAY_S.
  *
@@ -20,7 +23,9 @@
 #define TOKEN_LEEWAY_S 30
 
 struct token_settings {                            /* borrowed while it is open */
-    const char *keys;                              /* file */
+    const char *keys;                              /* file; NULL: the issuer is asked */
+    const char *introspection;                     /* his URL; NULL: he is not */
+    const char *credentials;                       /* file, "CLIENT:SECRET"; NULL: none */
     const char *issuer;                            /* NULL: any */
     const char *const *audiences, *const *clients; /* NULL at the end; none: any */
     const char *user_claim;                        /* "sub" */
@@ -35,6 +40,9 @@ int tokens_open(struct tokens **tokens, const struct token_settings *settings,
                 char problem[BACKEND_PROBLEM_MAX]);
 void tokens_close(struct tokens *tokens);
 
-/* Whose it is, as the token has it; or false and *reason, static text for the log. wall_s: seconds since 1970. Any thread. */
-bool tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
-                  char user[BACKEND_NAME_MAX + 1], const char **reason);
+enum token_answer { TOKEN_GOOD, TOKEN_BAD, TOKEN_UNKNOWN };
+
+/* TOKEN_GOOD: `user` is whose it is; TOKEN_BAD: *reason, static text for the log; TOKEN_UNKNOWN: the issuer cannot be asked
+ * now, which is logged. wall_s: seconds since 1970. Any thread. */
+enum token_answer tokens_judge(struct tokens *tokens, struct slice token, int64_t wall_s,
+                               char user[BACKEND_NAME_MAX + 1], const char **reason);

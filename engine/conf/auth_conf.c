@@ -39,9 +39,25 @@ bool auth_conf_is_plain(const char *text)
     return name_is_printable(text) && strpbrk(text, "\"\\") == NULL && strlen(text) <= 200;
 }
 
+bool auth_conf_is_endpoint(const char *text)
+{
+    static const char *const begins[] = {"https://", "http://127.0.0.1:", "http://127.0.0.1/",
+                                         "http://[::1]:", "http://[::1]/"};
+    bool good = false;
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++) {
+        good = good || strncmp(text, begins[i], strlen(begins[i])) == 0;
+    }
+    return good && name_is_printable(text) && strchr(text, '@') == NULL;
+}
+
+static bool judges_tokens(const struct conf_auth *conf)
+{
+    return conf->token_keys != NULL || conf->token_introspection != NULL;
+}
+
 bool auth_conf_has_users(const struct conf_auth *conf)
 {
-    return conf->backends_count > 0 || conf->token_keys != NULL;
+    return conf->backends_count > 0 || judges_tokens(conf);
 }
 
 static bool names_token(const struct conf_auth *conf)
@@ -57,9 +73,16 @@ static bool names_token(const struct conf_auth *conf)
 /* RFC 8725 §3.8, 3.9: a token that the issuer has made for somebody else's service must let nobody in here. */
 static void check_tokens(struct reader *reader, const struct conf_auth *conf)
 {
-    if (names_token(conf) && conf->token_keys == NULL) {
+    if (names_token(conf) && !judges_tokens(conf)) {
         reader_problem(reader, "auth.mechanisms",
                        "nobody could judge a token, expected auth.token_keys");
+    }
+    if (conf->token_keys != NULL && conf->token_introspection != NULL) {
+        reader_problem(reader, "auth.token_introspection", "besides auth.token_keys, expected one");
+    }
+    if (conf->token_credentials != NULL && conf->token_introspection == NULL) {
+        reader_problem(reader, "auth.token_credentials",
+                       "alone, expected auth.token_introspection with it");
     }
     if (conf->token_keys != NULL && conf->token_issuer == NULL) {
         reader_problem(reader, "auth.token_keys", "alone, expected auth.token_issuer with it");

@@ -40,6 +40,10 @@ bool auth_conf_is_plain(const char *text);
         KEY_NUMBER("threads", type, auth.threads, "4", 1, 64),                                     \
         KEY_TEXT("secret", type, auth.secret, name_is_absolute_path, NAME_PATH_EXPECTED),          \
         KEY_TEXT("token_keys", type, auth.token_keys, name_is_absolute_path, NAME_PATH_EXPECTED),  \
+        KEY_TEXT("token_introspection", type, auth.token_introspection, auth_conf_is_endpoint,     \
+                 "a URL that begins with https://, or http:// and an address of this machine"),    \
+        KEY_TEXT("token_credentials", type, auth.token_credentials, name_is_absolute_path,         \
+                 NAME_PATH_EXPECTED),                                                              \
         KEY_TEXT("token_issuer", type, auth.token_issuer, name_is_printable,                       \
                  "the issuer's name, as in iss"),                                                  \
         KEY_LIST("token_audiences", type, auth.token_audiences, READER_TEXT, .max = 64,            \
@@ -54,6 +58,8 @@ bool auth_conf_is_plain(const char *text);
                  "a URL that ends with /.well-known/openid-configuration")
 #define AUTH_CONF_DAY_NS (86400ull * 1000000000ull)
 
+/* Tokens, and what is believed of them, travel encrypted, or not beyond this machine. */
+bool auth_conf_is_endpoint(const char *text);
 /* Could anybody log in? */
 bool auth_conf_has_users(const struct conf_auth *conf);
 void auth_conf_check(struct reader *reader, const struct conf_auth *conf);

@@ -140,6 +140,7 @@ struct conf_auth {
     const char *secret; /* file; NULL: "secret" in the folder of the program's store */
     /* Of OAUTHBEARER and XOAUTH2: as token_settings. */
     const char *token_keys, *token_issuer, *token_user, *token_scope; /* NULL: none */
+    const char *token_introspection, *token_credentials;
     const char **token_audiences, **token_clients;
     uint32_t token_audiences_count, token_clients_count;
     const char *token_configuration; /* URL that clients are told; NULL: none */

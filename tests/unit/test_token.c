@@ -79,8 +79,9 @@ static const char *token_of(const char *header, const char *claims, EVP_PKEY *ke
         size = sign(key, token, made);
     } else {
         unsigned bytes;
-        HMAC(EVP_sha256(), secret, (int)strlen(secret), (const uint8_t *)token, strlen(token), made,
-             &bytes);
+        assert_non_null(secret);
+        HMAC(EVP_sha256(), secret, secret == NULL ? 0 : (int)strlen(secret), (const uint8_t *)token,
+             strlen(token), made, &bytes);
         size = bytes;
     }
     strcat(strcat(token, "."), encoded(made, size));
@@ -156,7 +157,7 @@ static const char *judged(const char *token)
 {
     static char user[BACKEND_NAME_MAX + 1];
     const char *reason;
-    bool good = tokens_judge(tokens, slice_text(token), NOW, user, &reason);
+    bool good = tokens_judge(tokens, slice_text(token), NOW, user, &reason) == TOKEN_GOOD;
     assert_true(good == (reason == NULL));
     return good ? user : reason;
 }
