@@ -88,7 +88,7 @@ int sieve_edit_header(struct arena *arena, struct slice header, const struct sie
         }
     }
     for (uint32_t i = 0; status == 0 && i < fields.count; i++) {
-        size += fields.at[i].size;
+        size += fields.at[i].size + 2;
     }
     struct slice end = status == 0 ? slice_from(header, before) : slice_of(NULL, 0);
     uint8_t *bytes = status == 0 ? (uint8_t *)arena_take(arena, size + end.size + 1) : NULL;
@@ -98,6 +98,11 @@ int sieve_edit_header(struct arena *arena, struct slice header, const struct sie
     for (uint32_t i = 0; i < fields.count; i++) {
         memcpy(bytes + used, fields.at[i].bytes, fields.at[i].size);
         used += fields.at[i].size;
+        if (i + 1 < fields.count &&
+            bytes[used - 1] != '\n') { /* where the message ends within a line */
+            memcpy(bytes + used, "\r\n", 2);
+            used += 2;
+        }
     }
     if (end.size > 0) {
         memcpy(bytes + used, end.bytes, end.size);

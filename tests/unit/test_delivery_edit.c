@@ -1,6 +1,7 @@
 /* delivery_edit: what scripts do to headers is in what they file and send behind it, and in nothing else. */
 #include "tests/unit/delivery_rig.h"
 #include "engine/core/check.h"
+#include "engine/mailbox/sieve_edit.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,6 +63,21 @@ static void a_field_is_added_before_the_others_behind_the_return_path(void **sta
     lmtp_deliver(LETTER);
     const char *begin = "Return-Path: <boss@x.test>\r\nX-C: 2\r\nX-B: 1\r\nDelivered-To: ann@y\r\n";
     assert_memory_equal(lmtp_read("ann", "INBOX"), begin, strlen(begin));
+}
+
+static void a_field_behind_a_line_without_end_is_a_line_of_its_own(void **state)
+{
+    (void)state;
+    struct arena arena;
+    struct slice edited;
+    const struct sieve_edit edit = {
+        .kind = SIEVE_EDIT_ADD, .name = slice_text("X-B"), .value = slice_text("1"), .last = true};
+    arena_open(&arena, 1u << 20);
+    check(sieve_edit_header(&arena, slice_text("A: b\r\nC: d"), &edit, 1, &edited) == 0);
+    const char *expected = "A: b\r\nC: d\r\nX-B: 1\r\n";
+    assert_int_equal(edited.size, strlen(expected));
+    assert_memory_equal(edited.bytes, expected, edited.size);
+    arena_close(&arena);
 }
 
 static void what_is_filed_between_edits_has_those_before_it(void **state)
@@ -160,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(deleted_fields_are_gone_and_the_rest_is_as_it_was),
         TEST(a_field_is_added_before_the_others_behind_the_return_path),
+        TEST(a_field_behind_a_line_without_end_is_a_line_of_its_own),
         TEST(what_is_filed_between_edits_has_those_before_it),
         TEST(an_edited_redirect_outlives_a_crash),
         TEST(an_edited_message_over_quota_is_not_stored),
