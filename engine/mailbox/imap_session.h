@@ -132,6 +132,17 @@ void imap_session_write(struct imap_session *session, const char *text);
 bool imap_session_send(struct imap_session *session, struct imap_writer *writer);
 /* The task is stepped again soon: the store's memory was out. */
 void imap_session_retry(struct imap_session *session);
+
+/* ---- imap_input.c ---- */
+/* As much as may be done in one go. */
+void imap_input_take(struct imap_session *session);
+void imap_input_drop(struct imap_session *session);
+/* The store may take now what it did not. */
+void imap_input_held(struct imap_session *session);
+bool imap_input_is_empty(struct imap_session *session);
+size_t imap_output_waits(const struct imap_session *session);
+/* 0, or as outbox_flush. */
+int imap_output_send(struct imap_session *session);
 void imap_compress(struct imap_session *session);
 
 /* ---- imap_task.c ---- */

@@ -74,7 +74,7 @@ enum change_kind {
 };
 
 #define PLACE_REPLACES (1u << 31) /* in a place's options: box, uid and whether it is kept follow */
-#define FLAGS_KEEPS 0x80u /* beside the operation of CHANGE_FLAGS: what is kept follows */
+#define FLAGS_KEEPS 0x80u         /* beside the operation of CHANGE_FLAGS: what is kept follows */
 
 struct
     text_extent { /* bytes [offset, offset + length) of the text, behind the chunk_head of the record */
