@@ -150,7 +150,7 @@ static void sets_hold_what_their_text_says(void **state)
             }
         }
         for (uint32_t number = 1; number < 64; number++) {
-            bool wanted = in[number] && number <= largest;
+            bool wanted = number <= largest && in[number];
             count += wanted;
             if (imap_set_contains(&set, number, largest) != wanted || walked[number] != wanted) {
                 fail_msg("%s: %u of %u", text, number, largest);

@@ -225,7 +225,7 @@ static void what_waits_moves_and_is_taken_otherwise_too(void **state)
     (void)state;
     struct outbox outbox, other;
     struct ref owner;
-    char taken[9000];
+    char taken[9000] = {0};
     size_t size = 0;
     ref_init(&owner, memory_released);
     outbox_open(&outbox, 4096);
