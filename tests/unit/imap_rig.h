@@ -187,7 +187,7 @@ static inline const char *hear(struct imap_rig *rig, unsigned index, const char 
         const char *line = client->heard, *end = client->heard + client->heard_bytes, *newline;
         /* No strstr: a sanitizer measures all that was heard each time. */
         while ((newline = (const char *)memchr(line, '\n', (size_t)(end - line))) != NULL) {
-            if ((size_t)(newline - line) >= size && memcmp(line, beginning, size) == 0) {
+            if ((size_t)(newline + 1 - line) >= size && memcmp(line, beginning, size) == 0) {
                 return line;
             }
             line = newline + 1;
