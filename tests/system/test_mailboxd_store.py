@@ -43,7 +43,7 @@ class Store(Mailboxd):
                         "".join(f"    - {{certificate: {base}.pem, key: {base}.key}}\n" for base in self.certificates))
             f.write(f"store: {{path: {self.mail}, format: log, {self.space}, memory_bytes: 8M, free_min: 0}}\n"
                     f"auth: {{backends: [\"passwd-file:{self.folder}/users\"], {self.auth}}}\n"
-                    f"io: {{uring: {uring}}}\n{settings}\n")
+                    f"control: {{path: {self.control}}}\nio: {{uring: {uring}}}\n{settings}\n")
 
     def login(self, user):
         client = imaplib.IMAP4("127.0.0.1", self.imap, timeout=PATIENCE_S)
