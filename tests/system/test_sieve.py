@@ -98,7 +98,7 @@ class WithService(SystemTest):
             status, _ = client.select(mailbox, readonly=True)
             if status != "OK":
                 return None
-            found = client.fetch("1:*", "(FLAGS BODY[HEADER.FIELDS (SUBJECT)])")[1]
+            found = client.uid("FETCH", "1:*", "(FLAGS BODY[HEADER.FIELDS (SUBJECT)])")[1]
             return [(imaplib.ParseFlags(item[0]), item[1].strip()) for item in found if isinstance(item, tuple)]
 
 
