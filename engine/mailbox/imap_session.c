@@ -255,6 +255,9 @@ static void session_work(struct imap_session *session)
     }
     if (session->state == IMAP_SESSION_WORKING && session->again == NULL) {
         imap_session_begin(session);
+        if (access_ends(session)) { /* before what was sent behind the change */
+            return;
+        }
     }
     if (session->state == IMAP_SESSION_READING) {
         if (session->idling && !outbox_is_full(&session->outbox)) {

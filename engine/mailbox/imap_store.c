@@ -144,6 +144,9 @@ static enum imap_step store_told(struct imap_session *session, struct imap_chang
     if (change->status != 0) {
         return imap_session_refuse(session, change->status);
     }
+    if (!storing->telling && imap_access_lost(session)) {
+        return stored(session, storing); /* it was done, but the flags are not for him to see */
+    }
     if (!storing->telling) {
         storing->telling = true;
         storing->change.task.is_change = false; /* from here on it tells what is in the mailbox */

@@ -297,6 +297,21 @@ static void nothing_is_told_between_the_loss_and_the_end(void **state)
     hear(rig, 2, "c OK");
 }
 
+/* Both are durable in one round: the change is answered, what was sent behind it is not. */
+static void what_is_sent_behind_a_change_is_not_done_when_the_right_was_taken(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    bob_may(rig, "lrs");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    say(rig, 0, "b DELETEACL work bob\r\n");
+    say(rig, 1, "c STORE 1 +FLAGS (\\Seen)\r\nd FETCH 1 BODY[]\r\n");
+    hear(rig, 1, "c OK");
+    expect_bye(rig, 1);
+    expect_not(rig, 1, "FETCH");
+    expect_not(rig, 1, "first");
+    hear(rig, 0, "b OK");
+}
+
 static void entries_are_not_told_any_more_when_the_mailbox_is_taken_away(void **state)
 {
     struct imap_rig *rig = alice_and_bob(state);
@@ -379,6 +394,7 @@ int main(void)
         SCENE(a_text_that_is_under_way_is_cut),
         SCENE(who_takes_it_from_himself_is_answered_first),
         SCENE(nothing_is_told_between_the_loss_and_the_end),
+        SCENE(what_is_sent_behind_a_change_is_not_done_when_the_right_was_taken),
         SCENE(entries_are_not_told_any_more_when_the_mailbox_is_taken_away),
         SCENE(what_is_selected_stays_when_another_mailbox_is_taken_away),
         SCENE(an_owner_s_session_ends_too_and_he_sets_it_right),
