@@ -229,9 +229,14 @@ void imap_append_url(struct imap_session *session, struct slice text)
     arena_open(&fetch->arena, FETCH_ARENA_BYTES_MAX);
     arena_open(&catenating->url_arena, URL_ARENA_BYTES_MAX);
     imap_writer_open(&fetch->writer, FETCH_GATHERED_BYTES_MAX + 16);
-    struct slice selected = session->view.is_open ? session->view.box->name : slice_of(NULL, 0);
+    char name[IMAP_SHARED_NAME_BYTES];
+    struct slice selected = slice_of(NULL, 0);
+    if (session->view.is_open) {
+        selected = slice_of(name, imap_box_name(session, session->view.box, name));
+    }
     const char *why = "URL is too long";
-    if (arena_copy(&catenating->url_arena, text, &catenating->text)) {
+    if (arena_copy(&catenating->url_arena, selected, &selected) &&
+        arena_copy(&catenating->url_arena, text, &catenating->text)) {
         why = imap_url_read(&catenating->url_arena, catenating->text, selected, &catenating->url);
     }
     if (why != NULL) {

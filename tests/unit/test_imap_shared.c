@@ -212,6 +212,23 @@ static void what_is_replaced_or_copied_by_url_needs_the_rights_to_it(void **stat
     talk(rig, 1, "g APPEND INBOX CATENATE (URL \"/shared/alice/work/;UID=2\")\r\n", "NO [BADURL ");
 }
 
+static void a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    talk(rig, 0, "a CREATE deep/er\r\n", "OK");
+    append(rig, 0, "deep/er", "Subject: deep\r\n\r\ndeeper\r\n");
+    talk(rig, 0, "b SETACL deep/er bob lr\r\n", "OK");
+    talk(rig, 1, "c CREATE work\r\n", "OK");
+    append(rig, 1, "work", "Subject: own\r\n\r\nmine\r\n");
+    bob_may(rig, "lr");
+    talk(rig, 1, "d SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "e APPEND INBOX CATENATE (URL \";UID=1\" URL \"deep/er/;UID=1\")\r\n", "OK");
+    talk(rig, 1, "f SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "g FETCH 1 BODY[]\r\n", "OK");
+    expect(rig, 1, "first\r\nSubject: deep\r\n\r\ndeeper\r\n");
+    expect_not(rig, 1, "mine");
+}
+
 static void expect_bye(struct imap_rig *rig, unsigned index)
 {
     hear(rig, index, "* BYE [NOPERM]");
@@ -389,6 +406,7 @@ int main(void)
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
         SCENE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
+        SCENE(a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is),
         SCENE(a_session_ends_at_once_when_its_mailbox_is_taken_away),
         SCENE(a_session_that_idles_ends_too),
         SCENE(a_text_that_is_under_way_is_cut),
