@@ -106,6 +106,13 @@ static uint32_t internal_of(int64_t date_s)
     return date_s < 1 ? 1 : date_s > UINT32_MAX ? UINT32_MAX : (uint32_t)date_s;
 }
 
+/* Of the selected mailbox: what REPLACE takes (RFC 8508 §4.1). */
+static bool may_replace(const struct imap_session *session)
+{
+    const uint32_t rights = IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE;
+    return (session->rights & rights) == rights;
+}
+
 /* The uid of the message that is replaced. 0: it cannot be, and *answer says why. */
 static uint32_t replaced_find(const struct imap_session *session, const struct imap_append *append,
                               struct imap_answer *answer)
@@ -124,8 +131,7 @@ static uint32_t replaced_find(const struct imap_session *session, const struct i
                                        slice_text("The mailbox is selected read-only")};
         return 0;
     }
-    const uint32_t rights = IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE;
-    if ((session->rights & rights) != rights) {
+    if (!may_replace(session)) {
         *answer = imap_append_answer_of(-EACCES);
         return 0;
     }
@@ -474,6 +480,10 @@ void imap_append_commit(struct imap_session *session, const struct imap_command 
     committing->task.is_change = true;
     committing->session = session;
     committing->status = target_find(session, command->appended.mailbox, &committing->place);
+    if (committing->status == 0 && session->drafts->replaces_uid != 0 &&
+        (imap_access_lost(session) || !may_replace(session))) {
+        committing->status = -EACCES; /* taken while the message came */
+    }
     committing->count = committing->status == 0 ? count : 0;
     for (uint32_t i = 0; i < committing->count; i++) {
         draft_commit(session, committing, i);

@@ -212,6 +212,21 @@ static void what_is_replaced_or_copied_by_url_needs_the_rights_to_it(void **stat
     talk(rig, 1, "g APPEND INBOX CATENATE (URL \"/shared/alice/work/;UID=2\")\r\n", "NO [BADURL ");
 }
 
+static void a_replace_needs_its_rights_still_when_the_message_has_come(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    bob_may(rig, "lrite");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    say(rig, 1, "b UID REPLACE 1 shared/alice/work {4}\r\n");
+    hear(rig, 1, "+ ");
+    bob_may(rig, "lri");
+    say(rig, 1, "a: b\r\n");
+    hear(rig, 1, "b NO [NOPERM]");
+    talk(rig, 0, "c STATUS work (MESSAGES UIDNEXT)\r\n", "OK");
+    expect(rig, 0, "(MESSAGES 2 UIDNEXT 3)");
+    assert_int_equal(mailstore_counters(rig->store.store)->drafts, 0);
+}
+
 static void a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is(void **state)
 {
     struct imap_rig *rig = alice_and_bob(state);
@@ -406,6 +421,7 @@ int main(void)
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
         SCENE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
+        SCENE(a_replace_needs_its_rights_still_when_the_message_has_come),
         SCENE(a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is),
         SCENE(a_session_ends_at_once_when_its_mailbox_is_taken_away),
         SCENE(a_session_that_idles_ends_too),
