@@ -23,6 +23,7 @@ struct imap_drafts {
     struct draft *all;
     uint32_t count, room;
     uint64_t copied_bytes; /* by URLs */
+    uint64_t quota_left;   /* of the target's owner, when the command began; UINT64_MAX: no limit */
     uint32_t replaces_uid; /* in the selected mailbox; 0: nothing is replaced */
     struct slice held;     /* borrowed from the stream */
     size_t held_used;
@@ -142,6 +143,13 @@ static uint32_t replaced_find(const struct imap_session *session, const struct i
     return view_uid(view, number);
 }
 
+static uint64_t quota_left(const struct imap_session *session, const struct imap_place *place)
+{
+    uint64_t limit = quota_limit(session->session.mailbox->conf, place->owner, place->name).bytes;
+    uint64_t used = place->owner->totals.bytes;
+    return limit == 0 ? UINT64_MAX : used < limit ? limit - used : 0;
+}
+
 void imap_append_message(struct imap_session *session, const struct imap_append *append)
 {
     uint32_t replaces_uid = 0;
@@ -156,6 +164,8 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     struct imap_place place;
     int status = target_find(session, append->mailbox, &place);
     bool is_anothers = append->replace && place.owner != session->view.box->user;
+    bool first = session->drafts == NULL;
+    uint64_t left = status == 0 && first ? quota_left(session, &place) : 0;
     imap_place_leave(session, &place);
     if (status == 0 && is_anothers) {
         const struct imap_answer answer = {
@@ -182,6 +192,7 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     }
     draft->flags = append->flags;
     session->drafts->replaces_uid = replaces_uid;
+    session->drafts->quota_left = first ? left : session->drafts->quota_left;
     if (append->date_given) {
         draft->internal_s = internal_of(append->date_s);
         draft->zone_min = append->zone_minutes;
@@ -239,7 +250,6 @@ int imap_append_allows(struct imap_session *session, uint64_t bytes)
 {
     struct imap_drafts *drafts = session->drafts;
     uint64_t most = session->settings.append_bytes_max;
-    uint64_t quota = session->session.mailbox->conf->users.quota_bytes;
     uint64_t size = mailstore_draft_bytes(drafts->all[drafts->count - 1].draft);
     if (bytes > most || size > most - bytes) {
         return -EFBIG;
@@ -249,8 +259,7 @@ int imap_append_allows(struct imap_session *session, uint64_t bytes)
         return -EFBIG;
     }
     /* A few words of the client's would have the disk written full before the commit refuses them. */
-    bool over = quota != 0 && drafts->replaces_uid == 0 &&
-                session->user->totals.bytes + drafts->copied_bytes > quota;
+    bool over = drafts->replaces_uid == 0 && drafts->copied_bytes > drafts->quota_left;
     return over ? -EDQUOT : 0;
 }
 

@@ -154,6 +154,28 @@ static void what_is_put_into_it_is_counted_as_the_owner_s(void **state)
     expect_not(rig, 1, "* QUOTA ");
 }
 
+static void what_a_url_copies_is_measured_by_the_owner_s_room(void **state)
+{
+    static struct conf_quota_rule apart[] = {{.mailbox = "apart", .counted = false}};
+    struct imap_rig *rig = alice_and_bob(state);
+    char command[1200];
+    bob_may(rig, "lri");
+    talk(rig, 1, "a CREATE apart\r\n", "OK");
+    rig->conf->users.quota_bytes = 1000;
+    snprintf(command, sizeof(command), "b APPEND INBOX {800+}\r\n%0800d\r\n", 1);
+    talk(rig, 1, command, "OK");
+    talk(rig, 1, "c SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "d APPEND shared/alice/work CATENATE (URL \";UID=1\")\r\n", "OK");
+    say(rig, 1, "e APPEND shared/alice/work CATENATE (URL \";UID=1/;PARTIAL=0.180\" TEXT {1}\r\n");
+    hear(rig, 1, "e NO [OVERQUOTA]"); /* the text is not asked for, and bob had room */
+    talk(rig, 1, "f APPEND apart CATENATE (URL \";UID=1\")\r\n", "NO [OVERQUOTA]");
+    rig->conf->users.quota_rules = apart;
+    rig->conf->users.quota_rules_count = 1;
+    talk(rig, 1, "g APPEND apart CATENATE (URL \";UID=1\")\r\n", "OK");
+    rig->conf->users.quota_rules = NULL;
+    rig->conf->users.quota_rules_count = 0;
+}
+
 /* ---- Changes ---- */
 
 static void changes_by_others_are_told_at_once(void **state)
@@ -418,6 +440,7 @@ int main(void)
         SCENE(the_namespace_has_the_name_that_is_configured),
         SCENE(the_name_is_the_one_that_the_user_knows),
         SCENE(what_is_put_into_it_is_counted_as_the_owner_s),
+        SCENE(what_a_url_copies_is_measured_by_the_owner_s_room),
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
         SCENE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
