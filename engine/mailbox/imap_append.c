@@ -287,6 +287,7 @@ struct committing {
     struct imap_task task;
     struct imap_session *session;
     struct imap_place place;
+    struct quota quota;
     int status; /* the first that was not good */
     uint32_t count, waiting;
     bool taking_back;
@@ -446,8 +447,6 @@ static void draft_commit(struct imap_session *session, struct committing *commit
     struct mailstore_draft *text = draft->draft;
     committed->of = committing;
     committed->waiter.done = committed_done;
-    struct quota quota = quota_limit(session->session.mailbox->conf, committing->place.owner,
-                                     committing->place.name);
     committed->place = (struct mailstore_place){
         .user = slice_text(committing->place.owner->name),
         .mailbox = committing->place.name,
@@ -456,8 +455,8 @@ static void draft_commit(struct imap_session *session, struct committing *commit
         .keyword_count = allowed & MAILSTORE_FLAGGED ? draft->flags.keywords.count : 0,
         .internal_s = draft->internal_s,
         .zone_min = draft->zone_min,
-        .quota_bytes = quota.bytes,
-        .quota_messages = quota.messages,
+        .quota_bytes = committing->quota.bytes,
+        .quota_messages = committing->quota.messages,
         .replaces = session->drafts->replaces_uid != 0 ? session->view.box : NULL,
         .replaces_uid = session->drafts->replaces_uid,
     };
@@ -494,6 +493,10 @@ void imap_append_commit(struct imap_session *session, const struct imap_command 
         committing->status = -EACCES; /* taken while the message came */
     }
     committing->count = committing->status == 0 ? count : 0;
+    if (committing->count > 0) {
+        committing->quota = quota_limit(session->session.mailbox->conf, committing->place.owner,
+                                        committing->place.name);
+    }
     for (uint32_t i = 0; i < committing->count; i++) {
         draft_commit(session, committing, i);
     }
