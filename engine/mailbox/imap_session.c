@@ -235,11 +235,12 @@ static bool access_ends(struct imap_session *session)
     return true;
 }
 
-/* No command is under way, nor has one begun to come, which may name numbers. */
+/* No command is under way, nor has one begun to come, which may name numbers. Behind a message of APPEND the machine is
+ * at the beginning of a line, which goes on with the command. */
 static bool may_tell(struct imap_session *session)
 {
     return session->state == IMAP_SESSION_READING && session->task == NULL &&
-           !outbox_is_full(&session->outbox) && !session->finished &&
+           session->drafts == NULL && !outbox_is_full(&session->outbox) && !session->finished &&
            (session->server.phase == IMAP_PHASE_IDLE ||
             (session->server.phase == IMAP_PHASE_LINE && session->server.text_bytes == 0)) &&
            imap_input_is_empty(session);
@@ -398,7 +399,7 @@ static void session_drain(struct session *base)
 {
     struct imap_session *session = list_entry(base, struct imap_session, session);
     bool between =
-        session->state == IMAP_SESSION_READING &&
+        session->state == IMAP_SESSION_READING && session->drafts == NULL &&
         (session->server.phase == IMAP_PHASE_LINE || session->server.phase == IMAP_PHASE_IDLE);
     if (between && session->server.text_bytes == 0) {
         imap_server_bye(&session->server, slice_text("UNAVAILABLE"),

@@ -159,6 +159,36 @@ static void the_selected_mailbox_is_told_between_commands(void **state)
     expect(rig, 0, "* 2 EXISTS\r\n");
 }
 
+static void nothing_is_told_between_a_message_and_the_end_of_its_command(void **state)
+{
+    struct imap_rig *rig = two(state);
+    append(rig, 1, "INBOX", LETTER);
+    talk(rig, 0,
+         "n NOTIFY SET (selected (MessageNew (UID) MessageExpunge)) (personal (MessageNew "
+         "MessageExpunge))\r\n",
+         "OK");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    say(rig, 0, "a REPLACE 2 INBOX {4}\r\n");
+    hear(rig, 0, "+ ");
+    say(rig, 0, "a: b");
+    rig_rounds(rig, 20);
+    talk(rig, 1, "t SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "u STORE 1 +FLAGS.SILENT (\\Deleted)\r\n", "OK");
+    talk(rig, 1, "v EXPUNGE\r\n", "OK");
+    append(rig, 1, "Other", LETTER);
+    rig_rounds(rig, 20);
+    assert_int_equal(rig->clients[0].heard_bytes, 0);
+    for (struct list_node *node = rig->mailbox.sessions.next, *next; node != &rig->mailbox.sessions;
+         node = next) {
+        struct session *session = list_entry(node, struct session, node);
+        next = node->next;
+        session->ops->drain(session); /* the command is not torn off */
+    }
+    say(rig, 0, "\r\n");
+    hear(rig, 0, "a OK");
+    hear(rig, 0, "* STATUS Other (MESSAGES 1 ");
+}
+
 static void delayed_are_expunges_only(void **state)
 {
     struct imap_rig *rig = two(state);
@@ -272,6 +302,7 @@ int main(void)
         TEST(mailboxes_and_subscriptions_are_told_by_name),
         TEST(only_what_is_subscribed),
         TEST(the_selected_mailbox_is_told_between_commands),
+        TEST(nothing_is_told_between_a_message_and_the_end_of_its_command),
         TEST(delayed_are_expunges_only),
         TEST(in_idle_all_is_told_as_ever),
         TEST(too_many_mailboxes_end_it),
