@@ -335,17 +335,22 @@ static void status_tell(struct telling *telling, const struct mailstore_box *box
 static void messages_tell(struct telling *telling, const struct known *old, const struct known *now,
                           uint32_t events)
 {
-    struct mailstore_box *box = mailstore_box_by_id(telling->state->session->user, now->id);
     bool moved = old == NULL || old->count != now->count || old->uidnext != now->uidnext;
-    if (box == NULL || is_selected(telling->state, now->id)) {
+    uint32_t items = 0;
+    if (moved && (events & IMAP_NOTIFY_MESSAGE_NEW) != 0) {
+        items = IMAP_STATUS_MESSAGES | IMAP_STATUS_UIDNEXT | IMAP_STATUS_UIDVALIDITY |
+                IMAP_STATUS_UNSEEN;
+    } else if (!moved && old->modseq != now->modseq && (events & IMAP_NOTIFY_FLAG_CHANGE) != 0) {
+        items = IMAP_STATUS_UIDVALIDITY | IMAP_STATUS_UNSEEN;
+    }
+    if (items == 0 || is_selected(telling->state, now->id)) {
         return;
     }
-    if (moved && (events & IMAP_NOTIFY_MESSAGE_NEW) != 0) {
-        status_tell(telling, box,
-                    IMAP_STATUS_MESSAGES | IMAP_STATUS_UIDNEXT | IMAP_STATUS_UIDVALIDITY |
-                        IMAP_STATUS_UNSEEN);
-    } else if (!moved && old->modseq != now->modseq && (events & IMAP_NOTIFY_FLAG_CHANGE) != 0) {
-        status_tell(telling, box, IMAP_STATUS_UIDVALIDITY | IMAP_STATUS_UNSEEN);
+    /* `now` has just been gathered; by its name it is found faster than by its id. */
+    const struct mailstore_box *box =
+        mailstore_box_find(telling->state->session->user, known_name(now));
+    if (box != NULL && box->id == now->id) {
+        status_tell(telling, box, items);
     }
 }
 

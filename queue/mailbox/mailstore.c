@@ -247,11 +247,8 @@ struct mailstore_box *mailstore_box_by_id(struct mailstore_user *user, uint64_t 
 struct mailstore_box *mailstore_box_next(struct mailstore_user *pub,
                                          const struct mailstore_box *box)
 {
-    const struct user *user = user_private(pub);
-    uint32_t i = 0;
-    while (box != NULL && i < user->box_count && &user->boxes[i++]->pub != box) {
-    }
-    return i < user->box_count ? &user->boxes[i]->pub : NULL;
+    struct box *next = user_box_next(user_private(pub), box != NULL ? box_private(box) : NULL);
+    return next != NULL ? &next->pub : NULL;
 }
 
 int mailstore_box_open(struct mailstore *store, struct mailstore_box *pub)

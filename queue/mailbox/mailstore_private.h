@@ -346,6 +346,8 @@ int user_get_by_id(struct mailstore *store, uint64_t id, struct user **user); /*
 void user_drop(struct user *user);
 void kept_key(struct key *key, const struct box *box);
 struct box *user_box(const struct user *user, struct slice name);
+/* Behind it by name; behind NULL: the first. NULL: there is none, or it has left the list. */
+struct box *user_box_next(const struct user *user, const struct box *box);
 struct box *user_box_by_id(const struct user *user, uint64_t id);
 struct box *box_new(struct user *user, uint64_t id, struct slice name); /* in its user's list */
 void box_unlist(struct box *box);                                       /* no more in it */

@@ -94,6 +94,15 @@ struct box *user_box(const struct user *user, struct slice name)
                : NULL;
 }
 
+struct box *user_box_next(const struct user *user, const struct box *box)
+{
+    uint32_t place = box != NULL ? box_place(user, box->pub.name) : 0;
+    if (box != NULL && (place == user->box_count || user->boxes[place++] != box)) {
+        return NULL;
+    }
+    return place < user->box_count ? user->boxes[place] : NULL;
+}
+
 struct box *user_box_by_id(const struct user *user, uint64_t id)
 {
     for (uint32_t i = 0; i < user->box_count; i++) {
@@ -230,11 +239,16 @@ int mailstore_keyword_bit(const struct mailstore_box *box, struct slice name)
 
 static uint32_t subscribed_place(const struct user *user, struct slice name)
 {
-    uint32_t i = 0;
-    while (i < user->subscribed_count && name_order(slice_text(user->subscribed[i]), name) < 0) {
-        i++;
+    uint32_t low = 0, high = user->subscribed_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (name_order(slice_text(user->subscribed[middle]), name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
-    return i;
+    return low;
 }
 
 bool mailstore_is_subscribed(const struct mailstore_user *pub, struct slice name)

@@ -513,6 +513,60 @@ static void what_is_below_a_name_without_a_mailbox_is_renamed(void **state)
     free(after);
 }
 
+static void subscribed_visit(void *owner, struct slice name)
+{
+    char *list = (char *)owner;
+    snprintf(list + strlen(list), 200 - strlen(list), "%.*s ", (int)name.size,
+             (const char *)name.bytes);
+}
+
+static void mailboxes_and_subscriptions_come_in_order_however_they_came_to_be(void **state)
+{
+    static const char *const names[] = {"b", "INBOX", "a/b", "Z", "a", "ab", "a b", "c"};
+    static const char *const order[] = {"INBOX", "Z", "a", "a b", "a/b", "ab", "b", "c"};
+    struct mailstore_rig *rig = *state;
+    struct mailstore_user *user = user_of(rig, "ann");
+    struct mailstore_box *box = NULL;
+    char list[200] = "";
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct told told;
+        assert_int_equal(create(rig, user, names[i]), 0);
+        assert_int_equal(
+            mailstore_subscribe(rig->store, user, slice_text(names[i]), true, told_init(&told)), 0);
+        assert_int_equal(told_wait(rig, &told), 0);
+    }
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        box = mailstore_box_next(user, box);
+        assert_non_null(box);
+        assert_true(slice_equal(box->name, slice_text(order[i])));
+        assert_true(mailstore_is_subscribed(user, slice_text(order[i])));
+    }
+    assert_null(mailstore_box_next(user, box));
+    mailstore_each_subscribed(user, subscribed_visit, list);
+    assert_string_equal(list, "INBOX Z a a b a/b ab b c ");
+    assert_false(mailstore_is_subscribed(user, slice_text("aa")));
+    assert_false(mailstore_is_subscribed(user, slice_text("d")));
+    mailstore_user_close(rig->store, user);
+}
+
+/* Who goes through them is at the end then, whether another has its name or not. */
+static void behind_a_deleted_mailbox_there_is_none(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_user *user = user_of(rig, "ann");
+    assert_int_equal(create(rig, user, "a"), 0);
+    assert_int_equal(create(rig, user, "b"), 0);
+    assert_int_equal(create(rig, user, "c"), 0);
+    struct mailstore_box *box = mailstore_box_find(user, slice_text("b"));
+    assert_int_equal(mailstore_box_open(rig->store, box), 0);
+    assert_int_equal(delete_box(rig, user, "b"), 0);
+    assert_null(mailstore_box_next(user, box));
+    assert_int_equal(create(rig, user, "b"), 0);
+    assert_null(mailstore_box_next(user, box));
+    mailstore_box_close(rig->store, box);
+    mailstore_user_close(rig->store, user);
+}
+
 static void subscriptions_and_properties_are_kept(void **state)
 {
     struct mailstore_rig *rig = *state;
@@ -584,6 +638,8 @@ int main(void)
         SCENE(a_mailbox_made_again_has_a_higher_uidvalidity),
         SCENE(renaming_takes_children_along_and_empties_inbox),
         SCENE(what_is_below_a_name_without_a_mailbox_is_renamed),
+        SCENE(mailboxes_and_subscriptions_come_in_order_however_they_came_to_be),
+        SCENE(behind_a_deleted_mailbox_there_is_none),
         SCENE(subscriptions_and_properties_are_kept),
         SCENE(a_deleted_user_leaves_nothing_but_what_must_not_come_again),
     };
