@@ -48,7 +48,7 @@ static void found_add(void *owner, uint64_t user, uint64_t box)
     shared->found[shared->found_count++] = (struct found){user, box};
 }
 
-/* By user, then by mailbox: each user is opened once, and what both names say is met twice in a row. */
+/* By user, then by mailbox: each user is opened once. */
 static int found_order(const void *left, const void *right)
 {
     const struct found *a = (const struct found *)left;
@@ -91,10 +91,25 @@ static int owner_add(struct imap_session *session, struct imap_shared *shared, u
     return status == -ENOENT ? 0 : status;
 }
 
+/* Those of one owner. His mailboxes are gone through once, and not for each that was found. */
+static int owner_gather(struct imap_session *session, struct imap_shared *shared,
+                        struct mailstore_user *owner, const struct found *found, size_t count)
+{
+    struct mailstore_box *box = NULL;
+    int status = 0;
+    while (status == 0 && (box = mailstore_box_next(owner, box)) != NULL) {
+        const struct found wanted = {found->user, box->id};
+        if (bsearch(&wanted, found, count, sizeof(found[0]), found_order) != NULL) {
+            status = box_add(session, shared, box);
+        }
+    }
+    return status;
+}
+
 static int boxes_gather(struct imap_session *session, struct imap_shared *shared)
 {
-    size_t count = shared->found_count;
-    struct mailstore_user *owner = NULL;
+    const struct found *found = shared->found;
+    size_t count = shared->found_count, next;
     int status = 0;
     shared->boxes = (struct shared_box *)calloc(count + 1, sizeof(shared->boxes[0]));
     shared->owners = (struct mailstore_user **)calloc(count + 1, sizeof(struct mailstore_user *));
@@ -104,16 +119,14 @@ static int boxes_gather(struct imap_session *session, struct imap_shared *shared
     if (count > 0) {
         qsort(shared->found, count, sizeof(shared->found[0]), found_order);
     }
-    for (size_t i = 0; i < count && status == 0; i++) {
-        const struct found *found = &shared->found[i];
-        bool same = i > 0 && found->user == found[-1].user;
-        if (same && found->box == found[-1].box) {
-            continue;
+    for (size_t i = 0; i < count && status == 0; i = next) {
+        struct mailstore_user *owner;
+        for (next = i + 1; next < count && found[next].user == found[i].user; next++) {
         }
-        status = same ? 0 : owner_add(session, shared, found->user, &owner);
-        struct mailstore_box *box =
-            status == 0 && owner != NULL ? mailstore_box_by_id(owner, found->box) : NULL;
-        status = box != NULL ? box_add(session, shared, box) : status;
+        status = owner_add(session, shared, found[i].user, &owner);
+        if (status == 0 && owner != NULL) {
+            status = owner_gather(session, shared, owner, &found[i], next - i);
+        }
     }
     return status;
 }
