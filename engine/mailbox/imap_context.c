@@ -454,18 +454,30 @@ static int uid_order(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
+static uint32_t *sorted_copy(const uint32_t *uids, uint32_t count)
+{
+    uint32_t *copy = (uint32_t *)malloc((count + 1u) * sizeof(copy[0]));
+    if (copy != NULL) {
+        memcpy(copy, uids, count * sizeof(copy[0]));
+        qsort(copy, count, sizeof(copy[0]), uid_order);
+    }
+    return copy;
+}
+
 /* What is in `all` and was not in the context; where it stands in `all` is its place. */
 static void added_tell(struct imap_session *session, struct imap_context *context,
                        const uint32_t *all, uint32_t count)
 {
+    if (count == 0) {
+        return;
+    }
     struct context_writer *line = writer_new(session, context);
-    uint32_t *before = (uint32_t *)malloc((context->count + 1u) * sizeof(before[0]));
+    uint32_t *sorted = is_sort(context) ? sorted_copy(context->found, context->count) : NULL;
+    const uint32_t *before = is_sort(context) ? sorted : context->found;
     if (line == NULL || before == NULL) {
         session->outbox.failed = true;
     } else {
         line->word = " ADDTO (";
-        memcpy(before, context->found, context->count * sizeof(before[0]));
-        qsort(before, context->count, sizeof(before[0]), uid_order);
         for (uint32_t i = 0; i < count; i++) {
             if (!uids_have(before, context->count, all[i])) {
                 line_add(line, all[i]);
@@ -476,7 +488,7 @@ static void added_tell(struct imap_session *session, struct imap_context *contex
         }
         line_write(line, 0);
     }
-    free(before);
+    free(sorted);
     if (line != NULL) {
         writer_free(line);
     }
