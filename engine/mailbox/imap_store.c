@@ -280,8 +280,10 @@ static enum imap_step copied(struct imap_session *session, struct imap_change *c
 static struct imap_progress copy_progress(const struct imap_session *session,
                                           const struct imap_task *task)
 {
-    const struct mailstore_copy *copy = &((const struct imap_change *)task)->copy;
-    const struct mailstore_box *target = mailstore_box_by_id(session->user, copy->target_box);
+    const struct imap_change *change = (const struct imap_change *)task;
+    const struct mailstore_copy *copy = &change->copy;
+    struct mailstore_user *owner = change->owner != NULL ? change->owner : session->user;
+    const struct mailstore_box *target = mailstore_box_by_id(owner, copy->target_box);
     if (copy->target_first == 0 || target == NULL) {
         return (struct imap_progress){.known = false};
     }
@@ -335,6 +337,7 @@ void imap_copy(struct imap_session *session, const struct imap_command *command,
         struct mailstore_box *box = session->view.box;
         status = move ? mailstore_move(store, box, &change->copy, &change->waiter)
                       : mailstore_copy(store, box, &change->copy, &change->waiter);
+        imap_change_hold(session, change, &place);
         imap_place_leave(session, &place);
     }
     imap_change_begin(session, change, status);

@@ -1,5 +1,5 @@
 /* imap_task: how far a command is that takes long, by the world's clock (RFC 9585). */
-#include "tests/unit/imap_rig.h"
+#include "tests/unit/imap_two.h"
 
 /* So many messages in INBOX, which is selected; the first has uid 1. */
 static struct imap_rig *filled(void **state, unsigned count)
@@ -116,6 +116,14 @@ static void of_a_large_copy_it_is_told_how_many_are_there(void **state)
     assert_non_null(known);
     talk(rig, 0, "e STATUS other (MESSAGES)\r\n", "OK");
     expect(rig, 0, "(MESSAGES 14400)");
+    log_in_as(rig, 1, "bob"); /* it is the same in another's mailbox */
+    talk(rig, 1, "f CREATE theirs\r\n", "OK");
+    talk(rig, 1, "g SETACL theirs alice lri\r\n", "OK");
+    talk(rig, 0, "h SELECT other\r\n", "OK");
+    slow_talk(rig, "i COPY 1:* shared/bob/theirs\r\n", 1100000000);
+    expect(rig, 0, " 14400)] ");
+    talk(rig, 1, "j STATUS theirs (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 14400)");
 }
 
 static void a_tag_that_would_end_the_code_is_left_out(void **state)
