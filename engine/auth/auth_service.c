@@ -24,6 +24,7 @@ static int tokens_make(struct tokens **tokens, const struct conf_auth *conf, str
                                             .audiences = conf->token_audiences,
                                             .clients = conf->token_clients,
                                             .user_claim = conf->token_user,
+                                            .domains = conf->token_domains,
                                             .scope = conf->token_scope,
                                             .logger = logger};
     if (conf->token_keys == NULL && conf->token_introspection == NULL) {

@@ -310,14 +310,36 @@ static const char *claims_problem(const struct token_settings *settings, const j
     return NULL;
 }
 
-static const char *user_problem(const json_t *claims, const char *name,
+static bool is_domain_among(const char *text, const char *const *names)
+{
+    for (; names != NULL && *names != NULL; names++) {
+        if (slice_equal_nocase(slice_text(text), slice_text(*names))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The user need not be one of the backends', and is a mailbox all the same: of "alice@evil.test" and "alice+x" it would be
+ * alice's, and whoever chooses his address at the issuer would be she. */
+static const char *user_problem(const json_t *claims, const struct token_settings *settings,
                                 char user[BACKEND_NAME_MAX + 1])
 {
-    const json_t *claim = json_object_get(claims, name);
+    const json_t *claim = json_object_get(claims, settings->user_claim);
     size_t size = json_string_length(claim);
     if (!json_is_string(claim) || size == 0 || size > BACKEND_NAME_MAX ||
         strlen(json_string_value(claim)) != size) {
         return "the token names no user";
+    }
+    const char *at = strchr(json_string_value(claim), '@');
+    if (strpbrk(json_string_value(claim), "+\"") != NULL) {
+        return "the token names a part of a mailbox";
+    }
+    if (at == json_string_value(claim)) {
+        return "the token names no user";
+    }
+    if (at != NULL && !is_domain_among(at + 1, settings->domains)) {
+        return "the token's user is of another domain";
     }
     memcpy(user, json_string_value(claim), size + 1);
     return NULL;
@@ -376,7 +398,7 @@ enum token_answer tokens_judge(struct tokens *tokens, struct slice token, int64_
         *reason = claims_problem(settings, claims);
     }
     if (*reason == NULL) {
-        *reason = user_problem(claims, settings->user_claim, user);
+        *reason = user_problem(claims, settings, user);
     }
     json_decref(claims);
     return *reason == NULL ? TOKEN_GOOD : TOKEN_BAD;

@@ -9,7 +9,8 @@
  *
  * Otherwise a token is good when it is signed by one of the keys with RS256, ES256 or HS256, each by a key of its own kind only;
  * when its time has come (nbf) and is not over (exp, which must be there); and when issuer, audience, client and scope
- * are what the operator says. Its user is in the claim that he names. Clocks may differ by TOKEN_LEEWAY_S.
+ * are what the operator says. Its user is in the claim that he names, has no "+" and no quotes, which would make a part of
+ * somebody's mailbox of it, and behind "@" only a domain that the operator names. Clocks may differ by TOKEN_LEEWAY_S.
  *
  * Source: RFC 7519 §4.1 and 7.2, RFC 7515 §5.2, RFC 7517, RFC 7518 §3; RFC 8725 (what breaks others: "none", keys of
  * another kind, audiences that are not looked at); RFC 9068 §4 (access tokens).
@@ -29,6 +30,7 @@ struct token_settings {                            /* borrowed while it is open 
     const char *issuer;                            /* NULL: any */
     const char *const *audiences, *const *clients; /* NULL at the end; none: any */
     const char *user_claim;                        /* "sub" */
+    const char *const *domains;                    /* of users; NULL at the end; none: no domain */
     const char *scope;                             /* that it must have; NULL: any */
     struct logger *logger;
 };

@@ -70,6 +70,12 @@ static bool names_token(const struct conf_auth *conf)
     return any;
 }
 
+/* The claims that are addresses. */
+static bool names_domain(const char *claim)
+{
+    return strcmp(claim, "email") == 0 || strcmp(claim, "upn") == 0;
+}
+
 /* RFC 8725 §3.8, 3.9: a token that the issuer has made for somebody else's service must let nobody in here. */
 static void check_tokens(struct reader *reader, const struct conf_auth *conf)
 {
@@ -90,6 +96,10 @@ static void check_tokens(struct reader *reader, const struct conf_auth *conf)
     if (conf->token_keys != NULL && conf->token_audiences_count + conf->token_clients_count == 0) {
         reader_problem(reader, "auth.token_keys",
                        "for whom? expected auth.token_audiences, or auth.token_clients");
+    }
+    if (judges_tokens(conf) && conf->token_domains_count == 0 && names_domain(conf->token_user)) {
+        reader_problem(reader, "auth.token_user",
+                       "of which domains? expected auth.token_domains with it");
     }
 }
 

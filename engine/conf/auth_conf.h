@@ -52,6 +52,8 @@ bool auth_conf_is_plain(const char *text);
                  .good = name_is_printable, .expected = "a client's name, as in azp"),             \
         KEY_TEXT("token_user", type, auth.token_user, name_is_printable, "the name of a claim",    \
                  .standard = "sub"),                                                               \
+        KEY_LIST("token_domains", type, auth.token_domains, READER_TEXT, .max = 1000,              \
+                 .good = name_is_domain, .expected = NAME_DOMAIN_EXPECTED),                        \
         KEY_TEXT("token_scope", type, auth.token_scope, auth_conf_is_plain,                        \
                  "the name of a scope"),                                                           \
         KEY_TEXT("token_configuration", type, auth.token_configuration, auth_conf_is_plain,        \

@@ -141,8 +141,8 @@ struct conf_auth {
     /* Of OAUTHBEARER and XOAUTH2: as token_settings. */
     const char *token_keys, *token_issuer, *token_user, *token_scope; /* NULL: none */
     const char *token_introspection, *token_credentials;
-    const char **token_audiences, **token_clients;
-    uint32_t token_audiences_count, token_clients_count;
+    const char **token_audiences, **token_clients, **token_domains;
+    uint32_t token_audiences_count, token_clients_count, token_domains_count;
     const char *token_configuration; /* URL that clients are told; NULL: none */
 };
 

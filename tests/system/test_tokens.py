@@ -21,7 +21,7 @@ class Tokens(SystemTest):
         self.issuer = test_submission.Issuer(self.folder)
         self.service = test_mailboxd_store.Store(self.folder, auth=(
             f"clear_on_loopback: true, mechanisms: [OAUTHBEARER, XOAUTH2], token_keys: {self.issuer.path}, "
-            "token_issuer: \"https://id.test\", token_audiences: [mail.test], token_user: email"))
+            "token_issuer: \"https://id.test\", token_audiences: [mail.test], token_user: email, token_domains: [home.test]"))
         self.addCleanup(self.end, self.service)
 
     def token(self, user, **claims):

@@ -295,6 +295,11 @@ static const struct bad bads[] = {
      "1:8: auth.token_keys: for whom? expected auth.token_audiences, or auth.token_clients"},
     {"auth: {token_keys: /k, token_clients: [app]}",
      "1:8: auth.token_keys: alone, expected auth.token_issuer with it"},
+    {"auth: {token_keys: /k, token_issuer: i, token_clients: [app], token_user: email}",
+     "1:63: auth.token_user: of which domains? expected auth.token_domains with it"},
+    {"auth: {token_keys: /k, token_issuer: i, token_clients: [app], token_domains: [\"a b\"]}",
+     "1:79: auth.token_domains[0]: 'a b' will not do, expected a domain name such as "
+     "mx.example.org"},
     {"auth: {token_scope: \"a\\\"b\"}",
      "1:8: auth.token_scope: 'a\"b' will not do, expected the name of a scope"},
     {"listen: [{name: a, address: [\"127.0.0.1:25\"], priority: higher}]",

@@ -342,11 +342,51 @@ static void claims_are_as_the_operator_says(void **state)
 
 static void the_user_is_in_the_claim_that_is_named(void **state)
 {
+    static const char *const domains[] = {"home.test", NULL};
     (void)state;
-    open_with(&(struct token_settings){.user_claim = "email"});
+    open_with(&(struct token_settings){.user_claim = "email", .domains = domains});
     assert_string_equal(judged(token_of("{\"alg\":\"ES256\"}",
                                         "{" EXP SUB ",\"email\":\"una@home.test\"}", ec, NULL)),
                         "una@home.test");
+}
+
+/* alice@evil.test and alice+x, signed as they should be, have opened alice's mailbox. */
+static void a_token_opens_no_mailbox_of_another_name(void **state)
+{
+    static const char *const domains[] = {"home.test", "else.test", NULL};
+    static const struct {
+        const char *user, *said, *said_without;
+    } rows[] = {
+        {"alice", "alice", "alice"},
+        {"alice@home.test", "alice@home.test", "the token's user is of another domain"},
+        {"alice@ELSE.test", "alice@ELSE.test", "the token's user is of another domain"},
+        {"alice@evil.test", "the token's user is of another domain",
+         "the token's user is of another domain"},
+        {"alice@home.test.evil.test", "the token's user is of another domain",
+         "the token's user is of another domain"},
+        {"alice@evil.test@home.test", "the token's user is of another domain",
+         "the token's user is of another domain"},
+        {"alice@", "the token's user is of another domain",
+         "the token's user is of another domain"},
+        {"@home.test", "the token names no user", "the token names no user"},
+        {"alice+x", "the token names a part of a mailbox", "the token names a part of a mailbox"},
+        {"alice+x@home.test", "the token names a part of a mailbox",
+         "the token names a part of a mailbox"},
+        {"\\\"alice\\\"@home.test", "the token names a part of a mailbox",
+         "the token names a part of a mailbox"},
+    };
+    char claims[512];
+    (void)state;
+    for (size_t i = 0; i < 2 * (sizeof(rows) / sizeof(*rows)); i++) {
+        bool with = i % 2 == 0;
+        open_with(
+            &(struct token_settings){.user_claim = "email", .domains = with ? domains : NULL});
+        snprintf(claims, sizeof(claims), "{" EXP "\"email\":\"%s\"}", rows[i / 2].user);
+        assert_string_equal(judged(token_of("{\"alg\":\"ES256\"}", claims, ec, NULL)),
+                            with ? rows[i / 2].said : rows[i / 2].said_without);
+        tokens_close(tokens);
+        tokens = NULL;
+    }
 }
 
 static void a_wrong_file_is_refused_and_later_leaves_the_old_keys(void **state)
@@ -407,6 +447,7 @@ int main(void)
         TEST(what_is_not_signed_by_a_known_key_is_nobodys),
         TEST(what_is_no_token_is_told_so),
         TEST(claims_are_as_the_operator_says),
+        TEST(a_token_opens_no_mailbox_of_another_name),
         TEST(the_user_is_in_the_claim_that_is_named),
         TEST(a_wrong_file_is_refused_and_later_leaves_the_old_keys),
         TEST(a_short_key_of_rsa_is_refused),
