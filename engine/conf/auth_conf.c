@@ -97,6 +97,12 @@ static void check_tokens(struct reader *reader, const struct conf_auth *conf)
         reader_problem(reader, "auth.token_keys",
                        "for whom? expected auth.token_audiences, or auth.token_clients");
     }
+    if (conf->token_introspection != NULL && conf->token_scope == NULL &&
+        conf->token_audiences_count + conf->token_clients_count == 0) {
+        reader_problem(reader, "auth.token_introspection",
+                       "for whom? expected auth.token_scope, auth.token_audiences or "
+                       "auth.token_clients");
+    }
     if (judges_tokens(conf) && conf->token_domains_count == 0 && names_domain(conf->token_user)) {
         reader_problem(reader, "auth.token_user",
                        "of which domains? expected auth.token_domains with it");

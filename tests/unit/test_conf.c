@@ -295,6 +295,9 @@ static const struct bad bads[] = {
      "1:8: auth.token_keys: for whom? expected auth.token_audiences, or auth.token_clients"},
     {"auth: {token_keys: /k, token_clients: [app]}",
      "1:8: auth.token_keys: alone, expected auth.token_issuer with it"},
+    {"auth: {token_introspection: \"https://id.test/ask\", token_issuer: i}",
+     "1:8: auth.token_introspection: for whom? expected auth.token_scope, auth.token_audiences or "
+     "auth.token_clients"},
     {"auth: {token_keys: /k, token_issuer: i, token_clients: [app], token_user: email}",
      "1:63: auth.token_user: of which domains? expected auth.token_domains with it"},
     {"auth: {token_keys: /k, token_issuer: i, token_clients: [app], token_domains: [\"a b\"]}",
