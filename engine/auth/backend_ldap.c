@@ -147,9 +147,6 @@ static int name_find(const struct backend_source *source, LDAP *connection, stru
         return LDAP_SUCCESS;
     }
     int status = bind_as(connection, source->bind_dn, source->password, strlen(source->password));
-    if (status == LDAP_INVALID_CREDENTIALS) {
-        return LDAP_INSUFFICIENT_ACCESS; /* they are ours, and not the client's */
-    }
     status = status != LDAP_SUCCESS
                  ? status
                  : ldap_search_ext_s(connection, source->base, source->scope, filter,
@@ -162,8 +159,7 @@ static int name_find(const struct backend_source *source, LDAP *connection, stru
         ldap_memfree(dn);
     }
     ldap_msgfree(found); /* NULL is fine */
-    return status == LDAP_NO_SUCH_OBJECT || status == LDAP_SIZELIMIT_EXCEEDED ? LDAP_SUCCESS
-                                                                              : status;
+    return status == LDAP_SIZELIMIT_EXCEEDED ? LDAP_SUCCESS : status;
 }
 
 static int name_make(const struct backend_source *source, LDAP *connection, struct slice user,
@@ -179,6 +175,7 @@ static int name_make(const struct backend_source *source, LDAP *connection, stru
     return LDAP_SUCCESS;
 }
 
+/* Of the client's own bind. What came before it is the service's: no result of that says anything of a password. */
 static enum backend_answer answer_of(int status)
 {
     switch (status) {
@@ -205,11 +202,12 @@ static enum backend_answer ldap_verify(struct backend_source *source, struct sli
     int status = connect_to(source, &connection);
     status = status == LDAP_SUCCESS ? name_make(source, connection, user, name) : status;
     bool known = name[0] != '\0';
+    enum backend_answer answer = BACKEND_FAILED;
     if (status == LDAP_SUCCESS) {
         status =
             bind_as(connection, known ? name : NOBODY, (const char *)password.bytes, password.size);
+        answer = answer_of(status);
     }
-    enum backend_answer answer = answer_of(status);
     if (answer == BACKEND_FAILED) {
         snprintf(problem, BACKEND_PROBLEM_MAX, "%.100s: %.100s", source->servers,
                  ldap_err2string(status));
