@@ -59,6 +59,9 @@ static int settings_read(struct backend_source *source, char problem[BACKEND_PRO
     for (source->scope = 0; source->scope < 3 && strcmp(scope, scopes[source->scope]) != 0;) {
         source->scope++;
     }
+    if (!source->start_tls && strcmp(tls, "no") != 0) {
+        return wrong(source, "start_tls: yes or no is expected", problem);
+    }
     if (source->scope == 3) {
         return wrong(source, "scope: sub, one or base is expected", problem);
     }

@@ -55,6 +55,10 @@ static int ldap_settings(struct query_file *file, char problem[MAP_PROBLEM_MAX])
     if (strcmp(bind, "no") == 0 || strcmp(bind, "none") == 0) {
         source->bind_dn = source->password = "";
     }
+    if (!source->start_tls && strcmp(tls, "no") != 0) {
+        snprintf(problem, MAP_PROBLEM_MAX, "%.150s: start_tls: yes or no is expected", text->path);
+        return -EINVAL;
+    }
     if (source->scope < 0 || *end != '\0' || source->timeout_s < 1 || source->timeout_s > 300) {
         snprintf(problem, MAP_PROBLEM_MAX, "%.150s: %s", text->path,
                  source->scope < 0 ? "scope: sub, one or base is expected"

@@ -209,6 +209,7 @@ static void what_an_ldap_file_lacks_is_told(void **state)
         {"query_filter = (uid=%s)\n", "\"search_base\" is missing"},
         {"user_dn = uid=%s\nscope = all\n", "scope: sub, one or base is expected"},
         {"user_dn = uid=%s\ntimeout = 0\n", "timeout: 1 to 300 seconds are expected"},
+        {"user_dn = uid=%s\nstart_tls = true\n", "start_tls: yes or no is expected"},
         {"user_dn = uid=%s\nserver_hosts = x\n", "server_hosts"},
     };
     char name[128], problem[BACKEND_PROBLEM_MAX];

@@ -324,6 +324,9 @@ static void a_database_that_does_not_answer_is_a_failure(void **state)
                    "\"search_base\" is missing");
     assert_refused(written("ldap", "ldap.cf", "query_filter = x\nsearch_base = y\nscope = all\n"),
                    "scope");
+    assert_refused(
+        written("ldap", "ldap.cf", "query_filter = x\nsearch_base = y\nstart_tls = true\n"),
+        "start_tls: yes or no is expected"); /* has meant: in the clear */
 }
 
 static int set_up(void **state)
