@@ -16,11 +16,13 @@ static const char *user_of(const struct session *session)
     return session->of_user != NULL ? session->of_user->user : NULL;
 }
 
+/* The connections of auth_socket.c are among the sessions to end with them; they are nobody's, and have no number. */
 static bool is_meant(const struct session *session, const struct mailbox_order *order)
 {
     const char *user = user_of(session);
     const struct endpoint remote = session_remote(session);
-    return (order->user[0] == '\0' || (user != NULL && fnmatch(order->user, user, 0) == 0)) &&
+    return session->number != 0 &&
+           (order->user[0] == '\0' || (user != NULL && fnmatch(order->user, user, 0) == 0)) &&
            (!order->has_network || network_prefix_holds(&order->network, &remote)) &&
            (!order->has_session || session->number == order->session);
 }
@@ -53,6 +55,7 @@ void who_answer(struct mailbox_control *control, struct control_request *request
 {
     struct mailbox *mailbox = control->mailbox;
     unsigned count = 0;
+    uint64_t last = 0; /* of those that were told */
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
          node = node->next) {
         const struct session *session = session_of(node);
@@ -60,11 +63,11 @@ void who_answer(struct mailbox_control *control, struct control_request *request
             continue;
         }
         if (count == PAGE) {
-            const struct session *before = session_of(node->prev);
-            control_finish_with(request, "next", json_integer((json_int_t)before->number));
+            control_finish_with(request, "next", json_integer((json_int_t)last));
             return;
         }
         control_line(request, session_json(session));
+        last = session->number;
         count++;
     }
     control_finish(request);

@@ -168,6 +168,35 @@ static void a_long_list_of_sessions_comes_in_pages(void **state)
     free(streams);
 }
 
+/* After 500 of them came one that has no number, and the next page began at 0 again. */
+static void a_connection_of_the_auth_socket_is_nobodys_session(void **state)
+{
+    enum { SESSIONS = 501 };
+    struct asker *asker = (struct asker *)*state;
+    struct mailbox *mailbox = &asker->rig->mailbox;
+    static struct stream *streams[SESSIONS];
+    static const struct connect_request request = {.to = {.family = ENDPOINT_UNIX}};
+    struct session asks = {.mailbox = mailbox, .protocol = CONF_PROTOCOL_AUTH};
+    struct network *network = asker->rig->network;
+    asker->rig->conf->limits.connections = SESSIONS;
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        check(network->ops->connect(network, &request, &streams[i]) == 0);
+        streams[i]->notify = nobody_hears;
+        rig_round(asker->rig);
+        if (i + 1 == SESSIONS - 1) {
+            list_init(&asks.node);
+            list_append(&mailbox->sessions, &asks.node);
+        }
+    }
+    expect_answer(asker, "mailbox who", "{\"end\":\"ok\",\"next\":500}");
+    expect_answer(asker, "mailbox who cursor=500", "\"session\":501,");
+    expect_answer(asker, "mailbox kick session=0", "\"code\":\"not-found\"");
+    list_remove(&asks.node);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        stream_release(streams[i]);
+    }
+}
+
 static void one_more_than_a_user_may_have_is_refused_and_counted(void **state)
 {
     struct asker *asker = (struct asker *)*state;
@@ -293,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(words_that_are_none_are_refused),
         TEST(a_long_list_of_sessions_comes_in_pages),
+        TEST(a_connection_of_the_auth_socket_is_nobodys_session),
         TEST(one_more_than_a_user_may_have_is_refused_and_counted),
         TEST(the_operator_has_a_session_when_all_places_are_taken),
         TEST(a_user_without_mail_is_none_unless_he_is_to_be_made),
