@@ -38,6 +38,13 @@ void imap_login_settings(struct imap_session *session)
     };
 }
 
+static void user_leave(struct imap_session *session)
+{
+    mailstore_user_close(imap_session_store(session), session->user);
+    session->user = NULL;
+    session_exit(&session->session);
+}
+
 /* His mailboxes are loaded. */
 static int user_enter(struct imap_session *session, const char *user)
 {
@@ -73,12 +80,14 @@ static void entered(struct imap_session *session)
         return;
     }
     struct imap_change *change = imap_change_new(session, inbox_made);
-    if (change != NULL) {
-        change->create = (struct mailstore_create){.mailbox = slice_text("INBOX")};
-        int status = mailstore_box_create(imap_session_store(session), session->user,
-                                          &change->create, &change->waiter);
-        imap_change_begin(session, change, status);
+    if (change == NULL) {
+        user_leave(session); /* NO was said, and he may try again */
+        return;
     }
+    change->create = (struct mailstore_create){.mailbox = slice_text("INBOX")};
+    int status = mailstore_box_create(imap_session_store(session), session->user, &change->create,
+                                      &change->waiter);
+    imap_change_begin(session, change, status);
 }
 
 static void refuse(struct imap_session *session, const char *code, const char *text)

@@ -1,7 +1,20 @@
-/* IMAP sessions when the disk does not give what it has, or is full. */
+/* IMAP sessions when the disk does not give what it has, or is full, and when memory is short. */
 #include "tests/unit/imap_rig.h"
 
 #define LARGE (700u * 1024)
+
+/* The linker puts this in place of the heap's (Makefile). */
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+
+static bool no_changes;
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return no_changes && count == 1 && size == sizeof(struct imap_change)
+               ? NULL
+               : __real_calloc(count, size);
+}
 
 /* Nine large messages: the first ones are in the log's memory no more. */
 static struct imap_rig *filled(void **state)
@@ -100,6 +113,19 @@ static void a_full_disk_refuses_messages_and_lets_them_be_deleted(void **state)
     expect(rig, 0, "(MESSAGES 0)");
 }
 
+/* The user stayed in a session that had said NO, and the next LOGIN ended the process. */
+static void who_is_refused_for_want_of_memory_may_log_in_again(void **state)
+{
+    struct imap_rig *rig = (struct imap_rig *)*state;
+    connect_client(rig, 0);
+    no_changes = true;
+    talk(rig, 0, "a LOGIN alice secret\r\n", "NO ");
+    no_changes = false;
+    talk(rig, 0, "b SELECT INBOX\r\n", "BAD ");
+    talk(rig, 0, "c LOGIN alice secret\r\n", "OK [CAPABILITY ");
+    talk(rig, 0, "d SELECT INBOX\r\n", "OK ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +134,7 @@ int main(void)
         TEST(a_message_that_cannot_be_read_is_left_out_and_told),
         TEST(a_literal_that_cannot_be_ended_ends_the_connection),
         TEST(a_full_disk_refuses_messages_and_lets_them_be_deleted),
+        TEST(who_is_refused_for_want_of_memory_may_log_in_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
