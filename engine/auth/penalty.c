@@ -91,6 +91,14 @@ static struct penalty_count *count_take(struct penalty *penalty, const uint8_t k
     return found;
 }
 
+/* Of the name before '@'. */
+static void user_key(const struct penalty *penalty, struct slice user, uint8_t key[16])
+{
+    const uint8_t *at = user.size == 0 ? NULL : memchr(user.bytes, '@', user.size);
+    struct slice name = at == NULL ? user : slice_first(user, (size_t)(at - user.bytes));
+    key_make(penalty, 'u', name, slice_of(NULL, 0), key);
+}
+
 bool penalty_blocked(const struct penalty *penalty, const struct penalty_address *address,
                      uint64_t now_ns)
 {
@@ -132,7 +140,7 @@ uint64_t penalty_failed(struct penalty *penalty, const struct penalty_address *a
     address_key(penalty, address, key);
     struct penalty_count *by_address = count_take(penalty, key, now_ns);
     by_address->failed_ns = now_ns; /* so that it is not taken for the oldest below */
-    key_make(penalty, 'u', user, slice_of(NULL, 0), key);
+    user_key(penalty, user, key);
     struct penalty_count *by_user = count_take(penalty, key, now_ns);
     by_user->failed_ns = now_ns;
     if (!tried_before(penalty, by_address, user, password)) {
@@ -151,7 +159,7 @@ uint64_t penalty_failed(struct penalty *penalty, const struct penalty_address *a
 void penalty_succeeded(struct penalty *penalty, struct slice user)
 {
     uint8_t key[16];
-    key_make(penalty, 'u', user, slice_of(NULL, 0), key);
+    user_key(penalty, user, key);
     const struct penalty_count *count = count_find(penalty, key);
     if (count != NULL) {
         memset(&penalty->counts[set_of(key)][count - penalty->counts[set_of(key)]], 0,

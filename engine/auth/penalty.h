@@ -1,7 +1,8 @@
 /*
  * penalty: how long who fails to log in must wait, and who is not heard at all for a while.
  *
- * Failures are counted by address and by user; the answer to a failure waits 2, 4, 8, then 15 seconds by the greater
+ * Failures are counted by address and by user, who is the same whatever domain stands behind his name: a backend may cut it
+ * off, and alice@1, alice@2 would be as many users to begin anew with. The answer to a failure waits 2, 4, 8, then 15 seconds by the greater
  * count. The same wrong password for the same user again is a program with an old password, and counts once. An address
  * with too many failures is blocked for a time: its passwords are not even looked at. A user never is, or anybody could
  * lock him out.

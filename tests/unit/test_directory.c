@@ -443,6 +443,25 @@ static void a_failure_is_told_later_each_time_and_one_line_of_the_log_says_it(vo
     assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "b").delay_ns, 2 * SECOND_NS);
 }
 
+/* With "uid=%u" they are one account: each name has had tries of its own. */
+static void a_domain_behind_the_name_makes_no_other_user_of_him(void **state)
+{
+    static const uint64_t delays_s[] = {2, 4, 8, 15, 15};
+    static struct penalty penalty;
+    static const uint8_t secret[32] = {1};
+    char name[] = "alice@1";
+    struct penalty_address from = {.octets = {192, 0, 2, 1}};
+    (void)state;
+    penalty_open(&penalty, &(struct penalty_settings){0}, secret);
+    for (unsigned i = 0; i < 5; i++, name[6]++, from.octets[3]++) {
+        assert_int_equal(penalty_failed(&penalty, &from, slice_text(name), slice_text("guess"), 1),
+                         delays_s[i] * SECOND_NS);
+    }
+    penalty_succeeded(&penalty, slice_text("alice@home.test"));
+    assert_int_equal(penalty_failed(&penalty, &from, slice_text("alice"), slice_text("x"), 1),
+                     2 * SECOND_NS);
+}
+
 static void the_same_wrong_password_again_counts_once(void **state)
 {
     (void)state;
@@ -680,6 +699,7 @@ int main(void)
         TEST(a_database_out_of_reach_is_no_wrong_password),
         TEST(users_of_pam_come_in),
         TEST(a_failure_is_told_later_each_time_and_one_line_of_the_log_says_it),
+        TEST(a_domain_behind_the_name_makes_no_other_user_of_him),
         TEST(the_same_wrong_password_again_counts_once),
         TEST(an_address_that_fails_too_often_is_not_heard_for_a_while),
         TEST(addresses_of_ipv6_are_counted_by_their_64_bits),
