@@ -308,11 +308,12 @@ unsigned control_pending(const struct control *control)
     return control->asked_count;
 }
 
-struct stream *control_take_over(struct control_request *request)
+struct stream *control_take_over(struct control_request *request, bool *finished)
 {
     struct session *session = (struct session *)(void *)request;
     struct stream *stream = session->stream;
     check(session->state == SESSION_ASKED && session->going_on);
+    *finished = session->peer_done;
     session->stream = NULL;
     session->state = SESSION_TAKEN;
     session->control->asked_count--;

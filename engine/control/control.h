@@ -119,8 +119,9 @@ bool control_abandoned(const struct control_request *request);
 /* Who asks: the user of the process at the other end. -1: not known. */
 int64_t control_user(const struct control_request *request);
 /* Within `ask`: there is no answer, and the connection is the caller's, who sets its `notify` and `session`. What came
- * behind the request's line lies in it still. The request is gone when `ask` returns. */
-struct stream *control_take_over(struct control_request *request);
+ * behind the request's line lies in it still. *finished: the operator's FIN has come already, and is not told again. The
+ * request is gone when `ask` returns. */
+struct stream *control_take_over(struct control_request *request, bool *finished);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);
 

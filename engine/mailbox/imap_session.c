@@ -491,9 +491,10 @@ void imap_accepted(void *owner, struct listener *listener, struct stream *stream
     session_run(session);
 }
 
-void imap_operate(const struct mailbox_door *door, struct stream *stream,
-                  struct mailstore_user *user, bool make_inbox)
+void imap_operate(const struct mailbox_door *door, const struct imap_operator *with)
 {
+    struct stream *stream = with->stream;
+    struct mailstore_user *user = with->user;
     struct mailbox *mailbox = door->mailbox;
     const char *why;
     struct imap_session *session = session_new(door, stream, &why);
@@ -508,10 +509,11 @@ void imap_operate(const struct mailbox_door *door, struct stream *stream,
         return;
     }
     session->user = user;
+    session->finished = with->finished;
     imap_login_settings(session);
     imap_server_open(&session->server, &session->settings, imap_session_now_ns(session));
     stream->session = session;
     stream->notify = session_notified;
-    imap_operator_begin(session, make_inbox);
+    imap_operator_begin(session, with->make_inbox);
     session_run(session);
 }

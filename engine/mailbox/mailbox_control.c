@@ -99,9 +99,10 @@ bool mailbox_control_user(struct mailbox_control *control, struct control_reques
 static void imap_answer(struct mailbox_control *control, struct control_request *request,
                         const struct mailbox_order *order)
 {
-    struct mailstore_user *user;
-    if (mailbox_control_user(control, request, order, &user)) {
-        imap_operate(&control->door, control_take_over(request), user, order->create);
+    struct imap_operator with = {.make_inbox = order->create};
+    if (mailbox_control_user(control, request, order, &with.user)) {
+        with.stream = control_take_over(request, &with.finished);
+        imap_operate(&control->door, &with);
     }
 }
 

@@ -78,10 +78,15 @@ static inline void session_consume(const struct session *session, struct stream 
 /* outbox_flush, and counted. */
 int session_flush(const struct session *session, struct outbox *outbox, struct stream *stream);
 
-/* imap_session.c: an IMAP session of this user's for the operator, PREAUTH, on a connection that is given. user: open
- * in mailbox->texts, and given. make_inbox: if he has none. */
-void imap_operate(const struct mailbox_door *door, struct stream *stream,
-                  struct mailstore_user *user, bool make_inbox);
+struct imap_operator {
+    struct stream *stream;       /* given */
+    bool finished;               /* its FIN has come */
+    bool make_inbox;             /* if the user has none */
+    struct mailstore_user *user; /* open in mailbox->texts, and given */
+};
+
+/* imap_session.c: an IMAP session of this user's for the operator, PREAUTH. */
+void imap_operate(const struct mailbox_door *door, const struct imap_operator *with);
 
 /* Of listen_request. Into either store. */
 void delivery_accepted(void *door, struct listener *listener, struct stream *stream);

@@ -23,6 +23,7 @@ struct fixture {
     bool at_once;
     bool takes_over;
     struct stream *taken;
+    bool finished;
 };
 
 static void answer_status(struct control_request *request)
@@ -47,7 +48,7 @@ static void ask(void *owner, struct control_request *request)
         answer_status(request);
     }
     if (fixture->takes_over) {
-        fixture->taken = control_take_over(request);
+        fixture->taken = control_take_over(request, &fixture->finished);
         fixture->taken->notify = ignore;
     }
 }
@@ -290,6 +291,18 @@ static void a_connection_that_is_taken_over_is_the_answerers_with_all_that_came(
     check(stream_write(fixture->taken, slice_text("* PREAUTH\r\n")) == 0);
     fake_network_run(fixture->network);
     assert_string_equal(fixture->heard, "* PREAUTH\r\n");
+    assert_false(fixture->finished);
+    stream_release(fixture->taken);
+}
+
+static void an_end_that_came_with_the_request_is_told_to_who_takes_over(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    fixture->takes_over = true;
+    check(stream_write(fixture->client, slice_text("mailbox imap user=bob\n")) == 0);
+    stream_shut(fixture->client);
+    fake_network_run(fixture->network);
+    assert_true(fixture->finished);
     stream_release(fixture->taken);
 }
 
@@ -383,6 +396,7 @@ int main(void)
         SOCKET_TEST(a_second_request_waits_for_the_first_answer),
         SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
         SOCKET_TEST(a_connection_that_is_taken_over_is_the_answerers_with_all_that_came),
+        SOCKET_TEST(an_end_that_came_with_the_request_is_told_to_who_takes_over),
         SOCKET_TEST(an_operator_who_is_done_hears_the_answer_then_the_end),
         SOCKET_TEST(a_long_answer_waits_for_the_operator_to_read),
         SOCKET_TEST(a_line_that_cannot_be_made_turns_the_end_into_an_error),

@@ -252,6 +252,21 @@ static void a_user_without_mail_is_none_unless_he_is_to_be_made(void **state)
     assert_non_null(strstr(asker->heard, "a OK [READ-WRITE]"));
 }
 
+/* Its end had come with the request, and nobody told it to the session, which stayed for half an hour. */
+static void an_operator_who_has_said_all_is_answered_and_gone(void **state)
+{
+    struct asker *asker = (struct asker *)*state;
+    struct imap_rig *rig = asker->rig;
+    rig->conf->users.any = true;
+    check(stream_write(asker->stream,
+                       slice_text("mailbox imap user=bob create=yes\na SELECT INBOX\r\n")) == 0);
+    stream_shut(asker->stream);
+    rig_rounds(rig, 20);
+    assert_non_null(strstr(asker->heard, "a OK [READ-WRITE]"));
+    assert_true(asker->closed);
+    assert_true(list_empty(&rig->mailbox.sessions));
+}
+
 static void a_session_in_the_middle_of_something_is_cut_in_time(void **state)
 {
     struct asker *asker = (struct asker *)*state;
@@ -326,6 +341,7 @@ int main(void)
         TEST(one_more_than_a_user_may_have_is_refused_and_counted),
         TEST(the_operator_has_a_session_when_all_places_are_taken),
         TEST(a_user_without_mail_is_none_unless_he_is_to_be_made),
+        TEST(an_operator_who_has_said_all_is_answered_and_gone),
         TEST(a_session_in_the_middle_of_something_is_cut_in_time),
         TEST(what_was_expunged_is_told_and_comes_back),
         TEST(what_is_asked_when_the_service_ends_has_failed),
