@@ -367,13 +367,14 @@ static void failed(struct directory *directory, const struct auth_ask *ask, cons
                    uint64_t now_ns, struct auth_answer *answer)
 {
     char address[ENDPOINT_TEXT_MAX];
-    uint8_t room[BACKEND_NAME_MAX];
-    struct slice user = slice_first(ask->authid, BACKEND_NAME_MAX), folded;
-    folded = name_fold(user, room, &folded) ? slice_of(room, user.size) : user;
+    struct who who;
+    struct slice user = slice_first(ask->authid, BACKEND_NAME_MAX);
+    /* Whose password it is: a master fails as himself, whoever he would be. */
+    struct slice counted = who_read(directory, ask, &who) ? who.owner : user;
     answer->outcome = AUTH_WRONG;
     pthread_mutex_lock(&directory->lock);
     answer->delay_ns =
-        penalty_failed(&directory->penalty, &ask->address, folded, ask->password, now_ns);
+        penalty_failed(&directory->penalty, &ask->address, counted, ask->password, now_ns);
     pthread_mutex_unlock(&directory->lock);
     address_text(&ask->address, address);
     logger_line(directory->settings.logger, LOGGER_WARNING,

@@ -588,6 +588,28 @@ static struct auth_answer credential_of(const char *user, enum auth_credential c
     "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"   \
     "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
+/* The failures of "a*root", "b*root" were those of as many users. */
+static void a_master_fails_as_himself_whoever_he_would_be(void **state)
+{
+    static const char *const masters[] = {"static:root:{PLAIN}key", NULL};
+    static const uint64_t delays_s[] = {2, 4, 8, 15};
+    const struct directory_settings settings = {.masters = masters, .master_separator = '*'};
+    char name[] = "a*root";
+    (void)state;
+    open_with("static:tim:{PLAIN}secret", &settings);
+    for (unsigned i = 0; i < 4; i++, name[0]++) {
+        const struct auth_ask ask = {.kind = AUTH_VERIFY,
+                                     .method = "PLAIN",
+                                     .authid = slice_text(name),
+                                     .password = slice_text("guess"),
+                                     .address = {.octets = {192, 0, 2, (uint8_t)(i + 1)}}};
+        struct auth_answer answer;
+        directory_answer(directory, &ask, now_ns, &answer);
+        assert_int_equal(answer.outcome, AUTH_WRONG);
+        assert_int_equal(answer.delay_ns, delays_s[i] * SECOND_NS);
+    }
+}
+
 static void what_is_stored_serves_the_mechanisms_that_it_can(void **state)
 {
     struct auth_answer answer, again;
@@ -705,6 +727,7 @@ int main(void)
         TEST(addresses_of_ipv6_are_counted_by_their_64_bits),
         TEST(what_was_right_is_right_for_a_while_without_asking),
         TEST(a_master_comes_in_as_anybody_who_exists),
+        TEST(a_master_fails_as_himself_whoever_he_would_be),
         TEST(what_is_stored_serves_the_mechanisms_that_it_can),
         TEST(backends_are_asked_one_after_the_other),
         TEST(whether_somebody_is_there_is_told_without_a_password_and_counted_for_nobody),
