@@ -1,15 +1,12 @@
 /* The directory of users: every backend that needs no server, masters, what is remembered, and who fails. */
 #include "engine/auth/directory.h"
-#include <arpa/inet.h>
 #include <errno.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -196,161 +193,6 @@ static void a_file_that_is_wrong_is_not_opened(void **state)
     snprintf(name, sizeof(name), "ldapx:what");
     assert_int_equal(directory_open(&directory, &settings, problem), -EINVAL);
     directory = NULL;
-}
-
-static void what_an_ldap_file_lacks_is_told(void **state)
-{
-    static const struct {
-        const char *text, *told;
-    } rows[] = {
-        {"", "user_dn or query_filter is expected"},
-        {"user_dn = uid=%s,dc=x\nquery_filter = (uid=%s)\nsearch_base = dc=x\n",
-         "user_dn or query_filter is expected"},
-        {"query_filter = (uid=%s)\n", "\"search_base\" is missing"},
-        {"user_dn = uid=%s\nscope = all\n", "scope: sub, one or base is expected"},
-        {"user_dn = uid=%s\ntimeout = 0\n", "timeout: 1 to 300 seconds are expected"},
-        {"user_dn = uid=%s\nstart_tls = true\n", "start_tls: yes or no is expected"},
-        {"user_dn = uid=%s\nserver_hosts = x\n", "server_hosts"},
-    };
-    char name[128], problem[BACKEND_PROBLEM_MAX];
-    const char *backends[] = {name, NULL};
-    (void)state;
-    const struct directory_settings settings = {
-        .backends = backends, .world = &world, .logger = &logger};
-    snprintf(name, sizeof(name), "ldap-bind:%s", path_of("users.cf"));
-    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        file_write("users.cf", rows[i].text);
-        assert_int_equal(directory_open(&directory, &settings, problem), -EINVAL);
-        assert_non_null(strstr(problem, rows[i].told));
-    }
-    directory = NULL;
-}
-
-/* Port 1: nobody is there. An empty password is never asked with: a directory would take it for no question. */
-static void an_ldap_server_that_is_out_of_reach_is_no_verdict(void **state)
-{
-    char name[128];
-    (void)state;
-    file_write("users.cf", "server_host = ldap://127.0.0.1:1\nuser_dn = uid=%s,dc=x\n");
-    snprintf(name, sizeof(name), "ldap-bind:%s", path_of("users.cf"));
-    open_with(name, &(struct directory_settings){0});
-    assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "secret").outcome, AUTH_UNKNOWN);
-    assert_non_null(strstr(logged(), "auth: ldap-bind: ldap://127.0.0.1:1: "));
-    assert_int_equal(ask_as(AUTH_VERIFY, "tim", "", "").outcome, AUTH_WRONG);
-    assert_int_equal(ask_as(AUTH_CREDENTIAL, "tim", "", "").outcome, AUTH_WRONG);
-}
-
-/* ---- A directory that answers each request with a result of the table ---- */
-
-struct ldap_peer {
-    pthread_t thread;
-    int socket;
-    uint16_t port;
-    const uint8_t *results;
-    size_t count;
-};
-
-static bool octets_read(int from, uint8_t *octets, size_t size)
-{
-    for (size_t got = 0; got < size;) {
-        ssize_t more = read(from, octets + got, size - got);
-        if (more <= 0) {
-            return false;
-        }
-        got += (size_t)more;
-    }
-    return true;
-}
-
-/* Requests and answers are shorter than 128 octets, and so are their numbers (RFC 4511 §5.1). */
-static void *ldap_peer_run(void *peer_given)
-{
-    const struct ldap_peer *peer = (const struct ldap_peer *)peer_given;
-    uint8_t request[130];
-    int client = accept(peer->socket, NULL, NULL);
-    for (size_t i = 0; i < peer->count; i++) {
-        if (!octets_read(client, request, 2) || !octets_read(client, request + 2, request[1])) {
-            break;
-        }
-        const uint8_t answer[] = {0x30,       12,
-                                  2,          1,
-                                  request[4], (uint8_t)(request[5] == 0x60 ? 0x61 : 0x65),
-                                  7,          0x0a,
-                                  1,          peer->results[i],
-                                  4,          0,
-                                  4,          0};
-        if (write(client, answer, sizeof(answer)) != (ssize_t)sizeof(answer)) {
-            break;
-        }
-    }
-    (void)octets_read(client, request, sizeof(request)); /* until it leaves */
-    close(client);
-    return NULL;
-}
-
-static void ldap_peer_start(struct ldap_peer *peer, const uint8_t *results, size_t count)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(at);
-    peer->results = results;
-    peer->count = count;
-    peer->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(peer->socket >= 0);
-    assert_int_equal(bind(peer->socket, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(listen(peer->socket, 1), 0);
-    assert_int_equal(getsockname(peer->socket, (struct sockaddr *)&at, &size), 0);
-    peer->port = ntohs(at.sin_port);
-    assert_int_equal(pthread_create(&peer->thread, NULL, ldap_peer_run, peer), 0);
-}
-
-static void ldap_peer_end(struct ldap_peer *peer)
-{
-    pthread_join(peer->thread, NULL);
-    close(peer->socket);
-}
-
-/* What the service itself did wrong has been told as the client's wrong password, and remembered. */
-static void only_the_clients_own_bind_is_a_verdict_of_ldap(void **state)
-{
-    enum { OK, NO_SUCH_OBJECT = 32, INVALID_DN = 34, INAPPROPRIATE = 48, INVALID = 49 };
-    static const struct {
-        const char *who;
-        uint8_t results[3];
-        size_t count;
-        enum auth_outcome outcome;
-    } rows[] = {
-        {"user_dn = uid=%s", {OK}, 1, AUTH_RIGHT},
-        {"user_dn = uid=%s", {INVALID}, 1, AUTH_WRONG},
-        {"user_dn = uid=%s", {INAPPROPRIATE}, 1, AUTH_WRONG},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {INVALID}, 1, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {INAPPROPRIATE}, 1, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {INVALID_DN}, 1, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {NO_SUCH_OBJECT}, 1, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {OK, INVALID_DN}, 2, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {OK, NO_SUCH_OBJECT}, 2, AUTH_UNKNOWN},
-        {"search_base = dc=x\nquery_filter = (uid=%s)", {OK, OK, INVALID}, 3, AUTH_WRONG},
-    };
-    char text[256], name[128];
-    (void)state;
-    snprintf(name, sizeof(name), "ldap-bind:%s", path_of("users.cf"));
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct ldap_peer peer;
-        ldap_peer_start(&peer, rows[i].results, rows[i].count);
-        snprintf(text, sizeof(text), "server_host = ldap://127.0.0.1:%u\n%s\n", peer.port,
-                 rows[i].who);
-        file_write("users.cf", text);
-        open_with(name, &plain_settings);
-        enum auth_outcome outcome = verify("tim", "secret");
-        ldap_peer_end(&peer);
-        if (outcome != rows[i].outcome) {
-            fail_msg("row %zu: %d", i, outcome);
-        }
-        if (outcome == AUTH_UNKNOWN) {
-            assert_non_null(strstr(logged(), "auth: ldap-bind: ldap://127.0.0.1:"));
-        }
-        directory_close(directory);
-        directory = NULL;
-    }
 }
 
 static void users_in_sqlite_come_in(void **state)
@@ -712,11 +554,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(users_in_the_configuration_come_in),
-        TEST(what_an_ldap_file_lacks_is_told),
-        TEST(an_ldap_server_that_is_out_of_reach_is_no_verdict),
         TEST(users_in_a_file_come_in_with_their_fields_and_again_when_it_has_changed),
         TEST(a_file_that_is_wrong_is_not_opened),
-        TEST(only_the_clients_own_bind_is_a_verdict_of_ldap),
         TEST(users_in_sqlite_come_in),
         TEST(a_database_out_of_reach_is_no_wrong_password),
         TEST(users_of_pam_come_in),
