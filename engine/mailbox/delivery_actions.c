@@ -268,16 +268,26 @@ static int letter_status(const struct delivery_text *text, const struct delivery
     return status != 0 ? status : places[letter->place].status;
 }
 
+static void status_worsen(struct delivery_text *text, uint32_t recipient, int status)
+{
+    for (uint32_t i = 0; status != 0 && i < text->recipient_count; i++) {
+        if (text->ranges[i].recipient == recipient) {
+            text->recipients[i].status = status;
+        }
+    }
+}
+
+/* Who is to be sent the message again has its letters then. */
 static void letters_settle(struct delivery_text *text)
 {
     for (struct delivery_letter *letter = text->letters; letter != NULL; letter = letter->next) {
-        int status = letter_status(text, letter);
-        int settled = outgoing_settle(text->mailbox->outgoing, letter->item, status == 0);
-        status = status != 0 ? status : settled;
-        for (uint32_t i = 0; status != 0 && i < text->recipient_count; i++) {
-            if (text->ranges[i].recipient == letter->recipient) {
-                text->recipients[i].status = status;
-            }
+        status_worsen(text, letter->recipient, letter_status(text, letter));
+    }
+    for (struct delivery_letter *letter = text->letters; letter != NULL; letter = letter->next) {
+        bool good = text->recipients[letter->recipient].status == 0;
+        int status = outgoing_settle(text->mailbox->outgoing, letter->item, good);
+        if (good) {
+            status_worsen(text, letter->recipient, status);
         }
     }
     text->letters = NULL;

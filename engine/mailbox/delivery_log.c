@@ -145,9 +145,17 @@ static void places_make(struct delivery_text *text)
 
 /* ---- Committing ---- */
 
-static void note(int status, bool *stored, int *worst)
+/* What lies where outgoing.h has its texts is in none of his mailboxes. */
+static bool is_his(const struct mailstore_place *place)
 {
-    *stored = *stored || status == 0;
+    return !slice_equal(place->user, slice_text(OUTGOING_USER));
+}
+
+/* Of places that hold a text whose commit has this status. */
+static void note(int committed, const struct mailstore_place *place, bool *stored, int *worst)
+{
+    int status = committed != 0 ? committed : place->status;
+    *stored = *stored || (status == 0 && is_his(place));
     *worst = *worst == 0 ? status : *worst;
 }
 
@@ -157,15 +165,13 @@ static int status_of(const struct delivery_text *text, struct delivery_range ran
     bool stored = false;
     int worst = 0;
     for (uint32_t i = 0; i < range.count; i++) {
-        note(text->status != 0 ? text->status : text->places[range.first + i].status, &stored,
-             &worst);
+        note(text->status, &text->places[range.first + i], &stored, &worst);
     }
     for (const struct delivery_variant *variant = text->variants; variant != NULL;
          variant = variant->next) {
         for (uint32_t i = 0; variant->recipient == range.recipient && i < variant->place_count;
              i++) {
-            note(variant->status != 0 ? variant->status : variant->places[i].status, &stored,
-                 &worst);
+            note(variant->status, &variant->places[i], &stored, &worst);
         }
     }
     return stored ? 0 : worst;

@@ -54,6 +54,20 @@ static void each_address_and_recipient_has_a_letter_of_his_own(void **state)
     assert_int_equal(lmtp_outgoing_left(), 0);
 }
 
+static void what_he_could_not_keep_is_not_sent_on_until_it_comes_again(void **state)
+{
+    (void)state;
+    lmtp_rig.conf->users.quota_bytes = 10;
+    lmtp_script_set("ann", "require \"copy\"; redirect :copy \"a@z\"; redirect :copy \"b@z\";");
+    assert_string_equal(lmtp_deliver(MESSAGE), "452 4.2.2 Mailbox is full\r\n");
+    assert_int_equal(lmtp_relay.messages, 0);
+    assert_int_equal(lmtp_outgoing_left(), 0);
+    lmtp_rig.conf->users.quota_bytes = 0;
+    assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+    assert_int_equal(lmtp_relay.messages, 2);
+    assert_string_equal(lmtp_held("ann"), "INBOX ()");
+}
+
 static void where_no_relay_is_set_the_message_is_kept(void **state)
 {
     (void)state;
@@ -458,6 +472,7 @@ int main(void)
         TEST(a_redirected_message_reaches_the_relay_with_its_envelope_and_text),
         TEST(a_message_longer_than_a_buffer_is_redirected_whole),
         TEST(each_address_and_recipient_has_a_letter_of_his_own),
+        TEST(what_he_could_not_keep_is_not_sent_on_until_it_comes_again),
         TEST(where_no_relay_is_set_the_message_is_kept),
         TEST(while_the_relay_does_not_answer_the_letter_waits_and_goes_later),
         TEST(a_letter_that_the_relay_defers_goes_later_and_others_before_it),
