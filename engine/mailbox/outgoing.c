@@ -346,15 +346,11 @@ void outgoing_refused(struct outgoing *outgoing, struct outgoing_item *item)
     item_drop(item);
 }
 
-void outgoing_defer(struct outgoing *outgoing, struct outgoing_item *item, bool relay_fails)
+void outgoing_defer(struct outgoing *outgoing, struct outgoing_item *item)
 {
     outgoing->counters.deferred++;
     if (too_old(outgoing, item)) {
         outgoing_refused(outgoing, item);
-    } else if (relay_fails) {
-        list_remove(&item->node);
-        list_prepend(&outgoing->ready, &item->node);
-        item->state = OUTGOING_READY;
     } else {
         item_wait(item);
     }
@@ -553,8 +549,8 @@ bool outgoing_is_quiet(const struct outgoing *outgoing)
 void outgoing_abort(struct outgoing *outgoing)
 {
     outgoing->resting = outgoing->aborted = true;
-    wheel_disarm(outgoing->shard->wheel, &outgoing->timer);
     outgoing_session_abort_all(outgoing);
+    wheel_disarm(outgoing->shard->wheel, &outgoing->timer);
 }
 
 void outgoing_close(struct outgoing *outgoing)

@@ -63,8 +63,8 @@ struct outgoing_item *outgoing_take(struct outgoing *outgoing);
 int outgoing_read(struct outgoing *outgoing, const struct outgoing_item *item,
                   struct outgoing_letter *letter, uint8_t **record);
 void outgoing_sent(struct outgoing *outgoing, struct outgoing_item *item);
-/* relay_fails: not the letter's fault. */
-void outgoing_defer(struct outgoing *outgoing, struct outgoing_item *item, bool relay_fails);
+/* It waits for a time of its own, also when the session has failed: that may be the letter's fault, and would be again. */
+void outgoing_defer(struct outgoing *outgoing, struct outgoing_item *item);
 void outgoing_refused(struct outgoing *outgoing, struct outgoing_item *item);
 void outgoing_relay_works(struct outgoing *outgoing);
 void outgoing_relay_fails(struct outgoing *outgoing, const char *why);

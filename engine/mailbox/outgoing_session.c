@@ -77,7 +77,7 @@ static bool letter_open(struct outgoing_session *session, struct outgoing_item *
         logger_line(outgoing->shard->logger, LOGGER_ERROR, "outgoing: a letter cannot be read: %s",
                     strerror(-status));
         letter_close(session);
-        outgoing_defer(outgoing, item, false);
+        outgoing_defer(outgoing, item);
         return false;
     }
     session->item = item;
@@ -137,7 +137,7 @@ static void result_take(struct outgoing_session *session, const struct smtp_clie
         return;
     case SMTP_CLIENT_TEMPORARY:
         result_log(session, result, "deferred");
-        outgoing_defer(outgoing, item, (result->flags & SMTP_CLIENT_CONNECTION_FAILED) != 0);
+        outgoing_defer(outgoing, item);
         return;
     case SMTP_CLIENT_PERMANENT:
         result_log(session, result, item->text != 0 && !item->words_alone ? "kept" : "dropped");

@@ -115,6 +115,31 @@ static void a_letter_that_the_relay_defers_goes_later_and_others_before_it(void 
     assert_int_equal(lmtp_outgoing_left(), 0);
 }
 
+/* Each at its turn: one that the relay chokes on does not stand before the others. */
+static void a_letter_that_ends_the_session_waits_and_others_go_before_it(void **state)
+{
+    static const char *const chokes[] = {"", "421 4.3.0 Closing\r\n"};
+    (void)state;
+    for (size_t i = 0; i < sizeof chokes / sizeof chokes[0]; i++) {
+        lmtp_relay.verb = "RCPT TO:<a";
+        lmtp_relay.answer = chokes[i];
+        lmtp_relay.connections = lmtp_relay.messages = 0;
+        lmtp_script_set("ann", "redirect \"a@z\";");
+        lmtp_script_set("bob", "redirect \"b@z\";");
+        assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+        assert_string_equal(lmtp_deliver_to("RCPT TO:<bob@y>\r\n", MESSAGE), STORED);
+        pop3_rig_pass(&lmtp_rig, 10);
+        assert_int_equal(lmtp_relay.messages, 1);
+        assert_int_equal(lmtp_outgoing_left(), 2);
+        pop3_rig_pass(&lmtp_rig, 3600);
+        assert_in_range(lmtp_relay.connections, 5, 40);
+        lmtp_relay.verb = NULL;
+        pop3_rig_pass(&lmtp_rig, 600);
+        assert_int_equal(lmtp_relay.messages, 2);
+        assert_int_equal(lmtp_outgoing_left(), 0);
+    }
+}
+
 static void what_the_relay_refuses_goes_back_into_the_inbox(void **state)
 {
     (void)state;
@@ -476,6 +501,7 @@ int main(void)
         TEST(where_no_relay_is_set_the_message_is_kept),
         TEST(while_the_relay_does_not_answer_the_letter_waits_and_goes_later),
         TEST(a_letter_that_the_relay_defers_goes_later_and_others_before_it),
+        TEST(a_letter_that_ends_the_session_waits_and_others_go_before_it),
         TEST(what_the_relay_refuses_goes_back_into_the_inbox),
         TEST(what_could_not_be_sent_for_too_long_goes_back_into_the_inbox),
         TEST(a_crash_before_the_relay_has_it_loses_no_redirect),
