@@ -61,15 +61,22 @@ static void item_move(struct outgoing_item *item, struct list_node *list, enum o
 
 /* ---- The entries of texts ---- */
 
-/* NULL: nothing was ever put there, or memory is short. */
+/* 0: it is open, or nothing was ever put there and it is NULL; -ENOMEM, -EIO: not known. */
+static int box_open(struct outgoing *outgoing)
+{
+    struct mailstore_box *box =
+        outgoing->box == NULL ? mailstore_box_find(outgoing->user, slice_text("INBOX")) : NULL;
+    int status = box != NULL ? mailstore_box_open(outgoing->store, box) : 0;
+    if (box != NULL && status == 0) {
+        outgoing->box = box;
+    }
+    return status;
+}
+
+/* NULL: nothing was ever put there, or it cannot be opened now. */
 static struct mailstore_box *box_get(struct outgoing *outgoing)
 {
-    if (outgoing->box == NULL) {
-        struct mailstore_box *box = mailstore_box_find(outgoing->user, slice_text("INBOX"));
-        if (box != NULL && mailstore_box_open(outgoing->store, box) == 0) {
-            outgoing->box = box;
-        }
-    }
+    (void)box_open(outgoing); /* who must know why asks himself */
     return outgoing->box;
 }
 
@@ -309,8 +316,15 @@ static void text_return(struct outgoing_item *item)
     struct outgoing *outgoing = item->outgoing;
     struct outgoing_letter letter;
     uint8_t *record = NULL;
+    int status = box_open(outgoing);
+    if (status != 0) {
+        logger_line(outgoing->shard->logger, LOGGER_ERROR,
+                    "outgoing: a message cannot be given back now: %s", strerror(-status));
+        item_wait(item);
+        return;
+    }
     uint32_t uid = entry_find(outgoing, item->text, 1);
-    int status = outgoing_read(outgoing, item, &letter, &record);
+    status = outgoing_read(outgoing, item, &letter, &record);
     if (status == -EINVAL || status == -ENOENT || (status == 0 && uid == 0)) {
         logger_line(outgoing->shard->logger, LOGGER_ERROR, "outgoing: a letter is damaged");
         free(status == 0 ? record : NULL);
@@ -446,6 +460,7 @@ static void record_found(void *owner, struct slice key, struct slice value)
     memcpy(text, key.bytes, key.size);
     text[key.size] = '\0';
     struct outgoing_item *item = item_new(outgoing, strtoull(text + strlen(KEY_PREFIX), NULL, 16));
+    outgoing->short_of_memory = outgoing->short_of_memory || item == NULL;
     if (item != NULL) {
         bool good = outgoing_letter_read(&letter, value);
         item->text = good ? letter.text : 0;
@@ -483,15 +498,19 @@ static int found_read(struct outgoing *outgoing)
     int status =
         mailstore_property_each(outgoing->store, outgoing->user, &all, record_found, outgoing);
     if (status == 0) {
-        found_sort(outgoing);
+        status = outgoing->short_of_memory ? -ENOMEM : box_open(outgoing);
     }
+    if (status != 0) {
+        return status; /* nothing is dropped by who has not seen all */
+    }
+    found_sort(outgoing);
     if (outgoing->counters.waiting > 0) {
         logger_line(outgoing->shard->logger,
                     outgoing_can_send(outgoing) ? LOGGER_INFO : LOGGER_WARNING,
                     "outgoing: %u letters are still to be sent%s", outgoing->counters.waiting,
                     outgoing_can_send(outgoing) ? "" : ", and sieve.relay is not set");
     }
-    return status;
+    return 0;
 }
 
 int outgoing_open(struct outgoing **made, const struct outgoing_settings *settings,

@@ -50,6 +50,7 @@ struct outgoing {
     uint8_t hold_tries;
     struct timer timer;
     bool resting, aborted;
+    bool short_of_memory; /* at the start: not all that was found is here */
     struct outgoing_counters counters;
 };
 

@@ -13,22 +13,32 @@ struct pop3_rig lmtp_rig;
 struct relay_fake lmtp_relay;
 static int log_pipe[2];
 
-static void outgoing_begin(void)
+int lmtp_outgoing_open(void)
 {
     const struct outgoing_settings settings = {
         .shard = &lmtp_rig.shard, .network = lmtp_rig.network, .store = lmtp_rig.store.store};
     const struct outgoing_conf conf = {.hostname = slice_text("mail.test"),
                                        .relay = relay_fake_address,
                                        .keep_trying_ns = 86400ull * 1000000000ull};
-    check(outgoing_open(&lmtp_rig.mailbox.outgoing, &settings, &conf) == 0);
+    return outgoing_open(&lmtp_rig.mailbox.outgoing, &settings, &conf);
+}
+
+void lmtp_outgoing_close(void)
+{
+    outgoing_abort(lmtp_rig.mailbox.outgoing);
+    outgoing_close(lmtp_rig.mailbox.outgoing);
+    lmtp_rig.mailbox.outgoing = NULL;
+}
+
+static void outgoing_begin(void)
+{
+    check(lmtp_outgoing_open() == 0);
     check(remembered_open(&lmtp_rig.mailbox.remembered, lmtp_rig.store.store) == 0);
 }
 
 static void outgoing_end(void)
 {
-    outgoing_abort(lmtp_rig.mailbox.outgoing);
-    outgoing_close(lmtp_rig.mailbox.outgoing);
-    lmtp_rig.mailbox.outgoing = NULL;
+    lmtp_outgoing_close();
     remembered_close(lmtp_rig.mailbox.remembered);
 }
 

@@ -36,5 +36,8 @@ const char *lmtp_deliver(const char *message); /* to ann@y */
 
 uint32_t
 lmtp_outgoing_left(void);     /* how many letters and texts the store still has of what is sent */
+/* What sends ends, and begins again, without the rest of the service. */
+void lmtp_outgoing_close(void);
+int lmtp_outgoing_open(void);
 const char *lmtp_taken(void); /* what the relay has taken */
 void lmtp_service_crashes(void); /* and starts again */

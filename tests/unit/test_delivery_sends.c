@@ -8,6 +8,27 @@
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, delivery_set_up, delivery_tear_down)
 
+/* ---- What fails ---- */
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+int __real_mailstore_box_open(struct mailstore *store, struct mailstore_box *box);
+int __wrap_mailstore_box_open(struct mailstore *store, struct mailstore_box *box);
+
+static long until_failure = -1; /* allocations that still succeed; negative: all do */
+static int box_open_status;     /* 0: as it is */
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    bool fails = until_failure >= 0 && until_failure-- == 0;
+    return fails ? NULL : __real_calloc(count, size);
+}
+
+int __wrap_mailstore_box_open(struct mailstore *store, struct mailstore_box *box)
+{
+    return box_open_status != 0 ? box_open_status : __real_mailstore_box_open(store, box);
+}
+
 /* ---- What is redirected ---- */
 
 #define TO_RELAY "FROM <boss@x.test> TO <a@z>\n"
@@ -161,6 +182,46 @@ static void what_could_not_be_sent_for_too_long_goes_back_into_the_inbox(void **
     assert_string_equal(lmtp_deliver(MESSAGE), STORED);
     assert_int_equal(lmtp_outgoing_left(), 2);
     lmtp_rig.store.wall_s += 86400 + 3600;
+    pop3_rig_pass(&lmtp_rig, 3600);
+    assert_string_equal(lmtp_held("ann"), "INBOX ()");
+    assert_int_equal(lmtp_outgoing_left(), 0);
+}
+
+static void who_cannot_see_all_letters_at_the_start_drops_none(void **state)
+{
+    int status = -ENOMEM;
+    (void)state;
+    lmtp_script_set("ann", "redirect \"a@z\"; redirect \"b@z\";");
+    lmtp_relay.verb = "greeting";
+    lmtp_relay.answer = "";
+    assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+    lmtp_outgoing_close();
+    box_open_status = -EIO;
+    assert_int_equal(lmtp_outgoing_open(), -EIO);
+    box_open_status = 0;
+    for (long i = 0; status != 0; i++) {
+        until_failure = i;
+        status = lmtp_outgoing_open();
+        assert_true(status == 0 ? until_failure >= 0 : status == -ENOMEM);
+    }
+    until_failure = -1;
+    lmtp_relay.verb = NULL;
+    pop3_rig_pass(&lmtp_rig, 3600);
+    assert_int_equal(lmtp_relay.messages, 2);
+    assert_int_equal(lmtp_outgoing_left(), 0);
+}
+
+static void what_cannot_be_given_back_now_is_given_back_later(void **state)
+{
+    (void)state;
+    lmtp_script_set("ann", "redirect \"a@z\";");
+    lmtp_relay.verb = "RCPT";
+    lmtp_relay.answer = "550 5.1.1 Nobody\r\n";
+    box_open_status = -EIO;
+    assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+    pop3_rig_pass(&lmtp_rig, 10);
+    box_open_status = 0;
+    assert_int_equal(lmtp_outgoing_left(), 2);
     pop3_rig_pass(&lmtp_rig, 3600);
     assert_string_equal(lmtp_held("ann"), "INBOX ()");
     assert_int_equal(lmtp_outgoing_left(), 0);
@@ -504,6 +565,8 @@ int main(void)
         TEST(a_letter_that_ends_the_session_waits_and_others_go_before_it),
         TEST(what_the_relay_refuses_goes_back_into_the_inbox),
         TEST(what_could_not_be_sent_for_too_long_goes_back_into_the_inbox),
+        TEST(who_cannot_see_all_letters_at_the_start_drops_none),
+        TEST(what_cannot_be_given_back_now_is_given_back_later),
         TEST(a_crash_before_the_relay_has_it_loses_no_redirect),
         TEST(a_crash_within_the_dialogue_sends_it_again),
         TEST(a_record_without_its_text_and_a_text_without_a_record_are_dropped),
