@@ -90,6 +90,12 @@ static struct session *session_of_node(struct list_node *node)
     return list_entry(node, struct session, node);
 }
 
+static bool is_quiet(const struct mailbox *mailbox)
+{
+    return list_empty(&mailbox->sessions) &&
+           (mailbox->outgoing == NULL || outgoing_is_quiet(mailbox->outgoing));
+}
+
 static void drain_tick(struct timer *timer, uint64_t now_ns)
 {
     struct mailbox *mailbox = list_entry(timer, struct mailbox, drain_timer);
@@ -106,11 +112,11 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
     if (mailbox->outgoing != NULL && now_ns >= mailbox->drain_deadline_ns) {
         outgoing_abort(mailbox->outgoing);
     }
-    bool quiet = list_empty(&mailbox->sessions) &&
-                 (mailbox->outgoing == NULL || outgoing_is_quiet(mailbox->outgoing));
-    mailbox->quiet_ticks = quiet ? mailbox->quiet_ticks + 1 : 0;
+    /* Behind the deadline only the store's disk is waited for: a store that fails never tells some of who wait. */
+    bool late = now_ns >= mailbox->drain_deadline_ns;
+    mailbox->quiet_ticks = late || is_quiet(mailbox) ? mailbox->quiet_ticks + 1 : 0;
     if (mailbox->quiet_ticks >= DRAIN_QUIET_TICKS &&
-        (mailbox->control == NULL || mailbox_control_is_quiet(mailbox->control)) &&
+        (late || mailbox->control == NULL || mailbox_control_is_quiet(mailbox->control)) &&
         (mailbox->own == NULL || mailbox_store_rest(mailbox->own))) {
         mailbox->drained(mailbox->owner);
         return;
@@ -393,22 +399,28 @@ void mailbox_leave(struct mailbox *mailbox)
     mailbox_tls_close(&mailbox->secure);
 }
 
+static void sessions_forget(struct mailbox *mailbox)
+{
+    while (!list_empty(&mailbox->sessions)) {
+        struct session *session = session_of_node(mailbox->sessions.next);
+        session->ops->forget(session);
+    }
+}
+
 void mailbox_close(struct mailbox *mailbox)
 {
     mailbox_leave(mailbox);
     sieve_scripts_close(mailbox->scripts);
     search_desk_close(mailbox->searches);
     if (mailbox->own != NULL) {
-        mailbox_store_settle(mailbox->own); /* who waited for it has ended */
+        mailbox_store_settle(mailbox->own); /* who waited for it has ended, unless it failed: */
+        sessions_forget(mailbox);
         outgoing_close(mailbox->outgoing);
         remembered_close(mailbox->remembered);
         mailbox_store_close(mailbox->own);
     } else {
         maildir_close(mailbox->store);
-    }
-    while (!list_empty(&mailbox->sessions)) {
-        struct session *session = session_of_node(mailbox->sessions.next);
-        session->ops->forget(session);
+        sessions_forget(mailbox);
     }
     others_close(mailbox);
     seats_close(&mailbox->seats);

@@ -34,6 +34,7 @@ struct fixture {
 
 static unsigned begins_put_off, appends_put_off;
 static int begin_error, append_error, commit_error;
+static bool commit_untold; /* who commits hears no more of it */
 
 int __real_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
 int __wrap_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
@@ -70,6 +71,10 @@ int __wrap_mailstore_commit(struct mailstore_draft *draft, uint64_t thread,
     if (commit_error != 0) {
         mailstore_abort(draft); /* it is given in any case */
         return commit_error;
+    }
+    if (commit_untold) {
+        mailstore_abort(draft);
+        return 0;
     }
     return __real_mailstore_commit(draft, thread, places, count, waiter);
 }
@@ -123,6 +128,7 @@ static int set_up(void **state)
     check(fixture != NULL);
     begins_put_off = appends_put_off = 0;
     begin_error = append_error = commit_error = 0;
+    commit_untold = false;
     strcpy(fixture->folder, "/tmp/mailbox-test-XXXXXX");
     check(mkdtemp(fixture->folder) != NULL);
     fixture->world = (struct world){virtual_now, virtual_wall, no_random, fixture};
@@ -355,6 +361,29 @@ static void a_drain_ends_when_all_is_on_the_disk(void **state)
     assert_stored(fixture, "alice", 1);
 }
 
+static void a_drain_ends_at_the_deadline_though_the_store_never_tells(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    commit_untold = true;
+    greet(fixture);
+    talk(fixture, ENVELOPE, 4);
+    assert_int_equal(stream_write(fixture->client, slice_text(TEXT)), 0);
+    shard_round(&fixture->shard);
+    mailbox_drain(fixture->mailbox, fixture->now_ns + 60 * SECOND);
+    for (int i = 0; i < 59 * 50; i++) {
+        fixture->now_ns += SECOND / 50;
+        shard_round(&fixture->shard);
+    }
+    assert_int_equal(fixture->drained, 0);
+    time_t end = time(NULL) + 30;
+    while (fixture->drained == 0) {
+        fixture->now_ns += SECOND / 50;
+        shard_round(&fixture->shard);
+        assert_true(time(NULL) < end);
+    }
+    assert_false(list_empty(&fixture->mailbox->sessions)); /* one waits still: tear_down closes over it */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +393,7 @@ int main(void)
         TEST(a_store_that_is_full_or_broken_is_told_by_its_code),
         TEST(a_client_that_goes_while_its_message_is_committed_does_no_harm),
         TEST(a_drain_ends_when_all_is_on_the_disk),
+        TEST(a_drain_ends_at_the_deadline_though_the_store_never_tells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
