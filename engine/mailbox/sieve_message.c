@@ -71,6 +71,7 @@ struct sieve_message sieve_mail_message(struct sieve_mail *mail)
     return (struct sieve_message){
         .self = mail,
         .size = mail->size,
+        .header_bytes = mail->header.size,
         .envelope_from = mail->from,
         .envelope_to = mail->to,
         .field = field,

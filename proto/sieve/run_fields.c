@@ -12,12 +12,16 @@ struct slice sieve_trim(struct slice text)
     return text;
 }
 
+/* Who does not ask for the next one goes through the header from the top. */
 static bool original(struct sieve_run *run, struct slice name, uint32_t index,
                      enum sieve_field_form form, struct slice *value)
 {
     run->work += 8;
-    return run->message->field != NULL && index < SIEVE_FIELDS_MAX &&
-           run->message->field(run->message->self, name, index, form, value);
+    run->work += index == 0 || index != run->field_next ? run->message->header_bytes / 4 : 0;
+    bool found = run->message->field != NULL && index < SIEVE_FIELDS_MAX &&
+                 run->message->field(run->message->self, name, index, form, value);
+    run->field_next = found ? index + 1 : 0;
+    return found;
 }
 
 static uint32_t original_count(struct sieve_run *run, struct slice name)
@@ -124,12 +128,16 @@ bool sieve_field(struct sieve_run *run, struct slice name, uint32_t index,
 void sieve_field_range(struct sieve_run *run, struct slice name, uint32_t *begin, uint32_t *end)
 {
     uint64_t index = run->instruction.index;
-    uint32_t count = sieve_field_count(run, name);
     *begin = 0;
+    if (index == 0) {
+        *end = SIEVE_FIELDS_MAX + SIEVE_EDITS_MAX;
+        return;
+    }
+    uint32_t count = sieve_field_count(run, name);
     *end = count;
     if (index > count) {
         *end = 0;
-    } else if (index > 0) {
+    } else {
         *begin =
             (run->instruction.flags & SIEVE_LAST) ? count - (uint32_t)index : (uint32_t)index - 1;
         *end = *begin + 1;
@@ -205,6 +213,9 @@ bool sieve_deleteheader_run(struct sieve_run *run)
         return true; /* RFC 5293 §6 */
     }
     sieve_field_range(run, edit.name, &begin, &end);
+    if (run->instruction.index == 0) {
+        end = sieve_field_count(run, edit.name);
+    }
     /* From the end: the numbers of those before do not change. */
     while (end > begin) {
         struct slice value;

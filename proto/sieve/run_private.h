@@ -33,6 +33,7 @@ struct sieve_run {
     bool test; /* the last test's outcome */
     bool ended, implicit_keep;
     uint64_t work, work_max;
+    uint32_t field_next; /* which field of the name the message is asked for next, if it is to go on where it is */
     struct sieve_instruction instruction; /* the one that runs */
     struct arena scratch;                 /* of one instruction */
     struct arena arena;                   /* of the result, and the globals */
@@ -97,7 +98,7 @@ bool sieve_matcher_close(struct sieve_matcher *matcher);
 uint32_t sieve_field_count(struct sieve_run *run, struct slice name);
 bool sieve_field(struct sieve_run *run, struct slice name, uint32_t index,
                  enum sieve_field_form form, struct slice *value);
-/* Which of them an index (0: all) and :last mean: from *begin to before *end. */
+/* Which of them an index (0: all) and :last mean: from *begin to before *end, which with 0 may lie behind the last. */
 void sieve_field_range(struct sieve_run *run, struct slice name, uint32_t *begin, uint32_t *end);
 struct slice sieve_trim(struct slice text);
 bool sieve_addheader_run(struct sieve_run *run);

@@ -108,6 +108,7 @@ static bool header_run(struct sieve_run *run)
             }
             enough = addresses ? addresses_offer(&matcher, value)
                                : sieve_matcher_offer(&matcher, sieve_trim(value));
+            enough = enough || run->work > run->work_max;
         }
         enough = enough || run->work > run->work_max;
     }
@@ -145,7 +146,7 @@ static bool exists_run(struct sieve_run *run)
         return false;
     }
     run->test = true;
-    for (uint32_t i = 0; i < names.count && run->test; i++) {
+    for (uint32_t i = 0; i < names.count && run->test && run->work <= run->work_max; i++) {
         struct slice value;
         run->test = sieve_field(run, texts[i], 0, SIEVE_FIELD_RAW, &value);
     }
@@ -310,6 +311,10 @@ static bool body_run(struct sieve_run *run)
             sieve_matcher_offer(&matcher, body);
         }
         return sieve_matcher_close(&matcher);
+    }
+    /* Each part is decoded, wanted or not. */
+    if (message->body != NULL && message->body(message->self, &body)) {
+        run->work += body.size / 4;
     }
     struct sieve_body_part part;
     for (uint32_t i = 0; i < SIEVE_FIELDS_MAX && message->body_part != NULL &&

@@ -78,6 +78,7 @@ static void program_run(struct slice bytes, struct slice text, uint8_t seed)
     const struct sieve_message message = {
         .self = &text,
         .size = text.size,
+        .header_bytes = text.size,
         .envelope_from = slice_text(seed & 2 ? "sender@example.org" : ""),
         .envelope_to = slice_text("user+detail@example.com"),
         .field = field,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+unsigned sieve_looks;
 static char outcome[16384];
 static size_t used;
 
@@ -30,11 +31,18 @@ static const char *message_text(const struct sieve_scene *scene)
     return scene->message != NULL ? scene->message : usual_message;
 }
 
+static size_t header_bytes(const struct sieve_scene *scene)
+{
+    const char *text = message_text(scene), *blank = strstr(text, "\n\n");
+    return blank != NULL ? (size_t)(blank - text) : strlen(text);
+}
+
 static bool field(void *self, struct slice name, uint32_t index, enum sieve_field_form form,
                   struct slice *value)
 {
     const struct sieve_scene *scene = self;
     (void)form;
+    sieve_looks++;
     for (const char *at = message_text(scene); *at != '\n' && *at != '\0';) {
         const char *end = strchr(at, '\n');
         while (end != NULL && (end[1] == ' ' || end[1] == '\t')) {
@@ -139,6 +147,7 @@ const char *sieve_play_program(const struct sieve_scene *scene, struct slice byt
     const struct sieve_message message = {
         .self = (void *)(uintptr_t)scene,
         .size = strlen(message_text(scene)),
+        .header_bytes = header_bytes(scene),
         .envelope_from = slice_text(scene->from != NULL ? scene->from : "sender@example.org"),
         .envelope_to = slice_text(scene->to != NULL ? scene->to : "user@example.com"),
         .field = field,

@@ -13,6 +13,8 @@ struct sieve_scene {
     uint32_t vacation_min_s;
 };
 
+extern unsigned sieve_looks; /* for a field of the message, so far */
+
 /*
  * "keep", "fileinto A [flags] copy", "redirect a@b", "discard" and so on, in their order, "; " between; edits before
  * them as "+Name: value", "-Name 0"; or "error 2:5 text", of the compiler, or "failed 3 text". Valid until the next call.

@@ -131,6 +131,71 @@ static void work_beyond_the_budget_ends_the_script(void **state)
     assert_non_null(strstr(sieve_play(&short_of), "the script takes too much time; keep"));
 }
 
+/* A long header, and a body behind it. */
+static const char *long_message(size_t header, size_t body)
+{
+    static char text[200000];
+    size_t size = (size_t)snprintf(text, sizeof(text), "X: ");
+    memset(text + size, 'x', header);
+    size += header;
+    size += (size_t)snprintf(text + size, sizeof(text) - size, "\nSubject: s\n\n");
+    memset(text + size, 'y', body);
+    text[size + body] = '\0';
+    return text;
+}
+
+static void going_through_the_message_is_paid_for(void **state)
+{
+    /* Each more often than the budget has room for. */
+    static const char *const scripts[] = {
+        "if header :contains \"Subject\" \"zz\" {}",
+        "if header :contains \"Absent\" \"zz\" {}",
+        "if address :is \"To\" \"zz\" {}",
+        "if exists \"Subject\" {}",
+        "if body :content \"image\" :contains \"zz\" {}",
+        "if body :text :contains \"zz\" {}",
+        "if header :index 1 :contains \"Subject\" \"zz\" {}",
+    };
+    static char script[4096];
+    (void)state;
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+        size_t size = (size_t)snprintf(script, sizeof(script), "require [\"body\",\"index\"];");
+        for (int n = 0; n < 40; n++) {
+            size += (size_t)snprintf(script + size, sizeof(script) - size, "%s", scripts[i]);
+        }
+        struct sieve_scene scene = {
+            .script = script, .message = long_message(40000, 40000), .work_max = 100000};
+        assert_string_equal(sieve_play(&scene), "failed 1 the script takes too much time; keep");
+        scene.message = long_message(400, 400);
+        assert_string_equal(sieve_play(&scene), "keep");
+    }
+}
+
+static void one_test_of_many_fields_stops_at_the_budget(void **state)
+{
+    static const struct {
+        const char *test, *name, *key;
+    } rows[] = {{"exists", "X", ""},
+                {"header :contains", "Absent", "\"zz\""},
+                {"address :contains", "To", "\"zz\""}};
+    static char script[20000];
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        size_t size = (size_t)snprintf(script, sizeof(script), "if %s [\"%s\"", rows[i].test,
+                                       rows[i].name);
+        for (int n = 0; n < 900; n++) {
+            size += (size_t)snprintf(script + size, sizeof(script) - size, ",\"%s\"",
+                                     rows[i].name);
+        }
+        snprintf(script + size, sizeof(script) - size, "] %s {}", rows[i].key);
+        const struct sieve_scene scene = {
+            .script = script, .message = long_message(100000, 0), .work_max = 100000};
+        sieve_looks = 0;
+        assert_string_equal(sieve_play(&scene), "failed 1 the script takes too much time; keep");
+        assert_in_range(sieve_looks, 4, 12);
+    }
+}
+
 static void compiling_expressions_is_paid_for(void **state)
 {
     (void)state;
@@ -258,6 +323,8 @@ int main(void)
         cmocka_unit_test(wildcards_stand_for_as_little_as_they_can),
         cmocka_unit_test(a_variable_that_doubles_is_cut),
         cmocka_unit_test(work_beyond_the_budget_ends_the_script),
+        cmocka_unit_test(going_through_the_message_is_paid_for),
+        cmocka_unit_test(one_test_of_many_fields_stops_at_the_budget),
         cmocka_unit_test(compiling_expressions_is_paid_for),
         cmocka_unit_test(includes_that_multiply_are_cut),
         cmocka_unit_test(answers_hold_all_that_is_needed),
