@@ -210,26 +210,36 @@ static bool run(struct judging *judging, const struct sieve_program *program)
     return good;
 }
 
-/* By Message-ID. One that is not, is to be remembered. */
-static bool is_duplicate(struct judging *judging)
+/* By which duplicates are known. Empty: it has none, or they are not dropped. */
+static struct slice message_id(const struct judging *judging)
 {
-    struct mailbox *mailbox = judging->text->mailbox;
-    uint64_t seconds = mailbox->conf->lmtp.drop_duplicates / SECOND_NS;
-    struct slice detail = slice_text(judging->recipient->detail);
     struct header_field id;
-    if (seconds == 0 ||
-        !header_find(delivery_header(judging->text), slice_text("Message-ID"), &id) ||
-        id.value.size == 0) {
-        return false;
-    }
-    if (delivery_was_seen(judging, REMEMBERED_MESSAGE, detail, id.value)) {
-        logger_line(mailbox->shard->logger, LOGGER_INFO,
+    return judging->text->mailbox->conf->lmtp.drop_duplicates >= SECOND_NS &&
+                   header_find(delivery_header(judging->text), slice_text("Message-ID"), &id)
+               ? id.value
+               : slice_of(NULL, 0);
+}
+
+static bool is_duplicate(const struct judging *judging, struct slice id)
+{
+    struct slice detail = slice_text(judging->recipient->detail);
+    bool seen = id.size > 0 && delivery_was_seen(judging, REMEMBERED_MESSAGE, detail, id);
+    if (seen) {
+        logger_line(judging->text->mailbox->shard->logger, LOGGER_INFO,
                     "lmtp: %s: a message that is there already is dropped: %.*s",
-                    judging->recipient->user, (int)id.value.size, (const char *)id.value.bytes);
-        return true;
+                    judging->recipient->user, (int)id.size, (const char *)id.bytes);
     }
-    delivery_remember(judging, REMEMBERED_MESSAGE, detail, id.value, (uint32_t)seconds);
-    return false;
+    return seen;
+}
+
+/* What is refused is not there: when it comes again, it is judged again. */
+static void message_remember(struct judging *judging, struct slice id)
+{
+    uint64_t seconds = judging->text->mailbox->conf->lmtp.drop_duplicates / SECOND_NS;
+    if (id.size > 0 && judging->recipient->refusal.size == 0) {
+        delivery_remember(judging, REMEMBERED_MESSAGE, slice_text(judging->recipient->detail), id,
+                          (uint32_t)seconds);
+    }
 }
 
 /* As delivery_sieve_judge, of a user who has been opened. */
@@ -238,7 +248,8 @@ static bool judge(struct judging *judging)
     struct mailbox *mailbox = judging->text->mailbox;
     const struct sieve_program *program = NULL;
     struct sieve_error error = {0};
-    if (is_duplicate(judging)) {
+    struct slice id = message_id(judging);
+    if (is_duplicate(judging, id)) {
         return true;
     }
     int status = mailbox->scripts != NULL
@@ -252,6 +263,7 @@ static bool judge(struct judging *judging)
     } else if (status != 0 && status != -ENOENT) {
         delivery_complain(judging, "the script cannot be read");
     }
+    message_remember(judging, id);
     return done;
 }
 

@@ -552,6 +552,23 @@ static void what_was_refused_is_no_duplicate_when_it_comes_again(void **state)
     assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 1);
 }
 
+static void what_a_script_has_rejected_is_no_duplicate_when_it_comes_again(void **state)
+{
+    static const char *const scripts[] = {"require \"reject\"; reject \"no\";",
+                                          "require \"ereject\"; ereject \"no\";"};
+    (void)state;
+    lmtp_rig.conf->lmtp.drop_duplicates = 3600ull * 1000000000ull;
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        lmtp_script_set("ann", scripts[i]);
+        assert_string_equal(lmtp_deliver(WITH_ID("a")), "550 5.7.1 no\r\n");
+        assert_string_equal(lmtp_deliver(WITH_ID("a")), "550 5.7.1 no\r\n");
+    }
+    lmtp_script_set("ann", "keep;");
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), STORED);
+    assert_string_equal(lmtp_deliver(WITH_ID("a")), STORED);
+    assert_int_equal(pop3_rig_count(&lmtp_rig, "ann"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +602,7 @@ int main(void)
         TEST(what_was_not_stored_was_not_seen),
         TEST(what_comes_twice_is_dropped_where_that_is_configured),
         TEST(what_was_refused_is_no_duplicate_when_it_comes_again),
+        TEST(what_a_script_has_rejected_is_no_duplicate_when_it_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
