@@ -310,12 +310,18 @@ static struct sieve_answer answer_begin(const struct judging *judging)
     return answer;
 }
 
-/* What the arena has no room for is empty. */
+/* What there is no memory for is empty. */
 static struct slice answer_write(struct judging *judging, const struct sieve_answer *answer,
                                  size_t (*write)(const struct sieve_answer *, uint8_t *, size_t))
 {
-    uint8_t *words = (uint8_t *)arena_take(&judging->text->sieve_memory, OUTGOING_WORDS_BYTES_MAX);
-    return slice_of(words, words != NULL ? write(answer, words, OUTGOING_WORDS_BYTES_MAX) : 0);
+    uint8_t *room = (uint8_t *)malloc(OUTGOING_WORDS_BYTES_MAX);
+    size_t size = room != NULL ? write(answer, room, OUTGOING_WORDS_BYTES_MAX) : 0;
+    struct slice words = slice_of(NULL, 0);
+    if (size > 0) {
+        arena_copy(&judging->text->sieve_memory, slice_of(room, size), &words);
+    }
+    free(room);
+    return words;
 }
 
 static void not_answered(const struct judging *judging, const char *why)

@@ -444,6 +444,24 @@ static void a_report_of_rejection_outlives_a_crash(void **state)
     assert_int_equal(lmtp_outgoing_left(), 0);
 }
 
+#define ALL 100
+
+/* Each answer takes what it is long of the message's memory. */
+static void a_hundred_recipients_who_are_away_say_so_each(void **state)
+{
+    char recipients[ALL * 20], *at = recipients, name[8];
+    (void)state;
+    for (int i = 0; i < ALL; i++) {
+        snprintf(name, sizeof name, "u%02d", i);
+        at += sprintf(at, "RCPT TO:<%s@y>\r\n", name);
+        lmtp_script_set(name, "require \"vacation\"; vacation :addresses \"all@y\" \"away\";");
+    }
+    lmtp_deliver_to(recipients, "From: boss@x.test\r\nTo: all@y\r\n\r\n");
+    assert_int_equal(pop3_rig_count(&lmtp_rig, name), 1);
+    assert_int_equal(lmtp_relay.messages, ALL);
+    assert_string_equal(lmtp_logged(), "");
+}
+
 static void when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again(void **state)
 {
     (void)state;
@@ -596,6 +614,7 @@ int main(void)
         TEST(an_answer_that_the_relay_refuses_is_dropped),
         TEST(a_reason_that_the_reply_cannot_carry_goes_in_a_report),
         TEST(a_report_of_rejection_outlives_a_crash),
+        TEST(a_hundred_recipients_who_are_away_say_so_each),
         TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
         TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
         TEST(each_handle_and_user_sees_for_itself),
