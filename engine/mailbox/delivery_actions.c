@@ -324,6 +324,12 @@ static struct slice answer_write(struct judging *judging, const struct sieve_ans
     return words;
 }
 
+/* Of an answer: its header may have such bytes too. */
+static uint8_t eight_bit_flags(struct slice words)
+{
+    return delivery_is_eight_bit(words) ? OUTGOING_8BITMIME | OUTGOING_SMTPUTF8 : 0;
+}
+
 static void not_answered(const struct judging *judging, const char *why)
 {
     logger_line(judging->text->mailbox->shard->logger, LOGGER_WARNING,
@@ -437,10 +443,11 @@ static bool rejection_sent(struct judging *judging, const struct sieve_action *a
     }
     struct sieve_answer answer = answer_begin(judging);
     answer.reason = action->text;
+    const struct slice words = answer_write(judging, &answer, sieve_answer_rejection);
     const struct outgoing_letter letter = {
-        .flags = OUTGOING_WORDS_ALONE,
+        .flags = OUTGOING_WORDS_ALONE | eight_bit_flags(words),
         .forward_path = judging->text->reverse_path,
-        .words = answer_write(judging, &answer, sieve_answer_rejection),
+        .words = words,
     };
     int status = letter.words.size > 0 ? letter_put(judging, &letter, 0) : -E2BIG;
     judging->trouble = status == -E2BIG ? 0 : status;
@@ -459,7 +466,7 @@ static void answer_send(const struct delivery_text *text, const struct delivery_
     const struct delivery_recipient *recipient = &text->recipients[after->recipient];
     const struct outgoing_letter letter = {
         .born_s = (uint64_t)world_wall_s(text->mailbox->shard->world),
-        .flags = delivery_is_eight_bit(after->words) ? OUTGOING_8BITMIME | OUTGOING_SMTPUTF8 : 0,
+        .flags = eight_bit_flags(after->words),
         .user = slice_text(recipient->user),
         .forward_path = after->to,
         .words = after->words,

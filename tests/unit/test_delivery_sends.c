@@ -444,6 +444,22 @@ static void a_report_of_rejection_outlives_a_crash(void **state)
     assert_int_equal(lmtp_outgoing_left(), 0);
 }
 
+/* The relay refuses just that, to show that it was said. */
+static void a_report_with_eight_bit_text_says_so_to_the_relay(void **state)
+{
+    (void)state;
+    lmtp_relay.verb = "MAIL FROM:<> BODY=8BITMIME SMTPUTF8";
+    lmtp_relay.answer = "550 5.6.7 Not here\r\n";
+    lmtp_script_set("ren\xc3\xa9", "require \"reject\"; reject \"d\xc3\xa9sol\xc3\xa9\";");
+    lmtp_greet();
+    assert_non_null(strstr(
+        pop3_client_talk(&lmtp_rig, lmtp_client,
+                         "MAIL FROM:<boss@x.test> SMTPUTF8\r\nRCPT TO:<ren\xc3\xa9@y>\r\nDATA\r\n"),
+        "354 "));
+    assert_string_equal(pop3_client_talk(&lmtp_rig, lmtp_client, PERSONAL ".\r\n"), STORED);
+    assert_int_equal(outgoing_counters(lmtp_rig.mailbox.outgoing)->dropped, 1);
+}
+
 #define ALL 100
 
 /* Each answer takes what it is long of the message's memory. */
@@ -614,6 +630,7 @@ int main(void)
         TEST(an_answer_that_the_relay_refuses_is_dropped),
         TEST(a_reason_that_the_reply_cannot_carry_goes_in_a_report),
         TEST(a_report_of_rejection_outlives_a_crash),
+        TEST(a_report_with_eight_bit_text_says_so_to_the_relay),
         TEST(a_hundred_recipients_who_are_away_say_so_each),
         TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
         TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
