@@ -450,7 +450,9 @@ static bool rejection_sent(struct judging *judging, const struct sieve_action *a
         .words = words,
     };
     int status = letter.words.size > 0 ? letter_put(judging, &letter, 0) : -E2BIG;
-    judging->trouble = status == -E2BIG ? 0 : status;
+    if (status != -E2BIG && judging->trouble == 0) {
+        judging->trouble = status;
+    }
     return status != -E2BIG;
 }
 
@@ -577,7 +579,7 @@ static bool room_make(struct delivery_text *text, uint32_t recipient, uint32_t c
 static void trouble_take(struct judging *judging)
 {
     logger_line(judging->text->mailbox->shard->logger, LOGGER_WARNING,
-                "sieve: %s: what the script sends cannot be stored now: %s",
+                "sieve: %s: what the script sends or edits cannot be stored now: %s",
                 judging->recipient->user, strerror(-judging->trouble));
     letters_forget(judging->text, judging->index);
     after_forget(judging->text, judging->index);

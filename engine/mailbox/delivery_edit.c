@@ -5,6 +5,7 @@
 #define PIECE_BYTES (256u * 1024)
 static_assert(PIECE_BYTES <= MAILSTORE_APPEND_BYTES_MAX, "a piece is given in one call");
 
+/* NULL: there is no memory; or, with judging->trouble, the store takes no further text now. */
 static struct delivery_variant *variant_new(struct judging *judging, uint32_t edit_count)
 {
     struct delivery_text *text = judging->text;
@@ -15,8 +16,12 @@ static struct delivery_variant *variant_new(struct judging *judging, uint32_t ed
         &text->sieve_memory, result->action_count, sizeof *places);
     if (variant == NULL || places == NULL ||
         sieve_edit_header(&text->sieve_memory, delivery_header(text), result->edits, edit_count,
-                          &variant->header) != 0 ||
-        mailstore_begin(text->mailbox->texts, &variant->draft) != 0) {
+                          &variant->header) != 0) {
+        return NULL;
+    }
+    int status = mailstore_begin(text->mailbox->texts, &variant->draft);
+    if (status != 0) {
+        judging->trouble = judging->trouble != 0 ? judging->trouble : status;
         return NULL;
     }
     variant->text = text;
@@ -42,8 +47,8 @@ struct delivery_variant *delivery_edit_get(struct judging *judging, uint32_t edi
         return variant;
     }
     variant = judging->text->cut ? NULL : variant_new(judging, edit_count);
-    if (variant == NULL) {
-        judging->not_edited = true;
+    judging->not_edited = variant == NULL;
+    if (variant == NULL && judging->trouble == 0) {
         delivery_complain(judging, "it is too large to be edited, or there is no memory");
     }
     return variant;

@@ -8,6 +8,19 @@
 #include <cmocka.h>
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, delivery_set_up, delivery_tear_down)
+
+int __real_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
+int __wrap_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
+
+static int begins_until_failure = -1; /* that still succeed; then one fails; negative: none does */
+static int begin_status;
+
+int __wrap_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft)
+{
+    bool fails = begins_until_failure >= 0 && begins_until_failure-- == 0;
+    return fails ? begin_status : __real_mailstore_begin(store, draft);
+}
+
 #define EDIT "require [\"editheader\",\"fileinto\",\"mailbox\",\"copy\",\"reject\"];"
 #define LETTER "Subject: S\r\nX-A: 1\r\nX-A: 2\r\n 3\r\n\r\nbody\r\n"
 
@@ -123,6 +136,27 @@ static void an_edited_message_over_quota_is_not_stored(void **state)
     assert_string_equal(lmtp_held("ann"), "");
 }
 
+/* Nothing of it is done in its place: it would be kept and sent on as it came. */
+static void when_the_store_takes_no_further_text_the_message_is_to_come_again(void **state)
+{
+    static const int statuses[] = {-EAGAIN, -ENOSPC, -EIO};
+    (void)state;
+    lmtp_script_set("ann", EDIT "addheader \"X-B\" \"1\"; redirect \"a@z\"; keep;");
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        begins_until_failure = 1;
+        begin_status = statuses[i];
+        assert_memory_equal(lmtp_deliver_to("RCPT TO:<ann@y>\r\nRCPT TO:<bob@y>\r\n", LETTER),
+                            statuses[i] == -ENOSPC ? "452 " : "451 ", 4);
+        assert_string_equal(lmtp_held("ann"), "");
+        assert_int_equal(pop3_rig_count(&lmtp_rig, "bob"), i + 1);
+    }
+    assert_int_equal(lmtp_relay.messages, 0);
+    assert_int_equal(lmtp_outgoing_left(), 0);
+    assert_string_equal(lmtp_deliver(LETTER), STORED);
+    assert_non_null(strstr(lmtp_read("ann", "INBOX"), "X-B: 1"));
+    assert_int_equal(lmtp_relay.messages, 1);
+}
+
 static char large[20u << 20];
 
 static void large_make(size_t bytes)
@@ -180,6 +214,7 @@ int main(void)
         TEST(what_is_filed_between_edits_has_those_before_it),
         TEST(an_edited_redirect_outlives_a_crash),
         TEST(an_edited_message_over_quota_is_not_stored),
+        TEST(when_the_store_takes_no_further_text_the_message_is_to_come_again),
         TEST(a_message_longer_than_the_logs_memory_is_edited_whole),
         TEST(one_that_is_too_large_is_kept_as_it_came),
     };
