@@ -37,7 +37,7 @@ struct sieve_body_part {
 struct sieve_message {
     void *self;
     uint64_t size;
-    size_t header_bytes; /* that a look for a field goes through: it is paid for */
+    size_t header_bytes;        /* that a look for a field goes through: it is paid for */
     struct slice envelope_from; /* empty: the null reverse-path */
     struct slice envelope_to;   /* the one this script is run for */
     /* The index-th field of that name, from 0, from the top. False: there are not so many. */

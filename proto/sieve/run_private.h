@@ -33,7 +33,7 @@ struct sieve_run {
     bool test; /* the last test's outcome */
     bool ended, implicit_keep;
     uint64_t work, work_max;
-    uint32_t field_next; /* which field of the name the message is asked for next, if it is to go on where it is */
+    uint32_t field_next; /* of a name: the one that is found without going back to the top */
     struct sieve_instruction instruction; /* the one that runs */
     struct arena scratch;                 /* of one instruction */
     struct arena arena;                   /* of the result, and the globals */

@@ -35,9 +35,9 @@ const char *lmtp_deliver_to(const char *recipients, const char *message);
 const char *lmtp_deliver(const char *message); /* to ann@y */
 
 uint32_t
-lmtp_outgoing_left(void);     /* how many letters and texts the store still has of what is sent */
+lmtp_outgoing_left(void); /* how many letters and texts the store still has of what is sent */
 /* What sends ends, and begins again, without the rest of the service. */
 void lmtp_outgoing_close(void);
 int lmtp_outgoing_open(void);
-const char *lmtp_taken(void); /* what the relay has taken */
+const char *lmtp_taken(void);    /* what the relay has taken */
 void lmtp_service_crashes(void); /* and starts again */

@@ -381,7 +381,8 @@ static void a_drain_ends_at_the_deadline_though_the_store_never_tells(void **sta
         shard_round(&fixture->shard);
         assert_true(time(NULL) < end);
     }
-    assert_false(list_empty(&fixture->mailbox->sessions)); /* one waits still: tear_down closes over it */
+    assert_false(
+        list_empty(&fixture->mailbox->sessions)); /* one waits still: tear_down closes over it */
 }
 
 int main(void)

@@ -181,11 +181,10 @@ static void one_test_of_many_fields_stops_at_the_budget(void **state)
     static char script[20000];
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        size_t size = (size_t)snprintf(script, sizeof(script), "if %s [\"%s\"", rows[i].test,
-                                       rows[i].name);
+        size_t size =
+            (size_t)snprintf(script, sizeof(script), "if %s [\"%s\"", rows[i].test, rows[i].name);
         for (int n = 0; n < 900; n++) {
-            size += (size_t)snprintf(script + size, sizeof(script) - size, ",\"%s\"",
-                                     rows[i].name);
+            size += (size_t)snprintf(script + size, sizeof(script) - size, ",\"%s\"", rows[i].name);
         }
         snprintf(script + size, sizeof(script) - size, "] %s {}", rows[i].key);
         const struct sieve_scene scene = {
