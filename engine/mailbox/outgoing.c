@@ -534,6 +534,8 @@ int outgoing_open(struct outgoing **made, const struct outgoing_settings *settin
     int status = mailstore_user_open(outgoing->store, slice_text(OUTGOING_USER), &outgoing->user);
     status = status == 0 ? found_read(outgoing) : status;
     if (status != 0) {
+        logger_line(outgoing->shard->logger, LOGGER_ERROR,
+                    "outgoing: what is still to be sent cannot be read: %s", strerror(-status));
         outgoing_close(outgoing);
         return status;
     }
