@@ -134,6 +134,14 @@ static void mailbox_make(struct sim_imap *imap)
     timer_init(&mailbox->drain_timer, NULL);
 }
 
+/* Nothing of it is left but the store. */
+static void mailbox_end(struct mailbox *mailbox)
+{
+    mailbox_leave(mailbox);
+    seats_close(&mailbox->seats);
+    free(mailbox->doors);
+}
+
 int sim_imap_start(struct sim_imap *imap)
 {
     static const struct disk_fault_settings whole = {0}; /* it starts, or an operator comes */
@@ -163,8 +171,7 @@ void sim_imap_crash(struct sim_imap *imap)
     struct sim_host *host = imap->host;
     sim_net_unplug(&host->sim->net, host->index); /* nobody hears its end */
     imap->serves = false;
-    mailbox_leave(&imap->mailbox);
-    free(imap->mailbox.doors);
+    mailbox_end(&imap->mailbox);
     sim_host_cut(host);
     mailstore_rig_crash(&imap->store);
     if (sim_chance(host->sim, 30)) {
@@ -190,8 +197,7 @@ void sim_imap_stop(struct sim_imap *imap)
 {
     struct mailstore_rig *store = &imap->store;
     imap->serves = false;
-    mailbox_leave(&imap->mailbox);
-    free(imap->mailbox.doors);
+    mailbox_end(&imap->mailbox);
     mailstore_rig_stop(store);
     check(mailstore_rig_start(store) == 0);
     char *kept = rig_dump(store);
