@@ -5,6 +5,15 @@
 #define HEARTBEAT_NS (100 * SIM_MS)
 #define TICK_NS 1000000ull /* of mailstore_rig_round */
 
+static struct sim_imap *running; /* that has a folder */
+
+void sim_imap_remove(void)
+{
+    if (running != NULL) {
+        mailstore_rig_remove(&running->store);
+    }
+}
+
 /* ---- Its part in the rounds ---- */
 
 static unsigned store_poll(void *self, uint64_t now_ns)
@@ -87,6 +96,7 @@ void sim_imap_setup(struct sim_imap *imap, struct sim_host *host, enum sim_famil
     check(imap->desk != NULL);
     conf_make(imap);
     mailstore_rig_open(&imap->store, net_random(&sim->random) & 0xffffffff);
+    running = imap;
     imap->store.settings.index_changes_max = (uint32_t)sim_spread(sim, 1, 1000);
     if (sim->options.plant == SIM_PLANT_EARLY) {
         imap->store.rig.settings.durability = LOG_RELAXED;
@@ -99,6 +109,7 @@ void sim_imap_setup(struct sim_imap *imap, struct sim_host *host, enum sim_famil
 
 void sim_imap_teardown(struct sim_imap *imap)
 {
+    running = NULL;
     mailstore_rig_close(&imap->store);
     mailboxd_conf_free(imap->conf);
     free(imap->desk);

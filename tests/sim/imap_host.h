@@ -30,6 +30,8 @@ struct sim_imap {
 /* On a host that is open. What its disk is like is drawn. */
 void sim_imap_setup(struct sim_imap *imap, struct sim_host *host, enum sim_family family);
 void sim_imap_teardown(struct sim_imap *imap);
+/* The run ends here and now: what it has in the file system goes. */
+void sim_imap_remove(void);
 /* 0, or what mailstore_open said. */
 int sim_imap_start(struct sim_imap *imap);
 /* On the host too. */

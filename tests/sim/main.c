@@ -13,6 +13,7 @@
  */
 #include "engine/core/check.h"
 #include "tests/sim/command.h"
+#include "tests/sim/imap_host.h"
 #include "tests/sim/pcap.h"
 #include "tests/sim/relay_host.h"
 #include "tests/sim/shrink.h"
@@ -50,6 +51,7 @@ static void failed_write(void)
 static void failed(int number)
 {
     static const char hangs[] = "sim: it hangs\n";
+    sim_imap_remove();
     if (number == SIGALRM && write(STDERR_FILENO, hangs, sizeof(hangs) - 1) < 0) {
         _exit(3);
     }

@@ -25,19 +25,24 @@ void mailstore_rig_forget_index(struct mailstore_rig *rig)
     unlink(rig->index);
 }
 
-void mailstore_rig_close(struct mailstore_rig *rig)
+void mailstore_rig_remove(const struct mailstore_rig *rig)
 {
     char name[128];
-    if (rig->store != NULL) {
-        mailstore_rig_crash(rig);
-    }
-    log_rig_close(&rig->rig);
     static const char *const ends[] = {"", "-lock", ".owner"};
     for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
         snprintf(name, sizeof(name), "%s%s", rig->index, ends[i]);
         unlink(name);
     }
     rmdir(rig->folder);
+}
+
+void mailstore_rig_close(struct mailstore_rig *rig)
+{
+    if (rig->store != NULL) {
+        mailstore_rig_crash(rig);
+    }
+    log_rig_close(&rig->rig);
+    mailstore_rig_remove(rig);
 }
 
 int mailstore_rig_start(struct mailstore_rig *rig)

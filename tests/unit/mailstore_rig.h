@@ -16,6 +16,8 @@ struct mailstore_rig {
 
 void mailstore_rig_open(struct mailstore_rig *rig, uint64_t seed);
 void mailstore_rig_close(struct mailstore_rig *rig);
+/* Its folder goes, whatever state it is in: for a signal handler. */
+void mailstore_rig_remove(const struct mailstore_rig *rig);
 int mailstore_rig_start(struct mailstore_rig *rig);
 void mailstore_rig_round(struct mailstore_rig *rig);
 void mailstore_rig_settle(struct mailstore_rig *rig);
