@@ -1,60 +1,14 @@
 /* ManageSieve sessions: the connection, who it is, his scripts in the store, and how it ends. */
 #include "engine/mailbox/managesieve_session.h"
-#include "tests/unit/login_fake.h"
-#include "tests/unit/pop3_rig.h"
+#define DESK_ROOM 262144u
+#define DESK_ACCEPTED managesieve_accepted
+#include "tests/unit/desk_rig.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <cmocka.h>
 
-#define ROOM 262144u
 #define ANN "AUTHENTICATE \"PLAIN\" \"AGFubgBzZWNyZXQ=\"\r\n"
-
-static struct pop3_rig rig;
-static struct tls_rig tls;
-static struct login_desk desk;
-
-static void rig_open(struct tls_rig *with_tls)
-{
-    login_fake_open(&desk);
-    pop3_rig_open(&rig, ROOM, with_tls);
-    rig.mailbox.logins = &desk;
-    rig.logins_round = login_fake_round;
-    pop3_rig_listen(&rig, managesieve_accepted);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    rig_open(NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    pop3_rig_close(&rig);
-    check(desk.attempts == 0);
-    return 0;
-}
-
-static int set_up_tls(void **state)
-{
-    (void)state;
-    tls_rig_open(&tls, ROOM, NULL);
-    rig_open(&tls);
-    rig.door.tls = CONF_TLS_STARTTLS;
-    return 0;
-}
-
-static int tear_down_tls(void **state)
-{
-    tear_down(state);
-    tls_rig_close(&tls);
-    return 0;
-}
-
-#define talk(client, text) pop3_client_talk(&rig, (client), (text))
 
 static void assert_begins(const char *text, const char *begin)
 {

@@ -1,62 +1,16 @@
 /* POP3 sessions: the connection, who it is, and how it ends. test_pop3_maildrop.c has what is done with messages. */
 #include "engine/mailbox/pop3_private.h"
-#include "tests/unit/login_fake.h"
-#include "tests/unit/pop3_rig.h"
+#define DESK_ROOM 65536u
+#define DESK_ACCEPTED pop3_accepted
+#include "tests/unit/desk_rig.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
-#define ROOM 65536u
 #define GREETING "+OK mail.test POP3 ready\r\n"
 #define LOGGED_IN "+OK Password?\r\n+OK Logged in\r\n"
-
-static struct pop3_rig rig;
-static struct tls_rig tls;
-static struct login_desk desk;
-
-static void rig_open(struct tls_rig *with_tls)
-{
-    login_fake_open(&desk);
-    pop3_rig_open(&rig, ROOM, with_tls);
-    rig.mailbox.logins = &desk;
-    rig.logins_round = login_fake_round;
-    pop3_rig_listen(&rig, pop3_accepted);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    rig_open(NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    pop3_rig_close(&rig);
-    check(desk.attempts == 0);
-    return 0;
-}
-
-static int set_up_tls(void **state)
-{
-    (void)state;
-    tls_rig_open(&tls, ROOM, NULL);
-    rig_open(&tls);
-    rig.door.tls = CONF_TLS_STARTTLS;
-    return 0;
-}
-
-static int tear_down_tls(void **state)
-{
-    tear_down(state);
-    tls_rig_close(&tls);
-    return 0;
-}
-
-#define talk(client, text) pop3_client_talk(&rig, (client), (text))
 
 static struct pop3_client *greeted(void)
 {
@@ -280,7 +234,7 @@ static void who_hangs_up_in_a_command_has_not_said_it(void **state)
 
 static void a_flood_of_commands_waits_for_the_client_to_take_the_replies(void **state)
 {
-    static char text[ROOM];
+    static char text[DESK_ROOM];
     size_t size = 0, total = 0;
     (void)state;
     while (size + 6 < sizeof(text)) {
