@@ -1,6 +1,7 @@
 /*
  * auth_service: who may log in: the process's directory of users, and the threads that ask it. A program has one where
- * its configuration has listeners whose clients log in; each of its shards opens a desk (login.h) at it.
+ * its configuration has listeners whose clients log in, or where backends say to whom mail may come (delivery_user.h);
+ * each of its shards opens a desk (login.h) at it.
  *
  * What the service answers about users that do not exist must be the same after each start (proto/sasl/server.h): it
  * comes of a secret, in the file that auth.secret names, made when it is missing. Programs that have the same users

@@ -2,8 +2,8 @@
  * directory: all backends together, and what is asked of them: is this the password, what is stored of this user, is
  * this a good token, and what becomes of one who fails.
  *
- * One a process, shared by all helper threads; auth.h is the shards' way to it. Everything here may block and takes its
- * time on purpose, so it never runs on a shard. A lock guards what is remembered: results, and failures.
+ * One a process, shared by all helper threads; auth.h is the shards' way to it, and of directory_knows delivery_user.c
+ * of the mailbox service. Everything here may block and takes its time on purpose, so it never runs on a shard. A lock guards what is remembered: results, and failures.
  *
  * An unknown user takes as long as a known one: the password is checked against what was last found of somebody.
  * Results are remembered by a keyed hash of name and password; passwords themselves are kept nowhere.

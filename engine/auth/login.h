@@ -1,6 +1,6 @@
 /*
- * login: how sessions of IMAP, POP3, ManageSieve and SMTP find out who their client is: a SASL exchange or a plain name
- * and password (proto/sasl), judged off the shard (auth.h).
+ * login: how sessions of IMAP, POP3, ManageSieve and SMTP, and auth_socket.c for other programs, find out who their
+ * client is: a SASL exchange or a plain name and password (proto/sasl), judged off the shard (auth.h).
  *
  * One desk a shard. A session keeps a struct login, begins at most one attempt at a time, and waits in a state of its own
  * for `told`. What an attempt needs of the heap is there while it lasts. What was secret is wiped.
@@ -67,8 +67,9 @@ struct login {
 /* What is known of the connection; borrowed for the call. */
 struct login_facts {
     const struct stream_facts
-        *stream;         /* of the stream as it is now: with tls, once it is encrypted */
-    const char *service; /* "imap", "pop3", "sieve", "smtp": static text, for log and realm */
+        *stream; /* of the stream as it is now: with tls, once it is encrypted */
+    const char
+        *service; /* "imap", "pop3", "sieve", "smtp", "auth": static text, for log and realm */
 };
 
 /* 0, -ENOMEM, -ENOSYS (as sasl_library_open). */

@@ -4,8 +4,8 @@
  *   stream ──peek──► inflate ──► at most 4 KiB ──► session
  *   stream ◄─flush── outbox of its own ◄── deflate ◄── the session's outbox
  *
- * imap_session.c has one from COMPRESS on; nobody else calls this. It does a bounded part of the work in each turn, so
- * that neither a large answer nor a few bytes that inflate to gigabytes keep the shard from others.
+ * An IMAP session has one from COMPRESS on: imap_session.c and imap_input.c, nobody else. It does a bounded part of the
+ * work in each turn, so that neither a large answer nor a few bytes that inflate to gigabytes keep the shard from others.
  *
  * MEMORY. At work: some 72 KiB to deflate, some 48 KiB to inflate, 32 KiB that the stream has not taken. When nothing
  * has come or gone for COMPRESSION_PARK_NS, compression_park gives all of it back but the last 32 KiB that the peer has

@@ -12,7 +12,7 @@
 enum delivery_user {
     DELIVERY_USER_THERE,
     DELIVERY_USER_ABSENT,
-    DELIVERY_USER_NOT_KNOWN, /* a backend cannot be asked now */
+    DELIVERY_USER_NOT_KNOWN, /* no backend can tell now, or not without a password (ldap-bind) */
     DELIVERY_USER_ASKED,     /* told will be called */
 };
 

@@ -173,12 +173,12 @@ extern const uint64_t imap_session_capabilities;
 void imap_login_begin(struct imap_session *session, const struct imap_event *event);
 void imap_login_answer(struct imap_session *session, struct slice response);
 void imap_login_cancelled(struct imap_session *session);
+/* What the machine is to announce and allow, for the stream as it is now. */
+void imap_login_settings(struct imap_session *session);
+
 /* ---- imap_operator.c ---- */
 /* Greets, when there is an INBOX to speak of. */
 void imap_operator_begin(struct imap_session *session, bool make_inbox);
-
-/* What the machine is to announce and allow, for the stream as it is now. */
-void imap_login_settings(struct imap_session *session);
 
 /* ---- imap_access.c: which mailbox a name means, and what the user may do with it (RFC 4314) ---- */
 enum imap_right {

@@ -46,7 +46,7 @@ int mailbox_listen(struct mailbox *mailbox);
 /* The part of the shard's round; after the network's. */
 void mailbox_add_parts(struct mailbox *mailbox);
 
-/* For sessions and messages from now on; listeners, the store and who may log in stay as they are. */
+/* For sessions and messages from now on; listeners, the store, its full-text indexes and who may log in stay. */
 void mailbox_reload(struct mailbox *mailbox, const struct mailboxd_conf *conf);
 /* Accept nobody; end idle sessions; let the others finish until the deadline, then abort them. */
 void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns);

@@ -13,7 +13,7 @@
  *                     no answer but IMAP's from here on: a session of the user's that is logged in (PREAUTH). An error
  *                     is a line as always. create: he need not have any mail yet
  *   mailbox quota user=NAME
- *                     {"user","bytes","messages","mailboxes","bytes_max" (0: none)}
+ *                     {"user","bytes","messages" (what counts),"mailboxes","bytes_max","messages_max" (0: none)}
  *   mailbox kept user=NAME mailbox=NAME [cursor=N]
  *                     what was expunged and can be had back, a line each: {"uid","bytes","flags","date","expunged"}
  *                     (seconds of the epoch), in order of expunge; "next"

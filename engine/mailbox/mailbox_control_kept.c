@@ -1,5 +1,6 @@
 /* mailbox quota, kept, undelete: what a user has, and what of it was expunged and can be had back. */
 #include "engine/mailbox/mailbox_control_private.h"
+#include "engine/mailbox/quota.h"
 #include <stdlib.h>
 
 #define PAGE 500u
@@ -12,12 +13,13 @@ void quota_answer(struct mailbox_control *control, struct control_request *reque
     if (!mailbox_control_user(control, request, order, &user)) {
         return;
     }
-    control_line(request,
-                 json_pack("{s:o,s:I,s:I,s:I,s:I}", "user", control_text(slice_text(user->name)),
-                           "bytes", (json_int_t)user->totals.bytes, "messages",
-                           (json_int_t)user->totals.messages, "mailboxes",
-                           (json_int_t)user->totals.boxes, "bytes_max",
-                           (json_int_t)mailbox->conf->users.quota_bytes));
+    const struct quota used = quota_used(mailbox->conf, user);
+    control_line(request, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I}", "user",
+                                    control_text(slice_text(user->name)), "bytes",
+                                    (json_int_t)used.bytes, "messages", (json_int_t)used.messages,
+                                    "mailboxes", (json_int_t)user->totals.boxes, "bytes_max",
+                                    (json_int_t)mailbox->conf->users.quota_bytes, "messages_max",
+                                    (json_int_t)mailbox->conf->users.quota_messages));
     mailstore_user_close(mailbox->texts, user);
     control_finish(request);
 }

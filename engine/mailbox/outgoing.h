@@ -14,7 +14,7 @@
  * Records are properties of OUTGOING_USER; a redirected text has an entry in that user's INBOX while records name it. A
  * crash between the relay's 250 and the drop sends a letter twice, and nothing else does.
  *
- * One a shard, of mailbox.c, on its thread. delivery_log.c and delivery_sieve.c put letters into it.
+ * One a shard, of mailbox.c, on its thread. delivery_actions.c puts letters into it.
  */
 #pragma once
 #include "engine/mailbox/outgoing_letter.h"

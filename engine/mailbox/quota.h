@@ -4,6 +4,7 @@
  * A quota is of all of a user's mail. A rule lets mail into mailboxes of a name though the quota is reached, up to so
  * much more (Trash: what is moved there to be deleted must have room), or leaves out what lies there (counted: false).
  * The store compares; here the numbers are made that it is to compare with.
+ * Delivery, IMAP's APPEND, COPY and QUOTA, and the operator ask; nobody keeps the answer.
  */
 #pragma once
 #include "engine/conf/conf.h"

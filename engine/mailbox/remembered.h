@@ -6,7 +6,7 @@
  * REMEMBERED_OF_BUCKET each; of a full one the thing goes that would be forgotten first. A thing counts from
  * remembered_add on, and is durable somewhat later: a crash may forget the last ones.
  *
- * One a shard, of mailbox.c; delivery_sieve.c asks and adds.
+ * One a shard, of mailbox.c; delivery_actions.c asks and adds.
  */
 #pragma once
 #include "queue/mailbox/mailstore.h"

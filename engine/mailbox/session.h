@@ -1,6 +1,7 @@
 /*
  * session: what the service (mailbox.c) knows of a session, whatever it speaks. delivery.c (LMTP), imap_session.c,
- * pop3_session.c, managesieve_session.c and auth_socket.c have one each; nobody else includes it.
+ * pop3_session.c, managesieve_session.c and auth_socket.c have one each; mailbox_control*.c looks at them. Nobody
+ * else includes it.
  *
  * A session is in mailbox->sessions from session_begin on, and is freed by itself.
  */

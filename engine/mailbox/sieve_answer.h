@@ -1,7 +1,7 @@
 /*
  * sieve_answer: the messages that scripts have sent to who wrote: that the user is away, that he does not want the message.
  *
- * Pure. Both come out in wire form: CRLF lines, dot-stuffed.
+ * Pure; for delivery_actions.c. Both come out in wire form: CRLF lines, dot-stuffed.
  *
  * Source: RFC 5230 §5 (vacation), RFC 3834 §3 (automatic answers); RFC 5429 §2.2, RFC 8098 §3 (rejection).
  */

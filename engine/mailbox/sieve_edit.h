@@ -1,7 +1,7 @@
 /*
  * sieve_edit: a header as the edits of a script have made it (RFC 5293).
  *
- * Pure. Fields that are not edited stay byte by byte. What is added in front stands behind Return-Path:, which is for the
+ * Pure; for delivery_edit.c. Fields that are not edited stay byte by byte. What is added in front stands behind Return-Path:, which is for the
  * first line (RFC 5321 §4.4).
  */
 #pragma once

@@ -272,7 +272,9 @@ static int run(struct service *service, const sigset_t *signals)
     }
     if (mailboxd_conf_asks_backends(service->conf)) {
         /* Among Maildirs the secret's file would stand in the way of a user of its name. */
-        bool keeps_secret = mailboxd_conf_has_logins(service->conf);
+        bool keeps_secret =
+            mailboxd_conf_has_logins(service->conf) &&
+            (service->conf->store.format == CONF_STORE_LOG || service->conf->auth.secret != NULL);
         const struct auth_service_settings auth = {
             .conf = &service->conf->auth,
             .folder = keeps_secret ? service->conf->store.path : NULL,

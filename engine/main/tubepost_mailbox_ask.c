@@ -225,7 +225,7 @@ int mailbox_quota(struct tool *tool, const struct mailbox_options *options)
         printf("%-10s %14s %14s %4s\n", "type", "value", "limit", "%");
         quota_line("STORAGE", (number_of(answer, "bytes") + 1023) / 1024,
                    number_of(answer, "bytes_max") / 1024);
-        quota_line("MESSAGE", number_of(answer, "messages"), 0);
+        quota_line("MESSAGE", number_of(answer, "messages"), number_of(answer, "messages_max"));
         quota_line("MAILBOX", number_of(answer, "mailboxes"), 0);
     }
     json_decref(answer);

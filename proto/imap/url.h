@@ -7,7 +7,7 @@
  *
  * Names are UTF-8 with percent signs. URLs with a server, with URLAUTH, or that name no message are refused.
  *
- * Pure; what it makes lies in the caller's arena. Source: RFC 5092 §5-§7, §11; RFC 3986 §2.1.
+ * Pure; for imap_catenate.c; what it makes lies in the caller's arena. Source: RFC 5092 §5-§7, §11; RFC 3986 §2.1.
  */
 #pragma once
 #include "proto/imap/command.h"

@@ -4,6 +4,7 @@
  * SQLite notices only what it cannot make sense of; a changed byte within a row is an answer to it. Here a page that is
  * not as it was written answers SQLITE_CORRUPT. For databases that can be made again: pages of 4,096 bytes, of which the
  * last eight are kept back (checked_vfs_begin), with a rollback journal; there is no WAL and no mapping.
+ * For search_index.c, its only caller.
  */
 #pragma once
 #include <sqlite3.h>

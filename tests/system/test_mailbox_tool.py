@@ -173,6 +173,13 @@ class Messages(MailboxTool):
         self.assertEqual((row["user"], row["messages"], row["mailboxes"], row["bytes_max"]), ("alice", 4, 2, 1 << 20))
         self.assertRegex(self.tool("quota", "-u", "alice"), r"STORAGE +4 +1024 +0\nMESSAGE +4 +- +-\nMAILBOX +2")
 
+    def test_quota_leaves_out_what_does_not_count(self):
+        self.service.stop()
+        self.start("users: {quota_bytes: 1M, quota_messages: 50, quota_rules: [{mailbox: \"Archive*\", counted: false}]}")
+        [row] = self.lines("quota", "-u", "alice")
+        self.assertEqual((row["messages"], row["messages_max"]), (3, 50))
+        self.assertRegex(self.tool("quota", "-u", "alice"), r"STORAGE +1 +1024 +0\nMESSAGE +3 +50 +6\nMAILBOX +2")
+
     def test_search_finds_by_the_words_of_doveadm(self):
         both, old = [("INBOX", 1), ("INBOX", 3)], [("Archive/2026", 1)]
         for query, found in (
