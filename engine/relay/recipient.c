@@ -272,27 +272,42 @@ static int sender_rewrite(struct recipient_job *job)
     return addresses_judge(job);
 }
 
+/* Is the login among those with commas or blanks between? */
+static bool names_login(struct slice value, struct slice login)
+{
+    while (value.size > 0) {
+        size_t size = 0;
+        while (size < value.size && value.bytes[size] > ' ' && value.bytes[size] != ',') {
+            size++;
+        }
+        if (size > 0 && slice_equal_nocase(slice_first(value, size), login)) {
+            return true;
+        }
+        value = slice_from(value, size + 1);
+    }
+    return false;
+}
+
 /* 0: the verdict is there. */
 static int owner_judge(struct recipient_job *job)
 {
-    switch (job->owner_of.answer) {
-    case SENDER_OWNED:
+    const struct transport_job *owners = &job->way;
+    if (owners->answer == MAP_FOUND && names_login(owners->value->text, job->login)) {
         return sender_rewrite(job);
-    case SENDER_NOT_OWNED:
+    }
+    if (owners->answer == MAP_FOUND || owners->answer == MAP_ABSENT) {
         verdict(job, 553, "5.7.1", "Sender address is not owned by who has logged in");
         snprintf(job->reason, sizeof(job->reason), "login=<%.*s>",
                  (int)slice_first(job->login, 150).size, (const char *)job->login.bytes);
-        break;
-    case SENDER_UNKNOWN:
+    } else {
         verdict(job, 451, "4.3.0", "Temporary lookup failure");
-        break;
     }
     return 0;
 }
 
-static void owner_done(struct sender_owner *owner)
+static void owner_done(struct transport_job *owners)
 {
-    struct recipient_job *job = list_entry(owner, struct recipient_job, owner_of);
+    struct recipient_job *job = list_entry(owners, struct recipient_job, way);
     if (owner_judge(job) == 0) {
         job->done(job);
     }
@@ -304,8 +319,8 @@ static int sender_run(struct recipient_job *job)
     if (!owner_counts(job->relay, job->login)) {
         return sender_rewrite(job);
     }
-    int status = sender_owner_run(&job->owner_of, job->relay->lookup, &maps->logins, &maps->rules,
-                                  job->path.mailbox, job->login);
+    int status = transport_lookup(&job->way, job->relay->lookup, &maps->logins, &maps->rules,
+                                  job->path.mailbox);
     return status == -EINPROGRESS ? status : owner_judge(job);
 }
 
@@ -319,7 +334,6 @@ static struct recipient_job *job_new(struct relay *relay, const struct smtp_path
         return NULL;
     }
     *job = (struct recipient_job){.relay = relay, .path = *path};
-    job->owner_of.done = owner_done;
     job->rewrite.done = rewrite_done;
     job->known.done = known_done;
     job->way.done = way_done;
@@ -356,6 +370,8 @@ struct recipient_job *sender_job_new(struct relay *relay, const struct smtp_even
     struct recipient_job *job = job_new(relay, &event->path, event->envid, login);
     if (job != NULL) {
         job->is_sender = true;
+        job->way.of_owners = true;
+        job->way.done = owner_done;
     }
     return job;
 }
@@ -380,7 +396,6 @@ int recipient_job_run(struct recipient_job *job)
 
 void recipient_job_end(struct recipient_job *job)
 {
-    sender_owner_end(&job->owner_of);
     rewrite_job_end(&job->rewrite);
     rewrite_job_end(&job->known);
     transport_job_end(&job->way);

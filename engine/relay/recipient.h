@@ -12,7 +12,6 @@
  */
 #pragma once
 #include "engine/relay/relay_maps.h"
-#include "engine/relay/sender_owner.h"
 #include "engine/relay/transport.h"
 #include "engine/relay/transport_lookup.h"
 #include "proto/smtp/server.h"
@@ -43,9 +42,8 @@ struct recipient_job {
     uint32_t way_at;       /* the address whose way is looked up */
     uint32_t known_at;     /* the address whose existence is */
     struct slice login;    /* of a sender who has logged in; empty: he has not. In `text` */
-    struct sender_owner owner_of;
     struct rewrite_job rewrite, known;
-    struct transport_job way;
+    struct transport_job way;   /* of a sender: who owns his reverse-path */
     struct transport transport; /* what the last way says: a refusal is borrowed from it */
     char text[];
 };

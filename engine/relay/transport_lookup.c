@@ -38,6 +38,9 @@ static bool key_make(const struct transport_job *job, char key[MAP_KEY_MAX], str
     if (job->spelling > 0 && (job->form == FORM_ANY || !idna_other_form(domain, other, &domain))) {
         return false;
     }
+    if (job->of_owners && job->form > FORM_DOMAIN) {
+        return false;
+    }
     switch ((enum form)job->form) {
     case FORM_WITHOUT_TAG:
         if (job->user_bytes == local_bytes) {
@@ -48,7 +51,7 @@ static bool key_make(const struct transport_job *job, char key[MAP_KEY_MAX], str
     case FORM_ADDRESS:
         break;
     case FORM_DOMAIN:
-        local_bytes = -1;
+        local_bytes = job->of_owners ? 0 : -1; /* 0: "@domain" */
         break;
     case FORM_PARENT:
         local_bytes = -1;
@@ -89,8 +92,9 @@ static bool map_wants(const struct transport_job *job, const struct map *map)
     if (!map_of_patterns(map)) {
         return true;
     }
-    return map_of_networks(map) ? job->form == FORM_DOMAIN && is_literal(domain_of(job))
-                                : job->form == FORM_ADDRESS && job->spelling == 0;
+    return map_of_networks(map)
+               ? job->form == FORM_DOMAIN && is_literal(domain_of(job)) && !job->of_owners
+               : job->form == FORM_ADDRESS && job->spelling == 0;
 }
 
 /* True: that was the answer. The value is given. */

@@ -1,10 +1,11 @@
 /*
- * transport_lookup: what the transport maps say of a recipient.
+ * transport_lookup: what the transport maps say of a recipient, or maps of owners of a sender.
  *
  * In Postfix's order (transport(5)), the first that is found counts, in the first map that has it: user+tag@domain,
  * user@domain, domain, then .parent of each domain that it is below, the longest first, then "*". Maps of patterns and
  * networks see the whole address only, and of an address literal the address. A domain is looked for as it was written
- * and in its other form (idna.h).
+ * and in its other form (idna.h). Maps of owners, as Postfix's smtpd_sender_login_maps: user+tag@domain, user@domain,
+ * "@domain", and no networks.
  *
  * Lookups may have to wait (lookup.h); then the job does.
  */
@@ -18,6 +19,7 @@
 
 struct transport_job { /* zeroed before its first use; the owner's, see transport_job_end */
     void (*done)(struct transport_job *job);
+    bool of_owners; /* set before */
     /* The result, when done has run or transport_lookup has returned 0. */
     enum map_answer answer;
     bool busy;                  /* of MAP_FAILED: there was no room to ask */

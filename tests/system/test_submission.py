@@ -242,7 +242,7 @@ class Submission(SystemTest):
     def test_a_reverse_path_belongs_to_those_that_a_map_names(self):
         owners = os.path.join(self.folder, "owners")
         with open(owners, "w") as f:
-            f.write("tim@home.test tim\nsales@home.test una, TIM\nhelp@home.test una\n@una.test una\n")
+            f.write("tim@home.test tim\nsales@home.test una, TIM\nhelp@home.test una\n@una.test una\n@b\u00fccher.test una\n")
         self.start(f"clear_on_loopback: true, sender_logins: [\"texthash:{owners}\"]", more="rewrite: {extension: \"+\"}\n")
         client = self.smtp()
         client.login("tim", "secret")
@@ -256,6 +256,8 @@ class Submission(SystemTest):
         other = self.smtp()
         other.login("una", "unas")
         self.assertEqual(other.mail("a@una.test")[0], 250)
+        other.rset()
+        self.assertEqual(other.mail("a@xn--bcher-kva.test")[0], 250)  # as the map has it, in its other spelling
         stranger = self.smtp(self.open)  # who has not logged in is not asked: mail of ours may come back to us
         self.assertEqual(stranger.mail("tim@home.test")[0], 250)
 
