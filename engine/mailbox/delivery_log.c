@@ -126,6 +126,9 @@ static void places_make(struct delivery_text *text)
     text->place_count = 0;
     for (uint32_t i = 0; i < text->recipient_count; i++) {
         const struct delivery_recipient *recipient = &text->recipients[i];
+        if (is_named_again(text, i)) {
+            continue;
+        }
         const struct quota quota = quota_of(text, recipient);
         const struct mailstore_place usual = {.user = slice_text(recipient->user),
                                               .mailbox = slice_text(recipient->detail),
@@ -133,9 +136,6 @@ static void places_make(struct delivery_text *text)
                                               .quota_bytes = quota.bytes,
                                               .quota_messages = quota.messages};
         uint32_t first = text->place_count;
-        if (is_named_again(text, i)) {
-            continue;
-        }
         if (!delivery_sieve_judge(text, i, &usual)) {
             text->places[text->place_count++] = usual;
         }

@@ -28,7 +28,7 @@ uint32_t imap_right_of(uint8_t letter)
     return at != NULL ? 1u << (at - letters) : 0;
 }
 
-static uint32_t rights_read(struct slice value)
+uint32_t imap_rights_read(struct slice value)
 {
     uint32_t rights = 0;
     for (size_t i = 0; i < value.size; i++) {
@@ -77,12 +77,12 @@ static void share_visit(void *owner, struct slice key, struct slice value)
         return;
     }
     if (taken) {
-        summing->taken |= rights_read(value);
+        summing->taken |= imap_rights_read(value);
     } else if (me) {
-        summing->mine |= rights_read(value);
+        summing->mine |= imap_rights_read(value);
         summing->mine_given = true;
     } else {
-        summing->everybodys |= rights_read(value);
+        summing->everybodys |= imap_rights_read(value);
     }
 }
 

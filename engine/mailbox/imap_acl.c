@@ -90,11 +90,7 @@ static void share_visit(void *owner, struct slice key, struct slice value)
 {
     struct listing *listing = (struct listing *)owner;
     struct slice identifier = slice_from(key, sizeof(MAILSTORE_SHARE_KEY) - 1);
-    uint32_t rights = 0;
-    for (size_t i = 0; i < value.size; i++) {
-        rights |= imap_right_of(value.bytes[i]);
-    }
-    identifier_write(listing->writer, identifier, rights);
+    identifier_write(listing->writer, identifier, imap_rights_read(value));
     listing->owner_given = listing->owner_given || slice_equal(identifier, listing->owner);
 }
 
@@ -195,10 +191,7 @@ static int owner_rights(struct imap_session *session, const struct imap_place *p
     uint32_t is = IMAP_RIGHTS_ALL;
     int status = mailstore_property_get(imap_session_store(session), place->owner, &property);
     if (status == 0) {
-        is = 0;
-        for (size_t i = 0; i < property.value.size; i++) {
-            is |= imap_right_of(property.value.bytes[i]);
-        }
+        is = imap_rights_read(property.value);
         free((void *)(uintptr_t)property.value.bytes);
     }
     *rights = mode == IMAP_ACL_SET ? *rights : mode == IMAP_ACL_ADD ? is | *rights : is & ~*rights;

@@ -20,7 +20,7 @@ struct imap_context {
     struct arena arena;
     struct imap_command command; /* in the arena */
     uint32_t *found;             /* owned: uids; ascending, of SORT in its order */
-    uint32_t count, room;
+    uint32_t count;
     uint64_t modseq; /* up to here messages are judged */
     uint32_t uid_last;
 };
@@ -269,7 +269,7 @@ static struct imap_context *context_new(struct search *search)
     for (uint32_t i = 0; i < search->found_count; i++) {
         context->found[i] = search_uid(search, search->found[i]);
     }
-    context->count = context->room = search->found_count;
+    context->count = search->found_count;
     context->modseq = search->told_modseq;
     context->uid_last = search->told_uid;
     return context;
@@ -499,7 +499,7 @@ static void found_set(struct imap_context *context, uint32_t *all, uint32_t coun
 {
     free(context->found);
     context->found = all;
-    context->count = context->room = count;
+    context->count = count;
 }
 
 /* Of SORT: what is not found any more has gone. NULL: no memory. */

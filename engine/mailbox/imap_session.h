@@ -203,6 +203,8 @@ enum imap_right {
 #define IMAP_ANYONE "anyone"
 /* Of a letter, "c" and "d" too; 0: none is called so. */
 uint32_t imap_right_of(uint8_t letter);
+/* Of a value as it is kept. */
+uint32_t imap_rights_read(struct slice value);
 /* "lrs", as it is kept; and with the "c" and "d" of RFC 2086, as clients are told. */
 struct slice imap_rights_text(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);
 struct slice imap_rights_text_told(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);

@@ -399,7 +399,7 @@ void outgoing_relay_fails(struct outgoing *outgoing, const char *why)
 
 void outgoing_pump(struct outgoing *outgoing)
 {
-    if (outgoing->aborted || outgoing->resting || !outgoing_can_send(outgoing) ||
+    if (outgoing->resting || !outgoing_can_send(outgoing) ||
         outgoing->shard->now_ns < outgoing->hold_until_ns) {
         return;
     }

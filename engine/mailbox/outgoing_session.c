@@ -19,7 +19,6 @@ struct outgoing_session {
     struct stream *stream;
     struct timer timer;
     bool lost;
-    bool greeted; /* the relay has taken us */
     /* The letter. */
     struct outgoing_item *item; /* NULL: none now */
     struct outgoing_letter letter;
@@ -319,7 +318,6 @@ static void session_end(struct outgoing_session *session)
 
 static enum step message_next(struct outgoing_session *session)
 {
-    session->greeted = true;
     outgoing_relay_works(session->outgoing);
     letter_close(session);
     if (!letter_begin(session)) {

@@ -32,7 +32,8 @@ static struct quota uncounted(const struct mailboxd_conf *conf, struct mailstore
 {
     struct quota sum = {0};
     struct mailstore_box *box = NULL;
-    while (any_uncounted(conf) && (box = mailstore_box_next(user, box)) != NULL) {
+    bool any = any_uncounted(conf);
+    while (any && (box = mailstore_box_next(user, box)) != NULL) {
         const struct conf_quota_rule *rule = rule_find(conf, box->name);
         if (rule != NULL && !rule->counted) {
             sum.bytes += box->bytes;

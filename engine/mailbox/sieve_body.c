@@ -39,17 +39,6 @@ static void parts_find(struct sieve_mail *mail)
     mail->part_index = 0;
 }
 
-static struct message_part *part_behind(struct message_part *part)
-{
-    if (part->children != NULL) {
-        return part->children;
-    }
-    while (part != NULL && part->next == NULL) {
-        part = part->parent;
-    }
-    return part != NULL ? part->next : NULL;
-}
-
 static struct slice text_at(const struct sieve_mail *mail, uint64_t from, uint64_t to)
 {
     struct slice text = looked_at(mail);
@@ -164,7 +153,7 @@ bool sieve_mail_body_part(void *self, uint32_t index, struct sieve_body_part *pa
         mail->part_index = 0;
     }
     while (mail->part != NULL && mail->part_index < index) {
-        mail->part = part_behind(mail->part);
+        mail->part = message_part_behind(mail->part);
         mail->part_index++;
     }
     if (mail->part == NULL || mail->content == NULL) {

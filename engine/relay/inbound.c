@@ -494,7 +494,9 @@ void inbound_accepted(void *owner, struct listener *listener, struct stream *str
     if (relay_conf_takes_bare_lines(conf, &in->facts.remote)) {
         smtp_server_take_bare_lines(&in->server);
     }
-    inbound_auth_offer(in);
+    if (at->tls != CONF_TLS_IMPLICIT) { /* else when it is encrypted: secured() */
+        inbound_auth_offer(in);
+    }
     stream->session = in;
     stream->notify = inbound_notify;
     if (at->tls != CONF_TLS_IMPLICIT || secure(in)) {

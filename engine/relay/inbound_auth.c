@@ -115,6 +115,9 @@ static bool asked(struct inbound *in, int status, bool needs_tls)
     } else {
         verdict_give(in, &verdicts[LOGIN_UNAVAILABLE]);
     }
+    if (in->auth != NULL) {
+        room_free(in->auth); /* whichever verdict it was */
+    }
     return true;
 }
 

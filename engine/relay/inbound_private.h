@@ -29,11 +29,11 @@ struct inbound {
     struct relay *relay;
     struct stream *stream;
     enum inbound_state state;
-    bool counted;              /* in relay->clients */
-    bool trusted;              /* may send anywhere */
-    struct inbound_auth *auth; /* where the client may log in; NULL: nowhere, or memory is short */
-    bool finished;             /* the client has sent its FIN */
+    bool counted;  /* in relay->clients */
+    bool trusted;  /* may send anywhere */
+    bool finished; /* the client has sent its FIN */
     bool lmtp;
+    struct inbound_auth *auth; /* where the client may log in; NULL: nowhere, or memory is short */
     const struct relay_listener *at; /* where it has come in */
     uint8_t client_certificate;      /* enum conf_client_certificate, of its listener */
     uint8_t greet_action;            /* enum conf_greet_action, of its listener */

@@ -145,17 +145,6 @@ void searchable_header(struct searchable *searchable, struct slice header)
 
 /* ---- Parts ---- */
 
-static struct message_part *part_behind(struct message_part *part)
-{
-    if (part->children != NULL) {
-        return part->children;
-    }
-    while (part != NULL && part->next == NULL) {
-        part = part->parent;
-    }
-    return part != NULL ? part->next : NULL;
-}
-
 static bool is_text(const struct message_part *part)
 {
     return part->kind == PART_SINGLE && slice_equal_nocase(part->type, slice_text("text"));
@@ -240,7 +229,7 @@ void searchable_parts(struct searchable *searchable, struct message_part *root)
 bool searchable_wants(struct searchable *searchable, uint64_t *offset, uint64_t *bytes)
 {
     for (struct message_part *part; (part = searchable->part) != NULL;
-         searchable->part = part_behind(part)) {
+         searchable->part = message_part_behind(part)) {
         if (!is_text(part) && !has_inner_header(part)) {
             continue;
         }

@@ -302,3 +302,14 @@ void structure_abort(struct structure *structure)
     free(structure->field);
     structure->field = NULL;
 }
+
+struct message_part *message_part_behind(const struct message_part *part)
+{
+    if (part->children != NULL) {
+        return part->children;
+    }
+    while (part != NULL && part->next == NULL) {
+        part = part->parent;
+    }
+    return part != NULL ? part->next : NULL;
+}

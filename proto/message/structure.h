@@ -104,3 +104,5 @@ void structure_feed(struct structure *structure, struct slice piece);
 struct message_part *structure_finish(struct structure *structure);
 /* Instead of structure_finish: the message is not wanted any more. */
 void structure_abort(struct structure *structure);
+/* The next of the tree, parents before their children; NULL: it was the last. */
+struct message_part *message_part_behind(const struct message_part *part);

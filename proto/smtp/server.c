@@ -51,14 +51,14 @@ static size_t output_room(const struct smtp_server *server)
     return sizeof(server->output) - server->output_bytes;
 }
 
-bool smtp_server_has_room(const struct smtp_server *server)
-{
-    return output_room(server) + server->output_from >= REPLY_BYTES_MAX;
-}
-
 bool smtp_server_fits(const struct smtp_server *server, size_t size)
 {
     return output_room(server) + server->output_from >= size;
+}
+
+bool smtp_server_has_room(const struct smtp_server *server)
+{
+    return smtp_server_fits(server, REPLY_BYTES_MAX);
 }
 
 static void output_add(struct smtp_server *server, const void *bytes, size_t size)

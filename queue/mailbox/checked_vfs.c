@@ -154,7 +154,6 @@ static void vfs_register(void)
         return;
     }
     checked_vfs = *below; /* what concerns names is the same */
-    checked_vfs.iVersion = below->iVersion;
     checked_vfs.pNext = NULL;
     checked_vfs.zName = NAME;
     checked_vfs.pAppData = below;
