@@ -382,6 +382,7 @@ struct mailboxd_conf {
     const char *hostname;
     struct conf_listener *listen;
     uint32_t listen_count;
+    uint32_t shards;
     struct {
         const char *path;       /* folder of the Maildirs, PATH/USER/{tmp,new,cur}, or of the log */
         uint8_t format;         /* enum conf_store */

@@ -160,6 +160,7 @@ static const struct reader_key mailboxd_keys[] = {
     KEY_TEXT("hostname", M, hostname, name_is_domain, NAME_DOMAIN_EXPECTED),
     KEY_ROWS("listen", M, listen, listener_keys,
              "[{name: local, address: [\"unix:/run/tubepost/lmtp\"]}]"),
+    KEY_NUMBER("shards", M, shards, "1", 1, CONF_SHARDS_MAX),
     KEY_SECTION("store", store_keys),
     KEY_SECTION("auth", auth_keys),
     KEY_SECTION("tls", tls_keys),
@@ -229,13 +230,18 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
 
 static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
 {
+    if (conf->shards > 1 && conf->store.format != CONF_STORE_LOG) {
+        reader_problem(reader, "shards",
+                       "Maildirs have one writer, expected 1, or store.format: log");
+    }
     if (conf->store.segment_bytes % FRAME_BYTES != 0) {
         reader_problem(reader, "store.segment_bytes",
                        "not a whole number of frames, expected a multiple of 256K");
     }
     if (conf->store.max_bytes != 0 &&
-        conf->store.max_bytes < SEGMENTS_MIN * conf->store.segment_bytes) {
-        reader_problem(reader, "store.max_bytes", "too little, expected 0 or room for %d segments",
+        conf->store.max_bytes < SEGMENTS_MIN * conf->store.segment_bytes * conf->shards) {
+        reader_problem(reader, "store.max_bytes",
+                       "too little, expected 0 or room for %d segments of each shard",
                        SEGMENTS_MIN);
     }
     if (conf->store.format == CONF_STORE_LOG && conf->limits.recipients > PLACES_MAX) {

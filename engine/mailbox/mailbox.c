@@ -250,6 +250,25 @@ static void others_close(struct mailbox *mailbox)
     mailbox_tls_close(&mailbox->secure);
 }
 
+static void group_join(struct mailbox *mailbox, const struct mailbox_settings *settings)
+{
+    mailbox->group = settings->group;
+    mailbox->crossing = settings->crossing;
+    if (mailbox->group == NULL) {
+        mailbox_stand_alone(mailbox);
+    }
+    mailbox->group->members[mailbox_index(mailbox)] = mailbox;
+}
+
+static void group_leave(struct mailbox *mailbox)
+{
+    if (mailbox->group == &mailbox->alone) {
+        mailbox_group_close(&mailbox->alone);
+    } else {
+        mailbox->group->members[mailbox_index(mailbox)] = NULL;
+    }
+}
+
 int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
 {
     struct mailbox *mailbox = calloc(1, sizeof *mailbox);
@@ -264,6 +283,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
     world_random(mailbox->shard->world, &mailbox->seats.key, sizeof mailbox->seats.key);
+    group_join(mailbox, settings);
     take_conf(mailbox, settings->conf);
     int status =
         mailboxd_conf_has_logins(settings->conf) ? secure_open(mailbox, settings->conf) : 0;
@@ -271,6 +291,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     status = status == 0 ? store_open(mailbox, settings) : status;
     if (status < 0) {
         others_close(mailbox);
+        group_leave(mailbox);
         free(mailbox);
         return status;
     }
@@ -424,6 +445,7 @@ void mailbox_close(struct mailbox *mailbox)
     }
     others_close(mailbox);
     seats_close(&mailbox->seats);
+    group_leave(mailbox);
     free(mailbox->doors);
     free(mailbox);
 }

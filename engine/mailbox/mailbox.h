@@ -10,7 +10,9 @@
 #include "engine/stream.h"
 #include "queue/mailbox/maildir.h"
 
+struct crossing;
 struct mailbox;
+struct mailbox_group;
 
 struct mailbox_settings {
     const struct mailboxd_conf *conf; /* borrowed until mailbox_reload or mailbox_close */
@@ -19,6 +21,8 @@ struct mailbox_settings {
     const struct maildir_files *files; /* of Maildirs; borrowed until mailbox_close */
     bool driven;                       /* of the store, see maildir_settings */
     uint32_t process_id;
+    struct mailbox_group *group;     /* of several shards, borrowed; NULL: this is the only one */
+    struct crossing *crossing;       /* the same: to the others */
     const struct auth_service *auth; /* borrowed until mailbox_close; NULL: nobody logs in */
     /* After mailbox_drain: the last session has ended and its last words had time to go. */
     void (*drained)(void *owner);

@@ -2,7 +2,9 @@
  * mailbox_private: what the service (mailbox.c) and its sessions share. Nobody else includes it.
  */
 #pragma once
+#include "engine/mailbox/crossing.h"
 #include "engine/mailbox/mailbox.h"
+#include "engine/mailbox/mailbox_group.h"
 #include "engine/mailbox/mailbox_tls.h"
 #include "engine/mailbox/seats.h"
 #include "proto/smtp/received.h"
@@ -23,7 +25,10 @@ struct mailbox {
     const struct mailboxd_conf *conf;
     struct shard *shard;
     struct network *network;
-    struct maildir *store; /* of store.format "maildir"; else NULL */
+    struct mailbox_group *group; /* `alone` where there is but one shard */
+    struct mailbox_group alone;
+    struct crossing *crossing; /* to the other shards; NULL: there are none */
+    struct maildir *store;     /* of store.format "maildir"; else NULL */
     /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
     struct mailstore *texts;
     struct mailbox_store *own;       /* what `texts` lies in */
@@ -56,6 +61,19 @@ struct mailbox {
     struct timer drain_timer;
     unsigned quiet_ticks; /* of drain_timer, without a session */
 };
+
+static inline unsigned mailbox_index(const struct mailbox *mailbox)
+{
+    return mailbox->shard->settings.index;
+}
+
+/* The only shard of a service. */
+static inline void mailbox_stand_alone(struct mailbox *mailbox)
+{
+    mailbox->group = &mailbox->alone;
+    mailbox_group_open(&mailbox->alone, 1, mailbox->seats.key.words);
+    mailbox->alone.members[0] = mailbox;
+}
 
 /* Is there such a user? user: as user_name_of_mailbox makes it. */
 bool mailbox_knows(const struct mailbox *mailbox, const char *user);

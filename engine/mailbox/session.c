@@ -6,6 +6,12 @@ static bool is_counted_by_address(const struct endpoint *remote)
     return remote->family == ENDPOINT_IPV4 || remote->family == ENDPOINT_IPV6;
 }
 
+/* Of all shards no two have the same. */
+static uint64_t number_new(struct mailbox *mailbox)
+{
+    return ++mailbox->session_number * mailbox->group->count + mailbox_index(mailbox);
+}
+
 const char *session_begin(struct session *session, const struct session_ops *ops,
                           const struct mailbox_door *door, const struct stream *stream)
 {
@@ -13,12 +19,14 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     struct mailbox_counters *counters = &mailbox->counters;
     struct stream_facts facts;
     stream_facts(stream, &facts);
-    const struct seat_key key = {.address = &facts.remote};
-    if (counters->sessions >= mailbox->conf->limits.connections && !door->operators) {
+    if (atomic_load_explicit(&mailbox->group->sessions, memory_order_relaxed) >=
+            mailbox->conf->limits.connections &&
+        !door->operators) {
         return SESSION_TOO_MANY;
     }
-    if (seats_take(&mailbox->seats, &key, mailbox->conf->limits.address_connections,
-                   &session->of_address) < 0) {
+    if (mailbox_group_seat_take(mailbox->group, &facts.remote,
+                                mailbox->conf->limits.address_connections,
+                                &session->of_address) < 0) {
         counters->connections_refused_address++;
         return SESSION_TOO_MANY_OF_ADDRESS;
     }
@@ -26,7 +34,7 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     session->mailbox = mailbox;
     session->protocol = door->protocol;
     session->operators = door->operators;
-    session->number = ++mailbox->session_number;
+    session->number = number_new(mailbox);
     session->began_ns = mailbox->shard->now_ns;
     session->family = facts.remote.family;
     session->port = facts.remote.port;
@@ -36,6 +44,7 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     list_init(&session->node);
     list_append(&mailbox->sessions, &session->node);
     counters->sessions++;
+    atomic_fetch_add_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
     session_counters(session)->sessions++;
     session_counters(session)->connections++;
     return NULL;
@@ -73,7 +82,8 @@ void session_over(struct session *session)
 {
     struct mailbox *mailbox = session->mailbox;
     session_exit(session);
-    seats_leave(&mailbox->seats, &session->of_address);
+    mailbox_group_seat_leave(mailbox->group, &session->of_address);
+    atomic_fetch_sub_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
     mailbox->counters.sessions--;
     session_counters(session)->sessions--;
 }

@@ -141,6 +141,7 @@ static void mailbox_make(struct sim_imap *imap)
                                                            .data_ns = conf->timeouts.data,
                                                            .pipelining = true,
                                                            .chunking = true};
+    mailbox_stand_alone(mailbox);
     list_init(&mailbox->sessions);
     timer_init(&mailbox->drain_timer, NULL);
 }
@@ -150,6 +151,7 @@ static void mailbox_end(struct mailbox *mailbox)
 {
     mailbox_leave(mailbox);
     seats_close(&mailbox->seats);
+    mailbox_group_close(mailbox->group);
     free(mailbox->doors);
 }
 

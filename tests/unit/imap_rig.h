@@ -121,6 +121,7 @@ static inline int imap_rig_open(void **state)
                                     .network = rig->network,
                                     .texts = rig->store.store,
                                     .logins = &rig->desk};
+    mailbox_stand_alone(&rig->mailbox);
     list_init(&rig->mailbox.sessions);
     rig->door = (struct mailbox_door){.mailbox = &rig->mailbox, .tls = CONF_TLS_OFF};
     const struct listen_request request = {
@@ -145,6 +146,7 @@ static inline int imap_rig_close(void **state)
     }
     rig_rounds(rig, 3);
     seats_close(&rig->mailbox.seats);
+    mailbox_group_close(rig->mailbox.group);
     rig->network->ops->close(rig->network);
     mailstore_rig_stop(&rig->store);
     mailstore_rig_close(&rig->store);

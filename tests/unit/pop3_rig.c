@@ -74,6 +74,7 @@ void pop3_rig_open(struct pop3_rig *rig, size_t room, struct tls_rig *tls)
                                     .texts = rig->store.store,
                                     .tls = tls != NULL ? tls->tls : NULL,
                                     .tls_server = tls != NULL ? tls->server : NULL};
+    mailbox_stand_alone(&rig->mailbox);
     list_init(&rig->mailbox.sessions);
     list_init(&rig->clients);
     rig->door = (struct mailbox_door){.mailbox = &rig->mailbox, .tls = CONF_TLS_OFF};
@@ -95,6 +96,7 @@ static void sessions_abort(struct pop3_rig *rig)
     }
     check(rig->mailbox.counters.sessions == 0);
     seats_close(&rig->mailbox.seats);
+    mailbox_group_close(rig->mailbox.group);
 }
 
 void pop3_rig_close(struct pop3_rig *rig)

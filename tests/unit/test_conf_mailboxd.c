@@ -140,7 +140,7 @@ static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known
         {"", "store: {format: log, segment_bytes: 3000K}\n" USERS,
          "2:22: store.segment_bytes: not a whole number of frames, expected a multiple of 256K"},
         {"", "store: {format: log, max_bytes: 100M}\n" USERS,
-         "2:22: store.max_bytes: too little, expected 0 or room for 5 segments"},
+         "2:22: store.max_bytes: too little, expected 0 or room for 5 segments of each shard"},
         {"", LOG_STORE USERS "limits: {recipients: 1001}",
          "4:10: limits.recipients: more than one delivery can name, expected at most 1000 with "
          "store.format: log"},

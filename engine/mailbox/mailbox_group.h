@@ -1,0 +1,47 @@
+/*
+ * mailbox_group: the shards of a mailbox service, and which of them has a user's mail.
+ *
+ * A user's mail lies on one shard: where it was found at start, and else where the hash of his name says, so that a store
+ * may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
+ *
+ *   each shard: mailbox_open ─► mailbox_group_found ...      main: all are open ─► mailbox_group_settle ─► they listen
+ *
+ * What all shards count together is here too, under a lock: it is touched when a connection begins and ends, never by a
+ * message.
+ */
+#pragma once
+#include "engine/conf/conf.h"
+#include "engine/mailbox/seats.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct mailbox;
+
+struct mailbox_group {
+    unsigned count; /* of shards, 1 to CONF_SHARDS_MAX */
+    struct mailbox *members
+        [CONF_SHARDS_MAX];  /* filled by mailbox_open; all are there after mailbox_group_settle */
+    pthread_mutex_t lock;   /* of what follows */
+    struct seats addresses; /* connections of each address, of all shards */
+    struct mailbox_elsewhere
+        *elsewhere; /* users who are not where the hash says; by name once settled */
+    size_t elsewhere_count, elsewhere_room;
+    atomic_uint sessions; /* of all shards */
+    atomic_uint busy;     /* shards that still have sessions, while the service ends */
+};
+
+/* seed: that nobody outside can foresee. */
+void mailbox_group_open(struct mailbox_group *group, unsigned count, const uint64_t seed[2]);
+void mailbox_group_close(struct mailbox_group *group);
+
+/* From the shard's thread, before mailbox_group_settle: this user's mail lies on it. 0; -ENOMEM. Of several shards
+ * that say so the first one counts. */
+int mailbox_group_found(struct mailbox_group *group, unsigned shard, const char *user);
+void mailbox_group_settle(struct mailbox_group *group);
+/* The shard of a user, by a name of user_name_of_mailbox. After mailbox_group_settle, from any thread. */
+unsigned mailbox_group_shard(const struct mailbox_group *group, const char *user);
+
+/* A connection from there, of all shards: as seats_take and seats_leave. */
+int mailbox_group_seat_take(struct mailbox_group *group, const struct endpoint *address,
+                            uint32_t limit, struct seat **seat);
+void mailbox_group_seat_leave(struct mailbox_group *group, struct seat **seat);
