@@ -30,19 +30,34 @@ struct crossing_note {
 int crossing_open(struct crossing **crossing, struct shard *shard);
 /* To the round, behind the networks and TLS, before the store. */
 void crossing_add_part(struct crossing *crossing);
-/* After the threads have ended, before shard_close: what waits is dropped. */
+/* After the threads have ended and all networks are closed, before shard_close: what waits is dropped. Carriers are not
+ * touched: they ended with their networks. */
 void crossing_close(struct crossing *crossing);
 
 /* In order, to another shard or its own. */
 void crossing_send(struct crossing *crossing, struct shard *to, struct crossing_note *note);
-/* Nothing waits to be sent, and no passage has its carrier here. */
+/* Nothing waits to be sent, no passage has its carrier here, and none its far end: all that was written here by reference
+ * has been let go of. */
 bool crossing_is_quiet(const struct crossing *crossing);
-/* Aborts the carriers of all passages that are here: the service ends. Their far ends hear STREAM_CLOSED if they can. */
+/* Aborts the carriers of all passages that are here: the service ends. Their far ends hear STREAM_CLOSED if they can; a
+ * carrier is released when its far end is. */
 void crossing_abort(struct crossing *crossing);
+/* When no shard has a network or TLS any more: lets go of what was written here by reference and has not come home, so that
+ * what it lies in may be closed. The shard's thread, or main's behind it. crossing_close does it too. */
+void crossing_let_go(struct crossing *crossing);
 
-/* The far end of a stream: it belongs to the caller until it is handed over (by a note of his) to a session on the shard
- * `to`, which is then the only one to use it, and releases it. `carrier` is given: it must not be used any more; what
- * it has received and nobody has consumed is read at the far end. finished: its STREAM_HALF_CLOSED was told already; the
- * far end tells it again. NULL: -ENOMEM, and the carrier is still the caller's. */
+/* The far end of a stream. The caller hands it over by a note of his, in the same round, to a session on the shard `to`,
+ * which sets notify when the note runs, is the only one to use it from then on, and releases it. Until then
+ * it may be looked at by stream_facts alone. `carrier` is given: it must not be used any more, and it reads again if it was
+ * stopped; what it has received and nobody has consumed is read at the far end. finished: its STREAM_HALF_CLOSED was told
+ * already; the far end tells it again. NULL: -ENOMEM, and the carrier is still the caller's. If his note is
+ * dropped, the stream ends by itself.
+ *
+ * As other streams, but: stream_unacknowledged is what has not left us, since the kernel would have to be asked on the
+ * other shard; facts.tls is the carrier's own, and no more than that of the time of passing; a write by reference
+ * comes back as a whole, and one of them may reach beyond the window. A released far end whose
+ * peer takes nothing for 30 s is cut. */
 struct stream *crossing_pass(struct crossing *here, struct crossing *to, struct stream *carrier,
                              bool finished);
+/* Of crossing_pass, instead of handing it over, before anything else happens: the carrier, which is the caller's again. */
+struct stream *crossing_take_back(struct stream *stream);
