@@ -371,6 +371,12 @@ struct relay_conf {
     } cpu;
 };
 
+/* Users whose mail is to lie on one shard. */
+struct conf_placing {
+    const char *users; /* a pattern of fnmatch(3) */
+    uint32_t shard;
+};
+
 /* Of mailboxes whose name fits. */
 struct conf_quota_rule {
     const char *mailbox; /* '*' and '?' are wild */
@@ -432,6 +438,8 @@ struct mailboxd_conf {
         uint64_t quota_messages;
         struct conf_quota_rule *quota_rules; /* the first whose name fits counts */
         uint32_t quota_rules_count;
+        struct conf_placing *placed; /* the first whose pattern fits counts */
+        uint32_t placed_count;
     } users;
     struct {
         uint64_t message_bytes;

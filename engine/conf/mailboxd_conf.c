@@ -103,6 +103,12 @@ static const struct reader_key sieve_keys[] = {
     KEY_DURATION("vacation_max", M, sieve.vacation_max, "60d", SECOND, 365 * DAY),
     KEY_END,
 };
+static const struct reader_key placing_keys[] = {
+    KEY_TEXT("users", struct conf_placing, users, name_is_printable,
+             "a user's name, * and ? are wild", .required = true),
+    KEY_NUMBER("shard", struct conf_placing, shard, "0", 0, CONF_SHARDS_MAX - 1),
+    KEY_END,
+};
 static const struct reader_key quota_rule_keys[] = {
     KEY_TEXT("mailbox", struct conf_quota_rule, mailbox, name_is_printable,
              "the name of a mailbox, * and ? are wild", .required = true),
@@ -118,6 +124,7 @@ static const struct reader_key users_keys[] = {
     KEY_SIZE("quota_bytes", M, users.quota_bytes, "0", 0, 1024 * TB),
     KEY_NUMBER("quota_messages", M, users.quota_messages, "0", 0, UINT32_MAX),
     KEY_ROWS("quota_rules", M, users.quota_rules, quota_rule_keys, NULL),
+    KEY_ROWS("placed", M, users.placed, placing_keys, NULL),
     KEY_END,
 };
 static const struct reader_key limits_keys[] = {
@@ -228,6 +235,18 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
     }
 }
 
+static void check_placing(struct reader *reader, const struct mailboxd_conf *conf)
+{
+    for (uint32_t i = 0; i < conf->users.placed_count; i++) {
+        if (conf->users.placed[i].shard >= conf->shards) {
+            char key[64];
+            snprintf(key, sizeof key, "users.placed[%u].shard", i);
+            reader_problem(reader, key, "there is none, expected at most %u: see shards",
+                           conf->shards - 1);
+        }
+    }
+}
+
 static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
 {
     if (conf->shards > 1 && conf->store.format != CONF_STORE_LOG) {
@@ -281,6 +300,7 @@ static void settle(struct reader *reader, struct mailboxd_conf *conf)
         settle_listener(reader, conf, i);
     }
     check_store(reader, conf);
+    check_placing(reader, conf);
     auth_conf_check(reader, &conf->auth);
     check_delivery(reader, conf);
 }

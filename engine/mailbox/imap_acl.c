@@ -37,6 +37,18 @@ static bool identifier_read(struct imap_session *session, struct slice given,
     return true;
 }
 
+/* False: answered. Sessions see the mailboxes of their own shard. */
+static bool is_within_reach(struct imap_session *session, const char *identifier)
+{
+    const char *user = identifier + (identifier[0] == '-');
+    if (strcmp(user, IMAP_ANYONE) == 0 || !session_is_abroad(&session->session, user)) {
+        return true;
+    }
+    imap_session_no(session, "CANNOT",
+                    "The user's mail is on another shard, ask the operator (users.placed)");
+    return false;
+}
+
 /* Opened, and to be left. False: answered. */
 static bool administered(struct imap_session *session, struct slice name, struct imap_place *place)
 {
@@ -246,7 +258,8 @@ void imap_acl_set(struct imap_session *session, const struct imap_acl *acl)
         !administered(session, acl->mailbox, &place)) {
         return;
     }
-    if (!identifier_read(session, acl->identifier, identifier)) {
+    if (!identifier_read(session, acl->identifier, identifier) ||
+        !is_within_reach(session, identifier)) {
         imap_place_leave(session, &place);
         return;
     }

@@ -46,12 +46,8 @@ static void user_leave(struct imap_session *session)
 }
 
 /* His mailboxes are loaded. */
-static int user_enter(struct imap_session *session, const char *user)
+static int user_enter(struct imap_session *session, const char *name)
 {
-    char name[USER_NAME_BYTES];
-    if (user_name_of_mailbox(slice_text(user), name) < 0) {
-        return -EINVAL;
-    }
     int status = session_enter(&session->session, name);
     if (status < 0) {
         return status;
@@ -95,9 +91,9 @@ static void refuse(struct imap_session *session, const char *code, const char *t
     imap_session_no(session, code, text);
 }
 
-static void login_in(struct imap_session *session, const struct login_told *told)
+void imap_login_arrived(struct imap_session *session, const char *user)
 {
-    int status = user_enter(session, told->user);
+    int status = user_enter(session, user);
     if (status == 0) {
         entered(session);
     } else if (status == -EUSERS) {
@@ -105,6 +101,22 @@ static void login_in(struct imap_session *session, const struct login_told *told
     } else {
         refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
     }
+}
+
+/* False: it has gone to another shard. */
+static bool login_in(struct imap_session *session, const struct login_told *told)
+{
+    char name[USER_NAME_BYTES];
+    if (user_name_of_mailbox(slice_text(told->user), name) < 0) {
+        refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
+    } else if (!session_is_abroad(&session->session, name)) {
+        imap_login_arrived(session, name);
+    } else if (imap_session_pass(session, name)) {
+        return false;
+    } else {
+        refuse(session, "UNAVAILABLE", "Out of memory, try again later");
+    }
+    return true;
 }
 
 static void login_told(struct login *login, const struct login_told *told)
@@ -117,7 +129,9 @@ static void login_told(struct login *login, const struct login_told *told)
         imap_session_output(session);
         break;
     case LOGIN_IN:
-        login_in(session, told);
+        if (!login_in(session, told)) {
+            return;
+        }
         break;
     case LOGIN_REFUSED:
         session_counters(&session->session)->logins_failed++;

@@ -419,6 +419,44 @@ static bool session_abort(struct session *base)
     return true;
 }
 
+bool imap_session_pass(struct imap_session *session, const char *user)
+{
+    struct stream *stream = session->stream;
+    wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
+    if (session->again != NULL) {
+        session->again->session = NULL;
+        session->again = NULL;
+    }
+    session->stream = NULL;
+    if (session_pass(&session->session, stream, session->finished, user) < 0) {
+        session->stream = stream;
+        return false;
+    }
+    return true;
+}
+
+static void session_arrived(struct session *base, struct stream *stream, const char *user)
+{
+    struct imap_session *session = list_entry(base, struct imap_session, session);
+    session->door = &base->mailbox->doors[session->door->index];
+    session->stream = stream;
+    stream->session = session;
+    stream->notify = session_notified;
+    stream_facts(stream, &session->facts);
+    imap_login_settings(session);
+    imap_login_arrived(session, user);
+    session_run(session);
+}
+
+/* Nobody was logged in. */
+static void session_lost(struct session *base)
+{
+    struct imap_session *session = list_entry(base, struct imap_session, session);
+    imap_server_close(&session->server);
+    outbox_close(&session->outbox);
+    free(session);
+}
+
 static void session_forget(struct session *base)
 {
     (void)base;
@@ -429,6 +467,8 @@ static const struct session_ops imap_session_ops = {
     .drain = session_drain,
     .abort = session_abort,
     .forget = session_forget,
+    .arrived = session_arrived,
+    .lost = session_lost,
 };
 
 /* NULL: *why not. */

@@ -125,6 +125,9 @@ static inline bool imap_session_utf8(const struct imap_session *session)
 void imap_session_wake(struct imap_session *session);
 /* The same in the next round: for who must not have the session end under his hands. */
 void imap_session_later(struct imap_session *session);
+/* It goes to the shard of its user, who has logged in, and goes on there with imap_login_arrived. False: it stays, since memory
+ * is short; else it is not to be touched any more. */
+bool imap_session_pass(struct imap_session *session, const char *user);
 /* Moves what the machine says to the output; after each call of it. */
 void imap_session_output(struct imap_session *session);
 void imap_session_write(struct imap_session *session, const char *text);
@@ -173,6 +176,8 @@ extern const uint64_t imap_session_capabilities;
 void imap_login_begin(struct imap_session *session, const struct imap_event *event);
 void imap_login_answer(struct imap_session *session, struct slice response);
 void imap_login_cancelled(struct imap_session *session);
+/* It is on the shard of its user. */
+void imap_login_arrived(struct imap_session *session, const char *user);
 /* What the machine is to announce and allow, for the stream as it is now. */
 void imap_login_settings(struct imap_session *session);
 

@@ -11,6 +11,7 @@
 #include "queue/mailbox/user_name.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define HOPS_MAX 100           /* Received: fields; more is a loop */
 #define JUNK_COMMANDS_MAX 1000 /* of a connection, that bring no mail forward */
@@ -42,6 +43,9 @@ void mailbox_add_parts(struct mailbox *mailbox)
 {
     if (mailbox->tls != NULL) {
         mailbox_tls_add_part(&mailbox->secure);
+    }
+    if (mailbox->crossing != NULL) {
+        crossing_add_part(mailbox->crossing);
     }
     if (mailbox->own != NULL) {
         mailbox_store_add_part(mailbox->own);
@@ -92,7 +96,8 @@ static struct session *session_of_node(struct list_node *node)
 
 static bool is_quiet(const struct mailbox *mailbox)
 {
-    return list_empty(&mailbox->sessions) &&
+    return list_empty(&mailbox->sessions) && atomic_load(&mailbox->group->sessions) == 0 &&
+           (mailbox->crossing == NULL || crossing_is_quiet(mailbox->crossing)) &&
            (mailbox->outgoing == NULL || outgoing_is_quiet(mailbox->outgoing));
 }
 
@@ -173,7 +178,6 @@ static int sieve_open(struct mailbox *mailbox)
     if (status != 0) {
         remembered_close(mailbox->remembered);
         sieve_scripts_close(mailbox->scripts);
-        mailbox_store_close(mailbox->own);
     }
     return status;
 }
@@ -181,7 +185,7 @@ static int sieve_open(struct mailbox *mailbox)
 /* Search does without, when it cannot be had. */
 static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
-    char folder[4096];
+    char folder[MAILBOX_STORE_PATH_BYTES];
     const struct search_desk_settings settings = {
         .shard = mailbox->shard,
         .texts = mailbox->texts,
@@ -191,15 +195,56 @@ static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *c
     if (!conf->search.index) {
         return;
     }
-    int status =
-        (size_t)snprintf(folder, sizeof folder, "%s/search", conf->store.path) < sizeof folder
-            ? search_desk_open(&mailbox->searches, &settings)
-            : -ENAMETOOLONG;
+    int status = mailbox_store_path(conf, mailbox->shard, "search", folder);
+    status = status == 0 ? search_desk_open(&mailbox->searches, &settings) : status;
     if (status != 0) {
         logger_line(mailbox->shard->logger, LOGGER_WARNING,
                     "search: %s cannot be used: %s: SEARCH reads messages", folder,
                     strerror(-status));
     }
+}
+
+/* Where there are several shards main has done it. */
+static int folder_claim(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
+    mailbox->folder = mailbox->crossing != NULL
+                          ? -1
+                          : mailbox_store_claim(conf->store.path, 1, mailbox->shard->logger);
+    return mailbox->crossing != NULL || mailbox->folder >= 0 ? 0 : mailbox->folder;
+}
+
+static void folder_leave(struct mailbox *mailbox)
+{
+    if (mailbox->folder >= 0) {
+        close(mailbox->folder);
+        mailbox->folder = -1;
+    }
+}
+
+struct finding {
+    struct mailbox *mailbox;
+    int status;
+};
+
+static void user_found(void *owner, struct slice name)
+{
+    struct finding *finding = (struct finding *)owner;
+    const struct mailbox *mailbox = finding->mailbox;
+    char user[USER_NAME_BYTES];
+    if (name.size < sizeof user && name.bytes[0] != '.' && finding->status == 0) {
+        memcpy(user, name.bytes, name.size);
+        user[name.size] = '\0';
+        finding->status = mailbox_group_found(mailbox->group, mailbox_index(mailbox), user);
+    }
+}
+
+/* Whose mail lies here, where the others must know. */
+static int users_find(struct mailbox *mailbox)
+{
+    struct finding finding = {.mailbox = mailbox};
+    int status =
+        mailbox->crossing == NULL ? 0 : mailstore_each_user(mailbox->texts, user_found, &finding);
+    return status == 0 ? finding.status : status;
 }
 
 static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
@@ -208,21 +253,28 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     if (conf->store.format != CONF_STORE_LOG) {
         return maildirs_open(mailbox, settings);
     }
-    int status = mailbox_store_open(&mailbox->own, conf, mailbox->shard);
+    int status = folder_claim(mailbox, conf);
+    status = status < 0 ? status : mailbox_store_open(&mailbox->own, conf, mailbox->shard);
     if (status != 0) {
+        folder_leave(mailbox);
         return status;
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
-    status = sieve_open(mailbox);
+    status = users_find(mailbox);
+    status = status == 0 ? sieve_open(mailbox) : status;
     if (status == 0) {
         searches_open(mailbox, conf);
+    } else {
+        mailbox_store_close(mailbox->own);
+        folder_leave(mailbox);
     }
     return status;
 }
 
 static int secure_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
-    int status = mailbox_tls_open(&mailbox->secure, mailbox->shard, conf);
+    int status =
+        mailbox_tls_open(&mailbox->secure, mailbox->shard, conf, mailbox->group->ticket_secret);
     mailbox->tls = mailbox->secure.tls;
     mailbox->tls_server = mailbox->secure.server;
     return status;
@@ -317,16 +369,29 @@ static const struct protocol {
     [CONF_PROTOCOL_AUTH] = {"auth", auth_socket_accepted},
 };
 
+/* A path can be bound once, and connections of Dovecot's protocol are of one mind. */
+static bool is_for_first(const struct conf_listener *conf, const struct endpoint *at)
+{
+    return at->family == ENDPOINT_UNIX || conf->protocol == CONF_PROTOCOL_AUTH;
+}
+
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
                      const struct endpoint *at)
 {
     const struct protocol *protocol = &protocols[conf->protocol];
     struct mailbox_door *door = &mailbox->doors[mailbox->door_count];
-    *door = (struct mailbox_door){.mailbox = mailbox, .protocol = conf->protocol, .tls = conf->tls};
+    *door = (struct mailbox_door){.mailbox = mailbox,
+                                  .index = mailbox->door_count,
+                                  .protocol = conf->protocol,
+                                  .tls = conf->tls};
     struct listen_request request = {
         .at = *at, .unix_mode = conf->unix_mode, .accepted = protocol->accepted, .owner = door};
     char text[ENDPOINT_TEXT_MAX];
     size_t size = endpoint_format(at, text);
+    if (mailbox_index(mailbox) > 0 && is_for_first(conf, at)) {
+        mailbox->door_count++;
+        return 0;
+    }
     int status = protocol->accepted == NULL
                      ? -EPROTONOSUPPORT
                      : mailbox->network->ops->listen(mailbox->network, &request, &door->listener);
@@ -363,9 +428,11 @@ int mailbox_listen(struct mailbox *mailbox)
 
 static void unlisten_all(struct mailbox *mailbox)
 {
-    while (mailbox->door_count > 0) {
-        mailbox->network->ops->unlisten(mailbox->network,
-                                        mailbox->doors[--mailbox->door_count].listener);
+    for (uint32_t i = 0; i < mailbox->door_count; i++) {
+        if (mailbox->doors[i].listener != NULL) {
+            mailbox->network->ops->unlisten(mailbox->network, mailbox->doors[i].listener);
+            mailbox->doors[i].listener = NULL;
+        }
     }
 }
 
@@ -417,6 +484,9 @@ void mailbox_leave(struct mailbox *mailbox)
     if (mailbox->outgoing != NULL) {
         outgoing_abort(mailbox->outgoing);
     }
+    if (mailbox->crossing != NULL) {
+        crossing_abort(mailbox->crossing);
+    }
     mailbox_tls_close(&mailbox->secure);
 }
 
@@ -439,6 +509,7 @@ void mailbox_close(struct mailbox *mailbox)
         outgoing_close(mailbox->outgoing);
         remembered_close(mailbox->remembered);
         mailbox_store_close(mailbox->own);
+        folder_leave(mailbox);
     } else {
         maildir_close(mailbox->store);
         sessions_forget(mailbox);

@@ -1,6 +1,7 @@
 #include "engine/mailbox/mailbox_group.h"
 #include "engine/core/check.h"
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +10,12 @@ struct mailbox_elsewhere {
     uint8_t shard;
 };
 
-void mailbox_group_open(struct mailbox_group *group, unsigned count, const uint64_t seed[2])
+void mailbox_group_open(struct mailbox_group *group, unsigned count, const struct world *world)
 {
     check(count >= 1 && count <= CONF_SHARDS_MAX);
     *group = (struct mailbox_group){.count = count};
-    memcpy(group->addresses.key.words, seed, sizeof group->addresses.key.words);
+    world_random(world, &group->addresses.key, sizeof group->addresses.key);
+    world_random(world, group->ticket_secret, sizeof group->ticket_secret);
     pthread_mutex_init(&group->lock, NULL);
 }
 
@@ -22,6 +24,13 @@ void mailbox_group_close(struct mailbox_group *group)
     seats_close(&group->addresses);
     free(group->elsewhere);
     pthread_mutex_destroy(&group->lock);
+}
+
+void mailbox_group_place(struct mailbox_group *group, const struct conf_placing *placed,
+                         uint32_t placed_count)
+{
+    group->placed = placed;
+    group->placed_count = placed_count;
 }
 
 /* The same in every life of the store: nothing that is kept depends on a secret. */
@@ -33,6 +42,17 @@ static unsigned hashed(const struct mailbox_group *group, const char *user)
     check(size < USER_NAME_BYTES);
     memcpy(words, user, size);
     return (unsigned)(siphash(&key, words, sizeof words / sizeof words[0]) % group->count);
+}
+
+/* Of a user who has no mail yet. */
+static unsigned first_place(const struct mailbox_group *group, const char *user)
+{
+    for (uint32_t i = 0; i < group->placed_count; i++) {
+        if (fnmatch(group->placed[i].users, user, 0) == 0) {
+            return group->placed[i].shard;
+        }
+    }
+    return hashed(group, user);
 }
 
 static int elsewhere_add(struct mailbox_group *group, unsigned shard, const char *user)
@@ -55,7 +75,7 @@ static int elsewhere_add(struct mailbox_group *group, unsigned shard, const char
 
 int mailbox_group_found(struct mailbox_group *group, unsigned shard, const char *user)
 {
-    if (strlen(user) >= USER_NAME_BYTES || hashed(group, user) == shard) {
+    if (strlen(user) >= USER_NAME_BYTES || first_place(group, user) == shard) {
         return 0;
     }
     pthread_mutex_lock(&group->lock);
@@ -104,7 +124,7 @@ unsigned mailbox_group_shard(const struct mailbox_group *group, const char *user
             : (const struct mailbox_elsewhere *)bsearch(user, group->elsewhere,
                                                         group->elsewhere_count,
                                                         sizeof group->elsewhere[0], name_order);
-    return found != NULL ? found->shard : hashed(group, user);
+    return found != NULL ? found->shard : first_place(group, user);
 }
 
 int mailbox_group_seat_take(struct mailbox_group *group, const struct endpoint *address,

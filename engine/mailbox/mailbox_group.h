@@ -1,8 +1,8 @@
 /*
  * mailbox_group: the shards of a mailbox service, and which of them has a user's mail.
  *
- * A user's mail lies on one shard: where it was found at start, and else where the hash of his name says, so that a store
- * may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
+ * A user's mail lies on one shard: where it was found at start, else where users.placed of the configuration says, else where
+ * the hash of his name does. So a store may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
  *
  *   each shard: mailbox_open ─► mailbox_group_found ...      main: all are open ─► mailbox_group_settle ─► they listen
  *
@@ -11,7 +11,9 @@
  */
 #pragma once
 #include "engine/conf/conf.h"
+#include "engine/core/world.h"
 #include "engine/mailbox/seats.h"
+#include "engine/tls/tls.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -19,6 +21,8 @@ struct mailbox;
 
 struct mailbox_group {
     unsigned count; /* of shards, 1 to CONF_SHARDS_MAX */
+    const struct conf_placing *placed;
+    uint32_t placed_count;
     struct mailbox *members
         [CONF_SHARDS_MAX];  /* filled by mailbox_open; all are there after mailbox_group_settle */
     pthread_mutex_t lock;   /* of what follows */
@@ -26,12 +30,14 @@ struct mailbox_group {
     struct mailbox_elsewhere
         *elsewhere; /* users who are not where the hash says; by name once settled */
     size_t elsewhere_count, elsewhere_room;
-    atomic_uint sessions; /* of all shards */
-    atomic_uint busy;     /* shards that still have sessions, while the service ends */
+    atomic_uint sessions; /* of all shards, and those on their way from one to another */
+    uint8_t ticket_secret[TLS_SECRET_BYTES]; /* a TLS session is resumed on any shard */
 };
 
-/* seed: that nobody outside can foresee. */
-void mailbox_group_open(struct mailbox_group *group, unsigned count, const uint64_t seed[2]);
+void mailbox_group_open(struct mailbox_group *group, unsigned count, const struct world *world);
+/* Before any shard is opened. placed: borrowed until mailbox_group_close. */
+void mailbox_group_place(struct mailbox_group *group, const struct conf_placing *placed,
+                         uint32_t placed_count);
 void mailbox_group_close(struct mailbox_group *group);
 
 /* From the shard's thread, before mailbox_group_settle: this user's mail lies on it. 0; -ENOMEM. Of several shards

@@ -32,6 +32,7 @@ struct mailbox {
     /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
     struct mailstore *texts;
     struct mailbox_store *own;       /* what `texts` lies in */
+    int folder;                      /* of `own`, claimed, where there is no other shard; else -1 */
     struct sieve_scripts *scripts;   /* of the users of `texts`; NULL: none are run */
     struct outgoing *outgoing;       /* what they send; NULL: nothing is sent */
     struct remembered *remembered;   /* of them; NULL: nothing is */
@@ -46,8 +47,8 @@ struct mailbox {
     struct tls_context *
         tls_server; /* what is shown to clients; NULL: no certificate, no TLS. May change by a reload */
     struct smtp_server_settings lmtp_settings;
-    struct mailbox_door *doors;
-    uint32_t door_count;       /* that are listened at */
+    struct mailbox_door *doors; /* on each shard the same ones */
+    uint32_t door_count;
     struct list_node sessions; /* struct session */
     uint64_t session_number;   /* of the last one */
     struct seats seats;
@@ -71,7 +72,7 @@ static inline unsigned mailbox_index(const struct mailbox *mailbox)
 static inline void mailbox_stand_alone(struct mailbox *mailbox)
 {
     mailbox->group = &mailbox->alone;
-    mailbox_group_open(&mailbox->alone, 1, mailbox->seats.key.words);
+    mailbox_group_open(&mailbox->alone, 1, mailbox->shard->world);
     mailbox->alone.members[0] = mailbox;
 }
 

@@ -18,7 +18,6 @@
 
 struct mailbox_store {
     struct shard *shard;
-    int folder; /* locked: the kernel gives the lock back however we end */
     struct disk *disk;
     void *memory;
     struct log *log;
@@ -69,29 +68,63 @@ void mailbox_store_add_part(struct mailbox_store *store)
 
 /* ---- Opening ---- */
 
-static int folder_claim(struct mailbox_store *store, const char *path)
+static bool has_log(const char *path, unsigned shard)
 {
-    struct logger *logger = store->shard->logger;
-    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
-        int status = -errno;
-        logger_line(logger, LOGGER_ERROR, "store: %s cannot be made: %s", path, strerror(-status));
-        return status;
+    char log[4096];
+    snprintf(log, sizeof log, "%s/%u", path, shard);
+    DIR *files = opendir(log);
+    bool found = false;
+    for (struct dirent *entry; files != NULL && !found && (entry = readdir(files)) != NULL;) {
+        size_t size = strlen(entry->d_name);
+        found = size > strlen(SUFFIX) && strcmp(entry->d_name + size - strlen(SUFFIX), SUFFIX) == 0;
     }
-    store->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (store->folder < 0 || flock(store->folder, LOCK_EX | LOCK_NB) < 0) {
-        int status = errno == EWOULDBLOCK ? -EBUSY : -errno;
-        logger_line(logger, LOGGER_ERROR, "store: %s cannot be used: %s", path,
-                    status == -EBUSY ? "another process has it" : strerror(-status));
-        return status;
+    if (files != NULL) {
+        closedir(files);
     }
+    return found;
+}
+
+static int folder_judge(int folder, const char *path, unsigned shards, struct logger *logger)
+{
     struct stat found;
-    if (fstatat(store->folder, MAILDIR_FOLDER, &found, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (fstatat(folder, MAILDIR_FOLDER, &found, AT_SYMLINK_NOFOLLOW) == 0) {
         logger_line(logger, LOGGER_ERROR,
                     "store: %s holds Maildirs, expected store.format: maildir, or another folder",
                     path);
         return -EINVAL;
     }
+    for (unsigned i = CONF_SHARDS_MAX; i-- > shards;) {
+        if (has_log(path, i)) {
+            logger_line(logger, LOGGER_ERROR,
+                        "store: %s holds the mail of %u shards, expected shards: %u or more", path,
+                        i + 1, i + 1);
+            return -EINVAL;
+        }
+    }
     return 0;
+}
+
+/* The kernel gives the lock back however we end. */
+int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger)
+{
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        int status = -errno;
+        logger_line(logger, LOGGER_ERROR, "store: %s cannot be made: %s", path, strerror(-status));
+        return status;
+    }
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int status = folder < 0 || flock(folder, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    if (status < 0) {
+        logger_line(logger, LOGGER_ERROR, "store: %s cannot be used: %s", path,
+                    status == -EWOULDBLOCK ? "another process has it" : strerror(-status));
+        status = status == -EWOULDBLOCK ? -EBUSY : status;
+    } else {
+        status = folder_judge(folder, path, shards, logger);
+    }
+    if (status < 0 && folder >= 0) {
+        close(folder);
+    }
+    return status < 0 ? status : folder;
 }
 
 static int disk_open(struct mailbox_store *store, const char *path)
@@ -127,7 +160,8 @@ static int log_make(struct mailbox_store *store, const struct mailboxd_conf *con
         .segment_bytes = (uint32_t)conf->store.segment_bytes,
         .memory = store->memory,
         .memory_bytes = memory_bytes,
-        .segment_count_max = (uint32_t)(conf->store.max_bytes / conf->store.segment_bytes),
+        .segment_count_max =
+            (uint32_t)(conf->store.max_bytes / conf->store.segment_bytes / conf->shards),
         .disk_free_min = conf->store.free_min_bytes,
         .durability = conf->store.durability == CONF_DURABILITY_NONE ? LOG_RELAXED : LOG_DURABLE,
         .unread = log_found_unread,
@@ -141,6 +175,18 @@ static int log_make(struct mailbox_store *store, const struct mailboxd_conf *con
     return status;
 }
 
+int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
+                       const char *name, char path[MAILBOX_STORE_PATH_BYTES])
+{
+    unsigned index = shard->settings.index;
+    char end[16] = "";
+    if (index > 0) {
+        snprintf(end, sizeof end, ".%u", index);
+    }
+    int size = snprintf(path, MAILBOX_STORE_PATH_BYTES, "%s/%s%s", conf->store.path, name, end);
+    return size < (int)MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
 /* Names that begin with a dot are the service's own, as outgoing.h's. */
 static void user_count(void *owner, struct slice name)
 {
@@ -150,8 +196,8 @@ static void user_count(void *owner, struct slice name)
 static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *conf)
 {
     struct shard *shard = store->shard;
-    char index[4096];
-    if ((size_t)snprintf(index, sizeof index, "%s/index", conf->store.path) >= sizeof index) {
+    char index[MAILBOX_STORE_PATH_BYTES];
+    if (mailbox_store_path(conf, shard, "index", index) < 0) {
         return -ENAMETOOLONG;
     }
     const struct mailstore_settings settings = {
@@ -208,9 +254,6 @@ static void store_free(struct mailbox_store *store)
         store->disk->ops->close(store->disk);
     }
     free(store->memory);
-    if (store->folder >= 0) {
-        close(store->folder);
-    }
     free(store);
 }
 
@@ -222,11 +265,9 @@ int mailbox_store_open(struct mailbox_store **made, const struct mailboxd_conf *
         return -ENOMEM;
     }
     store->shard = shard;
-    store->folder = -1;
     store->found = (struct log_found){.logger = shard->logger, .store = "store"};
     timer_init(&store->tick, store_tick);
-    int status = folder_claim(store, conf->store.path);
-    status = status == 0 ? disk_open(store, conf->store.path) : status;
+    int status = disk_open(store, conf->store.path);
     status = status == 0 ? log_make(store, conf) : status;
     status = status == 0 ? texts_open(store, conf) : status;
     if (status < 0) {
@@ -279,16 +320,5 @@ void mailbox_store_close(struct mailbox_store *store)
 
 bool mailbox_store_is_in(const char *path)
 {
-    char log[4096];
-    snprintf(log, sizeof log, "%s/0", path);
-    DIR *files = opendir(log);
-    bool found = false;
-    for (struct dirent *entry; files != NULL && !found && (entry = readdir(files)) != NULL;) {
-        size_t size = strlen(entry->d_name);
-        found = size > strlen(SUFFIX) && strcmp(entry->d_name + size - strlen(SUFFIX), SUFFIX) == 0;
-    }
-    if (files != NULL) {
-        closedir(files);
-    }
-    return found;
+    return has_log(path, 0);
 }

@@ -5,8 +5,10 @@
  *   PATH/0/NUMBER.segment          the log
  *   PATH/index, index-lock ...     the index, which is built again when it is missing
  *   PATH/search/                   full-text indexes (search_desk.h), the same
+ *   PATH/1/..., index.1, search.1  those of the second shard, and so on
  *
- * One process at a time: the folder is locked. One that holds Maildirs is refused.
+ * One process at a time: the folder is locked. One that holds Maildirs is refused, and one that has the mail of more
+ * shards.
  */
 #pragma once
 #include "engine/conf/conf.h"
@@ -17,7 +19,10 @@
 
 struct mailbox_store;
 
-/* Makes the folder when it is missing, recovers: blocks. 0 or -errno; why is logged. conf: borrowed for the call. */
+/* Makes the folder when it is missing, and locks it: a descriptor, to be closed when the stores in it are; or -errno, which
+ * is logged. */
+int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger);
+/* Recovers: blocks. 0 or -errno; why is logged. conf: borrowed for the call. The folder has been claimed. */
 int mailbox_store_open(struct mailbox_store **store, const struct mailboxd_conf *conf,
                        struct shard *shard);
 struct mailstore *mailbox_store_texts(const struct mailbox_store *store);
@@ -33,5 +38,9 @@ void mailbox_store_settle(struct mailbox_store *store);
 /* It has come to rest, and nobody has a box, a draft or a waiter there. */
 void mailbox_store_close(struct mailbox_store *store);
 
+/* "PATH/NAME", or "PATH/NAME.N" of a further shard. 0, -ENAMETOOLONG. */
+#define MAILBOX_STORE_PATH_BYTES 4096u
+int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
+                       const char *name, char path[MAILBOX_STORE_PATH_BYTES]);
 /* Is such a store in this folder? */
 bool mailbox_store_is_in(const char *path);

@@ -66,12 +66,12 @@ int mailbox_tls_check(const struct mailboxd_conf *conf, char problem[TLS_PROBLEM
 }
 
 int mailbox_tls_open(struct mailbox_tls *self, struct shard *shard,
-                     const struct mailboxd_conf *conf)
+                     const struct mailboxd_conf *conf, const uint8_t *ticket_secret)
 {
     const struct tls_settings settings = {.wheel = shard->wheel};
     char problem[TLS_PROBLEM_MAX] = "tls: out of memory";
     self->shard = shard;
-    world_random(shard->world, self->ticket_secret, sizeof self->ticket_secret);
+    self->ticket_secret = ticket_secret;
     int status = tls_open(&self->tls, &settings);
     status = status == 0 ? server_make(&self->server, conf, self, problem) : status;
     if (status < 0) {
@@ -112,16 +112,18 @@ void mailbox_tls_close(struct mailbox_tls *self)
     }
 }
 
-/* ---- The part of the round ---- */
+/* ---- The part of the round: there are some behind the end of TLS ---- */
 
 static unsigned secure_poll(void *self, uint64_t now_ns)
 {
-    return tls_poll(((struct mailbox_tls *)self)->tls, now_ns);
+    struct tls *tls = ((struct mailbox_tls *)self)->tls;
+    return tls == NULL ? 0 : tls_poll(tls, now_ns);
 }
 
 static int secure_arm(void *self)
 {
-    return tls_has_work(((struct mailbox_tls *)self)->tls) ? -EAGAIN : SHARD_ARM_URING;
+    const struct tls *tls = ((struct mailbox_tls *)self)->tls;
+    return tls != NULL && tls_has_work(tls) ? -EAGAIN : SHARD_ARM_URING;
 }
 
 void mailbox_tls_add_part(struct mailbox_tls *self)

@@ -11,12 +11,12 @@ struct mailbox_tls {
     struct tls *tls;
     struct tls_context *server; /* NULL: there is no certificate */
     struct shard *shard;
-    uint8_t ticket_secret[TLS_SECRET_BYTES]; /* of this process: tickets end with it */
+    const uint8_t *ticket_secret; /* TLS_SECRET_BYTES, of this process: tickets end with it */
 };
 
-/* 0 or -errno; what is wrong with a certificate is logged. */
+/* 0 or -errno; what is wrong with a certificate is logged. ticket_secret: the same for all shards, borrowed. */
 int mailbox_tls_open(struct mailbox_tls *self, struct shard *shard,
-                     const struct mailboxd_conf *conf);
+                     const struct mailboxd_conf *conf, const uint8_t *ticket_secret);
 /* After the network's, before the store's. */
 void mailbox_tls_add_part(struct mailbox_tls *self);
 /* Connections that are there keep what they began with. What cannot be used is logged, and the old ones stay. */

@@ -43,14 +43,9 @@ static void challenge_say(struct managesieve_session *session, struct slice octe
     managesieve_server_challenge(&session->server, slice_of(text, base64_encode(octets, text)));
 }
 
-static void enter(struct managesieve_session *session, const char *said)
+void managesieve_login_arrived(struct managesieve_session *session, const char *name)
 {
-    char name[USER_NAME_BYTES];
     struct mailbox *mailbox = session->session.mailbox;
-    if (user_name_of_mailbox(slice_text(said), name) < 0) {
-        managesieve_session_refuse(session, NULL, "The name is none that can have scripts");
-        return;
-    }
     int status = session_enter(&session->session, name);
     if (status == -EUSERS) {
         managesieve_session_refuse(session, "TRYLATER", SESSION_TOO_MANY_OF_USER);
@@ -69,6 +64,22 @@ static void enter(struct managesieve_session *session, const char *said)
     managesieve_session_refuse(session, "TRYLATER", "Your scripts cannot be read now");
 }
 
+/* False: it has gone to another shard. */
+static bool login_in(struct managesieve_session *session, const struct login_told *told)
+{
+    char name[USER_NAME_BYTES];
+    if (user_name_of_mailbox(slice_text(told->user), name) < 0) {
+        managesieve_session_refuse(session, NULL, "The name is none that can have scripts");
+    } else if (!session_is_abroad(&session->session, name)) {
+        managesieve_login_arrived(session, name);
+    } else if (managesieve_session_pass(session, name)) {
+        return false;
+    } else {
+        managesieve_session_refuse(session, "TRYLATER", "Out of memory");
+    }
+    return true;
+}
+
 static void told(struct login *login, const struct login_told *told)
 {
     struct managesieve_session *session = list_entry(login, struct managesieve_session, login);
@@ -79,7 +90,9 @@ static void told(struct login *login, const struct login_told *told)
         challenge_say(session, told->bytes);
         break;
     case LOGIN_IN:
-        enter(session, told->user);
+        if (!login_in(session, told)) {
+            return;
+        }
         break;
     case LOGIN_REFUSED:
         session_counters(&session->session)->logins_failed++;

@@ -367,6 +367,38 @@ static bool session_abort(struct session *base)
     return true;
 }
 
+bool managesieve_session_pass(struct managesieve_session *session, const char *user)
+{
+    struct stream *stream = session->stream;
+    wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
+    session->stream = NULL;
+    if (session_pass(&session->session, stream, session->finished, user) < 0) {
+        session->stream = stream;
+        return false;
+    }
+    return true;
+}
+
+static void session_arrived(struct session *base, struct stream *stream, const char *user)
+{
+    struct managesieve_session *session = (struct managesieve_session *)(void *)base;
+    session->stream = stream;
+    stream->session = session;
+    stream->notify = notified;
+    managesieve_login_arrived(session, user);
+    managesieve_session_output(session);
+    managesieve_session_run(session);
+}
+
+/* Nobody was logged in. */
+static void session_lost(struct session *base)
+{
+    struct managesieve_session *session = (struct managesieve_session *)(void *)base;
+    outbox_close(&session->outbox);
+    explicit_bzero(&session->server, sizeof session->server);
+    free(session);
+}
+
 /* Never waits for the store alone. */
 static void session_forget(struct session *base)
 {
@@ -375,7 +407,12 @@ static void session_forget(struct session *base)
 }
 
 static const struct session_ops session_operations = {
-    .drain = session_drain, .abort = session_abort, .forget = session_forget};
+    .drain = session_drain,
+    .abort = session_abort,
+    .forget = session_forget,
+    .arrived = session_arrived,
+    .lost = session_lost,
+};
 
 static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
 {

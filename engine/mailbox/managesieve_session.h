@@ -73,6 +73,9 @@ struct managesieve_session {
 /* managesieve_session.c */
 /* As far as it goes; it may be gone afterwards. */
 void managesieve_session_run(struct managesieve_session *session);
+/* To the shard of its user, where managesieve_login_arrived goes on with it. False: it stays, since memory is short; else it is
+ * not to be touched any more. */
+bool managesieve_session_pass(struct managesieve_session *session, const char *user);
 /* The event that waits is refused. code: static, or NULL. */
 void managesieve_session_refuse(struct managesieve_session *session, const char *code,
                                 const char *text);
@@ -85,6 +88,8 @@ void managesieve_login_offer(struct managesieve_session *session);
 void managesieve_login_begin(struct managesieve_session *session,
                              const struct managesieve_event *event);
 void managesieve_login_answer(struct managesieve_session *session, struct slice response);
+/* Its user is in, and it is on his shard. */
+void managesieve_login_arrived(struct managesieve_session *session, const char *user);
 /* Nobody is logged in, or about to. Harmless at any time. */
 void managesieve_login_end(struct managesieve_session *session);
 

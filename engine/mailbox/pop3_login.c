@@ -30,7 +30,7 @@ void pop3_login_end(struct pop3_session *session)
 
 /* ---- In ---- */
 
-static void maildrop_take(struct pop3_session *session)
+void pop3_login_arrived(struct pop3_session *session)
 {
     struct mailbox *mailbox = session->session.mailbox;
     int status = session_enter(&session->session, session->user);
@@ -57,6 +57,21 @@ static void maildrop_take(struct pop3_session *session)
     }
 }
 
+/* False: it has gone to another shard. */
+static bool login_in(struct pop3_session *session, const struct login_told *told)
+{
+    if (user_name_of_mailbox(slice_text(told->user), session->user) < 0) {
+        pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
+    } else if (!session_is_abroad(&session->session, session->user)) {
+        pop3_login_arrived(session);
+    } else if (pop3_session_pass(session)) {
+        return false;
+    } else {
+        pop3_session_refuse(session, "SYS/TEMP", "Out of memory, try again later");
+    }
+    return true;
+}
+
 static void challenge_say(struct pop3_session *session, struct slice octets)
 {
     pop3_server_challenge(&session->server, octets);
@@ -75,10 +90,8 @@ static void told(struct login *login, const struct login_told *told)
         challenge_say(session, told->bytes);
         break;
     case LOGIN_IN:
-        if (user_name_of_mailbox(slice_text(told->user), session->user) < 0) {
-            pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
-        } else {
-            maildrop_take(session);
+        if (!login_in(session, told)) {
+            return;
         }
         break;
     case LOGIN_REFUSED:

@@ -62,6 +62,9 @@ void pop3_session_run(
 /* The event that waits is refused. code, text: static. */
 void pop3_session_refuse(struct pop3_session *session, const char *code, const char *text);
 void pop3_session_closing(struct pop3_session *session);
+/* To the shard of its user, where pop3_login_arrived goes on with it. False: it stays, since memory is short; else it is not to be
+ * touched any more. */
+bool pop3_session_pass(struct pop3_session *session);
 bool pop3_session_is_full(struct pop3_session *session); /* of what the client has not taken */
 
 /* pop3_login.c */
@@ -71,6 +74,8 @@ void pop3_login_password(struct pop3_session *session, const struct pop3_event *
 void pop3_login_auth(struct pop3_session *session, const struct pop3_event *event);
 void pop3_login_answer(struct pop3_session *session, struct slice octets);
 void pop3_login_end(struct pop3_session *session); /* harmless at any time */
+/* Its user is in, and it is on his shard. */
+void pop3_login_arrived(struct pop3_session *session);
 
 /* pop3_message.c */
 void pop3_message_begin(struct pop3_session *session, const struct pop3_event *event);

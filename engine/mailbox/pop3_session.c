@@ -478,6 +478,38 @@ static bool session_abort(struct session *base)
     return true;
 }
 
+bool pop3_session_pass(struct pop3_session *session)
+{
+    struct stream *stream = session->stream;
+    wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
+    session->stream = NULL;
+    if (session_pass(&session->session, stream, session->finished, session->user) < 0) {
+        session->stream = stream;
+        return false;
+    }
+    return true;
+}
+
+static void session_arrived(struct session *base, struct stream *stream, const char *user)
+{
+    struct pop3_session *session = (struct pop3_session *)(void *)base;
+    (void)user;
+    session->stream = stream;
+    stream->session = session;
+    stream->notify = notified;
+    pop3_login_arrived(session);
+    pop3_session_run(session);
+}
+
+/* Nobody was logged in. */
+static void session_lost(struct session *base)
+{
+    struct pop3_session *session = (struct pop3_session *)(void *)base;
+    outbox_close(&session->outbox);
+    pop3_server_close(&session->server);
+    free(session);
+}
+
 /* Never waits for the store alone: see session_abort. */
 static void session_forget(struct session *base)
 {
@@ -486,7 +518,12 @@ static void session_forget(struct session *base)
 }
 
 static const struct session_ops session_operations = {
-    .drain = session_drain, .abort = session_abort, .forget = session_forget};
+    .drain = session_drain,
+    .abort = session_abort,
+    .forget = session_forget,
+    .arrived = session_arrived,
+    .lost = session_lost,
+};
 
 static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
 {

@@ -1,5 +1,6 @@
 #include "engine/mailbox/session.h"
 #include "engine/core/check.h"
+#include <stdlib.h>
 
 static bool is_counted_by_address(const struct endpoint *remote)
 {
@@ -10,6 +11,22 @@ static bool is_counted_by_address(const struct endpoint *remote)
 static uint64_t number_new(struct mailbox *mailbox)
 {
     return ++mailbox->session_number * mailbox->group->count + mailbox_index(mailbox);
+}
+
+/* It is one of the shard's. */
+static void come(struct session *session)
+{
+    struct mailbox *mailbox = session->mailbox;
+    session->number = number_new(mailbox);
+    list_append(&mailbox->sessions, &session->node);
+    mailbox->counters.sessions++;
+    session_counters(session)->sessions++;
+}
+
+static void go(struct session *session)
+{
+    session->mailbox->counters.sessions--;
+    session_counters(session)->sessions--;
 }
 
 const char *session_begin(struct session *session, const struct session_ops *ops,
@@ -34,7 +51,6 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     session->mailbox = mailbox;
     session->protocol = door->protocol;
     session->operators = door->operators;
-    session->number = number_new(mailbox);
     session->began_ns = mailbox->shard->now_ns;
     session->family = facts.remote.family;
     session->port = facts.remote.port;
@@ -42,10 +58,8 @@ const char *session_begin(struct session *session, const struct session_ops *ops
         memcpy(session->address, facts.remote.address, sizeof session->address);
     }
     list_init(&session->node);
-    list_append(&mailbox->sessions, &session->node);
-    counters->sessions++;
     atomic_fetch_add_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
-    session_counters(session)->sessions++;
+    come(session);
     session_counters(session)->connections++;
     return NULL;
 }
@@ -84,8 +98,82 @@ void session_over(struct session *session)
     session_exit(session);
     mailbox_group_seat_leave(mailbox->group, &session->of_address);
     atomic_fetch_sub_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
-    mailbox->counters.sessions--;
-    session_counters(session)->sessions--;
+    go(session);
+}
+
+/* ---- To another shard ---- */
+
+struct passing {
+    struct crossing_note note; /* first */
+    struct session *session;
+    struct stream *stream;
+    struct mailbox *to;
+    struct mailbox_group *group;
+    char user[USER_NAME_BYTES];
+};
+
+bool session_is_abroad(const struct session *session, const char *user)
+{
+    const struct mailbox *mailbox = session->mailbox;
+    return mailbox_group_shard(mailbox->group, user) != mailbox_index(mailbox);
+}
+
+/* It was on its way when the service ended. */
+static void session_lose(struct session *session, struct mailbox_group *group)
+{
+    mailbox_group_seat_leave(group, &session->of_address);
+    atomic_fetch_sub_explicit(&group->sessions, 1, memory_order_relaxed);
+    session->ops->lost(session);
+}
+
+/* On the shard of the user. */
+static void passing_arrives(struct shard_message *message, struct shard *shard)
+{
+    struct passing passing = *(struct passing *)(void *)message;
+    struct session *session = passing.session;
+    (void)shard;
+    free(message);
+    session->mailbox = passing.to;
+    if (passing.to->left) { /* the service has ended meanwhile */
+        stream_abort(passing.stream);
+        stream_release(passing.stream);
+        session_lose(session, passing.group);
+        return;
+    }
+    come(session);
+    session->ops->arrived(session, passing.stream, passing.user);
+}
+
+/* No shard runs any more, and there is no mailbox; the stream is crossing's to free. */
+static void passing_dropped(struct shard_message *message)
+{
+    struct passing *passing = (struct passing *)(void *)message;
+    session_lose(passing->session, passing->group);
+    free(passing);
+}
+
+int session_pass(struct session *session, struct stream *stream, bool finished, const char *user)
+{
+    struct mailbox *mailbox = session->mailbox;
+    struct mailbox *to = mailbox->group->members[mailbox_group_shard(mailbox->group, user)];
+    struct passing *passing = (struct passing *)calloc(1, sizeof *passing);
+    struct stream *far =
+        passing == NULL ? NULL : crossing_pass(mailbox->crossing, to->crossing, stream, finished);
+    if (far == NULL) {
+        free(passing);
+        return -ENOMEM;
+    }
+    passing->note.message =
+        (struct shard_message){.run = passing_arrives, .dropped = passing_dropped};
+    passing->session = session;
+    passing->stream = far;
+    passing->to = to;
+    passing->group = mailbox->group;
+    strcpy(passing->user, user);
+    list_remove(&session->node);
+    go(session);
+    crossing_send(mailbox->crossing, to->shard, &passing->note);
+    return 0;
 }
 
 int session_flush(const struct session *session, struct outbox *outbox, struct stream *stream)

@@ -19,6 +19,11 @@ struct session_ops {
     bool (*abort)(struct session *session);
     /* The store is closed: nothing answers any more. Frees it. */
     void (*forget)(struct session *session);
+    /* Of those who log in. It has come to the shard of its user, as session_pass says: it is in the mailbox's list there, and its
+     * stream is the one that is given. It may be gone afterwards. */
+    void (*arrived)(struct session *session, struct stream *stream, const char *user);
+    /* Instead, when the service has ended: frees it, with nothing of any shard's. */
+    void (*lost)(struct session *session);
 };
 struct session {           /* zeroed before session_begin */
     struct list_node node; /* in mailbox->sessions, in the order of their numbers */
@@ -40,10 +45,11 @@ struct session {           /* zeroed before session_begin */
 /* A configured address: what accepted() gets as its owner. Lives until mailbox_close. */
 struct mailbox_door {
     struct mailbox *mailbox;
-    struct listener *listener;
-    uint8_t protocol; /* enum conf_protocol */
-    uint8_t tls;      /* enum conf_tls: none, STARTTLS, implicit */
-    bool operators;   /* the control socket's: for the operator's own sessions */
+    struct listener *listener; /* NULL: another shard listens there */
+    uint32_t index;            /* in mailbox->doors */
+    uint8_t protocol;          /* enum conf_protocol */
+    uint8_t tls;               /* enum conf_tls: none, STARTTLS, implicit */
+    bool operators;            /* the control socket's: for the operator's own sessions */
 };
 
 /* What is said to those who are not served. */
@@ -60,6 +66,12 @@ int session_enter(struct session *session, const char *user);
 void session_exit(struct session *session); /* he is not any more; harmless twice */
 /* Its client has gone: it counts no more, even if it stays for the store's sake. Once. */
 void session_over(struct session *session);
+/* Does this user's mail, by a name of user_name_of_mailbox, lie on another shard? */
+bool session_is_abroad(const struct session *session, const char *user);
+/* The session goes to the shard of its user, whose name is right. It has no timer armed and nothing else that is of this
+ * shard, but for its stream, which is given. 0: it must not be touched any more; `arrived` follows, there. -ENOMEM: it
+ * stays, and so does the stream. finished: the client's FIN was told. */
+int session_pass(struct session *session, struct stream *stream, bool finished, const char *user);
 struct endpoint session_remote(const struct session *session);
 /* What its client is told when it is drained. */
 const char *session_farewell(const struct session *session);

@@ -16,6 +16,7 @@ from test_mailboxd import Mailboxd
 from tls_peers import certificate
 
 CRASH_ROUNDS = int(os.environ.get("TUBEPOST_CRASH_ROUNDS", "50")) // 10
+SHARDS = int(os.environ.get("TUBEPOST_MAILBOX_SHARDS", "1"))  # to run all of these tests, and those that build on them, on several
 PASSWORD = "apricot"
 
 
@@ -23,8 +24,8 @@ class Store(Mailboxd):
     """`port` is LMTP's; imap, pop3: in the clear or STARTTLS; imaps, pop3s: implicit TLS, where there is a certificate."""
 
     def __init__(self, folder, settings="", uring="auto", certificates=(), auth="clear_on_loopback: true",
-                 space="segment_bytes: 4M"):
-        self.certificates, self.auth, self.space = certificates, auth, space
+                 space="segment_bytes: 4M", shards=SHARDS):
+        self.certificates, self.auth, self.space, self.shards = certificates, auth, space, shards
         self.imap, self.pop3, self.imaps, self.pop3s = (free_port() for _ in range(4))
         with open(os.path.join(folder, "users"), "w") as f:
             f.writelines(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in ("alice", "bob", "full", "u0", "u1", "u2", "u3"))
@@ -32,7 +33,7 @@ class Store(Mailboxd):
 
     def write_config(self, settings, uring="auto"):
         with open(self.config, "w") as f:
-            f.write(f"hostname: mail.test\n"
+            f.write(f"hostname: mail.test\nshards: {self.shards}\n"
                     f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
                     f"  - {{name: i, address: [\"127.0.0.1:{self.imap}\"], protocol: imap}}\n"
                     f"  - {{name: p, address: [\"127.0.0.1:{self.pop3}\"], protocol: pop3}}\n")
