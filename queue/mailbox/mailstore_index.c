@@ -425,7 +425,9 @@ int index_renew(struct index *index)
     row_table_clear(&index->active);
     row_table_clear(&index->frozen);
     index->has_frozen = false;
+    pthread_mutex_lock(&index->mutex); /* the writer may be looking whether there is work */
     index->state = INDEX_IDLE;
+    pthread_mutex_unlock(&index->mutex);
     environment_close(index);
     index->failed = false;
     if (unlink(index->path) != 0 && errno != ENOENT) {
