@@ -109,6 +109,7 @@ $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_trouble: LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open

@@ -8,6 +8,17 @@
 
 #define ROUNDS_MAX 100000
 
+static const unsigned own[] = {0}, other[] = {1}, twice[] = {1, 2}, back[] = {1, 0};
+const struct crossing_way crossing_ways[CROSSING_WAYS] = {
+    {own, 1}, {other, 1}, {twice, 2}, {back, 2}};
+const struct crossing_way *const crossing_to_other = &crossing_ways[1];
+
+uint32_t cross_dice(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(*seed >> 33);
+}
+
 static uint64_t rig_now_ns(void *self)
 {
     return ((struct crossing_rig *)self)->now_ns;
@@ -52,7 +63,7 @@ static void end_take(struct crossing_end *end, struct stream *stream)
 
 int cross_write(struct crossing_end *end, size_t bytes)
 {
-    uint8_t *copy = malloc(bytes + 1);
+    uint8_t *copy = calloc(1, bytes + 1);
     assert_non_null(copy);
     pattern_fill(copy, bytes, end->out, end->written_bytes);
     int status = stream_write(end->stream, slice_of(copy, bytes));
@@ -71,7 +82,7 @@ static void ref_released(struct ref *ref)
 
 int cross_write_ref(struct crossing_end *end, size_t bytes)
 {
-    struct crossing_ref *of = malloc(sizeof(*of) + bytes);
+    struct crossing_ref *of = calloc(1, sizeof(*of) + bytes);
     assert_non_null(of);
     ref_init(&of->ref, ref_released);
     of->rig = end->rig;
@@ -121,7 +132,7 @@ static void hop_run(struct shard_message *message, struct shard *receiver)
 {
     struct hop hop = *(struct hop *)(void *)message;
     free(message);
-    assert_int_equal(receiver->settings.index, hop.rig->way[hop.at]);
+    assert_int_equal(receiver->settings.index, hop.rig->way->shards[hop.at]);
     pass_on(hop.rig, hop.stream, receiver->settings.index, hop.at + 1);
 }
 
@@ -132,11 +143,11 @@ static void hop_dropped(struct shard_message *message)
 
 static void pass_on(struct crossing_rig *rig, struct stream *stream, unsigned from, unsigned at)
 {
-    if (at == rig->way_count) {
+    if (at == rig->way->count) {
         end_take(&rig->session, stream);
         return;
     }
-    unsigned to = rig->way[at];
+    unsigned to = rig->way->shards[at];
     struct stream *far =
         crossing_pass(rig->crossings[from], rig->crossings[to], stream, rig->finished);
     if (far == NULL) {
@@ -145,7 +156,7 @@ static void pass_on(struct crossing_rig *rig, struct stream *stream, unsigned fr
         stream_release(stream);
         return;
     }
-    struct hop *hop = malloc(sizeof(*hop));
+    struct hop *hop = calloc(1, sizeof(*hop));
     assert_non_null(hop);
     *hop = (struct hop){.note.message = {.run = hop_run, .dropped = hop_dropped},
                         .rig = rig,
@@ -178,12 +189,11 @@ void cross_pass(struct crossing_rig *rig, struct stream *carrier)
     pass_on(rig, carrier, 0, 0);
 }
 
-void cross_connect(struct crossing_rig *rig, const unsigned *way, unsigned way_count)
+void cross_connect(struct crossing_rig *rig, const struct crossing_way *way)
 {
     const struct connect_request request = {.to = {.family = ENDPOINT_UNIX, .path = "door"}};
     struct stream *stream;
     rig->way = way;
-    rig->way_count = way_count;
     rig->session = (struct crossing_end){.rig = rig, .in = 1, .out = 2};
     rig->client = (struct crossing_end){.rig = rig, .in = 2, .out = 1};
     assert_int_equal(rig->network->ops->connect(rig->network, &request, &stream), 0);
@@ -263,6 +273,14 @@ struct crossing_rig *cross_open(unsigned count, size_t room)
     return rig;
 }
 
+void cross_close_network(struct crossing_rig *rig)
+{
+    if (rig->network != NULL) {
+        rig->network->ops->close(rig->network);
+        rig->network = NULL;
+    }
+}
+
 void cross_close_shard(struct crossing_rig *rig, unsigned index)
 {
     if (rig->crossings[index] != NULL) {
@@ -274,10 +292,7 @@ void cross_close_shard(struct crossing_rig *rig, unsigned index)
 
 void cross_close(struct crossing_rig *rig)
 {
-    if (rig->network != NULL) {
-        rig->network->ops->close(rig->network);
-        rig->network = NULL;
-    }
+    cross_close_network(rig);
     for (unsigned i = 0; i < rig->count; i++) {
         cross_close_shard(rig, i);
     }

@@ -1,6 +1,7 @@
 /*
  * crossing_rig: shards in one thread on a clock of the test's own, a fake network on the first of them, and connections
- * whose sessions are on others. What travels is a pattern, so that every byte has its place.
+ * whose sessions are on others. What travels is a pattern, so that every byte has its place. The rig itself takes no memory by
+ * malloc, which tests may make short.
  */
 #pragma once
 #include "engine/core/world.h"
@@ -11,6 +12,15 @@
 #define CROSSING_RIG_SHARDS_MAX 3
 #define CROSSING_RIG_PATTERN_BYTES (1024u * 1024)
 #define CROSSING_RIG_MS 1000000ull
+
+/* The shards that a connection goes to, one after the other; the first may be its own. */
+struct crossing_way {
+    const unsigned *shards;
+    unsigned count;
+};
+#define CROSSING_WAYS 4u
+extern const struct crossing_way crossing_ways[CROSSING_WAYS];
+extern const struct crossing_way *const crossing_to_other; /* to shard 1 */
 
 struct crossing_rig;
 
@@ -34,8 +44,7 @@ struct crossing_rig {
     struct crossing *crossings[CROSSING_RIG_SHARDS_MAX]; /* NULL: closed */
     struct network *network;                             /* of shard 0; NULL: closed */
     struct listener *listener;
-    const unsigned *way; /* from shard 0 to the session's */
-    unsigned way_count;
+    const struct crossing_way *way;
     bool finished; /* what crossing_pass is told */
     bool keep;     /* the carrier: nothing is passed */
     struct stream *kept;
@@ -55,10 +64,13 @@ struct crossing_ref {
 struct crossing_rig *cross_open(unsigned count, size_t room);
 /* Everything, as a service does; what has been released or not. */
 void cross_close(struct crossing_rig *rig);
+void cross_close_network(struct crossing_rig *rig);
 void cross_close_shard(struct crossing_rig *rig, unsigned index);
 
+uint32_t cross_dice(uint64_t *seed);
+
 /* A connection; its session is on the last of the way. */
-void cross_connect(struct crossing_rig *rig, const unsigned *way, unsigned way_count);
+void cross_connect(struct crossing_rig *rig, const struct crossing_way *way);
 /* By the way of the rig, from shard 0. */
 void cross_pass(struct crossing_rig *rig, struct stream *carrier);
 /* Until nothing happens. */

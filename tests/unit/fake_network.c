@@ -109,7 +109,7 @@ static int fake_write(struct stream *stream, struct slice bytes)
         return -EAGAIN;
     }
     if (bytes.size > 0) {
-        struct fake_piece *piece = malloc(sizeof *piece + bytes.size);
+        struct fake_piece *piece = calloc(1, sizeof *piece + bytes.size);
         check(piece != NULL);
         piece->start = 0;
         piece->size = bytes.size;

@@ -12,13 +12,6 @@
 
 #define ROOM (256u * 1024)
 
-static const unsigned own[] = {0}, other[] = {1}, twice[] = {1, 2}, back[] = {1, 0};
-static const struct way {
-    const unsigned *shards;
-    unsigned count;
-} ways[] = {{own, 1}, {other, 1}, {twice, 2}, {back, 2}};
-#define WAYS (sizeof(ways) / sizeof(ways[0]))
-
 static void is_quiet(struct crossing_rig *rig)
 {
     cross_run(rig);
@@ -30,17 +23,11 @@ static void is_quiet(struct crossing_rig *rig)
 
 /* ---- What travels ---- */
 
-static uint32_t dice(uint64_t *seed)
-{
-    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(*seed >> 33);
-}
-
 static void do_something(struct crossing_end *end, uint64_t *seed)
 {
     static const size_t most[] = {1, 40, 700, 5000, STREAM_WRITE_MAX};
-    size_t bytes = dice(seed) % most[dice(seed) % 5] + 1;
-    switch (dice(seed) % 6) {
+    size_t bytes = cross_dice(seed) % most[cross_dice(seed) % 5] + 1;
+    switch (cross_dice(seed) % 6) {
     case 0:
     case 1:
         if (end->written_bytes < CROSSING_RIG_PATTERN_BYTES) {
@@ -50,12 +37,12 @@ static void do_something(struct crossing_end *end, uint64_t *seed)
         break;
     case 2:
         if (end->written_bytes < CROSSING_RIG_PATTERN_BYTES) {
-            int status = cross_write_ref(end, bytes * (1 + dice(seed) % 4));
+            int status = cross_write_ref(end, bytes * (1 + cross_dice(seed) % 4));
             assert_true(status == 0 || status == -EAGAIN);
         }
         break;
     case 3:
-        cross_read(end, bytes * (dice(seed) % 8));
+        cross_read(end, bytes * (cross_dice(seed) % 8));
         break;
     case 4:
         stream_read_stop(end->stream);
@@ -66,14 +53,14 @@ static void do_something(struct crossing_end *end, uint64_t *seed)
     }
 }
 
-static void travel(const struct way *way, uint64_t seed)
+static void travel(const struct crossing_way *way, uint64_t seed)
 {
     struct crossing_rig *rig = cross_open(3, ROOM);
-    cross_connect(rig, way->shards, way->count);
+    cross_connect(rig, way);
     for (unsigned i = 0; i < 3000; i++) {
-        do_something(dice(&seed) % 2 == 0 ? &rig->client : &rig->session, &seed);
-        if (dice(&seed) % 3 == 0) {
-            shard_round(&rig->shards[dice(&seed) % 3]);
+        do_something(cross_dice(&seed) % 2 == 0 ? &rig->client : &rig->session, &seed);
+        if (cross_dice(&seed) % 3 == 0) {
+            shard_round(&rig->shards[cross_dice(&seed) % 3]);
         }
     }
     struct crossing_end *ends[] = {&rig->client, &rig->session};
@@ -97,9 +84,9 @@ static void travel(const struct way *way, uint64_t seed)
 static void bytes_arrive_in_order_whoever_is_slow(void **state)
 {
     (void)state;
-    for (unsigned way = 0; way < WAYS; way++) {
+    for (unsigned way = 0; way < CROSSING_WAYS; way++) {
         for (uint64_t seed = 1; seed <= 25; seed++) {
-            travel(&ways[way], seed * 7919 + way);
+            travel(&crossing_ways[way], seed * 7919 + way);
         }
     }
 }
@@ -109,7 +96,7 @@ static void what_came_before_the_passing_is_read_behind_it(void **state)
     (void)state;
     struct crossing_rig *rig = cross_open(2, ROOM);
     rig->keep = true;
-    cross_connect(rig, other, 1);
+    cross_connect(rig, crossing_to_other);
     assert_int_equal(cross_write(&rig->client, 5000), 0);
     cross_run(rig);
     stream_read_stop(rig->kept);
@@ -131,7 +118,7 @@ static void a_stream_that_is_taken_back_is_as_it_was(void **state)
     (void)state;
     struct crossing_rig *rig = cross_open(2, ROOM);
     rig->keep = true;
-    cross_connect(rig, other, 1);
+    cross_connect(rig, crossing_to_other);
     struct stream *far = crossing_pass(rig->crossings[0], rig->crossings[1], rig->kept, false);
     assert_non_null(far);
     assert_ptr_equal(crossing_take_back(far), rig->kept);
@@ -154,7 +141,7 @@ static void facts_are_the_carriers(void **state)
         struct crossing_rig *rig = cross_open(3, ROOM);
         struct stream_facts facts;
         fake_network_set_client(rig->network, &remotes[i]);
-        cross_connect(rig, twice, 2);
+        cross_connect(rig, &crossing_ways[2]);
         stream_facts(rig->session.stream, &facts);
         assert_memory_equal(&facts.remote, &remotes[i], sizeof(facts.remote));
         assert_int_equal(facts.local.family, ENDPOINT_NONE);
@@ -171,7 +158,7 @@ static void a_session_that_does_not_read_stops_the_carrier(void **state)
 {
     (void)state;
     struct crossing_rig *rig = cross_open(2, ROOM);
-    cross_connect(rig, other, 1);
+    cross_connect(rig, crossing_to_other);
     stream_read_stop(rig->session.stream);
     unsigned idle = 0;
     while (idle < 3) {
@@ -195,7 +182,7 @@ static void a_client_that_does_not_read_stops_the_session_until_a_quarter_is_fre
 {
     (void)state;
     struct crossing_rig *rig = cross_open(2, ROOM);
-    cross_connect(rig, other, 1);
+    cross_connect(rig, crossing_to_other);
     unsigned idle = 0;
     while (idle < 3) {
         int status = cross_write(&rig->session, 4096);
@@ -227,7 +214,7 @@ static void too_much_at_once_is_refused(void **state)
 {
     (void)state;
     struct crossing_rig *rig = cross_open(2, ROOM);
-    cross_connect(rig, other, 1);
+    cross_connect(rig, crossing_to_other);
     assert_int_equal(cross_write(&rig->session, STREAM_WRITE_MAX + 1), -EMSGSIZE);
     assert_int_equal(cross_write(&rig->session, STREAM_WRITE_MAX), 0);
     assert_int_equal(cross_write(&rig->session, 0), 0);
@@ -242,9 +229,9 @@ static void too_much_at_once_is_refused(void **state)
 static void a_fin_comes_behind_the_last_byte_and_so_does_the_orderly_end(void **state)
 {
     (void)state;
-    for (unsigned way = 0; way < WAYS; way++) {
+    for (unsigned way = 0; way < CROSSING_WAYS; way++) {
         struct crossing_rig *rig = cross_open(3, ROOM);
-        cross_connect(rig, ways[way].shards, ways[way].count);
+        cross_connect(rig, &crossing_ways[way]);
         assert_int_equal(cross_write(&rig->client, 30000), 0);
         stream_shut(rig->client.stream);
         assert_int_equal(cross_write(&rig->session, 10000), 0);
@@ -267,12 +254,12 @@ static void a_fin_comes_behind_the_last_byte_and_so_does_the_orderly_end(void **
 static void an_abort_ends_the_other_side(void **state)
 {
     (void)state;
-    for (unsigned way = 0; way < WAYS; way++) {
+    for (unsigned way = 0; way < CROSSING_WAYS; way++) {
         for (unsigned by_client = 0; by_client < 2; by_client++) {
             struct crossing_rig *rig = cross_open(3, ROOM);
             struct crossing_end *by = by_client ? &rig->client : &rig->session;
             struct crossing_end *of = by_client ? &rig->session : &rig->client;
-            cross_connect(rig, ways[way].shards, ways[way].count);
+            cross_connect(rig, &crossing_ways[way]);
             assert_int_equal(cross_write(by, 1000), 0);
             assert_int_equal(cross_write(of, 1000), 0);
             stream_abort(by->stream);
@@ -293,9 +280,9 @@ static void an_abort_ends_the_other_side(void **state)
 static void what_was_written_before_the_release_is_sent(void **state)
 {
     (void)state;
-    for (unsigned way = 0; way < WAYS; way++) {
+    for (unsigned way = 0; way < CROSSING_WAYS; way++) {
         struct crossing_rig *rig = cross_open(3, ROOM);
-        cross_connect(rig, ways[way].shards, ways[way].count);
+        cross_connect(rig, &crossing_ways[way]);
         unsigned idle = 0;
         while (idle < 3) {
             int status = cross_write_ref(&rig->session, 5000);
