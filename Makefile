@@ -113,6 +113,8 @@ $(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_trouble: LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open
+$(B)/tests/unit/test_delivery_shards: LDFLAGS += -Wl,--wrap=crossing_send,--wrap=mailstore_begin,--wrap=mailstore_append,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_delivery_shards_lmtp: LDFLAGS += -Wl,--wrap=crossing_send
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 # Sessions before a login desk that says what the test wants.
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel

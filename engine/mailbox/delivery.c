@@ -672,7 +672,9 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
         free(delivery);
         return;
     }
-    delivery->store = mailbox->texts != NULL ? &delivery_log : &delivery_maildir;
+    delivery->store = mailbox->texts == NULL       ? &delivery_maildir
+                      : mailbox->group->count == 1 ? &delivery_log
+                                                   : &delivery_shards;
     delivery->text =
         (struct delivery_text){.mailbox = mailbox, .room_came = room_came, .committed = committed};
     delivery->stream = stream;

@@ -120,7 +120,7 @@ static void file_into(struct judging *judging, const struct sieve_action *action
  * replies have no charset (RFC 5429 §2.1.2). */
 static void refuse(struct judging *judging, struct slice reason)
 {
-    struct slice line = slice_text("The recipient does not want this message");
+    struct slice line = slice_text(DELIVERY_SIEVE_REFUSAL);
     size_t size = 0,
            room = reason.size < SMTP_VERDICT_TEXT_MAX ? reason.size : SMTP_VERDICT_TEXT_MAX;
     uint8_t *text = (uint8_t *)arena_take(&judging->text->sieve_memory, room + 1);
@@ -168,7 +168,8 @@ static uint32_t fields_name(const struct judging *judging, const char *name)
 /* Has this recipient had the message before? Our own Delivered-To: is there when he is the only one. */
 static bool loops(const struct judging *judging)
 {
-    uint32_t ours = judging->text->recipient_count == 1 ? 1 : 0;
+    const struct delivery_text *text = judging->text;
+    uint32_t ours = text->recipient_count == 1 && !text->partial ? 1 : 0;
     return fields_name(judging, REDIRECTED_FROM) > 0 || fields_name(judging, DELIVERED_TO) > ours;
 }
 

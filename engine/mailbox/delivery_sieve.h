@@ -15,6 +15,8 @@
 #include "engine/mailbox/delivery_store.h"
 
 #define DELIVERY_SIEVE_HEADER_BYTES_MAX (256u * 1024)
+/* Where the words of a script that refuses a message cannot be said. */
+#define DELIVERY_SIEVE_REFUSAL "The recipient does not want this message"
 
 /* The recipients are known. Forgets what the last message has left. */
 void delivery_sieve_begin(struct delivery_text *text);

@@ -1,6 +1,6 @@
 /*
- * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs, or the service's own store,
- * by the same calls.
+ * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs, the service's own store, or,
+ * where the service has several shards, those of the recipients' shards, by the same calls.
  *
  * A session has one struct delivery_text, and at most one message at a time in it. Text comes in wire form, CRLF and
  * dot-stuffed. Nothing here calls back from inside a call.
@@ -24,6 +24,7 @@ struct delivery_recipient {
     /* His script could not be done now, and nothing of it is: -errno; he is to be sent the message again. 0: none. */
     int trouble;
     int status; /* when it is committed: 0: durable; -EDQUOT: over quota; -ENOSPC; another: not stored */
+    uint8_t shard; /* delivery_shards.c: that has his mail */
 };
 
 #define DELIVERY_ID_BYTES 64u
@@ -78,6 +79,10 @@ struct delivery_text {
     uint32_t recipient_count, recipient_room;
     struct slice reverse_path; /* empty: the null one */
     bool begun;                /* a message is being received: abort or commit it */
+    bool partial;              /* the message has other recipients, on other shards */
+
+    /* delivery_shards.c */
+    struct delivery_spread *spread; /* the message goes to other shards; NULL: it does not */
 
     /* delivery_maildir.c */
     struct maildir_draft *draft;
@@ -131,4 +136,7 @@ struct delivery_store {
     void (*close)(struct delivery_text *text);
 };
 
-extern const struct delivery_store delivery_maildir, delivery_log;
+extern const struct delivery_store delivery_maildir, delivery_log, delivery_shards;
+
+/* delivery_part.c: the store is closed: what is being received from sessions of other shards ends. */
+void delivery_parts_forget(struct mailbox *mailbox);

@@ -1,5 +1,6 @@
 #include "engine/mailbox/mailbox.h"
 #include "engine/auth/login.h"
+#include "engine/mailbox/delivery_store.h"
 #include "engine/mailbox/mailbox_control.h"
 #include "engine/mailbox/mailbox_private.h"
 #include "engine/mailbox/mailbox_store.h"
@@ -334,6 +335,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     mailbox->owner = settings->owner;
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
+    list_init(&mailbox->parts);
     world_random(mailbox->shard->world, &mailbox->seats.key, sizeof mailbox->seats.key);
     group_join(mailbox, settings);
     take_conf(mailbox, settings->conf);
@@ -506,6 +508,7 @@ void mailbox_close(struct mailbox *mailbox)
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended, unless it failed: */
         sessions_forget(mailbox);
+        delivery_parts_forget(mailbox);
         outgoing_close(mailbox->outgoing);
         remembered_close(mailbox->remembered);
         mailbox_store_close(mailbox->own);

@@ -31,12 +31,15 @@ struct mailbox {
     struct maildir *store;     /* of store.format "maildir"; else NULL */
     /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
     struct mailstore *texts;
-    struct mailbox_store *own;       /* what `texts` lies in */
-    int folder;                      /* of `own`, claimed, where there is no other shard; else -1 */
-    struct sieve_scripts *scripts;   /* of the users of `texts`; NULL: none are run */
-    struct outgoing *outgoing;       /* what they send; NULL: nothing is sent */
-    struct remembered *remembered;   /* of them; NULL: nothing is */
-    size_t kept_bytes;               /* of bodies in memory for scripts */
+    struct mailbox_store *own;     /* what `texts` lies in */
+    int folder;                    /* of `own`, claimed, where there is no other shard; else -1 */
+    struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */
+    struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
+    struct remembered *remembered; /* of them; NULL: nothing is */
+    size_t kept_bytes;             /* of bodies in memory for scripts */
+    struct list_node parts; /* struct delivery_part: of messages to users of several shards */
+    uint32_t spread_count;  /* of such messages, those whose session is here */
+    uint32_t spread_number; /* of the next one */
     const struct auth_service *auth; /* who knows users; NULL: the configuration alone */
     struct search_desk
         *searches; /* the indexes of `texts`; NULL: there are none, messages are read */
