@@ -39,8 +39,8 @@ void crossing_send(struct crossing *crossing, struct shard *to, struct crossing_
 /* Nothing waits to be sent, no passage has its carrier here, and none its far end: all that was written here by reference
  * has been let go of. */
 bool crossing_is_quiet(const struct crossing *crossing);
-/* Aborts the carriers of all passages that are here: the service ends. Their far ends hear STREAM_CLOSED if they can; a
- * carrier is released when its far end is. */
+/* Aborts and releases the carriers of all passages that are here: the service ends, and networks and TLS may be closed. Their
+ * far ends hear STREAM_CLOSED if they can, and their facts.tls must not be looked at any more. */
 void crossing_abort(struct crossing *crossing);
 /* When no shard has a network or TLS any more: lets go of what was written here by reference and has not come home, so that
  * what it lies in may be closed. The shard's thread, or main's behind it. crossing_close does it too. */

@@ -158,7 +158,7 @@ static void receive(struct passage *passage)
 {
     struct passage_near *near = &passage->near;
     near->starved = false;
-    while (!near->window_closed && receive_some(passage)) {
+    while (near->carrier != NULL && !near->window_closed && receive_some(passage)) {
     }
     if (near->starved) {
         crossing_retry_later(near->crossing);
@@ -225,14 +225,14 @@ static void say(struct passage *passage)
 void passage_near_go_on(struct passage *passage)
 {
     struct passage_near *near = &passage->near;
-    if (near->carrier != NULL && has_begun(near)) {
+    if (has_begun(near)) {
         send_pending(passage);
         if (!near->released) {
             receive(passage);
             say(passage);
-        } else if (chunks_empty(&near->pending)) {
+        } else if (near->carrier != NULL && chunks_empty(&near->pending)) {
             let_go(passage);
-        } else {
+        } else if (near->carrier != NULL) {
             discard(near->carrier);
         }
     }
@@ -319,6 +319,8 @@ void passage_near_cut(struct passage *passage)
 {
     if (passage->near.carrier != NULL) {
         near_break(passage);
+        send_pending(passage);
+        let_go(passage);
     }
     passage_near_go_on(passage);
 }

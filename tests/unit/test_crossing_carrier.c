@@ -421,24 +421,44 @@ static void a_released_end_whose_peer_takes_nothing_is_cut(void **state)
     cross_close(rig);
 }
 
-static void when_the_service_ends_far_ends_hear_it_and_then_carriers_are_released(void **state)
+static void when_the_service_ends_carriers_are_released_and_far_ends_hear_it(void **state)
 {
     (void)state;
     struct crossing_rig *rig = scene();
+    assert_int_equal(cross_write_ref(&rig->session, 1000), 0);
+    cross_run(rig);
     carrier.answer = -EAGAIN;
     assert_int_equal(cross_write_ref(&rig->session, 1000), 0);
     cross_run(rig);
+    assert_int_equal(cross_write_ref(&rig->session, 1000), 0); /* on its way */
     crossing_abort(rig->crossings[0]);
     crossing_abort(rig->crossings[0]);
-    cross_run(rig);
     assert_int_equal(carrier.aborts, 1);
-    assert_int_equal(carrier.releases, 0);
+    assert_int_equal(carrier.releases, 1);
+    cross_run(rig);
     assert_int_equal(rig->session.events, STREAM_CLOSED);
     assert_int_equal(rig->session.error, -ECONNABORTED);
-    assert_int_equal(rig->refs, 0);
-    carrier.stream.error = -ECONNABORTED;
-    tell(rig, STREAM_CLOSED);
+    assert_int_equal(rig->refs, 1);
+    assert_int_equal(cross_write(&rig->session, 1), -EPIPE);
+    stream_shut(rig->session.stream);
     finish(rig);
+}
+
+static void a_stream_that_is_passed_while_the_service_ends_is_told_so(void **state)
+{
+    (void)state;
+    struct crossing_rig *rig = cross_open(2, 1000);
+    carrier = (struct carrier){.stream.ops = &operations};
+    rig->session = (struct crossing_end){.rig = rig, .in = 1, .out = 2};
+    rig->way = crossing_to_other;
+    cross_pass(rig, &carrier.stream);
+    crossing_abort(rig->crossings[0]);
+    assert_int_equal(carrier.releases, 1);
+    cross_run(rig);
+    assert_int_equal(rig->session.events, STREAM_CLOSED);
+    assert_int_equal(cross_write_ref(&rig->session, 1), -EPIPE);
+    finish(rig);
+    assert_int_equal(carrier.read_starts, 0);
 }
 
 static void when_the_service_ends_what_lingers_is_cut(void **state)
@@ -512,7 +532,8 @@ int main(void)
         cmocka_unit_test(readable_is_not_told_to_who_has_stopped),
         cmocka_unit_test(what_happens_in_a_round_is_told_at_once),
         cmocka_unit_test(a_released_end_whose_peer_takes_nothing_is_cut),
-        cmocka_unit_test(when_the_service_ends_far_ends_hear_it_and_then_carriers_are_released),
+        cmocka_unit_test(when_the_service_ends_carriers_are_released_and_far_ends_hear_it),
+        cmocka_unit_test(a_stream_that_is_passed_while_the_service_ends_is_told_so),
         cmocka_unit_test(when_the_service_ends_what_lingers_is_cut),
         cmocka_unit_test(an_abort_with_a_release_right_behind_it_reaches_the_carrier),
         cmocka_unit_test(who_closes_a_store_before_the_others_have_answered_lets_go_of_it),
