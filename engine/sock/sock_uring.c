@@ -8,6 +8,7 @@
  * goes on without looking for an end that is there already (see receive_lull).
  */
 #include "engine/sock/sock_private.h"
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -231,10 +232,37 @@ static void starved_resume(struct sock_uring *self)
 
 /* ---- Sending, connecting, stopping ---- */
 
+static void send_start(struct sock_stream *s);
+
+static void room_done(struct uring_op *op, int32_t result, uint32_t cqe_flags)
+{
+    struct sock_stream *s = list_entry(op, struct sock_stream, send_op);
+    (void)result; /* the send finds out */
+    (void)cqe_flags;
+    s->sending = false;
+    if (!s->over) {
+        send_start(s);
+    }
+    request_ended(s);
+}
+
+/* A send waits for room by itself, but only so many times: when other processors make it in small pieces, it may end with
+ * nothing sent. Sending at once would spin while there is none. */
+static void room_await(struct sock_stream *s)
+{
+    struct io_uring_sqe *entry = uring_entry(uring_of(s->network)->uring, &s->send_op);
+    io_uring_prep_poll_add(entry, s->fd, POLLOUT);
+    s->send_op.done = room_done;
+}
+
 static void send_done(struct uring_op *op, int32_t result, uint32_t cqe_flags)
 {
     struct sock_stream *s = list_entry(op, struct sock_stream, send_op);
     (void)cqe_flags;
+    if (result == -EAGAIN && !s->over) {
+        room_await(s); /* the request goes on */
+        return;
+    }
     s->sending = false;
     if (result != -ECANCELED) {
         sock_sent(s, result);

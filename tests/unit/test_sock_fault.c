@@ -30,6 +30,31 @@ static uint64_t raw_write(int fd, uint64_t from, uint64_t most)
 
 /* ---- Ends behind bytes ---- */
 
+/* Linux waits for room in a request's name only so many times, and then says -EAGAIN. */
+static void a_send_that_has_waited_in_vain_is_sent_again(void **state)
+{
+    static uint8_t bytes[2 * STREAM_WRITE_MAX];
+    struct rig *rig = rig_open(state, NULL);
+    struct endpoint at = rig_endpoint(rig, ENDPOINT_UNIX, "s");
+    rig_listen(rig, ENDPOINT_UNIX, &at);
+    struct rig_conn *in;
+    int fd = rig_raw_pair(rig, &at, &in);
+    struct sock_stream *s = list_entry(in->stream, struct sock_stream, stream);
+    assert_int_equal(stream_write(in->stream, slice_of(bytes, STREAM_WRITE_MAX)), 0);
+    RIG_UNTIL(rig, stream_queued(in->stream) == 0);
+    assert_int_equal(stream_write(in->stream, slice_of(bytes, STREAM_WRITE_MAX)), 0);
+    if (s->send_op.done != NULL) { /* as if it had been under way */
+        s->sending = true;
+        s->requests++;
+        s->send_op.done(&s->send_op, -EAGAIN, 0);
+    }
+    RIG_UNTIL(rig, stream_queued(in->stream) == 0);
+    assert_int_equal(in->closed_count, 0);
+    assert_int_equal(recv(fd, bytes, sizeof(bytes), MSG_WAITALL), sizeof(bytes));
+    close(fd);
+    rig_close(rig);
+}
+
 static void a_fin_behind_a_burst_is_seen(void **state)
 {
     struct rig *rig = rig_open(state, &(struct rig_settings){.buffer_count = 1024});
@@ -535,6 +560,7 @@ static void a_unix_listener_whose_backlog_is_full_refuses_at_once(void **state)
 }
 
 #define TESTS(X)                                                                                   \
+    X(a_send_that_has_waited_in_vain_is_sent_again)                                                \
     X(a_fin_behind_a_burst_is_seen)                                                                \
     X(a_reset_behind_a_burst_is_seen)                                                              \
     X(a_peer_that_shuts_both_ways_ends_a_send_that_waits_for_it)                                   \
