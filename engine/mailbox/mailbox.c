@@ -503,6 +503,9 @@ static void sessions_forget(struct mailbox *mailbox)
 void mailbox_close(struct mailbox *mailbox)
 {
     mailbox_leave(mailbox);
+    if (mailbox->crossing != NULL) {
+        crossing_let_go(mailbox->crossing);
+    }
     sieve_scripts_close(mailbox->scripts);
     search_desk_close(mailbox->searches);
     if (mailbox->own != NULL) {

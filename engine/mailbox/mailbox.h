@@ -57,7 +57,8 @@ void mailbox_drain(struct mailbox *mailbox, uint64_t deadline_ns);
 /* Aborts what is left, the streams at once. The network may be closed then: what it still has to send lies in memory
  * of the service's. */
 void mailbox_leave(struct mailbox *mailbox);
-/* Leaves, if it has not; finishes what the store was given. */
+/* Leaves, if it has not; finishes what the store was given. Of several shards: when none has a network any more, since what
+ * others still had to send lies in this one's store. */
 void mailbox_close(struct mailbox *mailbox);
 
 /* The operator's socket (mailbox_control.h), unless the configuration has none; what goes wrong is logged, and the service

@@ -194,6 +194,7 @@ static void *worker_thread(void *owner)
     if (worker->network != NULL) {
         worker->network->ops->close(worker->network);
     }
+    pthread_barrier_wait(&service->ending); /* nobody sends from another's store any more */
     if (worker->mailbox != NULL) {
         mailbox_close(worker->mailbox);
     }
