@@ -61,7 +61,8 @@ struct echo {
     struct list_node node;     /* in the part's echoes */
     struct part *part;
     struct stream *stream;
-    unsigned number;
+    unsigned number; /* as accepted: it says which way */
+    unsigned client; /* its number, which is its first byte: it says which course */
     uint64_t echoed;
     bool finished;
 };
@@ -107,6 +108,7 @@ static void echo_some(struct echo *echo)
     struct slice bytes;
     while (stream_peek(echo->stream, &bytes, 1) > 0) {
         bytes = slice_first(bytes, ECHO_BYTES);
+        echo->client = echo->echoed == 0 ? bytes.bytes[0] : echo->client;
         int status =
             echo->echoed % 2 == 0 ? echo_by_ref(echo, bytes) : stream_write(echo->stream, bytes);
         if (status < 0) {
@@ -128,7 +130,7 @@ static void echo_notify(struct stream *stream, uint32_t events, void *session)
         echo_end(echo);
         return;
     }
-    if (echo->number % COURSE_COUNT == COURSE_CUT && echo->echoed > CLIENT_BYTES / 2) {
+    if (echo->client % COURSE_COUNT == COURSE_CUT && echo->echoed > CLIENT_BYTES / 2) {
         stream_abort(stream);
         return;
     }
@@ -327,7 +329,7 @@ struct client {
 
 static uint8_t pattern(unsigned number, uint64_t at)
 {
-    return (uint8_t)((at + number) * 2654435761u >> 13);
+    return (uint8_t)(at == 0 ? number : (at + number) * 2654435761u >> 13);
 }
 
 static void client_end(struct client *client)
