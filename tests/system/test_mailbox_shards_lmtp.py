@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 
-from harness import PATIENCE_S, SystemTest, wait_until
+from harness import BUILD, PATIENCE_S, SystemTest, wait_until
 from test_mailboxd_store import PASSWORD, Store, message
 
 USERS = [f"w{i}" for i in range(12)]
@@ -175,11 +175,11 @@ class LmtpOfShards(SystemTest):
         with service.connect() as client:
             self.assertEqual(client.deliver(USERS, text_of("small")), [250] * len(USERS))
         before = service.resident_kib()
-        text = message("large", ("0123456789" * 7 + "\r\n") * ((32 << 20) // 72))
+        text = message("large", ("0123456789" * 7 + "\r\n") * ((48 << 20) // 72))
         with service.connect() as client:
             self.assertEqual(client.deliver(USERS, text), [250] * len(USERS))
-        # The logs' memory (8 MiB each), and as much again for what a sanitizer keeps back.
-        self.assertLess(service.resident_kib() - before, SHARDS * (16 << 10) + (16 << 10))
+        if os.path.basename(BUILD) == "build":  # sanitizers keep back what is freed
+            self.assertLess(service.resident_kib() - before, (SHARDS * 8 + 12) << 10)  # the logs' memory, and a little
         self.assertTrue(service.texts("w0")[1] == text)
 
 
