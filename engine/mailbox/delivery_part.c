@@ -54,6 +54,13 @@ static void part_fail(struct delivery_part *part, int status)
     part_send(part, &part->has_failed);
 }
 
+static void part_refuse(struct delivery_part *part, int status)
+{
+    logger_line(part->text.mailbox->shard->logger, LOGGER_ERROR, "store: a message was refused: %s",
+                strerror(-status));
+    part_fail(part, status);
+}
+
 /* What scripts have said lies in the text's memory, which goes before the session has read it. */
 static void refusals_keep(struct delivery_part *part)
 {
@@ -92,7 +99,7 @@ static void part_try_begin(struct delivery_part *part)
     if (status == -EAGAIN) {
         part_await(part);
     } else if (status != 0) {
-        part_fail(part, status);
+        part_refuse(part, status);
     } else {
         part->state = DELIVERY_PART_RECEIVING;
     }
@@ -104,7 +111,7 @@ static void first_take(struct delivery_part *part)
     struct slice rest = slice_from(slice_of(chunk->bytes, chunk->used), part->read);
     ssize_t taken = delivery_log.append(&part->text, rest);
     if (taken < 0) {
-        part_fail(part, (int)taken);
+        part_refuse(part, (int)taken);
     } else if ((size_t)taken < rest.size) {
         part->read += (size_t)taken;
         part_await(part);
@@ -157,7 +164,7 @@ void delivery_part_begin(struct shard_message *message, struct shard *here)
     arena_open(&part->refusals, DELIVERY_REFUSALS_BYTES_MAX);
     list_append(&mailbox->parts, &part->node);
     if (delivery_log.reserve(&part->text, part->text.recipient_count) != 0) {
-        part_fail(part, -ENOMEM);
+        part_refuse(part, -ENOMEM);
         return;
     }
     part_go_on(part);
