@@ -129,6 +129,10 @@ static bool is_parent(const struct imap_session *session, const struct imap_plac
 static int rename_check(struct imap_session *session, const struct imap_place *from,
                         const struct imap_place *to)
 {
+    bool no_mail = from->owner == session->user && from->box == NULL && is_inbox(from->name);
+    if (no_mail) { /* INBOX is always there */
+        return to->owner != session->user ? -EXDEV : place_may_be_made(session, to);
+    }
     if (is_parent(session, from)) {
         bool taken = to->box != NULL || is_inbox(to->name);
         return to->owner != session->user ? -EXDEV : taken ? -EEXIST : 0;

@@ -56,6 +56,13 @@ static bool is_shared(struct slice asked)
            (asked.size == root.size || asked.bytes[root.size] == '/');
 }
 
+/* "/private", "/shared": what can be asked for with DEPTH only. */
+static bool is_root(struct slice asked)
+{
+    return slice_equal_nocase(asked, slice_text("/private")) ||
+           slice_equal_nocase(asked, slice_text("/shared"));
+}
+
 /* The key of a property. Its first *prefix_bytes are not the entry's name. */
 static struct slice key_of(const struct imap_session *session, struct slice name,
                            char key[MAILSTORE_PROPERTY_KEY_BYTES_MAX], size_t *prefix_bytes)
@@ -72,9 +79,22 @@ static struct slice key_of(const struct imap_session *session, struct slice name
     return slice_of(key, *prefix_bytes + name.size);
 }
 
-/* ---- Entries that are not kept as such ---- */
+bool imap_metadata_entry(const struct imap_session *session, struct slice key, struct slice *entry)
+{
+    struct slice family = slice_text(FAMILY), user = slice_text(session->user->name);
+    if (!begins(key, family)) {
+        return false;
+    }
+    struct slice rest = slice_from(key, family.size);
+    *entry = begins(rest, user) ? slice_from(rest, user.size) : slice_of(NULL, 0);
+    if (is_private(*entry)) {
+        return true;
+    }
+    *entry = rest;
+    return is_shared(rest);
+}
 
-#define SPECIAL_USE "/private/specialuse" /* RFC 6154 §4 */
+/* ---- Entries that are not kept as such ---- */
 
 static const uint32_t uses[] = {IMAP_USE_ARCHIVE, IMAP_USE_DRAFTS, IMAP_USE_JUNK,
                                 IMAP_USE_SENT,    IMAP_USE_TRASH,  IMAP_USE_IMPORTANT};
@@ -193,7 +213,7 @@ static void entry_visit(void *owner, struct slice key, struct slice value)
 static void unkept_write(struct found *found)
 {
     char text[128];
-    struct slice special_use = slice_text(SPECIAL_USE);
+    struct slice special_use = slice_text(IMAP_METADATA_SPECIAL_USE);
     bool own = found->box != NULL && found->box->user == found->session->user;
     if (own && reaches(found, special_use)) {
         size_t size = special_use_text(found->box, text);
@@ -461,7 +481,7 @@ static bool pair_set(struct imap_session *session, struct setting *setting,
         return false;
     }
     if (properties->box != NULL && place->owner == session->user &&
-        slice_equal(name, slice_text(SPECIAL_USE))) {
+        slice_equal(name, slice_text(IMAP_METADATA_SPECIAL_USE))) {
         properties->special_use_given = true;
         if (special_use_read(pair->value, &properties->special_use)) {
             return true;
@@ -516,6 +536,10 @@ void imap_metadata_set(struct imap_session *session, const struct imap_metadata 
     struct setting *setting;
     for (uint32_t i = 0; i < metadata->value_count; i++) {
         if (!name_check(session, metadata->values[i].name)) {
+            return;
+        }
+        if (is_root(metadata->values[i].name)) { /* RFC 5464 §3.2 */
+            imap_session_bad(session, "Entries are below /private and /shared");
             return;
         }
     }

@@ -79,6 +79,8 @@ struct imap_session {
     bool running;  /* imap_session_run is on the stack */
     bool read_only;
     bool may_expunge;     /* during the command under way */
+    bool expunges;        /* the command under way itself takes messages away */
+    bool notify_silent;   /* NOTIFY: of the selected mailbox only what the client does is told */
     bool rights_untold;   /* other flags can be stored than the client knows */
     uint32_t rights;      /* enum imap_right, of the selected mailbox, as they were at its */
     uint64_t rights_seen; /* properties */
@@ -322,8 +324,20 @@ void imap_quota_get(struct imap_session *session, struct slice root);
 void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub);
 /* "\Sent", ... of one bit. */
 struct slice imap_special_use_word(uint32_t use);
+struct imap_list_name {
+    struct slice text;
+    struct mailstore_box *box; /* NULL: there is none */
+    bool subscribed;
+    bool has_children;
+};
+/* "\\HasNoChildren \\Subscribed", as LIST-EXTENDED tells them. */
+void imap_list_attributes_write(const struct imap_session *session, struct imap_writer *writer,
+                                const struct imap_list_name *name);
 
 /* ---- imap_metadata.c ---- */
+#define IMAP_METADATA_SPECIAL_USE "/private/specialuse" /* RFC 6154 §4 */
+/* The entry that a property is, if it is one that the user may know of: a part of its key. */
+bool imap_metadata_entry(const struct imap_session *session, struct slice key, struct slice *entry);
 void imap_metadata_get(struct imap_session *session, const struct imap_metadata *metadata);
 void imap_metadata_set(struct imap_session *session, const struct imap_metadata *metadata);
 /* May entries be read, and private ones set, with these? (RFC 5464 §3.3) */
@@ -422,9 +436,15 @@ void imap_notify_end(struct imap_session *session);
 void imap_notify_tell(struct imap_session *session);
 /* Does the client want to hear of flags in the selected mailbox? */
 bool imap_notify_wants_flags(const struct imap_session *session);
+/* Is their uid to be told with them? (RFC 5465 §5.1) */
+bool imap_notify_wants_uids(const struct imap_session *session);
 /* The client was told that there is this message. */
 void imap_notify_new(struct imap_session *session, uint32_t uid);
 void imap_notify_deselected(struct imap_session *session);
+/* The client has changed names or subscriptions by this command. session->notify is there. */
+void imap_notify_did(struct imap_session *session, const struct imap_command *command);
+/* The client has put these uids into the mailbox. Harmless without NOTIFY. */
+void imap_notify_put(struct imap_session *session, uint64_t box, uint32_t first, uint32_t last);
 
 /* ---- imap_append.c ---- */
 void imap_append_message(struct imap_session *session, const struct imap_append *append);

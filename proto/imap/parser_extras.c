@@ -147,6 +147,19 @@ static bool take_options_here(struct imap_parser *parser, struct imap_metadata *
     return take_metadata_options(parser, metadata) && imap_take_space(parser);
 }
 
+/* Several stand in parentheses by the grammar, without them in examples of RFC 5464 §4.4.1: both are taken. */
+static bool take_entries(struct imap_parser *parser, struct imap_text_list *entries)
+{
+    bool many = imap_skip_byte(parser, '(');
+    do {
+        struct slice entry;
+        if (!imap_take_astring(parser, &entry) || !imap_text_list_add(parser, entries, entry)) {
+            return false;
+        }
+    } while (imap_skip_byte(parser, ' '));
+    return !many || imap_take_byte(parser, ')', "Expected ) behind the entries");
+}
+
 bool imap_parse_metadata(struct imap_parser *parser, struct imap_command *command)
 {
     struct imap_metadata *metadata = &command->metadata;
@@ -158,7 +171,7 @@ bool imap_parse_metadata(struct imap_parser *parser, struct imap_command *comman
     if (set) {
         return take_values(parser, metadata);
     }
-    if (!take_options_here(parser, metadata) || !imap_take_astrings(parser, &metadata->entries)) {
+    if (!take_options_here(parser, metadata) || !take_entries(parser, &metadata->entries)) {
         return false;
     }
     for (uint32_t i = 0; i < metadata->entries.count; i++) {

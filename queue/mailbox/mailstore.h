@@ -154,6 +154,7 @@ struct mailstore_box {
     /* Bits of `keywords` that have a name. */
     uint32_t keyword_count;
     uint32_t open_count;
+    bool of_inbox;       /* a RENAME of INBOX has made it, since the user was loaded */
     uint64_t generation; /* grows with each expunge: sequence numbers of before may be others now */
     uint64_t
         properties; /* grows when one of its properties changes, or its special use with them */
@@ -197,6 +198,8 @@ struct mailstore_watch {
     void (*changed)(struct mailstore_watch *watch);
     /* Of a box: this uid is about to go from entries. May be NULL; may not call the store. */
     void (*expunged)(struct mailstore_watch *watch, uint32_t uid);
+    /* Of a user: this property of a box (0: of the user) has another value. May be NULL; may not call the store. */
+    void (*property)(struct mailstore_watch *watch, uint64_t box, struct slice key);
 };
 void mailstore_watch_begin(struct mailstore_box *box, struct mailstore_watch *watch);
 void mailstore_watch_end(struct mailstore_watch *watch); /* harmless twice */
@@ -337,10 +340,12 @@ int mailstore_box_create(struct mailstore *store, struct mailstore_user *user,
 int mailstore_box_delete(struct mailstore *store, struct mailstore_box *box,
                          struct mailstore_waiter *waiter);
 /* With children; they keep ids, uids and UIDVALIDITY, as it does. INBOX: its messages go into a new mailbox of the
- * name, INBOX stays and is empty, and so do its children (RFC 9051 §6.3.6). Subscriptions stay as they are. */
+ * name, which has its properties, too, but for MAILSTORE_SHARE_KEY; INBOX stays and is empty, and so do its children
+ * (RFC 9051 §6.3.6, RFC 5464 §4.1). Subscriptions stay as they are. */
 int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, struct slice name,
                          struct mailstore_waiter *waiter);
-/* The same of a name that is no mailbox and has some below it: those. -ENOENT: there are none. */
+/* The same of a name that is no mailbox and has some below it: those. -ENOENT: there are none. INBOX: before its first
+ * message. */
 int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user, struct slice from,
                            struct slice name, struct mailstore_waiter *waiter);
 int mailstore_box_special_use(struct mailstore *store, struct mailstore_box *box,

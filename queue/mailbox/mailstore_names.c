@@ -214,13 +214,18 @@ static bool is_within(struct slice name, struct slice parent)
            (name.size == parent.size || name.bytes[parent.size] == '/');
 }
 
-static int inbox_empty_into(struct user *user, const struct change_said *said, struct box *inbox,
-                            struct slice name)
+/* There may be none yet: then what is made of it is as empty as it would be. */
+static int inbox_empty_into(struct user *user, const struct change_said *said, struct slice name)
 {
     struct mailstore *store = user->store;
-    struct box *target;
+    struct box *inbox = user_box(user, slice_text("INBOX")), *target;
     int status = box_make(user, said, name, &target);
+    if (status != 0 || inbox == NULL) {
+        return status;
+    }
+    status = annotations_copy(user, inbox, target);
     status = status == 0 ? box_load(store, inbox) : status;
+    target->pub.of_inbox = status == 0;
     for (uint32_t i = 0; i < inbox->pub.count && status == 0; i++) {
         struct stored_entry stored;
         status = entry_stored(store, inbox, inbox->entries[i].uid, &stored);
@@ -312,7 +317,7 @@ int apply_rename(struct user *user, const struct change_said *said, struct reade
     }
     is = box != NULL ? box->pub.name : is;
     if (slice_equal(is, slice_text("INBOX"))) {
-        return inbox_empty_into(user, said, box, name);
+        return inbox_empty_into(user, said, name);
     }
     int status = names_may_move(user, is, name);
     memcpy(old, is.bytes, is.size);

@@ -489,6 +489,8 @@ int shared_row_put(struct mailstore *store, struct slice key);
 rows_visit shared_row_remove;
 /* A mailbox that has come to be: who may see the one above it may see it. */
 int shares_inherit(struct user *user, struct box *box);
+/* All that does not say who may see it. */
+int annotations_copy(struct user *user, const struct box *from, const struct box *to);
 int apply_properties(struct user *user, const struct change_said *said, struct reader *body);
 
 /* mailstore_fetch.c */

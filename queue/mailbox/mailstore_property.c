@@ -184,31 +184,44 @@ static struct box *box_above(const struct user *user, struct slice name)
     return NULL;
 }
 
+/* Those whose key begins so, or does not. */
+static int properties_copy(struct user *user, const struct box *from, const struct box *to,
+                           struct slice beginning, bool begin_so)
+{
+    struct writer copied = {0};
+    struct key prefix;
+    struct index_walk walk;
+    property_key(&prefix, user->pub.id, from->pub.id, begin_so ? beginning : slice_of(NULL, 0));
+    bool more = index_walk_begin(user->store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        struct slice name = slice_from(walk.key, PROPERTY_KEY_BEGIN);
+        if (begins(name, beginning) == begin_so) {
+            write_text(&copied, name);
+            write_u32(&copied, (uint32_t)walk.value.size);
+            write_bytes(&copied, walk.value.bytes, walk.value.size);
+        }
+    }
+    index_walk_end(&walk);
+    int status = copied.failed ? -ENOMEM : walk.status;
+    struct reader reader = {.at = copied.bytes, .end = copied.bytes + copied.size};
+    while (status == 0 && reader.at < reader.end) {
+        struct slice name = read_text(&reader);
+        status = property_put(user, to->pub.id, name, read_bytes(&reader, read_u32(&reader)));
+    }
+    writer_free(&copied);
+    return status;
+}
+
 int shares_inherit(struct user *user, struct box *box)
 {
     const struct box *above = box_above(user, box->pub.name);
-    struct writer shares = {0};
-    struct key prefix;
-    struct index_walk walk;
-    if (above == NULL) {
-        return 0;
-    }
-    property_key(&prefix, user->pub.id, above->pub.id, slice_text(MAILSTORE_SHARE_KEY));
-    bool more = index_walk_begin(user->store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
-    for (; more; more = index_walk_next(&walk)) {
-        write_text(&shares, slice_from(walk.key, PROPERTY_KEY_BEGIN));
-        write_u32(&shares, (uint32_t)walk.value.size);
-        write_bytes(&shares, walk.value.bytes, walk.value.size);
-    }
-    index_walk_end(&walk);
-    int status = shares.failed ? -ENOMEM : walk.status;
-    struct reader reader = {.at = shares.bytes, .end = shares.bytes + shares.size};
-    while (status == 0 && reader.at < reader.end) {
-        struct slice name = read_text(&reader);
-        status = property_put(user, box->pub.id, name, read_bytes(&reader, read_u32(&reader)));
-    }
-    writer_free(&shares);
-    return status;
+    return above != NULL ? properties_copy(user, above, box, slice_text(MAILSTORE_SHARE_KEY), true)
+                         : 0;
+}
+
+int annotations_copy(struct user *user, const struct box *from, const struct box *to)
+{
+    return properties_copy(user, from, to, slice_text(MAILSTORE_SHARE_KEY), false);
 }
 
 /* ── What becomes of it ──────────────────────────────────────────────────────────────────────── */
@@ -221,6 +234,17 @@ static void property_changed(struct user *user, uint64_t id)
     if (box != NULL) {
         box->pub.properties++;
         box_changed(box);
+    }
+}
+
+static void property_tell(const struct user *user, uint64_t box, struct slice key)
+{
+    const struct list_node *watches = &user->watches;
+    for (struct list_node *node = watches->next; node != watches; node = node->next) {
+        struct mailstore_watch *watch = list_entry(node, struct mailstore_watch, node);
+        if (watch->property != NULL) {
+            watch->property(watch, box, key);
+        }
     }
 }
 
@@ -240,6 +264,7 @@ int apply_property(struct user *user, const struct change_said *said, struct rea
         return status;
     }
     property_changed(user, box);
+    property_tell(user, box, name);
     return property_put(user, box, name, value);
 }
 
@@ -378,6 +403,9 @@ int apply_properties(struct user *user, const struct change_said *said, struct r
         property_read(&properties.changes, &property);
         status = property_become(&properties, &property, bytes, &becomes, &is);
         status = status == 0 ? property_put(user, properties.box, property.key, becomes) : status;
+        if (status == 0) {
+            property_tell(user, properties.box, property.key);
+        }
     }
     if (status != 0) {
         return status;

@@ -20,6 +20,10 @@ static void entries_are_set_told_and_taken(void **state)
     expect(rig, 0,
            "* METADATA work (/private/comment \"mine\" /shared/comment \"ours\" "
            "/private/none NIL)\r\n");
+    talk(rig, 0, "c GETMETADATA \"work\" /private/comment /shared/comment\r\n", "OK");
+    expect(rig, 0, "* METADATA work (/private/comment \"mine\" /shared/comment \"ours\")\r\n");
+    talk(rig, 0, "c GETMETADATA \"work\" (DEPTH 1) (/private/comment)\r\n", "OK");
+    expect(rig, 0, "* METADATA work (/private/comment \"mine\")\r\n");
     talk(rig, 0, "d SETMETADATA work (/private/comment NIL /shared/comment \"\")\r\n", "OK");
     talk(rig, 0, "e GETMETADATA work (/private/comment /shared/comment)\r\n", "OK");
     expect(rig, 0, "* METADATA work (/private/comment NIL /shared/comment \"\")\r\n");
@@ -90,6 +94,8 @@ static void what_cannot_be_is_refused_and_nothing_of_it_is_kept(void **state)
     talk(rig, 0, "b SETMETADATA none (/private/x \"1\")\r\n", "NO [NONEXISTENT]");
     talk(rig, 0, "c GETMETADATA work /other/x\r\n", "BAD");
     talk(rig, 0, "d SETMETADATA work (/privates/x \"1\")\r\n", "BAD");
+    talk(rig, 0, "d SETMETADATA work (/private \"1\")\r\n", "BAD"); /* has no name */
+    talk(rig, 0, "d SETMETADATA work (/Shared \"1\")\r\n", "BAD");
     sprintf(command, "e SETMETADATA work (/private/y \"1\" /private/x {16385+}\r\n%16385s)\r\n",
             "");
     talk(rig, 0, command, "NO [METADATA MAXSIZE 16384]");
@@ -191,6 +197,29 @@ static void entries_follow_a_rename_and_go_with_the_mailbox(void **state)
     expect(rig, 0, "* METADATA play (/private/x NIL)\r\n");
 }
 
+static void a_renamed_inbox_takes_its_entries_along_and_keeps_them(void **state)
+{
+    struct imap_rig *rig = logged_in(state);
+    talk(rig, 0, "a RENAME INBOX before\r\n", "OK"); /* no mail has come yet */
+    append(rig, 0, "INBOX", "Subject: x\r\n\r\nx\r\n");
+    talk(rig, 0, "b SETMETADATA INBOX (/private/x \"1\" /shared/x \"2\")\r\n", "OK");
+    talk(rig, 0, "c SETACL INBOX bob lr\r\n", "OK");
+    talk(rig, 0, "d RENAME INBOX after\r\n", "OK");
+    talk(rig, 0, "e GETMETADATA after (/private/x /shared/x)\r\n", "OK");
+    expect(rig, 0, "* METADATA after (/private/x \"1\" /shared/x \"2\")\r\n");
+    talk(rig, 0, "f GETMETADATA INBOX (/private/x /shared/x)\r\n", "OK");
+    expect(rig, 0, "* METADATA INBOX (/private/x \"1\" /shared/x \"2\")\r\n");
+    talk(rig, 0, "g GETACL after\r\n", "OK");
+    expect_not(rig, 0, "bob");
+    talk(rig, 0, "h STATUS after (MESSAGES)\r\n", "OK");
+    expect(rig, 0, "* STATUS after (MESSAGES 1)\r\n");
+    talk(rig, 0, "i STATUS INBOX (MESSAGES)\r\n", "OK");
+    expect(rig, 0, "* STATUS INBOX (MESSAGES 0)\r\n");
+    talk(rig, 0, "j STATUS before (MESSAGES)\r\n", "OK");
+    expect(rig, 0, "* STATUS before (MESSAGES 0)\r\n");
+    talk(rig, 0, "k RENAME INBOX before\r\n", "NO [ALREADYEXISTS]");
+}
+
 int main(void)
 {
 #define SCENE(name) cmocka_unit_test_setup_teardown(name, imap_rig_open, imap_rig_close)
@@ -205,6 +234,7 @@ int main(void)
         SCENE(the_special_use_is_an_entry),
         SCENE(list_tells_entries_with_each_mailbox),
         SCENE(entries_follow_a_rename_and_go_with_the_mailbox),
+        SCENE(a_renamed_inbox_takes_its_entries_along_and_keeps_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
