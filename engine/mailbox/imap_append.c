@@ -360,6 +360,10 @@ static enum imap_step append_answer(struct imap_session *session, struct committ
 {
     const struct mailstore_place *first = &committing->all[0].place;
     struct imap_writer writer;
+    for (uint32_t i = 0; i < committing->count; i++) {
+        const struct mailstore_place *place = &committing->all[i].place;
+        imap_notify_put(session, place->box, place->uid, place->uid);
+    }
     imap_writer_open(&writer, IMAP_CODE_BYTES_MAX);
     appenduid_write(committing, &writer);
     if (first->replaces != NULL && !writer.failed) {

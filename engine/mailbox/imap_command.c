@@ -152,6 +152,8 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
 {
     const struct imap_command *command = event->command;
     session->may_expunge = event->may_expunge;
+    session->expunges = command->kind == IMAP_EXPUNGE || command->kind == IMAP_MOVE ||
+                        command->kind == IMAP_REPLACE;
     if (event->condstore_begins) {
         condstore_tell(session, command);
     }
@@ -176,6 +178,7 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
     case IMAP_UNAUTHENTICATE: /* RFC 8437 */
         imap_deselect(session);
         imap_notify_end(session);
+        session->notify_silent = false;
         mailstore_user_close(imap_session_store(session), session->user);
         session->user = NULL;
         session_exit(&session->session);

@@ -260,6 +260,8 @@ static enum imap_step copied(struct imap_session *session, struct imap_change *c
     }
     imap_writer_open(&writer, IMAP_CODE_BYTES_MAX);
     if (change->copy.source_count > 0) {
+        imap_notify_put(session, change->copy.target_box, change->copy.target_first,
+                        change->copy.target_last);
         copyuid_write(&change->copy, &writer);
         if (!writer.failed) {
             answer.code = imap_writer_bytes(&writer);

@@ -107,7 +107,9 @@ static void tell_flags(void *owner, uint32_t number, const struct mailstore_entr
     }
     vanished_flush(teller);
     imap_sync_flags(teller->session, &teller->writer, number, entry,
-                    imap_session_has(teller->session, IMAP_ENABLED_QRESYNC), true);
+                    imap_session_has(teller->session, IMAP_ENABLED_QRESYNC) ||
+                        imap_notify_wants_uids(teller->session),
+                    true);
     teller_send(teller);
 }
 
@@ -117,6 +119,16 @@ static void tell_gone(void *owner)
     vanished_flush(teller);
     imap_write(&teller->writer, "* NO [NONEXISTENT] The mailbox has been deleted\r\n");
     teller_send(teller);
+}
+
+/* 0: nothing is to be told. Numbers that the client's own command has moved always are. */
+static uint32_t sync_flags(const struct imap_session *session, bool may_expunge)
+{
+    uint32_t expunge = may_expunge ? VIEW_MAY_EXPUNGE : 0u;
+    if (session->notify_silent) {
+        return session->expunges ? expunge : 0u;
+    }
+    return VIEW_MAY_EXIST | expunge;
 }
 
 void imap_sync(struct imap_session *session, bool may_expunge)
@@ -132,7 +144,11 @@ void imap_sync(struct imap_session *session, bool may_expunge)
     if (!session->view.is_open || !view_is_behind(&session->view)) {
         return;
     }
-    if (may_expunge) {
+    uint32_t flags = sync_flags(session, may_expunge);
+    if (flags == 0) {
+        return;
+    }
+    if ((flags & VIEW_MAY_EXPUNGE) != 0) {
         imap_contexts_expunge(session);
     }
     imap_writer_open(&teller.writer, LINE_BYTES_MAX);
@@ -144,7 +160,6 @@ void imap_sync(struct imap_session *session, bool may_expunge)
         .gone = tell_gone,
         .owner = &teller,
     };
-    uint32_t flags = VIEW_MAY_EXIST | (may_expunge ? VIEW_MAY_EXPUNGE : 0u);
     if (view_sync(&session->view, flags, &tells) != 0) {
         session->outbox.failed = true; /* what the client believes cannot be made right again */
     }

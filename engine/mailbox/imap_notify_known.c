@@ -1,0 +1,189 @@
+/* NOTIFY: the mailboxes and subscriptions that a client was told of last. */
+#include "engine/mailbox/imap_notify_private.h"
+#include "engine/core/check.h"
+#include <stdlib.h>
+
+#define KNOWN_BYTES_MAX (256u * 1024)
+#define KNOWN_COUNT_MAX 4096u
+
+void notify_known_free(struct notify_known_list *list)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        free(list->all[i].name);
+    }
+    free(list->all);
+    *list = (struct notify_known_list){0};
+}
+
+static struct notify_known *known_add(struct notify_known_list *list, uint64_t id,
+                                      struct slice name)
+{
+    size_t bytes = sizeof(struct notify_known) + name.size;
+    if (list->count >= KNOWN_COUNT_MAX || list->bytes + bytes > KNOWN_BYTES_MAX) {
+        list->failed = true;
+        return NULL;
+    }
+    if (list->all == NULL || list->count == list->room) {
+        uint32_t room = list->room * 2 + 16;
+        struct notify_known *grown =
+            (struct notify_known *)realloc(list->all, room * sizeof(grown[0]));
+        if (grown == NULL) {
+            list->failed = true;
+            return NULL;
+        }
+        list->all = grown;
+        list->room = room;
+    }
+    struct notify_known *known = &list->all[list->count];
+    *known = (struct notify_known){.id = id, .name_bytes = (uint32_t)name.size};
+    known->name = (char *)malloc(name.size + 1);
+    if (known->name == NULL) {
+        list->failed = true;
+        return NULL;
+    }
+    memcpy(known->name, name.bytes, name.size);
+    list->count++;
+    list->bytes += bytes;
+    return known;
+}
+
+static int known_order(const void *left, const void *right)
+{
+    const struct notify_known *a = (const struct notify_known *)left;
+    const struct notify_known *b = (const struct notify_known *)right;
+    if (a->id != b->id) {
+        return a->id < b->id ? -1 : 1;
+    }
+    uint32_t size = a->name_bytes < b->name_bytes ? a->name_bytes : b->name_bytes;
+    int order = memcmp(a->name, b->name, size);
+    return order != 0 ? order : (a->name_bytes > b->name_bytes) - (a->name_bytes < b->name_bytes);
+}
+
+struct subscribed_gather {
+    const struct mailstore_user *user;
+    struct notify_known_list *list;
+};
+
+/* Only those without a mailbox: the others are told of with it. */
+static void subscribed_gather(void *owner, struct slice name)
+{
+    struct subscribed_gather *gather = (struct subscribed_gather *)owner;
+    struct mailstore_user *user = (struct mailstore_user *)(uintptr_t)gather->user;
+    if (mailstore_box_find(user, name) == NULL) {
+        struct notify_known *known = known_add(gather->list, 0, name);
+        if (known != NULL) {
+            known->subscribed = true;
+        }
+    }
+}
+
+void notify_known_gather(struct mailstore_user *user, struct notify_known_list *list)
+{
+    struct mailstore_box *box = NULL;
+    *list = (struct notify_known_list){0};
+    while (!list->failed && (box = mailstore_box_next(user, box)) != NULL) {
+        struct notify_known *known = known_add(list, box->id, box->name);
+        if (known != NULL) {
+            known->modseq = box->modseq;
+            known->count = box->count;
+            known->uidnext = box->uidnext;
+            known->special_use = box->special_use;
+            known->subscribed = mailstore_is_subscribed(user, box->name);
+        }
+    }
+    struct subscribed_gather gather = {user, list};
+    mailstore_each_subscribed(user, subscribed_gather, &gather);
+    if (list->count > 0) {
+        qsort(list->all, list->count, sizeof(list->all[0]), known_order);
+    }
+}
+
+void notify_known_compare(const struct notify_known_list *old, const struct notify_known_list *now,
+                          void (*visit)(void *owner, struct notify_known *old,
+                                        struct notify_known *now),
+                          void *owner)
+{
+    uint32_t i = 0, j = 0;
+    while (i < old->count || j < now->count) {
+        int order = i == old->count   ? 1
+                    : j == now->count ? -1
+                                      : known_order(&old->all[i], &now->all[j]);
+        if (i < old->count && j < now->count && old->all[i].id != 0 &&
+            old->all[i].id == now->all[j].id) {
+            order = 0; /* it may have another name */
+        }
+        visit(owner, order <= 0 ? &old->all[i] : NULL, order >= 0 ? &now->all[j] : NULL);
+        i += order <= 0;
+        j += order >= 0;
+    }
+}
+
+struct notify_known *notify_known_by_id(const struct notify_known_list *list, uint64_t id)
+{
+    uint32_t low = 0, high = list->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (list->all[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < list->count && list->all[low].id == id ? &list->all[low] : NULL;
+}
+
+/* ---- What the client has done itself ---- */
+
+struct taking {
+    const struct notify_own *own;
+    struct notify_known_list *list; /* has room for all */
+};
+
+static bool is_own(const struct notify_own *own, const struct notify_known *known)
+{
+    for (size_t i = 0; known != NULL && i < sizeof(own->names) / sizeof(own->names[0]); i++) {
+        struct slice own_name = own->names[i], name = notify_known_name(known);
+        bool below =
+            own->below && name.size > own_name.size && name.bytes[own_name.size] == IMAP_SEPARATOR;
+        if (own_name.size > 0 && (name.size == own_name.size || below) &&
+            slice_equal(slice_first(name, own_name.size), own_name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of what was there and is, the messages are not its doing. */
+static void take_visit(void *owner, struct notify_known *old, struct notify_known *now)
+{
+    struct taking *taking = (struct taking *)owner;
+    bool own = is_own(taking->own, old) || is_own(taking->own, now);
+    struct notify_known *taken = own ? now : old;
+    if (own && old != NULL && now != NULL) {
+        now->modseq = old->modseq;
+        now->count = old->count;
+        now->uidnext = old->uidnext;
+    }
+    if (taken != NULL) {
+        taking->list->all[taking->list->count++] = *taken;
+        taking->list->bytes += sizeof(*taken) + taken->name_bytes;
+        taken->name = NULL; /* has moved */
+    }
+}
+
+void notify_known_take(struct notify_known_list *list, struct notify_known_list *now,
+                       const struct notify_own *own)
+{
+    struct notify_known_list taken = {.room = list->count + now->count + 1};
+    struct taking taking = {own, &taken};
+    taken.all = (struct notify_known *)malloc(taken.room * sizeof(taken.all[0]));
+    if (taken.all == NULL || now->failed) { /* then it is told of its own doing, too */
+        free(taken.all);
+        notify_known_free(now);
+        return;
+    }
+    notify_known_compare(list, now, take_visit, &taking);
+    notify_known_free(list);
+    notify_known_free(now);
+    *list = taken;
+}
