@@ -392,6 +392,43 @@ static void fetch_open(struct fetch *fetch, struct imap_session *session,
     fetch->writer.utf8 = imap_session_utf8(session);
 }
 
+bool imap_text_list_copy(struct arena *arena, const struct imap_text_list *from,
+                         struct imap_text_list *to)
+{
+    struct slice *items = (struct slice *)arena_take_array(arena, from->count + 1u, sizeof(*items));
+    for (uint32_t i = 0; items != NULL && i < from->count; i++) {
+        if (from->items[i].size > 0 && !arena_copy(arena, from->items[i], &items[i])) {
+            return false;
+        }
+    }
+    *to = (struct imap_text_list){.items = items, .count = from->count};
+    return items != NULL;
+}
+
+bool imap_fetch_items_copy(struct arena *arena, const struct imap_fetch_item *from, uint32_t count,
+                           const struct imap_fetch_item **to)
+{
+    struct imap_fetch_item *items =
+        (struct imap_fetch_item *)arena_take_array(arena, count + 1u, sizeof(*items));
+    for (uint32_t i = 0; items != NULL && i < count; i++) {
+        const struct imap_section *section = &from[i].section;
+        uint32_t *parts =
+            (uint32_t *)arena_take_array(arena, section->part_count + 1u, sizeof(*parts));
+        items[i] = from[i];
+        items[i].peek = true; /* nobody has read them */
+        if (parts == NULL ||
+            !imap_text_list_copy(arena, &section->fields, &items[i].section.fields)) {
+            return false;
+        }
+        if (section->part_count > 0) {
+            memcpy(parts, section->parts, section->part_count * sizeof(*parts));
+        }
+        items[i].section.parts = parts;
+    }
+    *to = items;
+    return items != NULL;
+}
+
 void imap_fetch_unasked(struct imap_session *session, const struct imap_fetch *command)
 {
     struct fetch *fetch = (struct fetch *)calloc(1, sizeof(*fetch));

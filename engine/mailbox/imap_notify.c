@@ -12,50 +12,16 @@
 
 /* ---- What is asked for ---- */
 
-static bool text_list_copy(struct arena *arena, const struct imap_text_list *from,
-                           struct imap_text_list *to)
-{
-    struct slice *items = (struct slice *)arena_take_array(arena, from->count + 1u, sizeof(*items));
-    for (uint32_t i = 0; items != NULL && i < from->count; i++) {
-        if (from->items[i].size > 0 && !arena_copy(arena, from->items[i], &items[i])) {
-            return false;
-        }
-    }
-    *to = (struct imap_text_list){.items = items, .count = from->count};
-    return items != NULL;
-}
-
-static bool items_copy(struct arena *arena, const struct imap_notify_group *from,
-                       struct imap_notify_group *to)
-{
-    struct imap_fetch_item *items =
-        (struct imap_fetch_item *)arena_take_array(arena, from->fetch_count + 1u, sizeof(*items));
-    for (uint32_t i = 0; items != NULL && i < from->fetch_count; i++) {
-        const struct imap_section *section = &from->fetch[i].section;
-        uint32_t *parts =
-            (uint32_t *)arena_take_array(arena, section->part_count + 1u, sizeof(*parts));
-        items[i] = from->fetch[i];
-        items[i].peek = true; /* nobody has read them */
-        if (parts == NULL || !text_list_copy(arena, &section->fields, &items[i].section.fields)) {
-            return false;
-        }
-        if (section->part_count > 0) {
-            memcpy(parts, section->parts, section->part_count * sizeof(*parts));
-        }
-        items[i].section.parts = parts;
-    }
-    to->fetch = items;
-    return items != NULL;
-}
-
 static bool set_copy(struct imap_notify_state *state, const struct imap_notify *from)
 {
     struct imap_notify_group *groups =
         (struct imap_notify_group *)arena_take_array(&state->arena, from->count, sizeof(*groups));
     for (uint32_t i = 0; groups != NULL && i < from->count; i++) {
-        groups[i] = from->groups[i];
-        if (!text_list_copy(&state->arena, &from->groups[i].mailboxes, &groups[i].mailboxes) ||
-            !items_copy(&state->arena, &from->groups[i], &groups[i])) {
+        const struct imap_notify_group *group = &from->groups[i];
+        groups[i] = *group;
+        if (!imap_text_list_copy(&state->arena, &group->mailboxes, &groups[i].mailboxes) ||
+            !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count,
+                                   &groups[i].fetch)) {
             return false;
         }
         if (groups[i].filter <= IMAP_NOTIFY_SELECTED_DELAYED) {

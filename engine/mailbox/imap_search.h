@@ -97,6 +97,11 @@ enum imap_step search_answer(struct search *search);
 /* Of what is in `found`. */
 uint32_t search_uid(const struct search *search, uint32_t found);
 
+/* ---- imap_context_command.c ---- */
+/* Into the arena. Message numbers, and what was saved, stand for the uids that they have now. False: it does not fit. */
+bool imap_context_command_copy(const struct imap_session *session, struct arena *arena,
+                               const struct imap_command *from, struct imap_command *to);
+
 /* ---- imap_context.c ---- */
 /* The search has its answer: from now on it is kept up, or the client is told that it is not. */
 void imap_context_begin(struct search *search);

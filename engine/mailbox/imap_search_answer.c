@@ -15,42 +15,73 @@ uint32_t search_uid(const struct search *search, uint32_t found)
     return search->command->uid ? found : view_uid(&search->session->view, found);
 }
 
-/* RFC 5182 §2.4: with MIN or MAX and nothing else, only those are kept. */
+/* Which of those found the answer is about: `at` is a place among them, as they are sorted. */
+struct returned {
+    bool all, min, max;
+    uint32_t first, last; /* of PARTIAL: from first to before last */
+    uint32_t count;       /* that were found */
+};
+
+/* RFC 4731 §3.2, RFC 5182 §2.4, RFC 9394 §3.2: with MIN, MAX or PARTIAL and neither ALL nor COUNT, only those. */
+static struct returned returned_of(const struct search *search)
+{
+    const struct imap_search *command = &search->command->search;
+    const uint32_t some = IMAP_SEARCH_MIN | IMAP_SEARCH_MAX | IMAP_SEARCH_PARTIAL;
+    struct returned returned = {
+        .all = (command->returns & some) == 0 ||
+               (command->returns & (IMAP_SEARCH_RETURN_ALL | IMAP_SEARCH_COUNT)) != 0,
+        .min = command->returns & IMAP_SEARCH_MIN,
+        .max = command->returns & IMAP_SEARCH_MAX,
+        .count = search->found_count,
+    };
+    if (command->returns & IMAP_SEARCH_PARTIAL) {
+        uint32_t count = imap_partial_of(&command->partial, returned.count, &returned.first);
+        returned.last = returned.first + count;
+    }
+    return returned;
+}
+
+static bool is_returned(const struct returned *returned, uint32_t at)
+{
+    return returned->all || (returned->min && at == 0) ||
+           (returned->max && at == returned->count - 1) ||
+           (at >= returned->first && at < returned->last);
+}
+
 static bool found_save(struct search *search)
 {
     struct imap_session *session = search->session;
-    uint32_t returns = search->command->search.returns;
-    uint32_t count = search->found_count;
+    const struct returned returned = returned_of(search);
+    uint32_t count = 0;
     free(session->saved);
     session->saved = NULL;
     session->saved_count = 0;
-    if (count == 0) {
+    if (returned.count == 0) {
         return true;
     }
-    uint32_t *found = (uint32_t *)malloc(count * sizeof(found[0]));
-    struct imap_range *saved = (struct imap_range *)malloc(count * sizeof(saved[0]));
-    if (found == NULL || saved == NULL) {
-        free(found);
+    uint32_t *uids = (uint32_t *)malloc(returned.count * sizeof(uids[0]));
+    struct imap_range *saved = (struct imap_range *)malloc(returned.count * sizeof(saved[0]));
+    if (uids == NULL || saved == NULL) {
+        free(uids);
         free(saved);
         return false;
     }
-    memcpy(found, search->found, count * sizeof(found[0]));
-    qsort(found, count, sizeof(found[0]), number_order);
-    bool all = (returns & (IMAP_SEARCH_MIN | IMAP_SEARCH_MAX)) == 0 ||
-               (returns & (IMAP_SEARCH_RETURN_ALL | IMAP_SEARCH_COUNT)) != 0;
-    for (uint32_t i = 0; i < count; i++) {
-        bool wanted = all || (i == 0 && (returns & IMAP_SEARCH_MIN)) ||
-                      (i == count - 1 && (returns & IMAP_SEARCH_MAX));
-        uint32_t uid = search_uid(search, found[i]);
-        struct imap_range *last =
-            session->saved_count > 0 ? &saved[session->saved_count - 1] : NULL;
-        if (wanted && last != NULL && last->last + 1 == uid) {
-            last->last = uid;
-        } else if (wanted) {
-            saved[session->saved_count++] = (struct imap_range){uid, uid};
+    for (uint32_t i = 0; i < returned.count; i++) {
+        if (is_returned(&returned, i)) {
+            uids[count++] = search_uid(search, search->found[i]);
         }
     }
-    free(found);
+    qsort(uids, count, sizeof(uids[0]), number_order);
+    for (uint32_t i = 0; i < count; i++) {
+        struct imap_range *last =
+            session->saved_count > 0 ? &saved[session->saved_count - 1] : NULL;
+        if (last != NULL && last->last + 1 == uids[i]) {
+            last->last = uids[i];
+        } else {
+            saved[session->saved_count++] = (struct imap_range){uids[i], uids[i]};
+        }
+    }
+    free(uids);
     session->saved = saved;
     return true;
 }
@@ -112,6 +143,22 @@ static bool tells_modseq(const struct search *search)
     return search->command->condstore && search->found_count > 0;
 }
 
+/* The highest modseq of those that the answer is about; 0: they have gone meanwhile. */
+static uint64_t modseq_of_returned(const struct search *search)
+{
+    const struct view *view = &search->session->view;
+    const struct returned returned = returned_of(search);
+    uint64_t modseq = 0;
+    for (uint32_t i = 0; !returned.all && i < returned.count; i++) {
+        if (is_returned(&returned, i)) {
+            uint32_t number = view_number(view, search_uid(search, search->found[i]));
+            const struct mailstore_entry *entry = number != 0 ? view_entry(view, number) : NULL;
+            modseq = entry != NULL && entry->modseq > modseq ? entry->modseq : modseq;
+        }
+    }
+    return returned.all ? search->modseq : modseq;
+}
+
 static void esearch_write(const struct search *search, struct imap_writer *writer)
 {
     const uint32_t results = IMAP_SEARCH_MIN | IMAP_SEARCH_MAX | IMAP_SEARCH_RETURN_ALL |
@@ -139,8 +186,9 @@ static void esearch_write(const struct search *search, struct imap_writer *write
     if (returns & IMAP_SEARCH_PARTIAL) {
         partial_write(search, writer);
     }
-    if (tells_modseq(search)) {
-        pair_write(writer, " MODSEQ ", search->modseq);
+    uint64_t modseq = tells_modseq(search) ? modseq_of_returned(search) : 0;
+    if (modseq != 0) {
+        pair_write(writer, " MODSEQ ", modseq);
     }
     imap_write(writer, "\r\n");
 }

@@ -427,6 +427,11 @@ void imap_fetch(struct imap_session *session, const struct imap_command *command
 
 /* Not of a command: nothing is answered, and nothing becomes \Seen. The command is borrowed until the task has ended. */
 void imap_fetch_unasked(struct imap_session *session, const struct imap_fetch *command);
+/* What such a command asks for, in the arena; peeks at it. False: it does not fit. */
+bool imap_fetch_items_copy(struct arena *arena, const struct imap_fetch_item *from, uint32_t count,
+                           const struct imap_fetch_item **to);
+bool imap_text_list_copy(struct arena *arena, const struct imap_text_list *from,
+                         struct imap_text_list *to);
 
 /* ---- imap_notify.c ---- */
 void imap_notify(struct imap_session *session, const struct imap_notify *notify);

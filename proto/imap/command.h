@@ -307,8 +307,10 @@ enum imap_thread_algorithm { IMAP_THREAD_ORDEREDSUBJECT, IMAP_THREAD_REFERENCES 
 
 /* SEARCH, SORT and THREAD. */
 struct imap_search {
-    bool extended;    /* RETURN was given: answer with ESEARCH (RFC 4731) */
-    uint32_t returns; /* enum imap_search_return; RETURN () is ALL */
+    bool extended;                        /* RETURN was given: answer with ESEARCH (RFC 4731) */
+    uint32_t returns;                     /* enum imap_search_return; RETURN () is ALL */
+    const struct imap_fetch_item *update; /* of UPDATE: what to fetch of new messages (RFC 5465) */
+    uint32_t update_count;
     struct imap_partial partial;
     struct slice
         charset; /* as given, empty: none; US-ASCII or UTF-8, then all strings are valid in it */

@@ -221,8 +221,26 @@ static bool take_key(struct imap_parser *parser, struct imap_command *command, u
 
 /* ---- What stands before the keys ---- */
 
-static bool take_return(struct imap_parser *parser, struct imap_search *search)
+/* What stands behind a return option. */
+static bool take_return_argument(struct imap_parser *parser, struct imap_command *command,
+                                 uint32_t option)
 {
+    struct imap_search *search = &command->search;
+    if (option == IMAP_SEARCH_PARTIAL) {
+        return imap_take_space(parser) && imap_take_partial(parser, &search->partial);
+    }
+    bool items = option == IMAP_SEARCH_UPDATE && parser->end - parser->at > 1 &&
+                 parser->at[0] == ' ' && parser->at[1] == '(';
+    if (!items) {
+        return true;
+    }
+    parser->at++; /* RFC 5465 §7 */
+    return imap_parse_fetch_items(parser, command, &search->update, &search->update_count);
+}
+
+static bool take_return(struct imap_parser *parser, struct imap_command *command)
+{
+    struct imap_search *search = &command->search;
     static const struct imap_word words[] = {
         {"MIN", IMAP_SEARCH_MIN},        {"MAX", IMAP_SEARCH_MAX},
         {"ALL", IMAP_SEARCH_RETURN_ALL}, {"COUNT", IMAP_SEARCH_COUNT},
@@ -242,13 +260,12 @@ static bool take_return(struct imap_parser *parser, struct imap_search *search)
         if (!imap_skip_word_of(parser, words, sizeof(words) / sizeof(*words), &option)) {
             return imap_parse_bad(parser, "Unknown return option");
         }
-        if (option == IMAP_SEARCH_PARTIAL) {
-            if ((search->returns & IMAP_SEARCH_PARTIAL) != 0) {
-                return imap_parse_bad(parser, "PARTIAL twice");
-            }
-            if (!imap_take_space(parser) || !imap_take_partial(parser, &search->partial)) {
-                return false;
-            }
+        bool once = option == IMAP_SEARCH_PARTIAL || option == IMAP_SEARCH_UPDATE;
+        if (once && (search->returns & option) != 0) {
+            return imap_parse_bad(parser, "PARTIAL or UPDATE twice");
+        }
+        if (!take_return_argument(parser, command, option)) {
+            return false;
         }
         search->returns |= option;
     } while (imap_skip_byte(parser, ' '));
@@ -290,7 +307,7 @@ bool imap_parse_search(struct imap_parser *parser, struct imap_command *command)
         return false;
     }
     if (imap_skip_word(parser, "RETURN") &&
-        (!take_return(parser, search) || !imap_take_space(parser))) {
+        (!take_return(parser, command) || !imap_take_space(parser))) {
         return false;
     }
     if (imap_skip_word(parser, "CHARSET") &&
@@ -343,7 +360,7 @@ bool imap_parse_sort(struct imap_parser *parser, struct imap_command *command)
         return false;
     }
     if (imap_skip_word(parser, "RETURN") &&
-        (!take_return(parser, search) || !imap_take_space(parser))) {
+        (!take_return(parser, command) || !imap_take_space(parser))) {
         return false;
     }
     return take_sort_keys(parser, search) && imap_take_space(parser) &&

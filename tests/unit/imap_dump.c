@@ -121,23 +121,6 @@ static void put_partial(struct out *out, const struct imap_partial *partial)
     put(out, " partial=%s%u:%u", partial->from_end ? "-" : "", partial->first, partial->last);
 }
 
-static void put_search(struct out *out, const struct imap_search *search)
-{
-    if (search->extended) {
-        put(out, " return=%x", search->returns);
-    }
-    if (search->partial.first > 0) {
-        put_partial(out, &search->partial);
-    }
-    if (search->charset.size > 0) {
-        put_slice(out, "charset", search->charset);
-    }
-    for (uint32_t i = 0; i < search->sort_count; i++) {
-        put(out, " %s%d", search->sort[i].reverse ? "-" : "+", search->sort[i].kind);
-    }
-    put_key(out, &search->key);
-}
-
 static void put_items(struct out *out, const struct imap_fetch_item *items, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -154,6 +137,26 @@ static void put_items(struct out *out, const struct imap_fetch_item *items, uint
             put(out, " <%u.%u>", item->partial_first, item->partial_bytes);
         }
     }
+}
+
+static void put_search(struct out *out, const struct imap_search *search)
+{
+    if (search->extended) {
+        put(out, " return=%x", search->returns);
+    }
+    if (search->partial.first > 0) {
+        put_partial(out, &search->partial);
+    }
+    if (search->charset.size > 0) {
+        put_slice(out, "charset", search->charset);
+    }
+    if (search->update_count > 0) {
+        put_items(out, search->update, search->update_count);
+    }
+    for (uint32_t i = 0; i < search->sort_count; i++) {
+        put(out, " %s%d", search->sort[i].reverse ? "-" : "+", search->sort[i].kind);
+    }
+    put_key(out, &search->key);
 }
 
 static void put_select(struct out *out, const struct imap_select *select)

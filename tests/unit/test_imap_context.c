@@ -138,6 +138,57 @@ static void numbers_stand_for_the_messages_of_then(void **state)
     expect_not(rig, 0, "\"x\"");
 }
 
+/* RFC 5465 §7; after the ESEARCH, as §5.2 has it. */
+static void items_of_new_messages_come_unasked(void **state)
+{
+    struct imap_rig *rig = two(state, 1);
+    talk(rig, 0,
+         "u UID SEARCH RETURN (COUNT UPDATE (UID BODY[HEADER.FIELDS (SUBJECT)])) BODY words\r\n",
+         "OK");
+    expect(rig, 0, "* ESEARCH (TAG \"u\") UID COUNT 1\r\n");
+    append(rig, 1, "INBOX", "Subject: other\r\n\r\nnothing\r\n");
+    append(rig, 1, "INBOX", LETTER);
+    append(rig, 1, "INBOX", LETTER);
+    talk(rig, 0, "n NOOP\r\n", "OK");
+    hear(rig, 0, "* ESEARCH (TAG \"u\") UID ADDTO (0 3:4)\r\n");
+    hear(rig, 0, "* 3 FETCH (UID 3 BODY[HEADER.FIELDS (SUBJECT)] {17}\r\n");
+    hear(rig, 0, "* 4 FETCH (UID 4 BODY[HEADER.FIELDS (SUBJECT)] {17}\r\n");
+    expect_not(rig, 0, "* 2 FETCH");
+    talk(rig, 1, "f UID FETCH 3 FLAGS\r\n", "OK"); /* nobody has read it */
+    expect(rig, 1, "FLAGS ()");
+    talk(rig, 0, "x CANCELUPDATE \"u\"\r\n", "OK");
+    talk(rig, 0, "v SORT RETURN (UPDATE (FLAGS)) (REVERSE ARRIVAL) UTF-8 UNFLAGGED\r\n", "OK");
+    talk(rig, 1, "g STORE 1 +FLAGS (\\Flagged)\r\n", "OK");
+    talk(rig, 0, "o NOOP\r\n", "OK");
+    hear(rig, 0, "* ESEARCH (TAG \"v\") REMOVEFROM (1 1)\r\n");
+    talk(rig, 1, "h STORE 1 -FLAGS (\\Flagged)\r\n", "OK");
+    talk(rig, 0, "p NOOP\r\n", "OK"); /* it is there again, and not new */
+    hear(rig, 0, "* ESEARCH (TAG \"v\") ADDTO (1 1)\r\n");
+    append(rig, 1, "INBOX", LETTER);
+    append(rig, 1, "INBOX", LETTER);
+    say(rig, 0, "i IDLE\r\n");
+    hear(rig, 0, "* 6 FETCH (FLAGS ())\r\n");
+    expect(rig, 0, "* 5 FETCH (FLAGS ())\r\n");
+    expect_not(rig, 0, "* 1 FETCH");
+    say(rig, 0, "DONE\r\n");
+    hear(rig, 0, "i OK");
+    talk(rig, 0, "w SEARCH RETURN (UPDATE UPDATE) ALL\r\n", "BAD");
+}
+
+static void with_notify_items_follow_the_search(void **state)
+{
+    struct imap_rig *rig = two(state, 1);
+    talk(rig, 0, "u SEARCH RETURN (UPDATE) BODY words\r\n", "OK");
+    talk(rig, 0, "n NOTIFY SET (selected (MessageNew (UID) MessageExpunge FlagChange))\r\n", "OK");
+    append(rig, 1, "INBOX", LETTER);
+    hear(rig, 0, "* 2 FETCH (UID 2)\r\n");
+    const char *heard = rig->clients[0].heard;
+    const char *exists = strstr(heard, "* 2 EXISTS"), *added = strstr(heard, "ADDTO (0 2)");
+    assert_true(exists != NULL && exists < added && added < strstr(heard, "* 2 FETCH"));
+    talk(rig, 1, "f STORE 2 +FLAGS (\\Seen)\r\n", "OK");
+    hear(rig, 0, "* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n");
+}
+
 /* ---- A client that keeps a result up ---- */
 
 struct model {
@@ -315,6 +366,8 @@ int main(void)
         TEST(updates_are_cancelled_by_tag),
         TEST(there_are_only_so_many),
         TEST(numbers_stand_for_the_messages_of_then),
+        TEST(items_of_new_messages_come_unasked),
+        TEST(with_notify_items_follow_the_search),
         TEST(a_result_that_is_kept_up_is_what_a_search_finds),
         TEST(a_client_that_goes_while_it_is_judged_leaves_nothing),
     };

@@ -141,6 +141,8 @@ static void search(void **state)
         {"a SEARCH RETURN (MIN MAX COUNT SAVE) OLD", "a return=1b 1( 11 )"},
         {"a SEARCH RETURN (PARTIAL 23500:24000 UPDATE CONTEXT) RECENT",
          "a return=e0 partial=23500:24000 1( 12 )"},
+        {"a SEARCH RETURN (COUNT UPDATE (UID BODY[HEADER.FIELDS (TO)]) CONTEXT) RECENT",
+         "a return=c8 1 15/2 f=<TO> 1( 12 )"},
         {"a SEARCH HEADER \"X-Y\" \"\" BCC a CC b TO c SUBJECT d BODY e",
          "a 1( 20 name=<X-Y> text=<> 16 text=<a> 15 text=<b> 14 text=<c> 17 text=<d> 18 text=<e> "
          ")"},
@@ -171,6 +173,9 @@ static void search(void **state)
         "a SEARCH",
         "a SEARCH ",
         "a SEARCH FOO",
+        "a SEARCH RETURN (UPDATE ()) ALL",
+        "a SEARCH RETURN (UPDATE (UID) UPDATE) ALL",
+        "a SEARCH RETURN (COUNT (UID)) ALL",
         "a SEARCH ()",
         "a SEARCH (ALL",
         "a SEARCH ALL)",

@@ -264,6 +264,68 @@ static void a_client_that_goes_while_it_is_searched_leaves_nothing(void **state)
     }
 }
 
+/* RFC 5182 §2.4, RFC 9394 §3.2. */
+static void save_keeps_what_the_answer_is_about(void **state)
+{
+    static const struct {
+        const char *command, *saved;
+    } cases[] = {
+        {"SEARCH RETURN (SAVE) ALL", " 1 2 3 4"},
+        {"SEARCH RETURN (SAVE ALL MIN) ALL", " 1 2 3 4"},
+        {"SEARCH RETURN (SAVE MIN) 2:4", " 2"},
+        {"SEARCH RETURN (MAX SAVE MIN) 2:4", " 2 4"},
+        {"SEARCH RETURN (MAX SAVE MIN COUNT) 2:4", " 2 3 4"},
+        {"SEARCH RETURN (SAVE PARTIAL 2:3) ALL", " 2 3"},
+        {"SEARCH RETURN (SAVE PARTIAL -1:-2) ALL", " 3 4"},
+        {"SEARCH RETURN (SAVE PARTIAL 2:2 MAX) ALL", " 2 4"},
+        {"SEARCH RETURN (SAVE PARTIAL 3:3 MIN MAX) ALL", " 1 3 4"},
+        {"SEARCH RETURN (SAVE PARTIAL 2:3 COUNT) ALL", " 1 2 3 4"},
+        {"SEARCH RETURN (SAVE PARTIAL 5:9) ALL", ""},
+        {"SORT RETURN (SAVE MIN) (REVERSE DATE) UTF-8 ALL", " 4"}, /* as they are sorted */
+        {"UID SORT RETURN (SAVE PARTIAL 1:2) (REVERSE DATE) UTF-8 ALL", " 3 4"},
+    };
+    struct imap_rig *rig = filled(state);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char command[200];
+        snprintf(command, sizeof(command), "s %s\r\n", cases[i].command);
+        talk(rig, 0, command, "OK");
+        const struct search_case saved = {"$", cases[i].saved};
+        each_found(rig, &saved, 1);
+    }
+}
+
+/* RFC 4731 §3.2: of MIN and MAX alone, theirs. */
+static void modseq_is_of_what_the_answer_is_about(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    uint64_t modseqs[5];
+    talk(rig, 0, "a STORE 2 +FLAGS (\\Flagged)\r\n", "OK");
+    talk(rig, 0, "b FETCH 1:4 (MODSEQ)\r\n", "OK");
+    for (unsigned i = 1; i <= 4; i++) {
+        char line[40];
+        unsigned long long modseq;
+        snprintf(line, sizeof(line), "* %u FETCH (MODSEQ (", i);
+        const char *at = strstr(rig->clients[0].heard, line);
+        assert_non_null(at);
+        assert_int_equal(sscanf(at + strlen(line), "%llu", &modseq), 1);
+        modseqs[i] = modseq;
+    }
+    const struct {
+        const char *returns;
+        unsigned which;
+    } cases[] = {{"(MIN)", 1},         {"(MAX)", 4}, {"(MIN MAX)", 4}, {"(MIN COUNT)", 2},
+                 {"(PARTIAL 1:1)", 1}, {"()", 2},    {"(ALL MIN)", 2}};
+    assert_true(modseqs[1] < modseqs[4] && modseqs[4] < modseqs[2]);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char command[100], expected[60];
+        snprintf(command, sizeof(command), "q SEARCH RETURN %s MODSEQ 1\r\n", cases[i].returns);
+        snprintf(expected, sizeof(expected), " MODSEQ %llu\r\n",
+                 (unsigned long long)modseqs[cases[i].which]);
+        talk(rig, 0, command, "OK");
+        expect(rig, 0, expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +339,8 @@ int main(void)
         TEST(previews_are_the_first_words),
         TEST(binary_parts_come_decoded),
         TEST(a_client_that_goes_while_it_is_searched_leaves_nothing),
+        TEST(save_keeps_what_the_answer_is_about),
+        TEST(modseq_is_of_what_the_answer_is_about),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
