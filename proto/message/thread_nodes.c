@@ -21,6 +21,7 @@ int thread_forest_open(struct thread_forest **made, const struct thread_message 
     for (uint32_t i = 0; i < count; i++) {
         check(messages[i].number != 0);
         forest->nodes[i + 1] = (struct thread_node){.number = messages[i].number,
+                                                    .order = messages[i].number,
                                                     .sent_s = messages[i].sent_s,
                                                     .subject = messages[i].subject,
                                                     .is_reply = messages[i].is_reply};
@@ -207,7 +208,7 @@ static int node_order(const void *a, const void *b, void *owner)
     if (one->sent_s != other->sent_s) {
         return one->sent_s < other->sent_s ? -1 : 1;
     }
-    return one->number < other->number ? -1 : one->number > other->number;
+    return one->order < other->order ? -1 : one->order > other->order;
 }
 
 static void children_sort(struct thread_forest *forest, uint32_t parent, uint32_t *room)
@@ -228,6 +229,7 @@ static void children_sort(struct thread_forest *forest, uint32_t parent, uint32_
     }
     if (nodes[parent].number == 0 && count > 0) {
         nodes[parent].sent_s = nodes[nodes[parent].first].sent_s;
+        nodes[parent].order = nodes[nodes[parent].first].order;
     }
 }
 

@@ -13,8 +13,9 @@
 struct thread_node {
     uint32_t number; /* 0: a dummy */
     uint32_t parent, first, last, next, previous;
+    uint32_t order; /* its number; as sent_s of a dummy: of its first child, when sorted */
     bool is_reply;
-    int64_t sent_s; /* of a dummy: of its first child, when sorted */
+    int64_t sent_s;
     uint64_t subject;
 };
 
