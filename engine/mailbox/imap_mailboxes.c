@@ -202,6 +202,7 @@ void imap_status_write(const struct imap_session *session, struct imap_writer *w
         {IMAP_STATUS_UIDVALIDITY, "UIDVALIDITY ", box->uidvalidity},
         {IMAP_STATUS_UNSEEN, "UNSEEN ", box->unseen_count},
         {IMAP_STATUS_DELETED, "DELETED ", box->deleted_count},
+        {IMAP_STATUS_DELETED_STORAGE, "DELETED-STORAGE ", box->deleted_bytes},
         {IMAP_STATUS_SIZE, "SIZE ", box->bytes},
         {IMAP_STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ ", box->modseq},
         {IMAP_STATUS_APPENDLIMIT, "APPENDLIMIT ", session->settings.append_bytes_max},

@@ -148,7 +148,7 @@ struct mailstore_box {
     uint32_t special_use; /* bits that say nothing to the store */
     /* For STATUS, at once: */
     uint32_t count, unseen_count, deleted_count;
-    uint64_t bytes;
+    uint64_t bytes, deleted_bytes;
     /* While it is open: by uid. Moves when something becomes durable: do not keep pointers over a round. */
     const struct mailstore_entry *entries; /* `count` of them */
     /* Bits of `keywords` that have a name. */

@@ -157,11 +157,13 @@ void box_count_add(struct box *box, const struct mailstore_entry *entry, int sig
 {
     struct mailstore_totals *totals = &box->user->pub.totals;
     uint32_t by = (uint32_t)sign;
+    uint64_t bytes = (uint64_t)(int64_t)sign * entry->bytes;
     box->pub.count += by;
     box->pub.unseen_count += entry->flags & MAILSTORE_SEEN ? 0 : by;
     box->pub.deleted_count += entry->flags & MAILSTORE_DELETED ? by : 0;
-    box->pub.bytes += (uint64_t)(int64_t)sign * entry->bytes;
-    totals->bytes += (uint64_t)(int64_t)sign * entry->bytes;
+    box->pub.deleted_bytes += entry->flags & MAILSTORE_DELETED ? bytes : 0;
+    box->pub.bytes += bytes;
+    totals->bytes += bytes;
     totals->messages += (uint64_t)(int64_t)sign;
 }
 

@@ -133,7 +133,7 @@ static void box_leave(struct box *box)
         return;
     }
     box->pub.count = box->pub.unseen_count = box->pub.deleted_count = 0;
-    box->pub.bytes = 0;
+    box->pub.bytes = box->pub.deleted_bytes = 0;
     box_changed(box);
     box->dirty = false;
 }

@@ -10,7 +10,7 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-#define INDEX_VERSION 2u
+#define INDEX_VERSION 3u
 
 struct header_row {
     uint32_t version, sum;

@@ -12,7 +12,7 @@ struct user_row { /* then the name */
     uint32_t uidvalidity_next, exists;
 };
 struct box_row { /* then the name and the keywords, struct writer's texts */
-    uint64_t modseq, modseq_floor, bytes;
+    uint64_t modseq, modseq_floor, bytes, deleted_bytes;
     uint32_t uidvalidity, uidnext, special_use, count, unseen_count, deleted_count;
     uint32_t vanished_count, keyword_count;
 };
@@ -331,6 +331,7 @@ static int box_row_put(struct box *box)
     struct box_row row = {.modseq = pub->modseq,
                           .modseq_floor = pub->modseq_floor,
                           .bytes = pub->bytes,
+                          .deleted_bytes = pub->deleted_bytes,
                           .uidvalidity = pub->uidvalidity,
                           .uidnext = pub->uidnext,
                           .special_use = pub->special_use,
@@ -404,6 +405,7 @@ static int box_row_read(struct user *user, struct slice key, struct slice value)
     box->pub.modseq = box->pub.modseq_flags = row.modseq;
     box->pub.modseq_floor = row.modseq_floor;
     box->pub.bytes = row.bytes;
+    box->pub.deleted_bytes = row.deleted_bytes;
     box->pub.uidvalidity = row.uidvalidity;
     box->pub.uidnext = row.uidnext - (MUTATED(UID_AGAIN) && row.uidnext > 1);
     box->pub.special_use = row.special_use;

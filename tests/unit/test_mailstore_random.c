@@ -80,7 +80,7 @@ static void box_check(struct model *model, struct mailstore_box *box, struct mod
                       bool reads)
 {
     uint32_t unseen = 0, deleted = 0;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, deleted_bytes = 0;
     assert_int_equal(mailstore_box_open(model->rig.store, box), 0);
     assert_int_equal(box->count, expected->count);
     assert_int_equal(box->uidvalidity, expected->uidvalidity);
@@ -93,6 +93,7 @@ static void box_check(struct model *model, struct mailstore_box *box, struct mod
         assert_true(bits_of(box, &box->entries[i]) == mail->keywords);
         unseen += !(mail->flags & MAILSTORE_SEEN);
         deleted += !!(mail->flags & MAILSTORE_DELETED);
+        deleted_bytes += mail->flags & MAILSTORE_DELETED ? mail->bytes : 0;
         bytes += mail->bytes;
         if (reads) {
             assert_true(rig_text_is(&model->rig, box->entries[i].text, mail->seed, mail->bytes));
@@ -100,7 +101,7 @@ static void box_check(struct model *model, struct mailstore_box *box, struct mod
     }
     assert_int_equal(box->unseen_count, unseen);
     assert_int_equal(box->deleted_count, deleted);
-    assert_true(box->bytes == bytes);
+    assert_true(box->bytes == bytes && box->deleted_bytes == deleted_bytes);
     assert_true(box->modseq >= expected->modseq);
     expected->modseq = box->modseq;
     for (uint32_t i = 0; i < PROPERTIES; i++) {
