@@ -29,6 +29,7 @@ void managesieve_login_end(struct managesieve_session *session)
     if (session->user != NULL) {
         mailstore_user_close(session->session.mailbox->texts, session->user);
         session->user = NULL;
+        session->settings.owner = slice_of(NULL, 0);
     }
 }
 
@@ -54,6 +55,7 @@ void managesieve_login_arrived(struct managesieve_session *session, const char *
     status =
         status < 0 ? status : mailstore_user_open(mailbox->texts, slice_text(name), &session->user);
     if (status == 0) {
+        session->settings.owner = slice_text(session->user->name);
         managesieve_server_verdict(&session->server, NULL);
         return;
     }

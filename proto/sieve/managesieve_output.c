@@ -75,6 +75,9 @@ void managesieve_capabilities(struct managesieve_server *server)
         put_text(server, "\"STARTTLS\"\r\n");
     }
     capability(server, "\"MAXREDIRECTS\"", slice_of(number, (size_t)size));
+    if (server->logged_in && settings->owner.size > 0) {
+        capability(server, "\"OWNER\"", settings->owner);
+    }
     put_text(server, "\"UNAUTHENTICATE\"\r\n\"VERSION\" \"1.0\"\r\n");
 }
 

@@ -72,6 +72,7 @@ struct managesieve_settings {
     struct slice implementation;
     struct slice sieve;               /* extensions: see sieve_extensions_list */
     struct slice sasl, sasl_in_clear; /* mechanisms, a blank between; without TLS the second */
+    struct slice owner;               /* who is logged in, and is told so; empty: nobody is */
     bool starttls;                    /* announced until the session is encrypted */
     uint32_t redirects_max;
     uint32_t script_bytes_max; /* larger: NO (QUOTA/MAXSIZE) */
