@@ -81,7 +81,7 @@ static void scripts_are_kept(void **state)
         {"Setactive \"forwards\"", "OK%"},                                           /* §2.8 */
         {"Listscripts", "\"clever\\\"script\"\n\"forwards\" ACTIVE\n\"sent\"\nOK%"}, /* §2.7 */
         {"Setactive \"baz\"", "NO (NONEXISTENT) %"},
-        {"Getscript \"forwards\"", "{33}\nredirect \"111@example.net\";\n#\n\nOK%"}, /* §2.9 */
+        {"Getscript \"forwards\"", "{33}\nredirect \"111@example.net\";\n#\nOK%"}, /* §2.9 */
         {"Getscript \"baz\"", "NO (NONEXISTENT) %"},
         {"Deletescript \"sent\"", "OK%"}, /* §2.10 */
         {"Deletescript \"forwards\"", "NO (ACTIVE) %"},
