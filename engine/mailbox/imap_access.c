@@ -243,14 +243,9 @@ int imap_place_may_create(struct imap_session *session, const struct imap_place 
     if (place->owner == NULL) {
         return -EACCES;
     }
-    for (size_t at = place->name.size; at-- > 0;) {
-        struct mailstore_box *above = NULL;
-        if (place->name.bytes[at] == IMAP_SEPARATOR) {
-            above = mailstore_box_find(place->owner, slice_first(place->name, at));
-        }
-        if (above != NULL) {
-            return imap_rights_of(session, above) & IMAP_RIGHT_CREATE ? 0 : -EACCES;
-        }
+    struct mailstore_box *above = mailstore_box_above(place->owner, place->name);
+    if (above != NULL) {
+        return imap_rights_of(session, above) & IMAP_RIGHT_CREATE ? 0 : -EACCES;
     }
     return place->owner == session->user ? 0 : -EACCES;
 }

@@ -234,8 +234,18 @@ void mailstore_user_close(struct mailstore *store, struct mailstore_user *user)
 
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name)
 {
-    struct box *box = user_box(user_private(user), name_canonical(name));
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    struct box *box = user_box(user_private(user), name_canonical(name, text));
     return box != NULL ? &box->pub : NULL;
+}
+
+struct mailstore_box *mailstore_box_above(struct mailstore_user *user, struct slice name)
+{
+    struct mailstore_box *box = NULL;
+    for (size_t at = name.size; box == NULL && at-- > 0;) {
+        box = name.bytes[at] == '/' ? mailstore_box_find(user, slice_first(name, at)) : NULL;
+    }
+    return box;
 }
 
 struct mailstore_box *mailstore_box_by_id(struct mailstore_user *user, uint64_t id)

@@ -168,8 +168,10 @@ int mailstore_user_open(struct mailstore *store, struct slice name, struct mails
 int mailstore_user_open_by_id(struct mailstore *store, uint64_t id, struct mailstore_user **user);
 void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
 
-/* NULL: none of this name. "INBOX" in any letters is INBOX. */
+/* NULL: none of this name. "INBOX" in any letters is INBOX, also as the first level. */
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name);
+/* The nearest one above this name, which need not be there; NULL: none. */
+struct mailstore_box *mailstore_box_above(struct mailstore_user *user, struct slice name);
 struct mailstore_box *mailstore_box_by_id(struct mailstore_user *user, uint64_t id);
 /* In order of the names' bytes, INBOX first: the one behind `box`; NULL: the first, and none behind the last. */
 struct mailstore_box *mailstore_box_next(struct mailstore_user *user,

@@ -41,7 +41,8 @@ struct place_said {
 static int target_find(struct user *user, const struct change_said *said, struct slice mailbox,
                        uint32_t options, struct box **box)
 {
-    struct slice name = name_canonical(mailbox), inbox = slice_text("INBOX");
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    struct slice name = name_canonical(mailbox, text), inbox = slice_text("INBOX");
     if (!name_is_good(name)) {
         return EINVAL;
     }

@@ -177,7 +177,7 @@ static void copy_say(struct gathering *gathering, const struct box *box, bool mo
     write_u8(writer, moves);
     write_u16(writer, same_user ? 0 : 1);
     write_u64(writer, box->pub.id);
-    write_text(writer, name_canonical(copy->mailbox));
+    name_write(writer, copy->mailbox);
     write_u32(writer, copy->options);
     write_u64(writer, moves && same_user ? 0 : copy->quota_bytes);
     write_u64(writer, moves && same_user ? 0 : copy->quota_messages);
@@ -226,7 +226,8 @@ static int copy_or_move(struct mailstore_box *pub, struct mailstore_copy *copy, 
     if (pub->state != MAILSTORE_BOX_LIVE) {
         return -ENOENT;
     }
-    if (target.size > MAILSTORE_USER_BYTES_MAX || !name_is_good(name_canonical(copy->mailbox))) {
+    if (target.size > MAILSTORE_USER_BYTES_MAX ||
+        (copy->mailbox.size > 0 && !name_is_good(copy->mailbox))) {
         return -EINVAL;
     }
     check(box->loaded);
@@ -272,11 +273,10 @@ int mailstore_move(struct mailstore *store, struct mailstore_box *box, struct ma
 int mailstore_box_create(struct mailstore *store, struct mailstore_user *user,
                          struct mailstore_create *create, struct mailstore_waiter *waiter)
 {
-    struct slice name = name_canonical(create->mailbox);
-    if (create->mailbox.size == 0 || !name_is_good(name)) {
+    if (!name_is_good(create->mailbox)) {
         return -EINVAL;
     }
-    if (user_box(user_private(user), name) != NULL) {
+    if (mailstore_box_find(user, create->mailbox) != NULL) {
         return -EEXIST;
     }
     struct change *change = user_change(store, user, CHANGE_CREATE, create, waiter);
@@ -285,7 +285,7 @@ int mailstore_box_create(struct mailstore *store, struct mailstore_user *user,
     }
     write_u32(&change->content, create->special_use);
     write_u8(&change->content, create->subscribe);
-    write_text(&change->content, name);
+    name_write(&change->content, create->mailbox);
     return change_submit(change);
 }
 
@@ -303,7 +303,7 @@ int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, str
 {
     struct change *change;
     (void)store;
-    if (name.size == 0 || !name_is_good(name_canonical(name))) {
+    if (!name_is_good(name)) {
         return -EINVAL;
     }
     if (mailstore_box_find(box->user, name) != NULL) {
@@ -313,15 +313,14 @@ int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, str
     if (status != 0) {
         return status;
     }
-    write_text(&change->content, name_canonical(name));
+    name_write(&change->content, name);
     return change_submit(change);
 }
 
 int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user, struct slice from,
                            struct slice name, struct mailstore_waiter *waiter)
 {
-    if (name.size == 0 || !name_is_good(name_canonical(name)) || from.size == 0 ||
-        !name_is_good(name_canonical(from))) {
+    if (!name_is_good(name) || !name_is_good(from)) {
         return -EINVAL;
     }
     if (mailstore_box_find(user, name) != NULL) {
@@ -332,8 +331,8 @@ int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user,
         return -ENOMEM;
     }
     write_u64(&change->content, 0);
-    write_text(&change->content, name_canonical(name));
-    write_text(&change->content, name_canonical(from));
+    name_write(&change->content, name);
+    name_write(&change->content, from);
     return change_submit(change);
 }
 
@@ -353,7 +352,7 @@ int mailstore_box_special_use(struct mailstore *store, struct mailstore_box *box
 int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, struct slice name,
                         bool subscribed, struct mailstore_waiter *waiter)
 {
-    if (name.size == 0 || !name_is_good(name_canonical(name))) {
+    if (!name_is_good(name)) {
         return -EINVAL;
     }
     struct change *change = user_change(store, user, CHANGE_SUBSCRIBE, NULL, waiter);
@@ -361,7 +360,7 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
         return -ENOMEM;
     }
     write_u8(&change->content, subscribed);
-    write_text(&change->content, name_canonical(name));
+    name_write(&change->content, name);
     return change_submit(change);
 }
 

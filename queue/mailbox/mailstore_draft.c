@@ -241,7 +241,7 @@ static void place_say(struct change *change, const struct mailstore_place *place
     write_u32(writer, place->internal_s);
     write_u64(writer, place->quota_bytes);
     write_u64(writer, place->quota_messages);
-    write_text(writer, name_canonical(place->mailbox));
+    name_write(writer, place->mailbox);
     write_u16(writer, (uint16_t)place->keyword_count);
     for (uint32_t i = 0; i < place->keyword_count; i++) {
         write_text(writer, place->keywords[i]);

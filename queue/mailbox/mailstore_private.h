@@ -355,7 +355,9 @@ void box_free(struct box *box);
 int box_name_set(struct box *box, struct slice name);               /* 0, -ENOMEM */
 int box_keyword_bit(struct box *box, struct slice name, bool make); /* -ENOENT, -ENOSPC, -ENOMEM */
 bool name_is_good(struct slice name);
-struct slice name_canonical(struct slice name);                         /* INBOX */
+/* INBOX, also as the first level, in capitals; empty is INBOX. As it was, or in the text. */
+struct slice name_canonical(struct slice name, char text[MAILSTORE_NAME_BYTES_MAX]);
+void name_write(struct writer *writer, struct slice name);              /* canonical */
 int user_subscribed_set(struct user *user, struct slice name, bool on); /* in memory */
 int user_reload(struct user *user); /* its rows are others now */
 void user_changed(struct user *user);

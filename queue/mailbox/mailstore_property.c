@@ -173,17 +173,6 @@ static int property_put(struct user *user, uint64_t box, struct slice name, stru
                           : shared_row_remove(store, NULL, key_slice(&key), value);
 }
 
-static struct box *box_above(const struct user *user, struct slice name)
-{
-    for (size_t at = name.size; at-- > 0;) {
-        struct box *box = name.bytes[at] == '/' ? user_box(user, slice_first(name, at)) : NULL;
-        if (box != NULL) {
-            return box;
-        }
-    }
-    return NULL;
-}
-
 /* Those whose key begins so, or does not. */
 static int properties_copy(struct user *user, const struct box *from, const struct box *to,
                            struct slice beginning, bool begin_so)
@@ -214,9 +203,9 @@ static int properties_copy(struct user *user, const struct box *from, const stru
 
 int shares_inherit(struct user *user, struct box *box)
 {
-    const struct box *above = box_above(user, box->pub.name);
-    return above != NULL ? properties_copy(user, above, box, slice_text(MAILSTORE_SHARE_KEY), true)
-                         : 0;
+    struct mailstore_box *above = mailstore_box_above(&user->pub, box->pub.name);
+    struct slice shares = slice_text(MAILSTORE_SHARE_KEY);
+    return above != NULL ? properties_copy(user, box_private(above), box, shares, true) : 0;
 }
 
 int annotations_copy(struct user *user, const struct box *from, const struct box *to)

@@ -19,10 +19,26 @@ struct box_row { /* then the name and the keywords, struct writer's texts */
 
 /* ── Names ───────────────────────────────────────────────────────────────────────────────────── */
 
-struct slice name_canonical(struct slice name)
+struct slice name_canonical(struct slice name, char text[MAILSTORE_NAME_BYTES_MAX])
 {
-    return name.size == 0 || slice_equal_nocase(name, slice_text("INBOX")) ? slice_text("INBOX")
-                                                                           : name;
+    struct slice inbox = slice_text("INBOX"), first = slice_first(name, inbox.size);
+    if (name.size == 0) {
+        return inbox;
+    }
+    bool below = name.size > inbox.size && name.bytes[inbox.size] == '/';
+    if (!slice_equal_nocase(first, inbox) || slice_equal(first, inbox) ||
+        (name.size > inbox.size && !below) || name.size > MAILSTORE_NAME_BYTES_MAX) {
+        return name;
+    }
+    memcpy(text, name.bytes, name.size);
+    memcpy(text, inbox.bytes, inbox.size);
+    return slice_of(text, name.size);
+}
+
+void name_write(struct writer *writer, struct slice name)
+{
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    write_text(writer, name_canonical(name, text));
 }
 
 static bool text_is_good(struct slice text)
@@ -254,7 +270,8 @@ static uint32_t subscribed_place(const struct user *user, struct slice name)
 bool mailstore_is_subscribed(const struct mailstore_user *pub, struct slice name)
 {
     const struct user *user = user_private(pub);
-    name = name_canonical(name);
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    name = name_canonical(name, text);
     uint32_t i = subscribed_place(user, name);
     return i < user->subscribed_count && slice_equal(slice_text(user->subscribed[i]), name);
 }

@@ -476,6 +476,25 @@ static void renaming_takes_children_along_and_empties_inbox(void **state)
     leave(rig, old);
 }
 
+/* As IMAP reads names: who files into "inbox/x" must find it there. */
+static void inbox_is_one_in_any_letters_also_above_others(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_user *user = user_of(rig, "ann");
+    assert_int_equal(create(rig, user, "inbox/lists"), 0);
+    assert_int_equal(create(rig, user, "INBOX/Lists"), 0);
+    assert_int_equal(create(rig, user, "InBox/lists"), -EEXIST);
+    assert_int_equal(create(rig, user, "inboxes/x"), 0);
+    struct mailstore_box *box = mailstore_box_find(user, slice_text("Inbox/lists"));
+    assert_non_null(box);
+    assert_true(slice_equal(box->name, slice_text("INBOX/lists")));
+    assert_int_equal(rename_to(rig, user, "Inbox/lists", "iNBOX/other"), 0);
+    assert_true(slice_equal(box->name, slice_text("INBOX/other")));
+    assert_ptr_equal(mailstore_box_above(user, slice_text("inbox/other/none/x")), box);
+    assert_null(mailstore_box_above(user, slice_text("inboxes/none")));
+    assert_null(mailstore_box_above(user, slice_text("inbox")));
+}
+
 static int names_to(struct mailstore_rig *rig, struct mailstore_user *user, const char *from,
                     const char *name)
 {
@@ -637,6 +656,7 @@ int main(void)
         SCENE(what_is_expunged_can_be_restored_for_a_while),
         SCENE(a_mailbox_made_again_has_a_higher_uidvalidity),
         SCENE(renaming_takes_children_along_and_empties_inbox),
+        SCENE(inbox_is_one_in_any_letters_also_above_others),
         SCENE(what_is_below_a_name_without_a_mailbox_is_renamed),
         SCENE(mailboxes_and_subscriptions_come_in_order_however_they_came_to_be),
         SCENE(behind_a_deleted_mailbox_there_is_none),
