@@ -2,17 +2,22 @@
  * LIST and LSUB (RFC 9051 §6.3.9, RFC 3501 §6.3.9, RFC 5258, RFC 5819, RFC 6154, RFC 9590).
  *
  * All names are gathered once and put in the order in which children follow their parents at once; so one walk knows
- * what has children, and which parents there are that are no mailboxes.
+ * what has children, and which parents there are that are no mailboxes. They are told so many a turn: what has gone
+ * between is left out.
  */
 #include "engine/mailbox/imap_session.h"
 #include <stdlib.h>
 
 #define LINE_BYTES_MAX (64u * 1024)
-#define METADATA_BYTES_MAX (8u << 20) /* of one LIST; more: NO [LIMIT] */
+#define METADATA_BYTES_MAX (8u << 20) /* holds all that can be asked of one mailbox */
+#define COST_A_STEP 4096u             /* a name is 1, each entry that is asked for with it, too */
+#define NAMES_BYTES_MAX (64u << 20)
 
 struct name {
     struct slice text;
-    struct mailstore_box *box; /* NULL: there is none */
+    struct mailstore_box *box; /* NULL: there is none; looked for again in each turn */
+    struct mailstore_user *owner;
+    uint64_t id; /* of the box */
     bool subscribed;
     bool has_children;
     bool child_subscribed;
@@ -21,6 +26,7 @@ struct name {
 struct names {
     struct name *all; /* of the heap */
     size_t count, room;
+    struct arena texts;         /* of the user's own names, which a RENAME would take away */
     struct imap_shared *shared; /* what others let him see; their names lie there */
     bool failed;
 };
@@ -42,9 +48,26 @@ static struct name *name_add(struct names *names, struct slice text)
     return name;
 }
 
+static struct name *own_name_add(struct names *names, struct slice text)
+{
+    struct slice copy = slice_of("", 0);
+    if (text.size > 0 && !arena_copy(&names->texts, text, &copy)) {
+        names->failed = true;
+        return NULL;
+    }
+    return name_add(names, copy);
+}
+
+static void box_set(struct name *name, struct mailstore_box *box)
+{
+    name->box = box;
+    name->owner = box != NULL ? box->user : NULL;
+    name->id = box != NULL ? box->id : 0;
+}
+
 static void subscribed_visit(void *owner, struct slice text)
 {
-    struct name *name = name_add((struct names *)owner, text);
+    struct name *name = own_name_add((struct names *)owner, text);
     if (name != NULL) {
         name->subscribed = true;
     }
@@ -98,7 +121,9 @@ static void names_join(struct names *names)
         if (kept > 0 && slice_equal(names->all[kept - 1].text, names->all[i].text)) {
             struct name *same = &names->all[kept - 1];
             same->subscribed = same->subscribed || names->all[i].subscribed;
-            same->box = same->box != NULL ? same->box : names->all[i].box;
+            if (same->box == NULL) {
+                box_set(same, names->all[i].box);
+            }
         } else {
             names->all[kept++] = names->all[i];
         }
@@ -136,7 +161,7 @@ static void shared_visit(void *owner, struct slice text, struct mailstore_box *b
 {
     struct name *name = name_add((struct names *)owner, text);
     if (name != NULL) {
-        name->box = box;
+        box_set(name, box);
     }
 }
 
@@ -145,14 +170,14 @@ static void names_gather(struct imap_session *session, const struct imap_list *l
 {
     struct mailstore_box *box = NULL;
     while ((box = mailstore_box_next(session->user, box)) != NULL) {
-        struct name *name = name_add(names, box->name);
+        struct name *name = own_name_add(names, box->name);
         if (name != NULL) {
-            name->box = box;
+            box_set(name, box);
         }
     }
     struct name *inbox = name_add(names, slice_text("INBOX"));
     if (inbox != NULL) {
-        inbox->box = mailstore_box_find(session->user, inbox->text);
+        box_set(inbox, mailstore_box_find(session->user, inbox->text));
     }
     mailstore_each_subscribed(session->user, subscribed_visit, names);
     if (imap_shared_open(session, &list->patterns, &names->shared) != 0) {
@@ -308,20 +333,16 @@ static bool stands_for_children(const struct name *names, size_t index, size_t c
     return false;
 }
 
-/* RFC 9590. Of all mailboxes together no more than a client can be waited for with. */
+/* RFC 9590 */
 static int metadata_tell(struct imap_session *session, const struct imap_list *list,
-                         struct mailstore_box *box, size_t *told_bytes)
+                         struct mailstore_box *box)
 {
     struct imap_writer writer;
     imap_writer_open(&writer, METADATA_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
     int status = imap_metadata_write(session, &writer, box, &list->metadata) ? 0 : -EIO;
-    *told_bytes += writer.size;
-    if (status == 0 && (writer.failed || *told_bytes > METADATA_BYTES_MAX)) {
-        status = -E2BIG;
-    }
     if (status == 0) {
-        imap_session_send(session, &writer);
+        status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
     }
     imap_writer_close(&writer);
     return status;
@@ -339,31 +360,69 @@ static bool is_wanted(const struct imap_session *session, const struct names *na
            stands_for_children(names->all, index, names->count, list);
 }
 
-static int list_write(struct imap_session *session, const struct imap_list *list, bool lsub)
+struct listing {
+    struct imap_task task;
+    const struct imap_list *list;
+    bool lsub;
+    struct names names;
+    size_t index;
+};
+
+/* False: it was there when the names were gathered, and has gone. */
+static bool name_refresh(struct name *name)
 {
-    struct names names = {0};
+    if (name->id == 0) {
+        return true;
+    }
+    name->box = mailstore_box_find(name->owner, name->text);
+    if (name->box == NULL ||
+        name->box->id != name->id) { /* another user's has another name there */
+        name->box = mailstore_box_by_id(name->owner, name->id);
+    }
+    return name->box != NULL;
+}
+
+static int name_tell(struct imap_session *session, struct listing *listing, struct name *name)
+{
+    const struct imap_list *list = listing->list;
     struct imap_writer writer;
-    size_t metadata_bytes = 0;
     imap_writer_open(&writer, LINE_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
-    names_gather(session, list, &names);
-    int status = names.failed ? -ENOMEM : 0;
-    for (size_t i = 0; i < names.count && status == 0; i++) {
-        const struct name *name = &names.all[i];
-        if (!is_wanted(session, &names, i, list, lsub)) {
-            continue;
+    line_write(session, &writer, name, list, listing->lsub);
+    int status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
+    imap_writer_close(&writer);
+    if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL &&
+        imap_metadata_allowed(imap_rights_of(session, name->box))) {
+        status = metadata_tell(session, list, name->box);
+    }
+    return status;
+}
+
+static enum imap_step listing_step(struct imap_session *session, struct imap_task *task)
+{
+    struct listing *listing = (struct listing *)task;
+    struct names *names = &listing->names;
+    uint32_t each = 1 + listing->list->metadata.count;
+    int status = names->failed ? -ENOMEM : 0;
+    for (uint32_t cost = 0; status == 0 && listing->index < names->count; cost += each) {
+        if (cost >= COST_A_STEP || outbox_is_full(&session->outbox)) {
+            return IMAP_STEP_MORE;
         }
-        line_write(session, &writer, name, list, lsub);
-        status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
-        if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL &&
-            imap_metadata_allowed(imap_rights_of(session, name->box))) {
-            status = metadata_tell(session, list, name->box, &metadata_bytes);
+        size_t at = listing->index++;
+        if (name_refresh(&names->all[at]) &&
+            is_wanted(session, names, at, listing->list, listing->lsub)) {
+            status = name_tell(session, listing, &names->all[at]);
         }
     }
-    free(names.all);
-    imap_shared_close(session, names.shared);
-    imap_writer_close(&writer);
-    return status;
+    return status == 0 ? imap_session_ok(session) : imap_session_refuse(session, status);
+}
+
+static void listing_end(struct imap_session *session, struct imap_task *task)
+{
+    struct names *names = &((struct listing *)task)->names;
+    imap_shared_close(session, names->shared);
+    arena_close(&names->texts);
+    free(names->all);
 }
 
 void imap_list(struct imap_session *session, const struct imap_list *list, bool lsub)
@@ -377,10 +436,15 @@ void imap_list(struct imap_session *session, const struct imap_list *list, bool 
     if (!imap_metadata_check(session, &list->metadata)) {
         return;
     }
-    int status = list_write(session, list, lsub);
-    if (status == 0) {
-        imap_session_ok(session);
-    } else {
-        imap_session_refuse(session, status);
+    struct listing *listing =
+        (struct listing *)imap_session_task(session, sizeof(*listing), listing_step);
+    if (listing == NULL) {
+        return;
     }
+    listing->task.end = listing_end;
+    listing->list = list;
+    listing->lsub = lsub;
+    arena_open(&listing->names.texts, NAMES_BYTES_MAX);
+    names_gather(session, list, &listing->names);
+    imap_session_begin(session);
 }

@@ -184,6 +184,49 @@ static void list_tells_entries_with_each_mailbox(void **state)
     talk(rig, 0, "c LIST \"\" * RETURN (METADATA (/other))\r\n", "BAD");
 }
 
+static unsigned times_heard(const struct imap_rig *rig, const char *text)
+{
+    unsigned times = 0;
+    for (const char *at = rig->clients[0].heard; (at = strstr(at, text)) != NULL; at++) {
+        times++;
+    }
+    return times;
+}
+
+/* 256 entries of each of 80 mailboxes are some 20,000 questions to the store. One that goes meanwhile is left out. */
+static void list_asks_for_so_many_entries_a_turn(void **state)
+{
+    struct imap_rig *rig = logged_in(state);
+    char *command = (char *)malloc(8192);
+    check(command != NULL);
+    for (int i = 0; i < 80; i++) {
+        sprintf(command, "c CREATE box%02d\r\n", i);
+        talk(rig, 0, command, "OK");
+    }
+    log_in(rig, 1);
+    size_t size = (size_t)sprintf(command, "l LIST \"\" box* RETURN (METADATA (/shared/x");
+    for (int i = 1; i < 256; i++) {
+        size += (size_t)sprintf(command + size, " /shared/x");
+    }
+    sprintf(command + size, "))\r\n");
+    say(rig, 0, command);
+    say(rig, 1, "d DELETE box79\r\n");
+    unsigned before = 0, turns = 0;
+    for (unsigned round = 0; round < 1000 && times_heard(rig, "l OK") == 0; round++) {
+        mailstore_rig_round(&rig->store);
+        shard_round(&rig->shard);
+        unsigned now = times_heard(rig, "* METADATA ");
+        assert_true(now - before <= 20);
+        turns += now > before;
+        before = now;
+    }
+    expect(rig, 0, "l OK");
+    assert_true(turns >= 4);
+    assert_true(before == 79 || before == 80);
+    assert_true(before == 80 || times_heard(rig, "box79") == 0);
+    free(command);
+}
+
 static void entries_follow_a_rename_and_go_with_the_mailbox(void **state)
 {
     struct imap_rig *rig = logged_in(state);
@@ -233,6 +276,7 @@ int main(void)
         SCENE(much_is_told_in_pieces),
         SCENE(the_special_use_is_an_entry),
         SCENE(list_tells_entries_with_each_mailbox),
+        SCENE(list_asks_for_so_many_entries_a_turn),
         SCENE(entries_follow_a_rename_and_go_with_the_mailbox),
         SCENE(a_renamed_inbox_takes_its_entries_along_and_keeps_them),
     };
