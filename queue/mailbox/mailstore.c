@@ -394,6 +394,29 @@ int mailstore_each_user(struct mailstore *store, void (*visit)(void *owner, stru
     return walk.status;
 }
 
+int mailstore_users_after(struct mailstore *store, struct slice after, unsigned count,
+                          bool (*visit)(void *owner, struct slice name), void *owner)
+{
+    struct key prefix, from;
+    struct index_walk walk;
+    unsigned visited = 0;
+    key_begin(&prefix, ROW_USER_NAME);
+    key_begin(&from, ROW_USER_NAME);
+    key_text(&from, after);
+    bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), key_slice(&from));
+    if (more && slice_equal(walk.key, key_slice(&from))) {
+        more = index_walk_next(&walk);
+    }
+    for (; more && visited < count; more = index_walk_next(&walk)) {
+        visited++;
+        if (!visit(owner, slice_from(walk.key, 1))) {
+            break;
+        }
+    }
+    index_walk_end(&walk);
+    return walk.status < 0 ? walk.status : (int)visited;
+}
+
 int mailstore_thread(struct mailstore *store, const struct mailstore_box *box, uint32_t uid,
                      uint64_t *thread)
 {

@@ -420,6 +420,10 @@ int mailstore_user_delete(struct mailstore *store, struct mailstore_user *user,
 /* Every user of the shard, in no order. 0, -ENOMEM, -EIO. */
 int mailstore_each_user(struct mailstore *store, void (*visit)(void *owner, struct slice name),
                         void *owner);
+/* At most so many of them, behind `after` (empty: from the first), in order of their names' bytes, until `visit` returns
+ * false. Returns how many were visited, or -EIO. */
+int mailstore_users_after(struct mailstore *store, struct slice after, unsigned count,
+                          bool (*visit)(void *owner, struct slice name), void *owner);
 
 /* ── Reading ─────────────────────────────────────────────────────────────────────────────────── */
 

@@ -633,6 +633,52 @@ static void a_deleted_user_leaves_nothing_but_what_must_not_come_again(void **st
     leave(rig, box);
 }
 
+struct names {
+    char text[64];
+    unsigned most; /* then it has enough */
+};
+
+static bool name_note(void *owner, struct slice name)
+{
+    struct names *names = (struct names *)owner;
+    size_t used = strlen(names->text);
+    snprintf(names->text + used, sizeof names->text - used, "%.*s ", (int)name.size,
+             (const char *)name.bytes);
+    return --names->most > 0;
+}
+
+/* Also where some are in the index and others are not there yet. */
+static void users_are_told_in_order_from_any_name_on(void **state)
+{
+    static const struct {
+        const char *after;
+        unsigned count, most;
+        const char *expected;
+    } rows[] = {
+        {"", 9, 9, "amy ann annabel bob "}, {"", 2, 9, "amy ann "}, {"", 9, 3, "amy ann annabel "},
+        {"ann", 9, 9, "annabel bob "}, /* but himself */
+        {"anna", 9, 9, "annabel bob "},     {"bob", 9, 9, ""},      {"zoe", 9, 9, ""},
+    };
+    struct mailstore_rig *rig = *state;
+    deliver(rig, "bob", 1);
+    deliver(rig, "ann", 1);
+    restart(rig, true);
+    deliver(rig, "annabel", 1);
+    deliver(rig, "amy", 1);
+    deliver(rig, "ann", 1);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct names names = {.most = rows[i].most};
+        int count = mailstore_users_after(rig->store, slice_text(rows[i].after), rows[i].count,
+                                          name_note, &names);
+        assert_string_equal(names.text, rows[i].expected);
+        unsigned told = 0;
+        for (const char *at = names.text; *at != '\0'; at++) {
+            told += *at == ' ';
+        }
+        assert_int_equal(count, told);
+    }
+}
+
 int main(void)
 {
 #define SCENE(name)                                                                                \
@@ -662,6 +708,7 @@ int main(void)
         SCENE(behind_a_deleted_mailbox_there_is_none),
         SCENE(subscriptions_and_properties_are_kept),
         SCENE(a_deleted_user_leaves_nothing_but_what_must_not_come_again),
+        SCENE(users_are_told_in_order_from_any_name_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
