@@ -12,7 +12,7 @@
  *      ▼                 ▼                             ▼
  *    gone             ABANDONED ── control_finish ──► gone
  *
- * TAKEN: from ASKED by control_take_over, and gone with the end of `ask`.
+ * TAKEN: from ASKED by control_take_over, and gone at once, or with the end of `ask`.
  */
 enum session_state {
     SESSION_LISTENING,
@@ -312,11 +312,17 @@ struct stream *control_take_over(struct control_request *request, bool *finished
 {
     struct session *session = (struct session *)(void *)request;
     struct stream *stream = session->stream;
-    check(session->state == SESSION_ASKED && session->going_on);
+    if (session->state == SESSION_ABANDONED) {
+        return NULL;
+    }
+    check(session->state == SESSION_ASKED);
     *finished = session->peer_done;
     session->stream = NULL;
     session->state = SESSION_TAKEN;
     session->control->asked_count--;
+    if (!session->going_on) {
+        session_free(session);
+    }
     return stream;
 }
 

@@ -118,9 +118,9 @@ void control_close(struct control *control);
 bool control_abandoned(const struct control_request *request);
 /* Who asks: the user of the process at the other end. -1: not known. */
 int64_t control_user(const struct control_request *request);
-/* Within `ask`: there is no answer, and the connection is the caller's, who sets its `notify` and `session`. What came
- * behind the request's line lies in it still. *finished: the operator's FIN has come already, and is not told again. The
- * request is gone when `ask` returns. */
+/* There is no answer, and the connection is the caller's, who sets its `notify` and `session`. What came behind the
+ * request's line lies in it still, and was told already. *finished: so was the operator's FIN. The request is gone; within
+ * `ask` when that returns. NULL: the operator has gone, and the request must still be finished. */
 struct stream *control_take_over(struct control_request *request, bool *finished);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);

@@ -306,6 +306,40 @@ static void an_end_that_came_with_the_request_is_told_to_who_takes_over(void **s
     stream_release(fixture->taken);
 }
 
+/* As where another shard has been asked first. */
+static void a_connection_is_taken_over_later_and_says_what_came_meanwhile(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct slice rest;
+    bool finished;
+    say(fixture, "mailbox imap user=bob\na NOOP\n");
+    assert_int_equal(control_pending(fixture->control), 1);
+    stream_shut(fixture->client);
+    fake_network_run(fixture->network);
+    struct stream *taken = control_take_over(fixture->asked[0], &finished);
+    assert_non_null(taken);
+    assert_true(finished);
+    assert_int_equal(control_pending(fixture->control), 0);
+    taken->notify = ignore;
+    assert_int_equal(stream_peek(taken, &rest, 1), 1);
+    assert_true(slice_equal(rest, slice_text("a NOOP\n")));
+    stream_release(taken);
+}
+
+static void a_connection_that_has_gone_is_nobodys_to_take_over(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    bool finished;
+    say(fixture, "mailbox imap user=bob\n");
+    stream_abort(fixture->client);
+    stream_release(fixture->client);
+    fake_network_run(fixture->network);
+    assert_null(control_take_over(fixture->asked[0], &finished));
+    assert_int_equal(control_pending(fixture->control), 1);
+    control_finish(fixture->asked[0]);
+    assert_int_equal(control_pending(fixture->control), 0);
+}
+
 static void an_operator_who_is_done_hears_the_answer_then_the_end(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -397,6 +431,8 @@ int main(void)
         SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
         SOCKET_TEST(a_connection_that_is_taken_over_is_the_answerers_with_all_that_came),
         SOCKET_TEST(an_end_that_came_with_the_request_is_told_to_who_takes_over),
+        SOCKET_TEST(a_connection_is_taken_over_later_and_says_what_came_meanwhile),
+        SOCKET_TEST(a_connection_that_has_gone_is_nobodys_to_take_over),
         SOCKET_TEST(an_operator_who_is_done_hears_the_answer_then_the_end),
         SOCKET_TEST(a_long_answer_waits_for_the_operator_to_read),
         SOCKET_TEST(a_line_that_cannot_be_made_turns_the_end_into_an_error),
