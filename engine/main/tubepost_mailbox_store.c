@@ -2,7 +2,8 @@
  * tubepost mailbox check, rebuild: the store of a mailbox service that does not run.
  *
  * check opens it as a start of the service does, builds a second index from the log beside it, and compares the two.
- * rebuild puts one that was built from the log in the place of the index. Either has the folder locked meanwhile.
+ * rebuild puts one that was built from the log in the place of the index. Either has the folder locked meanwhile, and goes
+ * over all shards that have a log in it (engine/mailbox/mailbox_store.h), whatever the configuration says of shards.
  */
 #include "engine/core/system_world.h"
 #include "engine/main/tubepost_mailbox.h"
@@ -19,7 +20,10 @@
 #include <unistd.h>
 
 #define PATH_BYTES 4096
+#define INDEX_NAME_BYTES 32
 #define DIFFERENCES_SHOWN 100
+#define BUILT_FOR_CHECK ".check"
+#define BUILT_ANEW ".rebuild"
 
 struct offline {
     const struct tool *tool;
@@ -27,23 +31,50 @@ struct offline {
     const char *folder;
     struct world world;
     int lock; /* -1 */
+    unsigned shard, shard_count;
     struct disk *disk;
     void *memory;
     struct log *log;
     struct mailstore *texts;
+    /* Of the shard: */
     uint64_t unread_bytes, unread_files;
-    /* What the last one that was open had. */
+    /* what the last one that was open had. */
     uint64_t users, log_bytes, damaged_bytes, torn_bytes, rebuilds, replayed;
     uint64_t differences;
 };
 
 /* ---- The folder ---- */
 
+static bool has_log(const struct offline *offline, unsigned shard)
+{
+    char name[16];
+    struct stat found;
+    snprintf(name, sizeof name, "%u", shard);
+    return fstatat(offline->lock, name, &found, 0) == 0 && S_ISDIR(found.st_mode);
+}
+
+/* As many as there are logs. One that is missing among them has been lost. */
+static int shards_find(struct offline *offline)
+{
+    for (unsigned shard = 0; shard < CONF_SHARDS_MAX; shard++) {
+        if (has_log(offline, shard)) {
+            offline->shard_count = shard + 1;
+        }
+    }
+    if (offline->shard_count == 0) {
+        return tool_fail(EX_NOINPUT, "%s: no mailbox store is in this folder", offline->folder);
+    }
+    for (unsigned shard = 0; shard < offline->shard_count; shard++) {
+        if (!has_log(offline, shard)) {
+            return tool_fail(EX_NOINPUT, "%s/%u: the log of this shard is missing", offline->folder,
+                             shard);
+        }
+    }
+    return EX_OK;
+}
+
 static int folder_claim(struct offline *offline)
 {
-    char log[PATH_BYTES];
-    struct stat found;
-    snprintf(log, sizeof log, "%s/0", offline->folder);
     offline->lock = open(offline->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (offline->lock < 0) {
         return tool_fail(EX_NOINPUT, "%s: %s", offline->folder, strerror(errno));
@@ -54,17 +85,27 @@ static int folder_claim(struct offline *offline)
                                offline->folder)
                    : tool_fail(EX_IOERR, "%s: %s", offline->folder, strerror(errno));
     }
-    return stat(log, &found) == 0
-               ? EX_OK
-               : tool_fail(EX_NOINPUT, "%s: no mailbox store is in this folder", offline->folder);
+    return shards_find(offline);
 }
 
-static void index_remove_files(const struct offline *offline, const char *name)
+/* "index", and of other shards than 0 "index.N": behind it an ending of ours. */
+static const char *index_name(const struct offline *offline, const char *end,
+                              char name[INDEX_NAME_BYTES])
+{
+    int size = snprintf(name, INDEX_NAME_BYTES, "index");
+    if (offline->shard > 0) {
+        size += snprintf(name + size, INDEX_NAME_BYTES - (size_t)size, ".%u", offline->shard);
+    }
+    snprintf(name + size, INDEX_NAME_BYTES - (size_t)size, "%s", end);
+    return name;
+}
+
+static void index_remove_files(const struct offline *offline, const char *end)
 {
     static const char *const ends[] = {"", "-lock", ".owner"};
-    char path[PATH_BYTES];
+    char name[INDEX_NAME_BYTES], path[PATH_BYTES];
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        snprintf(path, sizeof path, "%s%s", name, ends[i]);
+        snprintf(path, sizeof path, "%s%s", index_name(offline, end, name), ends[i]);
         unlinkat(offline->lock, path, 0);
     }
 }
@@ -86,6 +127,7 @@ static int log_make(struct offline *offline)
     size_t memory_bytes = conf->store.memory_bytes / LOG_FRAME_BYTES * LOG_FRAME_BYTES;
     struct log_settings settings = {
         .disk = offline->disk,
+        .shard = offline->shard,
         .segment_bytes = (uint32_t)conf->store.segment_bytes,
         .memory_bytes = memory_bytes,
         .segment_count_max = (uint32_t)(conf->store.max_bytes / conf->store.segment_bytes),
@@ -160,11 +202,11 @@ static void store_close(struct offline *offline)
     offline->memory = NULL;
 }
 
-/* Opens it by this index and closes it again: the index is then as the log says, or as it was. */
-static int store_visit(struct offline *offline, const char *index)
+/* Opens it by the index of this ending and closes it again: the index is then as the log says, or as it was. */
+static int store_visit(struct offline *offline, const char *end)
 {
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s", offline->folder, index);
+    char path[PATH_BYTES], name[INDEX_NAME_BYTES];
+    snprintf(path, sizeof path, "%s/%s", offline->folder, index_name(offline, end, name));
     const struct mailstore_settings settings = {
         .index_path = path,
         .keep_expunged_s = (uint32_t)(offline->conf->store.keep_expunged / 1000000000ull),
@@ -179,8 +221,24 @@ static int store_visit(struct offline *offline, const char *index)
     }
     store_close(offline);
     return status == 0 ? EX_OK
-                       : tool_fail(EX_DATAERR, "%s does not recover: %s", offline->folder,
-                                   strerror(-status));
+                       : tool_fail(EX_DATAERR, "%s/%u does not recover: %s", offline->folder,
+                                   offline->shard, strerror(-status));
+}
+
+/* ---- What is told ---- */
+
+static void json_print(json_t *json)
+{
+    tool_print_json(json);
+    json_decref(json);
+}
+
+/* In front of a line about a shard, where there are several. */
+static void shard_print(const struct offline *offline)
+{
+    if (offline->shard_count > 1) {
+        printf("%s/%u: ", offline->folder, offline->shard);
+    }
 }
 
 /* ---- check ---- */
@@ -206,35 +264,23 @@ static void difference_tell(void *owner, const struct mailstore_difference *diff
     }
     key_text(difference->key, key);
     if (offline->tool->as_json) {
-        json_t *json =
-            json_pack("{s:s,s:s,s:s}", "what", difference->what, "key", key, "where", where);
-        tool_print_json(json);
-        json_decref(json);
+        json_print(json_pack("{s:i,s:s,s:s,s:s}", "shard", (int)offline->shard, "what",
+                             difference->what, "key", key, "where", where));
     } else {
+        shard_print(offline);
         printf("%s %s: %s\n", difference->what, key, where);
     }
 }
 
-static int check_tell(const struct offline *offline, bool was_built)
+static void check_print(const struct offline *offline, bool was_built)
 {
-    bool bad = offline->differences > 0 || offline->damaged_bytes > 0 || offline->unread_files > 0;
-    if (offline->tool->as_json) {
-        json_t *json = json_pack("{s:I,s:I,s:I,s:I,s:I,s:b}", "users", (json_int_t)offline->users,
-                                 "log_bytes", (json_int_t)offline->log_bytes, "damaged_bytes",
-                                 (json_int_t)offline->damaged_bytes, "torn_bytes",
-                                 (json_int_t)offline->torn_bytes, "differences",
-                                 (json_int_t)offline->differences, "index_was_built", was_built);
-        tool_print_json(json);
-        json_decref(json);
-        return bad ? EX_DATAERR : EX_OK;
+    uint64_t hidden =
+        offline->differences > DIFFERENCES_SHOWN ? offline->differences - DIFFERENCES_SHOWN : 0;
+    if (hidden > 0) {
+        shard_print(offline);
+        printf("and %llu more\n", (unsigned long long)hidden);
     }
-    printf(
-        "%s: %llu users, %llu bytes of log; %llu bytes damaged, %llu bytes were cut by a crash\n",
-        offline->folder, (unsigned long long)offline->users, (unsigned long long)offline->log_bytes,
-        (unsigned long long)offline->damaged_bytes, (unsigned long long)offline->torn_bytes);
-    if (offline->differences > DIFFERENCES_SHOWN) {
-        printf("and %llu more\n", (unsigned long long)(offline->differences - DIFFERENCES_SHOWN));
-    }
+    shard_print(offline);
     if (offline->differences > 0) {
         printf("%llu rows of the index are not as the log says\n",
                (unsigned long long)offline->differences);
@@ -242,26 +288,51 @@ static int check_tell(const struct offline *offline, bool was_built)
         printf(was_built ? "the index was missing or of no use: it has been built from the log\n"
                          : "the index is as the log says\n");
     }
+}
+
+static int check_tell(const struct offline *offline, bool was_built)
+{
+    bool bad = offline->differences > 0 || offline->damaged_bytes > 0 || offline->unread_files > 0;
+    if (offline->tool->as_json) {
+        json_print(json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:b}", "shard", (int)offline->shard, "users",
+                             (json_int_t)offline->users, "log_bytes",
+                             (json_int_t)offline->log_bytes, "damaged_bytes",
+                             (json_int_t)offline->damaged_bytes, "torn_bytes",
+                             (json_int_t)offline->torn_bytes, "differences",
+                             (json_int_t)offline->differences, "index_was_built", was_built));
+    } else {
+        if (offline->shard_count > 1) {
+            shard_print(offline);
+        } else {
+            printf("%s: ", offline->folder);
+        }
+        printf("%llu users, %llu bytes of log; %llu bytes damaged, %llu bytes were cut by a "
+               "crash\n",
+               (unsigned long long)offline->users, (unsigned long long)offline->log_bytes,
+               (unsigned long long)offline->damaged_bytes, (unsigned long long)offline->torn_bytes);
+        check_print(offline, was_built);
+    }
     return bad ? EX_DATAERR : EX_OK;
 }
 
 static int check_run(struct offline *offline)
 {
-    char index[PATH_BYTES], built[PATH_BYTES];
-    int code = store_visit(offline, "index");
+    char index[PATH_BYTES], built[PATH_BYTES], name[INDEX_NAME_BYTES];
+    int code = store_visit(offline, "");
     bool was_built = offline->rebuilds > 0;
     if (code == EX_OK) {
-        index_remove_files(offline, "index.check");
-        code = store_visit(offline, "index.check");
+        index_remove_files(offline, BUILT_FOR_CHECK);
+        code = store_visit(offline, BUILT_FOR_CHECK);
     }
     if (code == EX_OK) {
-        snprintf(index, sizeof index, "%s/index", offline->folder);
-        snprintf(built, sizeof built, "%s/index.check", offline->folder);
+        snprintf(index, sizeof index, "%s/%s", offline->folder, index_name(offline, "", name));
+        snprintf(built, sizeof built, "%s/%s", offline->folder,
+                 index_name(offline, BUILT_FOR_CHECK, name));
         int status = mailstore_compare(index, built, difference_tell, offline);
-        code = status < 0 ? tool_fail(EX_IOERR, "the index: %s", strerror(-status))
+        code = status < 0 ? tool_fail(EX_IOERR, "%s: %s", index, strerror(-status))
                           : check_tell(offline, was_built);
     }
-    index_remove_files(offline, "index.check");
+    index_remove_files(offline, BUILT_FOR_CHECK);
     return code;
 }
 
@@ -269,22 +340,41 @@ static int check_run(struct offline *offline)
 
 static int rebuild_run(struct offline *offline)
 {
-    index_remove_files(offline, "index.rebuild");
-    int code = store_visit(offline, "index.rebuild");
-    if (code == EX_OK && (renameat(offline->lock, "index.rebuild", offline->lock, "index") < 0 ||
-                          fsync(offline->lock) < 0)) {
-        code = tool_fail(EX_IOERR, "%s/index: %s", offline->folder, strerror(errno));
+    char index[INDEX_NAME_BYTES], built[INDEX_NAME_BYTES];
+    index_name(offline, "", index);
+    index_name(offline, BUILT_ANEW, built);
+    index_remove_files(offline, BUILT_ANEW);
+    int code = store_visit(offline, BUILT_ANEW);
+    if (code == EX_OK &&
+        (renameat(offline->lock, built, offline->lock, index) < 0 || fsync(offline->lock) < 0)) {
+        code = tool_fail(EX_IOERR, "%s/%s: %s", offline->folder, index, strerror(errno));
     }
-    index_remove_files(offline, "index.rebuild");
-    if (code == EX_OK) {
-        printf(offline->tool->as_json ? "{\"replayed_records\":%llu,\"users\":%llu}\n"
-                                      : "the index was built from %llu records, of %llu users\n",
+    index_remove_files(offline, BUILT_ANEW);
+    if (code == EX_OK && offline->tool->as_json) {
+        json_print(json_pack("{s:i,s:I,s:I}", "shard", (int)offline->shard, "replayed_records",
+                             (json_int_t)offline->replayed, "users", (json_int_t)offline->users));
+    } else if (code == EX_OK) {
+        shard_print(offline);
+        printf("the index was built from %llu records, of %llu users\n",
                (unsigned long long)offline->replayed, (unsigned long long)offline->users);
     }
     return code;
 }
 
 /* ---- The commands ---- */
+
+/* Every one of them, also where one is damaged. The first problem is what is ended with. */
+static int shards_run(struct offline *offline, int (*run)(struct offline *offline))
+{
+    int code = EX_OK;
+    for (unsigned shard = 0; shard < offline->shard_count; shard++) {
+        offline->shard = shard;
+        offline->unread_bytes = offline->unread_files = offline->differences = 0;
+        int ended = run(offline);
+        code = code == EX_OK ? ended : code;
+    }
+    return code;
+}
 
 static int offline_run(struct tool *tool, const struct mailbox_options *options,
                        int (*run)(struct offline *offline))
@@ -300,7 +390,7 @@ static int offline_run(struct tool *tool, const struct mailbox_options *options,
     code = strlen(offline.folder) > PATH_BYTES - 64
                ? tool_fail(EX_USAGE, "the folder's name is too long")
                : folder_claim(&offline);
-    code = code == EX_OK ? run(&offline) : code;
+    code = code == EX_OK ? shards_run(&offline, run) : code;
     if (offline.lock >= 0) {
         close(offline.lock);
     }
