@@ -22,7 +22,7 @@
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *
  * Of the mailbox service (engine/mailbox/mailbox_control.h), besides status:
- *   mailbox who|kick|imap|quota|kept|undelete [WORD...]
+ *   mailbox who|kick|imap|quota|kept|undelete|users [WORD...]
  *                                 words are KEY=VALUE
  *
  * A message is {"id","bytes","arrival" (seconds of the epoch),"sender","attempts","recipient_count",
@@ -83,6 +83,7 @@ enum control_verb {
     CONTROL_MAILBOX_QUOTA,
     CONTROL_MAILBOX_KEPT,
     CONTROL_MAILBOX_UNDELETE,
+    CONTROL_MAILBOX_USERS,
 };
 
 /* Lives until control_finish, also when the operator has gone. */

@@ -117,9 +117,10 @@ static const struct {
     const char *word;
     enum control_verb verb;
 } mailbox_words[] = {
-    {"who", CONTROL_MAILBOX_WHO},   {"kick", CONTROL_MAILBOX_KICK},
-    {"imap", CONTROL_MAILBOX_IMAP}, {"quota", CONTROL_MAILBOX_QUOTA},
-    {"kept", CONTROL_MAILBOX_KEPT}, {"undelete", CONTROL_MAILBOX_UNDELETE},
+    {"who", CONTROL_MAILBOX_WHO},     {"kick", CONTROL_MAILBOX_KICK},
+    {"imap", CONTROL_MAILBOX_IMAP},   {"quota", CONTROL_MAILBOX_QUOTA},
+    {"kept", CONTROL_MAILBOX_KEPT},   {"undelete", CONTROL_MAILBOX_UNDELETE},
+    {"users", CONTROL_MAILBOX_USERS},
 };
 
 /* mailbox WHAT [WORD...] */

@@ -61,8 +61,8 @@ void mailbox_leave(struct mailbox *mailbox);
  * others still had to send lies in this one's store. */
 void mailbox_close(struct mailbox *mailbox);
 
-/* The operator's socket (mailbox_control.h), unless the configuration has none; what goes wrong is logged, and the service
- * goes on without. */
+/* The operator's socket (mailbox_control.h), on shard 0, and on each shard what answers there; when all shards of the group
+ * are there. What goes wrong is logged, and the service goes on without. */
 void mailbox_listen_control(struct mailbox *mailbox);
 
 const struct mailbox_counters *mailbox_counters(const struct mailbox *mailbox);

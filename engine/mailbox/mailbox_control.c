@@ -13,8 +13,11 @@ static int number_read(const char *text, uint64_t *number)
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 ? 0 : -EINVAL;
 }
 
-static int word_take(struct mailbox_order *order, struct slice key, const char *value)
+/* users: "cursor" is a name. */
+static int word_take(struct mailbox_order *order, enum control_verb verb, struct slice key,
+                     const char *value)
 {
+    bool is_name = verb == CONTROL_MAILBOX_USERS;
     const struct {
         const char *key;
         char *text;
@@ -27,7 +30,7 @@ static int word_take(struct mailbox_order *order, struct slice key, const char *
         {"uids", order->uids, sizeof order->uids, NULL, NULL},
         {"session", NULL, 0, &order->session, &order->has_session},
         {"since", NULL, 0, &order->since_s, &order->has_since},
-        {"cursor", NULL, 0, &order->cursor, NULL},
+        {"cursor", is_name ? order->after : NULL, sizeof order->after, &order->cursor, NULL},
     };
     if (slice_equal(key, slice_text("network"))) {
         order->has_network = true;
@@ -60,50 +63,11 @@ static int order_read(struct mailbox_order *order, const struct control_request 
     for (unsigned i = 0; i < request->word_count; i++) {
         struct slice key;
         if (control_word_read(request->words[i], &key, value, sizeof value) < 0 ||
-            word_take(order, key, value) < 0) {
+            word_take(order, request->verb, key, value) < 0) {
             return -EINVAL;
         }
     }
     return 0;
-}
-
-/* ---- Users ---- */
-
-bool mailbox_control_user(struct mailbox_control *control, struct control_request *request,
-                          const struct mailbox_order *order, struct mailstore_user **user)
-{
-    struct mailbox *mailbox = control->mailbox;
-    char name[USER_NAME_BYTES];
-    if (mailbox->texts == NULL) {
-        control_finish_error(request, "unavailable",
-                             "the mail lies in Maildirs (store.format), which others read");
-        return false;
-    }
-    if (order->user[0] == '\0' || user_name_of_mailbox(slice_text(order->user), name) < 0) {
-        control_finish_error(request, "bad-request", "expected user=NAME");
-        return false;
-    }
-    int status = mailstore_user_open(mailbox->texts, slice_text(name), user);
-    if (status < 0) {
-        control_finish_error(request, "failed", strerror(-status));
-        return false;
-    }
-    if ((*user)->id == 0 && !(order->create && mailbox_knows(mailbox, name))) {
-        mailstore_user_close(mailbox->texts, *user);
-        control_finish_error(request, "not-found", "no mail is kept for such a user");
-        return false;
-    }
-    return true;
-}
-
-static void imap_answer(struct mailbox_control *control, struct control_request *request,
-                        const struct mailbox_order *order)
-{
-    struct imap_operator with = {.make_inbox = order->create};
-    if (mailbox_control_user(control, request, order, &with.user)) {
-        with.stream = control_take_over(request, &with.finished);
-        imap_operate(&control->door, &with);
-    }
 }
 
 /* ---- The socket ---- */
@@ -124,32 +88,50 @@ static void ask(void *owner, struct control_request *request)
     }
     switch (request->verb) {
     case CONTROL_MAILBOX_WHO:
-        who_answer(control, request, &order);
+        who_ask(control, request, &order);
         return;
     case CONTROL_MAILBOX_KICK:
-        kick_answer(control, request, &order);
+        kick_ask(control, request, &order);
         return;
     case CONTROL_MAILBOX_IMAP:
-        imap_answer(control, request, &order);
+        imap_ask(control, request, &order);
         return;
     case CONTROL_MAILBOX_QUOTA:
-        quota_answer(control, request, &order);
+        quota_ask(control, request, &order);
         return;
     case CONTROL_MAILBOX_KEPT:
-        kept_answer(control, request, &order);
+        kept_ask(control, request, &order);
         return;
     case CONTROL_MAILBOX_UNDELETE:
         undelete_ask(control, request, &order);
         return;
+    case CONTROL_MAILBOX_USERS:
+        users_ask(control, request, &order);
+        return;
     default:
-        mailbox_status_answer(control, request);
+        status_ask(control, request);
         return;
     }
 }
 
+static int socket_open(struct mailbox_control *control)
+{
+    const struct mailboxd_conf *conf = control->mailbox->conf;
+    struct control_settings settings = {
+        .network = control->mailbox->network,
+        .at = {.family = ENDPOINT_UNIX},
+        .unix_mode = conf->control.unix_mode,
+        .ask = ask,
+        .owner = control,
+        .expected = "expected status or mailbox who|kick|imap|quota|kept|undelete|users",
+    };
+    int size = snprintf(settings.at.path, sizeof settings.at.path, "%s", conf->control.path);
+    return (size_t)size >= sizeof settings.at.path ? -ENAMETOOLONG
+                                                   : control_open(&control->control, &settings);
+}
+
 int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbox)
 {
-    const struct mailboxd_conf *conf = mailbox->conf;
     struct mailbox_control *control = (struct mailbox_control *)calloc(1, sizeof *control);
     if (control == NULL) {
         return -ENOMEM;
@@ -159,19 +141,13 @@ int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbo
         .mailbox = mailbox, .protocol = CONF_PROTOCOL_IMAP, .tls = CONF_TLS_OFF, .operators = true};
     control->opened_ns = mailbox->shard->now_ns;
     timer_init(&control->kick_timer, kick_tick);
+    list_init(&control->jobs);
     list_init(&control->undeletes);
-    struct control_settings settings = {
-        .network = mailbox->network,
-        .at = {.family = ENDPOINT_UNIX},
-        .unix_mode = conf->control.unix_mode,
-        .ask = ask,
-        .owner = control,
-        .expected = "expected status or mailbox who|kick|imap|quota|kept|undelete",
-    };
-    int size = snprintf(settings.at.path, sizeof settings.at.path, "%s", conf->control.path);
-    int status = (size_t)size >= sizeof settings.at.path
-                     ? -ENAMETOOLONG
-                     : control_open(&control->control, &settings);
+    for (unsigned i = 0; i < mailbox->group->count; i++) {
+        control->shards[i] = mailbox->group->members[i]->shard;
+        control->passages[i] = mailbox->group->members[i]->crossing;
+    }
+    int status = mailbox_index(mailbox) == 0 ? socket_open(control) : 0;
     if (status < 0) {
         free(control);
         return status;
@@ -182,13 +158,17 @@ int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbo
 
 bool mailbox_control_is_quiet(const struct mailbox_control *control)
 {
-    return control_pending(control->control) == 0;
+    return list_empty(&control->undeletes) &&
+           (control->control == NULL || control_pending(control->control) == 0);
 }
 
 void mailbox_control_close(struct mailbox_control *control)
 {
     wheel_disarm(control->mailbox->shard->wheel, &control->kick_timer);
     undeletes_end(control);
-    control_close(control->control);
+    jobs_end(control);
+    if (control->control != NULL) {
+        control_close(control->control);
+    }
     free(control);
 }

@@ -1,7 +1,8 @@
 /*
  * mailbox_control: answers the operator's questions (engine/control) about the mailbox service.
  *
- * mailbox.c has one, on the shard's thread. Besides `status`, whose counters and gauges are as control.h says:
+ * mailbox.c has one on each shard, on its thread. That of shard 0 has the socket; what is asked it takes to the shards that
+ * know. Besides `status`, whose counters and gauges are as control.h says, of all shards:
  *
  *   mailbox who [user=MASK] [network=PREFIX] [cursor=N]
  *                     a line for each session: {"session","user" (none: nobody is logged in),"protocol","address","port",
@@ -12,6 +13,9 @@
  *   mailbox imap user=NAME [create=yes]
  *                     no answer but IMAP's from here on: a session of the user's that is logged in (PREAUTH). An error
  *                     is a line as always. create: he need not have any mail yet
+ *   mailbox users [user=MASK] [cursor=NAME]
+ *                     a line for each user who has mail: {"user"}, in order of bytes, behind the cursor. A page may be empty
+ *                     and still have a "next", which is a name. Those that begin with a dot are the service's own
  *   mailbox quota user=NAME
  *                     {"user","bytes","messages" (what counts),"mailboxes","bytes_max","messages_max" (0: none)}
  *   mailbox kept user=NAME mailbox=NAME [cursor=N]
@@ -28,9 +32,9 @@
 struct mailbox;
 struct mailbox_control;
 
-/* 0 or -errno. mailbox: borrowed until mailbox_control_close. */
+/* When all shards of the group are there. 0 or -errno. mailbox: borrowed until mailbox_control_close. */
 int mailbox_control_open(struct mailbox_control **control, struct mailbox *mailbox);
-/* No question is under way any more. */
+/* No question is under way any more, or none on this shard. */
 bool mailbox_control_is_quiet(const struct mailbox_control *control);
 /* After the sessions have ended, before the store is closed. What is still asked is answered that it has failed. */
 void mailbox_control_close(struct mailbox_control *control);

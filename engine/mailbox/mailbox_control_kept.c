@@ -5,38 +5,51 @@
 
 #define PAGE 500u
 
-void quota_answer(struct mailbox_control *control, struct control_request *request,
-                  const struct mailbox_order *order)
+static void quota_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
-    struct mailbox *mailbox = control->mailbox;
     struct mailstore_user *user;
-    if (!mailbox_control_user(control, request, order, &user)) {
-        return;
+    if (job_user(job, mailbox, &user)) {
+        const struct quota used = quota_used(mailbox->conf, user);
+        job_line(job, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I}", "user",
+                                control_text(slice_text(user->name)), "bytes",
+                                (json_int_t)used.bytes, "messages", (json_int_t)used.messages,
+                                "mailboxes", (json_int_t)user->totals.boxes, "bytes_max",
+                                (json_int_t)mailbox->conf->users.quota_bytes, "messages_max",
+                                (json_int_t)mailbox->conf->users.quota_messages));
+        mailstore_user_close(mailbox->texts, user);
     }
-    const struct quota used = quota_used(mailbox->conf, user);
-    control_line(request, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I}", "user",
-                                    control_text(slice_text(user->name)), "bytes",
-                                    (json_int_t)used.bytes, "messages", (json_int_t)used.messages,
-                                    "mailboxes", (json_int_t)user->totals.boxes, "bytes_max",
-                                    (json_int_t)mailbox->conf->users.quota_bytes, "messages_max",
-                                    (json_int_t)mailbox->conf->users.quota_messages));
-    mailstore_user_close(mailbox->texts, user);
-    control_finish(request);
+    job_go_on(job);
 }
 
-/* The user and his mailbox; false: answered. */
-static bool box_find(struct mailbox_control *control, struct control_request *request,
-                     const struct mailbox_order *order, struct mailstore_user **user,
+static void job_ask(struct mailbox_control *control, struct control_request *request,
+                    const struct mailbox_order *order, size_t size,
+                    void (*there)(struct mailbox_job *job, struct mailbox *mailbox))
+{
+    struct mailbox_job *job = job_new(control, request, order, size);
+    if (job != NULL) {
+        job->there = there;
+        job_visit(job);
+    }
+}
+
+void quota_ask(struct mailbox_control *control, struct control_request *request,
+               const struct mailbox_order *order)
+{
+    job_ask(control, request, order, sizeof(struct mailbox_job), quota_there);
+}
+
+/* The user and his mailbox; false: it was refused. */
+static bool box_find(struct mailbox_job *job, struct mailbox *mailbox, struct mailstore_user **user,
                      struct mailstore_box **box)
 {
-    if (!mailbox_control_user(control, request, order, user)) {
+    const char *name = job->order.mailbox;
+    if (!job_user(job, mailbox, user)) {
         return false;
     }
-    *box =
-        mailstore_box_find(*user, slice_text(order->mailbox[0] != '\0' ? order->mailbox : "INBOX"));
+    *box = mailstore_box_find(*user, slice_text(name[0] != '\0' ? name : "INBOX"));
     if (*box == NULL) {
-        mailstore_user_close(control->mailbox->texts, *user);
-        control_finish_error(request, "not-found", "there is no such mailbox");
+        mailstore_user_close(mailbox->texts, *user);
+        job_refuse(job, "not-found", "there is no such mailbox");
         return false;
     }
     return true;
@@ -45,8 +58,8 @@ static bool box_find(struct mailbox_control *control, struct control_request *re
 /* ---- What is kept ---- */
 
 struct listing {
-    struct control_request *request;
-    uint64_t cursor, count; /* those passed over, and those visited */
+    struct mailbox_job job; /* first */
+    uint64_t count;         /* those visited, the ones in front of the cursor too */
 };
 
 static json_t *flags_json(const struct mailstore_entry *entry)
@@ -66,43 +79,45 @@ static void entry_list(void *owner, const struct mailstore_entry *entry)
 {
     struct listing *listing = (struct listing *)owner;
     uint64_t number = listing->count++;
-    if (number >= listing->cursor && number < listing->cursor + PAGE) {
-        control_line(listing->request,
-                     json_pack("{s:I,s:I,s:o,s:I,s:I}", "uid", (json_int_t)entry->uid, "bytes",
-                               (json_int_t)entry->bytes, "flags", flags_json(entry), "date",
-                               (json_int_t)entry->internal_s, "expunged",
-                               (json_int_t)entry->saved_s));
+    const uint64_t cursor = listing->job.order.cursor;
+    if (number >= cursor && number - cursor < PAGE) {
+        job_line(&listing->job,
+                 json_pack("{s:I,s:I,s:o,s:I,s:I}", "uid", (json_int_t)entry->uid, "bytes",
+                           (json_int_t)entry->bytes, "flags", flags_json(entry), "date",
+                           (json_int_t)entry->internal_s, "expunged", (json_int_t)entry->saved_s));
     }
 }
 
-void kept_answer(struct mailbox_control *control, struct control_request *request,
-                 const struct mailbox_order *order)
+static void kept_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
-    struct mailstore *texts = control->mailbox->texts;
+    struct listing *listing = (struct listing *)job;
     struct mailstore_user *user;
     struct mailstore_box *box;
-    struct listing listing = {.request = request, .cursor = order->cursor};
-    if (!box_find(control, request, order, &user, &box)) {
-        return;
+    if (box_find(job, mailbox, &user, &box)) {
+        int status = mailstore_expunged(mailbox->texts, box, entry_list, listing);
+        mailstore_user_close(mailbox->texts, user);
+        if (status < 0) {
+            job_refuse(job, "failed", strerror(-status));
+        } else if (listing->count > job->order.cursor &&
+                   listing->count - job->order.cursor > PAGE) {
+            job->next = json_integer((json_int_t)(job->order.cursor + PAGE));
+        }
     }
-    const uint64_t next = order->cursor + PAGE;
-    int status = mailstore_expunged(texts, box, entry_list, &listing);
-    mailstore_user_close(texts, user);
-    if (status < 0) {
-        control_finish_error(request, "failed", strerror(-status));
-    } else if (listing.count > next) {
-        control_finish_with(request, "next", json_integer((json_int_t)next));
-    } else {
-        control_finish(request);
-    }
+    job_go_on(job);
+}
+
+void kept_ask(struct mailbox_control *control, struct control_request *request,
+              const struct mailbox_order *order)
+{
+    job_ask(control, request, order, sizeof(struct listing), kept_there);
 }
 
 /* ---- Undelete ---- */
 
 struct undelete {
-    struct list_node node; /* in control->undeletes */
-    struct mailbox_control *control;
-    struct control_request *request;
+    struct list_node node; /* in the undeletes of this shard's control */
+    struct mailbox *mailbox;
+    struct mailbox_job *job;
     struct mailstore_user *user;
     struct mailstore_waiter waiter;
     struct mailstore_restore restore;
@@ -119,10 +134,18 @@ struct undelete {
 static void undelete_free(struct undelete *undelete)
 {
     list_remove(&undelete->node);
-    mailstore_user_close(undelete->control->mailbox->texts, undelete->user);
+    mailstore_user_close(undelete->mailbox->texts, undelete->user);
     free(undelete->asked);
     free(undelete->uids);
     free(undelete);
+}
+
+/* What was told goes home. */
+static void undelete_end(struct undelete *undelete)
+{
+    struct mailbox_job *job = undelete->job;
+    undelete_free(undelete);
+    job_go_on(job);
 }
 
 /* "1:3,7". 0, -EINVAL, -ENOMEM. */
@@ -212,21 +235,19 @@ static void undelete_done(struct mailstore_waiter *waiter, int status)
     struct undelete *undelete = list_entry(waiter, struct undelete, waiter);
     const struct mailstore_restore *restore = &undelete->restore;
     if (status < 0) {
-        control_finish_error(undelete->request, "failed", strerror(-status));
+        job_refuse(undelete->job, "failed", strerror(-status));
     } else {
-        control_line(undelete->request,
-                     json_pack("{s:I,s:I,s:I}", "restored", (json_int_t)restore->restored_count,
-                               "first", (json_int_t)restore->first, "last",
-                               (json_int_t)restore->last));
-        control_finish(undelete->request);
+        job_line(undelete->job,
+                 json_pack("{s:I,s:I,s:I}", "restored", (json_int_t)restore->restored_count,
+                           "first", (json_int_t)restore->first, "last", (json_int_t)restore->last));
     }
-    undelete_free(undelete);
+    undelete_end(undelete);
 }
 
 /* 0: it is under way; 1: nothing is meant; -errno. */
 static int undelete_begin(struct undelete *undelete, struct mailstore_box *box)
 {
-    struct mailstore *texts = undelete->control->mailbox->texts;
+    struct mailstore *texts = undelete->mailbox->texts;
     int status = mailstore_expunged(texts, box, entry_gather, undelete);
     if (status < 0 || undelete->failed) {
         return status < 0 ? status : -ENOMEM;
@@ -243,54 +264,69 @@ static int undelete_begin(struct undelete *undelete, struct mailstore_box *box)
 
 static void undelete_refuse(struct undelete *undelete, int status)
 {
-    struct control_request *request = undelete->request;
-    undelete_free(undelete);
     if (status == 1) {
-        control_finish_error(request, "not-found", "nothing of it is kept");
+        job_refuse(undelete->job, "not-found", "nothing of it is kept");
     } else if (status == -EINVAL) {
-        control_finish_error(request, "bad-request", "expected uids such as 1:3,7");
+        job_refuse(undelete->job, "bad-request", "expected uids such as 1:3,7");
     } else {
-        control_finish_error(request, "failed", strerror(-status));
+        job_refuse(undelete->job, "failed", strerror(-status));
     }
+    undelete_end(undelete);
 }
 
-void undelete_ask(struct mailbox_control *control, struct control_request *request,
-                  const struct mailbox_order *order)
+static struct undelete *undelete_new(struct mailbox_job *job, struct mailbox *mailbox,
+                                     struct mailstore_user *user)
+{
+    struct undelete *undelete = (struct undelete *)calloc(1, sizeof *undelete);
+    if (undelete == NULL) {
+        return NULL;
+    }
+    undelete->mailbox = mailbox;
+    undelete->job = job;
+    undelete->user = user;
+    list_init(&undelete->node);
+    list_append(&mailbox->control->undeletes, &undelete->node);
+    if (job->order.has_since) {
+        uint64_t now_s = (uint64_t)world_wall_s(mailbox->shard->world);
+        undelete->since_s = now_s > job->order.since_s ? now_s - job->order.since_s : 0;
+    }
+    return undelete;
+}
+
+static void undelete_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
     struct mailstore_user *user;
     struct mailstore_box *box;
-    if (!box_find(control, request, order, &user, &box)) {
+    if (!box_find(job, mailbox, &user, &box)) {
+        job_go_on(job);
         return;
     }
-    struct undelete *undelete = (struct undelete *)calloc(1, sizeof *undelete);
+    struct undelete *undelete = undelete_new(job, mailbox, user);
     if (undelete == NULL) {
-        mailstore_user_close(control->mailbox->texts, user);
-        control_finish_error(request, "failed", "out of memory");
+        mailstore_user_close(mailbox->texts, user);
+        job_refuse(job, "failed", "out of memory");
+        job_go_on(job);
         return;
     }
-    undelete->control = control;
-    undelete->request = request;
-    undelete->user = user;
-    list_init(&undelete->node);
-    list_append(&control->undeletes, &undelete->node);
-    if (order->has_since) {
-        uint64_t now_s = (uint64_t)world_wall_s(control->mailbox->shard->world);
-        undelete->since_s = now_s > order->since_s ? now_s - order->since_s : 0;
-    }
-    int status = order->uids[0] != '\0' ? uids_read(undelete, order->uids) : 0;
+    int status = job->order.uids[0] != '\0' ? uids_read(undelete, job->order.uids) : 0;
     status = status == 0 ? undelete_begin(undelete, box) : status;
     if (status != 0) {
         undelete_refuse(undelete, status);
     }
 }
 
+void undelete_ask(struct mailbox_control *control, struct control_request *request,
+                  const struct mailbox_order *order)
+{
+    job_ask(control, request, order, sizeof(struct mailbox_job), undelete_there);
+}
+
 void undeletes_end(struct mailbox_control *control)
 {
     while (!list_empty(&control->undeletes)) {
         struct undelete *undelete = list_entry(control->undeletes.next, struct undelete, node);
-        struct control_request *request = undelete->request;
         mailstore_waiter_cancel(control->mailbox->texts, &undelete->waiter);
-        undelete_free(undelete);
-        control_finish_error(request, "failed", "the service has ended");
+        job_refuse(undelete->job, "failed", "the service has ended");
+        undelete_end(undelete);
     }
 }

@@ -1,6 +1,8 @@
-/* status: what is counted. */
+/* status: what is counted, the sums of all shards. */
 #include "engine/mailbox/mailbox_control_private.h"
 #include "engine/mailbox/mailbox_store.h"
+#include "engine/mailbox/outgoing.h"
+#include "engine/mailbox/search_desk.h"
 #include "engine/tls/tls.h"
 #include <unistd.h>
 
@@ -102,6 +104,31 @@ static json_t *log_numbers(const struct log_counters *counters)
     return NUMBERS(rows);
 }
 
+static json_t *outgoing_numbers(const struct outgoing_counters *counters)
+{
+    const struct number rows[] = {
+        {"sent", counters->sent},
+        {"deferred", counters->deferred},
+        {"returned", counters->returned},
+        {"dropped", counters->dropped},
+        {"connections", counters->connections},
+    };
+    return NUMBERS(rows);
+}
+
+static json_t *search_numbers(const struct search_desk_counters *counters)
+{
+    const struct number rows[] = {
+        {"questions", counters->questions},
+        {"unanswered", counters->unanswered},
+        {"passes", counters->passes},
+        {"texts_added", counters->texts_added},
+        {"texts_dropped", counters->texts_dropped},
+        {"failures", counters->failures},
+    };
+    return NUMBERS(rows);
+}
+
 static json_t *maildir_numbers(struct maildir *store)
 {
     struct maildir_counters counters;
@@ -167,6 +194,15 @@ static json_t *counted(const struct mailbox *mailbox)
     if (mailbox->own != NULL) {
         json_object_set_new(json, "log", log_numbers(mailbox_store_log_counters(mailbox->own)));
     }
+    if (mailbox->outgoing != NULL) {
+        json_object_set_new(json, "outgoing",
+                            outgoing_numbers(outgoing_counters(mailbox->outgoing)));
+    }
+    if (mailbox->searches != NULL) {
+        struct search_desk_counters searches;
+        search_desk_counters(mailbox->searches, &searches);
+        json_object_set_new(json, "search", search_numbers(&searches));
+    }
     if (mailbox->store != NULL) {
         json_object_set_new(json, "maildir", maildir_numbers(mailbox->store));
     }
@@ -175,6 +211,24 @@ static json_t *counted(const struct mailbox *mailbox)
     }
     json_object_set_new(json, "shard", shard_numbers(mailbox->shard));
     return json;
+}
+
+/* What the store has on the disk, and in memory. */
+static void store_gauges(json_t *json, const struct mailbox *mailbox)
+{
+    const struct mailstore_counters *store = mailstore_counters(mailbox->texts);
+    const struct log_counters *log = mailbox_store_log_counters(mailbox->own);
+    struct mailstore_fill fill;
+    mailstore_fill(mailbox->texts, &fill);
+    set_number(json, "live_bytes", fill.live_bytes);
+    set_number(json, "capacity_bytes", fill.capacity_bytes);
+    set_number(json, "disk_free_bytes", fill.disk_free_bytes);
+    set_number(json, "memory_bytes", store->memory_bytes);
+    set_number(json, "users_loaded", store->users_loaded);
+    set_number(json, "mailboxes_loaded", store->boxes_loaded);
+    set_number(json, "drafts", store->drafts);
+    set_number(json, "segments_used", log->segments_used);
+    set_number(json, "segments_spare", log->segments_spare);
 }
 
 static json_t *gauged(const struct mailbox *mailbox)
@@ -188,31 +242,109 @@ static json_t *gauged(const struct mailbox *mailbox)
     }
     set_number(json, "poll_gap_us_max", mailbox->shard->counters.poll_gap_ns_max / 1000);
     if (mailbox->own != NULL) {
-        const struct mailstore_counters *store = mailstore_counters(mailbox->texts);
-        const struct log_counters *log = mailbox_store_log_counters(mailbox->own);
-        struct mailstore_fill fill;
-        mailstore_fill(mailbox->texts, &fill);
-        set_number(json, "live_bytes", fill.live_bytes);
-        set_number(json, "capacity_bytes", fill.capacity_bytes);
-        set_number(json, "disk_free_bytes", fill.disk_free_bytes);
-        set_number(json, "memory_bytes", store->memory_bytes);
-        set_number(json, "users_loaded", store->users_loaded);
-        set_number(json, "mailboxes_loaded", store->boxes_loaded);
-        set_number(json, "drafts", store->drafts);
-        set_number(json, "segments_used", log->segments_used);
-        set_number(json, "segments_spare", log->segments_spare);
+        store_gauges(json, mailbox);
+    }
+    if (mailbox->outgoing != NULL) {
+        set_number(json, "outgoing_waiting", outgoing_counters(mailbox->outgoing)->waiting);
+    }
+    if (mailbox->searches != NULL) {
+        struct search_desk_counters searches;
+        search_desk_counters(mailbox->searches, &searches);
+        set_number(json, "search_users", searches.keepers);
+        set_number(json, "search_answer_bytes", searches.answer_bytes);
     }
     return json;
 }
 
-void mailbox_status_answer(struct mailbox_control *control, struct control_request *request)
+/* ---- Sums ---- */
+
+static json_int_t least(json_int_t a, json_int_t b)
 {
+    return a < b ? a : b;
+}
+
+/* The largest of all is no sum of them; all shards have one disk. */
+static json_int_t together(const char *key, json_int_t a, json_int_t b)
+{
+    size_t size = strlen(key);
+    if (size > 4 && strcmp(key + size - 4, "_max") == 0) {
+        return a > b ? a : b;
+    }
+    return strcmp(key, "disk_free_bytes") == 0 ? least(a, b) : a + b;
+}
+
+/* A shard may have what others have not. */
+static void sum_add(json_t *sum, json_t *share)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(share, key, value)
+    {
+        json_t *there = json_object_get(sum, key);
+        if (there == NULL) {
+            json_object_set(sum, key, value);
+        } else if (json_is_object(value)) {
+            sum_add(there, value);
+        } else {
+            json_integer_set(there,
+                             together(key, json_integer_value(there), json_integer_value(value)));
+        }
+    }
+}
+
+/* Each shard may grow into all that is free, and all of them only once. */
+static void capacity_bound(json_t *gauges, uint64_t segment_bytes)
+{
+    json_t *capacity = json_object_get(gauges, "capacity_bytes");
+    if (capacity != NULL) {
+        json_int_t files = json_integer_value(json_object_get(gauges, "segments_used")) +
+                           json_integer_value(json_object_get(gauges, "segments_spare"));
+        json_int_t all = files * (json_int_t)segment_bytes +
+                         json_integer_value(json_object_get(gauges, "disk_free_bytes"));
+        json_integer_set(capacity, least(json_integer_value(capacity), all));
+    }
+}
+
+static void status_there(struct mailbox_job *job, struct mailbox *mailbox)
+{
+    json_t *share = json_pack("{s:o,s:o}", "counters", counted(mailbox), "gauges", gauged(mailbox));
+    if (share == NULL) {
+        job->failed = true;
+    } else if (job->sum == NULL) {
+        job->sum = json_incref(share);
+    } else {
+        sum_add(job->sum, share);
+    }
+    json_decref(share);
+    job_go_on(job);
+}
+
+static void status_back(struct mailbox_job *job)
+{
+    const struct mailbox_control *control = job->control;
     const struct mailbox *mailbox = control->mailbox;
     uint64_t uptime_ns = mailbox->shard->now_ns - control->opened_ns;
-    control_line(request,
-                 json_pack("{s:o,s:I,s:I,s:o,s:o}", "hostname",
-                           control_text(slice_text(mailbox->conf->hostname)), "pid",
-                           (json_int_t)getpid(), "uptime_s", (json_int_t)(uptime_ns / 1000000000),
-                           "counters", counted(mailbox), "gauges", gauged(mailbox)));
-    control_finish(request);
+    if (job->failed) {
+        return;
+    }
+    json_t *gauges = json_object_get(job->sum, "gauges");
+    if (job->group->count > 1) {
+        capacity_bound(gauges, mailbox->conf->store.segment_bytes);
+    }
+    job_line(job, json_pack("{s:o,s:I,s:I,s:i,s:O,s:O}", "hostname",
+                            control_text(slice_text(mailbox->conf->hostname)), "pid",
+                            (json_int_t)getpid(), "uptime_s", (json_int_t)(uptime_ns / 1000000000),
+                            "shards", (int)job->group->count, "counters",
+                            json_object_get(job->sum, "counters"), "gauges", gauges));
+}
+
+void status_ask(struct mailbox_control *control, struct control_request *request)
+{
+    static const struct mailbox_order nothing;
+    struct mailbox_job *job = job_new(control, request, &nothing, sizeof *job);
+    if (job != NULL) {
+        job->there = status_there;
+        job->back = status_back;
+        job_tour(job);
+    }
 }

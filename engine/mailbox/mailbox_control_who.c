@@ -27,51 +27,119 @@ static bool is_meant(const struct session *session, const struct mailbox_order *
            (!order->has_session || session->number == order->session);
 }
 
-static json_t *session_json(const struct session *session)
+/* ---- who ---- */
+
+/* What is told of a session. */
+struct seen {
+    uint64_t number, age_s;
+    char user[USER_NAME_BYTES]; /* "": nobody is logged in */
+    uint8_t protocol, family;
+    bool encrypted, operators;
+    uint16_t port;
+    uint8_t address[16];
+};
+
+/* The lowest numbers behind the cursor, of all shards; one more than a page has says that there is another page. */
+struct who {
+    struct mailbox_job job; /* first */
+    unsigned count;
+    struct seen seen[PAGE + 1]; /* ascending */
+};
+
+static void seen_fill(struct seen *seen, const struct session *session)
+{
+    const char *user = user_of(session);
+    *seen = (struct seen){
+        .number = session->number,
+        .age_s = (session->mailbox->shard->now_ns - session->began_ns) / 1000000000ull,
+        .protocol = session->protocol,
+        .family = session->family,
+        .encrypted = session->encrypted,
+        .operators = session->operators,
+        .port = session->port,
+    };
+    memcpy(seen->address, session->address, sizeof seen->address);
+    strcpy(seen->user, user != NULL ? user : "");
+}
+
+/* Sessions that have come from another shard stand behind such of higher numbers; one that goes from shard to shard
+ * meanwhile may be met twice. */
+static void who_add(struct who *who, const struct session *session)
+{
+    unsigned at = who->count;
+    while (at > 0 && who->seen[at - 1].number > session->number) {
+        at--;
+    }
+    if (at > PAGE || (at > 0 && who->seen[at - 1].number == session->number)) {
+        return;
+    }
+    unsigned kept = who->count <= PAGE ? who->count : PAGE;
+    memmove(&who->seen[at + 1], &who->seen[at], (kept - at) * sizeof who->seen[0]);
+    seen_fill(&who->seen[at], session);
+    who->count = kept + 1;
+}
+
+static void who_there(struct mailbox_job *job, struct mailbox *mailbox)
+{
+    struct who *who = (struct who *)job;
+    for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
+         node = node->next) {
+        const struct session *session = session_of(node);
+        if (session->number > job->order.cursor && is_meant(session, &job->order)) {
+            who_add(who, session);
+        }
+    }
+    job_go_on(job);
+}
+
+static json_t *seen_json(const struct seen *seen)
 {
     static const char *const protocols[CONF_PROTOCOL_COUNT] = {"smtp", "lmtp", "imap", "pop3",
                                                                "sieve"};
-    const struct mailbox *mailbox = session->mailbox;
-    const struct endpoint remote = session_remote(session);
-    const char *user = user_of(session);
-    char address[ENDPOINT_TEXT_MAX] = "";
-    bool has_address = remote.family == ENDPOINT_IPV4 || remote.family == ENDPOINT_IPV6;
-    if (has_address) {
+    struct endpoint remote = {.family = seen->family};
+    char address[ENDPOINT_TEXT_MAX] = "local";
+    if (seen->family == ENDPOINT_IPV4 || seen->family == ENDPOINT_IPV6) {
+        memcpy(remote.address, seen->address, sizeof remote.address);
         endpoint_format_address(&remote, address);
     }
-    json_t *json = json_pack(
-        "{s:I,s:s,s:s,s:i,s:b,s:b,s:I}", "session", (json_int_t)session->number, "protocol",
-        protocols[session->protocol], "address", has_address ? address : "local", "port",
-        (int)remote.port, "tls", session->encrypted, "operator", session->operators, "age_s",
-        (json_int_t)((mailbox->shard->now_ns - session->began_ns) / 1000000000ull));
-    if (json != NULL && user != NULL) {
-        json_object_set_new(json, "user", control_text(slice_text(user)));
+    json_t *json =
+        json_pack("{s:I,s:s,s:s,s:i,s:b,s:b,s:I}", "session", (json_int_t)seen->number, "protocol",
+                  protocols[seen->protocol], "address", address, "port", (int)seen->port, "tls",
+                  seen->encrypted, "operator", seen->operators, "age_s", (json_int_t)seen->age_s);
+    if (json != NULL && seen->user[0] != '\0') {
+        json_object_set_new(json, "user", control_text(slice_text(seen->user)));
     }
     return json;
 }
 
-void who_answer(struct mailbox_control *control, struct control_request *request,
-                const struct mailbox_order *order)
+static void who_back(struct mailbox_job *job)
 {
-    struct mailbox *mailbox = control->mailbox;
-    unsigned count = 0;
-    uint64_t last = 0; /* of those that were told */
-    for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
-         node = node->next) {
-        const struct session *session = session_of(node);
-        if (session->number <= order->cursor || !is_meant(session, order)) {
-            continue;
-        }
-        if (count == PAGE) {
-            control_finish_with(request, "next", json_integer((json_int_t)last));
-            return;
-        }
-        control_line(request, session_json(session));
-        last = session->number;
-        count++;
+    const struct who *who = (const struct who *)job;
+    for (unsigned i = 0; i < who->count && i < PAGE; i++) {
+        job_line(job, seen_json(&who->seen[i]));
     }
-    control_finish(request);
+    if (who->count > PAGE) {
+        job->next = json_integer((json_int_t)who->seen[PAGE - 1].number);
+    }
 }
+
+void who_ask(struct mailbox_control *control, struct control_request *request,
+             const struct mailbox_order *order)
+{
+    struct mailbox_job *job = job_new(control, request, order, sizeof(struct who));
+    if (job != NULL) {
+        job->there = who_there;
+        job->back = who_back;
+        job_tour(job);
+    }
+}
+
+/* ---- kick ---- */
+
+struct kick {
+    struct mailbox_job job; /* first */
+    unsigned count;
+};
 
 void kick_tick(struct timer *timer, uint64_t now_ns)
 {
@@ -97,30 +165,48 @@ void kick_tick(struct timer *timer, uint64_t now_ns)
     }
 }
 
-void kick_answer(struct mailbox_control *control, struct control_request *request,
-                 const struct mailbox_order *order)
+static void kick_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
-    struct mailbox *mailbox = control->mailbox;
+    struct kick *kick = (struct kick *)job;
     unsigned count = 0;
-    if (order->user[0] == '\0' && !order->has_network && !order->has_session) {
-        control_finish_error(request, "bad-request", "expected user, network or session");
-        return;
-    }
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
          node = node->next) {
         struct session *session = session_of(node);
-        if (!session->kicked && is_meant(session, order)) {
+        if (!session->kicked && is_meant(session, &job->order)) {
             session->kicked = true;
             session->kick_deadline_ns = mailbox->shard->now_ns + KICK_NS;
             count++;
         }
     }
+    if (count > 0) {
+        mailbox->counters.kicked += count;
+        kick->count += count;
+        wheel_arm(mailbox->shard->wheel, &mailbox->control->kick_timer, mailbox->shard->now_ns);
+    }
+    job_go_on(job);
+}
+
+static void kick_back(struct mailbox_job *job)
+{
+    unsigned count = ((const struct kick *)job)->count;
     if (count == 0) {
-        control_finish_error(request, "not-found", "there is no such session");
+        job_refuse(job, "not-found", "there is no such session");
+    } else {
+        job_line(job, json_pack("{s:I}", "kicked", (json_int_t)count));
+    }
+}
+
+void kick_ask(struct mailbox_control *control, struct control_request *request,
+              const struct mailbox_order *order)
+{
+    if (order->user[0] == '\0' && !order->has_network && !order->has_session) {
+        control_finish_error(request, "bad-request", "expected user, network or session");
         return;
     }
-    mailbox->counters.kicked += count;
-    wheel_arm(mailbox->shard->wheel, &control->kick_timer, mailbox->shard->now_ns);
-    control_line(request, json_pack("{s:I}", "kicked", (json_int_t)count));
-    control_finish(request);
+    struct mailbox_job *job = job_new(control, request, order, sizeof(struct kick));
+    if (job != NULL) {
+        job->there = kick_there;
+        job->back = kick_back;
+        job_tour(job);
+    }
 }

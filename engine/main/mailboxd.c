@@ -162,7 +162,7 @@ static int serve(struct shard *shard, void *owner)
         mailbox_add_parts(worker->mailbox);
         worker->status = status = mailbox_listen(worker->mailbox);
     }
-    if (status == 0 && worker->shard.settings.index == 0) {
+    if (status == 0) {
         mailbox_listen_control(worker->mailbox);
     }
     sem_post(&worker->service->started);

@@ -96,18 +96,19 @@ static inline void rig_rounds(struct imap_rig *rig, unsigned count)
     }
 }
 
-static inline int imap_rig_open(void **state)
+/* One of several shards; the group is the caller's. */
+static inline struct imap_rig *imap_rig_open_shard(unsigned index, unsigned count)
 {
     static const struct endpoint at = {.family = ENDPOINT_UNIX};
     struct imap_rig *rig = (struct imap_rig *)calloc(1, sizeof(*rig));
     check(rig != NULL);
-    mailstore_rig_open(&rig->store, 5);
+    mailstore_rig_open(&rig->store, 5 + index);
     rig->store.settings.keep_expunged_s = RIG_KEEP_EXPUNGED_S;
     check(mailstore_rig_start(&rig->store) == 0);
     rig->world = (struct world){rig_now, rig_wall, rig_random, rig};
     logger_open(&rig->logger, -1, LOGGER_ERROR);
     const struct shard_settings settings = {
-        .count = 1, .cpu = -1, .world = &rig->world, .logger = &rig->logger};
+        .index = index, .count = count, .cpu = -1, .world = &rig->world, .logger = &rig->logger};
     check(shard_open(&rig->shard, &settings) == 0);
     rig->network = fake_network_open(1u << 20);
     const struct shard_part part = {
@@ -121,19 +122,25 @@ static inline int imap_rig_open(void **state)
                                     .network = rig->network,
                                     .texts = rig->store.store,
                                     .logins = &rig->desk};
-    mailbox_stand_alone(&rig->mailbox);
     list_init(&rig->mailbox.sessions);
     rig->door = (struct mailbox_door){.mailbox = &rig->mailbox, .tls = CONF_TLS_OFF};
     const struct listen_request request = {
         .at = at, .accepted = imap_accepted, .owner = &rig->door};
     check(rig->network->ops->listen(rig->network, &request, &rig->door.listener) == 0);
+    return rig;
+}
+
+static inline int imap_rig_open(void **state)
+{
+    struct imap_rig *rig = imap_rig_open_shard(0, 1);
+    mailbox_stand_alone(&rig->mailbox);
     *state = rig;
     return 0;
 }
 
-static inline int imap_rig_close(void **state)
+/* The sessions and the network: behind it nothing of a session crosses to other shards. */
+static inline void imap_rig_leave(struct imap_rig *rig)
 {
-    struct imap_rig *rig = (struct imap_rig *)*state;
     while (!list_empty(&rig->mailbox.sessions)) {
         struct session *session = list_entry(rig->mailbox.sessions.next, struct session, node);
         check(session->ops->abort(session));
@@ -146,13 +153,25 @@ static inline int imap_rig_close(void **state)
     }
     rig_rounds(rig, 3);
     seats_close(&rig->mailbox.seats);
-    mailbox_group_close(rig->mailbox.group);
     rig->network->ops->close(rig->network);
+}
+
+static inline void imap_rig_free(struct imap_rig *rig)
+{
     mailstore_rig_stop(&rig->store);
     mailstore_rig_close(&rig->store);
     shard_close(&rig->shard);
     mailboxd_conf_free(rig->conf);
     free(rig);
+}
+
+static inline int imap_rig_close(void **state)
+{
+    struct imap_rig *rig = (struct imap_rig *)*state;
+    struct mailbox_group *group = rig->mailbox.group;
+    imap_rig_leave(rig);
+    mailbox_group_close(group);
+    imap_rig_free(rig);
     return 0;
 }
 

@@ -158,6 +158,7 @@ static const struct {
     {"mailbox quota user=bob", CONTROL_MAILBOX_QUOTA, 1, "", CONTROL_LIMIT_DEFAULT},
     {"mailbox kept user=bob mailbox=INBOX", CONTROL_MAILBOX_KEPT, 2, "", CONTROL_LIMIT_DEFAULT},
     {"mailbox undelete user=bob", CONTROL_MAILBOX_UNDELETE, 1, "", CONTROL_LIMIT_DEFAULT},
+    {"mailbox users user=a* cursor=ann", CONTROL_MAILBOX_USERS, 2, "", CONTROL_LIMIT_DEFAULT},
     {"mailbox", -1, 0, "", 0},
     {"mailbox weather", -1, 0, "", 0},
 };

@@ -37,6 +37,7 @@ static int set_up(void **state)
     rig->conf->control.path = "/control";
     strcpy(request.to.path, "/control");
     check(mailbox_control_open(&asker->control, &rig->mailbox) == 0);
+    rig->mailbox.control = asker->control;
     check(rig->network->ops->connect(rig->network, &request, &asker->stream) == 0);
     asker->stream->notify = asker_hear;
     asker->stream->session = asker;
@@ -324,7 +325,7 @@ static void what_is_asked_when_the_service_ends_has_failed(void **state)
     rig_rounds(rig, 20);
     assert_false(mailbox_control_is_quiet(asker->control));
     mailbox_control_close(asker->control);
-    asker->control = NULL;
+    asker->rig->mailbox.control = asker->control = NULL;
     rig->disk_stands = false;
     rig_rounds(rig, 20);
     assert_true(asker->closed);

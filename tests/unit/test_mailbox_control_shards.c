@@ -1,0 +1,603 @@
+/* What the operator asks of a mailbox service of two shards: both on this thread, shard 0 with the socket. */
+#define RIG_KEEP_EXPUNGED_S 1000
+#include "engine/mailbox/mailbox_control.h"
+#include "engine/shard/memory.h"
+#include "tests/unit/imap_rig.h"
+#include <jansson.h>
+
+#define SHARDS 2u
+
+struct pair {
+    struct mailbox_group group;
+    struct imap_rig *rigs[SHARDS];
+    struct crossing *crossings[SHARDS];
+    struct stream *operator;
+    char heard[1u << 17];
+    size_t heard_bytes;
+    bool closed;
+};
+
+static void operator_hears(struct stream *stream, uint32_t events, void *owner)
+{
+    struct pair *pair = (struct pair *)owner;
+    struct slice piece;
+    while (stream_peek(stream, &piece, 1) == 1) {
+        check(pair->heard_bytes + piece.size < sizeof pair->heard);
+        memcpy(pair->heard + pair->heard_bytes, piece.bytes, piece.size);
+        pair->heard_bytes += piece.size;
+        pair->heard[pair->heard_bytes] = '\0';
+        stream_consume(stream, piece.size);
+    }
+    pair->closed = pair->closed || (events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0;
+}
+
+static void rounds(struct pair *pair, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned shard = 0; shard < SHARDS; shard++) {
+            rig_round(pair->rigs[shard]);
+        }
+    }
+}
+
+static void operator_comes(struct pair *pair)
+{
+    struct connect_request request = {.to = {.family = ENDPOINT_UNIX}};
+    struct network *network = pair->rigs[0]->network;
+    strcpy(request.to.path, "/control");
+    check(network->ops->connect(network, &request, &pair->operator) == 0);
+    pair->operator->notify = operator_hears;
+    pair->operator->session = pair;
+    pair->heard_bytes = 0;
+    pair->heard[0] = '\0';
+    pair->closed = false;
+    rounds(pair, 3);
+}
+
+static void operator_goes(struct pair *pair)
+{
+    stream_abort(pair->operator);
+    stream_release(pair->operator);
+    pair->operator= NULL;
+}
+
+static int set_up(void **state)
+{
+    struct shard *shards[SHARDS];
+    struct pair *pair = (struct pair *)calloc(1, sizeof *pair);
+    check(pair != NULL);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        pair->rigs[i] = imap_rig_open_shard(i, SHARDS);
+    }
+    mailbox_group_open(&pair->group, SHARDS, &pair->rigs[0]->world);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct imap_rig *rig = pair->rigs[i];
+        shards[i] = &rig->shard;
+        rig->conf->control.path = "/control";
+        rig->mailbox.group = &pair->group;
+        rig->door.protocol = CONF_PROTOCOL_IMAP;
+        pair->group.members[i] = &rig->mailbox;
+    }
+    check(shard_connect_all(shards, SHARDS) == 0);
+    mailbox_group_settle(&pair->group);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        check(crossing_open(&pair->crossings[i], shards[i]) == 0);
+        crossing_add_part(pair->crossings[i]);
+        pair->rigs[i]->mailbox.crossing = pair->crossings[i];
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct mailbox *mailbox = &pair->rigs[i]->mailbox;
+        check(mailbox_control_open(&mailbox->control, mailbox) == 0);
+    }
+    operator_comes(pair);
+    *state = pair;
+    return 0;
+}
+
+static void control_leave(struct pair *pair, unsigned shard)
+{
+    struct mailbox *mailbox = &pair->rigs[shard]->mailbox;
+    if (mailbox->control != NULL) {
+        mailbox_control_close(mailbox->control);
+        mailbox->control = NULL;
+    }
+}
+
+static int tear_down(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    if (pair->operator!= NULL) {
+        operator_goes(pair);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        control_leave(pair, i);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        imap_rig_leave(pair->rigs[i]);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        crossing_close(pair->crossings[i]);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        imap_rig_free(pair->rigs[i]);
+    }
+    mailbox_group_close(&pair->group);
+    free(pair);
+    return 0;
+}
+
+static void say_request(struct pair *pair, const char *request)
+{
+    pair->heard_bytes = 0;
+    pair->heard[0] = '\0';
+    check(stream_write(pair->operator, slice_text(request)) == 0);
+    check(stream_write(pair->operator, slice_text("\n")) == 0);
+}
+
+/* The answer: up to the line with "end". */
+static const char *ask(struct pair *pair, const char *request)
+{
+    say_request(pair, request);
+    for (unsigned i = 0; i < 20000; i++) {
+        const char *end = strstr(pair->heard, "{\"end\"");
+        if (end != NULL && strchr(end, '\n') != NULL) {
+            break;
+        }
+        rounds(pair, 1);
+    }
+    return pair->heard;
+}
+
+static void expect_answer(struct pair *pair, const char *request, const char *part)
+{
+    const char *heard = ask(pair, request);
+    if (strstr(heard, part) == NULL) {
+        fail_msg("%s: \"%s\" is not in\n%s", request, part, heard);
+    }
+}
+
+static void expect_heard(struct pair *pair, const char *part)
+{
+    for (unsigned i = 0; i < 2000 && strstr(pair->heard, part) == NULL; i++) {
+        rounds(pair, 1);
+    }
+    if (strstr(pair->heard, part) == NULL) {
+        fail_msg("\"%s\" is not in\n%s", part, pair->heard);
+    }
+}
+
+/* A user whose mail is on this shard. */
+static const char *user_on(const struct pair *pair, unsigned shard)
+{
+    static char names[SHARDS][8];
+    unsigned number = 0;
+    do {
+        snprintf(names[shard], sizeof names[shard], "u%u", number++);
+    } while (mailbox_group_shard(&pair->group, names[shard]) != shard);
+    return names[shard];
+}
+
+/* Of a request with one %s. */
+static const char *request_of(const char *format, const char *user)
+{
+    static char text[256];
+    const char *at = strstr(format, "%s");
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - format), format, user, at + 2);
+    return text;
+}
+
+static void log_in_as(struct imap_rig *rig, unsigned client, const char *user)
+{
+    char command[64];
+    snprintf(command, sizeof command, "l LOGIN %s secret\r\n", user);
+    connect_client(rig, client);
+    talk(rig, client, command, "OK [CAPABILITY ");
+}
+
+static long long number_in(const char *heard, const char *group, const char *key)
+{
+    json_t *json = json_loadb(heard, strcspn(heard, "\n"), 0, NULL);
+    const json_t *numbers = json_object_get(json, "counters");
+    numbers = strcmp(group, "gauges") == 0 ? json_object_get(json, group)
+                                           : json_object_get(numbers, group);
+    long long number = json_is_integer(json_object_get(numbers, key))
+                           ? (long long)json_integer_value(json_object_get(numbers, key))
+                           : -1;
+    json_decref(json);
+    return number;
+}
+
+static void status_is_the_sum_of_all_shards(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        log_in_as(pair->rigs[i], 0, user_on(pair, i));
+        append(pair->rigs[i], 0, "INBOX", "Subject: one\r\n\r\n");
+    }
+    pair->rigs[0]->shard.counters.poll_gap_ns_max = 70000000;
+    pair->rigs[1]->shard.counters.poll_gap_ns_max = 90000000;
+    const char *heard = ask(pair, "status");
+    assert_non_null(strstr(heard, "\"shards\":2,"));
+    assert_int_equal(number_in(heard, "imap", "logins"), 2);
+    assert_int_equal(number_in(heard, "imap", "commands"), 4);
+    assert_int_equal(number_in(heard, "store", "texts_committed"), 2);
+    assert_int_equal(number_in(heard, "gauges", "sessions_imap"), 2);
+    assert_int_equal(number_in(heard, "gauges", "poll_gap_us_max"), 90000);
+}
+
+/* ---- who, kick ---- */
+
+static void nobody_hears(struct stream *stream, uint32_t events, void *owner)
+{
+    (void)stream;
+    (void)events;
+    (void)owner;
+}
+
+static void sessions_are_told_in_order_of_their_numbers_and_once(void **state)
+{
+    enum { EACH = 550 };
+    struct pair *pair = (struct pair *)*state;
+    static const struct connect_request request = {.to = {.family = ENDPOINT_UNIX}};
+    static struct stream *streams[SHARDS][EACH];
+    long long cursor = 0, last = 0;
+    unsigned pages = 0, told = 0;
+    for (unsigned s = 0; s < SHARDS; s++) {
+        struct network *network = pair->rigs[s]->network;
+        pair->rigs[s]->conf->limits.connections = SHARDS * EACH;
+        for (unsigned i = 0; i < EACH; i++) {
+            check(network->ops->connect(network, &request, &streams[s][i]) == 0);
+            streams[s][i]->notify = nobody_hears;
+            rig_round(pair->rigs[s]);
+        }
+        /* As if it had come from another shard: it stands behind younger ones. */
+        struct list_node *sessions = &pair->rigs[s]->mailbox.sessions, *oldest = sessions->next;
+        list_remove(oldest);
+        list_append(sessions, oldest);
+    }
+    do {
+        char words[64];
+        snprintf(words, sizeof words, "mailbox who cursor=%lld", cursor);
+        const char *line = ask(pair, words);
+        cursor = 0;
+        for (; *line != '\0'; line = strchr(line, '\n') + 1) {
+            json_t *json = json_loadb(line, strcspn(line, "\n"), 0, NULL);
+            json_t *number = json_object_get(json, "session");
+            if (number != NULL) {
+                assert_true(json_integer_value(number) > last);
+                last = (long long)json_integer_value(number);
+                told++;
+            }
+            cursor = (long long)json_integer_value(json_object_get(json, "next"));
+            json_decref(json);
+        }
+        pages++;
+    } while (cursor != 0);
+    assert_int_equal(told, SHARDS * EACH);
+    assert_int_equal(pages, 3);
+    for (unsigned s = 0; s < SHARDS; s++) {
+        for (unsigned i = 0; i < EACH; i++) {
+            stream_release(streams[s][i]);
+        }
+    }
+}
+
+static void sessions_of_all_shards_are_kicked_each_in_its_time(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        log_in_as(pair->rigs[i], 0, user_on(pair, i));
+        log_in_as(pair->rigs[i], 1, user_on(pair, i));
+        say(pair->rigs[i], 1, "a APPEND INBOX {10}\r\n");
+        hear(pair->rigs[i], 1, "+ ");
+    }
+    expect_answer(pair, "mailbox kick user=nobody", "\"code\":\"not-found\"");
+    expect_answer(pair, "mailbox kick user=u*", "{\"kicked\":4}");
+    rounds(pair, 100);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        assert_true(pair->rigs[i]->clients[0].closed);
+        assert_false(pair->rigs[i]->clients[1].closed);
+    }
+    rounds(pair, 2100);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        assert_true(list_empty(&pair->rigs[i]->mailbox.sessions));
+    }
+    assert_int_equal(number_in(ask(pair, "status"), "mailbox", "kicked"), 4);
+}
+
+static void one_session_of_another_shard_is_kicked_by_its_number(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    char request[64];
+    log_in_as(pair->rigs[1], 0, user_on(pair, 1));
+    const struct session *session =
+        list_entry(pair->rigs[1]->mailbox.sessions.next, struct session, node);
+    snprintf(request, sizeof request, "mailbox kick session=%llu",
+             (unsigned long long)session->number);
+    expect_answer(pair, request, "{\"kicked\":1}");
+}
+
+/* ---- A user's shard ---- */
+
+/* His INBOX has had two messages, and the first is kept. */
+static void message_keep(struct pair *pair, unsigned shard)
+{
+    struct imap_rig *rig = pair->rigs[shard];
+    log_in_as(rig, 0, user_on(pair, shard));
+    append(rig, 0, "INBOX", "Subject: one\r\n\r\n");
+    append(rig, 0, "INBOX", "Subject: two\r\n\r\n");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    talk(rig, 0, "d STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
+    talk(rig, 0, "x EXPUNGE\r\n", "OK");
+}
+
+static void what_a_user_has_is_told_by_his_shard(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        const char *user = user_on(pair, i);
+        expect_answer(pair, request_of("mailbox quota user=%s", user), "\"code\":\"not-found\"");
+        message_keep(pair, i);
+        expect_answer(pair, request_of("mailbox quota user=%s", user), "\"messages\":1,");
+        expect_answer(pair, request_of("mailbox kept user=%s", user), "{\"uid\":1,\"bytes\":16,");
+        expect_answer(pair, request_of("mailbox kept user=%s mailbox=Nope", user),
+                      "\"code\":\"not-found\"");
+        expect_answer(pair, request_of("mailbox undelete user=%s uids=2,x", user),
+                      "\"code\":\"bad-request\"");
+        expect_answer(pair, request_of("mailbox undelete user=%s", user),
+                      "{\"restored\":1,\"first\":3,\"last\":3}");
+        expect_answer(pair, request_of("mailbox undelete user=%s", user), "\"code\":\"not-found\"");
+    }
+}
+
+static void the_operator_has_a_session_on_the_users_shard(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct mailbox *mailbox = &pair->rigs[1]->mailbox;
+    const char *user = user_on(pair, 1);
+    message_keep(pair, 1);
+    talk(pair->rigs[1], 0, "o LOGOUT\r\n", "OK");
+    rounds(pair, 5);
+    assert_true(list_empty(&mailbox->sessions));
+    expect_answer(pair, "mailbox imap user=nobody", "\"code\":\"not-found\"");
+    say_request(pair, request_of("mailbox imap user=%s\na SELECT INBOX\r", user));
+    expect_heard(pair, "a OK [READ-WRITE]");
+    assert_int_equal(strncmp(pair->heard, "* PREAUTH [CAPABILITY ", 22), 0);
+    assert_true(mailbox_control_is_quiet(pair->rigs[0]->mailbox.control));
+    const struct session *session = list_entry(mailbox->sessions.next, struct session, node);
+    assert_true(session->operators);
+    say_request(pair, "f FETCH 1 (BODY.PEEK[])\r");
+    expect_heard(pair, "Subject: two\r\n\r\n");
+    say_request(pair, "n CREATE Other\r");
+    expect_heard(pair, "n OK");
+    operator_goes(pair);
+    rounds(pair, 20);
+    assert_true(list_empty(&mailbox->sessions));
+    assert_int_equal(fake_network_streams(pair->rigs[0]->network), 0);
+    operator_comes(pair);
+    expect_answer(pair, "status", "{\"end\":\"ok\"}");
+}
+
+static void an_operator_who_has_said_all_is_answered_and_gone(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        pair->rigs[i]->conf->users.any = true;
+    }
+    say_request(pair,
+                request_of("mailbox imap user=%s create=yes\na SELECT INBOX\r", user_on(pair, 1)));
+    stream_shut(pair->operator);
+    expect_heard(pair, "a OK [READ-WRITE]");
+    rounds(pair, 20);
+    assert_true(pair->closed);
+    assert_true(list_empty(&pair->rigs[1]->mailbox.sessions));
+}
+
+/* ---- users ---- */
+
+/* One message for all of "NAME0" to "NAMEcount-1" of this shard, and how many they are. */
+static unsigned deliver_to_many(struct pair *pair, const char *name, unsigned from, unsigned count,
+                                unsigned shard)
+{
+    static struct mailstore_place places[256];
+    static char names[256][16];
+    struct mailstore_rig *rig = &pair->rigs[shard]->store;
+    struct mailstore_draft *draft;
+    struct told told;
+    struct slice text = slice_text("x");
+    unsigned found = 0;
+    check(count <= 256);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(names[found], sizeof names[0], "%s%05u", name, from + i);
+        if (mailbox_group_shard(&pair->group, names[found]) == shard) {
+            places[found] = (struct mailstore_place){.user = slice_text(names[found])};
+            found++;
+        }
+    }
+    check(mailstore_begin(rig->store, &draft) == 0 && mailstore_append(draft, &text, 1) == 0);
+    check(mailstore_commit(draft, 0, places, found, told_init(&told)) == 0);
+    check(told_wait(rig, &told) == 0);
+    return found;
+}
+
+/* "a" with numbers up to this. */
+static unsigned users_make(struct pair *pair, const char *name, unsigned count)
+{
+    unsigned made = 0;
+    for (unsigned shard = 0; shard < SHARDS; shard++) {
+        for (unsigned from = 0; from < count; from += 200) {
+            made +=
+                deliver_to_many(pair, name, from, count - from < 200 ? count - from : 200, shard);
+        }
+    }
+    return made;
+}
+
+/* All pages; how many of them were asked for. */
+static unsigned users_told(struct pair *pair, const char *mask, unsigned *told)
+{
+    char cursor[USER_NAME_BYTES] = "", last[USER_NAME_BYTES] = "";
+    unsigned pages = 0;
+    *told = 0;
+    do {
+        char words[256];
+        snprintf(words, sizeof words, "mailbox users%s%s%s%s", mask[0] != '\0' ? " user=" : "",
+                 mask, cursor[0] != '\0' ? " cursor=" : "", cursor);
+        const char *line = ask(pair, words);
+        cursor[0] = '\0';
+        for (; *line != '\0'; line = strchr(line, '\n') + 1) {
+            json_t *json = json_loadb(line, strcspn(line, "\n"), 0, NULL);
+            const char *user = json_string_value(json_object_get(json, "user"));
+            const char *next = json_string_value(json_object_get(json, "next"));
+            if (user != NULL) {
+                assert_true(strcmp(user, last) > 0);
+                snprintf(last, sizeof last, "%s", user);
+                ++*told;
+            }
+            snprintf(cursor, sizeof cursor, "%s", next != NULL ? next : "");
+            json_decref(json);
+        }
+        pages++;
+    } while (cursor[0] != '\0' && pages < 100);
+    return pages;
+}
+
+static void users_of_all_shards_are_told_in_order_and_pages(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    unsigned told;
+    assert_int_equal(users_told(pair, "", &told), 1);
+    assert_int_equal(told, 0);
+    assert_int_equal(users_make(pair, "ann", 700), 700);
+    assert_int_equal(users_make(pair, "bob", 3), 3);
+    assert_int_equal(users_told(pair, "", &told), 2);
+    assert_int_equal(told, 703);
+    assert_int_equal(users_told(pair, "B?b*", &told), 1);
+    assert_int_equal(told, 3);
+}
+
+/* A page with all that was looked at would keep a shard from its mail. */
+static void a_mask_that_few_match_is_looked_for_in_turns(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    unsigned told;
+    users_make(pair, "ann", 5000);
+    users_make(pair, "bob", 3);
+    assert_int_equal(users_told(pair, "bob*", &told), 2);
+    assert_int_equal(told, 3);
+}
+
+static void what_the_service_keeps_for_itself_is_no_user(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct mailstore_place place = {.flags = 0};
+    check(rig_deliver(&pair->rigs[0]->store, ".outgoing", "INBOX", 1, 10, &place) == 0);
+    check(rig_deliver(&pair->rigs[0]->store, "zoe", "INBOX", 1, 10, &place) == 0);
+    check(rig_deliver(&pair->rigs[1]->store, "zoe", "INBOX", 1, 10, &place) == 0);
+    assert_string_equal(ask(pair, "mailbox users"), "{\"user\":\"zoe\"}\n{\"end\":\"ok\"}\n");
+    assert_non_null(strstr(ask(pair, "mailbox users cursor="), "\"code\":\"bad-request\""));
+}
+
+/* ---- The end ---- */
+
+static void an_operator_who_has_gone_is_answered_to_nobody(void **state)
+{
+    static const char *const requests[] = {
+        "mailbox who",           "mailbox users",           "status",
+        "mailbox quota user=%s", "mailbox imap user=%s",    "mailbox undelete user=%s",
+        "mailbox kept user=%s",  "mailbox kick user=nobody"};
+    struct pair *pair = (struct pair *)*state;
+    const char *user = user_on(pair, 1);
+    message_keep(pair, 1);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        say_request(pair, strstr(requests[i], "%s") != NULL ? request_of(requests[i], user)
+                                                            : requests[i]);
+        rig_round(pair->rigs[0]); /* it is on its way */
+        operator_goes(pair);
+        rig_round(pair->rigs[0]);
+        rounds(pair, 50);
+        assert_true(mailbox_control_is_quiet(pair->rigs[0]->mailbox.control));
+        assert_true(mailbox_control_is_quiet(pair->rigs[1]->mailbox.control));
+        assert_int_equal(fake_network_streams(pair->rigs[0]->network), 0);
+        operator_comes(pair);
+    }
+}
+
+static void what_another_shard_works_on_has_failed_when_that_ends(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    message_keep(pair, 1);
+    pair->rigs[1]->disk_stands = true;
+    say_request(pair, request_of("mailbox undelete user=%s", user_on(pair, 1)));
+    rounds(pair, 20);
+    assert_false(mailbox_control_is_quiet(pair->rigs[0]->mailbox.control));
+    assert_false(mailbox_control_is_quiet(pair->rigs[1]->mailbox.control));
+    control_leave(pair, 1);
+    expect_heard(pair, "\"text\":\"the service has ended\"");
+    expect_answer(pair, "mailbox who", "\"text\":\"the service is ending\"");
+    expect_answer(pair, request_of("mailbox imap user=%s", user_on(pair, 1)),
+                  "\"text\":\"the service is ending\"");
+    pair->rigs[1]->disk_stands = false;
+}
+
+static void what_is_away_when_the_socket_closes_has_failed_and_comes_back_to_nobody(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    message_keep(pair, 1);
+    pair->rigs[1]->disk_stands = true;
+    say_request(pair, request_of("mailbox undelete user=%s", user_on(pair, 1)));
+    rounds(pair, 20);
+    control_leave(pair, 0);
+    pair->rigs[1]->disk_stands = false;
+    rounds(pair, 50);
+    assert_true(mailbox_control_is_quiet(pair->rigs[1]->mailbox.control));
+    assert_true(pair->closed);
+}
+
+/* Nothing leaks, wherever it is. */
+static void what_is_on_its_way_when_the_shards_close_is_freed(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    message_keep(pair, 1);
+    say_request(pair, "mailbox who");
+    rig_round(pair->rigs[0]);
+    operator_goes(pair);
+    operator_comes(pair);
+    say_request(pair, request_of("mailbox imap user=%s", user_on(pair, 1)));
+    rig_round(pair->rigs[0]);
+    rig_round(pair->rigs[1]);
+    rig_round(pair->rigs[0]); /* the connection is */
+    assert_true(mailbox_control_is_quiet(pair->rigs[0]->mailbox.control));
+    assert_int_equal(pair->rigs[1]->mailbox.counters.sessions, 1); /* the user's own */
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+static int eal_start(void **state)
+{
+    const struct memory_settings settings = {.program = "test_mailbox_control_shards",
+                                             .megabytes = 32};
+    (void)state;
+    return memory_start(&settings);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(status_is_the_sum_of_all_shards),
+        TEST(sessions_are_told_in_order_of_their_numbers_and_once),
+        TEST(sessions_of_all_shards_are_kicked_each_in_its_time),
+        TEST(one_session_of_another_shard_is_kicked_by_its_number),
+        TEST(what_a_user_has_is_told_by_his_shard),
+        TEST(the_operator_has_a_session_on_the_users_shard),
+        TEST(an_operator_who_has_said_all_is_answered_and_gone),
+        TEST(users_of_all_shards_are_told_in_order_and_pages),
+        TEST(a_mask_that_few_match_is_looked_for_in_turns),
+        TEST(what_the_service_keeps_for_itself_is_no_user),
+        TEST(an_operator_who_has_gone_is_answered_to_nobody),
+        TEST(what_another_shard_works_on_has_failed_when_that_ends),
+        TEST(what_is_away_when_the_socket_closes_has_failed_and_comes_back_to_nobody),
+        TEST(what_is_on_its_way_when_the_shards_close_is_freed),
+    };
+    return cmocka_run_group_tests(tests, eal_start, NULL);
+}
