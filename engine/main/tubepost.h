@@ -58,6 +58,10 @@ int tool_load_conf(const char *path, struct relay_conf **conf);
 int tool_load_mailboxd_conf(const char *path, struct mailboxd_conf **conf);
 /* Connects, if it is not yet: tool->to and tool->from. */
 int tool_reach(struct tool *tool);
+/* Ends the connection, if there is one. */
+void tool_leave(struct tool *tool);
+/* Whom tool_fail speaks of from now on; NULL: nobody. Borrowed. */
+void tool_about(const char *who);
 /* The last line of an answer says that the request failed: prints why, returns what to exit with. */
 int tool_refusal(const struct tool *tool, const json_t *last);
 

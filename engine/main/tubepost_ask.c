@@ -11,11 +11,21 @@
 #define ANSWER_TIMEOUT_S 30
 #define PAGE 500 /* messages asked for at once */
 
+static const char *about;
+
+void tool_about(const char *who)
+{
+    about = who;
+}
+
 int tool_fail(int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     fputs("tubepost: ", stderr);
+    if (about != NULL) {
+        fprintf(stderr, "%s: ", about);
+    }
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
@@ -103,6 +113,17 @@ int tool_reach(struct tool *tool)
     tool->to = copy < 0 ? NULL : fdopen(copy, "w");
     return tool->from != NULL && tool->to != NULL ? EX_OK
                                                   : tool_fail(EX_OSERR, "%s", strerror(errno));
+}
+
+void tool_leave(struct tool *tool)
+{
+    if (tool->from != NULL) {
+        fclose(tool->from);
+    }
+    if (tool->to != NULL) {
+        fclose(tool->to);
+    }
+    tool->from = tool->to = NULL;
 }
 
 int tool_refusal(const struct tool *tool, const json_t *last)

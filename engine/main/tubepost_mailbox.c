@@ -43,7 +43,9 @@ static const char usage[] =
     "                         of a Maildir into those of their names below it. mbox:- is stdin\n"
     "  export -u USER mbox:FILE|maildir:FOLDER [MASK]\n"
     "                         the messages of these mailboxes (INBOX) into a new file, or a new\n"
-    "                         Maildir. mbox:- is stdout\n"
+    "                         Maildir. mbox:- is stdout. Of several users: %u in the name stands "
+    "for\n"
+    "                         each\n"
     "  check [FOLDER]         of a service that does not run: is the index as the log says? Opens "
     "the\n"
     "                         store (store.path) as a start does\n"
@@ -55,6 +57,9 @@ static const char usage[] =
     "...\n"
     "             uid SET not KEY or KEY KEY ( KEY... ). All hold together; without a mailbox: in "
     "all\n"
+    "      USER: but for import also a mask (* and ? stand for anything), or -A for -u USER: all "
+    "who\n"
+    "             have mail; then each line begins with the user\n"
     "  -c FILE                the configuration of tubepost-mailboxd, which names its socket; else "
     "that\n"
     "                         of the environment's TUBEPOST_MAILBOXD_CONFIG\n"
@@ -87,6 +92,7 @@ enum { OPTION_SINCE = 256, OPTION_UID, OPTION_SESSION, OPTION_LIST, OPTION_METRI
 static const struct option options[] = {
     TOOL_OPTIONS,
     {"user", required_argument, NULL, 'u'},
+    {"all", no_argument, NULL, 'A'},
     {"since", required_argument, NULL, OPTION_SINCE},
     {"uid", required_argument, NULL, OPTION_UID},
     {"session", required_argument, NULL, OPTION_SESSION},
@@ -98,16 +104,24 @@ static const struct option options[] = {
 static const struct mailbox_command {
     const char *name;
     int (*run)(struct tool *tool, const struct mailbox_options *given);
-    const char *letters; /* options besides those of every command; "u": must be there */
+    /* Options besides those of every command; "u": must be there; "A" behind it, or one of many users. */
+    const char *letters;
     int words_min, words_max;
 } commands[] = {
-    {"check", mailbox_check, "", 0, 1},           {"expunge", mailbox_expunge, "u", 1, WORDS_MAX},
-    {"export", mailbox_export, "u", 1, 2},        {"fetch", mailbox_fetch, "u", 2, WORDS_MAX},
-    {"import", mailbox_import, "u", 1, 2},        {"kick", mailbox_kick, "N", 0, 2},
-    {"list", mailbox_list, "us", 0, WORDS_MAX},   {"quota", mailbox_quota, "u", 0, 0},
-    {"rebuild", mailbox_rebuild, "", 0, 1},       {"search", mailbox_search, "u", 1, WORDS_MAX},
-    {"stats", mailbox_stats, "P", 0, 1},          {"status", mailbox_status, "ut", 1, WORDS_MAX},
-    {"undelete", mailbox_undelete, "uLIS", 1, 1}, {"who", mailbox_who, "1", 0, 2},
+    {"check", mailbox_check, "", 0, 1},
+    {"expunge", mailbox_expunge, "uA", 1, WORDS_MAX},
+    {"export", mailbox_export, "uA", 1, 2},
+    {"fetch", mailbox_fetch, "uA", 2, WORDS_MAX},
+    {"import", mailbox_import, "u", 1, 2},
+    {"kick", mailbox_kick, "N", 0, 2},
+    {"list", mailbox_list, "uAs", 0, WORDS_MAX},
+    {"quota", mailbox_quota, "uA", 0, 0},
+    {"rebuild", mailbox_rebuild, "", 0, 1},
+    {"search", mailbox_search, "uA", 1, WORDS_MAX},
+    {"stats", mailbox_stats, "P", 0, 1},
+    {"status", mailbox_status, "uAt", 1, WORDS_MAX},
+    {"undelete", mailbox_undelete, "uALIS", 1, 1},
+    {"who", mailbox_who, "1", 0, 2},
 };
 
 static bool since_read(const char *text, uint64_t *seconds)
@@ -127,6 +141,9 @@ static int option_take(struct mailbox_options *given, int option)
     case 'u':
         given->user = optarg;
         return 'u';
+    case 'A':
+        given->all = true;
+        return 'A';
     case '1':
         given->each = true;
         return '1';
@@ -158,7 +175,7 @@ static int options_read(struct tool *tool, const struct mailbox_command *command
 {
     bool lists = command->run == mailbox_list;
     optind = 0;
-    for (int option; (option = getopt_long(count, words, lists ? "+c:shju:" : "+c:s:hju:1t",
+    for (int option; (option = getopt_long(count, words, lists ? "+c:shju:A" : "+c:s:hju:A1t",
                                            options, NULL)) != -1;) {
         if (lists && option == 's') {
             given->subscribed = true;
@@ -192,10 +209,16 @@ static int run(struct tool *tool, const struct mailbox_command *command, int cou
     if (given.count < command->words_min || given.count > command->words_max) {
         return mailbox_usage(EX_USAGE);
     }
-    if (command->letters[0] == 'u' && given.user == NULL) {
+    if (given.all && given.user != NULL) {
+        return tool_fail(EX_USAGE, "mailbox %s: expected -u USER or -A", command->name);
+    }
+    if (command->letters[0] == 'u' && given.user == NULL && !given.all) {
         return tool_fail(EX_USAGE, "mailbox %s: whose? Expected -u USER", command->name);
     }
-    return command->run(tool, &given);
+    bool many = strchr(command->letters, 'A') != NULL;
+    return many && (given.all || users_are_masked(given.user))
+               ? users_each(tool, &given, command->run)
+               : command->run(tool, &given);
 }
 
 int tubepost_mailbox(struct tool *tool, int count, char **words)

@@ -2,6 +2,7 @@
  * tubepost_mailbox: what the commands `tubepost mailbox ...` share.
  *
  *   tubepost_mailbox.c         the command line, its help
+ *   tubepost_mailbox_users.c   a command for each of several users
  *   tubepost_mailbox_ask.c     who, kick, stats, quota, undelete: answered by the control socket (mailbox_control.h)
  *   tubepost_mailbox_imap.c    an IMAP session of a user's, which the control socket gives
  *   tubepost_mailbox_query.c   a query in doveadm's words, as IMAP's SEARCH has it
@@ -18,6 +19,9 @@
 
 struct mailbox_options {
     const char *user; /* -u */
+    bool all;         /* -A */
+    bool several;     /* the command runs for users in turn, and this is one of them: */
+    bool first;       /* of them */
     bool subscribed;  /* -s */
     bool totals;      /* -t */
     bool each;        /* -1 */
@@ -35,6 +39,18 @@ int mailbox_usage(int code);
 json_t *mailbox_json(struct slice bytes);
 /* For people's terminals: as control_text has it. */
 void mailbox_print(FILE *out, const char *text);
+
+/* ---- tubepost_mailbox_users.c ---- */
+/* Does -u name users by a mask? */
+bool users_are_masked(const char *user);
+/* The command for each user that has mail, or is meant by the mask. What is wrong with one does not keep it from the others;
+ * the first problem is what is ended with. */
+int users_each(struct tool *tool, const struct mailbox_options *options,
+               int (*run)(struct tool *tool, const struct mailbox_options *options));
+/* Where there are several: the user in front of a line, and a blank; nothing else. */
+void user_print(const struct mailbox_options *options);
+/* The same in a line of JSON, which is given and printed. */
+void user_print_json(const struct mailbox_options *options, json_t *line);
 
 /* ---- tubepost_mailbox_ask.c ---- */
 int mailbox_who(struct tool *tool, const struct mailbox_options *options);

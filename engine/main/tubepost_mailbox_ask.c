@@ -202,12 +202,16 @@ int mailbox_kick(struct tool *tool, const struct mailbox_options *options)
     return code;
 }
 
-static void quota_line(const char *type, long long value, long long limit)
+static void quota_line(const struct mailbox_options *options, const char *type, long long value,
+                       long long limit)
 {
     char text[24] = "-", share[24] = "-";
     if (limit > 0) {
         snprintf(text, sizeof text, "%lld", limit);
         snprintf(share, sizeof share, "%lld", value * 100 / limit);
+    }
+    if (options->several) {
+        printf("%-20s ", options->user);
     }
     printf("%-10s %14lld %14s %4s\n", type, value, text, share);
 }
@@ -220,13 +224,19 @@ int mailbox_quota(struct tool *tool, const struct mailbox_options *options)
     question_add(&question, "user", options->user);
     int code = question_ask(tool, &question, tool_keep_line, &answer);
     if (code == EX_OK && tool->as_json) {
-        tool_print_json(answer);
+        user_print_json(options, json_incref(answer));
     } else if (code == EX_OK) {
-        printf("%-10s %14s %14s %4s\n", "type", "value", "limit", "%");
-        quota_line("STORAGE", (number_of(answer, "bytes") + 1023) / 1024,
+        if (options->several && options->first) {
+            printf("%-20s ", "username");
+        }
+        if (!options->several || options->first) {
+            printf("%-10s %14s %14s %4s\n", "type", "value", "limit", "%");
+        }
+        quota_line(options, "STORAGE", (number_of(answer, "bytes") + 1023) / 1024,
                    number_of(answer, "bytes_max") / 1024);
-        quota_line("MESSAGE", number_of(answer, "messages"), number_of(answer, "messages_max"));
-        quota_line("MAILBOX", number_of(answer, "mailboxes"), 0);
+        quota_line(options, "MESSAGE", number_of(answer, "messages"),
+                   number_of(answer, "messages_max"));
+        quota_line(options, "MAILBOX", number_of(answer, "mailboxes"), 0);
     }
     json_decref(answer);
     return code;
@@ -254,10 +264,13 @@ static const char *moment(long long seconds, char text[32])
 
 static void kept_print(void *owner, const json_t *line)
 {
+    const struct mailbox_options *options = (const struct mailbox_options *)owner;
     char expunged[32], date[32];
     size_t index;
     json_t *flag;
-    (void)owner;
+    if (options->several) {
+        printf("%-20s ", options->user);
+    }
     printf("%10lld  %s  %s  %10lld ", number_of(line, "uid"),
            moment(number_of(line, "expunged"), expunged), moment(number_of(line, "date"), date),
            number_of(line, "bytes"));
@@ -266,6 +279,28 @@ static void kept_print(void *owner, const json_t *line)
         printf(" %s", json_string_value(flag));
     }
     printf("\n");
+}
+
+static void kept_print_json(void *owner, const json_t *line)
+{
+    user_print_json((const struct mailbox_options *)owner, json_incref((json_t *)(uintptr_t)line));
+}
+
+static int kept_list(struct tool *tool, const struct mailbox_options *options,
+                     const struct question *question)
+{
+    if (options->uids != NULL || options->since_s != 0) {
+        return tool_fail(EX_USAGE, "undelete: --list is of all that is kept");
+    }
+    if (!tool->as_json && options->several && options->first) {
+        printf("%-20s ", "username");
+    }
+    if (!tool->as_json && (!options->several || options->first)) {
+        printf("%10s  %-19s  %-19s  %10s  %s\n", "uid", "expunged (UTC)", "date (UTC)", "bytes",
+               "flags");
+    }
+    return question_ask(tool, question, tool->as_json ? kept_print_json : kept_print,
+                        (void *)(uintptr_t)options);
 }
 
 int mailbox_undelete(struct tool *tool, const struct mailbox_options *options)
@@ -277,14 +312,7 @@ int mailbox_undelete(struct tool *tool, const struct mailbox_options *options)
     question_add(&question, "user", options->user);
     question_add(&question, "mailbox", options->words[0]);
     if (options->list) {
-        if (options->uids != NULL || options->since_s != 0) {
-            return tool_fail(EX_USAGE, "undelete: --list is of all that is kept");
-        }
-        if (!tool->as_json) {
-            printf("%10s  %-19s  %-19s  %10s  %s\n", "uid", "expunged (UTC)", "date (UTC)", "bytes",
-                   "flags");
-        }
-        return question_ask(tool, &question, tool->as_json ? line_print : kept_print, NULL);
+        return kept_list(tool, options, &question);
     }
     if (options->uids != NULL) {
         question_add(&question, "uids", options->uids);
@@ -295,9 +323,10 @@ int mailbox_undelete(struct tool *tool, const struct mailbox_options *options)
     }
     int code = question_ask(tool, &question, tool_keep_line, &answer);
     if (code == EX_OK && tool->as_json) {
-        tool_print_json(answer);
+        user_print_json(options, json_incref(answer));
     } else if (code == EX_OK) {
         long long restored = number_of(answer, "restored");
+        user_print(options);
         printf("%lld message%s restored\n", restored, restored == 1 ? "" : "s");
     }
     json_decref(answer);

@@ -354,15 +354,43 @@ static int boxes_export(struct exporting *exporting, const struct name_list *nam
     return code == EX_OK ? exporting->code : code;
 }
 
-static void exported_tell(const struct exporting *exporting, const struct tool *tool)
+static void exported_tell(const struct exporting *exporting, const struct mailbox_options *options)
 {
     FILE *out = exporting->to_stdout ? stderr : stdout;
-    fprintf(out, tool->as_json ? "{\"exported\":%llu}\n" : "%llu exported\n", exporting->count);
+    if (exporting->peer.tool->as_json && options->several) {
+        user_print_json(options, json_pack("{s:I}", "exported", (json_int_t)exporting->count));
+    } else {
+        user_print(options);
+        fprintf(out, exporting->peer.tool->as_json ? "{\"exported\":%llu}\n" : "%llu exported\n",
+                exporting->count);
+    }
     if (exporting->keywords_dropped > 0) {
         fprintf(stderr,
                 "tubepost: %llu times a keyword was left off: a folder of a Maildir has %d\n",
                 exporting->keywords_dropped, MAILDIR_KEYWORDS_MAX);
     }
+}
+
+/* Where there are several users, %u in the path is each of them: his name is that of a file. False: there is none, or it is
+ * too long. */
+static bool path_of_user(const struct mailbox_options *options, const char **path)
+{
+    static char made[4096];
+    size_t used = 0;
+    bool found = false;
+    if (!options->several) {
+        return true;
+    }
+    for (const char *at = *path; *at != '\0' && used + 1 < sizeof made;) {
+        bool is_user = at[0] == '%' && at[1] == 'u';
+        used += (size_t)snprintf(made + used, sizeof made - used, "%.*s",
+                                 is_user ? (int)strlen(options->user) : 1,
+                                 is_user ? options->user : at);
+        at += is_user ? 2 : 1;
+        found = found || is_user;
+    }
+    *path = made;
+    return found && used + 1 < sizeof made;
 }
 
 int mailbox_export(struct tool *tool, const struct mailbox_options *options)
@@ -374,6 +402,10 @@ int mailbox_export(struct tool *tool, const struct mailbox_options *options)
     exporting.path = mail_place_read(options->words[0], &exporting.format);
     if (exporting.path == NULL) {
         return EX_USAGE;
+    }
+    if (!path_of_user(options, &exporting.path)) {
+        return tool_fail(EX_USAGE, "export: of several users, expected %%u in the name of the %s",
+                         exporting.format == MAIL_MBOX ? "file" : "folder");
     }
     if (gethostname(hostname, sizeof hostname - 1) < 0) {
         strcpy(hostname, "localhost");
@@ -388,7 +420,7 @@ int mailbox_export(struct tool *tool, const struct mailbox_options *options)
     }
     code = code == EX_OK ? boxes_export(&exporting, &names) : code;
     if (code == EX_OK) {
-        exported_tell(&exporting, tool);
+        exported_tell(&exporting, options);
     }
     name_list_free(&names);
     peer_close(&exporting.peer);

@@ -18,12 +18,11 @@ struct field {
 
 struct fetching {
     struct tool *tool;
-    const char *user;
+    const struct mailbox_options *options;
     struct field fields[FIELDS_MAX];
     size_t field_count;
     struct mailbox_hits *hits;
-    bool said_any; /* a message was printed */
-    bool failed;   /* memory was short */
+    bool failed; /* memory was short */
 };
 
 static const struct {
@@ -149,7 +148,7 @@ static void known_take(struct fetching *fetching, struct slice number)
     check(hits != NULL);
     for (size_t i = 0; i < fetching->field_count; i++) {
         struct field *field = &fetching->fields[i];
-        const char *known = strcmp(field->name, "user") == 0           ? fetching->user
+        const char *known = strcmp(field->name, "user") == 0           ? fetching->options->user
                             : strcmp(field->name, "mailbox") == 0      ? hits->mailbox
                             : strcmp(field->name, "mailbox-guid") == 0 ? hits->box.id
                                                                        : NULL;
@@ -161,11 +160,16 @@ static void known_take(struct fetching *fetching, struct slice number)
     }
 }
 
+static bool said_any; /* a message was printed, of this user or another */
+
 static void message_print(struct fetching *fetching)
 {
     json_t *json = fetching->tool->as_json ? json_object() : NULL;
-    if (json == NULL && fetching->said_any) {
+    if (json == NULL && said_any) {
         puts("\f");
+    }
+    if (json == NULL && fetching->options->several) {
+        printf("username: %s\n", fetching->options->user);
     }
     for (size_t i = 0; i < fetching->field_count; i++) {
         struct field *field = &fetching->fields[i];
@@ -185,10 +189,9 @@ static void message_print(struct fetching *fetching)
         field->value = NULL;
     }
     if (json != NULL) {
-        tool_print_json(json);
-        json_decref(json);
+        user_print_json(fetching->options, json);
     }
-    fetching->said_any = true;
+    said_any = true;
 }
 
 /* 3 FETCH (UID 7 BODY[] {5} ...) */
@@ -235,7 +238,7 @@ int mailbox_fetch(struct tool *tool, const struct mailbox_options *options)
     static struct fetching fetching;
     struct mailbox_query query;
     struct mailbox_peer peer;
-    fetching = (struct fetching){.tool = tool, .user = options->user};
+    fetching = (struct fetching){.tool = tool, .options = options};
     int code = fields_read(&fetching, options->words[0]);
     if (code != EX_OK) {
         return code;

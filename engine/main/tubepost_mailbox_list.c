@@ -19,12 +19,6 @@ static int names_find(struct mailbox_peer *peer, char *const *masks, int count, 
     return code;
 }
 
-static void json_print(json_t *json)
-{
-    tool_print_json(json);
-    json_decref(json);
-}
-
 int mailbox_list(struct tool *tool, const struct mailbox_options *options)
 {
     struct mailbox_peer peer;
@@ -35,8 +29,10 @@ int mailbox_list(struct tool *tool, const struct mailbox_options *options)
     }
     for (size_t i = 0; i < names.count && code == EX_OK; i++) {
         if (tool->as_json) {
-            json_print(json_pack("{s:o}", "mailbox", mailbox_json(slice_text(names.names[i]))));
+            user_print_json(
+                options, json_pack("{s:o}", "mailbox", mailbox_json(slice_text(names.names[i]))));
         } else {
+            user_print(options);
             mailbox_print(stdout, names.names[i]);
             putchar('\n');
         }
@@ -134,34 +130,39 @@ static int status_ask(struct mailbox_peer *peer, const char *mailbox, struct sta
     return peer_end(peer, status_hear, status);
 }
 
-static void status_print(const struct tool *tool, const char *mailbox, const struct status *status)
+/* mailbox: NULL: the sums of all. */
+static void status_print(const struct mailbox_options *options, const char *mailbox,
+                         const struct status *status)
+{
+    user_print(options);
+    mailbox_print(stdout, mailbox != NULL ? mailbox : "total");
+    for (size_t i = 0; i < FIELDS; i++) {
+        if (status->wanted[i] && status->values[i][0] != '\0') {
+            printf(" %s=%s", fields[i].name, status->values[i]);
+        }
+    }
+    putchar('\n');
+}
+
+static void status_print_json(const struct mailbox_options *options, const char *mailbox,
+                              const struct status *status)
 {
     json_t *json = json_object();
     if (mailbox != NULL) {
         json_object_set_new(json, "mailbox", mailbox_json(slice_text(mailbox)));
-    }
-    if (!tool->as_json) {
-        mailbox_print(stdout, mailbox != NULL ? mailbox : "total");
     }
     for (size_t i = 0; i < FIELDS; i++) {
         const char *value = status->values[i];
         if (!status->wanted[i] || value[0] == '\0') {
             continue;
         }
-        if (!tool->as_json) {
-            printf(" %s=%s", fields[i].name, value);
-        } else if (strcmp(fields[i].name, "guid") == 0) {
+        if (strcmp(fields[i].name, "guid") == 0) {
             json_object_set_new(json, fields[i].name, json_string(value));
         } else {
             json_object_set_new(json, fields[i].name, json_integer(strtoll(value, NULL, 10)));
         }
     }
-    if (tool->as_json) {
-        tool_print_json(json);
-    } else {
-        putchar('\n');
-    }
-    json_decref(json);
+    user_print_json(options, json);
 }
 
 static void status_add(struct status *sums, const struct status *status)
@@ -176,21 +177,24 @@ static void status_add(struct status *sums, const struct status *status)
 }
 
 static int statuses_show(struct mailbox_peer *peer, struct status *status,
-                         const struct name_list *names, bool totals)
+                         const struct name_list *names, const struct mailbox_options *options)
 {
+    void (*print)(const struct mailbox_options *options, const char *mailbox,
+                  const struct status *status) =
+        peer->tool->as_json ? status_print_json : status_print;
     struct status sums = *status;
     int code = EX_OK;
     memset(sums.values, 0, sizeof sums.values);
     for (size_t i = 0; i < names->count && code == EX_OK; i++) {
         code = status_ask(peer, names->names[i], status);
-        if (code == EX_OK && totals) {
+        if (code == EX_OK && options->totals) {
             status_add(&sums, status);
         } else if (code == EX_OK) {
-            status_print(peer->tool, names->names[i], status);
+            print(options, names->names[i], status);
         }
     }
-    if (code == EX_OK && totals) {
-        status_print(peer->tool, NULL, &sums);
+    if (code == EX_OK && options->totals) {
+        print(options, NULL, &sums);
     }
     return code;
 }
@@ -213,7 +217,7 @@ int mailbox_status(struct tool *tool, const struct mailbox_options *options)
         code = names_find(&peer, options->words + at, options->count - at, false, &names);
     }
     if (code == EX_OK) {
-        code = statuses_show(&peer, &status, &names, options->totals);
+        code = statuses_show(&peer, &status, &names, options);
     }
     name_list_free(&names);
     peer_close(&peer);
@@ -224,15 +228,17 @@ int mailbox_status(struct tool *tool, const struct mailbox_options *options)
 
 static int found_print(void *owner, struct mailbox_hits *hits)
 {
-    const struct tool *tool = (const struct tool *)owner;
+    const struct mailbox_options *options = (const struct mailbox_options *)owner;
     for (size_t i = 0; i < hits->uids.count; i++) {
         const struct uid_range *range = &hits->uids.ranges[i];
         for (uint64_t uid = range->first; uid <= range->last; uid++) {
-            if (tool->as_json) {
-                json_print(json_pack("{s:o,s:s,s:I}", "mailbox",
-                                     mailbox_json(slice_text(hits->mailbox)), "mailbox-guid",
-                                     hits->box.id, "uid", (json_int_t)uid));
+            if (hits->peer->tool->as_json) {
+                user_print_json(options,
+                                json_pack("{s:o,s:s,s:I}", "mailbox",
+                                          mailbox_json(slice_text(hits->mailbox)), "mailbox-guid",
+                                          hits->box.id, "uid", (json_int_t)uid));
             } else {
+                user_print(options);
                 printf("%s %llu\n", hits->box.id, (unsigned long long)uid);
             }
         }
@@ -243,7 +249,7 @@ static int found_print(void *owner, struct mailbox_hits *hits)
 /* Those that were \Deleted by somebody else, or come to be meanwhile, stay. */
 static int found_expunge(void *owner, struct mailbox_hits *hits)
 {
-    const struct tool *tool = (const struct tool *)owner;
+    const struct mailbox_options *options = (const struct mailbox_options *)owner;
     struct mailbox_peer *peer = hits->peer;
     char text[UID_SET_TEXT_BYTES];
     int code = EX_OK;
@@ -258,23 +264,26 @@ static int found_expunge(void *owner, struct mailbox_hits *hits)
             code = peer_end(peer, NULL, NULL);
         }
     }
-    if (code == EX_OK && tool->as_json) {
-        json_print(json_pack("{s:o,s:I}", "mailbox", mailbox_json(slice_text(hits->mailbox)),
-                             "expunged", (json_int_t)uid_set_count(&hits->uids)));
+    if (code == EX_OK && peer->tool->as_json) {
+        user_print_json(options,
+                        json_pack("{s:o,s:I}", "mailbox", mailbox_json(slice_text(hits->mailbox)),
+                                  "expunged", (json_int_t)uid_set_count(&hits->uids)));
     } else if (code == EX_OK) {
+        user_print(options);
         mailbox_print(stdout, hits->mailbox);
         printf(": %llu expunged\n", (unsigned long long)uid_set_count(&hits->uids));
     }
     return code;
 }
 
-static int query_run(struct tool *tool, const char *user, const struct mailbox_query *query,
-                     const char *command, int (*each)(void *owner, struct mailbox_hits *hits))
+static int query_run(struct tool *tool, const struct mailbox_options *options,
+                     const struct mailbox_query *query, const char *command,
+                     int (*each)(void *owner, struct mailbox_hits *hits))
 {
     struct mailbox_peer peer;
-    int code = peer_open(&peer, tool, user, false);
+    int code = peer_open(&peer, tool, options->user, false);
     if (code == EX_OK) {
-        code = query_each(&peer, query, command, each, tool);
+        code = query_each(&peer, query, command, each, (void *)(uintptr_t)options);
     }
     peer_close(&peer);
     return code;
@@ -285,7 +294,7 @@ int mailbox_search(struct tool *tool, const struct mailbox_options *options)
     struct mailbox_query query;
     int code = query_read(&query, options->words, options->count);
     if (code == EX_OK) {
-        code = query_run(tool, options->user, &query, "EXAMINE", found_print);
+        code = query_run(tool, options, &query, "EXAMINE", found_print);
     }
     query_free(&query);
     return code;
@@ -299,7 +308,7 @@ int mailbox_expunge(struct tool *tool, const struct mailbox_options *options)
         code = tool_fail(EX_USAGE, "expunge: expected a mailbox and which of its messages, or all");
     }
     if (code == EX_OK) {
-        code = query_run(tool, options->user, &query, "SELECT", found_expunge);
+        code = query_run(tool, options, &query, "SELECT", found_expunge);
     }
     query_free(&query);
     return code;
