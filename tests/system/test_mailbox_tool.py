@@ -376,10 +376,10 @@ class Messages(MailboxTool):
 
 
 class Offline(MailboxTool):
-    """check and rebuild, of a service that does not run."""
+    """check and rebuild, of a service that does not run, with one shard; several: test_mailbox_tool_users.py."""
 
     def stopped(self):
-        self.start()
+        self.start(shards=1)
         client = self.filled()
         client.select("Archive/2026")
         client.store("1", "+FLAGS", r"(\Seen)")
@@ -390,7 +390,7 @@ class Offline(MailboxTool):
 
     def read(self):
         """Flags and uids of all there is."""
-        self.service = self.new_service()
+        self.service = self.new_service(shards=1)
         client, found = self.client(), []
         for box in ("INBOX", "Archive/2026"):
             client.select(box)
