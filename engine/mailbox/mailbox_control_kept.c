@@ -94,13 +94,14 @@ static void kept_there(struct mailbox_job *job, struct mailbox *mailbox)
     struct mailstore_user *user;
     struct mailstore_box *box;
     if (box_find(job, mailbox, &user, &box)) {
+        const uint64_t cursor = job->order.cursor;
         int status = mailstore_expunged(mailbox->texts, box, entry_list, listing);
         mailstore_user_close(mailbox->texts, user);
         if (status < 0) {
             job_refuse(job, "failed", strerror(-status));
-        } else if (listing->count > job->order.cursor &&
-                   listing->count - job->order.cursor > PAGE) {
-            job->next = json_integer((json_int_t)(job->order.cursor + PAGE));
+        } else if (listing->count > cursor && listing->count - cursor > PAGE) {
+            uint64_t next = cursor + PAGE;
+            job->next = json_integer((json_int_t)next);
         }
     }
     job_go_on(job);
