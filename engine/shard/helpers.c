@@ -68,7 +68,7 @@ static void *helper_main(void *argument)
         if (atomic_load(&helpers->ending)) {
             return NULL;
         }
-        if (rte_ring_mc_dequeue(helpers->jobs, &job) == 0) {
+        if (rte_ring_dequeue(helpers->jobs, &job) == 0) {
             struct helper_job *taken = job;
             taken->work(taken, helper->own);
             answer(helpers, taken);
@@ -109,7 +109,10 @@ int helpers_open(struct helpers **opened, const struct helpers_settings *setting
         return -ENOMEM;
     }
     helpers->jobs = ring;
-    check(rte_ring_init(helpers->jobs, settings->name, settings->queue_max, 0) == 0);
+    /* RTS: a helper that loses its processor while it takes a job does not let the others spin until it is back. Givers are
+     * not so: what one has given must be there when its sem_post is heard. */
+    check(rte_ring_init(helpers->jobs, settings->name, settings->queue_max, RING_F_MC_RTS_DEQ) ==
+          0);
     check(sem_init(&helpers->waiting, 0, 0) == 0);
     int status = threads_start(helpers, settings);
     if (status < 0) {
@@ -130,7 +133,7 @@ void helpers_close(struct helpers *helpers)
         pthread_join(helpers->helper[i].thread, NULL);
         free(helpers->helper[i].own);
     }
-    for (void *job; rte_ring_sc_dequeue(helpers->jobs, &job) == 0;) {
+    for (void *job; rte_ring_dequeue(helpers->jobs, &job) == 0;) {
         drop(job);
     }
     sem_destroy(&helpers->waiting);
