@@ -37,9 +37,12 @@ endif
 endif
 
 OPT ?= -O2
-MARCH ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3)
+MACHINE := $(shell uname -m)
+MARCH ?= $(if $(filter x86_64,$(MACHINE)),-march=x86-64-v3)
+# Asked once: CPPFLAGS is expanded for every file.
+PACKAGE_CPPFLAGS := $(shell pkg-config --cflags $(filter-out libdpdk,$(PACKAGES)))
 DPDK_CFLAGS := $(patsubst -I%,-isystem %,$(filter-out -O%,$(shell pkg-config --cflags libdpdk)))
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(filter-out libdpdk,$(PACKAGES)))
+CPPFLAGS += -I. -D_GNU_SOURCE $(PACKAGE_CPPFLAGS)
 CFLAGS += -std=c17 $(OPT) -g -pthread -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -Wpointer-arith -Wvla -fno-strict-aliasing $(DPDK_CFLAGS) $(MARCH) $(VARIANT)
 LDFLAGS += $(VARIANT) -pthread -Wl,--as-needed
@@ -58,7 +61,9 @@ UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c))
 UNIT_TESTS := $(UNIT_SOURCES:tests/unit/%.c=$(B)/tests/unit/%)
 SIM_SOURCES := $(wildcard tests/sim/*.c) $(addprefix tests/unit/,log_rig.c mailstore_rig.c net_link.c net_offload.c net_pair.c)
 
-# The simulator with mistakes to choose from: what can make one is compiled again (engine/core/mutation.h).
+# The simulator with mistakes to choose from: what can make one is compiled again (engine/core/mutation.h). Variants, which are
+# slow, do without: tests/run asks it of none.
+MUTANT := $(if $(VARIANT),,$(B)/tests/sim/sim-mutant)
 MUTANT_SOURCES := $(sort $(wildcard queue/log/*.c) tests/sim/mutations.c \
   $(shell grep -l '"engine/core/mutation.h"' $(LIB_SOURCES)))
 
@@ -181,7 +186,7 @@ sim: $(B)/tests/sim/sim
 run: all
 	@scripts/run
 
-test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(B)/tests/sim/sim-mutant $(B)/tests/system/lossy_wire $(B)/tests/system/resolve_probe \
+test: all $(UNIT_TESTS) $(B)/tests/sim/sim $(MUTANT) $(B)/tests/system/lossy_wire $(B)/tests/system/resolve_probe \
   $(B)/tests/system/maildir_probe \
   $(B)/tests/wire/run $(PLUGIN)
 	@scripts/setup test
