@@ -3,6 +3,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import threading
 import time
 import unittest
@@ -18,7 +19,7 @@ def message(identity):
     rng = random.Random(identity)
     lines = [b"Subject: " + identity.encode(), b"X-Id: " + identity.encode(), b""]
     for _ in range(rng.choice([1, 5, 60, 60, 900])):
-        lines.append(bytes(rng.choice(b"abcdefghij .") for _ in range(rng.randint(0, 70))))
+        lines.append(bytes(rng.choices(b"abcdefghij .", k=rng.randint(0, 70))))
         if rng.random() < 0.05:
             lines.append(b"." * rng.randint(1, 3))
     return b"\r\n".join(lines) + b"\r\n"
@@ -32,13 +33,17 @@ class Load:
     """Clients that send until the relay dies under them."""
 
     def __init__(self):
-        self.acknowledged, self.sent = [], set()
+        self.acknowledged, self.sent, self.open = [], set(), []
         self.lock = threading.Lock()
 
     def run(self, port, name, stop):
         count = 0
         try:
             with Client(port, patience_s=20) as client:
+                with self.lock:
+                    self.open.append(client.socket)
+                if stop.is_set():
+                    return
                 client.command("EHLO load.test")
                 while not stop.is_set():
                     count += 1
@@ -57,19 +62,28 @@ class Load:
         except OSError:
             pass
 
+    def hang_up(self):
+        """After the relay's death, of which its own TCP tells nobody. What has arrived is still read."""
+        with self.lock:
+            for connection in self.open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:  # closed already
+                    pass
+            self.open.clear()
+
 
 class Crash(SystemTest):
     def crash_rounds(self, settings, rounds, seed):
         rng = random.Random(seed)
         sink = self.sink(path=os.path.join(self.folder, "lmtp"), lmtp=True)
         relay = self.relay(f"  - {{match: example.org, via: lmtp, to: [\"{sink.to}\"]}}", settings=settings)
-        load = Load()
+        load, clients = Load(), []
         for number in range(rounds):
             stop = threading.Event()
-            clients = [threading.Thread(target=load.run, args=(relay.port, f"{seed}-{number}-{i}", stop))
-                       for i in range(CLIENTS)]
-            for client in clients:
-                client.start()
+            for i in range(CLIENTS):
+                clients.append(threading.Thread(target=load.run, args=(relay.port, f"{seed}-{number}-{i}", stop)))
+                clients[-1].start()
             before = len(load.acknowledged)
             if number % 5:
                 # Mostly under load, now and then before the first answer.
@@ -78,9 +92,10 @@ class Crash(SystemTest):
             relay.popen.send_signal(signal.SIGKILL)
             relay.popen.wait()
             stop.set()
-            for client in clients:
-                client.join()
+            load.hang_up()
             relay.restart()
+        for client in clients:
+            client.join()
         received = {}
 
         def all_there():
