@@ -200,7 +200,9 @@ def meaning(responses):
             flags.setdefault(words[0], []).extend(fetched(words[2]))
         elif words and words[0] in (b"LIST", b"LSUB"):
             name = words[3][1] if isinstance(words[3], tuple) else words[3]
-            said.append((words[0], sorted(flag.lower() for flag in words[1]), words[2], name, *masked(words[4:])))
+            # Whether a mailbox is "unmarked" Dovecot knows of those that it has looked at a second ago or longer.
+            attributes = sorted(flag.lower() for flag in words[1] if flag.lower() != b"\\unmarked")
+            said.append((words[0], attributes, words[2], name, *masked(words[4:])))
         elif words and words[0] == b"STATUS":
             name = words[1][1] if isinstance(words[1], tuple) else words[1]
             values = masked(words[2])

@@ -3,7 +3,7 @@ import threading
 import time
 import unittest
 
-from harness import Client, Sink, SystemTest, wait_until
+from harness import PATIENCE_S, Client, Sink, SystemTest, wait_until
 
 SHARDS = 4
 CLIENTS = 16  # the kernel spreads them over the shards
@@ -11,17 +11,23 @@ MAILS = 5     # of each
 
 
 class CountingSink(Sink):
-    """Knows how many sessions there are at once, and when mail came."""
-    def __init__(self, pause_s):
+    """Knows how many sessions there are at once, and when mail came.
+
+    Answers come after a pause, and none before there have been so many sessions at once: a slow client makes them no fewer.
+    """
+
+    def __init__(self, pause_s, awaited=0):
         self.now = self.most = 0
         self.times = []
-        self.pause_s = pause_s
+        self.pause_s, self.awaited, self.seen = pause_s, awaited, threading.Event()
         super().__init__()
 
     def serve(self, connection):
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
+            if self.most >= self.awaited:
+                self.seen.set()
         super().serve(connection)
         with self.lock:
             self.now -= 1
@@ -29,6 +35,7 @@ class CountingSink(Sink):
     def end_of_data(self, f, sender, recipients, body):
         with self.lock:
             self.times.append(time.monotonic())
+        self.seen.wait(PATIENCE_S)
         time.sleep(self.pause_s)
         super().end_of_data(f, sender, recipients, body)
 
@@ -60,7 +67,7 @@ class SharedLimits(SystemTest):
         self.assertEqual(sorted(senders), sorted(f"{n}.{m}@client.test" for n in range(clients) for m in range(mails)))
 
     def test_all_shards_together_have_so_many_connections(self):
-        sink = CountingSink(pause_s=0.02)
+        sink = CountingSink(pause_s=0.02, awaited=2)
         relay = self.start(sink, "connections: 2")
         self.send(relay)
         self.check_all_came_once(sink)
@@ -97,7 +104,7 @@ class SharedLimits(SystemTest):
         sink.close()
 
     def check_connections_out(self, limit):
-        sink = CountingSink(pause_s=0.02)
+        sink = CountingSink(pause_s=0.02, awaited=limit)
         relay = self.start(sink, "connections: 20", f"limits: {{connections_out: {limit}}}")
         self.send(relay)
         self.check_all_came_once(sink)
@@ -111,7 +118,7 @@ class SharedLimits(SystemTest):
         self.check_connections_out(2)
 
     def test_a_shard_has_the_connections_out_that_others_leave_idle(self):
-        sink = CountingSink(pause_s=0.4)
+        sink = CountingSink(pause_s=0.4, awaited=8)
         relay = self.start(sink, "connections: 20", "limits: {connections_out: 8}")
         self.send(relay, clients=1, mails=40)  # one session, so one shard
         self.check_all_came_once(sink, clients=1, mails=40)
