@@ -1,6 +1,6 @@
 """Inputs that have broken mail servers, against the whole relay over kernel sockets.
 
-test_dpdk.py runs the same over our own TCP.
+test_dpdk_hostile.py runs the same over our own TCP.
 """
 import collections
 import json

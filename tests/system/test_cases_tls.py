@@ -1,4 +1,4 @@
-"""Inputs that have broken mail servers, where TLS is in play. test_dpdk.py runs the same over our own TCP."""
+"""Inputs that have broken mail servers, where TLS is in play. test_dpdk_hostile.py runs the same over our own TCP."""
 import json
 import os
 import re

@@ -1,4 +1,4 @@
-"""What domains demand of TLS, by a real DNS: DANE with a signed tree, MTA-STS with a web server. Over kernel sockets, and by test_dpdk.py over our own TCP."""
+"""What domains demand of TLS, by a real DNS: DANE with a signed tree, MTA-STS with a web server. Over kernel sockets, and by test_dpdk_tls.py over our own TCP."""
 import http.server
 import json
 import os

@@ -1,88 +1,27 @@
-"""The same tests over our own TCP: the relay on a DPDK port, Linux on the other end of a veth, in a namespace.
+"""The stack below the relay: neighbours, fragments, several ports and shards, and what the tool shows of it.
 
-Each test here is a whole run of another file's tests inside a lab; what fails there is printed.
+test_dpdk_delivery, test_dpdk_hostile and test_dpdk_tls have the relay's own tests over it.
 """
 import json
 import os
-import re
 import struct
 import subprocess
 import sys
 import unittest
 
 from harness import BUILD, TOP, Process, SystemTest, sanitizer_environment, wait_until
-from real_peers import peers
-
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+from lab_runs import LabRuns
 
 
-def eal(driver):
-    return ", ".join(f'"{argument}"' for argument in (f"--vdev={driver}0,iface=relay0", "--no-pci", "--no-huge", "-m", "512"))
-
-
-@unittest.skipUnless(os.geteuid() == 0, "a lab (network namespace) needs root")
-class OverOurTcp(unittest.TestCase):
-    def run_in_lab(self, driver, *tests, servers=(), **environment):
-        for server in servers:
-            peers("fetch", server)  # inside of the lab there is no way to a package mirror
-        command = [os.path.join(TOP, "scripts/lab"), "with", sys.executable, "-W", "ignore", "-m", "unittest", "-v", *tests]
-        result = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, errors="replace", timeout=600,
-                                env=dict(os.environ, TUBEPOST_TEST_PORT=f"{driver}0", TUBEPOST_TEST_EAL=eal(driver), **environment))
-        ran = re.search(r"Ran (\d+) tests?", result.stderr)
-        self.assertEqual(result.returncode, 0, (result.stdout + result.stderr)[-8000:])
-        self.assertGreater(int(ran.group(1)), 0)
-        self.assertNotIn("skipped", result.stderr)
-        print(f"{ran.group(1)} tests in the lab ... ", end="")
-
-    def test_deliveries_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_delivery")
-
-    def test_deliveries_over_ipv6(self):
-        self.run_in_lab("net_af_packet", "test_delivery", TUBEPOST_TEST_IPV6="1")
-
-    def test_deliveries_over_ipv6_and_af_xdp(self):
-        self.run_in_lab("net_af_xdp", "test_delivery.Delivery.test_a_message_arrives_by_smtp_over_tcp_and_the_connection_is_used_again",
-                        TUBEPOST_TEST_IPV6="1")
-
+class StackOverOurTcp(LabRuns):
     def test_what_the_kernel_asks_of_an_ipv6_neighbour_is_answered(self):
         self.run_in_lab("net_af_packet", "neighbours.Neighbours", TUBEPOST_TEST_IPV6="1")
 
     def test_fragments_of_the_kernel_are_joined_and_ours_by_the_kernel(self):
         self.run_in_lab("net_af_xdp", "neighbours.Fragments", TUBEPOST_TEST_IPV6="1")
 
-    def test_hostile_inputs_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_cases", "test_cases_tls",
-                        "test_limits.Many.test_clients_that_ask_and_never_read_cost_bounded_memory")
-
-    def test_hostile_next_hops_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_next_hops")
-
-    def test_kill_9_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_crash.Crash.test_nothing_acknowledged_is_lost_by_kill_9",
-                        TUBEPOST_CRASH_ROUNDS="20")
-
-    def test_tls_to_next_hops_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_outbound_tls")
-
-    def test_tls_at_the_listeners_over_af_packet(self):
-        self.run_in_lab("net_af_packet", *(f"test_tls.Tls.test_{name}" for name in (
-            "the_load_generator_speaks_tls_and_resumes_sessions", "large_messages_both_versions_and_pipelining", "swaks_and_openssl",
-            "plaintext_behind_starttls_is_never_executed", "required_and_implicit",
-            "a_client_that_trusts_nobody_or_is_torn_off_leaves_nothing", "starttls_and_the_end_at_once_do_not_hold_a_session")))
-
-    def test_tls_with_real_servers_and_clients_over_af_packet(self):
-        self.run_in_lab("net_af_packet", *(f"test_peers_tls.PeersWithTls.test_{name}" for name in (
-            "postfix_is_the_next_hop", "exim_is_the_next_hop", "postfix_is_a_client_at_each_level",
-            "exim_is_a_client_known_by_its_certificate", "openssl_resumes_a_session_of_each_version")), servers=("postfix", "exim"))
-
-    def test_dane_and_mta_sts_over_af_packet(self):
-        self.run_in_lab("net_af_packet", "test_demands", servers=("nsd",))
-
     def test_the_tool_shows_the_stack(self):
         self.run_in_lab("net_af_packet", "net_tool_cases")
-
-    def test_deliveries_over_af_xdp(self):
-        self.run_in_lab("net_af_xdp", "test_delivery")
 
 
 class ThroughSharedMemory(SystemTest):

@@ -1,4 +1,4 @@
-"""Next hops that break clients, against the whole relay: over kernel sockets here, over our own TCP by test_dpdk.py."""
+"""Next hops that break clients, against the whole relay: over kernel sockets here, over our own TCP by test_dpdk_hostile.py."""
 import os
 import re
 import smtplib

@@ -1,6 +1,6 @@
 """TLS with real servers and clients: Postfix (OpenSSL), Exim (GnuTLS), openssl; as next hop and as client, at each level.
 
-Over kernel sockets, and by test_dpdk.py over our own TCP.
+Over kernel sockets, and by test_dpdk_tls.py over our own TCP.
 """
 import json
 import os
