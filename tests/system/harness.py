@@ -3,6 +3,8 @@
 Everything is on loopback or a unix socket in a temporary folder, is bounded in time, and is stopped by
 the test that started it.
 """
+import functools
+import itertools
 import json
 import os
 import re
@@ -18,8 +20,9 @@ import unittest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TUBEPOST_BUILD", os.path.join(TOP, "build"))
 PATIENCE_S = 60
+BLOCK_PORTS = 500
 
-# Over our own TCP (test_dpdk.py, inside a lab): the relay has an address of its own, and we are its peer.
+# Over our own TCP (lab_runs.py): the relay has an address of its own, and we are its peer.
 PORT = os.environ.get("TUBEPOST_TEST_PORT")          # "net_af_packet0"; None: kernel sockets
 PORT_EAL = os.environ.get("TUBEPOST_TEST_EAL", "")   # EAL arguments that make it
 PORT_MORE = os.environ.get("TUBEPOST_TEST_PORT_MORE", "")  # further keys of the port: ", vlan: 7"
@@ -28,14 +31,42 @@ RELAY = ("fd00::1" if IPV6 else "192.0.2.1") if PORT else "127.0.0.1"   # where 
 PEER = ("fd00::2" if IPV6 else "192.0.2.2") if PORT else "127.0.0.1"    # where the relay finds a sink
 
 
+# Where shards begin, when several files of tests run side by side: not all on the first processor.
+CPU = os.environ.get("TUBEPOST_TEST_CPU")
+
+
 def at(address, port):
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+@functools.cache
+def block_of_ports():
+    """Those of this process, below what the kernel gives to sockets that ask for none: what a test has found free stays so.
+
+    A name among the abstract unix sockets stands for each block. It is of the network's namespace as ports are, and goes with us.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        end = int(f.read().split()[0])
+    for first in range(20000, end - BLOCK_PORTS + 1, BLOCK_PORTS):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0tubepost-test-ports-{first}")
+            return claim, itertools.cycle(range(first, first + BLOCK_PORTS))
+        except OSError:
+            claim.close()
+    raise AssertionError("other tests have all the ports")
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    _, ports = block_of_ports()
+    for port in itertools.islice(ports, BLOCK_PORTS):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise AssertionError("no port is free")
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):
@@ -100,6 +131,8 @@ class Relay(Process):
                     + "".join(f"  - {further}\n" for further in listen) +
                     f"control: {{path: {self.control}}}\n"
                     f"routes:\n{routes}\n{settings}\n")
+            if CPU and "cpu:" not in settings:
+                f.write(f"cpu: {{first_cpu: {CPU}}}\n")
             if PORT:
                 f.write(f"transport: dpdk\ndpdk:\n  eal: [{PORT_EAL}]\n  ports:\n"
                         f"    - {{name: {PORT}, addresses: {list(addresses)}{PORT_MORE}}}\n")
@@ -116,10 +149,14 @@ class Relay(Process):
             if self.popen.poll() is not None:
                 raise AssertionError("the relay ended at start:\n" + self.output()[-3000:])
 
+        # Over a wire the first SYN is lost when nobody is there yet, and the kernel takes seconds to send it again.
+        patience = itertools.chain([0.25] * 12 if PORT else [], itertools.repeat(5))
+
         def greets():
             check_runs()
             try:
-                with socket.create_connection((RELAY, self.port), 5) as s:
+                with socket.create_connection((RELAY, self.port), next(patience)) as s:
+                    s.settimeout(5)
                     return s.recv(4) == b"220 "
             except OSError:
                 return False

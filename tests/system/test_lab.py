@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 import unittest
 
 from harness import TOP, wait_until
@@ -24,6 +25,11 @@ def namespaces():
 @unittest.skipUnless(os.geteuid() == 0, "namespaces take root")
 class Lab(unittest.TestCase):
     def setUp(self):
+        # Labs of its own: other tests make theirs meanwhile.
+        state = tempfile.TemporaryDirectory(prefix="tubepost-test-")
+        self.addCleanup(state.cleanup)
+        os.environ["TUBEPOST_LAB_STATE"] = state.name
+        self.addCleanup(os.environ.pop, "TUBEPOST_LAB_STATE")
         self.name = f"test-{os.getpid()}"
         self.addCleanup(lab, "down", self.name)
 

@@ -1,4 +1,4 @@
-"""Where something runs out: disk, descriptors, patience; and what an idle relay costs."""
+"""Where something runs out: disk, descriptors, patience."""
 import os
 import resource
 import selectors
@@ -93,7 +93,7 @@ class DiskFull(SystemTest):
         relay.stop()
         sink = self.sink(path=path, lmtp=True)
         with open(relay.config) as f:
-            text = f.read().replace(closed, sink.to)
+            text = f.read().replace(f"\"{closed}\"", f"\"{sink.to}\"")
         with open(relay.config, "w") as f:
             f.write(text)
         relay.restart()
@@ -168,18 +168,6 @@ class Many(SystemTest):
         with Client(relay.port) as client:
             client.command("EHLO client.test")
             self.assertTrue(send_one(client, 1).startswith("250"))
-
-    def test_an_idle_relay_takes_less_than_a_hundredth_of_a_core(self):
-        relay = self.start()
-        with Client(relay.port) as client:
-            client.command("EHLO client.test")
-            self.assertTrue(send_one(client, 1).startswith("250"))
-            wait_until(lambda: self.lmtp.messages, "the message")
-            time.sleep(1)  # what comes behind a delivery
-            before, begun = relay.cpu_seconds(), time.monotonic()
-            time.sleep(4)
-            used, passed = relay.cpu_seconds() - before, time.monotonic() - begun
-        self.assertLess(used, 0.01 * passed + 0.01)  # one tick of the account
 
     def test_a_second_relay_on_the_same_spool_is_refused(self):
         relay = self.start()
