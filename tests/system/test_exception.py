@@ -14,6 +14,8 @@ import unittest
 
 from harness import BUILD, TOP, Process, SystemTest, at, sanitizer_environment, wait_until
 
+ALONE = "measures what a relay with nothing to do takes, and shows how long a keystroke lasts"
+
 LAB = os.path.join(TOP, "scripts/lab")
 CLONE_NEWNET = 0x40000000
 RELAYS = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "fd00::1"}
