@@ -120,6 +120,7 @@ static int phase_run(struct search *search)
         }
         return status;
     case SEARCH_NEXT:
+    case SEARCH_ORDER:
     case SEARCH_ANSWER:
         break;
     }
@@ -127,11 +128,9 @@ static int phase_run(struct search *search)
 }
 
 /* Nobody has asked, so nothing is answered. */
-static enum imap_step again_end(struct imap_session *session, struct search *search)
+static enum imap_step again_end(struct search *search)
 {
-    if (search->command->kind == IMAP_SORT) {
-        sorting_finish(search);
-    }
+    struct imap_session *session = search->session;
     imap_context_told(search);
     imap_task_end(session);
     session->state = IMAP_SESSION_READING;
@@ -139,20 +138,41 @@ static enum imap_step again_end(struct imap_session *session, struct search *sea
     return IMAP_STEP_ANSWERED;
 }
 
-static enum imap_step search_step(struct imap_session *session, struct imap_task *task)
+static enum imap_step order(struct search *search)
 {
-    struct search *search = (struct search *)task;
+    int status = search->sorting != NULL ? sorting_step(search) : 0;
+    if (status == -EAGAIN) {
+        return IMAP_STEP_MORE;
+    }
+    search->failed = search->failed || status != 0;
+    if (search->context == NULL && status == 0) {
+        status = search_result_keep(search, true);
+    }
+    if (status != 0 && search->context == NULL) {
+        return search_refuse(search, status);
+    }
+    search->phase = SEARCH_ANSWER;
+    return search->context == NULL ? search_answer(search) : again_end(search);
+}
+
+/* All are judged. What is left is begun at once, and goes on in rounds to come when there is much of it. */
+static enum imap_step judged(struct search *search)
+{
+    int status = search->context == NULL ? search_result_keep(search, false) : 0;
+    search->phase = SEARCH_ORDER;
+    return status == 0 ? order(search) : search_refuse(search, status);
+}
+
+/* Judges some. */
+static enum imap_step judge(struct search *search)
+{
     unsigned entries = 0, texts = 0;
-    if (search->asked) {
-        return IMAP_STEP_WAIT;
-    }
-    if (search->phase == SEARCH_ASK) {
-        search->phase = SEARCH_NEXT;
-    }
-    while (search->phase != SEARCH_ANSWER && entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
+    while (entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
         if (search->phase == SEARCH_NEXT) {
             entries++;
-            search->phase = message_next(search) ? search->phase : SEARCH_ANSWER;
+            if (!message_next(search)) {
+                return judged(search);
+            }
             continue;
         }
         texts += search->phase != SEARCH_BODIES;
@@ -167,10 +187,31 @@ static enum imap_step search_step(struct imap_session *session, struct imap_task
             message_broken(search, status);
         }
     }
-    if (search->phase != SEARCH_ANSWER) {
-        return IMAP_STEP_MORE;
+    return IMAP_STEP_MORE;
+}
+
+static enum imap_step search_step(struct imap_session *session, struct imap_task *task)
+{
+    struct search *search = (struct search *)task;
+    (void)session;
+    if (search->asked) {
+        return IMAP_STEP_WAIT;
     }
-    return search->context == NULL ? search_answer(search) : again_end(session, search);
+    switch ((enum search_phase)search->phase) {
+    case SEARCH_ASK:
+        search->phase = SEARCH_NEXT;
+        return judge(search);
+    case SEARCH_NEXT:
+    case SEARCH_LOAD:
+    case SEARCH_PARTS:
+    case SEARCH_BODIES:
+        return judge(search);
+    case SEARCH_ORDER:
+        return order(search);
+    case SEARCH_ANSWER:
+        break;
+    }
+    return search_answer(search);
 }
 
 static struct imap_progress search_progress(const struct imap_session *session,

@@ -31,8 +31,12 @@ enum search_phase {
     SEARCH_LOAD,   /* its header is read */
     SEARCH_PARTS,  /* its structure */
     SEARCH_BODIES, /* its parts are searched */
-    SEARCH_ANSWER,
+    SEARCH_ORDER,  /* what was found is put in order, or in threads */
+    SEARCH_ANSWER, /* it is written */
 };
+
+/* Of the answer, what comes next. */
+enum search_part { SEARCH_HEAD, SEARCH_ALL, SEARCH_BETWEEN, SEARCH_PARTIAL, SEARCH_TAIL };
 
 struct sorting; /* of SORT and THREAD; imap_sort.c */
 
@@ -62,6 +66,10 @@ struct search {
     bool failed;     /* memory was short */
     bool some_broken;
     struct sorting *sorting; /* owned */
+
+    /* The answer: a part of it, and of its list what is next. */
+    uint8_t part; /* enum search_part */
+    uint32_t written, list_end;
 
     /* The text. */
     struct imap_text text;
@@ -93,7 +101,11 @@ bool search_field_has(struct slice value, const struct search_word *word);
 struct slice search_header(const struct search *search);
 
 /* ---- imap_search_answer.c ---- */
+/* All are judged; and again: they are sorted, if they are to be. 0, or why the answer is NO. */
+int search_result_keep(struct search *search, bool sorted);
+/* In each round from then on, until it is answered. */
 enum imap_step search_answer(struct search *search);
+enum imap_step search_refuse(struct search *search, int status);
 /* Of what is in `found`. */
 uint32_t search_uid(const struct search *search, uint32_t found);
 
@@ -117,7 +129,7 @@ void sorting_close(struct search *search);
 bool sorting_needs_header(const struct search *search);
 /* The message under way was found: what it is sorted by is kept. */
 int sorting_add(struct search *search);
-/* Puts search->found in order. */
-void sorting_finish(struct search *search);
-/* "* THREAD (1 2)(3)". 0 or -ENOMEM. */
-int threading_write(struct search *search);
+/* Puts search->found in order, or makes the threads, a piece in each round. 0: done; -EAGAIN, -ENOMEM. */
+int sorting_step(struct search *search);
+/* "(1 2)(3)": the next piece. False: that was all. */
+bool threading_write(struct search *search, struct imap_writer *writer);

@@ -5,6 +5,7 @@
  * hash is keyed by the store's random numbers, so that nobody can make two subjects alike.
  */
 #include "engine/mailbox/imap_search.h"
+#include "engine/core/gradual_sort.h"
 #include "proto/message/address_reader.h"
 #include "proto/message/header.h"
 #include "proto/message/subject.h"
@@ -16,6 +17,9 @@
 #define KEY_BYTES_MAX 512u /* of a text that is compared */
 #define SORTING_BYTES_MAX (512u * 1024 * 1024)
 #define PIECE_BYTES 1024u
+/* Each costs some tenths of a microsecond, of what lies far apart in memory. */
+#define SORTED_A_STEP 10000u
+#define THREADED_A_STEP 10000u
 
 struct sort_value {
     int64_t number;
@@ -39,6 +43,12 @@ struct sorting {
     };
     uint32_t count, room;
     uint64_t hash_key[2];
+    bool begun; /* what was found is put in order */
+    struct gradual_sort sort;
+    uint32_t told; /* of the sorted ones: they are in search->found */
+    size_t reference_count;
+    struct thread_forest *forest; /* owned */
+    bool any_thread;              /* was written */
 };
 
 int sorting_open(struct search *search)
@@ -62,6 +72,8 @@ void sorting_close(struct search *search)
 {
     struct sorting *sorting = search->sorting;
     if (sorting != NULL) {
+        gradual_sort_close(&sorting->sort);
+        thread_free(sorting->forest);
         arena_close(&sorting->arena);
         free(sorting->thread ? (void *)sorting->messages : (void *)sorting->sorted);
         free(sorting);
@@ -309,43 +321,33 @@ static int thread_add(struct search *search, struct thread_message *message)
         memcpy(kept, ids, count * sizeof(kept[0]));
         message->references = kept;
         message->reference_count = count;
+        sorting->reference_count += count;
     }
     return 0;
 }
 
-int threading_write(struct search *search)
+bool threading_write(struct search *search, struct imap_writer *writer)
 {
     struct sorting *sorting = search->sorting;
-    struct thread_forest *forest = NULL;
-    char text[4096];
-    bool by_subject = sorting->command->thread == IMAP_THREAD_ORDEREDSUBJECT;
-    int status = by_subject ? thread_by_subject(&forest, sorting->messages, sorting->count)
-                            : thread_by_references(&forest, sorting->messages, sorting->count);
-    if (status != 0) {
-        return status;
-    }
-    imap_session_write(search->session, "* THREAD");
-    bool first = true;
-    for (size_t size; (size = thread_text(forest, text, sizeof(text))) > 0; first = false) {
-        if (first) {
-            imap_session_write(search->session, " ");
-        }
-        outbox_write(&search->session->outbox, slice_of(text, size));
-    }
-    imap_session_write(search->session, "\r\n");
-    thread_free(forest);
-    return 0;
+    char text[2048];
+    size_t size = thread_text(sorting->forest, text, sizeof(text));
+    imap_write(writer, size > 0 && !sorting->any_thread ? " " : "");
+    imap_write_bytes(writer, slice_of(text, size));
+    sorting->any_thread = true;
+    return size > 0;
 }
 
 /* ---- Gathering and sorting ---- */
 
-static bool room_make(struct sorting *sorting)
+/* For all that can be found at once: a million of them are not to be moved to a larger place one time after the other. What
+ * is not used is not written, and so is no memory. */
+static bool room_make(struct sorting *sorting, uint32_t most)
 {
     size_t bytes = sorting->thread ? sizeof(struct thread_message) : sizeof(struct sorted);
     if (sorting->count < sorting->room) {
         return true;
     }
-    uint32_t room = sorting->room * 2 + 64;
+    uint32_t room = most > sorting->room ? most : sorting->room * 2 + 64;
     void *grown = realloc(sorting->thread ? (void *)sorting->messages : (void *)sorting->sorted,
                           room * bytes);
     if (grown == NULL) {
@@ -363,7 +365,7 @@ static bool room_make(struct sorting *sorting)
 int sorting_add(struct search *search)
 {
     struct sorting *sorting = search->sorting;
-    if (!room_make(sorting)) {
+    if (!room_make(sorting, search->session->view.count)) {
         return -ENOMEM;
     }
     if (sorting->thread) {
@@ -407,13 +409,45 @@ static int sorted_order(const void *left, const void *right, void *owner)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-void sorting_finish(struct search *search)
+/* 0, -EAGAIN, -ENOMEM. */
+static int order_step(struct search *search, size_t steps)
 {
     struct sorting *sorting = search->sorting;
-    if (sorting->count > 0) {
-        qsort_r(sorting->sorted, sorting->count, sizeof(sorting->sorted[0]), sorted_order, sorting);
+    if (!sorting->begun) {
+        sorting->begun = true;
+        if (gradual_sort_open(&sorting->sort, sorting->sorted, sorting->count,
+                              sizeof(sorting->sorted[0]), sorted_order, sorting) != 0) {
+            return -ENOMEM;
+        }
     }
-    for (uint32_t i = 0; i < sorting->count; i++) {
-        search->found[i] = sorting->sorted[i].found;
+    if (!gradual_sort_step(&sorting->sort, &steps)) {
+        return -EAGAIN;
     }
+    for (; sorting->told < sorting->count && steps > 0; steps--, sorting->told++) {
+        search->found[sorting->told] = sorting->sorted[sorting->told].found;
+    }
+    return sorting->told == sorting->count ? 0 : -EAGAIN;
+}
+
+static int threads_step(struct search *search, size_t steps)
+{
+    struct sorting *sorting = search->sorting;
+    bool by_subject = sorting->command->thread == IMAP_THREAD_ORDEREDSUBJECT;
+    if (!sorting->begun) {
+        sorting->begun = true;
+        int status =
+            thread_begin(&sorting->forest, by_subject ? THREAD_BY_SUBJECT : THREAD_BY_REFERENCES,
+                         sorting->messages, sorting->count, sorting->reference_count);
+        if (status != 0) {
+            sorting->forest = NULL;
+            return status;
+        }
+    }
+    return thread_step(sorting->forest, steps);
+}
+
+int sorting_step(struct search *search)
+{
+    return search->sorting->thread ? threads_step(search, THREADED_A_STEP)
+                                   : order_step(search, SORTED_A_STEP);
 }

@@ -7,7 +7,7 @@
  *
  * Of a circle the links that messages make themselves count first, in order; the RFC leaves open which one goes.
  *
- * Pure, and without recursion.
+ * Pure, without recursion, and done a piece at a time, so that who has others to serve can do so between.
  */
 #pragma once
 #include "engine/core/slice.h"
@@ -27,14 +27,21 @@ struct thread_message {
 
 struct thread_forest; /* the threads, in their order */
 
-/* messages: in order of their numbers; not kept. 0 or -ENOMEM; *forest is the caller's, for thread_free. */
-int thread_by_references(struct thread_forest **forest, const struct thread_message *messages,
-                         uint32_t count);
-int thread_by_subject(struct thread_forest **forest, const struct thread_message *messages,
-                      uint32_t count);
-void thread_free(struct thread_forest *forest); /* NULL is fine */
+enum thread_kind {
+    THREAD_BY_REFERENCES,
+    THREAD_BY_SUBJECT, /* ORDEREDSUBJECT */
+};
+
+/* messages: in order of their numbers; borrowed until thread_step says 0, or thread_free. reference_count: of all together.
+ * 0 or -ENOMEM; *forest is the caller's, for thread_free. */
+int thread_begin(struct thread_forest **forest, enum thread_kind kind,
+                 const struct thread_message *messages, uint32_t count, size_t reference_count);
+/* Does about so many of the things that are to be done, each of which costs a microsecond at most; a million messages
+ * take some ten million. 0: the threads are made; -EAGAIN: there is more to do; -ENOMEM. */
+int thread_step(struct thread_forest *forest, size_t steps);
+void thread_free(struct thread_forest *forest); /* at any time; NULL is fine */
 
 #define THREAD_TEXT_MIN 16u
-/* The threads as THREAD answers them (§4): "(2)(3 6 (4 23)(44 7 96))". Writes the next piece, at most `room` bytes, at
- * least THREAD_TEXT_MIN of them must be given; returns how many: 0 at the end. */
+/* After thread_step has said 0: the threads as THREAD answers them (§4): "(2)(3 6 (4 23)(44 7 96))". Writes the next
+ * piece, at most `room` bytes, at least THREAD_TEXT_MIN of them must be given; returns how many: 0 at the end. */
 size_t thread_text(struct thread_forest *forest, char *text, size_t room);

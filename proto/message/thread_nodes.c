@@ -3,41 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int thread_forest_open(struct thread_forest **made, const struct thread_message *messages,
-                       uint32_t count, size_t more)
-{
-    check(count <= THREAD_MESSAGES_MAX);
-    struct thread_forest *forest = calloc(1, sizeof(*forest));
-    size_t room = (size_t)count + more + 1;
-    if (forest != NULL && room <= UINT32_MAX) {
-        forest->nodes = calloc(room, sizeof(*forest->nodes));
-    }
-    if (forest == NULL || forest->nodes == NULL) {
-        free(forest);
-        return -ENOMEM;
-    }
-    forest->node_room = (uint32_t)room;
-    forest->node_count = count + 1;
-    for (uint32_t i = 0; i < count; i++) {
-        check(messages[i].number != 0);
-        forest->nodes[i + 1] = (struct thread_node){.number = messages[i].number,
-                                                    .order = messages[i].number,
-                                                    .sent_s = messages[i].sent_s,
-                                                    .subject = messages[i].subject,
-                                                    .is_reply = messages[i].is_reply};
-    }
-    *made = forest;
-    return 0;
-}
-
-void thread_free(struct thread_forest *forest)
-{
-    if (forest != NULL) {
-        free(forest->nodes);
-        free(forest);
-    }
-}
-
 /* ---- Children ---- */
 
 void thread_child_add(struct thread_forest *forest, uint32_t parent, uint32_t child)
@@ -108,43 +73,16 @@ void thread_children_move(struct thread_forest *forest, uint32_t from, uint32_t 
     }
 }
 
-void thread_children_gather(struct thread_forest *forest)
+bool thread_children_gather(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
 {
-    for (uint32_t i = 1; i < forest->node_count; i++) {
-        thread_child_add(forest, forest->nodes[i].parent, i);
+    for (; walk->at + 1 < forest->node_count && *steps > 0; --*steps) {
+        walk->at++;
+        thread_child_add(forest, forest->nodes[walk->at].parent, walk->at);
     }
-}
-
-/* ---- From below upwards ---- */
-
-static uint32_t lowest_first(const struct thread_forest *forest, uint32_t at)
-{
-    while (forest->nodes[at].first != THREAD_NONE) {
-        at = forest->nodes[at].first;
-    }
-    return at;
-}
-
-/* The node after this one where children come before their parent; the root is the last. */
-static uint32_t upwards_next(const struct thread_forest *forest, uint32_t at)
-{
-    uint32_t next = forest->nodes[at].next;
-    return next != THREAD_NONE ? lowest_first(forest, next) : forest->nodes[at].parent;
+    return walk->at + 1 == forest->node_count;
 }
 
 /* ---- Dummies ---- */
-
-static uint32_t downwards_next(const struct thread_forest *forest, uint32_t at)
-{
-    const struct thread_node *nodes = forest->nodes;
-    if (nodes[at].first != THREAD_NONE) {
-        return nodes[at].first;
-    }
-    while (at != THREAD_ROOT && nodes[at].next == THREAD_NONE) {
-        at = nodes[at].parent;
-    }
-    return at == THREAD_ROOT ? THREAD_ROOT : nodes[at].next;
-}
 
 /* What stands between the child's neighbours is its own children, if any. Their parent is said when they are met. */
 static void child_dissolve(struct thread_forest *forest, uint32_t parent, uint32_t child)
@@ -165,38 +103,80 @@ static void child_dissolve(struct thread_forest *forest, uint32_t parent, uint32
     nodes[parent].last = next == THREAD_NONE ? last : nodes[parent].last;
 }
 
-/* From above downwards, so that each node is met once, however many dummies are above each other. */
-static void children_flatten(struct thread_forest *forest, uint32_t parent)
+/* Of walk->at: its dummies' children become its own. True: it has no dummies any more. */
+static bool children_flatten(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
 {
     struct thread_node *nodes = forest->nodes;
-    uint32_t next;
-    for (uint32_t at = nodes[parent].first; at != THREAD_NONE; at = next) {
-        nodes[at].parent = parent;
-        next = nodes[at].next;
+    if (walk->part == THREAD_WALK_DOWN) {
+        walk->child = nodes[walk->at].first;
+        walk->part = THREAD_WALK_CHILDREN;
+    }
+    for (; walk->child != THREAD_NONE && *steps > 0; --*steps) {
+        uint32_t at = walk->child;
+        nodes[at].parent = walk->at;
+        walk->child = nodes[at].next;
         if (nodes[at].number == 0) {
-            next = nodes[at].first != THREAD_NONE ? nodes[at].first : next;
-            child_dissolve(forest, parent, at);
+            walk->child = nodes[at].first != THREAD_NONE ? nodes[at].first : walk->child;
+            child_dissolve(forest, walk->at, at);
         }
+    }
+    return walk->child == THREAD_NONE;
+}
+
+/* At the top: a dummy stays when it has several children. */
+static void top_prune(struct thread_forest *forest, struct thread_walk *walk)
+{
+    struct thread_node *nodes = forest->nodes;
+    uint32_t at = walk->at;
+    walk->at = nodes[at].next;
+    if (nodes[at].number == 0 && nodes[at].first == nodes[at].last) {
+        uint32_t only = nodes[at].first;
+        child_dissolve(forest, THREAD_ROOT, at);
+        nodes[only].parent = THREAD_ROOT;
     }
 }
 
-void thread_dummies_prune(struct thread_forest *forest)
+/* To the node after this one where parents come before their children; THREAD_ROOT: there is none. */
+static void downwards_on(const struct thread_forest *forest, struct thread_walk *walk)
 {
-    struct thread_node *nodes = forest->nodes;
-    uint32_t next;
-    for (uint32_t at = nodes[THREAD_ROOT].first; at != THREAD_NONE; at = next) {
-        next = nodes[at].next;
-        children_flatten(forest, at);
-        if (nodes[at].number == 0 && nodes[at].first == nodes[at].last) {
-            uint32_t only = nodes[at].first;
-            child_dissolve(forest, THREAD_ROOT, at);
-            nodes[only].parent = THREAD_ROOT;
+    const struct thread_node *nodes = forest->nodes;
+    if (walk->part != THREAD_WALK_ON && nodes[walk->at].first != THREAD_NONE) {
+        walk->at = nodes[walk->at].first;
+        walk->part = THREAD_WALK_DOWN;
+    } else if (nodes[walk->at].next != THREAD_NONE) {
+        walk->at = nodes[walk->at].next;
+        walk->part = THREAD_WALK_DOWN;
+    } else {
+        walk->at = nodes[walk->at].parent;
+        walk->part = THREAD_WALK_ON;
+    }
+}
+
+/* From above downwards, so that each node is met once, however many dummies are above each other. */
+bool thread_dummies_prune(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
+{
+    if (walk->at == THREAD_ROOT && !walk->below) {
+        walk->at = forest->nodes[THREAD_ROOT].first;
+    }
+    while (!walk->below && walk->at != THREAD_NONE) {
+        if (!children_flatten(forest, walk, steps) || !thread_spend(steps)) {
+            return false;
         }
+        top_prune(forest, walk);
+        walk->part = THREAD_WALK_DOWN;
     }
-    for (uint32_t at = nodes[THREAD_ROOT].first; at != THREAD_ROOT;
-         at = downwards_next(forest, at)) {
-        children_flatten(forest, at);
+    if (!walk->below) {
+        walk->below = true;
+        walk->at = forest->nodes[THREAD_ROOT].first;
     }
+    while (walk->at != THREAD_ROOT) {
+        if ((walk->part != THREAD_WALK_ON && !children_flatten(forest, walk, steps)) ||
+            !thread_spend(steps)) {
+            return false;
+        }
+        downwards_on(forest, walk);
+    }
+    return true;
 }
 
 /* ---- Order ---- */
@@ -211,41 +191,102 @@ static int node_order(const void *a, const void *b, void *owner)
     return one->order < other->order ? -1 : one->order > other->order;
 }
 
-static void children_sort(struct thread_forest *forest, uint32_t parent, uint32_t *room)
+/* Lists the children of walk->at. True: these are all. */
+static bool children_list(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
 {
     struct thread_node *nodes = forest->nodes;
-    uint32_t count = 0;
-    bool sorted = true;
-    for (uint32_t at = nodes[parent].first; at != THREAD_NONE; at = nodes[at].next) {
-        sorted = sorted && (count == 0 || node_order(&room[count - 1], &at, nodes) < 0);
-        room[count++] = at;
+    for (; walk->child != THREAD_NONE && *steps > 0; --*steps) {
+        walk->in_order =
+            walk->in_order &&
+            (walk->count == 0 || node_order(&walk->list[walk->count - 1], &walk->child, nodes) < 0);
+        walk->list[walk->count++] = walk->child;
+        walk->child = nodes[walk->child].next;
     }
-    if (!sorted) {
-        qsort_r(room, count, sizeof(*room), node_order, nodes);
-        nodes[parent].first = nodes[parent].last = THREAD_NONE;
-        for (uint32_t i = 0; i < count; i++) {
-            thread_child_add(forest, parent, room[i]);
+    return walk->child == THREAD_NONE;
+}
+
+static bool children_join(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
+{
+    for (; walk->joined<walk->count && * steps> 0; --*steps) {
+        thread_child_add(forest, walk->at, walk->list[walk->joined++]);
+    }
+    return walk->joined == walk->count;
+}
+
+/* Of the children of walk->at. 0, -EAGAIN, -ENOMEM. */
+static int children_sort(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
+{
+    struct thread_node *nodes = forest->nodes;
+    if (walk->part == THREAD_WALK_CHILDREN && children_list(forest, walk, steps)) {
+        walk->part = walk->in_order ? THREAD_WALK_ON : THREAD_WALK_SORT;
+        if (!walk->in_order && gradual_sort_open(&walk->sort, walk->list, walk->count,
+                                                 sizeof(*walk->list), node_order, nodes) != 0) {
+            return -ENOMEM;
         }
     }
-    if (nodes[parent].number == 0 && count > 0) {
-        nodes[parent].sent_s = nodes[nodes[parent].first].sent_s;
-        nodes[parent].order = nodes[nodes[parent].first].order;
+    if (walk->part == THREAD_WALK_SORT && gradual_sort_step(&walk->sort, steps)) {
+        gradual_sort_close(&walk->sort);
+        nodes[walk->at].first = nodes[walk->at].last = THREAD_NONE;
+        walk->part = THREAD_WALK_JOIN;
+    }
+    if (walk->part == THREAD_WALK_JOIN && children_join(forest, walk, steps)) {
+        walk->part = THREAD_WALK_ON;
+    }
+    if (walk->part != THREAD_WALK_ON) {
+        return -EAGAIN;
+    }
+    if (nodes[walk->at].number == 0 && walk->count > 0) {
+        nodes[walk->at].sent_s = nodes[nodes[walk->at].first].sent_s;
+        nodes[walk->at].order = nodes[nodes[walk->at].first].order;
+    }
+    return 0;
+}
+
+static void children_begin(const struct thread_forest *forest, struct thread_walk *walk)
+{
+    walk->child = forest->nodes[walk->at].first;
+    walk->count = walk->joined = 0;
+    walk->in_order = true;
+    walk->part = THREAD_WALK_CHILDREN;
+}
+
+/* Children come before their parent; the root is the last. */
+int thread_sort(struct thread_forest *forest, struct thread_walk *walk, size_t *steps)
+{
+    const struct thread_node *nodes = forest->nodes;
+    if (walk->list == NULL) {
+        walk->list = malloc(forest->node_count * sizeof(*walk->list));
+    }
+    if (walk->list == NULL) {
+        return -ENOMEM;
+    }
+    for (;;) {
+        bool down = walk->part == THREAD_WALK_DOWN && nodes[walk->at].first != THREAD_NONE;
+        if (walk->part == THREAD_WALK_DOWN && !down) {
+            children_begin(forest, walk);
+        }
+        int status = down ? 0 : children_sort(forest, walk, steps);
+        if (status != 0 || (!down && walk->at == THREAD_ROOT)) {
+            return status;
+        }
+        if (!thread_spend(steps)) {
+            return -EAGAIN;
+        }
+        if (down) {
+            walk->at = nodes[walk->at].first;
+        } else if (nodes[walk->at].next != THREAD_NONE) {
+            walk->at = nodes[walk->at].next;
+            walk->part = THREAD_WALK_DOWN;
+        } else {
+            walk->at = nodes[walk->at].parent;
+            children_begin(forest, walk);
+        }
     }
 }
 
-int thread_sort(struct thread_forest *forest)
+void thread_walk_end(struct thread_walk *walk)
 {
-    uint32_t *room = calloc(forest->node_count, sizeof(*room));
-    if (room == NULL) {
-        return -ENOMEM;
-    }
-    uint32_t at = lowest_first(forest, THREAD_ROOT);
-    for (; at != THREAD_ROOT; at = upwards_next(forest, at)) {
-        children_sort(forest, at, room);
-    }
-    children_sort(forest, THREAD_ROOT, room);
-    free(room);
-    forest->text_at = forest->nodes[THREAD_ROOT].first;
-    forest->text_upwards = false;
-    return 0;
+    gradual_sort_close(&walk->sort);
+    free(walk->list);
+    *walk = (struct thread_walk){.at = THREAD_ROOT};
 }

@@ -2,6 +2,7 @@
  * thread: who answers whom, as RFC 5256 says it; long chains, circles and missing messages cost what messages cost.
  */
 #include "proto/message/thread.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -30,8 +31,26 @@ static struct thread_message message_of(const struct row *row, uint32_t number,
     return message;
 }
 
-typedef int thread_algorithm(struct thread_forest **forest, const struct thread_message *messages,
-                             uint32_t count);
+/* All of it, so many steps at a time; as often the pieces themselves are counted. */
+static struct thread_forest *threads_of(enum thread_kind kind,
+                                        const struct thread_message *messages, uint32_t count,
+                                        size_t steps)
+{
+    struct thread_forest *forest = NULL;
+    size_t references = 0, pieces = 0, bound;
+    for (uint32_t i = 0; i < count; i++) {
+        references += messages[i].reference_count;
+    }
+    assert_int_equal(thread_begin(&forest, kind, messages, count, references), 0);
+    /* Each thing is met some twenty times, and sorted. */
+    bound = (count + references + 100) * 60 / steps + 100;
+    int status;
+    while ((status = thread_step(forest, steps)) == -EAGAIN) {
+        assert_true(++pieces < bound);
+    }
+    assert_int_equal(status, 0);
+    return forest;
+}
 
 /* In pieces of `room`, so that every cut is seen. */
 static void text_check(struct thread_forest *forest, size_t room, const char *expected)
@@ -47,7 +66,7 @@ static void text_check(struct thread_forest *forest, size_t room, const char *ex
     assert_string_equal(text, expected);
 }
 
-static void rows_check(thread_algorithm *algorithm, const struct row *rows, const int64_t *dates,
+static void rows_check(enum thread_kind kind, const struct row *rows, const int64_t *dates,
                        const char *expected)
 {
     struct thread_message messages[32];
@@ -58,8 +77,7 @@ static void rows_check(thread_algorithm *algorithm, const struct row *rows, cons
         messages[count].sent_s = dates != NULL ? dates[count] : messages[count].sent_s;
     }
     for (size_t room = THREAD_TEXT_MIN; room < 64; room += 7) {
-        struct thread_forest *forest;
-        assert_int_equal(algorithm(&forest, messages, count), 0);
+        struct thread_forest *forest = threads_of(kind, messages, count, room - 15);
         text_check(forest, room, expected);
         thread_free(forest);
     }
@@ -135,7 +153,7 @@ static void references_make_the_trees_of_the_standard(void **state)
          "no subject is none in common"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        rows_check(thread_by_references, cases[i].rows, NULL, cases[i].expected);
+        rows_check(THREAD_BY_REFERENCES, cases[i].rows, NULL, cases[i].expected);
     }
 }
 
@@ -145,7 +163,7 @@ static void siblings_are_in_order_of_their_dates_then_numbers(void **state)
     static const struct row rows[] = {{"a", "", "x"},  {"b", "a", "y"},   {"c", "a", "y"},
                                       {"d", "a", "y"}, {"e", "", "z"},    {"f", "q", "v"},
                                       {"g", "q", "w"}, {NULL, NULL, NULL}};
-    rows_check(thread_by_references, rows, (const int64_t[]){50, 90, 70, 70, 60, 58, 20},
+    rows_check(THREAD_BY_REFERENCES, rows, (const int64_t[]){50, 90, 70, 70, 60, 58, 20},
                "((7)(6))(1 (3)(4)(2))(5)");
 }
 
@@ -154,8 +172,8 @@ static void ordered_subject_has_the_first_of_each_subject_above_the_others(void 
     (void)state;
     static const struct row rows[] = {{"a", "", "x"},  {"b", "", "y"}, {"c", "", "Rx"},
                                       {"d", "", "Rx"}, {"e", "", "y"}, {NULL, NULL, NULL}};
-    rows_check(thread_by_subject, rows, NULL, "(1 (3)(4))(2 5)");
-    rows_check(thread_by_subject, rows, (const int64_t[]){9, 2, 3, 8, 1}, "(5 2)(3 (4)(1))");
+    rows_check(THREAD_BY_SUBJECT, rows, NULL, "(1 (3)(4))(2 5)");
+    rows_check(THREAD_BY_SUBJECT, rows, (const int64_t[]){9, 2, 3, 8, 1}, "(5 2)(3 (4)(1))");
 }
 
 /* Numbers stand once each, and every parenthesis is closed. */
@@ -216,10 +234,11 @@ static void whatever_they_refer_to_each_message_is_answered_once(void **state)
             }
         }
         struct thread_forest *forest;
-        assert_int_equal(thread_by_references(&forest, messages, count), 0);
+        size_t steps = 1 + draw(&random) % 50;
+        forest = threads_of(THREAD_BY_REFERENCES, messages, count, steps);
         answer_check(forest, count);
         thread_free(forest);
-        assert_int_equal(thread_by_subject(&forest, messages, count), 0);
+        forest = threads_of(THREAD_BY_SUBJECT, messages, count, steps);
         answer_check(forest, count);
         thread_free(forest);
     }
@@ -230,8 +249,7 @@ static void whatever_they_refer_to_each_message_is_answered_once(void **state)
 
 static void many_check(struct thread_message *messages)
 {
-    struct thread_forest *forest;
-    assert_int_equal(thread_by_references(&forest, messages, MANY), 0);
+    struct thread_forest *forest = threads_of(THREAD_BY_REFERENCES, messages, MANY, 1000);
     answer_check(forest, MANY);
     thread_free(forest);
 }

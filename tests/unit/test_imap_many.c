@@ -1,0 +1,209 @@
+/* SEARCH, SORT and THREAD in a mailbox of many: whole answers, and others have their turn while they are made. */
+#include "tests/unit/imap_rig.h"
+
+#define MANY 25000u
+#define BATCH 1000u
+#define LETTER_BYTES 100u
+
+/* Message n: its subject is one of MANY / 5, its date goes down as n goes up; each but a hundred answers the one before. */
+static size_t letter(uint32_t n, char *to)
+{
+    char text[LETTER_BYTES];
+    uint32_t day = (MANY - n) % 28 + 1, month = (MANY - n) / 28 % 12;
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    int size = snprintf(text, sizeof(text), "Date: %u %s %u 00:00:00 +0000\r\nSubject: %05u\r\n",
+                        day, months[month], 1970 + (MANY - n) / 28 / 12, n * 7919 % (MANY / 5));
+    size += snprintf(text + size, sizeof(text) - (size_t)size,
+                     n % 250 == 0 ? "Message-ID: <%u>\r\n\r\n"
+                                  : "Message-ID: <%u>\r\nReferences: <%u>\r\n\r\n",
+                     n, n - 1);
+    check(size < (int)sizeof(text));
+    return (size_t)sprintf(to, " {%d+}\r\n%s", size, text);
+}
+
+static struct imap_rig *filled(void **state)
+{
+    struct imap_rig *rig = (struct imap_rig *)*state;
+    char *command = (char *)malloc(BATCH * (LETTER_BYTES + 20) + 100);
+    log_in(rig, 0);
+    log_in(rig, 1);
+    for (uint32_t n = 0; n < MANY; n += BATCH) {
+        size_t size = (size_t)sprintf(command, "a APPEND INBOX");
+        for (uint32_t i = 0; i < BATCH; i++) {
+            size += letter(n + i, command + size);
+        }
+        strcpy(command + size, "\r\n");
+        talk(rig, 0, command, "OK");
+    }
+    free(command);
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    return rig;
+}
+
+/* Behind "* WORD": `count` numbers, each of them once. */
+static uint32_t *numbers_of(struct imap_rig *rig, const char *beginning, uint32_t count)
+{
+    char *at = strstr(rig->clients[0].heard, beginning);
+    uint32_t *numbers = (uint32_t *)calloc(count, sizeof(*numbers));
+    uint8_t *seen = (uint8_t *)calloc(MANY + 1, 1);
+    assert_non_null(at);
+    at += strlen(beginning);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(*at, ' ');
+        numbers[i] = (uint32_t)strtoul(at + 1, &at, 10);
+        assert_in_range(numbers[i], 1, MANY);
+        assert_false(seen[numbers[i]]);
+        seen[numbers[i]] = 1;
+    }
+    assert_int_equal(strncmp(at, "\r\n", 2), 0);
+    free(seen);
+    return numbers;
+}
+
+static uint32_t subject_of(uint32_t number)
+{
+    return (number - 1) * 7919 % (MANY / 5);
+}
+
+static void answers_of_many_numbers_are_whole(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    char line[100];
+    talk(rig, 0, "a SEARCH ALL\r\n", "OK");
+    uint32_t *numbers = numbers_of(rig, "* SEARCH", MANY);
+    assert_true(numbers[0] == 1 && numbers[MANY - 1] == MANY);
+    free(numbers);
+    talk(rig, 0, "b SORT (DATE) UTF-8 ALL\r\n", "OK");
+    numbers = numbers_of(rig, "* SORT", MANY);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(numbers[i], MANY - i);
+    }
+    free(numbers);
+    talk(rig, 0, "c SORT (REVERSE SUBJECT) UTF-8 ALL\r\n", "OK");
+    numbers = numbers_of(rig, "* SORT", MANY);
+    for (uint32_t i = 1; i < MANY; i++) {
+        uint32_t before = subject_of(numbers[i - 1]), now = subject_of(numbers[i]);
+        assert_true(before > now || (before == now && numbers[i - 1] < numbers[i]));
+    }
+    free(numbers);
+    talk(rig, 0, "d SEARCH RETURN (MIN MAX COUNT ALL SAVE) ALL\r\n", "OK");
+    snprintf(line, sizeof(line), "* ESEARCH (TAG \"d\") MIN 1 MAX %u COUNT %u ALL 1:%u\r\n", MANY,
+             MANY, MANY);
+    expect(rig, 0, line);
+    talk(rig, 0, "e SEARCH RETURN (COUNT) $\r\n", "OK");
+    snprintf(line, sizeof(line), "* ESEARCH (TAG \"e\") COUNT %u\r\n", MANY);
+    expect(rig, 0, line);
+    talk(rig, 0, "f SEARCH RETURN (PARTIAL -1:-24000) ALL\r\n", "OK");
+    snprintf(line, sizeof(line), "* ESEARCH (TAG \"f\") PARTIAL (-1:-24000 1001:%u)\r\n", MANY);
+    expect(rig, 0, line);
+}
+
+/* No two next to each other: each is a range of its own. */
+static void sets_of_many_ranges_are_whole(void **state)
+{
+    static const struct {
+        const char *returns, *beginning, *end;
+        unsigned commas;
+    } cases[] = {{"COUNT ALL", " COUNT 25000 ALL ", "\r\n", MANY - 1},
+                 {"PARTIAL 2:24001", " PARTIAL (2:24001 ", ")\r\n", 23999}};
+    struct imap_rig *rig = filled(state);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char command[100];
+        unsigned commas = 0;
+        snprintf(command, sizeof(command), "s SORT RETURN (%s) (SUBJECT) UTF-8 ALL\r\n",
+                 cases[i].returns);
+        talk(rig, 0, command, "OK");
+        const char *at = strstr(rig->clients[0].heard, cases[i].beginning);
+        assert_non_null(at);
+        for (at += strlen(cases[i].beginning); *at == ',' || (*at >= '0' && *at <= '9'); at++) {
+            commas += *at == ',';
+        }
+        assert_int_equal(commas, cases[i].commas);
+        assert_int_equal(strncmp(at, cases[i].end, strlen(cases[i].end)), 0);
+    }
+}
+
+static void threads_of_many_are_whole(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    talk(rig, 0, "t THREAD REFERENCES UTF-8 ALL\r\n", "OK");
+    const char *at = strstr(rig->clients[0].heard, "* THREAD (");
+    uint32_t numbers = 0;
+    int depth = 0;
+    assert_non_null(at);
+    for (at += 9; *at != '\r'; at++) {
+        bool digit = *at >= '0' && *at <= '9';
+        depth += *at == '(' ? 1 : *at == ')' ? -1 : 0;
+        numbers += digit && (at[1] < '0' || at[1] > '9');
+        assert_true(depth >= 0);
+    }
+    assert_int_equal(numbers, MANY);
+    assert_int_equal(depth, 0);
+}
+
+/* Rounds of the shard one by one: another session's NOOP is answered long before. */
+static void others_have_their_turn_meanwhile(void **state)
+{
+    static const struct {
+        const char *command;
+        unsigned answers; /* at least: of rounds that judge some, put some in order, write some */
+    } cases[] = {{"q SEARCH ALL\r\n", 7},
+                 {"q SORT (REVERSE ARRIVAL) UTF-8 ALL\r\n", 25},
+                 {"q SORT (SUBJECT) UTF-8 ALL\r\n", 800},
+                 {"q THREAD REFERENCES UTF-8 ALL\r\n", 800}};
+    struct imap_rig *rig = filled(state);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        unsigned answered = 0, rounds = 0;
+        say(rig, 0, cases[i].command);
+        say(rig, 1, "n NOOP\r\n");
+        for (bool done = false; !done; rounds++) {
+            const struct imap_client *client = &rig->clients[0];
+            mailstore_rig_round(&rig->store);
+            shard_round(&rig->shard);
+            if (rig->clients[1].heard_bytes > 0) {
+                answered++;
+                say(rig, 1, "n NOOP\r\n");
+            }
+            size_t tail = client->heard_bytes < 60 ? client->heard_bytes : 60;
+            done = memmem(client->heard + client->heard_bytes - tail, tail, "q OK ", 5) != NULL;
+            assert_true(rounds < 20000);
+        }
+        assert_true(answered >= cases[i].answers);
+        hear(rig, 1, "n OK");
+    }
+}
+
+/* A client that does not read costs what its outbox may hold, not its answer. */
+static void an_answer_that_is_not_read_is_not_made(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    size_t most = 0;
+    rig->clients[0].deaf = rig->clients[1].deaf = true;
+    say(rig, 0, "q SORT (REVERSE ARRIVAL) UTF-8 ALL\r\n");
+    rig_rounds(rig, 200);
+    for (struct list_node *node = rig->mailbox.sessions.next; node != &rig->mailbox.sessions;
+         node = node->next) {
+        const struct imap_session *one =
+            (const struct imap_session *)list_entry(node, struct session, node);
+        most = one->outbox.bytes > most ? one->outbox.bytes : most;
+    }
+    assert_in_range(most, 0, 128 * 1024);
+    rig->clients[0].deaf = rig->clients[1].deaf = false;
+    rig_hear(rig->clients[0].stream, 0, &rig->clients[0]);
+    hear(rig, 0, "q OK ");
+    free(numbers_of(rig, "* SORT", MANY));
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, imap_rig_open, imap_rig_close)
+    const struct CMUnitTest tests[] = {
+        TEST(answers_of_many_numbers_are_whole),
+        TEST(sets_of_many_ranges_are_whole),
+        TEST(threads_of_many_are_whole),
+        TEST(others_have_their_turn_meanwhile),
+        TEST(an_answer_that_is_not_read_is_not_made),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
