@@ -25,6 +25,7 @@ struct bench {
     struct source *source; /* NULL: only the sink */
     struct sink *sink;     /* NULL: only the source */
     struct asker *asker;
+    struct logins *logins;
     struct flood flood;
     struct answerer *answerer;
     uint64_t begun_ns, now_ns;
@@ -103,6 +104,9 @@ static int bench_open(struct bench *bench)
     if (options->part == BENCH_ASK) {
         return asker_open(&bench->asker, bench->carrier.network, &bench->world, &options->exchange);
     }
+    if (options->part == BENCH_LOGINS) {
+        return logins_open(&bench->logins, bench->carrier.network, &bench->world, &options->logins);
+    }
     if (options->part == BENCH_ANSWER) {
         return answerer_open(&bench->answerer, bench->carrier.network, &options->exchange);
     }
@@ -119,6 +123,9 @@ static void bench_close(struct bench *bench)
 {
     if (bench->asker != NULL) {
         asker_close(bench->asker);
+    }
+    if (bench->logins != NULL) {
+        logins_close(bench->logins);
     }
     if (bench->answerer != NULL) {
         answerer_close(bench->answerer);
@@ -191,6 +198,9 @@ static bool bench_wants_more(struct bench *bench)
     if (bench->asker != NULL || bench->answerer != NULL) {
         return exchange_wants_more(bench);
     }
+    if (bench->logins != NULL) {
+        return !stop_asked && logins_round(bench->logins, bench->now_ns);
+    }
     bool source_busy = bench->source != NULL && source_round(bench->source, bench->now_ns);
     if (bench->sink != NULL) {
         sink_round(bench->sink);
@@ -218,11 +228,23 @@ static void bench_run(struct bench *bench)
                   bench->now_ns); /* tells it the time, or the first connections were late */
     while (bench_wants_more(bench)) {
         carrier_flush(&bench->carrier, bench->now_ns);
-        bool busy = bench->source != NULL && source_has_work(bench->source);
+        bool busy = (bench->source != NULL && source_has_work(bench->source)) ||
+                    (bench->logins != NULL && logins_have_work(bench->logins));
         carrier_poll(&bench->carrier, bench->now_ns, busy ? 0 : PATIENCE_MS);
         bench->now_ns = world_now_ns(&bench->world);
     }
     carrier_flush(&bench->carrier, bench->now_ns);
+}
+
+static void secure_tell(const struct secure *secure, struct report *report)
+{
+    struct secure_counters tls;
+    if (secure != NULL) {
+        secure_count(secure, &tls);
+        report_count(report, "tls_handshakes", tls.handshakes);
+        report_count(report, "tls_resumed", tls.resumed);
+        report_count(report, "tls_failed", tls.failed);
+    }
 }
 
 static bool source_tell(const struct bench *bench, struct report *report)
@@ -246,13 +268,7 @@ static bool source_tell(const struct bench *bench, struct report *report)
     report_number(report, "measured_s", measured_s);
     report_number(report, "sent_per_s", rate);
     report_number(report, "sent_mb_per_s", rate * (double)settings->message_bytes / 1e6);
-    if (source_secure(bench->source) != NULL) {
-        struct secure_counters tls;
-        secure_count(source_secure(bench->source), &tls);
-        report_count(report, "tls_handshakes", tls.handshakes);
-        report_count(report, "tls_resumed", tls.resumed);
-        report_count(report, "tls_failed", tls.failed);
-    }
+    secure_tell(source_secure(bench->source), report);
     report_latency(report, "answer_us", source_latency(bench->source));
     if (source_trouble(bench->source)[0] != '\0') {
         report_text(report, "first_trouble", source_trouble(bench->source));
@@ -313,6 +329,22 @@ static bool exchange_tell(const struct bench *bench, struct report *report)
     return counters->failed == 0 && counters->connections > 0;
 }
 
+static bool logins_tell(const struct bench *bench, struct report *report)
+{
+    const struct logins_counters *counters = logins_counters(bench->logins);
+    report_count(report, "logins", counters->logins);
+    report_count(report, "refused", counters->refused);
+    report_count(report, "lost", counters->lost);
+    report_number(report, "logins_per_s",
+                  (double)counters->measured / logins_measured_s(bench->logins));
+    secure_tell(logins_secure(bench->logins), report);
+    report_latency(report, "login_us", logins_latency(bench->logins));
+    if (logins_trouble(bench->logins)[0] != '\0') {
+        report_text(report, "first_trouble", logins_trouble(bench->logins));
+    }
+    return counters->logins > 0 && counters->refused == 0 && counters->lost == 0;
+}
+
 static bool bench_tell(const struct bench *bench)
 {
     struct rusage usage;
@@ -320,6 +352,9 @@ static bool bench_tell(const struct bench *bench)
     bool good = true;
     if (bench->asker != NULL || bench->answerer != NULL) {
         good = exchange_tell(bench, report);
+    }
+    if (bench->logins != NULL) {
+        good = logins_tell(bench, report);
     }
     if (bench->source != NULL) {
         good = source_tell(bench, report) && good;

@@ -15,6 +15,8 @@ static const char usage[] =
     "tubepost-bench answer --listen ADDRESS [option...] answers requests without any mail, to "
     "measure a transport\n"
     "tubepost-bench ask --to ADDRESS [option...]        asks\n"
+    "tubepost-bench logins --to ADDRESS [option...]     logs in by IMAP and leaves, each time on a "
+    "connection of its own\n"
     "tubepost-bench cost [--json] [--cpu N]             cycles of the stack alone, without a "
     "driver\n"
     "tubepost-bench queue --folder DIR [--count N] [--size BYTES] [--json] [--cpu N]\n"
@@ -47,6 +49,11 @@ static const char usage[] =
     "it, "
     "over a port, to the\n"
     "        target with this MAC\n"
+    "logins  --mechanism plain|scram-sha-256 (plain)  --tls: from the first octet on, sessions "
+    "resumed  --no-resumption  --suites LIST\n"
+    "        --users N (1): u0000000, u0000001 and so on  --password TEXT (secret)  --connections "
+    "N  "
+    "--seconds S  --warmup S\n"
     "answer  --kind, --request, --reply as the asker has them  --seconds S\n"
     "all     --json: one object instead of a table  --cpu N\n"
     "        --io-uring: kernel sockets as the relay drives them, instead of epoll\n"
@@ -100,6 +107,9 @@ enum option_code {
     OPTION_GATEWAY,
     OPTION_MTU,
     OPTION_FOLDER,
+    OPTION_MECHANISM,
+    OPTION_TLS,
+    OPTION_PASSWORD,
     OPTION_HELP,
 };
 
@@ -143,6 +153,9 @@ static const struct option table[] = {
     {"gateway", required_argument, NULL, OPTION_GATEWAY},
     {"mtu", required_argument, NULL, OPTION_MTU},
     {"folder", required_argument, NULL, OPTION_FOLDER},
+    {"mechanism", required_argument, NULL, OPTION_MECHANISM},
+    {"tls", no_argument, NULL, OPTION_TLS},
+    {"password", required_argument, NULL, OPTION_PASSWORD},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -335,6 +348,28 @@ static bool parse_exchange(struct exchange_settings *exchange, int code, const c
     }
 }
 
+static bool parse_logins(struct options *options, int code, const char *value)
+{
+    switch (code) {
+    case OPTION_MECHANISM:
+        if (strcmp(value, "plain") != 0 && strcmp(value, "scram-sha-256") != 0) {
+            wrong("plain or scram-sha-256 is wanted", value);
+        }
+        options->logins.mechanism = value[0] == 'p' ? LOGINS_PLAIN : LOGINS_SCRAM_SHA_256;
+        return true;
+    case OPTION_TLS:
+        if (options->source.secure == SECURE_NOT) {
+            options->source.secure = SECURE_RESUMED;
+        }
+        return true;
+    case OPTION_PASSWORD:
+        options->logins.password = value;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool parse_carrier(struct carrier_options *carrier, int code, const char *value)
 {
     switch (code) {
@@ -439,6 +474,9 @@ static enum bench_part part_of(const char *name)
     if (name != NULL && strcmp(name, "answer") == 0) {
         return BENCH_ANSWER;
     }
+    if (name != NULL && strcmp(name, "logins") == 0) {
+        return BENCH_LOGINS;
+    }
     if (name != NULL && strcmp(name, "cost") == 0) {
         return BENCH_COST;
     }
@@ -455,7 +493,8 @@ static enum bench_part part_of(const char *name)
 
 static void judge(const struct options *options)
 {
-    if ((options->part & (BENCH_SOURCE | BENCH_ASK)) && options->source.to_count == 0) {
+    if ((options->part & (BENCH_SOURCE | BENCH_ASK | BENCH_LOGINS)) &&
+        options->source.to_count == 0) {
         wrong("missing", "--to");
     }
     if ((options->part & (BENCH_SINK | BENCH_ANSWER)) && options->sink.listen_count == 0) {
@@ -489,6 +528,18 @@ static void exchange_fill(struct options *options)
     exchange->warmup_s = options->source.warmup_s;
 }
 
+static void logins_fill(struct options *options)
+{
+    struct logins_settings *logins = &options->logins;
+    logins->at = options->source.to[0];
+    logins->secure = options->source.secure;
+    logins->suites = options->source.suites;
+    logins->connections = options->source.connections;
+    logins->users = options->source.users > 0 ? options->source.users : 1;
+    logins->seconds = options->source.seconds;
+    logins->warmup_s = options->source.warmup_s;
+}
+
 void options_parse(struct options *options, int argc, char **argv)
 {
     *options = (struct options){
@@ -502,6 +553,7 @@ void options_parse(struct options *options, int argc, char **argv)
         .sink = {.received_fd = -1},
         .flood = {.per_s = 1000000},
         .exchange = {.request_bytes = 64, .reply_bytes = 64},
+        .logins = {.password = "secret"},
         .cpu = -1,
     };
     options->part = part_of(argc > 1 ? argv[1] : NULL);
@@ -510,7 +562,7 @@ void options_parse(struct options *options, int argc, char **argv)
     for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (!parse_source(&options->source, code, optarg) &&
             !parse_exchange(&options->exchange, code, optarg) &&
-            !parse_flood(&options->flood, code, optarg) &&
+            !parse_flood(&options->flood, code, optarg) && !parse_logins(options, code, optarg) &&
             !parse_carrier(&options->carrier, code, optarg)) {
             parse_sink_or_both(options, code, optarg);
         }
@@ -523,4 +575,5 @@ void options_parse(struct options *options, int argc, char **argv)
     }
     judge(options);
     exchange_fill(options);
+    logins_fill(options);
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include "bench/exchange.h"
 #include "bench/flood.h"
+#include "bench/logins.h"
 #include "bench/sink.h"
 #include "bench/source.h"
 #include <stdbool.h>
@@ -19,6 +20,7 @@ enum bench_part {
     BENCH_COST = 16,
     BENCH_QUEUE = 32,
     BENCH_SCHED = 64,
+    BENCH_LOGINS = 128,
 };
 
 struct carrier_options {
@@ -38,6 +40,7 @@ struct options {
     struct sink_settings sink;
     struct exchange_settings exchange;
     struct flood_settings flood; /* of an asker over dpdk */
+    struct logins_settings logins;
     struct carrier_options carrier;
     uint64_t sink_count; /* stop after so many messages; 0: no bound */
     double sink_seconds; /* stop after; 0: no bound */

@@ -13,7 +13,9 @@ import tempfile
 import time
 import unittest
 
-from harness import BUILD, TOP, free_port
+from harness import BUILD, TOP, SystemTest, free_port
+from test_mailboxd_store import Store
+from tls_peers import certificate
 
 BENCH = os.path.join(BUILD, "tubepost-bench")
 PEERS = os.path.join(TOP, "scripts/peers")
@@ -205,6 +207,29 @@ class BenchAgainstPostfixTools(unittest.TestCase):
             finally:
                 peer.terminate()
                 peer.wait()
+
+
+class Logins(SystemTest):
+    def logins(self, *words):
+        run = subprocess.run([BENCH, "logins", "--json", "--connections", "4", "--seconds", "1.5", *words], capture_output=True, text=True, timeout=60)
+        return run.returncode, json.loads(run.stdout)
+
+    def test_logins_are_counted_and_sessions_are_resumed(self):
+        service = Store(self.folder, certificates=[certificate(self.folder, "mail.test")],
+                        auth="clear_on_loopback: true, mechanisms: [PLAIN, SCRAM-SHA-256]")
+        self.addCleanup(self.end, service)
+        with open(os.path.join(self.folder, "users"), "a") as file:
+            file.writelines(f"u000000{number}:{{PLAIN}}secret\n" for number in range(3))
+        for mechanism in ("plain", "scram-sha-256"):
+            with self.subTest(mechanism=mechanism):
+                code, report = self.logins("--to", f"127.0.0.1:{service.imaps}", "--tls", "--mechanism", mechanism, "--users", "3")
+                self.assertEqual((code, report["refused"], report["lost"], report["tls_failed"]), (0, 0, 0, 0), report)
+                self.assertGreater(report["logins"], 0)
+                self.assertLessEqual(report["tls_handshakes"] - report["tls_resumed"], 4)  # the first of each connection
+        code, report = self.logins("--to", f"127.0.0.1:{service.imap}")
+        self.assertEqual((code, "tls_handshakes" in report), (0, False))
+        code, report = self.logins("--to", f"127.0.0.1:{service.imaps}", "--tls", "--mechanism", "scram-sha-256", "--password", "wrong")
+        self.assertEqual((code, report["logins"]), (1, 0))  # the answers wait longer than it does
 
 
 class Queue(unittest.TestCase):
