@@ -162,7 +162,7 @@ def main(words):
     arguments = parser.parse_args(words)
     build = os.path.join(TOP, arguments.build)
     folder = fresh(build, "mailbox-bench")
-    server = Tubepost(folder, build, Needs(index="ours"))
+    server = Tubepost(folder, build, Needs(index=True))
     try:
         with server.running(2):
             begun, empty = time.monotonic(), resident(server.process, "VmRSS")

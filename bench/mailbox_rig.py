@@ -103,7 +103,7 @@ class Needs(typing.NamedTuple):
     scheme: str = "PLAIN"     # of passwords
     mechanism: str = "PLAIN"  # of SASL
     secure: bool = False      # IMAPS, too
-    index: str = ""           # of texts: "ours", or "both" servers'
+    index: bool = False       # of texts; ours has one, and tells when it is whole
 
 
 class Dovecot:
@@ -111,9 +111,6 @@ class Dovecot:
 
     def __init__(self, folder, needs):
         self.folder, self.needs = os.path.join(folder, "dovecot"), needs
-
-    def peer(self):
-        return "dovecot-fts" if self.needs.index == "both" else "dovecot"
 
     def secure(self):
         """As its manual advises for many logins: processes that stay, as many of them as the load wants; results remembered, as ours are."""
@@ -124,12 +121,6 @@ class Dovecot:
                 f"  inet_listener imaps {{\n    address = 127.0.0.1\n    port = {IMAPS}\n    ssl = yes\n  }}\n}}",
                 "service imap {\n  service_count = 0\n  process_min_avail = 50\n}"]
 
-    def indexed(self):
-        """What Debian has beside it: Xapian, kept up as mail comes."""
-        return ["mail_plugins = $mail_plugins fts fts_xapian",
-                "plugin {\n  fts = xapian\n  fts_xapian = partial=3 full=20\n  fts_autoindex = yes\n  fts_enforced = yes\n}",
-                "service indexer-worker {\n  vsz_limit = 0\n}"]
-
     @contextlib.contextmanager
     def running(self, users):
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -137,9 +128,8 @@ class Dovecot:
         words = [f"lmtp=127.0.0.1:{LMTP}", f"imap=127.0.0.1:{IMAP}", f"users={','.join(map(user, range(users)))}",
                  f"stored={stored(self.needs.scheme)}"]
         limits = ["auth_username_format = %Ln", "default_client_limit = 25000", "default_process_limit = 12000", "mail_max_userip_connections = 20000"]
-        more = (self.secure() if self.needs.secure else []) + (self.indexed() if self.needs.index == "both" else [])
-        words += [f"set:{line}" for line in limits + more]
-        subprocess.run([PEERS, "start", self.peer(), self.folder, *words], check=True)
+        words += [f"set:{line}" for line in limits + (self.secure() if self.needs.secure else [])]
+        subprocess.run([PEERS, "start", "dovecot", self.folder, *words], check=True)
         try:
             yield self
         finally:
@@ -147,10 +137,7 @@ class Dovecot:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def settle(self, messages):
-        """Its index of texts, if it has one, is made by now, or is made here, and the next search has all of it."""
-        if self.needs.index == "both":
-            subprocess.run([PEERS, "run", self.peer(), "/usr/bin/doveadm", "-c", os.path.join(self.folder, "dovecot.conf"), "index", "-u", user(0), "INBOX"],
-                           check=True)
+        """It has no index of texts."""
 
     def processes(self):
         with open(os.path.join(self.folder, "run/master.pid")) as file:
