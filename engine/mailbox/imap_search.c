@@ -46,20 +46,47 @@ static void message_end(struct search *search)
     search->phase = SEARCH_NEXT;
 }
 
+/* Is what was said enough? */
+static bool is_decided(const struct search *search, enum search_verdict verdict)
+{
+    bool header = search->stage >= SEARCH_HEADER;
+    return verdict == SEARCH_NO || (verdict == SEARCH_YES && (header || search->sorting == NULL ||
+                                                              !sorting_needs_header(search)));
+}
+
+bool search_needs_text(struct search *search, uint32_t number)
+{
+    const struct mailstore_entry under_way = search->entry;
+    const struct mailstore_entry *entry = view_entry(&search->session->view, number);
+    uint32_t number_under_way = search->number;
+    uint8_t stage = search->stage;
+    if (entry == NULL) {
+        return false;
+    }
+    search->entry = *entry;
+    search->number = number;
+    search->stage = SEARCH_ENTRY;
+    bool needs = !imap_context_skips(search) &&
+                 !is_decided(search, search_judge(search, &search->command->search.key));
+    search->entry = under_way;
+    search->number = number_under_way;
+    search->stage = stage;
+    return needs;
+}
+
 /* What comes next for the message, by what is known of it. */
 static void message_judge(struct search *search)
 {
     enum search_verdict verdict = search_judge(search, &search->command->search.key);
-    bool header = search->stage >= SEARCH_HEADER;
-    if (verdict == SEARCH_YES &&
-        (header || search->sorting == NULL || !sorting_needs_header(search))) {
+    if (verdict == SEARCH_YES && is_decided(search, verdict)) {
         search->failed = search->failed || !found_add(search);
         message_end(search);
     } else if (verdict == SEARCH_NO) {
         search->failed = search->failed || (search->context != NULL && !gone_add(search));
         message_end(search);
-    } else if (!header) {
+    } else if (search->stage < SEARCH_HEADER) {
         search->phase = SEARCH_LOAD;
+        search_ahead_run(search);
     } else {
         search->phase = SEARCH_PARTS;
     }
@@ -230,6 +257,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
     (void)session;
     search_question_end(search->question);
     search_text_end(search);
+    search_ahead_end(search);
     sorting_close(search);
     arena_close(&search->arena);
     for (uint32_t i = 0; i < search->word_count; i++) {

@@ -72,6 +72,7 @@ struct search {
     uint32_t written, list_end;
 
     /* The text. */
+    struct search_ahead *ahead; /* owned: of messages to come; NULL: none was needed yet */
     struct imap_text text;
     uint8_t *header; /* owned */
     uint32_t header_bytes, header_room;
@@ -89,6 +90,15 @@ struct search {
 enum search_verdict search_judge(const struct search *search, const struct imap_search_key *key);
 /* Gathers the words. 0, -ENOMEM, -E2BIG. */
 int search_words(struct search *search, const struct imap_search_key *key);
+
+/* ---- imap_search.c ---- */
+/* Must the text of this message be read, as far as can be told without it? */
+bool search_needs_text(struct search *search, uint32_t number);
+
+/* ---- imap_search_ahead.c ---- */
+/* The text of the message under way is about to be read: those of the next ones that need it are fetched, too. */
+void search_ahead_run(struct search *search);
+void search_ahead_end(struct search *search); /* at any time */
 
 /* ---- imap_search_text.c: 0: done; -E2BIG: in the next round; imap_text_must_wait; or what is broken ---- */
 int search_text_open(struct search *search);

@@ -195,6 +195,49 @@ static void an_answer_that_is_not_read_is_not_made(void **state)
     free(numbers_of(rig, "* SORT", MANY));
 }
 
+static uint64_t fetched(const struct imap_rig *rig)
+{
+    return mailstore_counters(rig->store.store)->fetches;
+}
+
+/* What is in the log's memory need not be read: the first messages are not, of so many. */
+static void while_a_search_waits_for_a_text_the_next_ones_are_read_too(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    uint64_t before = fetched(rig);
+    disk_fault_hold(rig->store.rig.fault, true);
+    say(rig, 0, "q SEARCH 1:4000 BODY nothing\r\n");
+    rig_rounds(rig, 20);
+    assert_in_range(fetched(rig) - before, 10, 40);
+    disk_fault_hold(rig->store.rig.fault, false);
+    hear(rig, 0, "q OK ");
+    expect(rig, 0, "* SEARCH\r\n");
+    /* Of what is not looked at nothing is read. */
+    before = fetched(rig);
+    disk_fault_hold(rig->store.rig.fault, true);
+    say(rig, 0, "q SEARCH 3,4000 BODY nothing\r\n");
+    rig_rounds(rig, 20);
+    assert_in_range(fetched(rig) - before, 0, 2);
+    disk_fault_hold(rig->store.rig.fault, false);
+    hear(rig, 0, "q OK ");
+}
+
+static void a_client_that_goes_while_texts_are_read_ahead_leaves_nothing(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    disk_fault_hold(rig->store.rig.fault, true);
+    say(rig, 0, "q SORT (SUBJECT) UTF-8 1:4000\r\n");
+    rig_rounds(rig, 20);
+    stream_abort(rig->clients[0].stream);
+    stream_release(rig->clients[0].stream);
+    rig->clients[0].stream = NULL;
+    rig_rounds(rig, 20);
+    assert_int_equal(rig->mailbox.counters.sessions, 1);
+    disk_fault_hold(rig->store.rig.fault, false);
+    rig_rounds(rig, 20);
+    talk(rig, 1, "n NOOP\r\n", "OK");
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, imap_rig_open, imap_rig_close)
@@ -204,6 +247,8 @@ int main(void)
         TEST(threads_of_many_are_whole),
         TEST(others_have_their_turn_meanwhile),
         TEST(an_answer_that_is_not_read_is_not_made),
+        TEST(while_a_search_waits_for_a_text_the_next_ones_are_read_too),
+        TEST(a_client_that_goes_while_texts_are_read_ahead_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
