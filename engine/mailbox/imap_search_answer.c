@@ -51,19 +51,20 @@ static int number_order(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-/* Ascending uids, as they follow each other. */
+/* Ascending uids, one at least, as they follow each other. */
 static void ranges_save(struct imap_session *session, struct imap_range *saved,
                         const uint32_t *uids, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct imap_range *last =
-            session->saved_count > 0 ? &saved[session->saved_count - 1] : NULL;
-        if (last != NULL && last->last + 1 == uids[i]) {
+    struct imap_range *last = saved;
+    *last = (struct imap_range){uids[0], uids[0]};
+    for (uint32_t i = 1; i < count; i++) {
+        if (last->last + 1 == uids[i]) {
             last->last = uids[i];
         } else {
-            saved[session->saved_count++] = (struct imap_range){uids[i], uids[i]};
+            *++last = (struct imap_range){uids[i], uids[i]};
         }
     }
+    session->saved_count = (uint32_t)(last - saved) + 1;
     struct imap_range *fitting =
         (struct imap_range *)realloc(saved, session->saved_count * sizeof(saved[0]));
     session->saved = fitting != NULL ? fitting : saved;
