@@ -114,7 +114,7 @@ class Sessions(MailboxTool):
         wait_until(lambda: len(self.tool("who").splitlines()) == 1, "the session's end")
 
     def test_counters_are_told_in_the_manner_of_the_relay(self):
-        service = self.start()
+        service = self.start(shards=1)  # several: test_mailbox_tool_users.py
         client = self.filled()
         self.assertRaises(client.error, self.service.login, "nobody")
         with service.connect() as lmtp:

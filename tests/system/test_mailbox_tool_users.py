@@ -113,12 +113,15 @@ class AllUsersOfShards(AllUsers):
         clients = [self.client(user) for user in ("alice", "u0")]
         clients[0].select()
         clients[0].search(None, "TEXT", "text")
+        with self.service.connect() as lmtp:
+            self.assertEqual(lmtp.deliver(["alice", "u0"], message("x")), [250, 250])
         [status] = self.lines("stats", "0")
         counters, gauges = status["counters"], status["gauges"]
         self.assertEqual(status["shards"], 2)
         self.assertEqual(counters["imap"]["logins"], 7)  # and those that filled it
         self.assertEqual(gauges["sessions_imap"], 2)
-        self.assertEqual(counters["store"]["texts_committed"], 13)
+        self.assertEqual((counters["mailbox"]["messages"], counters["mailbox"]["deliveries"]), (1, 2))
+        self.assertEqual(counters["store"]["texts_committed"], 13 + 2)  # the last one on both
         self.assertEqual(counters["outgoing"], {"sent": 0, "deferred": 0, "returned": 0, "dropped": 0, "connections": 0})
         self.assertEqual((counters["search"]["questions"], gauges["search_users"], gauges["outgoing_waiting"]), (1, 1, 0))
         disk = os.statvfs(self.service.mail)
