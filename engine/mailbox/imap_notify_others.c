@@ -60,7 +60,7 @@ static void names_gather(struct telling *telling)
          box = mailstore_box_next(user, box)) {
         telling->names[telling->name_count++] = box->name;
     }
-    if (telling->name_count > 0) {
+    if (telling->names != NULL && telling->name_count > 0) {
         qsort(telling->names, telling->name_count, sizeof(telling->names[0]), text_order);
     }
 }
