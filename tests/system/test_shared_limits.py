@@ -20,6 +20,7 @@ class CountingSink(Sink):
         self.now = self.most = 0
         self.times = []
         self.pause_s, self.awaited, self.seen = pause_s, awaited, threading.Event()
+        self.session = threading.local()
         super().__init__()
 
     def serve(self, connection):
@@ -28,9 +29,20 @@ class CountingSink(Sink):
             self.most = max(self.most, self.now)
             if self.most >= self.awaited:
                 self.seen.set()
+        self.session.counts = True
         super().serve(connection)
-        with self.lock:
-            self.now -= 1
+        self.leave()
+
+    def leave(self):
+        if self.session.counts:
+            self.session.counts = False
+            with self.lock:
+                self.now -= 1
+
+    def answer(self, f, command, argument, usual):
+        if command == "QUIT":  # with the answer the relay may open another, and be faster than this thread
+            self.leave()
+        return super().answer(f, command, argument, usual)
 
     def end_of_data(self, f, sender, recipients, body):
         with self.lock:
