@@ -177,6 +177,12 @@ static int system_set_modified(void *self, int at, const char *name, int64_t mod
     return result_of(utimensat(at, name, times, AT_SYMLINK_NOFOLLOW));
 }
 
+static int system_remove_folder(void *self, int at, const char *name)
+{
+    (void)self;
+    return result_of(unlinkat(at, name, AT_REMOVEDIR));
+}
+
 static bool system_process_lives(void *self, uint32_t process_id)
 {
     (void)self;
@@ -244,6 +250,7 @@ void maildir_system_files(struct maildir_files *files)
         .facts_of_open = system_facts_of_open,
         .replace = system_replace,
         .set_modified = system_set_modified,
+        .remove_folder = system_remove_folder,
         .process_lives = system_process_lives,
         .pause = system_pause,
         .sync = system_sync,

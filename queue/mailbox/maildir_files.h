@@ -44,7 +44,8 @@ struct maildir_files {
     int (*facts_of_open)(void *self, int file, struct maildir_file_facts *facts);
     int (*replace)(void *self, int at, const char *from, const char *to); /* in one step */
     int (*set_modified)(void *self, int at, const char *name, int64_t modified_s);
-    bool (*process_lives)(void *self, uint32_t process_id); /* on this machine */
+    int (*remove_folder)(void *self, int at, const char *name); /* -ENOTEMPTY */
+    bool (*process_lives)(void *self, uint32_t process_id);     /* on this machine */
     void (*pause)(void *self, uint64_t duration_ns);
     int (*sync)(void *self, int number);
     void (*sync_begin)(void *self, int file); /* a hint: it will be synced soon */

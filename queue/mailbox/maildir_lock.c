@@ -109,10 +109,30 @@ static void remove_void(struct maildir_lock *lock, const char *name)
 
 /* ---- taking ---- */
 
-static int make(struct maildir_lock *lock, const char *name)
+/* Where there are links it is there with its content, or not at all: one that a crash leaves without a name in it would
+ * be believed for minutes. */
+static int make_by_link(struct maildir_lock *lock, const char *from, const char *name)
 {
     const struct maildir_files *files = lock->owner->files;
-    int file = files->make_file(files->self, lock->at, name);
+    struct maildir_file_facts facts;
+    if (strcmp(from, name) == 0) {
+        return 0;
+    }
+    int status = files->link(files->self, lock->at, from, lock->at, name);
+    /* A link may be there although its answer was lost (NFS). */
+    if (status < 0 && files->facts(files->self, lock->at, name, &facts) == 0 &&
+        facts.inode == lock->inode && facts.device == lock->device) {
+        status = 0;
+    }
+    files->remove(files->self, lock->at, from);
+    lock->held = status == 0;
+    return status;
+}
+
+static int make_as(struct maildir_lock *lock, const char *from, const char *name)
+{
+    const struct maildir_files *files = lock->owner->files;
+    int file = files->make_file(files->self, lock->at, from);
     if (file < 0) {
         return file;
     }
@@ -124,13 +144,29 @@ static int make(struct maildir_lock *lock, const char *name)
     int status = files->facts_of_open(files->self, file, &facts);
     files->close(files->self, file);
     if (written != size || status < 0) { /* half a name could be another process */
-        files->remove(files->self, lock->at, name);
+        files->remove(files->self, lock->at, from);
         return written < 0 ? (int)written : status < 0 ? status : -ENOSPC;
     }
     lock->held = true;
     lock->inode = facts.inode;
     lock->device = facts.device;
-    return 0;
+    return make_by_link(lock, from, name);
+}
+
+static int make(struct maildir_lock *lock, const char *name)
+{
+    const struct maildir_files *files = lock->owner->files;
+    struct maildir_file_facts facts;
+    char from[LOCK_NAME_BYTES + 32];
+    uint64_t random;
+    if (files->facts(files->self, lock->at, name, &facts) == 0) {
+        return -EEXIST;
+    }
+    world_random(lock->owner->world, &random, sizeof random);
+    snprintf(from, sizeof from, ".%s.%016" PRIx64, name, random);
+    int status = make_as(lock, from, name);
+    bool none = status == -EPERM || status == -EOPNOTSUPP || status == -ENOSYS;
+    return none ? make_as(lock, name, name) : status;
 }
 
 int maildir_lock_try(struct maildir_lock *lock)

@@ -27,6 +27,14 @@ struct maildir_owner {
     int64_t started_wall_s; /* of this process */
 };
 
+/* For names of files: the second of the wall clock, and any microseconds, so that a process of the same number, or
+ * another thread, does not make the same name. */
+static inline int64_t maildir_owner_now_us(const struct maildir_owner *owner)
+{
+    int64_t fraction_us = (int64_t)(world_now_ns(owner->world) / 1000 % 1000000);
+    return world_wall_s(owner->world) * 1000000 + fraction_us;
+}
+
 struct maildir_lock {
     const struct maildir_owner *owner;
     int at;

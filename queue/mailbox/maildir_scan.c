@@ -162,8 +162,8 @@ static void rename_apart(struct scan *scan, struct found found)
     char base[NAME_BYTES], name[NAME_BYTES];
     struct maildir_box *box = scan->box;
     maildir_name_read(slice_text(found.name), &parts);
-    ssize_t size = maildir_namer_next(&box->namer, world_wall_s(box->owner->world) * 1000000,
-                                      parts.bytes, parts.virtual_bytes, base);
+    ssize_t size = maildir_namer_next(&box->namer, maildir_owner_now_us(box->owner), parts.bytes,
+                                      parts.virtual_bytes, base);
     size = maildir_name_write(slice_of(base, (size_t)size), parts.flags, parts.keywords, name);
     const char *before = found.name;
     found.name = size < 0 ? NULL : name_keep(scan->names, slice_of(name, (size_t)size));
@@ -303,7 +303,9 @@ static void begin_list(struct maildir_box *box)
 {
     if (box->list.uidvalidity == 0) {
         int64_t wall_s = world_wall_s(box->owner->world);
-        box->list.uidvalidity = wall_s > 0 ? (uint32_t)wall_s : 1;
+        bool later = wall_s > (int64_t)box->uidvalidity_least;
+        box->list.uidvalidity = later ? (uint32_t)wall_s : box->uidvalidity_least;
+        box->list.uidvalidity += box->list.uidvalidity == 0;
         box->list.must_rewrite = true;
     }
     if (box->list.guid[0] == 0) {
@@ -478,9 +480,23 @@ static int change(struct maildir_box *box, struct maildir_uid *uid, const char *
 
 struct wish {
     bool expunge;
-    unsigned flags;
-    uint32_t keywords;
+    bool merges; /* into what the file has, from `before` on */
+    struct maildir_state before, after;
 };
+
+/* What the file is to have. */
+static struct maildir_state state_wished(const struct maildir_uid *uid, struct wish wish)
+{
+    struct maildir_name is;
+    if (!wish.merges || maildir_name_read(slice_text(uid->file), &is) < 0) {
+        return wish.after;
+    }
+    unsigned flags = wish.before.flags ^ wish.after.flags;
+    uint32_t keywords = wish.before.keywords ^ wish.after.keywords;
+    return (struct maildir_state){.flags = (is.flags & ~flags) | (wish.after.flags & flags),
+                                  .keywords =
+                                      (is.keywords & ~keywords) | (wish.after.keywords & keywords)};
+}
 
 static int change_locked(struct maildir_box *box, const struct maildir_lock *lock, uint32_t number,
                          struct wish wish)
@@ -492,7 +508,8 @@ static int change_locked(struct maildir_box *box, const struct maildir_lock *loc
         int status = -ENOENT;
         if (uid != NULL && uid->presence == MAILDIR_PRESENT) {
             if (!wish.expunge) {
-                size = maildir_name_write(slice_text(uid->file), wish.flags, wish.keywords, name);
+                struct maildir_state state = state_wished(uid, wish);
+                size = maildir_name_write(slice_text(uid->file), state.flags, state.keywords, name);
             }
             name[size < 0 ? 0 : size] = 0;
             status = size < 0 ? (int)size : change(box, uid, wish.expunge ? NULL : name);
@@ -528,10 +545,105 @@ static int change_one(struct maildir_box *box, uint32_t uid, struct wish wish)
 
 int maildir_box_set(struct maildir_box *box, uint32_t uid, unsigned flags, uint32_t keywords)
 {
-    return change_one(box, uid, (struct wish){.flags = flags, .keywords = keywords});
+    return change_one(box, uid, (struct wish){.after = {.flags = flags, .keywords = keywords}});
 }
 
 int maildir_box_expunge(struct maildir_box *box, uint32_t uid)
 {
     return change_one(box, uid, (struct wish){.expunge = true});
+}
+
+/* ---- several ---- */
+
+static int writes_locked(struct maildir_box *box, const struct maildir_lock *lock,
+                         struct maildir_write *writes, size_t count)
+{
+    const struct maildir_files *files = box->owner->files;
+    int status = scan_locked(box, lock);
+    for (size_t i = 0; i < count && status == 0; i++) {
+        struct maildir_write *write = &writes[i];
+        const struct wish wish = {.expunge = write->expunge,
+                                  .merges = true,
+                                  .before = write->before,
+                                  .after = write->after};
+        struct maildir_name is;
+        write->status = change_locked(box, lock, write->uid, wish);
+        const struct maildir_uid *uid = maildir_uidlist_find_uid(&box->list, write->uid);
+        if (write->status == 0 && !write->expunge &&
+            maildir_name_read(slice_text(uid->file), &is) == 0) {
+            write->left = (struct maildir_state){.flags = is.flags, .keywords = is.keywords};
+        }
+    }
+    return status == 0 ? files->sync(files->self, box->cur_folder) : status;
+}
+
+int maildir_box_write(struct maildir_box *box, struct maildir_write *writes, size_t count)
+{
+    struct maildir_lock lock = lock_of(box);
+    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    if (status == 0) {
+        status = writes_locked(box, &lock, writes, count);
+        maildir_lock_release(&lock);
+    }
+    return status;
+}
+
+static int put_one(struct maildir_box *box, struct maildir_put *put)
+{
+    const struct maildir_files *files = box->owner->files;
+    struct maildir_name parts;
+    int status = maildir_name_read(slice_text(put->name), &parts);
+    if (status == 0) {
+        status =
+            put->links
+                ? files->link(files->self, put->from_at, put->from, box->cur_folder, put->name)
+                : files->rename(files->self, put->from_at, put->from, box->cur_folder, put->name);
+    }
+    status = status < 0 ? status : maildir_uidlist_add(&box->list, parts.base);
+    if (status < 0) {
+        return status;
+    }
+    struct maildir_uid *uid = &box->list.uids[box->list.count - 1];
+    put->uid = uid->uid;
+    uid->scan = box->looks;
+    uid->presence = MAILDIR_PRESENT;
+    uid->file = name_keep(&box->names[box->scans & 1], slice_text(put->name));
+    uid->in_new = false;
+    return uid->file == NULL ? -ENOMEM : 0;
+}
+
+static int puts_locked(struct maildir_box *box, const struct maildir_lock *lock,
+                       struct maildir_put *puts, size_t count)
+{
+    const struct maildir_files *files = box->owner->files;
+    struct scan scan = {.box = box, .files = files};
+    int status = scan_locked(box, lock);
+    size_t first = box->list.count, done = 0;
+    while (status == 0 && done < count) {
+        status = put_one(box, &puts[done]);
+        done += status == 0;
+    }
+    status = status == 0 ? files->sync(files->self, box->cur_folder) : status;
+    status = status == 0 ? write_list(&scan, lock, first) : status;
+    if (status < 0 && first < box->list.count) {
+        box->list.count = first;
+        maildir_uidlist_drop_gone(&box->list);
+        box->list.must_rewrite = true;
+    }
+    /* A link more of what is elsewhere, or what was told to nobody. */
+    for (size_t i = 0; i < done && status < 0; i++) {
+        files->remove(files->self, box->cur_folder, puts[i].name);
+    }
+    return status;
+}
+
+int maildir_box_put(struct maildir_box *box, struct maildir_put *puts, size_t count)
+{
+    struct maildir_lock lock = lock_of(box);
+    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    if (status == 0) {
+        status = puts_locked(box, &lock, puts, count);
+        maildir_lock_release(&lock);
+    }
+    return status;
 }

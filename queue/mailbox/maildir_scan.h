@@ -24,7 +24,8 @@ struct maildir_box {
     struct maildir_namer namer;
     struct arena names[2]; /* of this scan and of the one before */
     uint32_t scans, looks;
-    unsigned renamed; /* duplicates and what came back, so far */
+    unsigned renamed;           /* duplicates and what came back, so far */
+    uint32_t uidvalidity_least; /* the caller's: of a list that is begun */
 };
 
 struct maildir_message {
@@ -52,3 +53,30 @@ int maildir_box_keyword(struct maildir_box *box, struct slice name);
 /* -ENOENT: it has gone. */
 int maildir_box_set(struct maildir_box *box, uint32_t uid, unsigned flags, uint32_t keywords);
 int maildir_box_expunge(struct maildir_box *box, uint32_t uid);
+
+/* Several changes under one lock, durable before it returns. Flags and keywords that differ between `before` and
+ * `after` become as they are in `after`; the others stay as others may have made them. */
+struct maildir_state {
+    unsigned flags; /* enum maildir_flag */
+    uint32_t keywords;
+};
+struct maildir_write {
+    uint32_t uid;
+    bool expunge;
+    struct maildir_state before, after;
+    int status;                /* 0; -ENOENT: it has gone; -errno */
+    struct maildir_state left; /* result: what the file has now */
+};
+/* 0; -ETIMEDOUT or another -errno: some may have been done, and none is reported. */
+int maildir_box_write(struct maildir_box *box, struct maildir_write *writes, size_t count);
+
+/* Files that become messages of the box, with UIDs in their order, without a gap. Durable, or none is there. */
+struct maildir_put {
+    int from_at;
+    const char *from;
+    bool links; /* `from` stays */
+    char name[MAILDIR_FILE_NAME_MAX + 1];
+    uint32_t uid; /* result */
+};
+/* Before the others were put the box is scanned. */
+int maildir_box_put(struct maildir_box *box, struct maildir_put *puts, size_t count);
