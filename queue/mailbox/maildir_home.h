@@ -1,0 +1,132 @@
+/*
+ * maildir_home: a user's Maildir as the mailbox store follows it: which folders there are, and what has changed in them
+ * since the store was told.
+ *
+ *   PATH/USER/{cur,new,tmp}      INBOX             PATH/USER/.Sent.2024/{cur,new,tmp}      Sent/2024
+ *   PATH/USER/subscriptions      as Dovecot 2.3 writes it
+ *
+ * The store (mailstore_files.c) has each call made on a helper's thread, one at a time for a home; they block. What a
+ * call answers as news counts as told from then on, unless the store says otherwise (home_forget). Mailboxes are named in
+ * UTF-8, as in mailstore.h; flags are enum mailstore_flag; keywords are the letters of the folder, bit 0 is a.
+ */
+#pragma once
+#include "queue/mailbox/maildir_scan.h"
+
+struct home;
+
+enum home_kind { HOME_ADDED, HOME_CHANGED, HOME_GONE };
+struct home_item {
+    uint32_t uid;
+    uint8_t kind;                       /* enum home_kind */
+    uint8_t flags_before, flags;        /* before: what both have gone out from */
+    uint32_t keywords_before, keywords; /* letters */
+    uint32_t bytes; /* lines ending in CRLF; of one that was added, as what follows */
+    uint32_t internal_s, saved_s;
+};
+struct home_news { /* of a folder; of the heap */
+    struct home_news *next;
+    bool gone; /* the folder itself */
+    uint32_t uidvalidity,
+        uid_next; /* another UIDVALIDITY than was told: none of what was told is there */
+    char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* MAILDIR_KEYWORDS_MAX of them */
+    struct home_item *items; /* those added stand behind the others; both ascend */
+    size_t count, room;
+    char mailbox[MAILDIR_FILE_NAME_MAX * 2 + 1];
+};
+void home_news_free(struct home_news *news); /* the whole list */
+
+/* What the store has of a mailbox, as it was in the Maildir when it was last told. */
+struct home_seen {
+    uint32_t uid;
+    uint8_t flags;
+    uint64_t keywords; /* bits of `names`; letters, once the home has it */
+};
+struct home_told { /* of the heap; given */
+    struct home_told *next;
+    char mailbox[MAILDIR_FILE_NAME_MAX * 2 + 1];
+    uint32_t uidvalidity, uid_next;
+    struct home_seen *seen; /* ascending */
+    size_t count;
+    unsigned name_count;
+    char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1];
+};
+void home_told_free(struct home_told *told);
+
+/* owner: borrowed as long as the home. 0, -ENOMEM. */
+int home_open(struct home **home, const struct maildir_owner *owner, const char *path,
+              const char *user);
+void home_close(struct home *home); /* NULL is fine */
+/* The files that are open are given back; they are opened again when they are needed. */
+void home_rest(struct home *home);
+
+/* The lowest UIDVALIDITY that a folder may be given. */
+void home_uidvalidity(struct home *home, uint32_t least);
+/* Given. Replaces what the home knew of this mailbox. */
+void home_tell(struct home *home, struct home_told *told);
+/* Nothing of it was told. */
+void home_forget(struct home *home);
+
+/* A change of the store's that is to be in the Maildir: from `before` to `after`. */
+struct home_write {
+    uint32_t uid;
+    bool expunge;
+    uint8_t flags_before, flags;
+    uint64_t keywords_before, keywords; /* bits of the list's names */
+};
+struct home_writes { /* of one mailbox; borrowed */
+    const char *mailbox;
+    const struct home_write *writes;
+    size_t count;
+    unsigned name_count;
+    char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1];
+};
+/* What was written comes as news: HOME_CHANGED, with what it was to become as `before`, or HOME_GONE. 0 or -errno. */
+int home_write(struct home *home, const struct home_writes *writes, struct home_news **news);
+
+/* Which folders there are, and in those that have changed, what. 0; or -errno of one of them: the news of others stand. */
+int home_look(struct home *home, struct home_news **news);
+
+/* A message from the file `name` in the open folder `at`, which goes. */
+struct home_message {
+    int at;
+    const char *name;
+    uint64_t bytes, virtual_bytes;
+    int64_t internal_s; /* 0: now */
+    uint8_t flags;
+    const char (
+        *keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* those that find no letter are left off */
+    unsigned keyword_count;
+};
+/* Durable when it returns 0; it is in the news. -ENOENT: no such folder. */
+int home_put(struct home *home, const char *mailbox, const struct home_message *message,
+             uint32_t *uid, struct home_news **news);
+
+struct home_copy {
+    const char *user; /* whose the source is; NULL: the home's own */
+    const char *from, *to;
+    const struct home_write *entries; /* uid, flags and keywords that the copies are to have */
+    size_t count;
+    unsigned name_count;
+    char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1];
+    /* Results: those that were there, in order: their copies have the uids from `first` on. */
+    uint32_t *copied; /* room for `count`; the caller's */
+    size_t copied_count;
+    uint32_t first;
+};
+/* All that are there, or none; by links where the file system has them. */
+int home_copy(struct home *home, struct home_copy *copy, struct home_news **news);
+
+/* -EEXIST; -EINVAL: no name of a folder. */
+int home_create(struct home *home, const char *mailbox, struct home_news **news);
+/* -ENOENT. */
+int home_delete(struct home *home, const char *mailbox);
+/* With all below it, or only those. -ENOENT, -EEXIST, -EINVAL. */
+int home_rename(struct home *home, const char *from, const char *to);
+
+/* Bytes of a message, lines ending in CRLF, from `offset` on. Returns how many, 0: behind its end; -ENOENT: it has gone. */
+ssize_t home_read(struct home *home, const char *mailbox, uint32_t uid, uint64_t offset,
+                  void *bytes, size_t size);
+
+/* The file `subscriptions`: names, each with NUL, of the heap. *size: of all. 0; -EALREADY: as it was. */
+int home_subscribed(struct home *home, char **names, size_t *size);
+int home_subscribe(struct home *home, const char *mailbox, bool subscribed);

@@ -1,0 +1,79 @@
+/*
+ * maildir_home_private: what the files of maildir_home.h share. Nobody else includes it.
+ *
+ * maildir_home.c       open, close, folders, looking at them
+ * maildir_home_news.c  what has changed in one
+ * maildir_home_put.c   messages come and are copied, folders are made, renamed, removed
+ * maildir_home_text.c  messages are read; subscriptions
+ */
+#pragma once
+#include "queue/mailbox/maildir_home.h"
+
+#define HOME_MAILBOX_BYTES (MAILDIR_FILE_NAME_MAX * 2 + 1)
+
+struct home_facts {
+    int64_t modified_s[4];
+    uint64_t bytes[4], inodes[4];
+};
+/* Where a reader was in a message, for who reads on. */
+struct home_reading {
+    uint32_t uid;
+    uint64_t offset; /* with all lines ending in CRLF */
+    uint64_t at;     /* in the file */
+    bool carriage;   /* the byte before was one */
+};
+struct home_folder {
+    char name[MAILDIR_FILE_NAME_MAX + 1]; /* "" of INBOX */
+    char mailbox[HOME_MAILBOX_BYTES];
+    struct maildir_box box;
+    bool open, listed;
+    struct home_facts facts; /* before the last scan */
+    int64_t looked_s;        /* when; 0: never */
+    struct home_told *told;  /* NULL: nothing is told */
+    bool letters;            /* its keywords are letters */
+    struct home_reading reading;
+};
+struct home {
+    const struct maildir_owner *owner;
+    int root;
+    uint32_t uidvalidity_least;
+    struct home_folder **folders;
+    size_t folder_count, folder_room;
+    struct home_facts subscriptions;
+    int64_t subscriptions_s; /* when they were read; 0: never */
+    struct maildir_namer namer;
+    char *path;
+    char user[];
+};
+
+static inline const struct maildir_files *home_files(const struct home *home)
+{
+    return home->owner->files;
+}
+
+/* maildir_home.c */
+int home_root(struct home *home); /* opens it, made if it is missing */
+struct home_folder *home_folder_find(struct home *home, const char *mailbox);
+/* NULL: memory is short. */
+struct home_folder *home_folder_add(struct home *home, const char *name, const char *mailbox);
+void home_folder_drop(struct home *home, struct home_folder *folder);
+int home_folder_open(struct home *home, struct home_folder *folder);
+void home_folder_close(struct home_folder *folder);
+/* A folder that there is, opened. -ENOENT. */
+int home_folder_need(struct home *home, const char *mailbox, struct home_folder **folder);
+bool home_folder_exists(struct home *home, const char *name);
+
+/* maildir_home_news.c */
+struct home_news *home_news_add(struct home_news **list, const char *mailbox);
+int home_item_add(struct home_news *news, struct home_item item);
+/* Scans; all that differs from what is told goes into the news, and counts as told. */
+int home_folder_look(struct home *home, struct home_folder *folder, struct home_news **news);
+/* Of a box that was just scanned. */
+int home_folder_compare(struct home *home, struct home_folder *folder, struct home_news **news);
+void home_folder_letters(struct home_folder *folder);
+struct home_seen *home_seen_find(const struct home_told *told, uint32_t uid);
+unsigned home_flags_to_maildir(uint8_t flags);
+uint8_t home_flags_of_maildir(unsigned flags);
+/* Letters of the bits that have a name in `names`; those that get none are left off. -errno. */
+int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1],
+                    unsigned count, uint64_t bits, uint32_t *letters);

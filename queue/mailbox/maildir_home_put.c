@@ -1,0 +1,372 @@
+/* Messages that come or are copied, and the folders themselves. */
+#include "queue/mailbox/maildir_home_private.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_BYTES 65536u
+#define COPIED_FILE "tubepost-copy" /* in tmp/, below our lock of the user's line */
+
+/* ---- one message ---- */
+
+/* A name for cur/, with sizes, flags and keywords. */
+static int name_make(struct home *home, const struct maildir_name *is, char *out)
+{
+    char base[MAILDIR_FILE_NAME_MAX + 1];
+    ssize_t size = maildir_namer_next(&home->namer, maildir_owner_now_us(home->owner), is->bytes,
+                                      is->virtual_bytes, base);
+    size = size < 0
+               ? size
+               : maildir_name_write(slice_of(base, (size_t)size), is->flags, is->keywords, out);
+    if (size < 0) {
+        return (int)size;
+    }
+    out[size] = 0;
+    return 0;
+}
+
+int home_put(struct home *home, const char *mailbox, const struct home_message *message,
+             uint32_t *uid, struct home_news **news)
+{
+    const struct maildir_files *files = home_files(home);
+    struct home_folder *folder;
+    struct maildir_put put = {.from_at = message->at, .from = message->name};
+    struct maildir_name is = {.bytes = message->bytes,
+                              .virtual_bytes = message->virtual_bytes,
+                              .flags = home_flags_to_maildir(message->flags)};
+    int status = home_folder_need(home, mailbox, &folder);
+    for (unsigned i = 0; i < message->keyword_count && status == 0; i++) {
+        int letter = maildir_box_keyword(&folder->box, slice_text(message->keywords[i]));
+        bool kept = letter >= 0;
+        is.keywords |= kept ? 1u << letter : 0;
+        status = kept || letter == -ENOSPC || letter == -EINVAL ? 0 : letter;
+    }
+    status = status == 0 ? name_make(home, &is, put.name) : status;
+    if (status == 0 && message->internal_s != 0) {
+        status = files->set_modified(files->self, message->at, message->name, message->internal_s);
+    }
+    status = status == 0 ? maildir_box_put(&folder->box, &put, 1) : status;
+    *uid = put.uid;
+    return status == 0 ? home_folder_compare(home, folder, news) : status;
+}
+
+/* ---- copies ---- */
+
+/* Where links are not to be had: the bytes. */
+static int bytes_copy(const struct maildir_files *files, int from, int to)
+{
+    uint8_t *piece = malloc(PIECE_BYTES);
+    uint64_t at = 0;
+    int status = piece == NULL ? -ENOMEM : 0;
+    while (status == 0) {
+        ssize_t size = files->read(files->self, from, at, piece, PIECE_BYTES);
+        if (size <= 0) {
+            status = size < 0 ? (int)size : files->sync(files->self, to);
+            break;
+        }
+        at += (uint64_t)size;
+        for (ssize_t done = 0; done < size && status == 0;) {
+            ssize_t written = files->write(files->self, to, piece + done, (size_t)(size - done));
+            status = written < 0 ? (int)written : 0;
+            done += written;
+        }
+    }
+    free(piece);
+    return status;
+}
+
+static int file_copy(const struct maildir_files *files, int from_at, const char *from, int to_at,
+                     const char *to)
+{
+    struct maildir_file_facts facts;
+    int source = files->open_file(files->self, from_at, from);
+    int status = source < 0 ? source : files->facts_of_open(files->self, source, &facts);
+    if (status == 0) {
+        files->remove(files->self, to_at, to);
+        int target = files->make_file(files->self, to_at, to);
+        status = target < 0 ? target : bytes_copy(files, source, target);
+        if (target >= 0) {
+            files->close(files->self, target);
+            status =
+                status < 0 ? status : files->set_modified(files->self, to_at, to, facts.modified_s);
+        }
+    }
+    if (source >= 0) {
+        files->close(files->self, source);
+    }
+    return status;
+}
+
+struct copying {
+    struct home *home;
+    struct home_copy *copy;
+    struct home_folder *to;
+    struct maildir_box *from;
+    struct maildir_put *puts;
+    char (*sources)[MAILDIR_FILE_NAME_MAX + 1];
+};
+
+static int source_take(struct copying *copying, const struct home_write *entry)
+{
+    struct home_copy *copy = copying->copy;
+    const struct maildir_uid *uid = maildir_uidlist_find_uid(&copying->from->list, entry->uid);
+    struct maildir_name is;
+    uint32_t letters;
+    if (uid == NULL || uid->presence != MAILDIR_PRESENT) {
+        return 0;
+    }
+    maildir_name_read(slice_text(uid->file), &is);
+    int status =
+        home_letters_of(copying->to, copy->names, copy->name_count, entry->keywords, &letters);
+    if (status < 0) {
+        return status;
+    }
+    if (is.virtual_bytes == MAILDIR_SIZE_UNKNOWN) {
+        is.virtual_bytes = maildir_uid_field(uid, 'W');
+    }
+    is.flags = home_flags_to_maildir(entry->flags);
+    is.keywords = letters;
+    size_t at = copy->copied_count;
+    struct maildir_put *put = &copying->puts[at];
+    *put = (struct maildir_put){.from_at = uid->in_new ? copying->from->new_folder
+                                                       : copying->from->cur_folder,
+                                .from = copying->sources[at],
+                                .links = true};
+    snprintf(copying->sources[at], sizeof copying->sources[at], "%s", uid->file);
+    copy->copied[copy->copied_count++] = entry->uid;
+    return name_make(copying->home, &is, put->name);
+}
+
+/* On another file system, or one without links: a file each, which becomes the message. */
+static int puts_by_bytes(struct copying *copying)
+{
+    const struct maildir_files *files = home_files(copying->home);
+    struct home_copy *copy = copying->copy;
+    int tmp = files->open_folder(files->self, copying->to->box.folder, "tmp");
+    int status = tmp < 0 ? tmp : 0;
+    for (size_t i = 0; i < copy->copied_count && status == 0; i++) {
+        struct maildir_put *put = &copying->puts[i];
+        status = file_copy(files, put->from_at, put->from, tmp, COPIED_FILE);
+        put->from_at = tmp;
+        put->from = COPIED_FILE;
+        put->links = false;
+        status = status == 0 ? maildir_box_put(&copying->to->box, put, 1) : status;
+        /* Others may have come between; who is told of ranges must not be told so. */
+        if (status == 0 && put->uid != copying->puts[0].uid + i) {
+            status = -EAGAIN;
+        }
+    }
+    if (tmp >= 0) {
+        files->close(files->self, tmp);
+    }
+    return status;
+}
+
+static int copies_put(struct copying *copying)
+{
+    struct home_copy *copy = copying->copy;
+    int status = 0;
+    for (size_t i = 0; i < copy->count && status == 0; i++) {
+        status = source_take(copying, &copy->entries[i]);
+    }
+    if (status != 0 || copy->copied_count == 0) {
+        return status;
+    }
+    status = maildir_box_put(&copying->to->box, copying->puts, copy->copied_count);
+    if (status == -EXDEV || status == -EPERM || status == -EMLINK || status == -EOPNOTSUPP) {
+        status = puts_by_bytes(copying);
+    }
+    copy->first = copying->puts[0].uid;
+    return status;
+}
+
+/* Another user's folder: read beside whoever works on it. */
+static int foreign_open(struct home *home, const struct home_copy *copy, struct home **other,
+                        struct home_folder **folder)
+{
+    int status = home_open(other, home->owner, home->path, copy->user);
+    return status == 0 ? home_folder_need(*other, copy->from, folder) : status;
+}
+
+int home_copy(struct home *home, struct home_copy *copy, struct home_news **news)
+{
+    struct home *other = NULL;
+    struct home_folder *from = NULL;
+    struct copying copying = {.home = home, .copy = copy};
+    copy->copied_count = 0;
+    int status = copy->user != NULL ? foreign_open(home, copy, &other, &from)
+                                    : home_folder_need(home, copy->from, &from);
+    status = status == 0 ? home_folder_need(home, copy->to, &copying.to) : status;
+    status = status == 0 ? maildir_box_scan(&from->box) : status;
+    copying.puts = calloc(copy->count + 1, sizeof copying.puts[0]);
+    copying.sources = calloc(copy->count + 1, sizeof copying.sources[0]);
+    if (copying.puts == NULL || copying.sources == NULL) {
+        status = -ENOMEM;
+    }
+    if (status == 0) {
+        copying.from = &from->box;
+        status = copies_put(&copying);
+        int told = home_folder_compare(home, copying.to, news);
+        status = status == 0 ? told : status;
+    }
+    free(copying.puts);
+    free(copying.sources);
+    home_close(other);
+    return status;
+}
+
+/* ---- folders ---- */
+
+static int parts_make(struct home *home, const char *name)
+{
+    const struct maildir_files *files = home_files(home);
+    int status = files->make_folder(files->self, home->root, name);
+    int at = status < 0 ? status : files->open_folder(files->self, home->root, name);
+    if (at < 0) {
+        return at;
+    }
+    int mark = files->make_file(files->self, at,
+                                "maildirfolder"); /* Maildir++: it is no Maildir of its own */
+    if (mark >= 0) {
+        files->close(files->self, mark);
+    }
+    static const char *const parts[] = {"tmp", "new", "cur"};
+    for (unsigned i = 0; i < 3 && status == 0; i++) {
+        status = files->make_folder(files->self, at, parts[i]);
+    }
+    status = status == 0 ? files->sync(files->self, at) : status;
+    files->close(files->self, at);
+    return status == 0 ? files->sync(files->self, home->root) : status;
+}
+
+int home_create(struct home *home, const char *mailbox, struct home_news **news)
+{
+    char name[MAILDIR_FILE_NAME_MAX + 1];
+    struct home_folder *folder;
+    ssize_t size = maildir_folder_write(slice_text(mailbox), name);
+    int status = size < 0 ? -EINVAL : home_root(home);
+    if (status == 0 && size > 0) {
+        status = home_folder_exists(home, name) ? -EEXIST : parts_make(home, name);
+    }
+    status = status == 0 ? home_folder_need(home, mailbox, &folder) : status;
+    return status == 0 ? home_folder_look(home, folder, news) : status;
+}
+
+struct removal {
+    const struct maildir_files *files;
+    int at;
+    int status;
+};
+
+static void file_remove(void *owner, const char *name)
+{
+    struct removal *removal = owner;
+    int status = removal->files->remove(removal->files->self, removal->at, name);
+    removal->status = status < 0 && status != -ENOENT ? status : removal->status;
+}
+
+/* As far as it can be: what is left has a name that is no folder's. */
+static void content_remove(const struct maildir_files *files, int at)
+{
+    static const char *const parts[] = {"cur", "new", "tmp"};
+    struct removal removal = {.files = files};
+    for (unsigned i = 0; i < 3; i++) {
+        removal.at = files->open_folder(files->self, at, parts[i]);
+        if (removal.at >= 0) {
+            files->list(files->self, removal.at, file_remove, &removal);
+            files->close(files->self, removal.at);
+            files->remove_folder(files->self, at, parts[i]);
+        }
+    }
+    removal.at = at;
+    files->list(files->self, at, file_remove, &removal);
+}
+
+int home_delete(struct home *home, const char *mailbox)
+{
+    const struct maildir_files *files = home_files(home);
+    char name[MAILDIR_FILE_NAME_MAX + 1], trash[MAILDIR_FILE_NAME_MAX + 1];
+    ssize_t size = maildir_folder_write(slice_text(mailbox), name);
+    struct maildir_name none = {.bytes = MAILDIR_SIZE_UNKNOWN,
+                                .virtual_bytes = MAILDIR_SIZE_UNKNOWN};
+    int status = size <= 0 ? -ENOENT : home_root(home);
+    status = status == 0 ? name_make(home, &none, trash + 2) : status;
+    if (status < 0) {
+        return status;
+    }
+    trash[0] = trash[1] = '.'; /* no folder's name: a level of it is empty */
+    for (char *colon = trash; *colon != 0; colon++) {
+        *colon = (char)(*colon == ':' || *colon == ',' ? '_' : *colon);
+    }
+    status = files->rename(files->self, home->root, name, home->root, trash);
+    status = status == 0 ? files->sync(files->self, home->root) : status;
+    if (status < 0) {
+        return status;
+    }
+    struct home_folder *folder = home_folder_find(home, mailbox);
+    if (folder != NULL) {
+        home_folder_drop(home, folder);
+    }
+    int at = files->open_folder(files->self, home->root, trash);
+    if (at >= 0) {
+        content_remove(files, at);
+        files->close(files->self, at);
+        files->remove_folder(files->self, home->root, trash);
+    }
+    return 0;
+}
+
+static bool is_within(const char *name, const char *parent)
+{
+    size_t size = strlen(parent);
+    return strncmp(name, parent, size) == 0 && (name[size] == 0 || name[size] == '/');
+}
+
+/* The new name of one of them, as mailbox and as folder. */
+static int renamed_name(const char *mailbox, const char *from, const char *to, char *name_new,
+                        char *folder_new)
+{
+    int size = snprintf(name_new, HOME_MAILBOX_BYTES, "%s%s", to, mailbox + strlen(from));
+    if (size >= (int)HOME_MAILBOX_BYTES) {
+        return -ENAMETOOLONG;
+    }
+    ssize_t written = maildir_folder_write(slice_text(name_new), folder_new);
+    return written <= 0 ? -EINVAL : 0;
+}
+
+int home_rename(struct home *home, const char *from, const char *to)
+{
+    const struct maildir_files *files = home_files(home);
+    char mailbox[HOME_MAILBOX_BYTES], name[MAILDIR_FILE_NAME_MAX + 1];
+    unsigned found = 0;
+    int status = home_root(home);
+    for (int pass = 0; pass < 2; pass++) { /* all can be, or none is */
+        for (size_t i = 0; i < home->folder_count && status == 0; i++) {
+            struct home_folder *folder = home->folders[i];
+            if (folder->name[0] == 0 || !is_within(folder->mailbox, from)) {
+                continue;
+            }
+            found++;
+            status = renamed_name(folder->mailbox, from, to, mailbox, name);
+            if (status == 0 && pass == 0 && home_folder_exists(home, name)) {
+                status = -EEXIST;
+            }
+            if (status == 0 && pass == 1) {
+                home_folder_close(folder);
+                status = files->rename(files->self, home->root, folder->name, home->root, name);
+                if (status == 0) {
+                    snprintf(folder->name, sizeof folder->name, "%s", name);
+                    snprintf(folder->mailbox, sizeof folder->mailbox, "%s", mailbox);
+                }
+            }
+        }
+        if (found == 0) {
+            return status < 0 ? status : -ENOENT;
+        }
+        if (is_within(to, from)) {
+            return -EINVAL;
+        }
+    }
+    return status == 0 ? files->sync(files->self, home->root) : status;
+}
