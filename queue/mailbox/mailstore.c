@@ -16,6 +16,7 @@ static void settings_fill(struct mailstore_settings *settings, const struct log 
     settings->box_idle_max = settings->box_idle_max != 0 ? settings->box_idle_max : 64;
     settings->fetch_memory_bytes =
         settings->fetch_memory_bytes != 0 ? settings->fetch_memory_bytes : 16u << 20;
+    settings->keep_expunged_s = settings->maildirs == NULL ? settings->keep_expunged_s : 0;
     settings->clean_bytes_min =
         settings->clean_bytes_min != 0 ? settings->clean_bytes_min : 8 * segment;
 }
@@ -39,6 +40,7 @@ static void store_free(struct mailstore *store)
             list_remove(lists[i]->next);
         }
     }
+    files_close(store);
     changes_close(store);
     mailstore_users_close(store);
     for (uint32_t i = 0; i < HOLD_BUCKETS; i++) {
@@ -75,6 +77,7 @@ int mailstore_open(struct mailstore **result, struct log *log,
     status = status == 0 ? cleaner_open(store) : status;
     status = status == 0 ? index_open(&store->index, &store->settings, &damaged) : status;
     status = status == 0 ? mailstore_recover(store, damaged) : status;
+    status = status == 0 && settings->maildirs != NULL ? files_open(store) : status;
     if (status != 0) {
         store_free(store);
         return status;
@@ -100,7 +103,7 @@ bool mailstore_is_quiet(const struct mailstore *store)
     return list_empty(&store->queue) && list_empty(&store->durable) &&
            (list_empty(&store->flight) || gives_up) &&
            (cleaner_is_quiet(store) || (gives_up && cleaner_waits_for_log(store))) &&
-           fetch_pool_is_quiet(store) && !index_is_writing(store->index);
+           fetch_pool_is_quiet(store) && !index_is_writing(store->index) && files_are_quiet(store);
 }
 
 void mailstore_close(struct mailstore *store)
@@ -120,7 +123,7 @@ static unsigned room_tell(struct mailstore *store)
 {
     struct list_node told;
     unsigned done = 0;
-    if (list_empty(&store->room) || !list_empty(&store->queue)) {
+    if (list_empty(&store->room) || !list_empty(&store->queue) || !files_have_room(store)) {
         return 0;
     }
     list_init(&told);
@@ -193,6 +196,7 @@ unsigned mailstore_round(struct mailstore *store, uint64_t wall_s)
     mailstore_index_round(store);
     kept_purge(store);
     done += cleaner_round(store);
+    done += files_round(store);
     done += room_tell(store);
     users_tell(store);
     users_trim(store);
@@ -230,6 +234,17 @@ void mailstore_user_close(struct mailstore *store, struct mailstore_user *user)
 {
     (void)store;
     user_drop(user_private(user));
+}
+
+bool mailstore_has_maildirs(const struct mailstore *store)
+{
+    return store->files != NULL;
+}
+
+int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
+                      struct mailstore_waiter *waiter)
+{
+    return store->files == NULL ? -EALREADY : files_refresh(store, user_private(user), waiter);
 }
 
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name)
@@ -279,6 +294,7 @@ int mailstore_box_open(struct mailstore *store, struct mailstore_box *pub)
     status = user_get(store, slice_text(box->user->name), &user);
     check(status == 0 && user == box->user);
     pub->open_count++;
+    files_box_opened(box);
     return 0;
 }
 

@@ -41,12 +41,28 @@
 #define MAILSTORE_CACHE_BYTES_MAX (64u * 1024)
 
 struct log;
+struct maildir_owner;
 struct mailstore;
 struct mailstore_draft; /* a text being received */
 
+/* Maildirs, shared with Dovecot and others. Texts lie in them and not in the log; the log and its index hold what else
+ * there is, and follow what others do there. A message that comes is answered when it lies there durably; flags and
+ * expunges are durable in the log, and are written to the Maildir behind that, again by a later start if need be.
+ * INBOX is not renamed (-EOPNOTSUPP); nothing is kept after expunge. All of it borrowed until mailstore_close. */
+struct mailstore_maildirs {
+    const char *path;                  /* PATH/USER/{cur,new,tmp} */
+    const char *staging;               /* a folder of the same file system for messages that come */
+    const struct maildir_owner *owner; /* queue/mailbox/maildir_lock.h */
+    unsigned
+        thread_count; /* that read, write and wait for locks; 0: mailstore_round itself does (tests) */
+    void (*wake)(void *wake_owner); /* any thread: call mailstore_round soon */
+    void *wake_owner;
+};
+
 struct mailstore_settings {
-    const char *index_path;   /* the index's file; its folder must exist */
-    uint64_t index_bytes_max; /* of addresses for it; 0: 64 GiB */
+    const struct mailstore_maildirs *maildirs; /* NULL: texts lie in the log */
+    const char *index_path;                    /* the index's file; its folder must exist */
+    uint64_t index_bytes_max;                  /* of addresses for it; 0: 64 GiB */
     bool driven; /* no thread: mailstore_round writes the index itself (tests, the simulator) */
     bool index_unsafe; /* tests: the index is not synced */
     uint32_t
@@ -167,6 +183,14 @@ int mailstore_user_open(struct mailstore *store, struct slice name, struct mails
 /* The same for one that has been stored; -ENOENT: there is none with this id. */
 int mailstore_user_open_by_id(struct mailstore *store, uint64_t id, struct mailstore_user **user);
 void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
+/* What others have changed in the user's Maildir before this call is known when the waiter runs; it is then followed
+ * while the user is open. 0, or -errno at once. -EALREADY: there is no Maildir, and nobody else changes anything. The
+ * waiter's status is that of the look: the mailboxes are there as they were known in any case. */
+int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
+                      struct mailstore_waiter *waiter);
+bool mailstore_has_maildirs(const struct mailstore *store);
+/* There may be news in the Maildir of this user; nothing is done when nobody has it open. */
+void mailstore_poke(struct mailstore *store, struct slice user);
 
 /* NULL: none of this name. "INBOX" in any letters is INBOX, also as the first level. */
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name);
@@ -414,7 +438,8 @@ int mailstore_property_each(struct mailstore *store, const struct mailstore_user
                             void (*visit)(void *owner, struct slice key, struct slice value),
                             void *owner);
 
-/* All mailboxes, subscriptions, properties and messages. What must not come again (UIDVALIDITY) is remembered. */
+/* All mailboxes, subscriptions, properties and messages. What must not come again (UIDVALIDITY) is remembered.
+ * -EOPNOTSUPP: of Maildirs. */
 int mailstore_user_delete(struct mailstore *store, struct mailstore_user *user,
                           struct mailstore_waiter *waiter);
 /* Every user of the shard, in no order. 0, -ENOMEM, -EIO. */

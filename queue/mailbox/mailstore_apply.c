@@ -428,7 +428,8 @@ static int apply_user_delete(struct user *user)
     return status;
 }
 
-static int snapshot_row(struct mailstore *store, struct slice key, struct slice value)
+static int snapshot_row(struct mailstore *store, uint64_t user, struct slice key,
+                        struct slice value)
 {
     int status = index_put(store->index, key, value);
     status = status == 0 ? shared_row_put(store, key) : status;
@@ -438,7 +439,12 @@ static int snapshot_row(struct mailstore *store, struct slice key, struct slice 
     struct stored_entry stored;
     for (size_t at = 0; at + sizeof(stored) <= value.size && status == 0; at += sizeof(stored)) {
         memcpy(&stored, value.bytes + at, sizeof(stored));
-        status = text_refer(store, stored.entry.text, stored.entry.bytes, 1);
+        const struct text_file file = {
+            .user = user, .box = key_read_u64(key, 1), .uid = stored.entry.uid};
+        status = store->settings.maildirs == NULL
+                     ? 0
+                     : text_file_make(store, stored.entry.text, stored.entry.bytes, &file);
+        status = status == 0 ? text_refer(store, stored.entry.text, stored.entry.bytes, 1) : status;
     }
     return status;
 }
@@ -460,10 +466,12 @@ static int apply_snapshot(struct user *user, const struct change_said *said, str
             key_u64(&id, user->pub.id);
             status = index_remove(store->index, key_slice(&id));
         }
+        uint64_t owner = 0; /* its row is before those of entries */
         while (status == 0 && body->at < body->end) {
             struct slice key = read_text(body);
             struct slice value = read_bytes(body, read_u32(body));
-            status = body->bad ? EINVAL : snapshot_row(store, key, value);
+            owner = key.size > 0 && key.bytes[0] == ROW_USER ? key_read_u64(key, 1) : owner;
+            status = body->bad ? EINVAL : snapshot_row(store, owner, key, value);
         }
         status = status == 0 ? user_reload(user) : status;
         if (status != 0) {
@@ -510,6 +518,7 @@ static int apply_to_box(struct user *user, const struct change_said *said, struc
     case CHANGE_PROPERTIES:
     case CHANGE_USER_DELETE:
     case CHANGE_SNAPSHOT:
+    case CHANGE_TAKE:
         break;
     }
     return EINVAL;
@@ -534,6 +543,8 @@ static int apply_to_user(struct user *user, const struct change_said *said, stru
         return apply_user_delete(user);
     case CHANGE_SNAPSHOT:
         return apply_snapshot(user, said, body);
+    case CHANGE_TAKE:
+        return apply_take(user, said, body);
     case CHANGE_FLAGS:
     case CHANGE_EXPUNGE:
     case CHANGE_RESTORE:

@@ -100,7 +100,8 @@ int mailstore_expunge_untold(struct mailstore *store, struct mailstore_box *box,
     if (status == 0) {
         struct list_node *last =
             !list_empty(&store->queue) ? store->queue.prev : store->flight.prev;
-        list_entry(last, struct change, node)->result = NULL; /* it is on the caller's stack */
+        list_entry(last, struct change, node)->asked.result =
+            NULL; /* it is on the caller's stack */
     }
     return status;
 }
@@ -230,6 +231,9 @@ static int copy_or_move(struct mailstore_box *pub, struct mailstore_copy *copy, 
         (copy->mailbox.size > 0 && !name_is_good(copy->mailbox))) {
         return -EINVAL;
     }
+    if (store->files != NULL) {
+        return files_copy(box, copy, moves, waiter);
+    }
     check(box->loaded);
     struct gathering *gathering = (struct gathering *)calloc(1, sizeof(*gathering));
     struct change *change = gathering != NULL ? change_new(store, CHANGE_COPY, copy, waiter) : NULL;
@@ -279,6 +283,9 @@ int mailstore_box_create(struct mailstore *store, struct mailstore_user *user,
     if (mailstore_box_find(user, create->mailbox) != NULL) {
         return -EEXIST;
     }
+    if (store->files != NULL) {
+        return files_create(user_private(user), create, waiter);
+    }
     struct change *change = user_change(store, user, CHANGE_CREATE, create, waiter);
     if (change == NULL) {
         return -ENOMEM;
@@ -293,7 +300,9 @@ int mailstore_box_delete(struct mailstore *store, struct mailstore_box *box,
                          struct mailstore_waiter *waiter)
 {
     struct change *change;
-    (void)store;
+    if (store->files != NULL) {
+        return files_delete(box_private(box), waiter);
+    }
     int status = box_change(box, CHANGE_DELETE, NULL, waiter, &change);
     return status == 0 ? change_submit(change) : status;
 }
@@ -302,12 +311,14 @@ int mailstore_box_rename(struct mailstore *store, struct mailstore_box *box, str
                          struct mailstore_waiter *waiter)
 {
     struct change *change;
-    (void)store;
     if (!name_is_good(name)) {
         return -EINVAL;
     }
     if (mailstore_box_find(box->user, name) != NULL) {
         return -EEXIST;
+    }
+    if (store->files != NULL) {
+        return files_rename(box_private(box)->user, box_private(box), box->name, name, waiter);
     }
     int status = box_change(box, CHANGE_RENAME, NULL, waiter, &change);
     if (status != 0) {
@@ -325,6 +336,9 @@ int mailstore_names_rename(struct mailstore *store, struct mailstore_user *user,
     }
     if (mailstore_box_find(user, name) != NULL) {
         return -EEXIST;
+    }
+    if (store->files != NULL) {
+        return files_rename(user_private(user), NULL, from, name, waiter);
     }
     struct change *change = user_change(store, user, CHANGE_RENAME, NULL, waiter);
     if (change == NULL) {
@@ -355,6 +369,9 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
     if (!name_is_good(name)) {
         return -EINVAL;
     }
+    if (store->files != NULL) {
+        return files_subscribe(user_private(user), name_canonical(name), subscribed, waiter);
+    }
     struct change *change = user_change(store, user, CHANGE_SUBSCRIBE, NULL, waiter);
     if (change == NULL) {
         return -ENOMEM;
@@ -367,6 +384,9 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
 int mailstore_user_delete(struct mailstore *store, struct mailstore_user *user,
                           struct mailstore_waiter *waiter)
 {
+    if (store->files != NULL) {
+        return -EOPNOTSUPP; /* the next look at his Maildir would bring it back */
+    }
     struct change *change = user_change(store, user, CHANGE_USER_DELETE, NULL, waiter);
     return change != NULL ? change_submit(change) : -ENOMEM;
 }

@@ -95,6 +95,10 @@ static int entry_flag(struct box *box, struct flagging *flagging, struct patch *
     if (status != 0) {
         return -EIO;
     }
+    status = write_note(box, entry, false);
+    if (status != 0) {
+        return status;
+    }
     box_count_add(box, entry, -1);
     entry->flags = flags;
     entry->keywords = keywords;
@@ -185,6 +189,10 @@ static int entry_remove(struct box *box, struct removal *removal, struct patch *
     int status = patch_find(patch, entry->uid, &stored);
     if (status != 0) {
         return -EIO;
+    }
+    status = removal->taken ? 0 : write_note(box, entry, true);
+    if (status != 0) {
+        return status;
     }
     status = removal->keeps ? entry_keep(box, removal, stored)
                             : text_refer(box->user->store, entry->text, 0, -1);

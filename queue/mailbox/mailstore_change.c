@@ -23,6 +23,7 @@ static bool uses_reserve(const struct change *change)
     case CHANGE_PURGE:
     case CHANGE_USER_DELETE:
     case CHANGE_SNAPSHOT:
+    case CHANGE_TAKE:
         return true;
     case CHANGE_DELIVER:
     case CHANGE_COPY:
@@ -56,8 +57,8 @@ struct change *change_new(struct mailstore *store, enum change_kind kind, void *
         list_init(&change->node);
         change->store = store;
         change->head.kind = (uint8_t)kind;
-        change->result = result;
-        change->told = told;
+        change->asked.result = result;
+        change->asked.told = told;
     }
     return change;
 }
@@ -85,7 +86,7 @@ static void change_free(struct change *change)
 static void change_end(struct change *change, int status)
 {
     struct mailstore *store = change->store;
-    struct mailstore_waiter *told = change->told;
+    struct mailstore_waiter *told = change->asked.told;
     void (*internal)(struct mailstore *, int) = change->internal;
     if (status != 0) {
         store->counters.changes_failed++;
@@ -120,7 +121,7 @@ static int change_apply(struct change *change)
                                .body =
                                    slice_from(slice_of(change->content.bytes, change->content.size),
                                               change->head.users_bytes),
-                               .result = change->result,
+                               .result = change->asked.result,
                                .steps = &change->steps};
     int status = mailstore_apply(store, &said);
     store->midway = status == -EINPROGRESS;
@@ -355,8 +356,8 @@ int change_submit(struct change *change)
         change_refuse(change);
         return status;
     }
-    if (change->told != NULL) {
-        change->told->private = change;
+    if (change->asked.told != NULL) {
+        change->asked.told->private = &change->asked;
     }
     return 0;
 }
@@ -404,11 +405,11 @@ void changes_close(struct mailstore *store)
 
 void mailstore_waiter_cancel(struct mailstore *store, struct mailstore_waiter *waiter)
 {
-    struct change *change = (struct change *)waiter->private;
+    struct asked *asked = (struct asked *)waiter->private;
     (void)store;
-    if (change != NULL) {
-        change->told = NULL;
-        change->result = NULL;
+    if (asked != NULL) {
+        asked->told = NULL;
+        asked->result = NULL;
         waiter->private = NULL;
     }
 }

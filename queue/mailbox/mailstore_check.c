@@ -22,6 +22,8 @@ static const char *what_of(uint8_t kind)
         return "what was expunged";
     case ROW_KEPT:
         return "what is kept of it";
+    case ROW_WRITE:
+        return "change for the Maildir";
     case ROW_TEXT:
     case ROW_UNUSED:
         return "text";

@@ -569,8 +569,8 @@ static int rows_say(struct mailstore *store, struct writer *writer, const struct
 
 static int user_say(struct user *user, struct writer *writer)
 {
-    static const enum row_kind of_user[] = {ROW_USER, ROW_BOX, ROW_SUBSCRIBED, ROW_PROPERTY,
-                                            ROW_KEPT};
+    static const enum row_kind of_user[] = {ROW_USER,     ROW_BOX,  ROW_SUBSCRIBED,
+                                            ROW_PROPERTY, ROW_KEPT, ROW_WRITE};
     static const enum row_kind of_box[] = {ROW_ENTRIES, ROW_VANISHED};
     struct mailstore *store = user->store;
     struct key key;

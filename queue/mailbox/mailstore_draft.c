@@ -52,6 +52,11 @@ int mailstore_begin(struct mailstore *store, struct mailstore_draft **result)
     draft->failures = log_counters(store->log)->write_failures;
     list_append(&store->drafts, &draft->node);
     store->counters.drafts = ++store->draft_count;
+    status = store->files != NULL ? staged_begin(draft) : 0;
+    if (status != 0) {
+        draft_free(draft, false);
+        return status;
+    }
     *result = draft;
     return 0;
 }
@@ -70,6 +75,9 @@ uint64_t mailstore_draft_bytes(const struct mailstore_draft *draft)
 void draft_free(struct mailstore_draft *draft, bool lives)
 {
     struct mailstore *store = draft->store;
+    if (draft->file != NULL) {
+        staged_abort(draft->file);
+    }
     for (uint32_t i = 0; i < draft->extent_count; i++) {
         const struct text_extent *extent = &draft->extents[i];
         struct segment_books *books = segment_books(store, log_lsn_sequence(extent->lsn));
@@ -207,6 +215,9 @@ int mailstore_append(struct mailstore_draft *draft, const struct slice *parts, s
         mailstore_draft_bytes(draft) + size > draft->store->settings.text_bytes_max) {
         return -EFBIG;
     }
+    if (draft->file != NULL) {
+        return staged_append(draft, parts, count);
+    }
     bool stages =
         draft->staged + size <= sizeof(draft->stage) && (draft->staged > 0 || !grows(draft));
     if (!stages) {
@@ -301,6 +312,9 @@ int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mail
     for (uint32_t i = 0; i < count && good; i++) {
         good = place_is_good(&places[i]) && (places[i].replaces == NULL || count == 1);
         places[i].status = -EIO;
+    }
+    if (good && store->files != NULL) {
+        return files_commit(draft, places, waiter);
     }
     struct change *change = good ? change_new(store, CHANGE_DELIVER, places, waiter) : NULL;
     if (change == NULL) {

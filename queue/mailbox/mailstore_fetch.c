@@ -216,6 +216,10 @@ int mailstore_read(struct mailstore *store, struct mailstore_text *text, uint32_
     if (text_get(store, text->id, &row) != 0) {
         return -EIO;
     }
+    if (row->kind == TEXT_FILE) {
+        return store->files == NULL ? -EIO
+                                    : files_read(store, text, row, offset, bytes, owner, fetch);
+    }
     for (uint32_t i = 0; i < row->extent_count; i++) {
         const struct text_extent *extent = &row->extents[i];
         if (offset < extent->offset || offset - extent->offset >= extent->length) {

@@ -92,6 +92,8 @@ static int box_rows_step(const struct user *user, uint64_t box, struct change_st
     status = status == 0 ? rows_remove(store, &key, texts_unrefer, NULL) : status;
     key.bytes[0] = ROW_PROPERTY;
     status = status == 0 ? rows_remove(store, &key, shared_row_remove, NULL) : status;
+    key.bytes[0] = ROW_WRITE;
+    status = status == 0 ? rows_remove(store, &key, NULL, NULL) : status;
     key.bytes[0] = ROW_BOX;
     return status == 0 ? index_remove(store->index, key_slice(&key)) : status;
 }
@@ -99,7 +101,7 @@ static int box_rows_step(const struct user *user, uint64_t box, struct change_st
 int user_rows_remove(struct user *user)
 {
     struct mailstore *store = user->store;
-    static const enum row_kind kinds[] = {ROW_BOX, ROW_SUBSCRIBED, ROW_PROPERTY};
+    static const enum row_kind kinds[] = {ROW_BOX, ROW_SUBSCRIBED, ROW_PROPERTY, ROW_WRITE};
     int status = 0;
     for (uint32_t i = 0; i < user->box_count && status == 0; i++) {
         struct change_steps steps = {0};

@@ -13,6 +13,12 @@
  * mailstore_entry.c    the entries of a mailbox, in rows and in memory
  * mailstore_text.c     where texts lie, who needs them
  * mailstore_draft.c    receiving a text
+ * mailstore_taken.c    what has changed in a Maildir, as a change; what is to be written there, in rows
+ * mailstore_files.c    the Maildirs of users who are there: what is to be done in them, one after the other
+ * mailstore_files_ask.c, mailstore_files_end.c ... what that is, and what comes of it
+ * mailstore_mirror.c   ... what the Maildir is told, and what it tells
+ * mailstore_staged.c   ... texts on their way there
+ * mailstore_file_text.c ... texts are read from there
  * mailstore_fetch.c    reading texts
  * mailstore_recover.c  the log read again
  * mailstore_torn.c     ... and deliveries of which not all was written
@@ -71,8 +77,10 @@ enum change_kind {
     CHANGE_USER_DELETE,
     CHANGE_SNAPSHOT,   /* all rows of a user */
     CHANGE_PROPERTIES, /* several, all or none */
+    CHANGE_TAKE,       /* what is in a Maildir */
 };
 
+enum take_kind { TAKE_ADDED, TAKE_CHANGED, TAKE_GONE }; /* of an item of CHANGE_TAKE */
 #define PLACE_REPLACES (1u << 31) /* in a place's options: box, uid and whether it is kept follow */
 #define FLAGS_KEEPS 0x80u         /* beside the operation of CHANGE_FLAGS: what is kept follows */
 
@@ -159,6 +167,10 @@ struct box {
     char *keywords[MAILSTORE_KEYWORDS_MAX];
 };
 
+struct files;
+struct mirror;
+struct staged;
+
 struct user {
     struct mailstore_user pub;
     struct mailstore *store;
@@ -176,6 +188,7 @@ struct user {
     uint64_t snapshot_bytes; /* that snapshot's */
     bool dirty, exists;
     bool snapshots;                 /* one is on its way */
+    struct mirror *mirror;          /* of its Maildir; NULL: nobody follows it */
     struct list_node watches, node; /* of store->changed_users */
     char name[];
 };
@@ -190,6 +203,7 @@ struct text_hold { /* who reads it, or is about to refer to it */
 
 struct mailstore_draft {
     struct mailstore *store;
+    struct staged *file; /* it becomes a file; else NULL */
     uint64_t id;
     uint64_t
         failures;   /* of the log when it began: while there is no other, nothing of it is void */
@@ -203,12 +217,15 @@ struct mailstore_draft {
 };
 
 /* A change on its way: waits for room, is written, waits until it is durable. */
+struct asked { /* of who waits; waiter->private points here */
+    struct mailstore_waiter *told;
+    void *result;
+};
 struct change {
+    struct asked asked; /* first */
     struct log_waiter waiter;
     struct list_node node;
     struct mailstore *store;
-    struct mailstore_waiter *told;
-    void *result;
     struct change_head head;
     struct writer content; /* users, then the body */
     uint64_t id;
@@ -276,6 +293,7 @@ struct mailstore {
     bool unused_waits; /* some would have gone */
 
     struct fetch_pool *fetches;
+    struct files *files; /* Maildirs; NULL: texts lie in the log */
     struct cleaner *cleaner;
     uint64_t purge_at_s;
     struct writer scratch;
@@ -309,6 +327,7 @@ enum row_kind {
     ROW_TEXT = 't', /* text: struct text_row */
     ROW_UNUSED = 'z', /* text, that no entry has */
     ROW_CACHE = 'c',  /* text, kind */
+    ROW_WRITE = 'w',  /* user, box, uid: struct write_row */
 };
 #define ROW_KEY_BYTES 511u
 #define ENTRIES_EACH 32u
@@ -390,11 +409,21 @@ int patch_end(struct patch *patch);
 void box_count_add(struct box *box, const struct mailstore_entry *entry, int sign);
 
 /* mailstore_text.c */
+enum text_kind { TEXT_LOG, TEXT_FILE };
 struct text_row {
     uint32_t refs, bytes;
-    uint32_t extent_count, zero;
+    uint32_t extent_count, kind; /* enum text_kind */
     struct text_extent extents[];
 };
+struct text_file { /* in the place of extents: whose message it is or was */
+    uint64_t user, box;
+    uint32_t uid, zero;
+};
+struct text_file text_file_of(const struct text_row *row);
+/* Of an entry that is about to be. */
+int text_file_make(struct mailstore *store, uint64_t text, uint32_t bytes,
+                   const struct text_file *file);
+bool text_is_held(struct mailstore *store, uint64_t text);
 /* 0, -ENOENT, -EIO, -ENOMEM. The row is a copy in store->scratch, until the next call of these. */
 int text_get(struct mailstore *store, uint64_t text, struct text_row **row);
 int text_put(struct mailstore *store, uint64_t text, const struct text_row *row);
@@ -460,6 +489,7 @@ struct removal {
     uint32_t first, last; /* of the entries: indexes [first, last) are looked at */
     bool deleted_only;
     bool keeps;
+    bool taken; /* their files have gone, so nobody has to remove them */
     uint32_t wall_s;
     uint32_t count;  /* result */
     uint64_t modseq; /* result; 0: none */
@@ -470,6 +500,51 @@ uint64_t keywords_read(struct box *box, struct reader *body); /* bits of their n
 int vanished_trim(struct mailstore *store, struct box *box);
 int entries_vanish(struct mailstore *store, struct box *box, uint64_t modseq,
                    const struct mailstore_uids *range);
+
+/* mailstore_taken.c */
+struct write_row { /* what the Maildir has of a message that we have changed */
+    uint64_t keywords, text;
+    uint8_t flags, expunged;
+    uint8_t zero[6];
+};
+int apply_take(struct user *user, const struct change_said *said, struct reader *body);
+/* Before the entry changes, or goes. Nothing where there are no Maildirs. */
+int write_note(struct box *box, const struct mailstore_entry *entry, bool expunged);
+void write_key(struct key *key, const struct box *box); /* without the uid */
+
+/* mailstore_files.c: the calls answer when there are Maildirs only. */
+int files_open(struct mailstore *store);
+void files_close(struct mailstore *store);
+bool files_are_quiet(const struct mailstore *store);
+bool files_have_room(const struct mailstore *store);
+unsigned files_round(struct mailstore *store);
+/* There is a row to be written of this box. */
+void files_wanted(struct box *box);
+void files_box_opened(struct box *box);
+/* mailstore_files_ask.c */
+int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter);
+int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
+                 struct mailstore_waiter *waiter);
+int files_copy(struct box *box, struct mailstore_copy *copy, bool moves,
+               struct mailstore_waiter *waiter);
+int files_create(struct user *user, struct mailstore_create *create,
+                 struct mailstore_waiter *waiter);
+int files_delete(struct box *box, struct mailstore_waiter *waiter);
+/* box: NULL: what is below the name. */
+int files_rename(struct user *user, struct box *box, struct slice from, struct slice name,
+                 struct mailstore_waiter *waiter);
+int files_subscribe(struct user *user, struct slice name, bool subscribed,
+                    struct mailstore_waiter *waiter);
+/* mailstore_file_text.c */
+int files_read(struct mailstore *store, const struct mailstore_text *text,
+               const struct text_row *row, uint32_t offset, struct slice *bytes, struct ref **owner,
+               struct mailstore_fetch *fetch);
+void file_texts_close(struct mailstore *store);
+
+/* mailstore_staged.c */
+int staged_begin(struct mailstore_draft *draft);
+int staged_append(struct mailstore_draft *draft, const struct slice *parts, size_t count);
+void staged_abort(struct staged *staged);
 
 /* mailstore_names.c */
 int apply_create(struct user *user, const struct change_said *said, struct reader *body);

@@ -78,9 +78,15 @@ static void text_key(struct key *key, enum row_kind kind, uint64_t text)
     key_u64(key, text);
 }
 
-static size_t row_bytes(uint32_t extent_count)
+static size_t extents_bytes(uint32_t extent_count)
 {
     return sizeof(struct text_row) + extent_count * sizeof(struct text_extent);
+}
+
+static size_t row_bytes(const struct text_row *row)
+{
+    return extents_bytes(row->extent_count) +
+           (row->kind == TEXT_FILE ? sizeof(struct text_file) : 0);
 }
 
 int text_get(struct mailstore *store, uint64_t text, struct text_row **row)
@@ -99,7 +105,7 @@ int text_get(struct mailstore *store, uint64_t text, struct text_row **row)
         return -ENOMEM;
     }
     *row = (struct text_row *)(void *)store->scratch.bytes;
-    bool whole = value.size >= sizeof(**row) && value.size == row_bytes((*row)->extent_count);
+    bool whole = value.size >= sizeof(**row) && value.size == row_bytes(*row);
     return whole ? 0 : -EIO;
 }
 
@@ -107,13 +113,13 @@ int text_put(struct mailstore *store, uint64_t text, const struct text_row *row)
 {
     struct key key;
     text_key(&key, ROW_TEXT, text);
-    return index_put(store->index, key_slice(&key), slice_of(row, row_bytes(row->extent_count)));
+    return index_put(store->index, key_slice(&key), slice_of(row, row_bytes(row)));
 }
 
 int text_make(struct mailstore *store, uint64_t text, uint32_t bytes,
               const struct text_extent *extents, uint32_t count)
 {
-    struct text_row *row = (struct text_row *)malloc(row_bytes(count));
+    struct text_row *row = (struct text_row *)malloc(extents_bytes(count));
     if (row == NULL) {
         return -ENOMEM;
     }
@@ -126,6 +132,25 @@ int text_make(struct mailstore *store, uint64_t text, uint32_t bytes,
     return status;
 }
 
+struct text_file text_file_of(const struct text_row *row)
+{
+    struct text_file file;
+    check(row->kind == TEXT_FILE && row->extent_count == 0);
+    memcpy(&file, row->extents, sizeof(file));
+    return file;
+}
+
+int text_file_make(struct mailstore *store, uint64_t text, uint32_t bytes,
+                   const struct text_file *file)
+{
+    uint8_t memory[sizeof(struct text_row) + sizeof(*file)] __attribute__((aligned(8))) = {0};
+    struct text_row *row = (struct text_row *)(void *)memory;
+    row->bytes = bytes;
+    row->kind = TEXT_FILE;
+    memcpy(row->extents, file, sizeof(*file));
+    return text_put(store, text, row);
+}
+
 /* ── Being needed ────────────────────────────────────────────────────────────────────────────── */
 
 static struct text_hold **hold_link(struct mailstore *store, uint64_t text)
@@ -135,6 +160,11 @@ static struct text_hold **hold_link(struct mailstore *store, uint64_t text)
         link = &(*link)->next;
     }
     return link;
+}
+
+bool text_is_held(struct mailstore *store, uint64_t text)
+{
+    return *hold_link(store, text) != NULL;
 }
 
 bool text_hold_take(struct mailstore *store, uint64_t text)

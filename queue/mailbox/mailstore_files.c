@@ -1,0 +1,384 @@
+/* The Maildirs of users who are there: what is to be done in them, one after the other. */
+#include "queue/mailbox/mailstore_files.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define POLL_OPEN_S 2u   /* of a user who has a mailbox open */
+#define POLL_S 30u       /* of others who are there */
+#define LEAVES_S 60u     /* of one who is not any more */
+#define MIRRORS_OPEN 64u /* with more of them, files are not kept open */
+
+/* ── Mirrors ─────────────────────────────────────────────────────────────────────────────────── */
+
+struct mirror *mirror_get(struct user *user)
+{
+    struct mailstore *store = user->store;
+    struct files *files = store->files;
+    char name[USER_NAME_BYTES];
+    struct user *held;
+    if (user->mirror != NULL) {
+        return user->mirror;
+    }
+    /* What could be no folder's name is no Maildir. */
+    if (user_name_of_mailbox(slice_text(user->name), name) != 0 || strcmp(name, user->name) != 0) {
+        return NULL;
+    }
+    struct mirror *mirror = calloc(1, sizeof *mirror);
+    if (mirror == NULL ||
+        home_open(&mirror->home, files->settings.owner, files->settings.path, user->name) != 0) {
+        free(mirror);
+        return NULL;
+    }
+    check(user_get(store, slice_text(user->name), &held) == 0 && held == user);
+    mirror->files = files;
+    mirror->user = user;
+    mirror->used_s = store->wall_s;
+    crew_line_open(&mirror->line);
+    list_init(&mirror->ops);
+    list_init(&mirror->node);
+    list_append(&files->mirrors, &mirror->node);
+    files->mirror_count++;
+    user->mirror = mirror;
+    return mirror;
+}
+
+static void mirror_free(struct mirror *mirror)
+{
+    struct user *user = mirror->user;
+    for (struct list_node *node; (node = list_pop(&mirror->ops)) != NULL;) {
+        op_free(list_entry(node, struct op, node));
+    }
+    if (mirror->active != NULL) {
+        op_free(mirror->active);
+    }
+    home_close(mirror->home);
+    list_remove(&mirror->node);
+    mirror->files->mirror_count--;
+    user->mirror = NULL;
+    user_drop(user);
+    free(mirror);
+}
+
+/* ── Ops ─────────────────────────────────────────────────────────────────────────────────────── */
+
+struct op *op_new(struct user *user, enum op_kind kind, struct mailstore_waiter *waiter,
+                  void *result)
+{
+    struct mirror *mirror = mirror_get(user);
+    struct op *op = mirror != NULL ? calloc(1, sizeof *op) : NULL;
+    if (op != NULL) {
+        op->asked = (struct asked){.told = waiter, .result = result};
+        op->mirror = mirror;
+        op->kind = kind;
+        list_init(&op->node);
+    }
+    return op;
+}
+
+void op_free(struct op *op)
+{
+    list_remove(&op->node);
+    if (op->staged != NULL) {
+        staged_free(op->staged);
+    }
+    while (op->told != NULL) {
+        struct home_told *told = op->told;
+        op->told = told->next;
+        home_told_free(told);
+    }
+    op_writes_free(op->writes);
+    home_news_free(op->news);
+    free(op->keywords);
+    free(op->copy_user);
+    free((void *)(uintptr_t)op->copy.entries);
+    free(op->copy.copied);
+    free(op->copy.names);
+    free(op->subscribed);
+    free(op);
+}
+
+void op_queue(struct op *op)
+{
+    struct mirror *mirror = op->mirror;
+    if (op->asked.told != NULL) {
+        op->asked.told->private = &op->asked;
+    }
+    mirror->used_s = mirror->files->store->wall_s;
+    list_append(&mirror->ops, &op->node);
+    mirror_next(mirror);
+}
+
+/* The last that is known of it. */
+static void op_tell(struct op *op, int status)
+{
+    struct mailstore_waiter *told = op->asked.told;
+    op_free(op);
+    if (told != NULL) {
+        told->private = NULL;
+        told->done(told, status);
+    }
+}
+
+/* Those that came before this look began have had theirs too. */
+static void riders_end(struct mirror *mirror, const struct op *op, int status)
+{
+    struct list_node *next, told;
+    list_init(&told);
+    for (struct list_node *node = mirror->ops.next; node != &mirror->ops; node = next) {
+        struct op *rider = list_entry(node, struct op, node);
+        next = node->next;
+        if (rider->rides == op) {
+            list_remove(node);
+            list_append(&told, node);
+        }
+    }
+    for (struct list_node *node; (node = list_pop(&told)) != NULL;) {
+        op_tell(list_entry(node, struct op, node), status);
+    }
+}
+
+void op_end(struct op *op, int status)
+{
+    struct mirror *mirror = op->mirror;
+    check(mirror->active == op);
+    mirror->active = NULL;
+    mirror->used_s = mirror->files->store->wall_s;
+    riders_end(mirror, op, status);
+    op_tell(op, status);
+    mirror_next(mirror);
+}
+
+static void op_worked(struct crew_job *job)
+{
+    op_go_on(list_entry(job, struct op, job));
+}
+
+void mirror_next(struct mirror *mirror)
+{
+    struct files *files = mirror->files;
+    if (mirror->active != NULL || list_empty(&mirror->ops)) {
+        return;
+    }
+    struct op *op = list_entry(mirror->ops.next, struct op, node);
+    if (op->staged != NULL && op->staged->pieces > 0) {
+        return; /* messages come in the order in which they were committed */
+    }
+    list_remove(&op->node);
+    mirror->active = op;
+    op->rests = files->mirror_count > MIRRORS_OPEN;
+    op->status = op_prepare(op);
+    if (op->kind == OP_LOOK) {
+        mirror->looked_s = files->store->wall_s;
+        mirror->poked = false;
+        for (struct list_node *node = mirror->ops.next; node != &mirror->ops; node = node->next) {
+            struct op *other = list_entry(node, struct op, node);
+            other->rides = other->kind == OP_LOOK ? op : NULL;
+        }
+    }
+    if (op->status != 0) {
+        mirror->told = false;
+        op_writes_free(op->writes);
+        op->writes = NULL;
+        op->forgets = true;
+    }
+    op->job.work = op_work;
+    op->job.done = op_worked;
+    crew_give(files->crew, &mirror->line, &op->job);
+}
+
+/* ── In a round ──────────────────────────────────────────────────────────────────────────────── */
+
+void files_wanted(struct box *box)
+{
+    struct user *user = box->user;
+    if (user->store->files == NULL) {
+        return; /* while the log is read again: files_open finds the rows */
+    }
+    struct mirror *mirror = mirror_get(user);
+    if (mirror != NULL) {
+        mirror->writes = mirror->poked = true;
+    }
+}
+
+void files_box_opened(struct box *box)
+{
+    if (box->user->store->files != NULL && box->user->mirror == NULL) {
+        mirror_get(box->user);
+    }
+}
+
+static bool has_open_box(const struct user *user)
+{
+    for (uint32_t i = 0; i < user->box_count; i++) {
+        if (user->boxes[i]->pub.open_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void mirror_poll(struct mirror *mirror)
+{
+    const struct mailstore *store = mirror->files->store;
+    uint64_t since_s = store->wall_s - mirror->looked_s;
+    bool alone = mirror->user->refs == 1;
+    if (mirror->active != NULL || !list_empty(&mirror->ops) || mirror->readers > 0) {
+        return;
+    }
+    bool due = mirror->poked || (mirror->writes && since_s >= POLL_OPEN_S);
+    if (!store->rests && !alone) {
+        due = due || since_s >= POLL_S || (since_s >= POLL_OPEN_S && has_open_box(mirror->user));
+    }
+    if (due && store->sick == 0) {
+        struct op *op = op_new(mirror->user, OP_LOOK, NULL, NULL);
+        if (op != NULL) {
+            op_queue(op);
+        }
+    } else if (alone && store->wall_s - mirror->used_s >= LEAVES_S) {
+        mirror_free(mirror);
+    }
+}
+
+unsigned files_round(struct mailstore *store)
+{
+    struct files *files = store->files;
+    struct list_node *next, stalled;
+    if (files == NULL) {
+        return 0;
+    }
+    unsigned done = crew_reap(files->crew);
+    list_init(&stalled);
+    list_splice(&stalled, &files->stalled);
+    for (struct list_node *node; (node = list_pop(&stalled)) != NULL;) {
+        op_go_on(list_entry(node, struct op, node));
+    }
+    bool polls = store->wall_s != files->polled_s;
+    files->polled_s = store->wall_s;
+    for (struct list_node *node = files->mirrors.next; node != &files->mirrors; node = next) {
+        struct mirror *mirror = list_entry(node, struct mirror, node);
+        next = node->next;
+        if (polls || mirror->poked) {
+            mirror_poll(mirror);
+        }
+    }
+    return done;
+}
+
+bool files_have_room(const struct mailstore *store)
+{
+    return store->files == NULL || store->files->staged_bytes < FILES_STAGED_BYTES_MAX / 2;
+}
+
+bool files_are_quiet(const struct mailstore *store)
+{
+    const struct files *files = store->files;
+    if (files == NULL) {
+        return true;
+    }
+    bool quiet = crew_is_idle(files->crew) && list_empty(&files->stalled);
+    for (struct list_node *node = files->mirrors.next; node != &files->mirrors && quiet;
+         node = node->next) {
+        const struct mirror *mirror = list_entry(node, struct mirror, node);
+        quiet = mirror->active == NULL && list_empty(&mirror->ops) &&
+                (!mirror->poked || store->sick != 0);
+    }
+    return quiet;
+}
+
+void mailstore_poke(struct mailstore *store, struct slice name)
+{
+    if (store->files == NULL) {
+        return;
+    }
+    for (struct list_node *node = store->files->mirrors.next; node != &store->files->mirrors;
+         node = node->next) {
+        struct mirror *mirror = list_entry(node, struct mirror, node);
+        if (slice_equal(slice_text(mirror->user->name), name)) {
+            mirror->poked = true;
+            return;
+        }
+    }
+}
+
+/* ── Opening, closing ────────────────────────────────────────────────────────────────────────── */
+
+static void staged_remove(void *owner, const char *name)
+{
+    const struct files *files = owner;
+    const struct maildir_files *system = files->settings.owner->files;
+    system->remove(system->self, files->staging, name);
+}
+
+static int staging_open(struct files *files)
+{
+    const struct maildir_files *system = files->settings.owner->files;
+    files->staging = system->open_root(system->self, files->settings.staging);
+    return files->staging < 0 ? files->staging
+                              : system->list(system->self, files->staging, staged_remove, files);
+}
+
+/* Users of whom something is to be written, which was not before the last end. */
+static int written_resume(struct mailstore *store)
+{
+    struct key prefix, from;
+    struct index_walk walk;
+    struct user *user;
+    key_begin(&prefix, ROW_WRITE);
+    from = prefix;
+    for (;;) {
+        bool is = index_walk_begin(store->index, &walk, key_slice(&prefix), key_slice(&from));
+        uint64_t id = is ? key_read_u64(walk.key, 1) : 0;
+        int status = walk.status;
+        index_walk_end(&walk);
+        if (!is || status != 0) {
+            return status;
+        }
+        if (user_get_by_id(store, id, &user) == 0) {
+            struct mirror *mirror = mirror_get(user);
+            if (mirror != NULL) {
+                mirror->writes = mirror->poked = true;
+            }
+            user_drop(user);
+        }
+        key_begin(&from, ROW_WRITE);
+        key_u64(&from, id + 1);
+    }
+}
+
+int files_open(struct mailstore *store)
+{
+    struct files *files = calloc(1, sizeof *files);
+    if (files == NULL) {
+        return -ENOMEM;
+    }
+    files->store = store;
+    files->settings = *store->settings.maildirs;
+    files->staging = -1;
+    list_init(&files->mirrors);
+    list_init(&files->texts);
+    list_init(&files->stalled);
+    store->files = files;
+    int status = staging_open(files);
+    status = status < 0 ? status
+                        : crew_open(&files->crew, files->settings.thread_count,
+                                    files->settings.wake, files->settings.wake_owner);
+    return status < 0 ? status : written_resume(store);
+}
+
+void files_close(struct mailstore *store)
+{
+    struct files *files = store->files;
+    if (files == NULL) {
+        return;
+    }
+    crew_close(files->crew);
+    while (!list_empty(&files->mirrors)) {
+        mirror_free(list_entry(files->mirrors.next, struct mirror, node));
+    }
+    file_texts_close(store);
+    if (files->staging >= 0) {
+        files->settings.owner->files->close(files->settings.owner->files->self, files->staging);
+    }
+    free(files);
+    store->files = NULL;
+}
