@@ -491,7 +491,9 @@ int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char
 void mailboxd_conf_free(struct mailboxd_conf *conf);
 /* Does it listen for those who log in? */
 bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf);
-/* The same, or the backends of auth say to whom mail may come. */
+/* Does it listen for those who read mail? */
+bool mailboxd_conf_has_readers(const struct mailboxd_conf *conf);
+/* Of those who log in, or the backends of auth say to whom mail may come. */
 bool mailboxd_conf_asks_backends(const struct mailboxd_conf *conf);
 
 /* The route of a mailbox (no case; without a domain it is one of `hostname`): that of its address, else

@@ -224,9 +224,11 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
         reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
     }
     snprintf(key, sizeof key, "listen[%u].protocol", index);
-    if (reads_mail && conf->store.format != CONF_STORE_LOG) {
-        reader_problem(reader, key,
-                       "Maildirs are only delivered into, expected lmtp, or store.format: log");
+    if (one->protocol == CONF_PROTOCOL_SIEVE && conf->store.format != CONF_STORE_LOG) {
+        reader_problem(
+            reader, key,
+            "no scripts are run where Maildirs are delivered into, expected lmtp, imap or "
+            "pop3, or store.format: log");
     } else if (logs_in && !auth_conf_has_users(&conf->auth)) {
         reader_problem(reader, key, "nobody could log in, expected auth.backends to name users");
     }
@@ -347,6 +349,16 @@ bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf)
     bool any = false;
     for (uint32_t i = 0; i < conf->listen_count; i++) {
         any = any || conf->listen[i].protocol != CONF_PROTOCOL_LMTP;
+    }
+    return any;
+}
+
+bool mailboxd_conf_has_readers(const struct mailboxd_conf *conf)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < conf->listen_count; i++) {
+        enum conf_protocol protocol = conf->listen[i].protocol;
+        any = any || protocol == CONF_PROTOCOL_IMAP || protocol == CONF_PROTOCOL_POP3;
     }
     return any;
 }

@@ -672,7 +672,7 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
         free(delivery);
         return;
     }
-    delivery->store = mailbox->texts == NULL       ? &delivery_maildir
+    delivery->store = mailbox->store != NULL       ? &delivery_maildir
                       : mailbox->group->count == 1 ? &delivery_log
                                                    : &delivery_shards;
     delivery->text =

@@ -55,8 +55,12 @@ static void committed(struct maildir_waiter *waiter)
 {
     struct maildir_commit *commit = list_entry(waiter, struct maildir_commit, waiter);
     struct delivery_text *text = list_entry(commit, struct delivery_text, commit);
+    struct mailstore *readers = text->mailbox->texts;
     for (uint32_t i = 0; i < text->recipient_count; i++) {
         text->recipients[i].status = text->deliveries[i].status;
+        if (readers != NULL && text->deliveries[i].status == 0) {
+            mailstore_poke(readers, slice_text(text->recipients[i].user));
+        }
     }
     text->committed(text);
 }

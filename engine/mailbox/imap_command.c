@@ -148,7 +148,7 @@ static void run_of_selected(struct imap_session *session, const struct imap_comm
     }
 }
 
-void imap_command_run(struct imap_session *session, const struct imap_event *event)
+static void command_run(struct imap_session *session, const struct imap_event *event)
 {
     const struct imap_command *command = event->command;
     session->may_expunge = event->may_expunge;
@@ -191,5 +191,94 @@ void imap_command_run(struct imap_session *session, const struct imap_event *eve
     default: /* after login */
         run_of_selected(session, command);
         return;
+    }
+}
+
+/* ---- What others have changed ---- */
+
+struct looking { /* at the user's Maildir, before the command */
+    struct imap_task task;
+    struct imap_session *session;
+    struct imap_event event; /* its command stays until it is answered */
+    struct mailstore_waiter waiter;
+    bool done;
+};
+
+static void looked(struct mailstore_waiter *waiter, int status)
+{
+    struct looking *looking = list_entry(waiter, struct looking, waiter);
+    (void)status; /* what was known before is there in any case */
+    looking->done = true;
+    imap_session_wake(looking->session);
+}
+
+static enum imap_step looking_step(struct imap_session *session, struct imap_task *task)
+{
+    const struct looking *looking = (const struct looking *)task;
+    if (!looking->done) {
+        return IMAP_STEP_WAIT;
+    }
+    struct imap_event event = looking->event;
+    imap_task_end(session);
+    session->state = IMAP_SESSION_READING;
+    command_run(session, &event);
+    return IMAP_STEP_ANSWERED;
+}
+
+static void looking_end(struct imap_session *session, struct imap_task *task)
+{
+    struct looking *looking = (struct looking *)task;
+    if (!looking->done) {
+        mailstore_waiter_cancel(imap_session_store(session), &looking->waiter);
+    }
+}
+
+/* Would the answer be wrong that does not know it? */
+static bool must_look(const struct imap_command *command)
+{
+    switch (command->kind) {
+    case IMAP_NOOP:
+    case IMAP_CHECK:
+    case IMAP_SELECT:
+    case IMAP_EXAMINE:
+    case IMAP_STATUS:
+    case IMAP_LIST:
+    case IMAP_LSUB:
+    case IMAP_CREATE:
+    case IMAP_DELETE:
+    case IMAP_RENAME:
+    case IMAP_GETQUOTA:
+    case IMAP_GETQUOTAROOT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* False: there is nothing to look at. */
+static bool look_begin(struct imap_session *session, const struct imap_event *event)
+{
+    struct mailstore *store = imap_session_store(session);
+    if (session->user == NULL || !must_look(event->command) || !mailstore_has_maildirs(store)) {
+        return false;
+    }
+    struct looking *looking =
+        (struct looking *)imap_session_task(session, sizeof(*looking), looking_step);
+    if (looking == NULL) {
+        return true; /* NO was said */
+    }
+    looking->task.end = looking_end;
+    looking->session = session;
+    looking->event = *event;
+    looking->waiter.done = looked;
+    looking->done = mailstore_refresh(store, session->user, &looking->waiter) != 0;
+    imap_session_begin(session);
+    return true;
+}
+
+void imap_command_run(struct imap_session *session, const struct imap_event *event)
+{
+    if (!look_begin(session, event)) {
+        command_run(session, event);
     }
 }

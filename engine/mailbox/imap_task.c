@@ -72,6 +72,8 @@ struct imap_answer imap_session_answer_of(int status)
         {-EACCES, "NOPERM", "You have no right to do that"},
         {-EDQUOT, "OVERQUOTA", "Mailbox is full"},
         {-EFBIG, "TOOBIG", "Message is too large"},
+        {-EOPNOTSUPP, "CANNOT", "Not of a mailbox that lies in a Maildir"},
+        {-ETIMEDOUT, "INUSE", "The mailbox is locked by another program, try again later"},
         {-EOVERFLOW, "LIMIT", "The mailbox has used up its uids"},
         {-E2BIG, "LIMIT", "Too much at once"},
         {-ENOMEM, "UNAVAILABLE", "Out of memory, try again later"},

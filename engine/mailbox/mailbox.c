@@ -48,13 +48,15 @@ void mailbox_add_parts(struct mailbox *mailbox)
     if (mailbox->crossing != NULL) {
         crossing_add_part(mailbox->crossing);
     }
+    if (mailbox->store != NULL) {
+        shard_add(mailbox->shard, &(struct shard_part){.name = "maildirs",
+                                                       .self = mailbox,
+                                                       .poll = store_poll,
+                                                       .flush = store_flush});
+    }
     if (mailbox->own != NULL) {
         mailbox_store_add_part(mailbox->own);
-        return;
     }
-    shard_add(mailbox->shard,
-              &(struct shard_part){
-                  .name = "store", .self = mailbox, .poll = store_poll, .flush = store_flush});
 }
 
 /* ---- life ---- */
@@ -208,10 +210,15 @@ static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *c
 /* Where there are several shards main has done it. */
 static int folder_claim(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
-    mailbox->folder = mailbox->crossing != NULL
-                          ? -1
-                          : mailbox_store_claim(conf->store.path, 1, mailbox->shard->logger);
-    return mailbox->crossing != NULL || mailbox->folder >= 0 ? 0 : mailbox->folder;
+    char path[MAILBOX_STORE_PATH_BYTES];
+    mailbox->folder = -1;
+    if (mailbox->crossing != NULL) {
+        return 0;
+    }
+    int status = mailbox_store_folder(conf, path);
+    status = status < 0 ? status : mailbox_store_claim(path, 1, mailbox->shard->logger);
+    mailbox->folder = status < 0 ? -1 : status;
+    return status < 0 ? status : 0;
 }
 
 static void folder_leave(struct mailbox *mailbox)
@@ -251,18 +258,27 @@ static int users_find(struct mailbox *mailbox)
 static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
     const struct mailboxd_conf *conf = settings->conf;
-    if (conf->store.format != CONF_STORE_LOG) {
-        return maildirs_open(mailbox, settings);
+    const struct mailbox_store_files files = {
+        .files = settings->files, .process_id = settings->process_id, .driven = settings->driven};
+    bool in_log = conf->store.format == CONF_STORE_LOG;
+    int status = in_log ? 0 : maildirs_open(mailbox, settings);
+    if (status != 0 || (!in_log && !mailboxd_conf_has_readers(conf))) {
+        return status;
     }
-    int status = folder_claim(mailbox, conf);
-    status = status < 0 ? status : mailbox_store_open(&mailbox->own, conf, mailbox->shard);
+    status = folder_claim(mailbox, conf);
+    status = status < 0
+                 ? status
+                 : mailbox_store_open(&mailbox->own, conf, mailbox->shard, in_log ? NULL : &files);
     if (status != 0) {
         folder_leave(mailbox);
+        if (!in_log) {
+            maildir_close(mailbox->store);
+        }
         return status;
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
     status = users_find(mailbox);
-    status = status == 0 ? sieve_open(mailbox) : status;
+    status = status == 0 && in_log ? sieve_open(mailbox) : status;
     if (status == 0) {
         searches_open(mailbox, conf);
     } else {
@@ -508,17 +524,19 @@ void mailbox_close(struct mailbox *mailbox)
     }
     sieve_scripts_close(mailbox->scripts);
     search_desk_close(mailbox->searches);
+    if (mailbox->store != NULL) {
+        maildir_close(mailbox->store);
+    }
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended, unless it failed: */
-        sessions_forget(mailbox);
+    }
+    sessions_forget(mailbox);
+    if (mailbox->own != NULL) {
         delivery_parts_forget(mailbox);
         outgoing_close(mailbox->outgoing);
         remembered_close(mailbox->remembered);
         mailbox_store_close(mailbox->own);
         folder_leave(mailbox);
-    } else {
-        maildir_close(mailbox->store);
-        sessions_forget(mailbox);
     }
     others_close(mailbox);
     seats_close(&mailbox->seats);

@@ -28,8 +28,8 @@ struct mailbox {
     struct mailbox_group *group; /* `alone` where there is but one shard */
     struct mailbox_group alone;
     struct crossing *crossing; /* to the other shards; NULL: there are none */
-    struct maildir *store;     /* of store.format "maildir"; else NULL */
-    /* Of store.format "log"; else NULL, and there is nothing to read mail by. */
+    struct maildir *store;     /* of store.format "maildir": mail comes in by it; else NULL */
+    /* Mail is read by it, and comes in by it where `store` is NULL. NULL: nobody reads here. */
     struct mailstore *texts;
     struct mailbox_store *own;     /* what `texts` lies in */
     int folder;                    /* of `own`, claimed, where there is no other shard; else -1 */

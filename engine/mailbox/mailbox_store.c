@@ -1,6 +1,7 @@
 #include "engine/mailbox/mailbox_store.h"
 #include "queue/log/log.h"
 #include "queue/log/log_found.h"
+#include "queue/mailbox/maildir_lock.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -15,9 +16,16 @@
 #define LOG_PATIENCE_NS 1000000000ull
 #define MAILDIR_FOLDER ".staging" /* of queue/mailbox/maildir.h */
 #define SUFFIX ".segment"
+#define STATE_FOLDER "/.tubepost"
+#define STAGING_FOLDER "/tmp"
+#define FILE_THREADS 4u
 
 struct mailbox_store {
     struct shard *shard;
+    /* Of Maildirs: */
+    struct maildir_owner owner;
+    struct mailstore_maildirs maildirs; /* its path NULL: there are none */
+    char *hostname, *maildirs_path, *staging;
     struct disk *disk;
     void *memory;
     struct log *log;
@@ -175,16 +183,22 @@ static int log_make(struct mailbox_store *store, const struct mailboxd_conf *con
     return status;
 }
 
+int mailbox_store_folder(const struct mailboxd_conf *conf, char path[MAILBOX_STORE_PATH_BYTES])
+{
+    const char *folder = conf->store.format == CONF_STORE_LOG ? "" : STATE_FOLDER;
+    int size = snprintf(path, MAILBOX_STORE_PATH_BYTES, "%s%s", conf->store.path, folder);
+    return size < (int)MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
 int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
                        const char *name, char path[MAILBOX_STORE_PATH_BYTES])
 {
     unsigned index = shard->settings.index;
-    char end[16] = "";
-    if (index > 0) {
-        snprintf(end, sizeof end, ".%u", index);
-    }
-    int size = snprintf(path, MAILBOX_STORE_PATH_BYTES, "%s/%s%s", conf->store.path, name, end);
-    return size < (int)MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
+    int status = mailbox_store_folder(conf, path);
+    size_t used = status == 0 ? strlen(path) : 0;
+    int size = snprintf(path + used, MAILBOX_STORE_PATH_BYTES - used, index > 0 ? "/%s.%u" : "/%s",
+                        name, index);
+    return status == 0 && used + (size_t)size < MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
 /* Names that begin with a dot are the service's own, as outgoing.h's. */
@@ -201,6 +215,7 @@ static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *c
         return -ENAMETOOLONG;
     }
     const struct mailstore_settings settings = {
+        .maildirs = store->maildirs.path != NULL ? &store->maildirs : NULL,
         .index_path = index,
         .text_bytes_max = UINT32_MAX - 1, /* sessions keep to limits.message_bytes, as it is then */
         .draft_count_max = UINT32_MAX,    /* sessions are what is limited */
@@ -254,11 +269,53 @@ static void store_free(struct mailbox_store *store)
         store->disk->ops->close(store->disk);
     }
     free(store->memory);
+    free(store->hostname);
+    free(store->maildirs_path);
+    free(store->staging);
     free(store);
 }
 
+static char *joined(const char *path, const char *name)
+{
+    size_t size = strlen(path) + strlen(name) + 1;
+    char *text = malloc(size);
+    if (text != NULL) {
+        snprintf(text, size, "%s%s", path, name);
+    }
+    return text;
+}
+
+/* A helper has ended something. */
+static void files_wake(void *owner)
+{
+    shard_wake(((struct mailbox_store *)owner)->shard);
+}
+
+static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf *conf,
+                         const struct mailbox_store_files *files, const char *path)
+{
+    /* The machine's, as Dovecot's: who finds the other's lock must know that it is of this host. */
+    char host[256] = {0};
+    store->hostname = joined(gethostname(host, sizeof host - 1) == 0 ? host : conf->hostname, "");
+    store->maildirs_path = joined(conf->store.path, "");
+    store->staging = joined(path, STAGING_FOLDER);
+    store->owner = (struct maildir_owner){.files = files->files,
+                                          .world = store->shard->world,
+                                          .hostname = store->hostname,
+                                          .process_id = files->process_id,
+                                          .started_wall_s = world_wall_s(store->shard->world)};
+    store->maildirs = (struct mailstore_maildirs){.path = store->maildirs_path,
+                                                  .staging = store->staging,
+                                                  .owner = &store->owner,
+                                                  .thread_count = files->driven ? 0 : FILE_THREADS,
+                                                  .wake = files_wake,
+                                                  .wake_owner = store};
+    bool good = store->hostname != NULL && store->maildirs_path != NULL && store->staging != NULL;
+    return good ? 0 : -ENOMEM;
+}
+
 int mailbox_store_open(struct mailbox_store **made, const struct mailboxd_conf *conf,
-                       struct shard *shard)
+                       struct shard *shard, const struct mailbox_store_files *files)
 {
     struct mailbox_store *store = calloc(1, sizeof *store);
     if (store == NULL) {
@@ -267,7 +324,10 @@ int mailbox_store_open(struct mailbox_store **made, const struct mailboxd_conf *
     store->shard = shard;
     store->found = (struct log_found){.logger = shard->logger, .store = "store"};
     timer_init(&store->tick, store_tick);
-    int status = disk_open(store, conf->store.path);
+    char path[MAILBOX_STORE_PATH_BYTES];
+    int status = mailbox_store_folder(conf, path);
+    status = status == 0 && files != NULL ? maildirs_fill(store, conf, files, path) : status;
+    status = status == 0 ? disk_open(store, path) : status;
     status = status == 0 ? log_make(store, conf) : status;
     status = status == 0 ? texts_open(store, conf) : status;
     if (status < 0) {

@@ -9,12 +9,16 @@
  *
  * One process at a time: the folder is locked. One that holds Maildirs is refused, and one that has the mail of more
  * shards.
+ *
+ * Where store.format is maildir and mail is read, it is the state of Maildirs that are shared with others: PATH is then
+ * .tubepost in the folder that holds them. What is lost of it is made again from the Maildirs.
  */
 #pragma once
 #include "engine/conf/conf.h"
 #include "engine/disk/disk.h"
 #include "engine/shard/shard.h"
 #include "queue/log/log.h"
+#include "queue/mailbox/maildir_files.h"
 #include "queue/mailbox/mailstore.h"
 
 struct mailbox_store;
@@ -22,9 +26,15 @@ struct mailbox_store;
 /* Makes the folder when it is missing, and locks it: a descriptor, to be closed when the stores in it are; or -errno, which
  * is logged. */
 int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger);
+/* files: of Maildirs, borrowed until the store is closed; NULL: texts lie in the log. */
+struct mailbox_store_files {
+    const struct maildir_files *files;
+    uint32_t process_id;
+    bool driven; /* no threads */
+};
 /* Recovers: blocks. 0 or -errno; why is logged. conf: borrowed for the call. The folder has been claimed. */
 int mailbox_store_open(struct mailbox_store **store, const struct mailboxd_conf *conf,
-                       struct shard *shard);
+                       struct shard *shard, const struct mailbox_store_files *files);
 struct mailstore *mailbox_store_texts(const struct mailbox_store *store);
 const struct log_counters *mailbox_store_log_counters(const struct mailbox_store *store);
 /* Of the log. */
@@ -38,8 +48,10 @@ void mailbox_store_settle(struct mailbox_store *store);
 /* It has come to rest, and nobody has a box, a draft or a waiter there. */
 void mailbox_store_close(struct mailbox_store *store);
 
-/* "PATH/NAME", or "PATH/NAME.N" of a further shard. 0, -ENAMETOOLONG. */
+/* PATH. 0, -ENAMETOOLONG. */
 #define MAILBOX_STORE_PATH_BYTES 4096u
+int mailbox_store_folder(const struct mailboxd_conf *conf, char path[MAILBOX_STORE_PATH_BYTES]);
+/* "PATH/NAME", or "PATH/NAME.N" of a further shard. 0, -ENAMETOOLONG. */
 int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
                        const char *name, char path[MAILBOX_STORE_PATH_BYTES]);
 /* Is such a store in this folder? */

@@ -23,14 +23,25 @@ void pop3_login_offer(struct pop3_session *session)
     session->settings.clear_login = !session->tls_required && login_in_clear(desk, &facts);
 }
 
+static void look_end(struct pop3_session *session)
+{
+    struct mailstore *store = session->session.mailbox->texts;
+    if (session->looking != NULL) {
+        mailstore_waiter_cancel(store, &session->looked);
+        mailstore_user_close(store, session->looking);
+        session->looking = NULL;
+    }
+}
+
 void pop3_login_end(struct pop3_session *session)
 {
     login_cancel(&session->login);
+    look_end(session);
 }
 
 /* ---- In ---- */
 
-void pop3_login_arrived(struct pop3_session *session)
+static void maildrop_take(struct pop3_session *session)
 {
     struct mailbox *mailbox = session->session.mailbox;
     int status = session_enter(&session->session, session->user);
@@ -55,6 +66,35 @@ void pop3_login_arrived(struct pop3_session *session)
                     strerror(-status));
         pop3_session_refuse(session, "SYS/TEMP", "The maildrop cannot be read, try again later");
     }
+}
+
+static void looked(struct mailstore_waiter *waiter, int status)
+{
+    struct pop3_session *session = list_entry(waiter, struct pop3_session, looked);
+    (void)status; /* what was known before is there in any case */
+    session->state = POP3_SESSION_READING;
+    maildrop_take(session);
+    look_end(session);
+    pop3_session_run(session);
+}
+
+/* What others have put into his Maildir is in the maildrop too. */
+void pop3_login_arrived(struct pop3_session *session)
+{
+    struct mailstore *store = session->session.mailbox->texts;
+    int status = mailstore_user_open(store, slice_text(session->user), &session->looking);
+    if (status != 0) {
+        session->looking = NULL;
+        maildrop_take(session); /* says why */
+        return;
+    }
+    session->looked = (struct mailstore_waiter){.done = looked};
+    if (mailstore_refresh(store, session->looking, &session->looked) == 0) {
+        session->state = POP3_SESSION_LOGIN;
+        return;
+    }
+    maildrop_take(session);
+    look_end(session);
 }
 
 /* False: it has gone to another shard. */

@@ -22,7 +22,7 @@
 enum pop3_session_state {
     POP3_SESSION_HANDSHAKE,  /* of TLS */
     POP3_SESSION_READING,    /* commands are taken as they come */
-    POP3_SESSION_LOGIN,      /* the desk has been asked */
+    POP3_SESSION_LOGIN,      /* the desk has been asked, or the store what is new */
     POP3_SESSION_RETRIEVING, /* a message is wanted: whether it can be read is not known yet */
     POP3_SESSION_SENDING,    /* a message */
     POP3_SESSION_UPDATING,   /* what is deleted is not durably gone yet */
@@ -45,6 +45,8 @@ struct pop3_session {
     struct maildrop drop;
     struct login login;
     char user[USER_NAME_BYTES];
+    struct mailstore_user *looking; /* LOGIN: others may have changed his Maildir; else NULL */
+    struct mailstore_waiter looked;
 
     /* The message under way. */
     uint32_t message, offset; /* read so far */

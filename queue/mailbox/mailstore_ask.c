@@ -370,7 +370,8 @@ int mailstore_subscribe(struct mailstore *store, struct mailstore_user *user, st
         return -EINVAL;
     }
     if (store->files != NULL) {
-        return files_subscribe(user_private(user), name_canonical(name), subscribed, waiter);
+        char text[MAILSTORE_NAME_BYTES_MAX];
+        return files_subscribe(user_private(user), name_canonical(name, text), subscribed, waiter);
     }
     struct change *change = user_change(store, user, CHANGE_SUBSCRIBE, NULL, waiter);
     if (change == NULL) {

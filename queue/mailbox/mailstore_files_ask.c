@@ -10,6 +10,12 @@ static void name_take(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
     out[size] = 0;
 }
 
+static void name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
+{
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    name_take(out, name_canonical(name, text));
+}
+
 int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter)
 {
     if (store->sick != 0) {
@@ -42,15 +48,14 @@ static int place_check(const struct user *user, const struct mailstore_place *pl
          totals->messages + 1 > place->quota_messages)) {
         return -EDQUOT;
     }
-    return user_box(user, name_canonical(place->mailbox)) == NULL &&
-                   !slice_equal(name_canonical(place->mailbox), slice_text("INBOX"))
-               ? -ENOENT
-               : 0;
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    struct slice name = name_canonical(place->mailbox, text);
+    return user_box(user, name) == NULL && !slice_equal(name, slice_text("INBOX")) ? -ENOENT : 0;
 }
 
 static int put_fill(struct op *op, const struct mailstore_place *place)
 {
-    name_take(op->mailbox, name_canonical(place->mailbox));
+    name_keep(op->mailbox, place->mailbox);
     op->box = place->replaces != NULL ? place->replaces->id : 0;
     op->expunge.expunged_count = place->replaces_uid; /* until it is expunged */
     op->message = (struct home_message){.flags = place->flags & MAILSTORE_FLAGS_ALL,
@@ -138,7 +143,7 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
     bool same = target == box->user;
     uint64_t bytes = 0;
     name_take(op->mailbox, box->pub.name);
-    name_take(op->to, name_canonical(copy->mailbox));
+    name_keep(op->to, copy->mailbox);
     op->box = box->pub.id;
     op->flag = moves;
     op->copy_user = same ? NULL : strdup(box->user->name);
@@ -190,7 +195,8 @@ static bool has_folder(struct slice name)
 int files_create(struct user *user, struct mailstore_create *create,
                  struct mailstore_waiter *waiter)
 {
-    struct slice name = name_canonical(create->mailbox);
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    struct slice name = name_canonical(create->mailbox, text);
     struct op *op = NULL;
     int status = user->store->sick != 0 ? user->store->sick : has_folder(name) ? 0 : -EINVAL;
     if (status == 0) {
@@ -241,7 +247,7 @@ int files_rename(struct user *user, struct box *box, struct slice from, struct s
         return -ENOMEM;
     }
     name_take(op->mailbox, from);
-    name_take(op->to, name_canonical(name));
+    name_keep(op->to, name);
     op->box = box != NULL ? box->pub.id : 0;
     op_queue(op);
     return 0;

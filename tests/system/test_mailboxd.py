@@ -67,6 +67,8 @@ class Lmtp:
 
 
 class Mailboxd(Process):
+    prefix = ()  # of the command
+
     def __init__(self, folder, settings="", uring="auto"):
         self.folder = folder
         self.path = os.path.join(folder, "lmtp")
@@ -75,7 +77,7 @@ class Mailboxd(Process):
         self.port = free_port()
         self.config = os.path.join(folder, "mailboxd.yaml")
         self.write_config(settings, uring)
-        super().__init__([os.path.join(BUILD, "tubepost-mailboxd"), "-c", self.config],
+        super().__init__([*self.prefix, os.path.join(BUILD, "tubepost-mailboxd"), "-c", self.config],
                          os.path.join(folder, "mailboxd.log"), env=sanitizer_environment())
         wait_until(self.ready, "the service's greeting")
 

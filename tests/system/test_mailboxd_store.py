@@ -24,8 +24,8 @@ class Store(Mailboxd):
     """`port` is LMTP's; imap, pop3: in the clear or STARTTLS; imaps, pop3s: implicit TLS, where there is a certificate."""
 
     def __init__(self, folder, settings="", uring="auto", certificates=(), auth="clear_on_loopback: true",
-                 space="segment_bytes: 4M", shards=SHARDS):
-        self.certificates, self.auth, self.space, self.shards = certificates, auth, space, shards
+                 space="segment_bytes: 4M", shards=SHARDS, store="log"):
+        self.certificates, self.auth, self.space, self.shards, self.store = certificates, auth, space, shards, store
         self.imap, self.pop3, self.imaps, self.pop3s = (free_port() for _ in range(4))
         with open(os.path.join(folder, "users"), "w") as f:
             f.writelines(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in ("alice", "bob", "full", "u0", "u1", "u2", "u3"))
@@ -42,7 +42,7 @@ class Store(Mailboxd):
                         f"  - {{name: ps, address: [\"127.0.0.1:{self.pop3s}\"], protocol: pop3, tls: implicit}}\n"
                         "tls:\n  certificates:\n" +
                         "".join(f"    - {{certificate: {base}.pem, key: {base}.key}}\n" for base in self.certificates))
-            f.write(f"store: {{path: {self.mail}, format: log, {self.space}, memory_bytes: 8M, free_min: 0}}\n"
+            f.write(f"store: {{path: {self.mail}, format: {self.store}, {self.space}, memory_bytes: 8M, free_min: 0}}\n"
                     f"auth: {{backends: [\"passwd-file:{self.folder}/users\"], {self.auth}}}\n"
                     f"control: {{path: {self.control}}}\nio: {{uring: {uring}}}\n{settings}\n")
 

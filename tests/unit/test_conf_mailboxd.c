@@ -109,7 +109,32 @@ static void who_may_ask_for_passwords_is_on_this_machine(void **state)
     }
 }
 
-static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users(void **state)
+static void maildirs_are_read_and_delivered_into_but_no_scripts_are_run(void **state)
+{
+    const char readers[] = "listen: [{name: i, address: [\"127.0.0.1:143\"], protocol: imap}, "
+                           "{name: p, address: [\"127.0.0.1:110\"], protocol: pop3}]\n"
+                           "auth: {backends: [\"passwd-file:/u\"]}\n";
+    const char scripts[] = "listen: [{name: s, address: [\"127.0.0.1:4190\"], protocol: sieve}]\n"
+                           "auth: {backends: [\"passwd-file:/u\"]}\n";
+    struct mailboxd_conf *conf = NULL;
+    struct conf_report report;
+    char problems[1024];
+    (void)state;
+    write_file(readers, sizeof readers - 1);
+    assert_int_equal(mailboxd_conf_load(&conf, file_name, "mail.test", &report), 0);
+    assert_int_equal(conf->store.format, CONF_STORE_MAILDIR);
+    assert_true(mailboxd_conf_has_readers(conf));
+    mailboxd_conf_free(conf);
+    write_file(scripts, sizeof scripts - 1);
+    conf = NULL;
+    assert_true(mailboxd_conf_load(&conf, file_name, "mail.test", &report) < 0);
+    join_report(&report, problems, sizeof problems);
+    assert_string_equal(problems,
+                        "1:49: listen[0].protocol: no scripts are run where Maildirs are "
+                        "delivered into, expected lmtp, imap or pop3, or store.format: log");
+}
+
+static void the_mailbox_service_reads_mail_for_known_users(void **state)
 {
 #define IMAP_AT "listen: [{name: i, address: [\"127.0.0.1:143\"], protocol: imap%s}]\n"
 #define LOG_STORE "store: {format: log}\n"
@@ -118,9 +143,6 @@ static void the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known
     static const struct {
         const char *more, *rest, *told;
     } rows[] = {
-        {"", USERS,
-         "1:48: listen[0].protocol: Maildirs are only delivered into, expected lmtp, or "
-         "store.format: log"},
         {"", LOG_STORE,
          "1:48: listen[0].protocol: nobody could log in, expected auth.backends to name users"},
         {", tls: implicit", LOG_STORE USERS,
@@ -271,8 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_may_ask_for_passwords_is_on_this_machine),
         cmocka_unit_test(the_mailbox_service_has_a_configuration_of_its_own),
-        cmocka_unit_test(
-            the_mailbox_service_reads_mail_from_its_own_store_only_and_for_known_users),
+        cmocka_unit_test(maildirs_are_read_and_delivered_into_but_no_scripts_are_run),
+        cmocka_unit_test(the_mailbox_service_reads_mail_for_known_users),
         cmocka_unit_test(lmtp_of_the_mailbox_service_is_never_encrypted),
         cmocka_unit_test(the_mailbox_service_encrypts_where_it_has_certificates),
         cmocka_unit_test(what_scripts_may_do_and_quota_rules_are_read),

@@ -1,0 +1,276 @@
+"""The mailbox service and a real Dovecot on the same Maildirs: by turns, at once, and one in the place of the other."""
+import calendar
+import hashlib
+import imaplib
+import os
+import random
+import re
+import shutil
+import threading
+
+from harness import PATIENCE_S, free_port, wait_until
+from real_peers import PeerTest
+from test_mailboxd_store import PASSWORD, Store
+
+VMAIL = 61005
+USER = "alice"
+STEPS = int(os.environ.get("TUBEPOST_MAILDIR_STEPS", "60"))
+WORDS = ("\\Seen", "\\Flagged", "\\Answered", "\\Draft", "$Forwarded", "mine", "yours")
+
+
+class Shared(Store):
+    """As the user that Dovecot delivers as."""
+    prefix = ("setpriv", "--reuid", str(VMAIL), "--regid", str(VMAIL), "--clear-groups")
+
+    def __init__(self, folder):
+        super().__init__(folder, store="maildir")
+
+
+def text_of(identity):
+    return f"From: a@client.test\r\nSubject: {identity}\r\nMessage-ID: <{identity}@client.test>\r\n\r\n".encode() + \
+        b"line %s\r\n" % identity.encode() * random.Random(identity).choice((0, 1, 7, 300))
+
+
+class Server:
+    """One of the two, as its clients see it. Mailboxes are named with '/' between their levels."""
+
+    def __init__(self, test, port, password, separator):
+        self.test, self.port, self.password, self.separator = test, port, password, separator
+
+    def client(self):
+        client = imaplib.IMAP4("127.0.0.1", self.port, timeout=PATIENCE_S)
+        client.login(USER, self.password)
+        return client
+
+    def name(self, mailbox):
+        return '"%s"' % mailbox.replace("/", self.separator)
+
+    def listed(self, client, lsub=False):
+        names = set()
+        for line in self.test.ok(client.lsub() if lsub else client.list()):
+            found = re.match(rb'\(([^)]*)\) "(.)" "?([^"]*)"?$', line) if line else None
+            if found and not re.search(rb"\\no(select|nexistent)|\\nonexistent", found.group(1), re.I):
+                names.add(found.group(3).decode().replace(self.separator, "/"))
+        return names
+
+    def box(self, client, mailbox):
+        self.test.ok(client.select(self.name(mailbox), readonly=True))
+        validity, following = (int(client.response(word)[1][0]) for word in ("UIDVALIDITY", "UIDNEXT"))
+        messages = {}
+        for answer in self.test.ok(client.uid("FETCH", "1:*", "(FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[])")):
+            if not isinstance(answer, tuple):
+                continue
+            uid = int(re.search(rb"UID (\d+)", answer[0]).group(1))
+            flags = frozenset(re.search(rb"FLAGS \(([^)]*)\)", answer[0]).group(1).decode().split()) - {"\\Recent"}
+            size = int(re.search(rb"RFC822.SIZE (\d+)", answer[0]).group(1))
+            date = calendar.timegm(imaplib.Internaldate2tuple(answer[0]))
+            messages[uid] = (flags, size, date, hashlib.sha256(answer[1]).hexdigest())
+        return validity, following, messages
+
+    def all(self):
+        client = self.client()
+        try:
+            found = {name: self.box(client, name) for name in self.listed(client)}
+            return found, self.listed(client, lsub=True)
+        finally:
+            client.logout()
+
+
+class Work:
+    """Does random things to the mailboxes by way of one server. What it has put somewhere and nobody has expunged is there."""
+
+    def __init__(self, server, name, rng):
+        self.server, self.name, self.rng, self.made, self.error = server, name, rng, 0, None
+        self.client = server.client()
+        self.mailbox = None
+
+    def ok(self, answer):
+        self.server.test.ok(answer)
+        return answer
+
+    def select(self, mailbox):
+        self.ok(self.client.select(self.server.name(mailbox)))
+        self.mailbox = mailbox
+        found = self.client.uid("SEARCH", "ALL")[1][0]
+        return [int(uid) for uid in found.split()] if found else []
+
+    def some(self):
+        uids = self.select(self.rng.choice(("INBOX", "Sent", "Archive/2024")))
+        return ",".join(str(uid) for uid in self.rng.sample(uids, min(len(uids), self.rng.choice((1, 2, 5)))))
+
+    def append(self):
+        self.made += 1
+        flags = " ".join(self.rng.sample(WORDS, self.rng.choice((0, 1, 3))))
+        date = f'"{self.rng.randrange(10, 28)}-Feb-2021 10:00:00 +0100"'
+        mailbox = self.rng.choice(("INBOX", "Sent", "Archive/2024"))
+        self.ok(self.client.append(self.server.name(mailbox), f"({flags})", date, text_of(f"{self.name}-{self.made}")))
+
+    def store(self):
+        uids = self.some()
+        if uids:
+            words = " ".join(self.rng.sample(WORDS, self.rng.choice((1, 2))))
+            self.ok(self.client.uid("STORE", uids, self.rng.choice(("+FLAGS", "-FLAGS")), f"({words})"))
+
+    def copy(self):
+        uids = self.some()
+        if uids:
+            self.ok(self.client.uid("COPY", uids, self.server.name(self.rng.choice(("INBOX", "Sent", "Archive/2024")))))
+
+    def move(self):
+        uids = self.some()
+        target = self.rng.choice([name for name in ("INBOX", "Sent", "Archive/2024") if name != self.mailbox])
+        if uids:
+            self.ok(self.client.uid("MOVE", uids, self.server.name(target)))
+
+    def expunge(self):
+        uids = self.some()
+        if uids:
+            self.ok(self.client.uid("STORE", uids, "+FLAGS.SILENT", "(\\Deleted)"))
+            self.ok(self.client.uid("EXPUNGE", uids))
+
+    def folders(self):
+        self.made += 1
+        name = self.server.name(f"box{self.name}{self.made}")
+        self.ok(self.client.create(name))
+        self.ok(self.client.append(name, None, None, text_of(f"{self.name}-{self.made}")))
+        self.ok(self.client.subscribe(name))
+        if self.rng.random() < 0.5:
+            to = self.server.name(f"Archive/moved{self.name}{self.made}")
+            self.ok(self.client.rename(name, to))
+            if self.rng.random() < 0.5:
+                self.ok(self.client.delete(to))
+
+    def step(self):
+        self.rng.choice((self.append, self.append, self.append, self.store, self.store, self.copy, self.move, self.expunge,
+                         self.folders))()
+
+    def many(self, steps):
+        try:
+            for _ in range(steps):
+                self.step()
+        except Exception as error:  # told by the main thread
+            self.error = error
+
+
+class MaildirService(PeerTest):
+    def setUp(self):
+        super().setUp()
+        os.chmod(self.folder, 0o755)
+        self.own = os.path.join(self.folder, "own")
+        self.mail = os.path.join(self.own, "mail")
+        for path in (self.own, self.mail):
+            os.makedirs(path)
+            os.chown(path, VMAIL, VMAIL)
+        port = free_port()
+        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", f"users={USER}",
+                        f"set:mail_location = maildir:{self.mail}/%n",
+                        "set:mail_max_keyword_length = 100")
+        self.theirs = Server(self, port, "secret", ".")
+
+    def ok(self, answer):
+        self.assertEqual(answer[0], "OK", answer)
+        return answer[1]
+
+    def start(self):
+        self.service = Shared(self.own)
+        self.addCleanup(self.end, self.service)
+        self.ours = Server(self, self.service.imap, PASSWORD, "/")
+
+    def make_mailboxes(self, server):
+        client = server.client()
+        for name in ("Sent", "Archive/2024"):
+            self.ok(client.create(server.name(name)))
+            self.ok(client.subscribe(server.name(name)))
+        client.logout()
+
+    def both(self):
+        """Flags that we have changed are in the Maildir a moment after they were answered."""
+        ours = self.ours.all()
+        wait_until(lambda: self.theirs.all() == self.ours.all(), "both servers to show the same", 30)
+        self.assertEqual(self.ours.all(), ours)
+        return ours
+
+    def test_each_shows_what_the_other_has_done_with_the_same_uids(self):
+        self.start()
+        self.make_mailboxes(self.theirs)
+        rng = random.Random(20261128)
+        works = [Work(self.ours, "o", rng), Work(self.theirs, "t", rng)]
+        for step in range(STEPS):
+            works[step // 3 % 2].step()
+            with self.service.connect() as lmtp:
+                self.assertEqual(lmtp.deliver([USER], text_of(f"l-{step}")), [250])
+            if step % 15 == 14:
+                self.both()
+        found, subscribed = self.both()
+        self.assertGreater(sum(len(messages) for _, _, messages in found.values()), STEPS // 2)
+        self.assertIn("Sent", subscribed)
+
+    def test_both_at_once(self):
+        self.start()
+        self.make_mailboxes(self.ours)
+        works = [Work(self.ours, "o", random.Random(1)), Work(self.theirs, "t", random.Random(2)),
+                 Work(self.ours, "p", random.Random(3))]
+        for work in works:  # what has been expunged by another is passed over, and is no error
+            work.expunge = work.append
+            work.copy = work.store
+            work.move = work.store
+        threads = [threading.Thread(target=work.many, args=(STEPS // 2,), daemon=True) for work in works]
+        for thread in threads:
+            thread.start()
+        for number in range(STEPS // 2):
+            with self.service.connect() as lmtp:
+                self.assertEqual(lmtp.deliver([USER], text_of(f"l-{number}")), [250])
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            self.assertFalse(thread.is_alive())
+        for work in works:
+            if work.error is not None:
+                raise work.error
+        self.both()
+
+    def test_one_takes_the_others_place_and_back(self):
+        self.make_mailboxes(self.theirs)
+        Work(self.theirs, "t", random.Random(4)).many(STEPS // 2)
+        before = self.theirs.all()
+        self.start()
+        self.assertEqual(self.ours.all(), before)
+        self.assertEqual(self.theirs.all(), before)
+        Work(self.ours, "o", random.Random(5)).many(STEPS // 2)
+        after = self.both()
+        self.assertEqual(self.service.stop(), 0)
+        self.assertEqual(self.theirs.all(), after)
+        Work(self.theirs, "u", random.Random(6)).many(STEPS // 2)
+        last = self.theirs.all()
+        self.start()
+        self.assertEqual(self.ours.all(), last)
+        self.assertEqual(self.service.stop(), 0)
+        shutil.rmtree(os.path.join(self.mail, ".tubepost"))
+        self.start()
+        self.assertEqual(self.ours.all(), last)
+        self.assertEqual(self.theirs.all(), last)
+
+    def test_idle_tells_what_dovecot_does(self):
+        self.start()
+        self.make_mailboxes(self.theirs)
+        client, other = self.ours.client(), self.theirs.client()
+        self.ok(client.select("INBOX"))
+        client.send(b"i IDLE\r\n")
+        self.assertTrue(client.readline().startswith(b"+"))
+        self.ok(other.append("INBOX", None, None, text_of("a")))
+        self.assertEqual(client.readline(), b"* 1 EXISTS\r\n")
+        self.ok(other.select("INBOX"))
+        self.ok(other.store("1", "+FLAGS", "(\\Seen theirs)"))
+        while True:
+            line = client.readline()
+            if b"FETCH" in line:
+                self.assertRegex(line, rb"\* 1 FETCH .*FLAGS \(\\Seen theirs\)")
+                break
+        self.ok(other.store("1", "+FLAGS.SILENT", "(\\Deleted)"))
+        self.ok(other.expunge())
+        while b"EXPUNGE" not in line:
+            line = client.readline()
+        self.assertEqual(line, b"* 1 EXPUNGE\r\n")
+        client.send(b"DONE\r\n")
+        self.assertTrue(client.readline().startswith(b"i OK"))
+        client.logout()
+        other.logout()
