@@ -132,6 +132,10 @@ int home_folder_open(struct home *home, struct home_folder *folder)
     status = status == 0 ? maildir_box_open(&folder->box, home->owner, home->root, name) : status;
     folder->open = status == 0;
     folder->box.uidvalidity_least = home->uidvalidity_least;
+    if (folder->open && folder->told != NULL) { /* a list from before may not give UIDs again */
+        folder->box.list.uidvalidity = folder->told->uidvalidity;
+        folder->box.list.uid_next = folder->told->uid_next;
+    }
     return status;
 }
 

@@ -164,36 +164,61 @@ static bool is_listed(const struct op *op, const char *name)
     return false;
 }
 
-static void subscribed_say(const struct op *op, const char *name, bool subscribed)
+/* told: waits for it; else NULL. */
+static int subscribed_say(const struct op *op, const char *name, bool subscribed,
+                          struct mailstore_waiter *told)
 {
     struct user *user = op->mirror->user;
-    struct change *change = NULL;
-    if (name_is_good(slice_text(name))) {
-        change = user_change(user->store, &user->pub, CHANGE_SUBSCRIBE, NULL, NULL);
+    struct change *change = user_change(user->store, &user->pub, CHANGE_SUBSCRIBE, NULL, told);
+    if (change == NULL) {
+        return -ENOMEM;
     }
-    if (change != NULL) {
-        write_u8(&change->content, subscribed);
-        write_text(&change->content, slice_text(name));
-        change_submit(change);
-    }
+    write_u8(&change->content, subscribed);
+    write_text(&change->content, slice_text(name));
+    return change_submit(change);
 }
 
-/* Names that the store has and the file has not, and the other way round. */
-static int look_end(struct op *op)
+/* The next name, from *at on, that the store has and the file has not, or the other way round. NULL: there is none. */
+static const char *subscribed_next(const struct op *op, size_t *at, bool *subscribed)
 {
     const struct user *user = op->mirror->user;
-    for (uint32_t i = 0; op->subscribed != NULL && i < user->subscribed_count; i++) {
-        if (!is_listed(op, user->subscribed[i])) {
-            subscribed_say(op, user->subscribed[i], false);
+    for (; *at < user->subscribed_count; (*at)++) {
+        if (!is_listed(op, user->subscribed[*at])) {
+            *subscribed = false;
+            return user->subscribed[(*at)++];
         }
     }
-    for (size_t at = 0; op->subscribed != NULL && at < op->subscribed_size;
-         at += strlen(op->subscribed + at) + 1) {
-        if (!mailstore_is_subscribed(&user->pub, slice_text(op->subscribed + at))) {
-            subscribed_say(op, op->subscribed + at, true);
+    *subscribed = true;
+    while (*at - user->subscribed_count < op->subscribed_size) {
+        const char *name = op->subscribed + (*at - user->subscribed_count);
+        *at += strlen(name) + 1;
+        if (name_is_good(slice_text(name)) &&
+            !mailstore_is_subscribed(&user->pub, slice_text(name))) {
+            return name;
         }
     }
+    return NULL;
+}
+
+/* All that differs is said; who looks waits for the last. */
+static int look_end(struct op *op)
+{
+    size_t at = 0;
+    bool subscribed, following;
+    const char *name = op->subscribed != NULL ? subscribed_next(op, &at, &subscribed) : NULL;
     op->mirror->writes |= op->status != 0 && op->writes != NULL;
+    while (name != NULL) {
+        const char *next = subscribed_next(op, &at, &following);
+        op->ending = next == NULL;
+        int status = subscribed_say(op, name, subscribed, next == NULL ? &op->durable : NULL);
+        if (status != 0 || next == NULL) {
+            return op->status != 0 && status != 0 ? op->status
+                   : status == 0                  ? -EINPROGRESS
+                                                  : status;
+        }
+        name = next;
+        subscribed = following;
+    }
     return op->status;
 }
 
