@@ -34,7 +34,7 @@ static void folder_free(struct home_folder *folder)
     free(folder);
 }
 
-void home_rest(struct home *home)
+static void files_close(struct home *home)
 {
     for (size_t i = 0; i < home->folder_count; i++) {
         home_folder_close(home->folders[i]);
@@ -45,12 +45,27 @@ void home_rest(struct home *home)
     }
 }
 
+void home_rest(struct home *home)
+{
+    files_close(home);
+    for (size_t i = 0; i < home->folder_count; i++) {
+        home_told_free(home->folders[i]->told);
+        home->folders[i]->told = NULL;
+    }
+    home->rests = true;
+}
+
+void home_tell_begin(struct home *home)
+{
+    home->rests = false;
+}
+
 void home_close(struct home *home)
 {
     if (home == NULL) {
         return;
     }
-    home_rest(home);
+    files_close(home);
     for (size_t i = 0; i < home->folder_count; i++) {
         folder_free(home->folders[i]);
     }
@@ -210,7 +225,6 @@ void home_tell(struct home *home, struct home_told *told)
     home_told_free(folder->told);
     folder->told = told;
     folder->letters = false;
-    folder->looked_s = 0;
 }
 
 void home_forget(struct home *home)
@@ -310,6 +324,9 @@ static int folders_list(struct home *home, struct home_news **news)
         if (folder->listed) {
             continue;
         }
+        if (home->rests) {
+            return -ESTALE;
+        }
         if (folder->told != NULL) {
             struct home_news *gone = home_news_add(news, folder->mailbox);
             if (gone == NULL) {
@@ -326,7 +343,10 @@ static int folders_list(struct home *home, struct home_news **news)
 int home_look(struct home *home, struct home_news **news)
 {
     int status = home_root(home);
-    status = status == 0 ? folders_list(home, news) : status;
+    if (status == 0) {
+        home_clean(home);
+        status = folders_list(home, news);
+    }
     if (status < 0) {
         return status;
     }
@@ -335,8 +355,11 @@ int home_look(struct home *home, struct home_news **news)
         struct home_facts facts;
         int64_t now_s = world_wall_s(home->owner->world);
         int looked = facts_read(home, folder, &facts);
-        if (looked == 0 && folder->told != NULL && is_as_it_was(folder, &facts)) {
+        if (looked == 0 && (folder->told != NULL || home->rests) && is_as_it_was(folder, &facts)) {
             continue;
+        }
+        if (home->rests) {
+            return -ESTALE;
         }
         looked = looked < 0 ? looked : home_folder_look(home, folder, news);
         if (looked == 0) {

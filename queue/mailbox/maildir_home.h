@@ -56,8 +56,11 @@ void home_told_free(struct home_told *told);
 int home_open(struct home **home, const struct maildir_owner *owner, const char *path,
               const char *user);
 void home_close(struct home *home); /* NULL is fine */
-/* The files that are open are given back; they are opened again when they are needed. */
+/* The files that are open are given back, and the memory for what was told. While folders' times are as they were nothing
+ * needs to be told again: home_look answers -ESTALE when one is not, and before any other call it is to be told all. */
 void home_rest(struct home *home);
+/* All there is to tell follows, by home_tell. */
+void home_tell_begin(struct home *home);
 
 /* The lowest UIDVALIDITY that a folder may be given. */
 void home_uidvalidity(struct home *home, uint32_t least);
@@ -83,7 +86,8 @@ struct home_writes { /* of one mailbox; borrowed */
 /* What was written comes as news: HOME_CHANGED, with what it was to become as `before`, or HOME_GONE. 0 or -errno. */
 int home_write(struct home *home, const struct home_writes *writes, struct home_news **news);
 
-/* Which folders there are, and in those that have changed, what. 0; or -errno of one of them: the news of others stand. */
+/* Which folders there are, and in those that have changed, what. 0; or -errno of one of them: the news of others stand.
+ * -ESTALE: it rests, and something has changed: no news. */
 int home_look(struct home *home, struct home_news **news);
 
 /* A message from the file `name` in the open folder `at`, which goes. */

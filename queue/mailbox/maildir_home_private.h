@@ -3,7 +3,8 @@
  *
  * maildir_home.c       open, close, folders, looking at them
  * maildir_home_news.c  what has changed in one
- * maildir_home_put.c   messages come and are copied, folders are made, renamed, removed
+ * maildir_home_put.c   messages come and are copied
+ * maildir_home_folders.c  folders are made, renamed, removed
  * maildir_home_text.c  messages are read; subscriptions
  */
 #pragma once
@@ -36,6 +37,8 @@ struct home_folder {
 struct home {
     const struct maildir_owner *owner;
     int root;
+    bool rests; /* nothing is told */
+    bool clean; /* what a crash has left was removed */
     uint32_t uidvalidity_least;
     struct home_folder **folders;
     size_t folder_count, folder_room;
@@ -77,3 +80,9 @@ uint8_t home_flags_of_maildir(unsigned flags);
 /* Letters of the bits that have a name in `names`; those that get none are left off. -errno. */
 int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1],
                     unsigned count, uint64_t bits, uint32_t *letters);
+
+/* maildir_home_put.c: a name for cur/, with sizes, flags and keywords. */
+int home_name_make(struct home *home, const struct maildir_name *is, char *out);
+
+/* maildir_home_folders.c: once, what a crash has left aside. */
+void home_clean(struct home *home);

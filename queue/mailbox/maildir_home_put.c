@@ -1,4 +1,4 @@
-/* Messages that come or are copied, and the folders themselves. */
+/* Messages that come or are copied. */
 #include "queue/mailbox/maildir_home_private.h"
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 /* ---- one message ---- */
 
 /* A name for cur/, with sizes, flags and keywords. */
-static int name_make(struct home *home, const struct maildir_name *is, char *out)
+int home_name_make(struct home *home, const struct maildir_name *is, char *out)
 {
     char base[MAILDIR_FILE_NAME_MAX + 1];
     ssize_t size = maildir_namer_next(&home->namer, maildir_owner_now_us(home->owner), is->bytes,
@@ -42,7 +42,7 @@ int home_put(struct home *home, const char *mailbox, const struct home_message *
         is.keywords |= kept ? 1u << letter : 0;
         status = kept || letter == -ENOSPC || letter == -EINVAL ? 0 : letter;
     }
-    status = status == 0 ? name_make(home, &is, put.name) : status;
+    status = status == 0 ? home_name_make(home, &is, put.name) : status;
     if (status == 0 && message->internal_s != 0) {
         status = files->set_modified(files->self, message->at, message->name, message->internal_s);
     }
@@ -135,7 +135,7 @@ static int source_take(struct copying *copying, const struct home_write *entry)
                                 .links = true};
     snprintf(copying->sources[at], sizeof copying->sources[at], "%s", uid->file);
     copy->copied[copy->copied_count++] = entry->uid;
-    return name_make(copying->home, &is, put->name);
+    return home_name_make(copying->home, &is, put->name);
 }
 
 /* On another file system, or one without links: a file each, which becomes the message. */
@@ -214,159 +214,4 @@ int home_copy(struct home *home, struct home_copy *copy, struct home_news **news
     free(copying.sources);
     home_close(other);
     return status;
-}
-
-/* ---- folders ---- */
-
-static int parts_make(struct home *home, const char *name)
-{
-    const struct maildir_files *files = home_files(home);
-    int status = files->make_folder(files->self, home->root, name);
-    int at = status < 0 ? status : files->open_folder(files->self, home->root, name);
-    if (at < 0) {
-        return at;
-    }
-    int mark = files->make_file(files->self, at,
-                                "maildirfolder"); /* Maildir++: it is no Maildir of its own */
-    if (mark >= 0) {
-        files->close(files->self, mark);
-    }
-    static const char *const parts[] = {"tmp", "new", "cur"};
-    for (unsigned i = 0; i < 3 && status == 0; i++) {
-        status = files->make_folder(files->self, at, parts[i]);
-    }
-    status = status == 0 ? files->sync(files->self, at) : status;
-    files->close(files->self, at);
-    return status == 0 ? files->sync(files->self, home->root) : status;
-}
-
-int home_create(struct home *home, const char *mailbox, struct home_news **news)
-{
-    char name[MAILDIR_FILE_NAME_MAX + 1];
-    struct home_folder *folder;
-    ssize_t size = maildir_folder_write(slice_text(mailbox), name);
-    int status = size < 0 ? -EINVAL : home_root(home);
-    if (status == 0 && size > 0) {
-        status = home_folder_exists(home, name) ? -EEXIST : parts_make(home, name);
-    }
-    status = status == 0 ? home_folder_need(home, mailbox, &folder) : status;
-    return status == 0 ? home_folder_look(home, folder, news) : status;
-}
-
-struct removal {
-    const struct maildir_files *files;
-    int at;
-    int status;
-};
-
-static void file_remove(void *owner, const char *name)
-{
-    struct removal *removal = owner;
-    int status = removal->files->remove(removal->files->self, removal->at, name);
-    removal->status = status < 0 && status != -ENOENT ? status : removal->status;
-}
-
-/* As far as it can be: what is left has a name that is no folder's. */
-static void content_remove(const struct maildir_files *files, int at)
-{
-    static const char *const parts[] = {"cur", "new", "tmp"};
-    struct removal removal = {.files = files};
-    for (unsigned i = 0; i < 3; i++) {
-        removal.at = files->open_folder(files->self, at, parts[i]);
-        if (removal.at >= 0) {
-            files->list(files->self, removal.at, file_remove, &removal);
-            files->close(files->self, removal.at);
-            files->remove_folder(files->self, at, parts[i]);
-        }
-    }
-    removal.at = at;
-    files->list(files->self, at, file_remove, &removal);
-}
-
-int home_delete(struct home *home, const char *mailbox)
-{
-    const struct maildir_files *files = home_files(home);
-    char name[MAILDIR_FILE_NAME_MAX + 1], trash[MAILDIR_FILE_NAME_MAX + 1];
-    ssize_t size = maildir_folder_write(slice_text(mailbox), name);
-    struct maildir_name none = {.bytes = MAILDIR_SIZE_UNKNOWN,
-                                .virtual_bytes = MAILDIR_SIZE_UNKNOWN};
-    int status = size <= 0 ? -ENOENT : home_root(home);
-    status = status == 0 ? name_make(home, &none, trash + 2) : status;
-    if (status < 0) {
-        return status;
-    }
-    trash[0] = trash[1] = '.'; /* no folder's name: a level of it is empty */
-    for (char *colon = trash; *colon != 0; colon++) {
-        *colon = (char)(*colon == ':' || *colon == ',' ? '_' : *colon);
-    }
-    status = files->rename(files->self, home->root, name, home->root, trash);
-    status = status == 0 ? files->sync(files->self, home->root) : status;
-    if (status < 0) {
-        return status;
-    }
-    struct home_folder *folder = home_folder_find(home, mailbox);
-    if (folder != NULL) {
-        home_folder_drop(home, folder);
-    }
-    int at = files->open_folder(files->self, home->root, trash);
-    if (at >= 0) {
-        content_remove(files, at);
-        files->close(files->self, at);
-        files->remove_folder(files->self, home->root, trash);
-    }
-    return 0;
-}
-
-static bool is_within(const char *name, const char *parent)
-{
-    size_t size = strlen(parent);
-    return strncmp(name, parent, size) == 0 && (name[size] == 0 || name[size] == '/');
-}
-
-/* The new name of one of them, as mailbox and as folder. */
-static int renamed_name(const char *mailbox, const char *from, const char *to, char *name_new,
-                        char *folder_new)
-{
-    int size = snprintf(name_new, HOME_MAILBOX_BYTES, "%s%s", to, mailbox + strlen(from));
-    if (size >= (int)HOME_MAILBOX_BYTES) {
-        return -ENAMETOOLONG;
-    }
-    ssize_t written = maildir_folder_write(slice_text(name_new), folder_new);
-    return written <= 0 ? -EINVAL : 0;
-}
-
-int home_rename(struct home *home, const char *from, const char *to)
-{
-    const struct maildir_files *files = home_files(home);
-    char mailbox[HOME_MAILBOX_BYTES], name[MAILDIR_FILE_NAME_MAX + 1];
-    unsigned found = 0;
-    int status = home_root(home);
-    for (int pass = 0; pass < 2; pass++) { /* all can be, or none is */
-        for (size_t i = 0; i < home->folder_count && status == 0; i++) {
-            struct home_folder *folder = home->folders[i];
-            if (folder->name[0] == 0 || !is_within(folder->mailbox, from)) {
-                continue;
-            }
-            found++;
-            status = renamed_name(folder->mailbox, from, to, mailbox, name);
-            if (status == 0 && pass == 0 && home_folder_exists(home, name)) {
-                status = -EEXIST;
-            }
-            if (status == 0 && pass == 1) {
-                home_folder_close(folder);
-                status = files->rename(files->self, home->root, folder->name, home->root, name);
-                if (status == 0) {
-                    snprintf(folder->name, sizeof folder->name, "%s", name);
-                    snprintf(folder->mailbox, sizeof folder->mailbox, "%s", mailbox);
-                }
-            }
-        }
-        if (found == 0) {
-            return status < 0 ? status : -ENOENT;
-        }
-        if (is_within(to, from)) {
-            return -EINVAL;
-        }
-    }
-    return status == 0 ? files->sync(files->self, home->root) : status;
 }

@@ -53,6 +53,8 @@ struct mailstore_maildirs {
     const char *path;                  /* PATH/USER/{cur,new,tmp} */
     const char *staging;               /* a folder of the same file system for messages that come */
     const struct maildir_owner *owner; /* queue/mailbox/maildir_lock.h */
+    uint32_t
+        open_users_max; /* of more users who are there, files are closed after each use; 0: 64 */
     unsigned
         thread_count; /* that read, write and wait for locks; 0: mailstore_round itself does (tests) */
     void (*wake)(void *wake_owner); /* any thread: call mailstore_round soon */

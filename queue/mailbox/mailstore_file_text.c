@@ -45,8 +45,11 @@ static void piece_done(struct crew_job *job)
     struct text_piece *piece = list_entry(job, struct text_piece, job);
     struct mailstore *store = piece->files->store;
     struct list_node told;
-    piece->mirror->readers--;
+    struct mirror *mirror = piece->mirror;
     piece->mirror = NULL;
+    if (--mirror->readers == 0) {
+        mirror_free_again(mirror);
+    }
     piece->state = piece->size > 0 ? PIECE_READY : PIECE_BAD;
     store->counters.fetch_failures += piece->size <= 0;
     list_init(&told);

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define POLL_OPEN_S 2u   /* of a user who has a mailbox open */
-#define POLL_S 30u       /* of others who are there */
-#define LEAVES_S 60u     /* of one who is not any more */
-#define MIRRORS_OPEN 64u /* with more of them, files are not kept open */
+#define POLL_OPEN_S 2u /* of a user who has a mailbox open */
+#define POLL_S 30u     /* of others who are there */
+#define LEAVES_S 60u   /* of one who is not any more */
+#define OPEN_USERS 64u
 
 /* ── Mirrors ─────────────────────────────────────────────────────────────────────────────────── */
 
@@ -36,10 +36,24 @@ struct mirror *mirror_get(struct user *user)
     crew_line_open(&mirror->line);
     list_init(&mirror->ops);
     list_init(&mirror->node);
+    list_init(&mirror->poked_node);
     list_append(&files->mirrors, &mirror->node);
     files->mirror_count++;
     user->mirror = mirror;
     return mirror;
+}
+
+void mirror_free_again(struct mirror *mirror)
+{
+    if (mirror->poked && list_empty(&mirror->poked_node)) {
+        list_append(&mirror->files->poked, &mirror->poked_node);
+    }
+}
+
+void mirror_poke(struct mirror *mirror)
+{
+    mirror->poked = true;
+    mirror_free_again(mirror);
 }
 
 static void mirror_free(struct mirror *mirror)
@@ -53,6 +67,7 @@ static void mirror_free(struct mirror *mirror)
     }
     home_close(mirror->home);
     list_remove(&mirror->node);
+    list_remove(&mirror->poked_node);
     mirror->files->mirror_count--;
     user->mirror = NULL;
     user_drop(user);
@@ -146,11 +161,40 @@ void op_end(struct op *op, int status)
     riders_end(mirror, op, status);
     op_tell(op, status);
     mirror_next(mirror);
+    mirror_free_again(mirror);
+}
+
+static void op_begin(struct op *op)
+{
+    struct mirror *mirror = op->mirror;
+    struct files *files = mirror->files;
+    op->rests = files->mirror_count > files->settings.open_users_max;
+    op->status = op_prepare(op);
+    if (op->status != 0) {
+        mirror->told = mirror->rests = false;
+        op_writes_free(op->writes);
+        op->writes = NULL;
+        op->forgets = op->tells = true;
+    }
+    crew_give(files->crew, &mirror->line, &op->job);
 }
 
 static void op_worked(struct crew_job *job)
 {
-    op_go_on(list_entry(job, struct op, job));
+    struct op *op = list_entry(job, struct op, job);
+    struct mirror *mirror = op->mirror;
+    if (op->status == -ESTALE &&
+        !op->tells) { /* something has changed: what, is seen when it is told */
+        mirror->rests = true;
+        op->asks_again = true;
+        op_begin(op);
+        return;
+    }
+    if (op->rests && mirror->told) {
+        mirror->told = false;
+        mirror->rests = true;
+    }
+    op_go_on(op);
 }
 
 void mirror_next(struct mirror *mirror)
@@ -165,8 +209,6 @@ void mirror_next(struct mirror *mirror)
     }
     list_remove(&op->node);
     mirror->active = op;
-    op->rests = files->mirror_count > MIRRORS_OPEN;
-    op->status = op_prepare(op);
     if (op->kind == OP_LOOK) {
         mirror->looked_s = files->store->wall_s;
         mirror->poked = false;
@@ -175,15 +217,9 @@ void mirror_next(struct mirror *mirror)
             other->rides = other->kind == OP_LOOK ? op : NULL;
         }
     }
-    if (op->status != 0) {
-        mirror->told = false;
-        op_writes_free(op->writes);
-        op->writes = NULL;
-        op->forgets = true;
-    }
     op->job.work = op_work;
     op->job.done = op_worked;
-    crew_give(files->crew, &mirror->line, &op->job);
+    op_begin(op);
 }
 
 /* ── In a round ──────────────────────────────────────────────────────────────────────────────── */
@@ -196,7 +232,8 @@ void files_wanted(struct box *box)
     }
     struct mirror *mirror = mirror_get(user);
     if (mirror != NULL) {
-        mirror->writes = mirror->poked = true;
+        mirror->writes = true;
+        mirror_poke(mirror);
     }
 }
 
@@ -242,7 +279,7 @@ static void mirror_poll(struct mirror *mirror)
 unsigned files_round(struct mailstore *store)
 {
     struct files *files = store->files;
-    struct list_node *next, stalled;
+    struct list_node *next, stalled, poked;
     if (files == NULL) {
         return 0;
     }
@@ -254,12 +291,15 @@ unsigned files_round(struct mailstore *store)
     }
     bool polls = store->wall_s != files->polled_s;
     files->polled_s = store->wall_s;
-    for (struct list_node *node = files->mirrors.next; node != &files->mirrors; node = next) {
-        struct mirror *mirror = list_entry(node, struct mirror, node);
+    for (struct list_node *node = files->mirrors.next; polls && node != &files->mirrors;
+         node = next) {
         next = node->next;
-        if (polls || mirror->poked) {
-            mirror_poll(mirror);
-        }
+        mirror_poll(list_entry(node, struct mirror, node));
+    }
+    list_init(&poked);
+    list_splice(&poked, &files->poked);
+    for (struct list_node *node; (node = list_pop(&poked)) != NULL;) {
+        mirror_poll(list_entry(node, struct mirror, poked_node));
     }
     return done;
 }
@@ -287,16 +327,9 @@ bool files_are_quiet(const struct mailstore *store)
 
 void mailstore_poke(struct mailstore *store, struct slice name)
 {
-    if (store->files == NULL) {
-        return;
-    }
-    for (struct list_node *node = store->files->mirrors.next; node != &store->files->mirrors;
-         node = node->next) {
-        struct mirror *mirror = list_entry(node, struct mirror, node);
-        if (slice_equal(slice_text(mirror->user->name), name)) {
-            mirror->poked = true;
-            return;
-        }
+    const struct user *user = store->files != NULL ? user_known(store, name) : NULL;
+    if (user != NULL && user->mirror != NULL) {
+        mirror_poke(user->mirror);
     }
 }
 
@@ -336,7 +369,8 @@ static int written_resume(struct mailstore *store)
         if (user_get_by_id(store, id, &user) == 0) {
             struct mirror *mirror = mirror_get(user);
             if (mirror != NULL) {
-                mirror->writes = mirror->poked = true;
+                mirror->writes = true;
+                mirror_poke(mirror);
             }
             user_drop(user);
         }
@@ -353,8 +387,11 @@ int files_open(struct mailstore *store)
     }
     files->store = store;
     files->settings = *store->settings.maildirs;
+    files->settings.open_users_max =
+        files->settings.open_users_max != 0 ? files->settings.open_users_max : OPEN_USERS;
     files->staging = -1;
     list_init(&files->mirrors);
+    list_init(&files->poked);
     list_init(&files->texts);
     list_init(&files->stalled);
     store->files = files;

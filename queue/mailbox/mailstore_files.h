@@ -45,7 +45,7 @@ struct op {
     struct home_copy copy;
     char *copy_user;
     /* What the Maildir is told before. */
-    bool forgets, rests;
+    bool tells, forgets, rests, asks_again;
     struct home_told *told;
     struct op_writes *writes;
     /* What it has answered. */
@@ -69,8 +69,10 @@ struct mirror {
     struct list_node ops;
     struct op *active;
     bool told;   /* the home knows what the store has */
+    bool rests;  /* it did, and knows when that changes */
     bool writes; /* there are rows to be written */
     bool poked;
+    struct list_node poked_node; /* of files->poked, when it may be looked at */
     uint64_t looked_s, used_s;
     uint32_t readers; /* jobs that read texts */
 };
@@ -98,7 +100,7 @@ struct files {
     struct mailstore_maildirs settings;
     struct crew *crew;
     int staging;
-    struct list_node mirrors;
+    struct list_node mirrors, poked;
     uint32_t mirror_count;
     uint64_t polled_s;
     size_t staged_bytes;
@@ -110,6 +112,9 @@ struct files {
 
 /* mailstore_files.c. NULL: memory is short. */
 struct mirror *mirror_get(struct user *user);
+/* It is looked at as soon as it has nothing else to do. */
+void mirror_poke(struct mirror *mirror);
+void mirror_free_again(struct mirror *mirror); /* it has one thing less to do */
 struct op *op_new(struct user *user, enum op_kind kind, struct mailstore_waiter *waiter,
                   void *result);
 void op_queue(struct op *op);

@@ -11,7 +11,7 @@ static void op_durable(struct mailstore_waiter *waiter, int status)
     }
     if (status != 0 &&
         status != -ENOENT) { /* what the Maildir has told is lost: it is asked anew */
-        op->mirror->told = false;
+        op->mirror->told = op->mirror->rests = false;
         op->status = op->status != 0 ? op->status : status;
         home_news_free(op->news);
         op->news = NULL;
@@ -149,7 +149,7 @@ static int last_change(struct op *op, enum change_kind kind)
     }
     int status = change_submit(change);
     if (status != 0) { /* the Maildir has it, and the next look finds it */
-        op->mirror->told = false;
+        op->mirror->told = op->mirror->rests = false;
     }
     return status == 0 ? -EINPROGRESS : status;
 }
@@ -255,7 +255,7 @@ void op_go_on(struct op *op)
         return;
     }
     if (status != -EALREADY) {
-        op->mirror->told = false;
+        op->mirror->told = op->mirror->rests = false;
         op->status = op->status != 0 ? op->status : status;
     }
     status = op_finish(op);

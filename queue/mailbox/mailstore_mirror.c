@@ -189,15 +189,18 @@ int op_prepare(struct op *op)
     struct mirror *mirror = op->mirror;
     const struct user *user = mirror->user;
     int status = 0;
-    op->forgets = !mirror->told;
+    bool looks_only = op->kind == OP_LOOK && !mirror->writes && mirror->rests && !op->asks_again;
+    op->tells = !mirror->told && !looks_only;
+    op->forgets = op->tells && !mirror->rests;
     op->uidvalidity = user->uidvalidity_next;
-    for (uint32_t i = 0; i < user->box_count && status == 0 && !mirror->told; i++) {
+    for (uint32_t i = 0; i < user->box_count && status == 0 && op->tells; i++) {
         status = box_tell(op, user->boxes[i]);
     }
     if (status != 0) {
         return status;
     }
-    mirror->told = true;
+    mirror->told = mirror->told || op->tells;
+    mirror->rests = mirror->rests && !op->tells;
     if (op->kind == OP_LOOK && mirror->writes) {
         mirror->writes = false;
         for (uint32_t i = 0; i < user->box_count && status == 0; i++) {
@@ -260,6 +263,9 @@ void op_work(struct crew_job *job)
     if (op->forgets) {
         home_forget(home);
     }
+    if (op->tells) {
+        home_tell_begin(home);
+    }
     while (op->told != NULL) {
         struct home_told *told = op->told;
         op->told = told->next;
@@ -288,7 +294,7 @@ void op_work(struct crew_job *job)
         op->status = home_subscribe(home, op->mailbox, op->flag);
         break;
     }
-    if (op->rests) {
+    if (op->rests && op->status != -ESTALE) {
         home_rest(home);
     }
 }
@@ -397,8 +403,8 @@ static int box_moved_say(struct op *op, const struct box *box, const struct home
         home_news_free(op->news);
         op->news = NULL;
         op->said = 0;
-        op->mirror->told = false;
-        op->mirror->poked = true;
+        op->mirror->told = op->mirror->rests = false;
+        mirror_poke(op->mirror);
     }
     return status;
 }

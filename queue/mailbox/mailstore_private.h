@@ -363,6 +363,7 @@ int rows_remove_some(struct mailstore *store, const struct rows_removal *removal
 int user_get(struct mailstore *store, struct slice name, struct user **user); /* + 1 ref */
 int user_get_by_id(struct mailstore *store, uint64_t id, struct user **user); /* + 1 ref */
 void user_drop(struct user *user);
+struct user *user_known(struct mailstore *store, struct slice name); /* in memory; else NULL */
 void kept_key(struct key *key, const struct box *box);
 struct box *user_box(const struct user *user, struct slice name);
 /* Behind it by name; behind NULL: the first. NULL: there is none, or it has left the list. */

@@ -501,6 +501,11 @@ static struct user **user_link(struct mailstore *store, struct slice name)
     return link;
 }
 
+struct user *user_known(struct mailstore *store, struct slice name)
+{
+    return *user_link(store, name);
+}
+
 static void user_free(struct user *user)
 {
     while (user->box_count > 0) {

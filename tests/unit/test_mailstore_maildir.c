@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -22,6 +23,8 @@ struct fixture {
     struct mailstore_maildirs maildirs;
     struct mailstore_user *user;
     uint64_t random;
+    bool crowded;   /* there are more users than files are kept open for */
+    unsigned lists; /* of folders */
 };
 
 static uint64_t now_ns(void *self)
@@ -45,31 +48,68 @@ static void nobody_wakes(void *owner)
     (void)owner;
 }
 
+static int list_counting(void *self, int folder, void (*visit)(void *owner, const char *name),
+                         void *owner)
+{
+    struct fixture *fixture = self;
+    struct maildir_files files;
+    maildir_system_files(&files);
+    fixture->lists++;
+    return files.list(NULL, folder, visit, owner);
+}
+
+static void another_looks(struct fixture *fixture)
+{
+    struct mailstore_user *another;
+    struct told told;
+    assert_int_equal(mailstore_user_open(fixture->rig.store, slice_text("zoe"), &another), 0);
+    assert_int_equal(mailstore_refresh(fixture->rig.store, another, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    mailstore_user_close(fixture->rig.store, another);
+}
+
 static void user_open(struct fixture *fixture)
 {
     assert_int_equal(mailstore_rig_start(&fixture->rig), 0);
+    if (fixture->crowded) {
+        another_looks(fixture);
+    }
     assert_int_equal(mailstore_user_open(fixture->rig.store, slice_text("ann"), &fixture->user), 0);
 }
 
-static int set_up(void **state)
+static int fixture_open(void **state, bool crowded)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     check(fixture != NULL);
+    fixture->crowded = crowded;
     mailstore_rig_open(&fixture->rig, 1);
     strcpy(fixture->path, "/tmp/tubepost-homes-XXXXXX");
     check(mkdtemp(fixture->path) != NULL);
     snprintf(fixture->staging, sizeof fixture->staging, "%s/.tmp", fixture->path);
     maildir_system_files(&fixture->files);
+    fixture->files.self = fixture;
+    fixture->files.list = list_counting;
     fixture->world = (struct world){now_ns, wall_s, random_bytes, fixture};
     fixture->owner = (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 1};
     fixture->maildirs = (struct mailstore_maildirs){.path = fixture->path,
                                                     .staging = fixture->staging,
                                                     .owner = &fixture->owner,
+                                                    .open_users_max = 1,
                                                     .wake = nobody_wakes};
     fixture->rig.settings.maildirs = &fixture->maildirs;
     user_open(fixture);
     *state = fixture;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return fixture_open(state, false);
+}
+
+static int set_up_crowded(void **state)
+{
+    return fixture_open(state, true);
 }
 
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *at)
@@ -672,9 +712,50 @@ static void mailboxes_are_made_renamed_subscribed_and_deleted_there(void **state
                      -EEXIST);
 }
 
+static void what_a_crash_has_left_of_a_folder_goes(void **state)
+{
+    struct fixture *fixture = *state;
+    inbox_make(fixture);
+    folder(fixture, "..1700000000.M000001P5.host.test");
+    put(fixture, "..1700000000.M000001P5.host.test/cur/m", "M\n");
+    folder(fixture, "..others");
+    mailstore_rig_settle(&fixture->rig);
+    start_again(fixture, mailstore_rig_stop);
+    look(fixture);
+    assert_false(is_there(fixture, "..1*"));
+    assert_true(is_there(fixture, "..others"));
+    assert_int_equal(fixture->user->totals.boxes, 1);
+}
+
+static void folders_that_are_as_they_were_are_not_read_again(void **state)
+{
+    struct fixture *fixture = *state;
+    inbox_make(fixture);
+    folder(fixture, ".Sent");
+    fixture->rig.wall_s = (uint64_t)time(NULL) + 100; /* no time is of this second */
+    look(fixture);
+    char path[512];
+    const struct timespec before[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    at(fixture, ".Sent/new", path); /* what comes is of another second */
+    assert_int_equal(utimensat(AT_FDCWD, path, before, 0), 0);
+    look(fixture);
+    fixture->lists = 0;
+    look(fixture);
+    assert_int_equal(fixture->lists, 1); /* of folders */
+    put(fixture, ".Sent/new/m", "M\n");
+    look(fixture);
+    assert_true(fixture->lists > 2);
+    assert_box(fixture, "Sent", "1:0:");
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+}
+
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, set_up, tear_down),                                      \
+    {                                                                                              \
+#name "_with_many_users", name, set_up_crowded, tear_down, NULL                            \
+    }
     const struct CMUnitTest tests[] = {
         CASE(what_lies_in_a_maildir_has_its_uids_flags_and_keywords),
         CASE(what_others_add_flag_and_remove_is_taken_in),
@@ -694,6 +775,8 @@ int main(void)
         CASE(a_message_that_is_read_keeps_its_file_until_then),
         CASE(what_a_maildir_cannot_do_is_refused),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
+        CASE(what_a_crash_has_left_of_a_folder_goes),
+        CASE(folders_that_are_as_they_were_are_not_read_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
