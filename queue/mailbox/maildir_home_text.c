@@ -101,7 +101,10 @@ ssize_t home_read(struct home *home, const char *mailbox, uint32_t uid, uint64_t
         reading.at = (struct home_reading){.uid = uid};
     }
     ssize_t got = file_read(&reading);
-    folder->reading = got < 0 ? (struct home_reading){.uid = 0} : reading.at;
+    folder->reading = reading.at;
+    if (got < 0) {
+        folder->reading.uid = 0;
+    }
     reading.files->close(reading.files->self, file);
     return got;
 }

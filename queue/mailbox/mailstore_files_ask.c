@@ -85,9 +85,10 @@ int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
     }
     status = store->sick != 0 ? store->sick : place_check(user, place, draft->bytes);
     struct op *op = status == 0 ? op_new(user, OP_PUT, waiter, place) : NULL;
-    status = status == 0 && op == NULL ? -ENOMEM : status;
-    status = status == 0 ? put_fill(op, place) : status;
     if (status == 0) {
+        status = op != NULL ? put_fill(op, place) : -ENOMEM;
+    }
+    if (status == 0 && op != NULL) {
         store->counters.texts_committed++;
         op->staged = draft->file;
         draft->file = NULL;

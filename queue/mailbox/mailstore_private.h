@@ -217,12 +217,12 @@ struct mailstore_draft {
 };
 
 /* A change on its way: waits for room, is written, waits until it is durable. */
-struct asked { /* of who waits; waiter->private points here */
+struct asker { /* of who waits; waiter->private points here */
     struct mailstore_waiter *told;
     void *result;
 };
 struct change {
-    struct asked asked; /* first */
+    struct asker asked; /* first */
     struct log_waiter waiter;
     struct list_node node;
     struct mailstore *store;

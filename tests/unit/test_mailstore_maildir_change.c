@@ -1,0 +1,237 @@
+/* What the mailbox store changes, as it is in Maildirs. */
+#include "tests/unit/maildirs_rig.h"
+#include <fcntl.h>
+#include <ftw.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static void flags_that_both_have_changed_are_merged(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    const struct mailstore_uids uids = {7, 7};
+    struct mailstore_flags change = {.uids = &uids,
+                                     .uid_count = 1,
+                                     .op = MAILSTORE_REPLACE,
+                                     .flags = MAILSTORE_SEEN,
+                                     .unchanged_since = MAILSTORE_ALWAYS};
+    struct told told;
+    mailstore_flags(fixture->rig.store, maildirs_box(fixture, "INBOX"), &change, told_init(&told));
+    maildirs_move(fixture, "cur/b:2,Fb", "cur/b:2,FRab"); /* before ours is in the Maildir */
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:3:work"); /* \Seen, \Answered; without \Flagged, home */
+    assert_true(maildirs_has(fixture, "cur/b:2,RSa"));
+}
+
+static void flags_and_expunges_are_written_and_keywords_get_letters(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_flag(fixture, "INBOX", 3, MAILSTORE_DELETED, "third");
+    maildirs_expunge(fixture, "INBOX", 7);
+    mailstore_rig_settle(&fixture->rig);
+    assert_true(maildirs_has(fixture, "cur/a:2,STc"));
+    assert_false(maildirs_has(fixture, "cur/b*"));
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:9:third");
+}
+
+static void what_a_crash_came_before_is_written_by_the_next_start(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    fixture->rig.store->rests = true; /* nothing is written by itself */
+    const struct mailstore_uids three = {3, 3}, seven = {7, 7};
+    struct mailstore_flags flags = {.uids = &three,
+                                    .uid_count = 1,
+                                    .op = MAILSTORE_ADD,
+                                    .flags = MAILSTORE_FLAGGED,
+                                    .unchanged_since = MAILSTORE_ALWAYS};
+    struct mailstore_expunge expunge = {.uids = &seven, .uid_count = 1};
+    struct told one, other;
+    struct mailstore_box *box = maildirs_box(fixture, "INBOX");
+    mailstore_flags(fixture->rig.store, box, &flags, told_init(&one));
+    mailstore_expunge(fixture->rig.store, box, &expunge, told_init(&other));
+    while (!one.done || !other.done) { /* the log's part of a round alone */
+        fixture->rig.rig.now_ns += 1000000;
+        fixture->rig.rig.disk->ops->reap(fixture->rig.rig.disk);
+        log_round(fixture->rig.rig.log, fixture->rig.rig.now_ns);
+        log_flush(fixture->rig.rig.log);
+        fixture->rig.rig.disk->ops->submit(fixture->rig.rig.disk);
+    }
+    assert_true(maildirs_has(fixture, "cur/b:2,Fb"));
+    maildirs_start_again(fixture, mailstore_rig_crash);
+    assert_box(fixture, "INBOX", "3:5:");
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:5:");
+    assert_true(maildirs_has(fixture, "cur/a:2,FS"));
+    assert_false(maildirs_has(fixture, "cur/b*"));
+}
+
+/* What is appended, as it lies in the file, and as it is read again. */
+static void a_message_becomes_a_file_with_plain_line_ends(void **state)
+{
+    static const struct {
+        const char *text, *file, *read;
+    } rows[] = {
+        {"S: 1\r\n\r\na\r\n", "S: 1\n\na\n", "S: 1\r\n\r\na\r\n"},
+        {"no end", "no end", "no end"},
+        {"lone\nlf", "lone\nlf", "lone\r\nlf"},
+        {"lone\rcr\r", "lone\rcr\r", "lone\rcr\r"},
+        {"two\r\r\nof them", "two\r\r\nof them", "two\r\r\nof them"},
+        {"\r\n\n\r\n", "\n\n\n", "\r\n\r\n\r\n"},
+    };
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char pattern[128], path[512], got[64] = "";
+        struct mailstore_place place = maildirs_append(fixture, "INBOX", slice_text(rows[i].text));
+        assert_int_equal(place.uid, 9 + i);
+        assert_int_equal(place.uidvalidity, 1234567);
+        snprintf(pattern, sizeof pattern, "cur/*,S=%zu,W=%zu:2,S", strlen(rows[i].file),
+                 strlen(rows[i].read));
+        glob_t found;
+        maildirs_path(fixture, pattern, path);
+        assert_int_equal(glob(path, 0, NULL, &found), 0);
+        FILE *file = fopen(found.gl_pathv[found.gl_pathc - 1], "r");
+        got[fread(got, 1, sizeof got - 1, file)] = 0;
+        fclose(file);
+        struct stat facts;
+        assert_int_equal(stat(found.gl_pathv[found.gl_pathc - 1], &facts), 0);
+        assert_int_equal(facts.st_mtime, 1000000000);
+        globfree(&found);
+        assert_string_equal(got, rows[i].file);
+        assert_text(fixture, "INBOX", place.uid, rows[i].read);
+    }
+}
+
+static void copies_share_their_file_and_a_move_leaves_nothing(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".To");
+    maildirs_look(fixture);
+    const struct mailstore_uids all = {1, 100};
+    struct mailstore_box *box = maildirs_box(fixture, "INBOX");
+    for (int moves = 0; moves < 2; moves++) {
+        struct mailstore_copy copy = {.uids = &all, .uid_count = 1, .mailbox = slice_text("To")};
+        struct told told;
+        assert_int_equal(mailstore_box_open(fixture->rig.store, box), 0);
+        int status = moves ? mailstore_move(fixture->rig.store, box, &copy, told_init(&told))
+                           : mailstore_copy(fixture->rig.store, box, &copy, told_init(&told));
+        mailstore_box_close(fixture->rig.store, box);
+        assert_int_equal(status, 0);
+        assert_int_equal(told_wait(&fixture->rig, &told), 0);
+        assert_int_equal(copy.source_count, 2);
+        assert_int_equal(copy.target_first, 1 + 2 * moves);
+        assert_int_equal(copy.target_last, 2 + 2 * moves);
+        free(copy.sources);
+    }
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "");
+    assert_box(fixture, "To", "1:1: 2:4:home 3:1: 4:4:home");
+    assert_text(fixture, "To", 4, "B\r\n\r\nyy\r\n");
+    assert_false(maildirs_has(fixture, "cur/*"));
+}
+
+static void a_message_that_is_read_keeps_its_file_until_then(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    maildirs_inbox(fixture);
+    struct mailstore_box *box = maildirs_box(fixture, "INBOX");
+    struct mailstore_text text = {0};
+    assert_int_equal(mailstore_box_open(store, box), 0);
+    assert_int_equal(mailstore_text_open(store, mailstore_entry_find(box, 3)->text, &text), 0);
+    mailstore_box_close(store, box);
+    maildirs_expunge(fixture, "INBOX", 3);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "7:4:home");
+    assert_true(maildirs_has(fixture, "cur/a:2,S"));
+    mailstore_text_close(store, &text);
+    maildirs_look(fixture);
+    assert_false(maildirs_has(fixture, "cur/a*"));
+    assert_box(fixture, "INBOX", "7:4:home");
+}
+
+static void what_a_maildir_cannot_do_is_refused(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    struct told told;
+    maildirs_inbox(fixture);
+    struct mailstore_create create = {.mailbox = slice_text("a.b")};
+    assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)),
+                     -EINVAL);
+    struct mailstore_box *inbox = maildirs_box(fixture, "INBOX");
+    assert_int_equal(mailstore_box_rename(store, inbox, slice_text("x"), told_init(&told)),
+                     -EOPNOTSUPP);
+    assert_int_equal(mailstore_box_delete(store, inbox, told_init(&told)), -EOPNOTSUPP);
+    create.mailbox = slice_text("Here");
+    maildirs_put(fixture, ".Here", "a file");
+    assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)), 0);
+    assert_true(told_wait(&fixture->rig, &told) < 0);
+    assert_null(maildirs_box(fixture, "Here"));
+}
+
+static void mailboxes_are_made_renamed_subscribed_and_deleted_there(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    struct told told;
+    maildirs_inbox(fixture);
+    struct mailstore_create create = {
+        .mailbox = slice_text("One"), .subscribe = true, .special_use = 4};
+    assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_int_equal(create.uidvalidity, maildirs_box(fixture, "One")->uidvalidity);
+    assert_int_equal(maildirs_box(fixture, "One")->special_use, 4);
+    assert_true(maildirs_has(fixture, ".One/cur"));
+    uint64_t id = maildirs_box(fixture, "One")->id;
+    assert_int_equal(mailstore_box_rename(store, maildirs_box(fixture, "One"), slice_text("Two/a"),
+                                          told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    maildirs_look(fixture);
+    assert_int_equal(maildirs_box(fixture, "Two/a")->id, id);
+    assert_true(maildirs_has(fixture, ".Two.a/cur"));
+    assert_true(mailstore_is_subscribed(fixture->user, slice_text("One")));
+    assert_int_equal(mailstore_box_delete(store, maildirs_box(fixture, "Two/a"), told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    maildirs_look(fixture);
+    assert_null(maildirs_box(fixture, "Two/a"));
+    assert_false(maildirs_has(fixture, ".*wo*"));
+    assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)),
+                     -EEXIST);
+}
+
+int main(void)
+{
+#define CASE(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, maildirs_set_up, maildirs_tear_down),                    \
+    {                                                                                              \
+#name "_with_many_users", name, maildirs_set_up_crowded, maildirs_tear_down, NULL          \
+    }
+    const struct CMUnitTest tests[] = {
+        CASE(flags_that_both_have_changed_are_merged),
+        CASE(flags_and_expunges_are_written_and_keywords_get_letters),
+        CASE(what_a_crash_came_before_is_written_by_the_next_start),
+        CASE(a_message_becomes_a_file_with_plain_line_ends),
+        CASE(copies_share_their_file_and_a_move_leaves_nothing),
+        CASE(a_message_that_is_read_keeps_its_file_until_then),
+        CASE(what_a_maildir_cannot_do_is_refused),
+        CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
