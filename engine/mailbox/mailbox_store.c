@@ -291,6 +291,20 @@ static void files_wake(void *owner)
     shard_wake(((struct mailbox_store *)owner)->shard);
 }
 
+static void files_trouble(void *owner, const char *user, int status)
+{
+    struct logger *logger = ((struct mailbox_store *)owner)->shard->logger;
+    if (status == -ETIMEDOUT) {
+        logger_line(logger, LOGGER_WARNING, "store: the Maildir of %s is locked by another program",
+                    user);
+    } else if (status != 0) {
+        logger_line(logger, LOGGER_ERROR, "store: the Maildir of %s cannot be used: %s", user,
+                    strerror(-status));
+    } else {
+        logger_line(logger, LOGGER_INFO, "store: the Maildir of %s can be used again", user);
+    }
+}
+
 static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf *conf,
                          const struct mailbox_store_files *files, const char *path)
 {
@@ -309,6 +323,7 @@ static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf
                                                   .owner = &store->owner,
                                                   .thread_count = files->driven ? 0 : FILE_THREADS,
                                                   .wake = files_wake,
+                                                  .trouble = files_trouble,
                                                   .wake_owner = store};
     bool good = store->hostname != NULL && store->maildirs_path != NULL && store->staging != NULL;
     return good ? 0 : -ENOMEM;

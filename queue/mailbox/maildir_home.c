@@ -162,17 +162,33 @@ void home_folder_close(struct home_folder *folder)
     }
 }
 
-bool home_folder_exists(struct home *home, const char *name)
+/* Of its cur/; 0: there is no such folder. */
+static uint64_t folder_inode(struct home *home, const char *name)
 {
     const struct maildir_files *files = home_files(home);
-    struct maildir_file_facts facts;
-    int at = files->open_folder(files->self, home->root, name);
-    if (at < 0) {
-        return false;
+    struct maildir_file_facts facts = {0};
+    int at = files->open_folder(files->self, home->root, name[0] == 0 ? "." : name);
+    if (at >= 0) {
+        files->facts(files->self, at, "cur", &facts);
+        files->close(files->self, at);
     }
-    bool is = files->facts(files->self, at, "cur", &facts) == 0;
-    files->close(files->self, at);
-    return is;
+    return facts.inode;
+}
+
+bool home_folder_exists(struct home *home, const char *name)
+{
+    return folder_inode(home, name) != 0;
+}
+
+/* What is open may be a folder that has been removed, and another has its name: what is put there is lost. */
+static void old_close(struct home *home, struct home_folder *folder, uint64_t inode)
+{
+    const struct maildir_files *files = home_files(home);
+    struct maildir_file_facts open;
+    if (folder->open && (files->facts_of_open(files->self, folder->box.cur_folder, &open) < 0 ||
+                         open.inode != inode)) {
+        home_folder_close(folder);
+    }
 }
 
 int home_folder_need(struct home *home, const char *mailbox, struct home_folder **found)
@@ -183,7 +199,8 @@ int home_folder_need(struct home *home, const char *mailbox, struct home_folder 
     if (status < 0 || size < 0) {
         return status < 0 ? status : -ENOENT;
     }
-    if (size > 0 && !home_folder_exists(home, name)) {
+    uint64_t inode = folder_inode(home, name);
+    if (size > 0 && inode == 0) {
         return -ENOENT;
     }
     struct home_folder *folder = home_folder_find(home, mailbox);
@@ -192,6 +209,7 @@ int home_folder_need(struct home *home, const char *mailbox, struct home_folder 
         return -ENOMEM;
     }
     *found = folder;
+    old_close(home, folder, inode);
     return home_folder_open(home, folder);
 }
 
@@ -355,6 +373,7 @@ int home_look(struct home *home, struct home_news **news)
         struct home_facts facts;
         int64_t now_s = world_wall_s(home->owner->world);
         int looked = facts_read(home, folder, &facts);
+        old_close(home, folder, facts.inodes[0]);
         if (looked == 0 && (folder->told != NULL || home->rests) && is_as_it_was(folder, &facts)) {
             continue;
         }
@@ -367,7 +386,7 @@ int home_look(struct home *home, struct home_news **news)
             folder->looked_s = now_s;
         } else {
             folder->looked_s = 0;
-            status = looked == -ENOENT || looked == -ENOTDIR ? status : looked;
+            status = looked == -ENOENT ? status : looked;
         }
     }
     return status;

@@ -57,8 +57,11 @@ struct mailstore_maildirs {
         open_users_max; /* of more users who are there, files are closed after each use; 0: 64 */
     unsigned
         thread_count; /* that read, write and wait for locks; 0: mailstore_round itself does (tests) */
-    void (*wake)(void *wake_owner); /* any thread: call mailstore_round soon */
-    void *wake_owner;
+    void (*wake)(void *owner); /* any thread: call mailstore_round soon */
+    /* From a round, once until it is otherwise: a look at this user's Maildir has failed; 0: the next one has not. NULL:
+     * nobody wants to know. */
+    void (*trouble)(void *owner, const char *user, int status);
+    void *wake_owner; /* of both */
 };
 
 struct mailstore_settings {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #define POLL_OPEN_S 2u /* of a user who has a mailbox open */
-#define POLL_S 30u     /* of others who are there */
+#define POLL_S 10u     /* of others who are there */
 #define LEAVES_S 60u   /* of one who is not any more */
 #define OPEN_USERS 64u
 

@@ -74,6 +74,7 @@ struct mirror {
     bool poked;
     struct list_node poked_node; /* of files->poked, when it may be looked at */
     uint64_t looked_s, used_s;
+    int trouble;      /* that was told of */
     uint32_t readers; /* jobs that read texts */
 };
 

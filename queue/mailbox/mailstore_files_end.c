@@ -200,10 +200,21 @@ static const char *subscribed_next(const struct op *op, size_t *at, bool *subscr
     return NULL;
 }
 
+static void trouble_tell(const struct op *op)
+{
+    struct mirror *mirror = op->mirror;
+    const struct mailstore_maildirs *settings = &mirror->files->settings;
+    if (op->status != mirror->trouble && settings->trouble != NULL) {
+        settings->trouble(settings->wake_owner, mirror->user->name, op->status);
+    }
+    mirror->trouble = op->status;
+}
+
 /* All that differs is said; who looks waits for the last. */
 static int look_end(struct op *op)
 {
     size_t at = 0;
+    trouble_tell(op);
     bool subscribed, following;
     const char *name = op->subscribed != NULL ? subscribed_next(op, &at, &subscribed) : NULL;
     op->mirror->writes |= op->status != 0 && op->writes != NULL;

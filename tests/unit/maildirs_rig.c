@@ -25,6 +25,14 @@ static void random_bytes(void *self, void *bytes, size_t count)
     memset(bytes, (int)(++fixture->random & 0xff), count);
 }
 
+static void trouble_told(void *owner, const char *user, int status)
+{
+    struct maildirs_rig *fixture = owner;
+    assert_string_equal(user, "ann");
+    fixture->troubles++;
+    fixture->trouble = status;
+}
+
 static void nobody_wakes(void *owner)
 {
     (void)owner;
@@ -77,6 +85,8 @@ static int fixture_open(void **state, bool crowded)
                                                     .staging = fixture->staging,
                                                     .owner = &fixture->owner,
                                                     .open_users_max = 1,
+                                                    .trouble = trouble_told,
+                                                    .wake_owner = fixture,
                                                     .wake = nobody_wakes};
     fixture->rig.settings.maildirs = &fixture->maildirs;
     maildirs_user_open(fixture);

@@ -20,6 +20,8 @@ struct maildirs_rig {
     uint64_t random;
     bool crowded;   /* there are more users than files are kept open for */
     unsigned lists; /* of folders */
+    unsigned troubles;
+    int trouble; /* the last that was told */
 };
 
 void maildirs_user_open(struct maildirs_rig *fixture);

@@ -203,6 +203,50 @@ static void what_a_crash_has_left_of_a_folder_goes(void **state)
     assert_int_equal(fixture->user->totals.boxes, 1);
 }
 
+static void a_folder_that_was_removed_and_made_again_is_another_mailbox(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "M\n");
+    maildirs_look(fixture);
+    uint64_t id = maildirs_box(fixture, "Old")->id;
+    maildirs_move(fixture, ".Old", "..removed");
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/n", "other\n");
+    maildirs_put(fixture, ".Old/dovecot-uidlist",
+                 "3 V1900000000 N1 G0123456789abcdef0123456789abcdef\n");
+    maildirs_look(fixture);
+    assert_true(maildirs_box(fixture, "Old")->id != id);
+    assert_int_equal(maildirs_box(fixture, "Old")->uidvalidity, 1900000000);
+    assert_box(fixture, "Old", "1:0:");
+    assert_text(fixture, "Old", 1, "other\r\n");
+}
+
+static void trouble_is_told_once_and_what_was_known_stays(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    char path[512];
+    maildirs_inbox(fixture);
+    maildirs_move(fixture, "cur", "away");
+    maildirs_put(fixture, "cur", "a file, where a folder should be");
+    for (int i = 0; i < 3; i++) {
+        struct told told;
+        assert_int_equal(mailstore_refresh(fixture->rig.store, fixture->user, told_init(&told)), 0);
+        assert_true(told_wait(&fixture->rig, &told) < 0);
+    }
+    assert_int_equal(fixture->troubles, 1);
+    assert_int_equal(fixture->trouble, -ENOTDIR);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+    maildirs_path(fixture, "cur", path);
+    assert_int_equal(unlink(path), 0);
+    maildirs_move(fixture, "away", "cur");
+    maildirs_look(fixture);
+    assert_int_equal(fixture->troubles, 2);
+    assert_int_equal(fixture->trouble, 0);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+}
+
 static void folders_that_are_as_they_were_are_not_read_again(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -244,6 +288,8 @@ int main(void)
         CASE(an_index_that_was_lost_is_built_from_the_log),
         CASE(a_snapshot_says_where_texts_lie),
         CASE(what_a_crash_has_left_of_a_folder_goes),
+        CASE(a_folder_that_was_removed_and_made_again_is_another_mailbox),
+        CASE(trouble_is_told_once_and_what_was_known_stays),
         CASE(folders_that_are_as_they_were_are_not_read_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

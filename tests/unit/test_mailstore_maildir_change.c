@@ -216,6 +216,20 @@ static void mailboxes_are_made_renamed_subscribed_and_deleted_there(void **state
                      -EEXIST);
 }
 
+static void what_comes_goes_into_the_folder_that_has_the_name_now(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".To");
+    maildirs_look(fixture);
+    maildirs_move(fixture, ".To", "..removed");
+    maildirs_folder(fixture, ".To");
+    struct mailstore_place place = maildirs_append(fixture, "To", slice_text("M\r\n"));
+    assert_true(maildirs_has(fixture, ".To/cur/*"));
+    assert_int_equal(place.uidvalidity, maildirs_box(fixture, "To")->uidvalidity);
+    assert_text(fixture, "To", place.uid, "M\r\n");
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -231,6 +245,7 @@ int main(void)
         CASE(copies_share_their_file_and_a_move_leaves_nothing),
         CASE(a_message_that_is_read_keeps_its_file_until_then),
         CASE(what_a_maildir_cannot_do_is_refused),
+        CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
