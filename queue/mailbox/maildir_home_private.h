@@ -5,7 +5,8 @@
  * maildir_home_news.c  what has changed in one
  * maildir_home_put.c   messages come and are copied
  * maildir_home_folders.c  folders are made, renamed, removed
- * maildir_home_text.c  messages are read; subscriptions
+ * maildir_home_text.c  messages are read
+ * maildir_home_subscribed.c  the list of subscriptions is read and written
  */
 #pragma once
 #include "queue/mailbox/maildir_home.h"
