@@ -222,6 +222,9 @@ static int look(struct op *op, struct home *home)
     }
     int looked = home_look(home, &op->news);
     status = status == 0 ? looked : status;
+    if (looked == -ESTALE) {
+        return looked; /* all of it is asked again */
+    }
     int subscribed = home_subscribed(home, &op->subscribed, &op->subscribed_size);
     return status == 0 && subscribed != -EALREADY ? subscribed : status;
 }
