@@ -405,7 +405,7 @@ void changes_close(struct mailstore *store)
 
 void mailstore_waiter_cancel(struct mailstore *store, struct mailstore_waiter *waiter)
 {
-    struct asker *asked = (struct asker *)waiter->private;
+    struct mailstore_asked *asked = (struct mailstore_asked *)waiter->private;
     (void)store;
     if (asked != NULL) {
         asked->told = NULL;

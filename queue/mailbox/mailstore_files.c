@@ -82,7 +82,7 @@ struct op *op_new(struct user *user, enum op_kind kind, struct mailstore_waiter 
     struct mirror *mirror = mirror_get(user);
     struct op *op = mirror != NULL ? calloc(1, sizeof *op) : NULL;
     if (op != NULL) {
-        op->asked = (struct asker){.told = waiter, .result = result};
+        op->asked = (struct mailstore_asked){.told = waiter, .result = result};
         op->mirror = mirror;
         op->kind = kind;
         list_init(&op->node);

@@ -27,7 +27,7 @@ struct op_writes { /* of a mailbox, for the Maildir */
 };
 
 struct op {
-    struct asker asked; /* first */
+    struct mailstore_asked asked; /* first */
     struct list_node node;
     struct mirror *mirror;
     struct crew_job job;

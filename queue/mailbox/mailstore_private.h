@@ -217,12 +217,12 @@ struct mailstore_draft {
 };
 
 /* A change on its way: waits for room, is written, waits until it is durable. */
-struct asker { /* of who waits; waiter->private points here */
+struct mailstore_asked { /* of who waits; waiter->private points here */
     struct mailstore_waiter *told;
     void *result;
 };
 struct change {
-    struct asker asked; /* first */
+    struct mailstore_asked asked; /* first */
     struct log_waiter waiter;
     struct list_node node;
     struct mailstore *store;
