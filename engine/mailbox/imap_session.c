@@ -427,9 +427,12 @@ bool imap_session_pass(struct imap_session *session, const char *user)
         session->again->session = NULL;
         session->again = NULL;
     }
+    bool finished = session->finished;
     session->stream = NULL;
-    if (session_pass(&session->session, stream, session->finished, user) < 0) {
+    session->finished = false;
+    if (session_pass(&session->session, stream, finished, user) < 0) {
         session->stream = stream;
+        session->finished = finished;
         return false;
     }
     return true;

@@ -371,9 +371,12 @@ bool managesieve_session_pass(struct managesieve_session *session, const char *u
 {
     struct stream *stream = session->stream;
     wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
+    bool finished = session->finished;
     session->stream = NULL;
-    if (session_pass(&session->session, stream, session->finished, user) < 0) {
+    session->finished = false;
+    if (session_pass(&session->session, stream, finished, user) < 0) {
         session->stream = stream;
+        session->finished = finished;
         return false;
     }
     return true;

@@ -482,9 +482,12 @@ bool pop3_session_pass(struct pop3_session *session)
 {
     struct stream *stream = session->stream;
     wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
+    bool finished = session->finished;
     session->stream = NULL;
-    if (session_pass(&session->session, stream, session->finished, session->user) < 0) {
+    session->finished = false;
+    if (session_pass(&session->session, stream, finished, session->user) < 0) {
         session->stream = stream;
+        session->finished = finished;
         return false;
     }
     return true;

@@ -70,7 +70,8 @@ void session_over(struct session *session);
 bool session_is_abroad(const struct session *session, const char *user);
 /* The session goes to the shard of its user, whose name is right. It has no timer armed and nothing else that is of this
  * shard, but for its stream, which is given. 0: it must not be touched any more; `arrived` follows, there. -ENOMEM: it
- * stays, and so does the stream. finished: the client's FIN was told. */
+ * stays, and so does the stream. finished: the client's FIN was told, and the stream tells it again, behind what has come
+ * before it. */
 int session_pass(struct session *session, struct stream *stream, bool finished, const char *user);
 struct endpoint session_remote(const struct session *session);
 /* What its client is told when it is drained. */

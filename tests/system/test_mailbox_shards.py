@@ -57,6 +57,21 @@ class ShardsTest(SystemTest):
                 self.assertEqual(client.file.read(), b"")
                 client.close()
 
+    def test_what_is_sent_behind_a_login_is_done_after_it_when_the_client_has_said_all(self):
+        service = self.service()
+        for user in USERS[:2]:
+            self.deliver(service, [user], message("one"))
+            for port, words, wanted in (
+                    (service.imap, f"a LOGIN {user} {PASSWORD}\r\nb SELECT INBOX\r\nc NOOP\r\n", b"\r\nc OK"),
+                    (service.pop3, f"USER {user}\r\nPASS {PASSWORD}\r\nSTAT\r\nUIDL 1\r\nRETR 1\r\n", b"\r\ntext\r\n.\r\n")):
+                for _ in range(TRIES):
+                    client = Bare(port)
+                    client.say(words.encode())
+                    client.socket.shutdown(socket.SHUT_WR)
+                    self.assertIn(wanted, client.file.read())
+                    client.close()
+        self.assertEqual(service.stop(), 0)
+
     def test_large_things_go_both_ways_and_changes_are_seen_at_once(self):
         service = self.service()
         body = os.urandom(3 << 20).hex().encode()
