@@ -111,10 +111,12 @@ static bool login_in(struct imap_session *session, const struct login_told *told
         refuse(session, "UNAVAILABLE", "The mailboxes cannot be opened now");
     } else if (!session_is_abroad(&session->session, name)) {
         imap_login_arrived(session, name);
-    } else if (imap_session_pass(session, name)) {
-        return false;
     } else {
-        refuse(session, "UNAVAILABLE", "Out of memory, try again later");
+        const char *why = imap_session_pass(session, name);
+        if (why == NULL) {
+            return false;
+        }
+        refuse(session, "UNAVAILABLE", why);
     }
     return true;
 }

@@ -419,7 +419,7 @@ static bool session_abort(struct session *base)
     return true;
 }
 
-bool imap_session_pass(struct imap_session *session, const char *user)
+const char *imap_session_pass(struct imap_session *session, const char *user)
 {
     struct stream *stream = session->stream;
     wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
@@ -430,12 +430,12 @@ bool imap_session_pass(struct imap_session *session, const char *user)
     bool finished = session->finished;
     session->stream = NULL;
     session->finished = false;
-    if (session_pass(&session->session, stream, finished, user) < 0) {
+    const char *why = session_pass(&session->session, stream, finished, user);
+    if (why != NULL) {
         session->stream = stream;
         session->finished = finished;
-        return false;
     }
-    return true;
+    return why;
 }
 
 static void session_arrived(struct session *base, struct stream *stream, const char *user)

@@ -127,9 +127,9 @@ static inline bool imap_session_utf8(const struct imap_session *session)
 void imap_session_wake(struct imap_session *session);
 /* The same in the next round: for who must not have the session end under his hands. */
 void imap_session_later(struct imap_session *session);
-/* It goes to the shard of its user, who has logged in, and goes on there with imap_login_arrived. False: it stays, since memory
- * is short; else it is not to be touched any more. */
-bool imap_session_pass(struct imap_session *session, const char *user);
+/* It goes to the shard of its user, who has logged in, and goes on there with imap_login_arrived. NULL: it is
+ * not to be touched any more; else why it stays. */
+const char *imap_session_pass(struct imap_session *session, const char *user);
 /* Moves what the machine says to the output; after each call of it. */
 void imap_session_output(struct imap_session *session);
 void imap_session_write(struct imap_session *session, const char *text);

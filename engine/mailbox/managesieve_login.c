@@ -74,10 +74,12 @@ static bool login_in(struct managesieve_session *session, const struct login_tol
         managesieve_session_refuse(session, NULL, "The name is none that can have scripts");
     } else if (!session_is_abroad(&session->session, name)) {
         managesieve_login_arrived(session, name);
-    } else if (managesieve_session_pass(session, name)) {
-        return false;
     } else {
-        managesieve_session_refuse(session, "TRYLATER", "Out of memory");
+        const char *why = managesieve_session_pass(session, name);
+        if (why == NULL) {
+            return false;
+        }
+        managesieve_session_refuse(session, "TRYLATER", why);
     }
     return true;
 }

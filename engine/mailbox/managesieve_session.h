@@ -73,9 +73,9 @@ struct managesieve_session {
 /* managesieve_session.c */
 /* As far as it goes; it may be gone afterwards. */
 void managesieve_session_run(struct managesieve_session *session);
-/* To the shard of its user, where managesieve_login_arrived goes on with it. False: it stays, since memory is short; else it is
- * not to be touched any more. */
-bool managesieve_session_pass(struct managesieve_session *session, const char *user);
+/* To the shard of its user, where managesieve_login_arrived goes on with it. NULL: it is not to be touched any
+ * more; else why it stays. */
+const char *managesieve_session_pass(struct managesieve_session *session, const char *user);
 /* The event that waits is refused. code: static, or NULL. */
 void managesieve_session_refuse(struct managesieve_session *session, const char *code,
                                 const char *text);

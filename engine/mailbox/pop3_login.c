@@ -104,10 +104,12 @@ static bool login_in(struct pop3_session *session, const struct login_told *told
         pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
     } else if (!session_is_abroad(&session->session, session->user)) {
         pop3_login_arrived(session);
-    } else if (pop3_session_pass(session)) {
-        return false;
     } else {
-        pop3_session_refuse(session, "SYS/TEMP", "Out of memory, try again later");
+        const char *why = pop3_session_pass(session);
+        if (why == NULL) {
+            return false;
+        }
+        pop3_session_refuse(session, "SYS/TEMP", why);
     }
     return true;
 }

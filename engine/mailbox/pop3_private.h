@@ -64,9 +64,9 @@ void pop3_session_run(
 /* The event that waits is refused. code, text: static. */
 void pop3_session_refuse(struct pop3_session *session, const char *code, const char *text);
 void pop3_session_closing(struct pop3_session *session);
-/* To the shard of its user, where pop3_login_arrived goes on with it. False: it stays, since memory is short; else it is not to be
- * touched any more. */
-bool pop3_session_pass(struct pop3_session *session);
+/* To the shard of its user, where pop3_login_arrived goes on with it. NULL: it is not to be touched any more; else
+ * why it stays. */
+const char *pop3_session_pass(struct pop3_session *session);
 bool pop3_session_is_full(struct pop3_session *session); /* of what the client has not taken */
 
 /* pop3_login.c */

@@ -478,19 +478,19 @@ static bool session_abort(struct session *base)
     return true;
 }
 
-bool pop3_session_pass(struct pop3_session *session)
+const char *pop3_session_pass(struct pop3_session *session)
 {
     struct stream *stream = session->stream;
     wheel_disarm(session->session.mailbox->shard->wheel, &session->timer);
     bool finished = session->finished;
     session->stream = NULL;
     session->finished = false;
-    if (session_pass(&session->session, stream, finished, session->user) < 0) {
+    const char *why = session_pass(&session->session, stream, finished, session->user);
+    if (why != NULL) {
         session->stream = stream;
         session->finished = finished;
-        return false;
     }
-    return true;
+    return why;
 }
 
 static void session_arrived(struct session *base, struct stream *stream, const char *user)

@@ -152,16 +152,20 @@ static void passing_dropped(struct shard_message *message)
     free(passing);
 }
 
-int session_pass(struct session *session, struct stream *stream, bool finished, const char *user)
+const char *session_pass(struct session *session, struct stream *stream, bool finished,
+                         const char *user)
 {
     struct mailbox *mailbox = session->mailbox;
+    if (session->passes >= SESSION_PASSES_MAX) {
+        return SESSION_TOO_MANY_PASSES;
+    }
     struct mailbox *to = mailbox->group->members[mailbox_group_shard(mailbox->group, user)];
     struct passing *passing = (struct passing *)calloc(1, sizeof *passing);
     struct stream *far =
         passing == NULL ? NULL : crossing_pass(mailbox->crossing, to->crossing, stream, finished);
     if (far == NULL) {
         free(passing);
-        return -ENOMEM;
+        return "Out of memory, try again later";
     }
     passing->note.message =
         (struct shard_message){.run = passing_arrives, .dropped = passing_dropped};
@@ -170,10 +174,11 @@ int session_pass(struct session *session, struct stream *stream, bool finished, 
     passing->to = to;
     passing->group = mailbox->group;
     strcpy(passing->user, user);
+    session->passes++;
     list_remove(&session->node);
     go(session);
     crossing_send(mailbox->crossing, to->shard, &passing->note);
-    return 0;
+    return NULL;
 }
 
 int session_flush(const struct session *session, struct outbox *outbox, struct stream *stream)

@@ -37,6 +37,7 @@ struct session {           /* zeroed before session_begin */
     bool operators; /* it came by the operator's socket: no limit holds it */
     bool kicked;    /* it is to end */
     bool encrypted;
+    uint8_t passes; /* from shard to shard: so many halves its stream has */
     uint8_t family; /* enum endpoint_family, of the client */
     uint16_t port;
     uint8_t address[16];
@@ -56,6 +57,10 @@ struct mailbox_door {
 #define SESSION_TOO_MANY "Too many connections"
 #define SESSION_TOO_MANY_OF_ADDRESS "Too many connections from your address"
 #define SESSION_TOO_MANY_OF_USER "Too many sessions of this user"
+#define SESSION_TOO_MANY_PASSES "Too many users on this connection, connect again"
+
+/* A client may log in again and again (UNAUTHENTICATE), and each passing puts a stream upon the one before. */
+#define SESSION_PASSES_MAX 16
 
 /* session.c */
 /* NULL: it is one of the service's now; else why not. */
@@ -69,10 +74,11 @@ void session_over(struct session *session);
 /* Does this user's mail, by a name of user_name_of_mailbox, lie on another shard? */
 bool session_is_abroad(const struct session *session, const char *user);
 /* The session goes to the shard of its user, whose name is right. It has no timer armed and nothing else that is of this
- * shard, but for its stream, which is given. 0: it must not be touched any more; `arrived` follows, there. -ENOMEM: it
- * stays, and so does the stream. finished: the client's FIN was told, and the stream tells it again, behind what has come
- * before it. */
-int session_pass(struct session *session, struct stream *stream, bool finished, const char *user);
+ * shard, but for its stream, which is given. NULL: it must not be touched any more; `arrived` follows, there. Else why not,
+ * and it stays, and so does the stream. finished: the client's FIN was told, and the stream tells it again, behind what
+ * has come before it. */
+const char *session_pass(struct session *session, struct stream *stream, bool finished,
+                         const char *user);
 struct endpoint session_remote(const struct session *session);
 /* What its client is told when it is drained. */
 const char *session_farewell(const struct session *session);

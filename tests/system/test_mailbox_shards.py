@@ -72,6 +72,26 @@ class ShardsTest(SystemTest):
                     client.close()
         self.assertEqual(service.stop(), 0)
 
+    def test_who_logs_in_again_and_again_on_other_shards_connects_anew_in_time(self):
+        service = self.service()
+        client = Bare(service.imap)
+
+        def login(i):
+            return client.ask(f"l LOGIN {USERS[i % 2]} {PASSWORD}".encode())[-1]
+
+        served = 0
+        while (answer := login(served)).startswith(b"l OK"):
+            served += 1
+            self.assertLess(served, 30)
+            self.assertTrue(client.ask(b"u UNAUTHENTICATE")[-1].startswith(b"u OK"))
+        self.assertTrue(answer.startswith(b"l NO [UNAVAILABLE] Too many users"), answer)
+        self.assertGreaterEqual(served, 16)
+        self.assertTrue(login(served - 1).startswith(b"l OK"))  # he is on this shard
+        self.assertTrue(client.ask(b"s SELECT INBOX")[-1].startswith(b"s OK"))
+        self.assertEqual(service.stop(), 0)
+        client.until(b"* BYE")
+        client.close()
+
     def test_large_things_go_both_ways_and_changes_are_seen_at_once(self):
         service = self.service()
         body = os.urandom(3 << 20).hex().encode()
