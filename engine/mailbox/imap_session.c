@@ -457,6 +457,8 @@ static void session_lost(struct session *base)
     struct imap_session *session = list_entry(base, struct imap_session, session);
     imap_server_close(&session->server);
     outbox_close(&session->outbox);
+    compression_free(session->compression);
+    free(session->saved);
     free(session);
 }
 

@@ -118,7 +118,7 @@ bool session_is_abroad(const struct session *session, const char *user)
     return mailbox_group_shard(mailbox->group, user) != mailbox_index(mailbox);
 }
 
-/* It was on its way when the service ended. */
+/* It was on its way when the service ended, or is not wanted any more. */
 static void session_lose(struct session *session, struct mailbox_group *group)
 {
     mailbox_group_seat_leave(group, &session->of_address);
@@ -134,7 +134,7 @@ static void passing_arrives(struct shard_message *message, struct shard *shard)
     (void)shard;
     free(message);
     session->mailbox = passing.to;
-    if (passing.to->left) { /* the service has ended meanwhile */
+    if (passing.to->left || session->kicked) { /* here nobody would look when its time is over */
         stream_abort(passing.stream);
         stream_release(passing.stream);
         session_lose(session, passing.group);

@@ -22,7 +22,7 @@ struct session_ops {
     /* Of those who log in. It has come to the shard of its user, as session_pass says: it is in the mailbox's list there, and its
      * stream is the one that is given. It may be gone afterwards. */
     void (*arrived)(struct session *session, struct stream *stream, const char *user);
-    /* Instead, when the service has ended: frees it, with nothing of any shard's. */
+    /* Instead, when the service has ended or it was kicked meanwhile: frees it, with nothing of any shard's. */
     void (*lost)(struct session *session);
 };
 struct session {           /* zeroed before session_begin */

@@ -1,0 +1,178 @@
+/* What becomes of a session between two shards: both on this thread, clients come to shard 0. */
+#include "engine/shard/memory.h"
+#include "tests/unit/imap_rig.h"
+
+#define SHARDS 2u
+
+struct pair {
+    struct mailbox_group group;
+    struct imap_rig *rigs[SHARDS]; /* alice is of the first, bob of the second */
+    struct crossing *crossings[SHARDS];
+};
+
+static void rounds(struct pair *pair, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned shard = 0; shard < SHARDS; shard++) {
+            rig_round(pair->rigs[shard]);
+        }
+    }
+}
+
+static int set_up(void **state)
+{
+    struct shard *shards[SHARDS];
+    struct pair *pair = (struct pair *)calloc(1, sizeof *pair);
+    check(pair != NULL);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        pair->rigs[i] = imap_rig_open_shard(i, SHARDS);
+        shards[i] = &pair->rigs[i]->shard;
+    }
+    mailbox_group_open(&pair->group, SHARDS, &pair->rigs[0]->world);
+    mailbox_group_settle(&pair->group);
+    check(shard_connect_all(shards, SHARDS) == 0);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct imap_rig *rig = pair->rigs[i];
+        check(crossing_open(&pair->crossings[i], shards[i]) == 0);
+        crossing_add_part(pair->crossings[i]);
+        rig->mailbox.crossing = pair->crossings[i];
+        rig->mailbox.group = &pair->group;
+        rig->mailbox.doors = &rig->door;
+        rig->door.protocol = CONF_PROTOCOL_IMAP;
+        pair->group.members[i] = &rig->mailbox;
+    }
+    check(mailbox_group_shard(&pair->group, "alice") == 0);
+    check(mailbox_group_shard(&pair->group, "bob") == 1);
+    *state = pair;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    rounds(pair, 3);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        imap_rig_leave(pair->rigs[i]);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        crossing_close(pair->crossings[i]);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        imap_rig_free(pair->rigs[i]);
+    }
+    mailbox_group_close(&pair->group);
+    free(pair);
+    return 0;
+}
+
+static struct session *only_session(struct pair *pair, unsigned shard)
+{
+    struct list_node *sessions = &pair->rigs[shard]->mailbox.sessions;
+    assert_false(list_empty(sessions));
+    assert_true(sessions->next->next == sessions);
+    return list_entry(sessions->next, struct session, node);
+}
+
+static void nobody_is_there(struct pair *pair)
+{
+    assert_true(pair->rigs[0]->clients[0].closed);
+    assert_int_equal(atomic_load(&pair->group.sessions), 0);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        assert_true(list_empty(&pair->rigs[i]->mailbox.sessions));
+        assert_int_equal(pair->rigs[i]->mailbox.counters.sessions, 0);
+        assert_true(crossing_is_quiet(pair->crossings[i]));
+    }
+}
+
+static void who_logs_in_is_served_on_his_shard(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *rig = pair->rigs[0];
+    connect_client(rig, 0);
+    say(rig, 0, "l LOGIN bob secret\r\nn NOOP\r\n");
+    rounds(pair, 20);
+    expect(rig, 0, "l OK [CAPABILITY ");
+    expect(rig, 0, "n OK");
+    assert_string_equal(only_session(pair, 1)->of_user->user, "bob");
+    assert_int_equal(pair->rigs[0]->mailbox.counters.sessions, 0);
+    say(rig, 0, "o LOGOUT\r\n");
+    rounds(pair, 20);
+    nobody_is_there(pair);
+}
+
+static void who_is_kicked_while_he_logs_in_ends_on_his_shard(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *rig = pair->rigs[0];
+    connect_client(rig, 0);
+    rig->desk.holds = true;
+    say(rig, 0, "l LOGIN bob secret\r\n");
+    rounds(pair, 5);
+    only_session(pair, 0)->kicked = true;
+    only_session(pair, 0)->kick_deadline_ns = WHEEL_NEVER;
+    rig->desk.holds = false;
+    rounds(pair, 20);
+    nobody_is_there(pair);
+}
+
+/* In one block that is stored as it is. */
+static void say_compressed(struct imap_rig *rig, const char *text)
+{
+    uint8_t block[256] = {0};
+    size_t size = strlen(text);
+    check(size + 5 < sizeof block);
+    block[1] = (uint8_t)size;
+    block[3] = (uint8_t)~size;
+    block[4] = 0xff;
+    memcpy(block + 5, text, size);
+    say_bytes(rig, 0, slice_of(block, size + 5));
+}
+
+/* A sanitizer says whether anything of it is left. */
+static void who_is_compressed_and_comes_when_the_service_has_ended_is_gone(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *rig = pair->rigs[0];
+    log_in(rig, 0);
+    talk(rig, 0, "c COMPRESS DEFLATE\r\n", "OK");
+    say_compressed(rig, "u UNAUTHENTICATE\r\n");
+    rounds(pair, 5);
+    assert_null(only_session(pair, 0)->of_user);
+    pair->rigs[1]->mailbox.left = true;
+    say_compressed(rig, "l LOGIN bob secret\r\n");
+    rounds(pair, 20);
+    nobody_is_there(pair);
+}
+
+static void a_compressed_session_goes_on_compressed(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *rig = pair->rigs[0];
+    log_in(rig, 0);
+    talk(rig, 0, "c COMPRESS DEFLATE\r\n", "OK");
+    say_compressed(rig, "u UNAUTHENTICATE\r\nl LOGIN bob secret\r\ns SELECT INBOX\r\n");
+    rounds(pair, 30);
+    const struct imap_session *session =
+        list_entry(only_session(pair, 1), struct imap_session, session);
+    assert_int_equal(session->server.state, IMAP_SELECTED);
+    say_compressed(rig, "o LOGOUT\r\n");
+    rounds(pair, 20);
+    nobody_is_there(pair);
+}
+
+int main(void)
+{
+    const struct memory_settings memory = {.program = "test_session_pass", .megabytes = 64};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(who_logs_in_is_served_on_his_shard, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_kicked_while_he_logs_in_ends_on_his_shard, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            who_is_compressed_and_comes_when_the_service_has_ended_is_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_compressed_session_goes_on_compressed, set_up, tear_down),
+    };
+    check(memory_start(&memory) == 0);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    memory_stop();
+    return failed;
+}
