@@ -450,8 +450,8 @@ static int run(struct service *service, const sigset_t *signals)
             logger_line(&service->logger, LOGGER_INFO,
                         "tubepost-mailboxd is ready: %s, mail below %s", conf->hostname,
                         conf->store.path);
-        }
-        wait_for_signals(service, signals);
+            wait_for_signals(service, signals);
+        } /* else the shards end by themselves, and would not answer an order */
         for (unsigned i = 0; i < service->shards; i++) {
             pthread_join(service->workers[i].thread, NULL);
         }

@@ -4,6 +4,7 @@ import imaplib
 import os
 import poplib
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -281,11 +282,29 @@ class ShardsTest(SystemTest):
             self.assertEqual(service.texts(user), [message("one"), message("two")])
         self.assertEqual(service.stop(), 0)
 
-    def service_fails(self, service, shards):
+    def test_a_shard_that_cannot_start_ends_all_whatever_is_signalled(self):
+        service = self.service()
+        self.assertEqual(service.stop(), 0)
+        shutil.rmtree(os.path.join(service.mail, "1"))
+        with open(os.path.join(service.mail, "1"), "w"):  # no folder
+            pass
+
+        def signalled():  # it waits, over the exec, for who asks
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            os.kill(os.getpid(), signal.SIGINT)
+
+        for before in (None, signalled):
+            self.assertIn("could not start", self.service_fails(service, 2, preexec_fn=before))
+        os.unlink(os.path.join(service.mail, "1"))
+        service = self.service()
+        self.deliver(service, USERS, message("after"))
+        self.assertEqual(service.stop(), 0)
+
+    def service_fails(self, service, shards, **how):
         service.shards = shards
         service.write_config("")
         ended = subprocess.run([os.path.join(BUILD, "tubepost-mailboxd"), "-c", service.config], capture_output=True,
-                               text=True, env=sanitizer_environment(), timeout=PATIENCE_S)
+                               text=True, env=sanitizer_environment(), timeout=PATIENCE_S, **how)
         self.assertEqual(ended.returncode, 71, ended.stderr)
         return ended.stderr
 
