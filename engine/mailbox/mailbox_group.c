@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DOUBLES_SAID 20u /* of users on several shards */
+
 struct mailbox_elsewhere {
     char user[USER_NAME_BYTES];
     uint8_t shard;
@@ -23,6 +25,7 @@ void mailbox_group_close(struct mailbox_group *group)
 {
     seats_close(&group->addresses);
     free(group->elsewhere);
+    free(group->at_home);
     pthread_mutex_destroy(&group->lock);
 }
 
@@ -34,14 +37,14 @@ void mailbox_group_place(struct mailbox_group *group, const struct conf_placing 
 }
 
 /* The same in every life of the store: nothing that is kept depends on a secret. */
-static unsigned hashed(const struct mailbox_group *group, const char *user)
+static uint64_t hash_of(const char *user)
 {
     static const struct siphash_key key = {{0x7475626570ull, 0x6f7374ull}};
     uint64_t words[(USER_NAME_BYTES + 7) / 8] = {0};
     size_t size = strlen(user);
     check(size < USER_NAME_BYTES);
     memcpy(words, user, size);
-    return (unsigned)(siphash(&key, words, sizeof words / sizeof words[0]) % group->count);
+    return siphash(&key, words, sizeof words / sizeof words[0]);
 }
 
 /* Of a user who has no mail yet. */
@@ -52,7 +55,7 @@ static unsigned first_place(const struct mailbox_group *group, const char *user)
             return group->placed[i].shard;
         }
     }
-    return hashed(group, user);
+    return (unsigned)(hash_of(user) % group->count);
 }
 
 static int elsewhere_add(struct mailbox_group *group, unsigned shard, const char *user)
@@ -73,18 +76,33 @@ static int elsewhere_add(struct mailbox_group *group, unsigned shard, const char
     return 0;
 }
 
+static int at_home_add(struct mailbox_group *group, const char *user)
+{
+    if (group->at_home_count == group->at_home_room) {
+        size_t room = group->at_home_room * 2 + 64;
+        uint64_t *grown = (uint64_t *)realloc(group->at_home, room * sizeof *grown);
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        group->at_home = grown;
+        group->at_home_room = room;
+    }
+    group->at_home[group->at_home_count++] = hash_of(user);
+    return 0;
+}
+
 int mailbox_group_found(struct mailbox_group *group, unsigned shard, const char *user)
 {
-    if (strlen(user) >= USER_NAME_BYTES || first_place(group, user) == shard) {
+    if (strlen(user) >= USER_NAME_BYTES) {
         return 0;
     }
     pthread_mutex_lock(&group->lock);
-    int status = elsewhere_add(group, shard, user);
+    int status = first_place(group, user) == shard ? at_home_add(group, user)
+                                                   : elsewhere_add(group, shard, user);
     pthread_mutex_unlock(&group->lock);
     return status;
 }
 
-/* Of a user who was found on several shards the first one counts. */
 static int by_name(const void *left, const void *right)
 {
     const struct mailbox_elsewhere *a = (const struct mailbox_elsewhere *)left;
@@ -93,19 +111,69 @@ static int by_name(const void *left, const void *right)
     return order != 0 ? order : (int)a->shard - (int)b->shard;
 }
 
-void mailbox_group_settle(struct mailbox_group *group)
+static int by_hash(const void *left, const void *right)
 {
-    size_t kept = 0;
-    if (group->elsewhere_count == 0) {
-        return;
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return (a > b) - (a < b);
+}
+
+static bool is_at_home(const struct mailbox_group *group, const char *user)
+{
+    uint64_t hash = hash_of(user);
+    return group->at_home_count > 0 &&
+           bsearch(&hash, group->at_home, group->at_home_count, sizeof hash, by_hash) != NULL;
+}
+
+static void double_say(const struct mailbox_group *group, const char *user, unsigned first,
+                       unsigned other, size_t said)
+{
+    if (group->logger != NULL && said < DOUBLES_SAID) {
+        logger_line(group->logger, LOGGER_WARNING,
+                    "store: %s has mail on the shards %u and %u: only that on %u is seen", user,
+                    first, other, first);
     }
-    qsort(group->elsewhere, group->elsewhere_count, sizeof group->elsewhere[0], by_name);
+}
+
+/* One of each user is left. Returns how many had mail on several shards. */
+static size_t elsewhere_settle(struct mailbox_group *group)
+{
+    size_t kept = 0, doubles = 0;
     for (size_t i = 0; i < group->elsewhere_count; i++) {
-        if (kept == 0 || strcmp(group->elsewhere[kept - 1].user, group->elsewhere[i].user) != 0) {
-            group->elsewhere[kept++] = group->elsewhere[i];
+        struct mailbox_elsewhere *found = &group->elsewhere[i];
+        struct mailbox_elsewhere *last = kept > 0 ? &group->elsewhere[kept - 1] : NULL;
+        if (last != NULL && strcmp(last->user, found->user) == 0) {
+            double_say(group, found->user, last->shard, found->shard, doubles++);
+            continue;
+        }
+        group->elsewhere[kept] = *found;
+        found = &group->elsewhere[kept++];
+        unsigned home = first_place(group, found->user);
+        if (is_at_home(group, found->user)) {
+            unsigned other = found->shard > home ? found->shard : home;
+            found->shard = (uint8_t)(found->shard < home ? found->shard : home);
+            double_say(group, found->user, found->shard, other, doubles++);
         }
     }
     group->elsewhere_count = kept;
+    return doubles;
+}
+
+void mailbox_group_settle(struct mailbox_group *group)
+{
+    if (group->elsewhere_count > 0) {
+        if (group->at_home_count > 0) {
+            qsort(group->at_home, group->at_home_count, sizeof group->at_home[0], by_hash);
+        }
+        qsort(group->elsewhere, group->elsewhere_count, sizeof group->elsewhere[0], by_name);
+        size_t doubles = elsewhere_settle(group);
+        if (doubles > DOUBLES_SAID && group->logger != NULL) {
+            logger_line(group->logger, LOGGER_WARNING,
+                        "store: %zu more have mail on several shards", doubles - DOUBLES_SAID);
+        }
+    }
+    free(group->at_home);
+    group->at_home = NULL;
+    group->at_home_count = group->at_home_room = 0;
 }
 
 static int name_order(const void *name, const void *member)

@@ -1,7 +1,7 @@
 /*
  * mailbox_group: the shards of a mailbox service, and which of them has a user's mail.
  *
- * A user's mail lies on one shard: where it was found at start, else where users.placed of the configuration says, else where
+ * A user's mail lies on one shard: where it was found at start (of several the first), else where users.placed of the configuration says, else where
  * the hash of his name does. So a store may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
  *
  *   each shard: mailbox_open ─► mailbox_group_found ...      main: all are open ─► mailbox_group_settle ─► they listen
@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "engine/conf/conf.h"
+#include "engine/core/logger.h"
 #include "engine/core/world.h"
 #include "engine/mailbox/seats.h"
 #include "engine/tls/tls.h"
@@ -30,7 +31,10 @@ struct mailbox_group {
     struct mailbox_elsewhere
         *elsewhere; /* users who are not where the hash says; by name once settled */
     size_t elsewhere_count, elsewhere_room;
-    atomic_uint sessions; /* of all shards, and those on their way from one to another */
+    uint64_t *at_home; /* until settled: the hashes of users who are where they would be placed */
+    size_t at_home_count, at_home_room;
+    struct logger *logger; /* hears of users who are on several shards; NULL: nobody does */
+    atomic_uint sessions;  /* of all shards, and those on their way from one to another */
     uint8_t ticket_secret[TLS_SECRET_BYTES]; /* a TLS session is resumed on any shard */
 };
 
@@ -41,7 +45,7 @@ void mailbox_group_place(struct mailbox_group *group, const struct conf_placing 
 void mailbox_group_close(struct mailbox_group *group);
 
 /* From the shard's thread, before mailbox_group_settle: this user's mail lies on it. 0; -ENOMEM. Of several shards
- * that say so the first one counts. */
+ * that say so the first one counts, and the mail on the others is not seen: that is logged. */
 int mailbox_group_found(struct mailbox_group *group, unsigned shard, const char *user);
 void mailbox_group_settle(struct mailbox_group *group);
 /* The shard of a user, by a name of user_name_of_mailbox. After mailbox_group_settle, from any thread. */

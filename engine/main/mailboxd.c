@@ -497,6 +497,7 @@ static int start(struct service *service, const char *program)
     mailbox_group_open(&service->group, service->shards, &service->world);
     mailbox_group_place(&service->group, service->first->users.placed,
                         service->first->users.placed_count);
+    service->group.logger = &service->logger;
     const struct memory_settings memory = {
         .program = program, .megabytes = EAL_MEGABYTES + service->shards * EAL_SHARD_MEGABYTES};
     int status = memory_start(&memory);

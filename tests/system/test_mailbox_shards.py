@@ -282,6 +282,26 @@ class ShardsTest(SystemTest):
             self.assertEqual(service.texts(user), [message("one"), message("two")])
         self.assertEqual(service.stop(), 0)
 
+    def test_who_is_on_two_shards_is_served_from_the_first_and_named(self):
+        service = self.service("users: {placed: [{users: \"*\", shard: 1}]}")
+        self.deliver(service, ["alice", "u0"], message("second"))
+        self.assertEqual(service.stop(), 0)
+        for name in ("1", "index.1", "index.1-lock", "search.1"):  # away, as a disk that was not mounted
+            if os.path.exists(os.path.join(service.mail, name)):
+                os.rename(os.path.join(service.mail, name), os.path.join(self.folder, name))
+        service = self.service()
+        self.deliver(service, ["alice"], message("first"))
+        self.assertEqual(service.stop(), 0)
+        for name in ("1", "index.1", "index.1-lock", "search.1"):
+            if os.path.exists(os.path.join(self.folder, name)):
+                shutil.rmtree(os.path.join(service.mail, name), ignore_errors=True)
+                os.rename(os.path.join(self.folder, name), os.path.join(service.mail, name))
+        service = self.service("users: {placed: [{users: \"*\", shard: 1}]}")
+        self.assertEqual(service.texts("alice"), [message("first")])
+        self.assertEqual(service.texts("u0"), [message("second")])
+        self.assertEqual(service.stop(), 0)
+        self.assertIn("store: alice has mail on the shards 0 and 1: only that on 0 is seen", service.output())
+
     def test_a_shard_that_cannot_start_ends_all_whatever_is_signalled(self):
         service = self.service()
         self.assertEqual(service.stop(), 0)

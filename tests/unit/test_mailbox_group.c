@@ -97,6 +97,31 @@ static void of_two_who_have_a_user_the_first_counts(void **state)
     mailbox_group_close(&group);
 }
 
+static void that_is_so_where_one_of_them_is_where_he_would_be_placed(void **state)
+{
+    (void)state;
+    for (unsigned other = 0; other < 3; other++) {
+        struct mailbox_group group;
+        group_make(&group, 3);
+        unsigned home = mailbox_group_shard(&group, "dave"), first = other < home ? other : home;
+        assert_int_equal(mailbox_group_found(&group, home, "dave"), 0);
+        assert_int_equal(mailbox_group_found(&group, other, "dave"), 0);
+        assert_int_equal(mailbox_group_found(&group, 2, "zoe"), 0);
+        mailbox_group_settle(&group);
+        assert_int_equal(mailbox_group_shard(&group, "dave"), first);
+        assert_int_equal(mailbox_group_shard(&group, "zoe"), 2);
+        mailbox_group_close(&group);
+        group_make(&group, 3); /* more shards, or other patterns, change nothing of that */
+        const struct conf_placing placed[] = {{"alice", other}};
+        mailbox_group_place(&group, placed, 1);
+        assert_int_equal(mailbox_group_found(&group, 2, "alice"), 0);
+        assert_int_equal(mailbox_group_found(&group, 1, "alice"), 0);
+        mailbox_group_settle(&group);
+        assert_int_equal(mailbox_group_shard(&group, "alice"), 1);
+        mailbox_group_close(&group);
+    }
+}
+
 static void an_address_is_counted_for_all_shards(void **state)
 {
     struct mailbox_group group;
@@ -123,6 +148,7 @@ int main(void)
         cmocka_unit_test(the_hash_is_that_of_the_first_store),
         cmocka_unit_test(who_has_mail_stays_where_it_lies),
         cmocka_unit_test(of_two_who_have_a_user_the_first_counts),
+        cmocka_unit_test(that_is_so_where_one_of_them_is_where_he_would_be_placed),
         cmocka_unit_test(an_address_is_counted_for_all_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
