@@ -359,6 +359,20 @@ static void subject_link(struct thread_forest *forest, uint32_t i)
 
 /* ---- A piece of it ---- */
 
+/* Of each message, whose references are things too: they lie far apart in the table. True: of all. */
+static bool each_with_references(struct thread_forest *forest, size_t *steps,
+                                 void (*deed)(struct thread_forest *, uint32_t))
+{
+    struct thread_work *work = forest->work;
+    for (; work->at < work->count && thread_spend(steps); work->at++) {
+        uint32_t references;
+        deed(forest, (uint32_t)work->at);
+        references_of(&work->messages[work->at], &references);
+        *steps -= references < *steps ? references : *steps;
+    }
+    return work->at >= work->count;
+}
+
 /* Of `count` things each. True: of all. */
 static bool each(struct thread_forest *forest, uint32_t count, size_t *steps,
                  void (*deed)(struct thread_forest *, uint32_t))
@@ -385,11 +399,11 @@ static int phase_run(struct thread_forest *forest, size_t *steps)
     case THREAD_IDS:
         return as_status(each(forest, work->count, steps, id_enter));
     case THREAD_MISSING:
-        return as_status(each(forest, work->count, steps, missing_enter));
+        return as_status(each_with_references(forest, steps, missing_enter));
     case THREAD_PARENTS:
         return as_status(each(forest, work->count, steps, parent_link));
     case THREAD_CHAINS:
-        return as_status(each(forest, work->count, steps, chain_link));
+        return as_status(each_with_references(forest, steps, chain_link));
     case THREAD_FIRSTS:
         return as_status(each(forest, work->count, steps, first_find));
     case THREAD_SUBJECTS:

@@ -278,6 +278,39 @@ static void chains_as_long_as_the_mailbox_end_soon(void **state)
     free(messages);
 }
 
+/* A step is about so many things, and each reference is one: a hundred of each message are not gone through as if they were
+ * none. */
+static void references_count_as_steps(void **state)
+{
+    (void)state;
+    enum { COUNT = 2000, STEPS = 1000 };
+    static uint64_t references[COUNT][THREAD_REFERENCES_MAX];
+    static struct thread_message messages[COUNT];
+    size_t pieces[2] = {0};
+    for (int with = 0; with < 2; with++) {
+        struct thread_forest *forest = NULL;
+        uint64_t random = 88172645463325252ull;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            messages[i] = (struct thread_message){
+                .number = i + 1, .id = draw(&random), .references = references[i]};
+            messages[i].reference_count = with ? THREAD_REFERENCES_MAX : 0;
+            for (uint32_t r = 0; r < THREAD_REFERENCES_MAX; r++) {
+                references[i][r] = messages[i / 2].id;
+            }
+        }
+        /* Room for as many in either case, so that the table is as large. */
+        assert_int_equal(thread_begin(&forest, THREAD_BY_REFERENCES, messages, COUNT,
+                                      (size_t)COUNT * THREAD_REFERENCES_MAX),
+                         0);
+        while (thread_step(forest, STEPS) == -EAGAIN) {
+            pieces[with]++;
+        }
+        answer_check(forest, COUNT);
+        thread_free(forest);
+    }
+    assert_true(pieces[1] >= pieces[0] + (size_t)COUNT * THREAD_REFERENCES_MAX / STEPS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +319,7 @@ int main(void)
         cmocka_unit_test(ordered_subject_has_the_first_of_each_subject_above_the_others),
         cmocka_unit_test(whatever_they_refer_to_each_message_is_answered_once),
         cmocka_unit_test(chains_as_long_as_the_mailbox_end_soon),
+        cmocka_unit_test(references_count_as_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
