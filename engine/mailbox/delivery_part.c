@@ -46,8 +46,6 @@ static void statuses_set(struct delivery_part *part, int status)
 
 static void part_fail(struct delivery_part *part, int status)
 {
-    logger_line(part->text.mailbox->shard->logger, LOGGER_ERROR, "store: a message was refused: %s",
-                strerror(-status));
     statuses_set(part, status);
     part_close(part);
     part->failure = status;

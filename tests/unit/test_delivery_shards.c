@@ -3,10 +3,12 @@
 #include "engine/core/check.h"
 #include "engine/mailbox/delivery_store.h"
 #include "engine/mailbox/sieve_scripts.h"
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 /* ---- Stores that say no, and memory that is short ---- */
@@ -503,6 +505,54 @@ static void one_is_small(unsigned shard, struct mailstore_rig *store)
     }
 }
 
+/* The lines of the log that say so, since it was opened. */
+static unsigned lines_of_refusals(const int log[2])
+{
+    static const char line[] = "store: a message was refused";
+    static char text[1u << 16];
+    unsigned count = 0;
+    ssize_t size = read(log[0], text, sizeof text - 1);
+    text[size > 0 ? size : 0] = '\0';
+    for (const char *at = text; (at = strstr(at, line)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+static void log_begin(int log[2])
+{
+    check(pipe2(log, O_NONBLOCK | O_CLOEXEC) == 0);
+    shards_rig.logger.fd = log[1];
+}
+
+static void log_end(const int log[2])
+{
+    shards_rig.logger.fd = -1;
+    close(log[0]);
+    close(log[1]);
+}
+
+static void what_a_shard_refuses_is_said_to_the_log_once(void **state)
+{
+    int log[2];
+    (void)state;
+    begin_run(2, 3, NULL);
+    log_begin(log);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct letter *letter = letter_new(1000);
+        target_add(letter, 0, i, 0);
+        target_add(letter, 1, i, 0);
+        begin_errors[1] = i % 2 == 0 ? -EIO : 0;
+        append_errors[1] = i % 2 == 0 ? 0 : -EIO;
+        sender_open(&senders[0], 0, letter);
+        senders_run(i + 1, false);
+    }
+    all_assert();
+    assert_int_equal(lines_of_refusals(log), 4);
+    log_end(log);
+    end_run();
+}
+
 static void a_full_disk_is_told_to_its_own_recipients(void **state)
 {
     (void)state;
@@ -551,7 +601,9 @@ static void a_shard_that_ends_in_the_middle_leaves_nothing_behind(void **state)
 {
     (void)state;
     for (unsigned round = 0; round < 90; round++) {
+        int log[2];
         begin_run(3, 100 + round, NULL);
+        log_begin(log);
         shards_rig.late_percent = 60;
         struct letter *letter = letter_new(300000);
         for (unsigned i = 0; i < 6; i++) {
@@ -572,6 +624,8 @@ static void a_shard_that_ends_in_the_middle_leaves_nothing_behind(void **state)
         if (senders[0].letter != NULL) {
             sender_close(&senders[0], senders[0].committing ? LEFT : ABORTED);
         }
+        assert_int_equal(lines_of_refusals(log), 0); /* its store has refused nothing */
+        log_end(log);
         end_run();
     }
 }
@@ -583,6 +637,7 @@ int main(void)
         cmocka_unit_test(a_store_that_fails_fails_its_own_recipients_only),
         cmocka_unit_test(each_is_told_what_is_so_of_himself),
         cmocka_unit_test(a_disk_that_fails_writes_takes_only_what_it_says_it_has),
+        cmocka_unit_test(what_a_shard_refuses_is_said_to_the_log_once),
         cmocka_unit_test(a_full_disk_is_told_to_its_own_recipients),
         cmocka_unit_test(a_message_that_memory_is_short_for_harms_nobody),
         cmocka_unit_test(a_shard_that_ends_in_the_middle_leaves_nothing_behind),
