@@ -110,26 +110,50 @@ static uint32_t found_of_all(const struct imap_session *session)
     return count;
 }
 
-static struct imap_context *context_new(struct search *search)
+/* "$" is what was saved before this search saves what it has found. */
+void imap_context_ask(struct search *search)
 {
-    struct imap_session *session = search->session;
+    if (search->context != NULL || !(search->command->search.returns & IMAP_SEARCH_UPDATE)) {
+        return;
+    }
     struct imap_context *context = (struct imap_context *)calloc(1, sizeof(*context));
     if (context == NULL) {
-        return NULL;
+        return;
     }
     arena_open(&context->arena, CONTEXT_BYTES_MAX);
-    context->found = (uint32_t *)malloc((search->found_count + 1u) * sizeof(context->found[0]));
-    if (context->found == NULL ||
-        !imap_context_command_copy(session, &context->arena, search->command, &context->command)) {
+    if (!imap_context_command_copy(search->session, &context->arena, search->command,
+                                   &context->command)) {
         context_free(context);
+        return;
+    }
+    search->begins = context;
+}
+
+void imap_context_forget(struct search *search)
+{
+    if (search->begins != NULL) {
+        context_free(search->begins);
+    }
+    search->begins = NULL;
+}
+
+/* NULL: memory was short, when it was asked or now. */
+static struct imap_context *context_take(struct search *search)
+{
+    struct imap_context *context = search->begins;
+    uint32_t *found = (uint32_t *)malloc((search->found_count + 1u) * sizeof(found[0]));
+    if (context == NULL || found == NULL) {
+        free(found);
         return NULL;
     }
     for (uint32_t i = 0; i < search->found_count; i++) {
-        context->found[i] = search_uid(search, search->found[i]);
+        found[i] = search_uid(search, search->found[i]);
     }
+    context->found = found;
     context->count = search->found_count;
     context->modseq = search->told_modseq;
     context->uid_last = search->told_uid;
+    search->begins = NULL;
     return context;
 }
 
@@ -143,7 +167,7 @@ void imap_context_begin(struct search *search)
     if (session->contexts != NULL && session->contexts->count < CONTEXTS_MAX &&
         found_of_all(session) + search->found_count <= CONTEXT_FOUND_MAX &&
         (search->command->kind != IMAP_SORT || session->view.count <= CONTEXT_SORT_MAX)) {
-        context = context_new(search);
+        context = context_take(search);
     }
     if (context == NULL) {
         no_update_write(session, search->command->tag);

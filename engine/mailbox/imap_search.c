@@ -185,6 +185,7 @@ static enum imap_step order(struct search *search)
 /* All are judged. What is left is begun at once, and goes on in rounds to come when there is much of it. */
 static enum imap_step judged(struct search *search)
 {
+    imap_context_ask(search);
     int status = search->context == NULL ? search_result_keep(search, false) : 0;
     search->phase = SEARCH_ORDER;
     return status == 0 ? order(search) : search_refuse(search, status);
@@ -259,6 +260,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
     search_text_end(search);
     search_ahead_end(search);
     sorting_close(search);
+    imap_context_forget(search);
     arena_close(&search->arena);
     for (uint32_t i = 0; i < search->word_count; i++) {
         free(search->words[i].mapped);
@@ -355,7 +357,7 @@ void imap_search(struct imap_session *session, const struct imap_command *comman
     search->task.progress = search_progress;
     int status = search_open(search, session, command);
     if (status != 0) {
-        imap_session_refuse(session, status);
+        search_refuse(search, status);
         return;
     }
     index_ask(search);

@@ -55,7 +55,8 @@ struct search {
     struct imap_context *context; /* whose messages are judged again; NULL: of a command */
     uint32_t *gone;               /* owned: uids that do not fit, ascending; of a context */
     uint32_t gone_count, gone_room;
-    uint64_t told_modseq; /* of the view, when it began */
+    struct imap_context *begins; /* owned: what is kept up from the answer on; NULL: nothing */
+    uint64_t told_modseq;        /* of the view, when it began */
     uint32_t told_uid;
     struct search_question *question; /* to the index, of the words in their order; NULL: none */
     bool asked;                       /* it is not answered yet */
@@ -125,6 +126,9 @@ bool imap_context_command_copy(const struct imap_session *session, struct arena 
                                const struct imap_command *from, struct imap_command *to);
 
 /* ---- imap_context.c ---- */
+/* All are judged, and nothing is saved yet: takes down what was asked, if it is to be kept up. */
+void imap_context_ask(struct search *search);
+void imap_context_forget(struct search *search); /* at any time */
 /* The search has its answer: from now on it is kept up, or the client is told that it is not. */
 void imap_context_begin(struct search *search);
 /* The message under way was judged before, and nothing of it has changed. */

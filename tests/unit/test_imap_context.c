@@ -138,6 +138,20 @@ static void numbers_stand_for_the_messages_of_then(void **state)
     expect_not(rig, 0, "\"x\"");
 }
 
+/* What a search saves itself is not what it has looked in. */
+static void what_was_saved_before_is_searched_on(void **state)
+{
+    struct imap_rig *rig = two(state, 3);
+    talk(rig, 0, "s SEARCH RETURN (SAVE) 1:2\r\n", "OK");
+    talk(rig, 0, "u UID SEARCH RETURN (SAVE UPDATE COUNT) $ FLAGGED\r\n", "OK");
+    expect(rig, 0, "* ESEARCH (TAG \"u\") UID COUNT 0\r\n");
+    talk(rig, 1, "f STORE 1:3 +FLAGS.SILENT (\\Flagged)\r\n", "OK");
+    talk(rig, 0, "n NOOP\r\n", "OK");
+    hear(rig, 0, "* ESEARCH (TAG \"u\") UID ADDTO (0 1:2)\r\n");
+    talk(rig, 0, "v SEARCH RETURN (COUNT) $\r\n", "OK");
+    expect(rig, 0, "* ESEARCH (TAG \"v\") COUNT 0\r\n");
+}
+
 /* RFC 5465 §7; after the ESEARCH, as §5.2 has it. */
 static void items_of_new_messages_come_unasked(void **state)
 {
@@ -365,6 +379,7 @@ int main(void)
         TEST(sorted_results_have_places),
         TEST(updates_are_cancelled_by_tag),
         TEST(there_are_only_so_many),
+        TEST(what_was_saved_before_is_searched_on),
         TEST(numbers_stand_for_the_messages_of_then),
         TEST(items_of_new_messages_come_unasked),
         TEST(with_notify_items_follow_the_search),

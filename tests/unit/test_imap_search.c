@@ -294,6 +294,23 @@ static void save_keeps_what_the_answer_is_about(void **state)
     }
 }
 
+/* RFC 5182 §2.1 */
+static void what_was_saved_is_nothing_after_a_search_that_failed(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    char command[2000] = "b SEARCH RETURN (SAVE) SUBJECT \"";
+    memset(command + strlen(command), 'x', 1100);
+    strcat(command, "\"\r\n");
+    talk(rig, 0, "a SEARCH RETURN (SAVE) 2:3\r\n", "OK");
+    talk(rig, 0, command, "NO [LIMIT]");
+    talk(rig, 0, "c SEARCH $\r\n", "OK");
+    expect(rig, 0, "* SEARCH\r\n");
+    talk(rig, 0, "d SEARCH RETURN (SAVE) 2:3\r\n", "OK");
+    talk(rig, 0, "e SEARCH RETURN (SAVE) NONSENSE\r\n", "BAD");
+    talk(rig, 0, "f SEARCH $\r\n", "OK");
+    expect(rig, 0, "* SEARCH 2 3\r\n");
+}
+
 /* RFC 4731 §3.2: of MIN and MAX alone, theirs. */
 static void modseq_is_of_what_the_answer_is_about(void **state)
 {
@@ -340,6 +357,7 @@ int main(void)
         TEST(binary_parts_come_decoded),
         TEST(a_client_that_goes_while_it_is_searched_leaves_nothing),
         TEST(save_keeps_what_the_answer_is_about),
+        TEST(what_was_saved_is_nothing_after_a_search_that_failed),
         TEST(modseq_is_of_what_the_answer_is_about),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
