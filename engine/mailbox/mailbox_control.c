@@ -76,6 +76,10 @@ static void ask(void *owner, struct control_request *request)
 {
     struct mailbox_control *control = (struct mailbox_control *)owner;
     struct mailbox_order order = {.user = ""};
+    if (control->closing) {
+        control_finish_error(request, "failed", "the service has ended");
+        return;
+    }
     if (request->verb < CONTROL_MAILBOX_WHO && request->verb != CONTROL_STATUS) {
         control_finish_error(request, "bad-request",
                              "this is tubepost-mailboxd's socket: that is asked of the relay");
@@ -164,6 +168,7 @@ bool mailbox_control_is_quiet(const struct mailbox_control *control)
 
 void mailbox_control_close(struct mailbox_control *control)
 {
+    control->closing = true;
     wheel_disarm(control->mailbox->shard->wheel, &control->kick_timer);
     undeletes_end(control);
     jobs_end(control);

@@ -25,6 +25,7 @@ struct mailbox_control {
     struct crossing *passages[CONF_SHARDS_MAX]; /* the same; NULL: there is one shard */
     struct mailbox_door door;                   /* of IMAP sessions for the operator */
     uint64_t opened_ns;
+    bool closing; /* nothing is begun any more */
     struct timer kick_timer;
     struct list_node jobs;      /* of shard 0: those that have not come back */
     struct list_node undeletes; /* under way here */

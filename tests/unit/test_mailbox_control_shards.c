@@ -554,6 +554,27 @@ static void what_is_away_when_the_socket_closes_has_failed_and_comes_back_to_nob
     assert_true(pair->closed);
 }
 
+/* The next line of the same operator is read when the one before it is answered, which the end does, too. */
+static void what_is_asked_behind_it_is_not_begun_any_more(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    char first[128];
+    message_keep(pair, 0);
+    message_keep(pair, 1);
+    pair->rigs[1]->disk_stands = true;
+    strcpy(first, request_of("mailbox undelete user=%s", user_on(pair, 1)));
+    say_request(pair, first);
+    check(stream_write(pair->operator, slice_text(
+                           request_of("mailbox undelete user=%s\n", user_on(pair, 0)))) == 0);
+    rounds(pair, 20);
+    control_leave(pair, 0);
+    pair->rigs[1]->disk_stands = false;
+    rounds(pair, 50);
+    talk(pair->rigs[0], 0, "n NOOP\r\n", "OK");
+    expect_not(pair->rigs[0], 0, "EXISTS");
+    assert_true(pair->closed);
+}
+
 /* Nothing leaks, wherever it is. */
 static void what_is_on_its_way_when_the_shards_close_is_freed(void **state)
 {
@@ -597,6 +618,7 @@ int main(void)
         TEST(an_operator_who_has_gone_is_answered_to_nobody),
         TEST(what_another_shard_works_on_has_failed_when_that_ends),
         TEST(what_is_away_when_the_socket_closes_has_failed_and_comes_back_to_nobody),
+        TEST(what_is_asked_behind_it_is_not_begun_any_more),
         TEST(what_is_on_its_way_when_the_shards_close_is_freed),
     };
     return cmocka_run_group_tests(tests, eal_start, NULL);
