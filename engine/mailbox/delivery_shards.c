@@ -73,7 +73,7 @@ static bool part_add(struct delivery_spread *spread, unsigned shard, uint32_t re
     part->shard = spread->group->members[shard]->shard;
     part->last = &part->first;
     list_init(&part->node);
-    part->text.partial = true;
+    part->text.partial = recipients < spread->text->recipient_count;
     spread->part_of[shard] = (uint8_t)spread->part_count++;
     return true;
 }

@@ -207,21 +207,54 @@ static void scripts_of_each_shard_are_run_there_and_their_words_reach_the_client
     assert_int_equal(held_count(1, users[3]), 2);
 }
 
+static void redirects_open(struct mailbox *mailbox, struct relay_fake *relay)
+{
+    const struct outgoing_settings settings = {
+        .shard = mailbox->shard, .network = shards_rig.network, .store = mailbox->texts};
+    const struct outgoing_conf conf = {.hostname = slice_text("mail.test"),
+                                       .relay = relay_fake_address,
+                                       .keep_trying_ns = 86400ull * 1000000000ull};
+    relay_fake_open(relay, shards_rig.network);
+    check(outgoing_open(&mailbox->outgoing, &settings, &conf) == 0);
+}
+
+static void redirects_end(struct mailbox *mailbox, struct relay_fake *relay)
+{
+    outgoing_abort(mailbox->outgoing);
+    shards_rig_run();
+    relay_fake_close(relay);
+}
+
+/* Delivered-To: in front of the text is ours then, on whichever shard he is. */
+static void what_the_only_recipient_of_another_shard_redirects_is_no_loop(void **state)
+{
+    static struct relay_fake relay;
+    struct mailbox *mailbox = &shards_rig.shards[1].mailbox;
+    const char *const users[] = {user(1, 0), NULL};
+    char message[200];
+    (void)state;
+    redirects_open(mailbox, &relay);
+    script_set(1, users[0], "redirect \"a@z\";");
+    greet();
+    assert_string_equal(deliver(users, MESSAGE), STORED);
+    assert_int_equal(relay.messages, 1);
+    assert_int_equal(held_count(1, users[0]), 0);
+    snprintf(message, sizeof message, "Delivered-To: %s@y\r\n" MESSAGE, users[0]);
+    assert_string_equal(deliver(users, message), STORED);
+    assert_int_equal(relay.messages, 1);
+    assert_int_equal(held_count(1, users[0]), 1);
+    redirects_end(mailbox, &relay);
+}
+
 /* Delivered-To: in front of the text is the sender's when the message has other recipients on other shards. */
 static void a_redirect_that_loops_is_seen_though_its_shard_has_but_one_recipient(void **state)
 {
     static struct relay_fake relay;
     struct mailbox *mailbox = &shards_rig.shards[1].mailbox;
     const char *const users[] = {user(1, 0), user(0, 0), NULL};
-    const struct outgoing_settings settings = {
-        .shard = mailbox->shard, .network = shards_rig.network, .store = mailbox->texts};
-    const struct outgoing_conf conf = {.hostname = slice_text("mail.test"),
-                                       .relay = relay_fake_address,
-                                       .keep_trying_ns = 86400ull * 1000000000ull};
     char message[200];
     (void)state;
-    relay_fake_open(&relay, shards_rig.network);
-    check(outgoing_open(&mailbox->outgoing, &settings, &conf) == 0);
+    redirects_open(mailbox, &relay);
     script_set(1, users[0], "redirect \"a@z\";");
     greet();
     assert_string_equal(deliver(users, MESSAGE), STORED STORED);
@@ -231,9 +264,7 @@ static void a_redirect_that_loops_is_seen_though_its_shard_has_but_one_recipient
     assert_string_equal(deliver(users, message), STORED STORED);
     assert_int_equal(relay.messages, 1);
     assert_int_equal(held_count(1, users[0]), 1);
-    outgoing_abort(mailbox->outgoing);
-    shards_rig_run();
-    relay_fake_close(&relay);
+    redirects_end(mailbox, &relay);
 }
 
 static void a_client_that_is_cut_in_any_round_leaves_nothing_behind(void **state)
@@ -307,6 +338,7 @@ int main(void)
         TEST(what_is_for_the_sessions_own_shard_goes_straight),
         TEST(who_goes_before_the_text_wakes_no_other_shard),
         TEST(scripts_of_each_shard_are_run_there_and_their_words_reach_the_client),
+        TEST(what_the_only_recipient_of_another_shard_redirects_is_no_loop),
         TEST(a_redirect_that_loops_is_seen_though_its_shard_has_but_one_recipient),
         TEST(a_client_that_is_cut_in_any_round_leaves_nothing_behind),
         TEST(shards_that_end_while_a_session_is_busy_leave_nothing_behind),
