@@ -68,10 +68,11 @@ static int page_ask(struct tool *tool, const char *mask, struct page *page)
 
 /* ---- Each of them ---- */
 
-/* Is it wrong with this user, and may be right with the next one? */
+/* Is it wrong with this user, and may be right with the next one? What cannot be made is of his name, too: an export of
+ * some that was cut is run again, and finds those that were done. */
 static bool is_of_one_user(int code)
 {
-    return code == EX_DATAERR || code == EX_TEMPFAIL;
+    return code == EX_DATAERR || code == EX_TEMPFAIL || code == EX_CANTCREAT;
 }
 
 static int page_run(struct tool *tool, const struct page *page, struct mailbox_options *options,

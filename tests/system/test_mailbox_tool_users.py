@@ -73,6 +73,13 @@ class AllUsers(MailboxTool):
         self.assertEqual(self.tool("export", "-u", "alice", f"mbox:{place}/100%u"), "1 exported\n")  # one user: as it stands
         self.assertTrue(os.path.exists(f"{place}/100%u"))
 
+    def test_who_was_exported_before_does_not_keep_the_others_from_it(self):
+        place = os.path.join(self.folder, "out")
+        os.makedirs(f"{place}/alice")
+        errors = self.tool("export", "-A", f"maildir:{place}/%u", code=73)
+        self.assertEqual(errors, f"tubepost: alice: {place}/alice: File exists\n")
+        self.assertEqual(self.output, "".join(f"u{i} 2 exported\n" for i in range(4)))
+
     def test_what_is_wrong_with_one_does_not_keep_it_from_the_others(self):
         errors = self.tool("list", "-A", "Archive", code=65)
         self.assertEqual(errors, "tubepost: alice: Archive: no such mailbox\n")
