@@ -111,6 +111,8 @@ $(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 # The driver is among the plugins of the EAL, but the test makes devices by a call of it.
 $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
+# It counts how often one is looked for among all.
+$(B)/tests/unit/test_imap_shared: LDFLAGS += -Wl,--wrap=mailstore_box_by_id
 # They say when memory is short, and what cannot be kept.
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc

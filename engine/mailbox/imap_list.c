@@ -17,7 +17,8 @@ struct name {
     struct slice text;
     struct mailstore_box *box; /* NULL: there is none; looked for again in each turn */
     struct mailstore_user *owner;
-    uint64_t id; /* of the box */
+    struct slice called; /* by him; as `text` lies */
+    uint64_t id;         /* of the box */
     bool subscribed;
     bool has_children;
     bool child_subscribed;
@@ -26,7 +27,7 @@ struct name {
 struct names {
     struct name *all; /* of the heap */
     size_t count, room;
-    struct arena texts;         /* of the user's own names, which a RENAME would take away */
+    struct arena texts;         /* of mailboxes' own names, which a RENAME would take away */
     struct imap_shared *shared; /* what others let him see; their names lie there */
     bool failed;
 };
@@ -48,20 +49,25 @@ static struct name *name_add(struct names *names, struct slice text)
     return name;
 }
 
-static struct name *own_name_add(struct names *names, struct slice text)
+static bool text_keep(struct names *names, struct slice text, struct slice *copy)
 {
-    struct slice copy = slice_of("", 0);
-    if (text.size > 0 && !arena_copy(&names->texts, text, &copy)) {
-        names->failed = true;
-        return NULL;
-    }
-    return name_add(names, copy);
+    *copy = slice_of("", 0);
+    bool good = text.size == 0 || arena_copy(&names->texts, text, copy);
+    names->failed = names->failed || !good;
+    return good;
 }
 
-static void box_set(struct name *name, struct mailstore_box *box)
+static struct name *own_name_add(struct names *names, struct slice text)
+{
+    struct slice copy;
+    return text_keep(names, text, &copy) ? name_add(names, copy) : NULL;
+}
+
+static void box_set(struct name *name, struct mailstore_box *box, struct slice called)
 {
     name->box = box;
     name->owner = box != NULL ? box->user : NULL;
+    name->called = called;
     name->id = box != NULL ? box->id : 0;
 }
 
@@ -122,7 +128,7 @@ static void names_join(struct names *names)
             struct name *same = &names->all[kept - 1];
             same->subscribed = same->subscribed || names->all[i].subscribed;
             if (same->box == NULL) {
-                box_set(same, names->all[i].box);
+                box_set(same, names->all[i].box, names->all[i].called);
             }
         } else {
             names->all[kept++] = names->all[i];
@@ -159,9 +165,11 @@ static void families_find(struct names *names)
 
 static void shared_visit(void *owner, struct slice text, struct mailstore_box *box)
 {
-    struct name *name = name_add((struct names *)owner, text);
-    if (name != NULL) {
-        box_set(name, box);
+    struct names *names = (struct names *)owner;
+    struct name *name = name_add(names, text);
+    struct slice called;
+    if (name != NULL && text_keep(names, box->name, &called)) {
+        box_set(name, box, called);
     }
 }
 
@@ -172,12 +180,12 @@ static void names_gather(struct imap_session *session, const struct imap_list *l
     while ((box = mailstore_box_next(session->user, box)) != NULL) {
         struct name *name = own_name_add(names, box->name);
         if (name != NULL) {
-            box_set(name, box);
+            box_set(name, box, name->text);
         }
     }
     struct name *inbox = name_add(names, slice_text("INBOX"));
     if (inbox != NULL) {
-        box_set(inbox, mailstore_box_find(session->user, inbox->text));
+        box_set(inbox, mailstore_box_find(session->user, inbox->text), inbox->text);
     }
     mailstore_each_subscribed(session->user, subscribed_visit, names);
     if (imap_shared_open(session, &list->patterns, &names->shared) != 0) {
@@ -374,9 +382,8 @@ static bool name_refresh(struct name *name)
     if (name->id == 0) {
         return true;
     }
-    name->box = mailstore_box_find(name->owner, name->text);
-    if (name->box == NULL ||
-        name->box->id != name->id) { /* another user's has another name there */
+    name->box = mailstore_box_find(name->owner, name->called);
+    if (name->box == NULL || name->box->id != name->id) { /* it was renamed meanwhile */
         name->box = mailstore_box_by_id(name->owner, name->id);
     }
     return name->box != NULL;

@@ -53,6 +53,36 @@ static void list_returns_rights_status_and_metadata_of_what_may_be_read(void **s
     expect(rig, 0, "* MYRIGHTS work lrwstipekxacd\r\n");
 }
 
+static unsigned looked_for_by_id;
+
+struct mailstore_box *__real_mailstore_box_by_id(struct mailstore_user *user, uint64_t id);
+struct mailstore_box *__wrap_mailstore_box_by_id(struct mailstore_user *user, uint64_t id);
+
+struct mailstore_box *__wrap_mailstore_box_by_id(struct mailstore_user *user, uint64_t id)
+{
+    looked_for_by_id++;
+    return __real_mailstore_box_by_id(user, id);
+}
+
+/* Thousands of one owner would take the square of that: by its id a mailbox is looked for among all of them. */
+static void many_of_one_owner_are_found_by_their_names(void **state)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    char command[64];
+    bob_may(rig, "lr");
+    talk(rig, 1, "s SUBSCRIBE shared/alice/work\r\n", "OK");
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(command, sizeof(command), "c CREATE work/%u\r\n", i);
+        talk(rig, 0, command, "OK");
+    }
+    talk(rig, 0, "a SETACL INBOX bob lr\r\n", "OK");
+    looked_for_by_id = 0;
+    talk(rig, 1, "l LIST \"\" * RETURN (STATUS (MESSAGES))\r\n", "OK");
+    expect(rig, 1, "* STATUS shared/alice/work (MESSAGES 2)\r\n");
+    expect(rig, 1, "* STATUS shared/alice/work/19 (MESSAGES 0)\r\n");
+    assert_int_equal(looked_for_by_id, 0);
+}
+
 static void everybody_sees_what_anyone_may(void **state)
 {
     struct imap_rig *rig = alice_and_bob(state);
@@ -434,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(others_mailboxes_are_listed_where_they_may_be_looked_up),
         SCENE(list_returns_rights_status_and_metadata_of_what_may_be_read),
+        SCENE(many_of_one_owner_are_found_by_their_names),
         SCENE(everybody_sees_what_anyone_may),
         SCENE(others_mailboxes_are_subscribed_to_by_who_reads_them),
         SCENE(a_mailbox_of_one_s_own_goes_before),
