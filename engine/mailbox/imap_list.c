@@ -3,7 +3,7 @@
  *
  * All names are gathered once and put in the order in which children follow their parents at once; so one walk knows
  * what has children, and which parents there are that are no mailboxes. They are told so many a turn: what has gone
- * between is left out.
+ * between is not there.
  */
 #include "engine/mailbox/imap_session.h"
 #include <stdlib.h>
@@ -376,17 +376,16 @@ struct listing {
     size_t index;
 };
 
-/* False: it was there when the names were gathered, and has gone. */
-static bool name_refresh(struct name *name)
+/* It may have gone since the names were gathered: then it is a name that stands for others, or was subscribed to, or none. */
+static void name_refresh(struct name *name)
 {
     if (name->id == 0) {
-        return true;
+        return;
     }
     name->box = mailstore_box_find(name->owner, name->called);
     if (name->box == NULL || name->box->id != name->id) { /* it was renamed meanwhile */
         name->box = mailstore_box_by_id(name->owner, name->id);
     }
-    return name->box != NULL;
 }
 
 static int name_tell(struct imap_session *session, struct listing *listing, struct name *name)
@@ -416,8 +415,8 @@ static enum imap_step listing_step(struct imap_session *session, struct imap_tas
             return IMAP_STEP_MORE;
         }
         size_t at = listing->index++;
-        if (name_refresh(&names->all[at]) &&
-            is_wanted(session, names, at, listing->list, listing->lsub)) {
+        name_refresh(&names->all[at]);
+        if (is_wanted(session, names, at, listing->list, listing->lsub)) {
             status = name_tell(session, listing, &names->all[at]);
         }
     }

@@ -227,6 +227,49 @@ static void list_asks_for_so_many_entries_a_turn(void **state)
     free(command);
 }
 
+/* As many of the store as of the shard. */
+static void turns_run(struct imap_rig *rig, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        mailstore_rig_round(&rig->store);
+        shard_round(&rig->shard);
+    }
+}
+
+/* What is asked for with each makes it some turns. */
+static void a_subscription_is_listed_though_its_mailbox_goes_meanwhile(void **state)
+{
+    struct imap_rig *rig = logged_in(state);
+    char *command = (char *)malloc(8192);
+    check(command != NULL);
+    for (int i = 0; i < 80; i++) {
+        sprintf(command, "c CREATE box%02d\r\n", i);
+        talk(rig, 0, command, "OK");
+        sprintf(command, "s SUBSCRIBE box%02d\r\n", i);
+        talk(rig, 0, command, "OK");
+    }
+    log_in(rig, 1);
+    size_t size =
+        (size_t)sprintf(command, "l LIST (SUBSCRIBED) \"\" box* RETURN (METADATA (/shared/x");
+    for (int i = 1; i < 256; i++) {
+        size += (size_t)sprintf(command + size, " /shared/x");
+    }
+    sprintf(command + size, "))\r\n");
+    /* It goes before, in the middle, and behind. */
+    for (unsigned rounds = 0; rounds < 12; rounds++) {
+        say(rig, 1, "d DELETE box79\r\n");
+        turns_run(rig, rounds);
+        say(rig, 0, command);
+        while (times_heard(rig, "l OK") == 0) {
+            turns_run(rig, 1);
+        }
+        assert_int_equal(times_heard(rig, "* LIST ("), 80);
+        talk(rig, 1, "n NOOP\r\n", "OK");
+        talk(rig, 1, "c CREATE box79\r\n", "OK");
+    }
+    free(command);
+}
+
 static void entries_follow_a_rename_and_go_with_the_mailbox(void **state)
 {
     struct imap_rig *rig = logged_in(state);
@@ -277,6 +320,7 @@ int main(void)
         SCENE(the_special_use_is_an_entry),
         SCENE(list_tells_entries_with_each_mailbox),
         SCENE(list_asks_for_so_many_entries_a_turn),
+        SCENE(a_subscription_is_listed_though_its_mailbox_goes_meanwhile),
         SCENE(entries_follow_a_rename_and_go_with_the_mailbox),
         SCENE(a_renamed_inbox_takes_its_entries_along_and_keeps_them),
     };
