@@ -27,6 +27,7 @@ struct mailbox_control {
     uint64_t opened_ns;
     bool closing; /* nothing is begun any more */
     struct timer kick_timer;
+    uint64_t kick_until_ns;     /* who is kicked on another shard may come from there until then */
     struct list_node jobs;      /* of shard 0: those that have not come back */
     struct list_node undeletes; /* under way here */
 };

@@ -5,6 +5,7 @@
 #define PAGE 500u
 #define KICK_NS 2000000000ull /* for last words */
 #define KICK_TICK_NS 20000000ull
+#define KICK_LOOK_NS 200000000ull /* where nobody is kicked yet */
 
 static struct session *session_of(struct list_node *node)
 {
@@ -160,11 +161,13 @@ void kick_tick(struct timer *timer, uint64_t now_ns)
             session->ops->drain(session);
         }
     }
-    if (again) {
-        wheel_arm(mailbox->shard->wheel, timer, now_ns + KICK_TICK_NS);
+    if (again || now_ns < control->kick_until_ns) {
+        wheel_arm(mailbox->shard->wheel, timer, now_ns + (again ? KICK_TICK_NS : KICK_LOOK_NS));
     }
 }
 
+/* Each shard looks for those that are kicked, for as long as one may come to it: who is logging in goes to his user's shard, and
+ * he is kicked there still. */
 static void kick_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
     struct kick *kick = (struct kick *)job;
@@ -178,11 +181,10 @@ static void kick_there(struct mailbox_job *job, struct mailbox *mailbox)
             count++;
         }
     }
-    if (count > 0) {
-        mailbox->counters.kicked += count;
-        kick->count += count;
-        wheel_arm(mailbox->shard->wheel, &mailbox->control->kick_timer, mailbox->shard->now_ns);
-    }
+    mailbox->counters.kicked += count;
+    kick->count += count;
+    mailbox->control->kick_until_ns = mailbox->shard->now_ns + 2 * KICK_NS;
+    wheel_arm(mailbox->shard->wheel, &mailbox->control->kick_timer, mailbox->shard->now_ns);
     job_go_on(job);
 }
 

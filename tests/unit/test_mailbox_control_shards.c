@@ -305,6 +305,31 @@ static void sessions_of_all_shards_are_kicked_each_in_its_time(void **state)
     assert_int_equal(number_in(ask(pair, "status"), "mailbox", "kicked"), 4);
 }
 
+/* The directory takes its time, and he is kicked while it does: then his session goes to his shard. */
+static void who_is_kicked_while_he_logs_in_is_so_on_whichever_shard(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *here = pair->rigs[0];
+    char text[64];
+    pair->rigs[1]->mailbox.doors = &pair->rigs[1]->door;
+    connect_client(here, 2);
+    here->desk.holds = true;
+    snprintf(text, sizeof text, "l LOGIN %s secret\r\n", user_on(pair, 1));
+    say(here, 2, text);
+    rounds(pair, 5);
+    const struct session *session = list_entry(here->mailbox.sessions.next, struct session, node);
+    snprintf(text, sizeof text, "mailbox kick session=%llu", (unsigned long long)session->number);
+    expect_answer(pair, text, "{\"kicked\":1}");
+    rounds(pair, 100);
+    assert_false(here->clients[2].closed);
+    here->desk.holds = false;
+    rounds(pair, 1000);
+    assert_true(here->clients[2].closed);
+    assert_non_null(
+        strstr(here->clients[2].heard, "* BYE [UNAVAILABLE] Disconnected by the operator\r\n"));
+    assert_true(list_empty(&pair->rigs[1]->mailbox.sessions));
+}
+
 static void one_session_of_another_shard_is_kicked_by_its_number(void **state)
 {
     struct pair *pair = (struct pair *)*state;
@@ -608,6 +633,7 @@ int main(void)
         TEST(status_is_the_sum_of_all_shards),
         TEST(sessions_are_told_in_order_of_their_numbers_and_once),
         TEST(sessions_of_all_shards_are_kicked_each_in_its_time),
+        TEST(who_is_kicked_while_he_logs_in_is_so_on_whichever_shard),
         TEST(one_session_of_another_shard_is_kicked_by_its_number),
         TEST(what_a_user_has_is_told_by_his_shard),
         TEST(the_operator_has_a_session_on_the_users_shard),
