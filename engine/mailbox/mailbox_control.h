@@ -24,7 +24,7 @@
  *   mailbox undelete user=NAME mailbox=NAME [uids=1:3,7] [since=SECONDS]
  *                     all of it, or these, or what was expunged in the last so many seconds; {"restored","first","last"}
  *
- * MASK is a pattern of fnmatch(3); PREFIX as network_prefix_parse takes it.
+ * MASK is a pattern of fnmatch(3), in any letters; PREFIX as network_prefix_parse takes it.
  */
 #pragma once
 #include <stdbool.h>

@@ -23,7 +23,8 @@ static bool is_meant(const struct session *session, const struct mailbox_order *
     const char *user = user_of(session);
     const struct endpoint remote = session_remote(session);
     return session->number != 0 &&
-           (order->user[0] == '\0' || (user != NULL && fnmatch(order->user, user, 0) == 0)) &&
+           (order->user[0] == '\0' ||
+            (user != NULL && fnmatch(order->user, user, FNM_CASEFOLD) == 0)) &&
            (!order->has_network || network_prefix_holds(&order->network, &remote)) &&
            (!order->has_session || session->number == order->session);
 }

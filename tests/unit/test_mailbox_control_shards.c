@@ -342,6 +342,16 @@ static void one_session_of_another_shard_is_kicked_by_its_number(void **state)
     expect_answer(pair, request, "{\"kicked\":1}");
 }
 
+/* Their names are in small letters, however they were given. */
+static void users_of_sessions_are_meant_in_any_letters(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    log_in_as(pair->rigs[0], 0, user_on(pair, 0));
+    log_in_as(pair->rigs[1], 0, user_on(pair, 1));
+    expect_answer(pair, "mailbox who user=U*", user_on(pair, 1));
+    expect_answer(pair, "mailbox kick user=U*", "{\"kicked\":2}");
+}
+
 /* ---- A user's shard ---- */
 
 /* His INBOX has had two messages, and the first is kept. */
@@ -634,6 +644,7 @@ int main(void)
         TEST(sessions_are_told_in_order_of_their_numbers_and_once),
         TEST(sessions_of_all_shards_are_kicked_each_in_its_time),
         TEST(who_is_kicked_while_he_logs_in_is_so_on_whichever_shard),
+        TEST(users_of_sessions_are_meant_in_any_letters),
         TEST(one_session_of_another_shard_is_kicked_by_its_number),
         TEST(what_a_user_has_is_told_by_his_shard),
         TEST(the_operator_has_a_session_on_the_users_shard),
