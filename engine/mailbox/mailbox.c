@@ -415,8 +415,10 @@ static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
                      : mailbox->network->ops->listen(mailbox->network, &request, &door->listener);
     if (status == 0) {
         mailbox->door_count++;
-        logger_line(mailbox->shard->logger, LOGGER_INFO, "%s: %s listens on %.*s", protocol->name,
-                    conf->name, (int)size, text);
+        if (mailbox_index(mailbox) == 0) { /* once for all shards */
+            logger_line(mailbox->shard->logger, LOGGER_INFO, "%s: %s listens on %.*s",
+                        protocol->name, conf->name, (int)size, text);
+        }
     } else {
         logger_line(mailbox->shard->logger, LOGGER_ERROR, "%s: %s cannot listen on %.*s: %s",
                     protocol->name, conf->name, (int)size, text, strerror(-status));
