@@ -373,7 +373,7 @@ struct relay_conf {
 
 /* Users whose mail is to lie on one shard. */
 struct conf_placing {
-    const char *users; /* a pattern of fnmatch(3) */
+    const char *users; /* a pattern of fnmatch(3), in any letters; without a domain */
     uint32_t shard;
 };
 

@@ -240,6 +240,11 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
 static void check_placing(struct reader *reader, const struct mailboxd_conf *conf)
 {
     for (uint32_t i = 0; i < conf->users.placed_count; i++) {
+        if (strchr(conf->users.placed[i].users, '@') != NULL) {
+            char key[64];
+            snprintf(key, sizeof key, "users.placed[%u].users", i);
+            reader_problem(reader, key, "nobody is called so, expected a name without its domain");
+        }
         if (conf->users.placed[i].shard >= conf->shards) {
             char key[64];
             snprintf(key, sizeof key, "users.placed[%u].shard", i);

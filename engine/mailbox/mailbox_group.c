@@ -51,7 +51,7 @@ static uint64_t hash_of(const char *user)
 static unsigned first_place(const struct mailbox_group *group, const char *user)
 {
     for (uint32_t i = 0; i < group->placed_count; i++) {
-        if (fnmatch(group->placed[i].users, user, 0) == 0) {
+        if (fnmatch(group->placed[i].users, user, FNM_CASEFOLD) == 0) {
             return group->placed[i].shard;
         }
     }

@@ -166,6 +166,15 @@ static void the_mailbox_service_reads_mail_for_known_users(void **state)
         {"", LOG_STORE USERS "limits: {recipients: 1001}",
          "4:10: limits.recipients: more than one delivery can name, expected at most 1000 with "
          "store.format: log"},
+        {"",
+         LOG_STORE USERS "shards: 2\nusers: {placed: [{users: a, shard: 1}, {users: b, shard: 2}]}",
+         "5:51: users.placed[1].shard: there is none, expected at most 1: see shards"},
+        {"", LOG_STORE USERS "shards: 2\nusers: {placed: [{users: \"*@sales.test\", shard: 1}]}",
+         "5:19: users.placed[0].users: nobody is called so, expected a name without its domain"},
+        {"", LOG_STORE USERS "users: {placed: [{shard: 0}]}",
+         "4:18: users.placed[0].users: missing, expected a user's name, * and ? are wild"},
+        {"", "shards: 3\nstore: {format: log, max_bytes: 300M}\n" USERS,
+         "3:22: store.max_bytes: too little, expected 0 or room for 5 segments of each shard"},
         {"", LOG_STORE USERS "imap: {shared_namespace: a/b}",
          "4:8: imap.shared_namespace: 'a/b' will not do, expected one level of a mailbox name, of "
          "printable ASCII, or off"},

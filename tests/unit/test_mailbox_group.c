@@ -62,7 +62,7 @@ static void the_hash_is_that_of_the_first_store(void **state)
 /* Also when the store has got more shards, or a pattern. */
 static void who_has_mail_stays_where_it_lies(void **state)
 {
-    static const struct conf_placing placed[] = {{"sales-*", 3}};
+    static const struct conf_placing placed[] = {{"Sales-*", 3}};
     struct mailbox_group group;
     char user[USER_NAME_BYTES];
     (void)state;
