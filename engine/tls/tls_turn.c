@@ -428,13 +428,14 @@ void tls_stream_turn(struct tls_stream *self)
 void tls_stream_below(struct stream *below, uint32_t events, void *session)
 {
     struct tls_stream *self = session;
-    (void)below;
     self->end_below |= (events & (STREAM_HALF_CLOSED | STREAM_CLOSED)) != 0;
     self->below_over |= (events & STREAM_CLOSED) != 0;
     if ((events & (STREAM_WRITABLE | STREAM_CLOSED)) != 0) {
         self->below_blocked = false;
     }
-    if ((events & STREAM_DRAINED) != 0 && self->undrained && unsent(self) == 0) {
+    /* What was written since it was raised drains later, and is told then. */
+    if ((events & STREAM_DRAINED) != 0 && self->undrained && unsent(self) == 0 &&
+        stream_queued(below) == 0) {
         self->undrained = false;
         tls_stream_tell(self, STREAM_DRAINED);
     }

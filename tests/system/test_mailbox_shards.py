@@ -165,6 +165,26 @@ class ShardsTest(SystemTest):
                 pop3.quit()
         self.assertEqual(service.stop(), 0)
 
+    def test_tls_may_begin_on_another_shard_than_the_connection(self):
+        base = certificate(self.folder, "mail.test")
+        service = self.service(certificates=[base])
+        trusted = ssl.create_default_context(cafile=f"{base}.pem")
+        trusted.check_hostname = False
+        letter = message("large", "0123456789\r\n" * 100000)
+        self.deliver(service, USERS[:2], letter)
+        for i in range(4 * TRIES):
+            client = Bare(service.imap).login(USERS[i % 2])
+            self.assertTrue(client.ask(b"u UNAUTHENTICATE")[-1].startswith(b"u OK"))
+            self.assertTrue(client.ask(b"t STARTTLS")[-1].startswith(b"t OK"))
+            client.socket = trusted.wrap_socket(client.socket)
+            client.file = client.socket.makefile("rb")
+            for turn in range(1, 5):
+                client.login(USERS[(i + turn) % 2]).ask(b"s SELECT INBOX")
+                self.assertEqual(len(b"".join(client.ask(b"f FETCH 1 BODY.PEEK[TEXT]")[1:-2])), 1200000)
+                client.ask(b"u UNAUTHENTICATE")
+            client.close()
+        self.assertEqual(service.stop(), 0)
+
     def test_a_tls_session_is_resumed_on_any_shard(self):
         base = certificate(self.folder, "mail.test")
         service = self.service(certificates=[base])
