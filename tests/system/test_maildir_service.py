@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import threading
 
 from harness import PATIENCE_S, free_port, wait_until
@@ -83,6 +84,7 @@ class Work:
         self.server, self.name, self.rng, self.made, self.error = server, name, rng, 0, None
         self.client = server.client()
         self.mailbox = None
+        self.kept = set()  # digests of what was appended and answered
 
     def ok(self, answer):
         self.server.test.ok(answer)
@@ -102,8 +104,9 @@ class Work:
         self.made += 1
         flags = " ".join(self.rng.sample(WORDS, self.rng.choice((0, 1, 3))))
         date = f'"{self.rng.randrange(10, 28)}-Feb-2021 10:00:00 +0100"'
-        mailbox = self.rng.choice(("INBOX", "Sent", "Archive/2024"))
-        self.ok(self.client.append(self.server.name(mailbox), f"({flags})", date, text_of(f"{self.name}-{self.made}")))
+        mailbox, text = self.rng.choice(("INBOX", "Sent", "Archive/2024")), text_of(f"{self.name}-{self.made}")
+        self.ok(self.client.append(self.server.name(mailbox), f"({flags})", date, text))
+        self.kept.add(hashlib.sha256(text).hexdigest())
 
     def store(self):
         uids = self.some()
@@ -227,6 +230,35 @@ class MaildirService(PeerTest):
             if work.error is not None:
                 raise work.error
         self.both()
+
+    def test_kill_9_beside_dovecot_loses_nothing(self):
+        self.start()
+        self.make_mailboxes(self.ours)
+        kept, rng = set(), random.Random(9)
+        for turn in range(4):
+            works = [Work(self.ours if name < 2 else self.theirs, f"k{turn}{name}", random.Random(turn * 10 + name))
+                     for name in range(3)]
+            for work in works:
+                work.expunge = work.move = work.folders = work.append
+                work.copy = work.store
+            threads = [threading.Thread(target=work.many, args=(STEPS // 4 if work.server is self.theirs else 10000,), daemon=True)
+                       for work in works]
+            for thread in threads:
+                thread.start()
+            threads[2].join(rng.uniform(0.3, 1.5))
+            self.service.stop(signal.SIGKILL)
+            for thread in threads:
+                thread.join(PATIENCE_S)
+                self.assertFalse(thread.is_alive())
+            for work in works:  # of those of ours the connection is gone
+                if work.error is not None and (work.server is self.theirs or not isinstance(work.error, (OSError, imaplib.IMAP4.abort))):
+                    raise work.error
+                kept |= work.kept
+            self.start()
+            found, _ = self.both()
+            there = [message[3] for _, _, messages in found.values() for message in messages.values()]
+            self.assertLessEqual(kept, set(there), "acknowledged, and lost")
+        self.assertGreater(len(kept), 20)
 
     def test_one_takes_the_others_place_and_back(self):
         self.make_mailboxes(self.theirs)
