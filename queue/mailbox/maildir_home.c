@@ -49,15 +49,11 @@ void home_rest(struct home *home)
 {
     files_close(home);
     for (size_t i = 0; i < home->folder_count; i++) {
-        home_told_free(home->folders[i]->told);
-        home->folders[i]->told = NULL;
+        struct home_folder *folder = home->folders[i];
+        folder->rests = folder->rests || folder->told != NULL;
+        home_told_free(folder->told);
+        folder->told = NULL;
     }
-    home->rests = true;
-}
-
-void home_tell_begin(struct home *home)
-{
-    home->rests = false;
 }
 
 void home_close(struct home *home)
@@ -242,7 +238,7 @@ void home_tell(struct home *home, struct home_told *told)
     }
     home_told_free(folder->told);
     folder->told = told;
-    folder->letters = false;
+    folder->letters = folder->rests = false;
 }
 
 void home_forget(struct home *home)
@@ -250,6 +246,7 @@ void home_forget(struct home *home)
     for (size_t i = 0; i < home->folder_count; i++) {
         home_told_free(home->folders[i]->told);
         home->folders[i]->told = NULL;
+        home->folders[i]->rests = false;
         home->folders[i]->looked_s = 0;
     }
     home->subscriptions_s = 0;
@@ -342,10 +339,7 @@ static int folders_list(struct home *home, struct home_news **news)
         if (folder->listed) {
             continue;
         }
-        if (home->rests) {
-            return -ESTALE;
-        }
-        if (folder->told != NULL) {
+        if (folder->told != NULL || folder->rests) {
             struct home_news *gone = home_news_add(news, folder->mailbox);
             if (gone == NULL) {
                 return -ENOMEM;
@@ -358,7 +352,20 @@ static int folders_list(struct home *home, struct home_news **news)
     return status < 0 ? status : 0;
 }
 
-int home_look(struct home *home, struct home_news **news)
+static int stale_add(struct home_stale *stale, const char *mailbox)
+{
+    size_t size = strlen(mailbox) + 1;
+    char *grown = realloc(stale->names, stale->size + size);
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(grown + stale->size, mailbox, size);
+    stale->names = grown;
+    stale->size += size;
+    return -ESTALE;
+}
+
+int home_look(struct home *home, struct home_news **news, struct home_stale *stale)
 {
     int status = home_root(home);
     if (status == 0) {
@@ -374,11 +381,14 @@ int home_look(struct home *home, struct home_news **news)
         int64_t now_s = world_wall_s(home->owner->world);
         int looked = facts_read(home, folder, &facts);
         old_close(home, folder, facts.inodes[0]);
-        if (looked == 0 && (folder->told != NULL || home->rests) && is_as_it_was(folder, &facts)) {
+        if (looked == 0 && (folder->told != NULL || folder->rests) &&
+            is_as_it_was(folder, &facts)) {
             continue;
         }
-        if (home->rests) {
-            return -ESTALE;
+        if (folder->rests) {
+            int added = stale_add(stale, folder->mailbox);
+            status = status == 0 || added == -ENOMEM ? added : status;
+            continue;
         }
         looked = looked < 0 ? looked : home_folder_look(home, folder, news);
         if (looked == 0) {

@@ -56,12 +56,9 @@ void home_told_free(struct home_told *told);
 int home_open(struct home **home, const struct maildir_owner *owner, const char *path,
               const char *user);
 void home_close(struct home *home); /* NULL is fine */
-/* The files that are open are given back, and the memory for what was told. While folders' times are as they were nothing
- * needs to be told again: home_look answers -ESTALE when one is not, and before any other call it is to be told all. */
+/* The files that are open are given back, and the memory for what was told. While a folder's times are as they were nothing
+ * needs to be told again; when they are not it is stale (home_look), and before anything is put there it is to be told. */
 void home_rest(struct home *home);
-/* All there is to tell follows, by home_tell. */
-void home_tell_begin(struct home *home);
-
 /* The lowest UIDVALIDITY that a folder may be given. */
 void home_uidvalidity(struct home *home, uint32_t least);
 /* Given. Replaces what the home knew of this mailbox. */
@@ -87,8 +84,13 @@ struct home_writes { /* of one mailbox; borrowed */
 int home_write(struct home *home, const struct home_writes *writes, struct home_news **news);
 
 /* Which folders there are, and in those that have changed, what. 0; or -errno of one of them: the news of others stand.
- * -ESTALE: it rests, and something has changed: no news. */
-int home_look(struct home *home, struct home_news **news);
+ * -ESTALE: the same, and *stale are folders that rest and have changed: names, each with NUL, of the heap, *size bytes. Of
+ * them there is no news before they are told. */
+struct home_stale {
+    char *names;
+    size_t size;
+};
+int home_look(struct home *home, struct home_news **news, struct home_stale *stale);
 
 /* A message from the file `name` in the open folder `at`, which goes. */
 struct home_message {

@@ -324,7 +324,7 @@ static int compare_once(struct home_folder *folder, struct home_news **news)
 
 int home_folder_compare(struct home *home, struct home_folder *folder, struct home_news **news)
 {
-    int status = compare_once(folder, news);
+    int status = folder->rests ? -ESTALE : compare_once(folder, news);
     if (folder->box.list.uidvalidity < UINT32_MAX) {
         home_uidvalidity(home, folder->box.list.uidvalidity + 1);
     }

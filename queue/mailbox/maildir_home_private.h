@@ -29,6 +29,7 @@ struct home_folder {
     char mailbox[HOME_MAILBOX_BYTES];
     struct maildir_box box;
     bool open, listed;
+    bool rests;              /* it was told, and is not any more */
     struct home_facts facts; /* before the last scan */
     int64_t looked_s;        /* when; 0: never */
     struct home_told *told;  /* NULL: nothing is told */
@@ -38,7 +39,6 @@ struct home_folder {
 struct home {
     const struct maildir_owner *owner;
     int root;
-    bool rests; /* nothing is told */
     bool clean; /* what a crash has left was removed */
     uint32_t uidvalidity_least;
     struct home_folder **folders;

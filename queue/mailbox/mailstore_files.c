@@ -7,6 +7,7 @@
 #define POLL_S 10u     /* of others who are there */
 #define LEAVES_S 60u   /* of one who is not any more */
 #define OPEN_USERS 64u
+#define ASKS_MAX 4u
 
 /* ── Mirrors ─────────────────────────────────────────────────────────────────────────────────── */
 
@@ -109,6 +110,7 @@ void op_free(struct op *op)
     free(op->copy.copied);
     free(op->copy.names);
     free(op->subscribed);
+    free(op->stale.names);
     free(op);
 }
 
@@ -174,7 +176,7 @@ static void op_begin(struct op *op)
         mirror->told = mirror->rests = false;
         op_writes_free(op->writes);
         op->writes = NULL;
-        op->forgets = op->tells = true;
+        op->forgets = true;
     }
     crew_give(files->crew, &mirror->line, &op->job);
 }
@@ -183,12 +185,15 @@ static void op_worked(struct crew_job *job)
 {
     struct op *op = list_entry(job, struct op, job);
     struct mirror *mirror = op->mirror;
-    if (op->status == -ESTALE &&
-        !op->tells) { /* something has changed: what, is seen when it is told */
-        mirror->rests = true;
-        op->asks_again = true;
-        op_begin(op);
+    if (op->kind == OP_LOOK && op->status == -ESTALE && op->asks++ < ASKS_MAX) {
+        op_writes_free(op->writes); /* what comes of them is among the news */
+        op->writes = NULL;
+        op_begin(op); /* what has changed is seen when it is told */
         return;
+    }
+    if (op->kind == OP_LOOK && op->status == -ESTALE) { /* others change it all the time */
+        op->status = 0;
+        mirror_poke(mirror);
     }
     if (op->rests && mirror->told) {
         mirror->told = false;

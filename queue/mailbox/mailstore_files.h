@@ -45,7 +45,9 @@ struct op {
     struct home_copy copy;
     char *copy_user;
     /* What the Maildir is told before. */
-    bool tells, forgets, rests, asks_again;
+    bool forgets, rests;
+    unsigned asks; /* again: something is to be told first */
+    struct home_stale stale;
     struct home_told *told;
     struct op_writes *writes;
     /* What it has answered. */
@@ -68,8 +70,8 @@ struct mirror {
     struct crew_line line;
     struct list_node ops;
     struct op *active;
-    bool told;   /* the home knows what the store has */
-    bool rests;  /* it did, and knows when that changes */
+    bool told;   /* the home knows all that the store has */
+    bool rests;  /* it did, and says of which mailboxes it is to be told again */
     bool writes; /* there are rows to be written */
     bool poked;
     struct list_node poked_node; /* of files->poked, when it may be looked at */

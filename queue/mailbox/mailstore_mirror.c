@@ -184,23 +184,60 @@ static int box_writes(struct op *op, struct box *box)
     return status;
 }
 
+static bool is_stale(const struct op *op, const char *name)
+{
+    for (size_t at = 0; at < op->stale.size; at += strlen(op->stale.names + at) + 1) {
+        if (strcmp(op->stale.names + at, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* > 0: yes. Of a home that rests only what is to be worked on is told. */
+static int must_tell(const struct op *op, const struct box *box)
+{
+    const struct mirror *mirror = op->mirror;
+    struct row_list rows = {.count = 0};
+    if (!mirror->rests) {
+        return 1;
+    }
+    switch (op->kind) {
+    case OP_PUT:
+        return strcmp(box->name, op->mailbox) == 0;
+    case OP_COPY:
+        return strcmp(box->name, op->to) == 0;
+    case OP_LOOK:
+        break;
+    case OP_CREATE:
+    case OP_DELETE:
+    case OP_RENAME:
+    case OP_SUBSCRIBE:
+        return 0;
+    }
+    if (is_stale(op, box->name) || !mirror->writes) {
+        return is_stale(op, box->name);
+    }
+    int status = rows_list(box, &rows);
+    free(rows.all);
+    return status != 0 ? status : rows.count > 0;
+}
+
 int op_prepare(struct op *op)
 {
     struct mirror *mirror = op->mirror;
     const struct user *user = mirror->user;
     int status = 0;
-    bool looks_only = op->kind == OP_LOOK && !mirror->writes && mirror->rests && !op->asks_again;
-    op->tells = !mirror->told && !looks_only;
-    op->forgets = op->tells && !mirror->rests;
+    op->forgets = !mirror->told && !mirror->rests;
     op->uidvalidity = user->uidvalidity_next;
-    for (uint32_t i = 0; i < user->box_count && status == 0 && op->tells; i++) {
-        status = box_tell(op, user->boxes[i]);
+    for (uint32_t i = 0; i < user->box_count && status == 0 && !mirror->told; i++) {
+        int must = must_tell(op, user->boxes[i]);
+        status = must > 0 ? box_tell(op, user->boxes[i]) : must;
     }
     if (status != 0) {
         return status;
     }
-    mirror->told = mirror->told || op->tells;
-    mirror->rests = mirror->rests && !op->tells;
+    mirror->told = mirror->told || !mirror->rests;
     if (op->kind == OP_LOOK && mirror->writes) {
         mirror->writes = false;
         for (uint32_t i = 0; i < user->box_count && status == 0; i++) {
@@ -220,11 +257,13 @@ static int look(struct op *op, struct home *home)
         int written = writes->what.count > 0 ? home_write(home, &writes->what, &op->news) : 0;
         status = status == 0 && written != -ENOENT ? written : status;
     }
-    int looked = home_look(home, &op->news);
-    status = status == 0 ? looked : status;
-    if (looked == -ESTALE) {
-        return looked; /* all of it is asked again */
+    free(op->stale.names);
+    op->stale = (struct home_stale){.size = 0};
+    int looked = home_look(home, &op->news, &op->stale);
+    if (op->stale.size > 0) {
+        return -ESTALE; /* it is asked again */
     }
+    status = status == 0 ? looked : status;
     int subscribed = home_subscribed(home, &op->subscribed, &op->subscribed_size);
     return status == 0 && subscribed != -EALREADY ? subscribed : status;
 }
@@ -265,9 +304,6 @@ void op_work(struct crew_job *job)
     home_uidvalidity(home, op->uidvalidity);
     if (op->forgets) {
         home_forget(home);
-    }
-    if (op->tells) {
-        home_tell_begin(home);
     }
     while (op->told != NULL) {
         struct home_told *told = op->told;
