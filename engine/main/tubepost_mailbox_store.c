@@ -85,6 +85,15 @@ static int folder_claim(struct offline *offline)
                                offline->folder)
                    : tool_fail(EX_IOERR, "%s: %s", offline->folder, strerror(errno));
     }
+    /* Where messages are staged: this log has none, and says nothing without the Maildirs. */
+    struct stat found;
+    if (fstatat(offline->lock, "tmp", &found, AT_SYMLINK_NOFOLLOW) == 0) {
+        return tool_fail(
+            EX_NOINPUT,
+            "%s: this is the state of Maildirs, which is made again from them when the "
+            "folder is removed",
+            offline->folder);
+    }
     return shards_find(offline);
 }
 

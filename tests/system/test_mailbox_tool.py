@@ -448,7 +448,7 @@ class Deliveries(MailboxTool):
 
 
 class Maildirs(MailboxTool):
-    """With store.format: maildir there is nothing that the service could read."""
+    """Of Maildirs that are only delivered into the service can show nothing."""
 
     def test_sessions_are_told_and_mail_is_not(self):
         self.service = Mailboxd(self.folder)
@@ -456,6 +456,18 @@ class Maildirs(MailboxTool):
         self.assertIn("Maildirs", self.tool("list", "-u", "alice", code=69))
         [status] = self.lines("stats", "0")
         self.assertEqual(status["counters"]["maildir"]["messages"], 0)
+
+    def test_mail_in_maildirs_is_told_and_their_state_is_left_alone(self):
+        self.service = test_mailboxd_store.Store(self.folder, store="maildir")
+        self.addCleanup(self.end, self.service)
+        with self.service.connect() as client:
+            self.assertEqual(client.deliver(["alice"], b"Subject: one\r\n\r\ntext\r\n"), [250])
+        self.service.login("alice").logout()
+        self.assertIn("1", self.tool("status", "-u", "alice", "messages", "INBOX"))
+        self.assertEqual(self.service.stop(), 0)
+        state = os.path.join(self.service.mail, ".tubepost")
+        for command in ("check", "rebuild"):
+            self.assertIn("the state of Maildirs", self.tool(command, state, code=66))
 
 
 if __name__ == "__main__":
