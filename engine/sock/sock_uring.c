@@ -408,12 +408,25 @@ static bool requests_left(const struct sock_network *network)
     return false;
 }
 
+/* A send that the kernel is just trying again cannot be cancelled, and may wait for room once more. */
+static void requests_stop_again(struct sock_network *network)
+{
+    for (struct list_node *node = network->streams.next; node != &network->streams;
+         node = node->next) {
+        struct sock_stream *s = list_entry(node, struct sock_stream, node);
+        if (s->requests > 0) {
+            requests_stop(s);
+        }
+    }
+}
+
 static void uring_network_close(struct sock_network *network)
 {
     struct sock_uring *self = uring_of(network);
     for (unsigned i = 0; requests_left(network) && i < CLOSE_ROUNDS_MAX; i++) {
         uring_wait(self->uring, 10000000);
         uring_reap(self->uring);
+        requests_stop_again(network);
     }
     sock_network_finish(network);
     buffers_close(self);
