@@ -117,7 +117,8 @@ static int system_remove(void *self, int at, const char *name)
 static int system_open_file(void *self, int at, const char *name)
 {
     (void)self;
-    return result_of(openat(at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    /* Of a pipe it would wait for a writer. */
+    return result_of(openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
 }
 
 static int system_open_end(void *self, int at, const char *name)

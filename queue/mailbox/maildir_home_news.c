@@ -165,11 +165,33 @@ static int known_compare(struct comparison *comparison, const struct maildir_uid
     return status;
 }
 
+/* Not for want of memory or of descriptors, and it is there: no later look will find it otherwise. */
+static bool cannot_be_read(int status)
+{
+    switch (status) {
+    case -EACCES:
+    case -EPERM:
+    case -ELOOP:
+    case -EISDIR:
+    case -ESPIPE:
+    case -ENXIO:
+    case -EINVAL:
+    case -EIO:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int fresh_take(struct comparison *comparison, const struct maildir_uid *uid)
 {
-    struct maildir_message message;
+    struct maildir_message message = {.file = NULL};
     int status =
         comparison->cut ? -ENOENT : maildir_box_message(&comparison->folder->box, uid, &message);
+    if (cannot_be_read(status) && message.file != NULL) { /* it holds back no other */
+        message.virtual_bytes = message.bytes;
+        status = 0;
+    }
     if (status == -ENOENT || status == -EIO) {
         comparison->cut_at = comparison->cut ? comparison->cut_at : uid->uid;
         comparison->again = comparison->cut = true;
