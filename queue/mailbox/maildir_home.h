@@ -110,6 +110,7 @@ int home_put(struct home *home, const char *mailbox, const struct home_message *
 struct home_copy {
     const char *user; /* whose the source is; NULL: the home's own */
     const char *from, *to;
+    uint32_t uidvalidity;             /* of `from`: with another, none of them is there */
     const struct home_write *entries; /* uid, flags and keywords that the copies are to have */
     size_t count;
     unsigned name_count;
@@ -129,9 +130,14 @@ int home_delete(struct home *home, const char *mailbox);
 /* With all below it, or only those. -ENOENT, -EEXIST, -EINVAL. */
 int home_rename(struct home *home, const char *from, const char *to);
 
+struct home_text {
+    const char *mailbox;
+    uint32_t uidvalidity; /* a folder that was made again has others of the same UIDs */
+    uint32_t uid;
+};
 /* Bytes of a message, lines ending in CRLF, from `offset` on. Returns how many, 0: behind its end; -ENOENT: it has gone. */
-ssize_t home_read(struct home *home, const char *mailbox, uint32_t uid, uint64_t offset,
-                  void *bytes, size_t size);
+ssize_t home_read(struct home *home, const struct home_text *text, uint64_t offset, void *bytes,
+                  size_t size);
 
 /* The file `subscriptions`: names, each with NUL, of the heap. *size: of all. 0; -EALREADY: as it was. */
 int home_subscribed(struct home *home, char **names, size_t *size);

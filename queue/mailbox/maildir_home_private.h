@@ -19,7 +19,7 @@ struct home_facts {
 };
 /* Where a reader was in a message, for who reads on. */
 struct home_reading {
-    uint32_t uid;
+    uint32_t uid, uidvalidity;
     uint64_t offset; /* with all lines ending in CRLF */
     uint64_t at;     /* in the file */
     bool carriage;   /* the byte before was one */

@@ -199,6 +199,7 @@ int home_copy(struct home *home, struct home_copy *copy, struct home_news **news
                                     : home_folder_need(home, copy->from, &from);
     status = status == 0 ? home_folder_need(home, copy->to, &copying.to) : status;
     status = status == 0 ? maildir_box_scan(&from->box) : status;
+    bool same = status == 0 && from->box.list.uidvalidity == copy->uidvalidity;
     copying.puts = calloc(copy->count + 1, sizeof copying.puts[0]);
     copying.sources = calloc(copy->count + 1, sizeof copying.sources[0]);
     if (copying.puts == NULL || copying.sources == NULL) {
@@ -206,9 +207,10 @@ int home_copy(struct home *home, struct home_copy *copy, struct home_news **news
     }
     if (status == 0) {
         copying.from = &from->box;
-        status = copies_put(&copying);
-        int told = home_folder_compare(home, copying.to, news);
-        status = status == 0 ? told : status;
+        status = same ? copies_put(&copying) : 0;
+    }
+    if (status == 0 && copy->copied_count > 0) { /* else it may not have been scanned */
+        status = home_folder_compare(home, copying.to, news);
     }
     free(copying.puts);
     free(copying.sources);

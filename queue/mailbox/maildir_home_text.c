@@ -63,26 +63,27 @@ static ssize_t file_read(struct reading *reading)
     return size < 0 ? size : (ssize_t)reading->used;
 }
 
-static int file_open(struct home *home, struct home_folder *folder, uint32_t number)
+static int file_open(struct home *home, struct home_folder *folder, const struct home_text *text)
 {
     const struct maildir_files *files = home_files(home);
-    const struct maildir_uid *uid = maildir_uidlist_find_uid(&folder->box.list, number);
-    if (uid == NULL || uid->presence != MAILDIR_PRESENT || uid->file == NULL) {
+    const struct maildir_uid *uid = maildir_uidlist_find_uid(&folder->box.list, text->uid);
+    if (folder->box.list.uidvalidity != text->uidvalidity || uid == NULL ||
+        uid->presence != MAILDIR_PRESENT || uid->file == NULL) {
         return -ENOENT;
     }
     return files->open_file(
         files->self, uid->in_new ? folder->box.new_folder : folder->box.cur_folder, uid->file);
 }
 
-ssize_t home_read(struct home *home, const char *mailbox, uint32_t uid, uint64_t offset,
-                  void *bytes, size_t size)
+ssize_t home_read(struct home *home, const struct home_text *text, uint64_t offset, void *bytes,
+                  size_t size)
 {
     struct home_folder *folder;
-    int status = home_folder_need(home, mailbox, &folder);
-    int file = status < 0 ? status : file_open(home, folder, uid);
+    int status = home_folder_need(home, text->mailbox, &folder);
+    int file = status < 0 ? status : file_open(home, folder, text);
     if (status == 0 && file == -ENOENT) { /* its name is another by now */
         status = maildir_box_scan(&folder->box);
-        file = status < 0 ? status : file_open(home, folder, uid);
+        file = status < 0 ? status : file_open(home, folder, text);
     }
     if (file < 0) {
         return file;
@@ -93,8 +94,9 @@ ssize_t home_read(struct home *home, const char *mailbox, uint32_t uid, uint64_t
                               .size = size,
                               .wanted = offset,
                               .at = folder->reading};
-    if (reading.at.uid != uid || reading.at.offset > offset) {
-        reading.at = (struct home_reading){.uid = uid};
+    if (reading.at.uid != text->uid || reading.at.uidvalidity != text->uidvalidity ||
+        reading.at.offset > offset) {
+        reading.at = (struct home_reading){.uid = text->uid, .uidvalidity = text->uidvalidity};
     }
     ssize_t got = file_read(&reading);
     folder->reading = reading.at;

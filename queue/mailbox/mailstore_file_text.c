@@ -20,7 +20,7 @@ struct text_piece {
     struct mirror *mirror; /* while it is READING */
     enum piece_state state;
     uint64_t text;
-    uint32_t offset, uid;
+    uint32_t offset, uidvalidity, uid;
     ssize_t size;
     char mailbox[MAILSTORE_NAME_BYTES_MAX + 1];
     uint8_t bytes[PIECE_BYTES];
@@ -36,8 +36,10 @@ static void piece_release(struct ref *ref)
 static void piece_work(struct crew_job *job)
 {
     struct text_piece *piece = list_entry(job, struct text_piece, job);
-    piece->size = home_read(piece->mirror->home, piece->mailbox, piece->uid, piece->offset,
-                            piece->bytes, sizeof piece->bytes);
+    const struct home_text text = {
+        .mailbox = piece->mailbox, .uidvalidity = piece->uidvalidity, .uid = piece->uid};
+    piece->size =
+        home_read(piece->mirror->home, &text, piece->offset, piece->bytes, sizeof piece->bytes);
 }
 
 static void piece_done(struct crew_job *job)
@@ -119,6 +121,7 @@ static int piece_fetch(struct mirror *mirror, const struct box *box, const struc
     piece->files = mirror->files;
     piece->mirror = mirror;
     piece->state = PIECE_READING;
+    piece->uidvalidity = box->pub.uidvalidity;
     piece->uid = file->uid;
     snprintf(piece->mailbox, sizeof piece->mailbox, "%.*s", (int)box->pub.name.size,
              (const char *)box->pub.name.bytes);

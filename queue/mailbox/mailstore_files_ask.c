@@ -153,6 +153,7 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
         return status;
     }
     op->copy.user = op->copy_user;
+    op->copy.uidvalidity = box->pub.uidvalidity;
     op->copy.from = op->mailbox;
     op->copy.to = op->to;
     bool counts = !(moves && same);

@@ -42,6 +42,119 @@ static void a_file_that_the_disk_does_not_give_keeps_no_other_back(void **state)
     assert_text(fixture, "INBOX", 10, "M\r\n");
 }
 
+static void remake(struct maildirs_rig *fixture)
+{
+    maildirs_move(fixture, ".Old", "..removed");
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/cur/n:2,", "other\n");
+    maildirs_put(fixture, ".Old/dovecot-uidlist",
+                 "3 V1900000000 N2 G0123456789abcdef0123456789abcdef\n1 :n\n");
+}
+
+static void nothing_done(struct mailstore_waiter *waiter, int status)
+{
+    (void)waiter, (void)status;
+}
+
+static void of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_before(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    remake(fixture);
+    struct mailstore_box *box = maildirs_box(fixture, "Old");
+    struct mailstore_text text;
+    struct mailstore_fetch fetch = {.waiter.done = nothing_done};
+    struct slice part;
+    struct ref *owner;
+    assert_int_equal(mailstore_box_open(store, box), 0);
+    assert_int_equal(mailstore_text_open(store, box->entries[0].text, &text), 0);
+    assert_int_equal(mailstore_read(store, &text, 0, &part, &owner, &fetch), -EINPROGRESS);
+    while (fetch.private != NULL) {
+        mailstore_rig_round(&fixture->rig);
+    }
+    assert_int_equal(mailstore_read(store, &text, 0, &part, &owner, &fetch), -EIO);
+    mailstore_text_close(store, &text);
+    mailstore_box_close(store, box);
+}
+
+static void of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    const struct mailstore_uids all = {1, 100};
+    struct mailstore_copy copy = {.uids = &all, .uid_count = 1, .mailbox = slice_text("INBOX")};
+    struct told told;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    remake(fixture);
+    struct mailstore_box *box = maildirs_box(fixture, "Old");
+    assert_int_equal(mailstore_box_open(fixture->rig.store, box), 0);
+    assert_int_equal(mailstore_move(fixture->rig.store, box, &copy, told_init(&told)), 0);
+    mailstore_box_close(fixture->rig.store, box);
+    told_wait(&fixture->rig, &told);
+    assert_int_equal(copy.source_count, 0);
+    free(copy.sources);
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+    assert_box(fixture, "Old", "1:0:");
+}
+
+static int copy_to_inbox(struct maildirs_rig *fixture, const char *from)
+{
+    const struct mailstore_uids all = {1, 100};
+    struct mailstore_copy copy = {.uids = &all, .uid_count = 1, .mailbox = slice_text("INBOX")};
+    struct mailstore_box *box = maildirs_box(fixture, from);
+    struct told told;
+    assert_int_equal(mailstore_box_open(fixture->rig.store, box), 0);
+    assert_int_equal(mailstore_copy(fixture->rig.store, box, &copy, told_init(&told)), 0);
+    mailstore_box_close(fixture->rig.store, box);
+    int status = told_wait(&fixture->rig, &told);
+    assert_int_equal(copy.source_count, 0);
+    free(copy.sources);
+    return status;
+}
+
+static void where_nothing_is_copied_to_all_stays_as_it_is(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    maildirs_take(fixture, ".Old/cur/m:2,");
+    assert_int_equal(copy_to_inbox(fixture, "Old"), 0);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+    assert_box(fixture, "Old", "");
+}
+
+static void pause_passing(void *self, uint64_t duration_ns)
+{
+    struct maildirs_rig *fixture = self;
+    fixture->rig.rig.now_ns += duration_ns;
+}
+
+static void where_a_lock_is_met_all_stays_as_it_is(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    fixture->files.pause = pause_passing;
+    maildirs_put(fixture, "dovecot-uidlist.lock", "1:host.test");
+    assert_int_equal(copy_to_inbox(fixture, "Old"), -ETIMEDOUT);
+    maildirs_take(fixture, "dovecot-uidlist.lock");
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -52,6 +165,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_is_no_file_keeps_no_message_from_being_seen),
         CASE(a_file_that_the_disk_does_not_give_keeps_no_other_back),
+        CASE(where_nothing_is_copied_to_all_stays_as_it_is),
+        CASE(where_a_lock_is_met_all_stays_as_it_is),
+        CASE(of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_before),
+        CASE(of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
