@@ -414,6 +414,15 @@ static int sizes_read(struct maildir_box *box, const struct maildir_uid *uid,
     return size < 0 ? (int)size : 0;
 }
 
+/* Who changes a file need not change its name: what is said of one of another size is not believed. */
+static bool sizes_can_be(const struct maildir_message *message, uint64_t bytes_said)
+{
+    uint64_t bytes = message->bytes, virtual_bytes = message->virtual_bytes;
+    return (bytes_said == MAILDIR_SIZE_UNKNOWN || bytes_said == bytes) &&
+           virtual_bytes != MAILDIR_SIZE_UNKNOWN && virtual_bytes >= bytes &&
+           virtual_bytes - bytes <= bytes;
+}
+
 int maildir_box_message(struct maildir_box *box, const struct maildir_uid *uid,
                         struct maildir_message *message)
 {
@@ -439,7 +448,7 @@ int maildir_box_message(struct maildir_box *box, const struct maildir_uid *uid,
     if (message->virtual_bytes == MAILDIR_SIZE_UNKNOWN) {
         message->virtual_bytes = maildir_uid_field(uid, 'W');
     }
-    return message->virtual_bytes == MAILDIR_SIZE_UNKNOWN ? sizes_read(box, uid, message) : 0;
+    return sizes_can_be(message, parts.bytes) ? 0 : sizes_read(box, uid, message);
 }
 
 int maildir_box_keyword(struct maildir_box *box, struct slice name)

@@ -44,8 +44,8 @@ void maildir_box_close(struct maildir_box *box);
 
 /* 0; -ETIMEDOUT: the lock; other -errno: nothing that is not durable was given a UID. */
 int maildir_box_scan(struct maildir_box *box);
-/* Everything of one message; reads its file where no name and no list tells the sizes. -ENOENT: it has gone or was
- * renamed: scan. */
+/* Everything of one message; reads its file where no name and no list tells sizes that can be right. -ENOENT: it has
+ * gone or was renamed: scan. */
 int maildir_box_message(struct maildir_box *box, const struct maildir_uid *uid,
                         struct maildir_message *message);
 /* The letter of a keyword, which is written down if it has none yet. -ENOSPC, -EINVAL: as maildir_keywords_add. */

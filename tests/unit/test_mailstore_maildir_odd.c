@@ -42,6 +42,21 @@ static void a_file_that_the_disk_does_not_give_keeps_no_other_back(void **state)
     assert_text(fixture, "INBOX", 10, "M\r\n");
 }
 
+static void sizes_that_a_name_has_wrong_are_counted(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_put(fixture, "new/1.m,S=5,W=7", "longer\n\nthan\n");
+    maildirs_put(fixture, "new/2.m,S=100,W=120", "shorter\n");
+    maildirs_put(fixture, "new/3.m,W=2", "lesser\n");
+    maildirs_put(fixture, "new/4.m,W=200", "greater\n");
+    maildirs_look(fixture);
+    assert_text(fixture, "INBOX", 9, "longer\r\n\r\nthan\r\n");
+    assert_text(fixture, "INBOX", 10, "shorter\r\n");
+    assert_text(fixture, "INBOX", 11, "lesser\r\n");
+    assert_text(fixture, "INBOX", 12, "greater\r\n");
+}
+
 static void remake(struct maildirs_rig *fixture)
 {
     maildirs_move(fixture, ".Old", "..removed");
@@ -169,6 +184,7 @@ int main(void)
         CASE(where_a_lock_is_met_all_stays_as_it_is),
         CASE(of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_before),
         CASE(of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before),
+        CASE(sizes_that_a_name_has_wrong_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
