@@ -380,14 +380,23 @@ static int write_prepare(struct home_folder *folder, const struct home_writes *w
                        : status;
 }
 
+/* Tried again it would not become so either: it is kept in the store alone. */
+static bool cannot_be_written(const struct maildir_write *write)
+{
+    return write->status == -ENAMETOOLONG || (write->expunge && write->status == -EISDIR);
+}
+
 /* As news: it has become what it was to be, and what others have made of it besides. */
 static int written_tell(struct home_folder *folder, const struct maildir_write *write,
                         struct home_news *news)
 {
     struct home_seen *seen = folder->told != NULL ? home_seen_find(folder->told, write->uid) : NULL;
-    bool gone = write->expunge || write->status == -ENOENT;
-    if (write->status < 0 && write->status != -ENOENT) {
+    bool gone = write->status == -ENOENT || (write->expunge && write->status == 0);
+    if (write->status < 0 && !gone && !cannot_be_written(write)) {
         return write->status;
+    }
+    if (write->expunge && !gone) {
+        return 0;
     }
     if (gone && seen != NULL) {
         size_t behind = (size_t)(folder->told->seen + folder->told->count - seen) - 1;
@@ -396,8 +405,9 @@ static int written_tell(struct home_folder *folder, const struct maildir_write *
     }
     struct home_item item = {.uid = write->uid, .kind = gone ? HOME_GONE : HOME_CHANGED};
     if (!gone) {
-        item.flags_before = home_flags_of_maildir(write->after.flags);
-        item.keywords_before = write->after.keywords;
+        const struct maildir_state *before = write->status == 0 ? &write->after : &write->left;
+        item.flags_before = home_flags_of_maildir(before->flags);
+        item.keywords_before = before->keywords;
         item.flags = home_flags_of_maildir(write->left.flags);
         item.keywords = write->left.keywords;
         if (seen != NULL) {
@@ -433,8 +443,9 @@ int home_write(struct home *home, const struct home_writes *writes, struct home_
         if (status == 0) {
             memcpy(told->keywords, folder->box.keywords.names, sizeof folder->box.keywords.names);
         }
-        for (size_t i = 0; i < writes->count && status == 0; i++) {
-            status = written_tell(folder, &prepared[i], told);
+        for (size_t i = 0; i < writes->count && status != -ENOMEM; i++) { /* each by itself */
+            int one = written_tell(folder, &prepared[i], told);
+            status = one < 0 ? one : status;
         }
         folder->looked_s = 0;
     }

@@ -578,7 +578,8 @@ static int writes_locked(struct maildir_box *box, const struct maildir_lock *loc
         struct maildir_name is;
         write->status = change_locked(box, lock, write->uid, wish);
         const struct maildir_uid *uid = maildir_uidlist_find_uid(&box->list, write->uid);
-        if (write->status == 0 && !write->expunge &&
+        if (write->status != -ENOENT && !write->expunge && uid != NULL &&
+            uid->presence == MAILDIR_PRESENT &&
             maildir_name_read(slice_text(uid->file), &is) == 0) {
             write->left = (struct maildir_state){.flags = is.flags, .keywords = is.keywords};
         }

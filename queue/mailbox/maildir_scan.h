@@ -65,7 +65,7 @@ struct maildir_write {
     bool expunge;
     struct maildir_state before, after;
     int status;                /* 0; -ENOENT: it has gone; -errno */
-    struct maildir_state left; /* result: what the file has now */
+    struct maildir_state left; /* result, unless it has gone: what the file has now */
 };
 /* 0; -ETIMEDOUT or another -errno: some may have been done, and none is reported. */
 int maildir_box_write(struct maildir_box *box, struct maildir_write *writes, size_t count);

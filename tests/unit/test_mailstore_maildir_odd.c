@@ -20,6 +20,12 @@ static void what_is_no_file_keeps_no_message_from_being_seen(void **state)
     maildirs_look(fixture);
     assert_box(fixture, "INBOX", "3:1: 7:4:home 9:0: 10:0: 11:1: 12:0:");
     assert_text(fixture, "INBOX", 12, "M\r\n");
+    maildirs_expunge(fixture, "INBOX", 9); /* a folder stays where it is */
+    maildirs_expunge(fixture, "INBOX", 11);
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home 10:0: 12:0:");
+    assert_false(maildirs_has(fixture, "cur/3.pipe*"));
 }
 
 static int read_failing(void *self, int at, const char *name)
@@ -55,6 +61,23 @@ static void sizes_that_a_name_has_wrong_are_counted(void **state)
     assert_text(fixture, "INBOX", 10, "shorter\r\n");
     assert_text(fixture, "INBOX", 11, "lesser\r\n");
     assert_text(fixture, "INBOX", 12, "greater\r\n");
+}
+
+static void a_name_too_long_for_a_flag_keeps_no_other_flag_back(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    char name[300];
+    maildirs_inbox(fixture);
+    snprintf(name, sizeof name, "cur/%0252d:2,", 1);
+    maildirs_put(fixture, name, "M\n");
+    maildirs_look(fixture);
+    maildirs_flag(fixture, "INBOX", 9, MAILSTORE_SEEN, "");
+    maildirs_flag(fixture, "INBOX", 3, MAILSTORE_FLAGGED, "");
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_put(fixture, "new/4.message", "M\n");
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:5: 7:4:home 9:1: 10:0:");
+    assert_true(maildirs_has(fixture, "cur/a:2,FS"));
 }
 
 static void remake(struct maildirs_rig *fixture)
@@ -185,6 +208,7 @@ int main(void)
         CASE(of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_before),
         CASE(of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before),
         CASE(sizes_that_a_name_has_wrong_are_counted),
+        CASE(a_name_too_long_for_a_flag_keeps_no_other_flag_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
