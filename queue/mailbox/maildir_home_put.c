@@ -8,52 +8,9 @@
 #define PIECE_BYTES 65536u
 #define COPIED_FILE "tubepost-copy" /* in tmp/, below our lock of the user's line */
 
-/* ---- one message ---- */
+/* ---- bytes ---- */
 
-/* A name for cur/, with sizes, flags and keywords. */
-int home_name_make(struct home *home, const struct maildir_name *is, char *out)
-{
-    char base[MAILDIR_FILE_NAME_MAX + 1];
-    ssize_t size = maildir_namer_next(&home->namer, maildir_owner_now_us(home->owner), is->bytes,
-                                      is->virtual_bytes, base);
-    size = size < 0
-               ? size
-               : maildir_name_write(slice_of(base, (size_t)size), is->flags, is->keywords, out);
-    if (size < 0) {
-        return (int)size;
-    }
-    out[size] = 0;
-    return 0;
-}
-
-int home_put(struct home *home, const char *mailbox, const struct home_message *message,
-             uint32_t *uid, struct home_news **news)
-{
-    const struct maildir_files *files = home_files(home);
-    struct home_folder *folder;
-    struct maildir_put put = {.from_at = message->at, .from = message->name};
-    struct maildir_name is = {.bytes = message->bytes,
-                              .virtual_bytes = message->virtual_bytes,
-                              .flags = home_flags_to_maildir(message->flags)};
-    int status = home_folder_need(home, mailbox, &folder);
-    for (unsigned i = 0; i < message->keyword_count && status == 0; i++) {
-        int letter = maildir_box_keyword(&folder->box, slice_text(message->keywords[i]));
-        bool kept = letter >= 0;
-        is.keywords |= kept ? 1u << letter : 0;
-        status = kept || letter == -ENOSPC || letter == -EINVAL ? 0 : letter;
-    }
-    status = status == 0 ? home_name_make(home, &is, put.name) : status;
-    if (status == 0 && message->internal_s != 0) {
-        status = files->set_modified(files->self, message->at, message->name, message->internal_s);
-    }
-    status = status == 0 ? maildir_box_put(&folder->box, &put, 1) : status;
-    *uid = put.uid;
-    return status == 0 ? home_folder_compare(home, folder, news) : status;
-}
-
-/* ---- copies ---- */
-
-/* Where links are not to be had: the bytes. */
+/* Where neither a link nor a rename is to be had: the bytes. */
 static int bytes_copy(const struct maildir_files *files, int from, int to)
 {
     uint8_t *piece = malloc(PIECE_BYTES);
@@ -98,6 +55,76 @@ static int file_copy(const struct maildir_files *files, int from_at, const char 
     return status;
 }
 
+/* `from` becomes a file of the box's tmp/ before. */
+static int put_by_bytes(const struct maildir_files *files, struct maildir_box *box,
+                        struct maildir_put *put)
+{
+    int tmp = files->open_folder(files->self, box->folder, "tmp");
+    int status = tmp < 0 ? tmp : file_copy(files, put->from_at, put->from, tmp, COPIED_FILE);
+    put->from_at = tmp;
+    put->from = COPIED_FILE;
+    put->links = false;
+    status = status == 0 ? maildir_box_put(box, put, 1) : status;
+    if (tmp >= 0) {
+        if (status < 0) {
+            files->remove(files->self, tmp, COPIED_FILE);
+        }
+        files->close(files->self, tmp);
+    }
+    return status;
+}
+
+/* ---- one message ---- */
+
+/* A name for cur/, with sizes, flags and keywords. */
+int home_name_make(struct home *home, const struct maildir_name *is, char *out)
+{
+    char base[MAILDIR_FILE_NAME_MAX + 1];
+    ssize_t size = maildir_namer_next(&home->namer, maildir_owner_now_us(home->owner), is->bytes,
+                                      is->virtual_bytes, base);
+    size = size < 0
+               ? size
+               : maildir_name_write(slice_of(base, (size_t)size), is->flags, is->keywords, out);
+    if (size < 0) {
+        return (int)size;
+    }
+    out[size] = 0;
+    return 0;
+}
+
+int home_put(struct home *home, const char *mailbox, const struct home_message *message,
+             uint32_t *uid, struct home_news **news)
+{
+    const struct maildir_files *files = home_files(home);
+    struct home_folder *folder;
+    struct maildir_put put = {.from_at = message->at, .from = message->name};
+    struct maildir_name is = {.bytes = message->bytes,
+                              .virtual_bytes = message->virtual_bytes,
+                              .flags = home_flags_to_maildir(message->flags)};
+    int status = home_folder_need(home, mailbox, &folder);
+    for (unsigned i = 0; i < message->keyword_count && status == 0; i++) {
+        int letter = maildir_box_keyword(&folder->box, slice_text(message->keywords[i]));
+        bool kept = letter >= 0;
+        is.keywords |= kept ? 1u << letter : 0;
+        status = kept || letter == -ENOSPC || letter == -EINVAL ? 0 : letter;
+    }
+    status = status == 0 ? home_name_make(home, &is, put.name) : status;
+    if (status == 0 && message->internal_s != 0) {
+        status = files->set_modified(files->self, message->at, message->name, message->internal_s);
+    }
+    status = status == 0 ? maildir_box_put(&folder->box, &put, 1) : status;
+    if (status == -EXDEV) {
+        status = put_by_bytes(files, &folder->box, &put);
+        if (status == 0) {
+            files->remove(files->self, message->at, message->name);
+        }
+    }
+    *uid = put.uid;
+    return status == 0 ? home_folder_compare(home, folder, news) : status;
+}
+
+/* ---- copies ---- */
+
 struct copying {
     struct home *home;
     struct home_copy *copy;
@@ -138,27 +165,24 @@ static int source_take(struct copying *copying, const struct home_write *entry)
     return home_name_make(copying->home, &is, put->name);
 }
 
-/* On another file system, or one without links: a file each, which becomes the message. */
+/* On another file system, or one without links: a file each, which becomes the message. All of them, or none. */
 static int puts_by_bytes(struct copying *copying)
 {
     const struct maildir_files *files = home_files(copying->home);
-    struct home_copy *copy = copying->copy;
-    int tmp = files->open_folder(files->self, copying->to->box.folder, "tmp");
-    int status = tmp < 0 ? tmp : 0;
-    for (size_t i = 0; i < copy->copied_count && status == 0; i++) {
-        struct maildir_put *put = &copying->puts[i];
-        status = file_copy(files, put->from_at, put->from, tmp, COPIED_FILE);
-        put->from_at = tmp;
-        put->from = COPIED_FILE;
-        put->links = false;
-        status = status == 0 ? maildir_box_put(&copying->to->box, put, 1) : status;
+    struct maildir_box *box = &copying->to->box;
+    size_t done = 0;
+    int status = 0;
+    while (done < copying->copy->copied_count && status == 0) {
+        struct maildir_put *put = &copying->puts[done];
+        status = put_by_bytes(files, box, put);
+        done += status == 0;
         /* Others may have come between; who is told of ranges must not be told so. */
-        if (status == 0 && put->uid != copying->puts[0].uid + i) {
+        if (status == 0 && put->uid != copying->puts[0].uid + done - 1) {
             status = -EAGAIN;
         }
     }
-    if (tmp >= 0) {
-        files->close(files->self, tmp);
+    for (size_t i = 0; i < done && status < 0; i++) {
+        maildir_box_expunge(box, copying->puts[i].uid);
     }
     return status;
 }

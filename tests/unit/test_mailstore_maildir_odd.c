@@ -193,6 +193,61 @@ static void where_a_lock_is_met_all_stays_as_it_is(void **state)
     assert_box(fixture, "INBOX", "3:1: 7:4:home");
 }
 
+static int rename_elsewhere(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    struct maildirs_rig *fixture = self;
+    struct maildir_files files;
+    struct stat one, other, staging;
+    maildir_system_files(&files);
+    if (fstat(from_at, &one) == 0 && fstat(to_at, &other) == 0 &&
+        stat(fixture->staging, &staging) == 0 && one.st_ino == staging.st_ino) {
+        return -EXDEV;
+    }
+    return files.rename(NULL, from_at, from, to_at, to);
+}
+
+static void a_maildir_on_another_file_system_takes_what_is_appended(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    fixture->files.rename = rename_elsewhere;
+    maildirs_append(fixture, "INBOX", slice_text("A\r\n"));
+    assert_text(fixture, "INBOX", 9, "A\r\n");
+    assert_box(fixture, "INBOX", "3:1: 7:4:home 9:1:");
+    assert_false(maildirs_has(fixture, "tmp/*"));
+}
+
+static int no_link(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    (void)self, (void)from_at, (void)from, (void)to_at, (void)to;
+    return -EPERM;
+}
+
+static int set_modified_failing(void *self, int at, const char *name, int64_t modified_s)
+{
+    struct maildirs_rig *fixture = self;
+    struct maildir_files files;
+    maildir_system_files(&files);
+    return fixture->troubles++ == 0 ? files.set_modified(NULL, at, name, modified_s) : -ENOSPC;
+}
+
+static void of_a_copy_that_finds_no_room_nothing_is_left(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/cur/m:2,", "first\n");
+    maildirs_put(fixture, ".Old/cur/n:2,", "other\n");
+    maildirs_look(fixture);
+    fixture->files.link = no_link;
+    fixture->files.set_modified = set_modified_failing;
+    assert_int_equal(copy_to_inbox(fixture, "Old"), -ENOSPC);
+    assert_int_equal(fixture->troubles, 2);
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+    assert_false(maildirs_has(fixture, "tmp/*"));
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -209,6 +264,8 @@ int main(void)
         CASE(of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before),
         CASE(sizes_that_a_name_has_wrong_are_counted),
         CASE(a_name_too_long_for_a_flag_keeps_no_other_flag_back),
+        CASE(a_maildir_on_another_file_system_takes_what_is_appended),
+        CASE(of_a_copy_that_finds_no_room_nothing_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
