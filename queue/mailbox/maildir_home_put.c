@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define PIECE_BYTES 65536u
+#define COPIES_MAX 5                /* tries, while others rename what is copied */
 #define COPIED_FILE "tubepost-copy" /* in tmp/, below our lock of the user's line */
 
 /* ---- bytes ---- */
@@ -191,6 +192,7 @@ static int copies_put(struct copying *copying)
 {
     struct home_copy *copy = copying->copy;
     int status = 0;
+    copy->copied_count = 0;
     for (size_t i = 0; i < copy->count && status == 0; i++) {
         status = source_take(copying, &copy->entries[i]);
     }
@@ -218,20 +220,26 @@ int home_copy(struct home *home, struct home_copy *copy, struct home_news **news
     struct home *other = NULL;
     struct home_folder *from = NULL;
     struct copying copying = {.home = home, .copy = copy};
-    copy->copied_count = 0;
     int status = copy->user != NULL ? foreign_open(home, copy, &other, &from)
                                     : home_folder_need(home, copy->from, &from);
-    status = status == 0 ? home_folder_need(home, copy->to, &copying.to) : status;
-    status = status == 0 ? maildir_box_scan(&from->box) : status;
-    bool same = status == 0 && from->box.list.uidvalidity == copy->uidvalidity;
+    bool gone = status == -ENOENT; /* -ENOENT is said of the target alone */
+    status = status == 0 || gone ? home_folder_need(home, copy->to, &copying.to) : status;
+    status = status == 0 && !gone ? maildir_box_scan(&from->box) : status;
+    bool same = status == 0 && !gone && from->box.list.uidvalidity == copy->uidvalidity;
     copying.puts = calloc(copy->count + 1, sizeof copying.puts[0]);
     copying.sources = calloc(copy->count + 1, sizeof copying.sources[0]);
     if (copying.puts == NULL || copying.sources == NULL) {
         status = -ENOMEM;
     }
-    if (status == 0) {
+    copy->copied_count = 0;
+    if (status == 0 && same) {
         copying.from = &from->box;
-        status = same ? copies_put(&copying) : 0;
+        status = copies_put(&copying);
+        for (unsigned i = 1; status == -ENOENT && i < COPIES_MAX; i++) { /* names have changed */
+            status = maildir_box_scan(&from->box);
+            status = status == 0 ? copies_put(&copying) : status;
+        }
+        status = status == -ENOENT ? -EAGAIN : status;
     }
     if (status == 0 && copy->copied_count > 0) { /* else it may not have been scanned */
         status = home_folder_compare(home, copying.to, news);

@@ -170,6 +170,10 @@ static void where_nothing_is_copied_to_all_stays_as_it_is(void **state)
     maildirs_look(fixture);
     assert_box(fixture, "INBOX", "3:1: 7:4:home");
     assert_box(fixture, "Old", "");
+    maildirs_put(fixture, ".Old/new/n", "next\n");
+    maildirs_look(fixture);
+    maildirs_move(fixture, ".Old", "..removed");
+    assert_int_equal(copy_to_inbox(fixture, "Old"), 0);
 }
 
 static void pause_passing(void *self, uint64_t duration_ns)
@@ -248,6 +252,43 @@ static void of_a_copy_that_finds_no_room_nothing_is_left(void **state)
     assert_false(maildirs_has(fixture, "tmp/*"));
 }
 
+static int link_after_rename(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    struct maildirs_rig *fixture = self;
+    struct maildir_files files;
+    maildir_system_files(&files);
+    if (strcmp(from, "n:2,") == 0) {
+        maildirs_move(fixture, ".Old/cur/n:2,", ".Old/cur/n:2,F");
+    }
+    return files.link(NULL, from_at, from, to_at, to);
+}
+
+static void what_gets_another_name_meanwhile_is_copied(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    const struct mailstore_uids all = {1, 100};
+    struct mailstore_copy copy = {.uids = &all, .uid_count = 1, .mailbox = slice_text("INBOX")};
+    struct told told;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/cur/m:2,", "first\n");
+    maildirs_put(fixture, ".Old/cur/n:2,", "other\n");
+    maildirs_look(fixture);
+    fixture->files.link = link_after_rename;
+    struct mailstore_box *box = maildirs_box(fixture, "Old");
+    assert_int_equal(mailstore_box_open(fixture->rig.store, box), 0);
+    assert_int_equal(mailstore_copy(fixture->rig.store, box, &copy, told_init(&told)), 0);
+    mailstore_box_close(fixture->rig.store, box);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_int_equal(copy.source_count, 1);
+    assert_int_equal(copy.target_last - copy.target_first, 1);
+    free(copy.sources);
+    maildirs_look(fixture);
+    assert_int_equal(maildirs_box(fixture, "INBOX")->count, 4);
+    assert_text(fixture, "INBOX", copy.target_first, "first\r\n");
+    assert_text(fixture, "INBOX", copy.target_last, "other\r\n");
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -266,6 +307,7 @@ int main(void)
         CASE(a_name_too_long_for_a_flag_keeps_no_other_flag_back),
         CASE(a_maildir_on_another_file_system_takes_what_is_appended),
         CASE(of_a_copy_that_finds_no_room_nothing_is_left),
+        CASE(what_gets_another_name_meanwhile_is_copied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
