@@ -25,6 +25,7 @@ struct mailbox_store {
     /* Of Maildirs: */
     struct maildir_owner owner;
     struct mailstore_maildirs maildirs; /* its path NULL: there are none */
+    atomic_bool hurries;
     char *hostname, *maildirs_path, *staging;
     struct disk *disk;
     void *memory;
@@ -317,7 +318,8 @@ static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf
                                           .world = store->shard->world,
                                           .hostname = store->hostname,
                                           .process_id = files->process_id,
-                                          .started_wall_s = world_wall_s(store->shard->world)};
+                                          .started_wall_s = world_wall_s(store->shard->world),
+                                          .hurries = &store->hurries};
     store->maildirs = (struct mailstore_maildirs){.path = store->maildirs_path,
                                                   .staging = store->staging,
                                                   .owner = &store->owner,
@@ -373,6 +375,7 @@ uint64_t mailbox_store_id(const struct mailbox_store *store)
 bool mailbox_store_rest(struct mailbox_store *store)
 {
     mailstore_rest(store->texts);
+    atomic_store(&store->hurries, true); /* what is not written then, the next start writes */
     return mailstore_is_quiet(store->texts) && log_is_quiet(store->log);
 }
 

@@ -204,7 +204,8 @@ int maildir_lock_take(struct maildir_lock *lock, int64_t patience_s)
         if (status != -EAGAIN) {
             return status;
         }
-        if (world_now_ns(owner->world) >= end_ns) {
+        bool hurries = owner->hurries != NULL && atomic_load(owner->hurries);
+        if (hurries || world_now_ns(owner->world) >= end_ns) {
             return -ETIMEDOUT;
         }
         owner->files->pause(owner->files->self, pause_ns);

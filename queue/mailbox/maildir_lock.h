@@ -14,6 +14,7 @@
 #pragma once
 #include "engine/core/world.h"
 #include "queue/mailbox/maildir_files.h"
+#include <stdatomic.h>
 
 #define MAILDIR_LOCK_STALE_S 120
 #define MAILDIR_LOCK_PATIENCE_S 122 /* a lock left by a crash elsewhere is outlived */
@@ -24,7 +25,8 @@ struct maildir_owner {
     const struct world *world;
     const char *hostname;
     uint32_t process_id;
-    int64_t started_wall_s; /* of this process */
+    int64_t started_wall_s;     /* of this process */
+    const atomic_bool *hurries; /* true: it ends, who waits for a lock gives up; NULL: never */
 };
 
 /* For names of files: the second of the wall clock, and any microseconds, so that a process of the same number, or
@@ -48,7 +50,7 @@ struct maildir_lock {
 
 /* 0: held. -EAGAIN: another has it; again later, with the same structure, which remembers what it saw. */
 int maildir_lock_try(struct maildir_lock *lock);
-/* Tries until patience_s has passed: -ETIMEDOUT. */
+/* Tries until patience_s has passed, or the owner hurries: -ETIMEDOUT. */
 int maildir_lock_take(struct maildir_lock *lock, int64_t patience_s);
 /* Is it still the one that was made? Others may have found it void. */
 bool maildir_lock_holds(const struct maildir_lock *lock);

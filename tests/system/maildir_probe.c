@@ -141,8 +141,8 @@ int main(int count, char **arguments)
     system_world_fill(&world);
     maildir_system_files(&files);
     umask(0);
-    struct maildir_owner owner = {&files, &world, hostname, (uint32_t)getpid(),
-                                  world_wall_s(&world)};
+    struct maildir_owner owner = {
+        &files, &world, hostname, (uint32_t)getpid(), world_wall_s(&world), NULL};
     int at = open(arguments[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int status = at < 0 ? -errno : maildir_box_open(&box, &owner, at, ".");
     if (status < 0) {

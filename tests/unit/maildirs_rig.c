@@ -80,7 +80,8 @@ static int fixture_open(void **state, bool crowded)
     fixture->files.self = fixture;
     fixture->files.list = list_counting;
     fixture->world = (struct world){now_ns, wall_s, random_bytes, fixture};
-    fixture->owner = (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 1};
+    fixture->owner =
+        (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 1, NULL};
     fixture->maildirs = (struct mailstore_maildirs){.path = fixture->path,
                                                     .staging = fixture->staging,
                                                     .owner = &fixture->owner,

@@ -88,7 +88,8 @@ static int set_up(void **state)
     fixture->files.list = list_hiding;
     fixture->files.sync = sync_failing;
     fixture->world = (struct world){now_ns, wall_s, no_random, fixture};
-    fixture->owner = (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 1};
+    fixture->owner =
+        (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 1, NULL};
     *state = fixture;
     return maildir_box_open(&fixture->box, &fixture->owner, fixture->at, ".");
 }

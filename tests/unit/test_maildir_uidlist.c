@@ -70,7 +70,7 @@ static int set_up(void **state)
     fixture->files.pause = pause_passes;
     fixture->world = (struct world){now_ns, wall_s, no_random, fixture};
     fixture->owner =
-        (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 5000};
+        (struct maildir_owner){&fixture->files, &fixture->world, "host.test", 77, 5000, NULL};
     maildir_uidlist_open(&fixture->list);
     *state = fixture;
     return 0;
@@ -330,6 +330,21 @@ static void the_lock_of_another_host_is_void_when_nothing_changes_for_two_minute
     maildir_lock_release(&lock);
 }
 
+static void who_hurries_waits_for_no_lock(void **state)
+{
+    struct fixture *fixture = *state;
+    struct maildir_lock lock = lock_of(fixture);
+    atomic_bool hurries = true;
+    fixture->owner.hurries = &hurries;
+    put(fixture, MAILDIR_UIDLIST ".lock", 0, "4711:elsewhere.test");
+    uint64_t before_ns = fixture->now_ns;
+    assert_int_equal(maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S), -ETIMEDOUT);
+    assert_int_equal(fixture->now_ns, before_ns);
+    assert_int_equal(unlinkat(fixture->at, MAILDIR_UIDLIST ".lock", 0), 0);
+    assert_int_equal(maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S), 0);
+    maildir_lock_release(&lock);
+}
+
 static void a_lock_that_was_taken_from_us_is_not_removed(void **state)
 {
     struct fixture *fixture = *state;
@@ -411,6 +426,7 @@ int main(void)
         TEST(the_lock_of_a_dead_process_is_void_and_of_a_living_one_never),
         TEST(our_own_lock_is_void_when_it_is_older_than_we),
         TEST(the_lock_of_another_host_is_void_when_nothing_changes_for_two_minutes),
+        TEST(who_hurries_waits_for_no_lock),
         TEST(a_lock_that_was_taken_from_us_is_not_removed),
         TEST(keywords_are_read_and_added),
         TEST(the_time_of_the_keywords_moves_on_with_each_change),
