@@ -111,6 +111,7 @@ void op_free(struct op *op)
     free(op->copy.names);
     free(op->subscribed);
     free(op->stale.names);
+    free(op->listed);
     free(op);
 }
 

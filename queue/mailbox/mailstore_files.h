@@ -53,9 +53,11 @@ struct op {
     /* What it has answered. */
     int status;
     struct home_news *news;
-    size_t said; /* items of the first news that are changes by now */
-    char *subscribed;
+    size_t said;      /* items of the first news that are changes by now */
+    char *subscribed; /* names, each with NUL */
     size_t subscribed_size;
+    const char **listed; /* the same in order, to find one: there can be thousands */
+    size_t listed_count;
     uint32_t uid;
     struct mailstore_waiter durable; /* of the change that is on its way */
     struct mailstore_expunge expunge;

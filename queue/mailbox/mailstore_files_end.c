@@ -156,10 +156,15 @@ static int last_change(struct op *op, enum change_kind kind)
 
 static bool is_listed(const struct op *op, const char *name)
 {
-    for (size_t at = 0; at < op->subscribed_size; at += strlen(op->subscribed + at) + 1) {
-        if (strcmp(op->subscribed + at, name) == 0) {
+    size_t low = 0, high = op->listed_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(op->listed[middle], name);
+        if (order == 0) {
             return true;
         }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
     }
     return false;
 }
@@ -216,7 +221,7 @@ static int look_end(struct op *op)
     size_t at = 0;
     trouble_tell(op);
     bool subscribed, following;
-    const char *name = op->subscribed != NULL ? subscribed_next(op, &at, &subscribed) : NULL;
+    const char *name = op->listed != NULL ? subscribed_next(op, &at, &subscribed) : NULL;
     op->mirror->writes |= op->status != 0 && op->writes != NULL;
     while (name != NULL) {
         const char *next = subscribed_next(op, &at, &following);

@@ -250,6 +250,30 @@ int op_prepare(struct op *op)
 
 /* ── At work ─────────────────────────────────────────────────────────────────────────────────── */
 
+static int by_name(const void *left, const void *right)
+{
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+static int subscribed_list(struct op *op, struct home *home)
+{
+    int status = home_subscribed(home, &op->subscribed, &op->subscribed_size);
+    if (status != 0) {
+        return status == -EALREADY ? 0 : status;
+    }
+    op->listed = malloc((op->subscribed_size / 2 + 1) * sizeof op->listed[0]);
+    if (op->listed == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t at = 0; at < op->subscribed_size; at += strlen(op->subscribed + at) + 1) {
+        op->listed[op->listed_count++] = op->subscribed + at;
+    }
+    if (op->listed_count > 1) {
+        qsort(op->listed, op->listed_count, sizeof op->listed[0], by_name);
+    }
+    return 0;
+}
+
 static int look(struct op *op, struct home *home)
 {
     int status = 0;
@@ -264,8 +288,8 @@ static int look(struct op *op, struct home *home)
         return -ESTALE; /* it is asked again */
     }
     status = status == 0 ? looked : status;
-    int subscribed = home_subscribed(home, &op->subscribed, &op->subscribed_size);
-    return status == 0 && subscribed != -EALREADY ? subscribed : status;
+    int subscribed = subscribed_list(op, home);
+    return status == 0 ? subscribed : status;
 }
 
 static int put(struct op *op, struct home *home)

@@ -2,6 +2,7 @@
 #include "tests/unit/maildirs_rig.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -289,6 +290,39 @@ static void what_gets_another_name_meanwhile_is_copied(void **state)
     assert_text(fixture, "INBOX", copy.target_last, "other\r\n");
 }
 
+static void subscribed_count(void *owner, struct slice name)
+{
+    (void)name;
+    ++*(unsigned *)owner;
+}
+
+static void many_subscriptions_in_any_order_are_all_found(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    char *text = calloc(3000, 16);
+    maildirs_inbox(fixture);
+    for (unsigned each = 2; each < 4; each++) { /* each second, then each third */
+        size_t used = (size_t)sprintf(text, "V\t2\n\nINBOX\nINBOX\n");
+        for (unsigned i = 3000; i-- > 0;) {
+            used += i % each == 0 ? (size_t)sprintf(text + used, "n%u\n", i * 7919 % 3000) : 0;
+        }
+        if (each == 3) {
+            maildirs_take(fixture, "subscriptions");
+        }
+        maildirs_put(fixture, "subscriptions", text);
+        maildirs_look(fixture);
+        unsigned count = 0;
+        mailstore_each_subscribed(fixture->user, subscribed_count, &count);
+        assert_int_equal(count, 1 + 3000 / each);
+        for (unsigned i = 0; i < 3000; i++) {
+            sprintf(text, "n%u", i * 7919 % 3000);
+            assert_int_equal(mailstore_is_subscribed(fixture->user, slice_text(text)),
+                             i % each == 0);
+        }
+    }
+    free(text);
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -308,6 +342,7 @@ int main(void)
         CASE(a_maildir_on_another_file_system_takes_what_is_appended),
         CASE(of_a_copy_that_finds_no_room_nothing_is_left),
         CASE(what_gets_another_name_meanwhile_is_copied),
+        CASE(many_subscriptions_in_any_order_are_all_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
