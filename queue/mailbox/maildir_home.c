@@ -133,11 +133,28 @@ void home_folder_drop(struct home *home, struct home_folder *folder)
     }
 }
 
+/* For one more: which has not been needed for longest is closed. */
+static void place_make(struct home *home)
+{
+    struct home_folder *oldest = NULL;
+    size_t open = 0;
+    for (size_t i = 0; i < home->folder_count; i++) {
+        struct home_folder *folder = home->folders[i];
+        open += folder->open;
+        oldest = folder->open && (oldest == NULL || folder->used < oldest->used) ? folder : oldest;
+    }
+    if (open >= HOME_OPEN_FOLDERS) {
+        home_folder_close(oldest);
+    }
+}
+
 int home_folder_open(struct home *home, struct home_folder *folder)
 {
+    folder->used = ++home->uses;
     if (folder->open) {
         return 0;
     }
+    place_make(home);
     int status = home_root(home);
     const char *name = folder->name[0] == 0 ? "." : folder->name;
     status = status == 0 ? maildir_box_open(&folder->box, home->owner, home->root, name) : status;

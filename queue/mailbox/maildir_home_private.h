@@ -11,6 +11,8 @@
 #pragma once
 #include "queue/mailbox/maildir_home.h"
 
+#define HOME_OPEN_FOLDERS                                                                          \
+    4 /* each has four files open, and a user may have thousands; a copy needs two */
 #define HOME_MAILBOX_BYTES (MAILDIR_FILE_NAME_MAX * 2 + 1)
 
 struct home_facts {
@@ -30,6 +32,7 @@ struct home_folder {
     struct maildir_box box;
     bool open, listed;
     bool rests;              /* it was told, and is not any more */
+    uint64_t used;           /* when it was last needed: the higher, the later */
     struct home_facts facts; /* before the last scan */
     int64_t looked_s;        /* when; 0: never */
     struct home_told *told;  /* NULL: nothing is told */
@@ -43,6 +46,7 @@ struct home {
     uint32_t uidvalidity_least;
     struct home_folder **folders;
     size_t folder_count, folder_room;
+    uint64_t uses;
     struct home_facts subscriptions;
     int64_t subscriptions_s; /* when they were read; 0: never */
     struct maildir_namer namer;

@@ -1,5 +1,6 @@
 /* What lies in a Maildir and is no message, or not what its name says. */
 #include "tests/unit/maildirs_rig.h"
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,6 +324,47 @@ static void many_subscriptions_in_any_order_are_all_found(void **state)
     free(text);
 }
 
+static unsigned descriptors_count(void)
+{
+    unsigned count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (folder != NULL && readdir(folder) != NULL) {
+        count++;
+    }
+    closedir(folder);
+    return count;
+}
+
+static void many_folders_keep_few_files_open(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    char name[32];
+    maildirs_inbox(fixture);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, ".F%02u", i);
+        maildirs_folder(fixture, name);
+        snprintf(name, sizeof name, ".F%02u/new/%u", i, i);
+        maildirs_put(fixture, name, "M\n");
+    }
+    unsigned before = descriptors_count();
+    maildirs_look(fixture);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "F%02u", i);
+        assert_text(fixture, name, 1, "M\r\n");
+        assert_int_equal(maildirs_append(fixture, name, slice_text("N\r\n")).uid, 2);
+        maildirs_flag(fixture, name, 1, MAILSTORE_FLAGGED, "");
+    }
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_true(descriptors_count() < before + 32);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(name, sizeof name, "F%02u", i);
+        assert_box(fixture, name, "1:4: 2:1:");
+        snprintf(name, sizeof name, ".F%02u/cur/%u:2,F", i, i);
+        assert_true(maildirs_has(fixture, name));
+    }
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -343,6 +385,7 @@ int main(void)
         CASE(of_a_copy_that_finds_no_room_nothing_is_left),
         CASE(what_gets_another_name_meanwhile_is_copied),
         CASE(many_subscriptions_in_any_order_are_all_found),
+        CASE(many_folders_keep_few_files_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
