@@ -152,6 +152,7 @@ int home_folder_open(struct home *home, struct home_folder *folder)
 {
     folder->used = ++home->uses;
     if (folder->open) {
+        folder->box.patience_s = home->patience_s;
         return 0;
     }
     place_make(home);
@@ -160,6 +161,7 @@ int home_folder_open(struct home *home, struct home_folder *folder)
     status = status == 0 ? maildir_box_open(&folder->box, home->owner, home->root, name) : status;
     folder->open = status == 0;
     folder->box.uidvalidity_least = home->uidvalidity_least;
+    folder->box.patience_s = home->patience_s;
     if (folder->open && folder->told != NULL) { /* a list from before may not give UIDs again */
         folder->box.list.uidvalidity = folder->told->uidvalidity;
         folder->box.list.uid_next = folder->told->uid_next;
@@ -231,6 +233,11 @@ int home_folder_need(struct home *home, const char *mailbox, struct home_folder 
 void home_uidvalidity(struct home *home, uint32_t least)
 {
     home->uidvalidity_least = least > home->uidvalidity_least ? least : home->uidvalidity_least;
+}
+
+void home_patience(struct home *home, int64_t patience_s)
+{
+    home->patience_s = patience_s;
 }
 
 void home_told_free(struct home_told *told)

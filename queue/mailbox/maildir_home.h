@@ -59,6 +59,8 @@ void home_close(struct home *home); /* NULL is fine */
 /* The files that are open are given back, and the memory for what was told. While a folder's times are as they were nothing
  * needs to be told again; when they are not it is stale (home_look), and before anything is put there it is to be told. */
 void home_rest(struct home *home);
+/* How long a lock of another is waited for from now on; 0: as long as it may be somebody's. */
+void home_patience(struct home *home, int64_t patience_s);
 /* The lowest UIDVALIDITY that a folder may be given. */
 void home_uidvalidity(struct home *home, uint32_t least);
 /* Given. Replaces what the home knew of this mailbox. */

@@ -44,6 +44,7 @@ struct home {
     int root;
     bool clean; /* what a crash has left was removed */
     uint32_t uidvalidity_least;
+    int64_t patience_s;
     struct home_folder **folders;
     size_t folder_count, folder_room;
     uint64_t uses;

@@ -83,6 +83,12 @@ static struct maildir_lock lock_of(const struct maildir_box *box)
                                  .stale_s = MAILDIR_LOCK_STALE_S};
 }
 
+static int lock_take(const struct maildir_box *box, struct maildir_lock *lock)
+{
+    return maildir_lock_take(lock,
+                             box->patience_s != 0 ? box->patience_s : MAILDIR_LOCK_PATIENCE_S);
+}
+
 /* ---- listing ---- */
 
 static bool array_grow(struct found **array, size_t count, size_t *room)
@@ -379,7 +385,7 @@ static int scan_locked(struct maildir_box *box, const struct maildir_lock *lock)
 int maildir_box_scan(struct maildir_box *box)
 {
     struct maildir_lock lock = lock_of(box);
-    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    int status = lock_take(box, &lock);
     if (status == 0) {
         status = scan_locked(box, &lock);
         maildir_lock_release(&lock);
@@ -458,7 +464,7 @@ int maildir_box_keyword(struct maildir_box *box, struct slice name)
     if (index >= 0) {
         return index;
     }
-    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    int status = lock_take(box, &lock);
     if (status < 0) {
         return status;
     }
@@ -544,7 +550,7 @@ static int change_locked(struct maildir_box *box, const struct maildir_lock *loc
 static int change_one(struct maildir_box *box, uint32_t uid, struct wish wish)
 {
     struct maildir_lock lock = lock_of(box);
-    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    int status = lock_take(box, &lock);
     if (status == 0) {
         status = change_locked(box, &lock, uid, wish);
         maildir_lock_release(&lock);
@@ -590,7 +596,7 @@ static int writes_locked(struct maildir_box *box, const struct maildir_lock *loc
 int maildir_box_write(struct maildir_box *box, struct maildir_write *writes, size_t count)
 {
     struct maildir_lock lock = lock_of(box);
-    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    int status = lock_take(box, &lock);
     if (status == 0) {
         status = writes_locked(box, &lock, writes, count);
         maildir_lock_release(&lock);
@@ -650,7 +656,7 @@ static int puts_locked(struct maildir_box *box, const struct maildir_lock *lock,
 int maildir_box_put(struct maildir_box *box, struct maildir_put *puts, size_t count)
 {
     struct maildir_lock lock = lock_of(box);
-    int status = maildir_lock_take(&lock, MAILDIR_LOCK_PATIENCE_S);
+    int status = lock_take(box, &lock);
     if (status == 0) {
         status = puts_locked(box, &lock, puts, count);
         maildir_lock_release(&lock);

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TAKEN_EACH 2048u /* items of a change */
+#define LOOK_PATIENCE_S 5 /* it is asked again soon, and a helper that waits is missed by all */
+#define TAKEN_EACH 2048u  /* items of a change */
 
 static void name_put(char *out, size_t room, struct slice name)
 {
@@ -326,6 +327,7 @@ void op_work(struct crew_job *job)
     struct op *op = list_entry(job, struct op, job);
     struct home *home = op->mirror->home;
     home_uidvalidity(home, op->uidvalidity);
+    home_patience(home, op->kind == OP_LOOK ? LOOK_PATIENCE_S : 0);
     if (op->forgets) {
         home_forget(home);
     }

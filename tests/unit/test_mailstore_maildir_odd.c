@@ -324,6 +324,29 @@ static void many_subscriptions_in_any_order_are_all_found(void **state)
     free(text);
 }
 
+static void a_look_waits_for_a_lock_for_seconds_and_a_change_for_minutes(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct told told;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    fixture->files.pause = pause_passing;
+    maildirs_put(fixture, "dovecot-uidlist.lock", "1:host.test");
+    maildirs_put(fixture, "new/n", "other\n");
+    uint64_t before_ns = fixture->rig.rig.now_ns;
+    assert_int_equal(mailstore_refresh(fixture->rig.store, fixture->user, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), -ETIMEDOUT);
+    assert_true(fixture->rig.rig.now_ns - before_ns < 10000000000);
+    before_ns = fixture->rig.rig.now_ns;
+    assert_int_equal(copy_to_inbox(fixture, "Old"), -ETIMEDOUT);
+    assert_true(fixture->rig.rig.now_ns - before_ns > 120000000000);
+    maildirs_take(fixture, "dovecot-uidlist.lock");
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home 9:0:");
+}
+
 static unsigned descriptors_count(void)
 {
     unsigned count = 0;
@@ -386,6 +409,7 @@ int main(void)
         CASE(what_gets_another_name_meanwhile_is_copied),
         CASE(many_subscriptions_in_any_order_are_all_found),
         CASE(many_folders_keep_few_files_open),
+        CASE(a_look_waits_for_a_lock_for_seconds_and_a_change_for_minutes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
