@@ -1,6 +1,7 @@
 /* What lies in a Maildir and is no message, or not what its name says. */
 #include "tests/unit/maildirs_rig.h"
 #include <dirent.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -347,6 +348,55 @@ static void a_look_waits_for_a_lock_for_seconds_and_a_change_for_minutes(void **
     assert_box(fixture, "INBOX", "3:1: 7:4:home 9:0:");
 }
 
+static ssize_t write_failing(void *self, int file, const void *bytes, size_t size)
+{
+    (void)self, (void)file, (void)bytes, (void)size;
+    return -ENOSPC;
+}
+
+static int sync_failing(void *self, int number)
+{
+    (void)self, (void)number;
+    return -EIO;
+}
+
+static int append_to_inbox(struct maildirs_rig *fixture)
+{
+    struct mailstore_draft *draft;
+    struct mailstore_place place = {.user = slice_text("ann"), .mailbox = slice_text("INBOX")};
+    struct slice text = slice_text("A\r\n");
+    struct told told;
+    assert_int_equal(mailstore_begin(fixture->rig.store, &draft), 0);
+    assert_int_equal(mailstore_append(draft, &text, 1), 0);
+    assert_int_equal(mailstore_commit(draft, 0, &place, 1, told_init(&told)), 0);
+    int status = told_wait(&fixture->rig, &told);
+    return status != 0 ? status : place.status;
+}
+
+static void what_cannot_be_made_durable_is_refused_and_not_there(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct maildir_files files;
+    maildir_system_files(&files);
+    maildirs_inbox(fixture);
+    fixture->files.write = write_failing;
+    assert_int_equal(append_to_inbox(fixture), -ENOSPC);
+    fixture->files.write = files.write;
+    fixture->files.sync = sync_failing;
+    assert_int_equal(append_to_inbox(fixture), -EIO);
+    fixture->files.sync = files.sync;
+    maildirs_look(fixture);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+    assert_int_equal(append_to_inbox(fixture), 0);
+    maildirs_look(fixture);
+    assert_int_equal(maildirs_box(fixture, "INBOX")->count, 3);
+    char path[512], pattern[600];
+    glob_t found;
+    maildirs_path(fixture, "../.tmp", path);
+    snprintf(pattern, sizeof pattern, "%s/*", path);
+    assert_int_equal(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
+}
+
 static unsigned descriptors_count(void)
 {
     unsigned count = 0;
@@ -410,6 +460,7 @@ int main(void)
         CASE(many_subscriptions_in_any_order_are_all_found),
         CASE(many_folders_keep_few_files_open),
         CASE(a_look_waits_for_a_lock_for_seconds_and_a_change_for_minutes),
+        CASE(what_cannot_be_made_durable_is_refused_and_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
