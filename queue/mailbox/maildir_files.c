@@ -58,13 +58,15 @@ static int system_list(void *self, int at, void (*visit)(void *owner, const char
         }
         return status;
     }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL; errno = 0) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             visit(owner, entry->d_name);
         }
     }
+    int status = -errno; /* of a listing that ends early what is missing has not gone */
     closedir(folder);
-    return 0;
+    return status;
 }
 
 /* ---- files ---- */

@@ -177,22 +177,24 @@ void home_folder_close(struct home_folder *folder)
     }
 }
 
-/* Of its cur/; 0: there is no such folder. */
-static uint64_t folder_inode(struct home *home, const char *name)
+/* Of its cur/; 0: there is no such folder. -errno: that cannot be told now. */
+static int folder_inode(struct home *home, const char *name, uint64_t *inode)
 {
     const struct maildir_files *files = home_files(home);
     struct maildir_file_facts facts = {0};
     int at = files->open_folder(files->self, home->root, name[0] == 0 ? "." : name);
+    int status = at < 0 ? at : files->facts(files->self, at, "cur", &facts);
     if (at >= 0) {
-        files->facts(files->self, at, "cur", &facts);
         files->close(files->self, at);
     }
-    return facts.inode;
+    *inode = facts.inode;
+    return status == -ENOENT || status == -ENOTDIR || status == -ELOOP ? 0 : status;
 }
 
 bool home_folder_exists(struct home *home, const char *name)
 {
-    return folder_inode(home, name) != 0;
+    uint64_t inode;
+    return folder_inode(home, name, &inode) < 0 || inode != 0;
 }
 
 /* What is open may be a folder that has been removed, and another has its name: what is put there is lost. */
@@ -214,9 +216,10 @@ int home_folder_need(struct home *home, const char *mailbox, struct home_folder 
     if (status < 0 || size < 0) {
         return status < 0 ? status : -ENOENT;
     }
-    uint64_t inode = folder_inode(home, name);
-    if (size > 0 && inode == 0) {
-        return -ENOENT;
+    uint64_t inode;
+    status = folder_inode(home, name, &inode);
+    if (status < 0 || (size > 0 && inode == 0)) {
+        return status < 0 ? status : -ENOENT;
     }
     struct home_folder *folder = home_folder_find(home, mailbox);
     folder = folder != NULL ? folder : home_folder_add(home, name, mailbox);
@@ -332,8 +335,13 @@ static void folder_listed(void *owner, const char *name)
     char written[MAILDIR_FILE_NAME_MAX + 1];
     bool only =
         maildir_folder_write(slice_text(mailbox), written) > 0 && strcmp(written, name) == 0;
-    if (!only || strcmp(mailbox, "INBOX") == 0 || !home_folder_exists(listing->home, name)) {
-        return; /* another spelling of a name, or no Maildir */
+    if (!only || strcmp(mailbox, "INBOX") == 0) {
+        return; /* another spelling of a name */
+    }
+    uint64_t inode;
+    int status = folder_inode(listing->home, name, &inode);
+    if (status < 0 ? folder == NULL : inode == 0) {
+        return; /* no Maildir, or none that has been seen */
     }
     folder = folder != NULL ? folder : home_folder_add(listing->home, name, mailbox);
     if (folder == NULL) {

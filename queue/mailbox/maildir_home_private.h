@@ -70,6 +70,7 @@ int home_folder_open(struct home *home, struct home_folder *folder);
 void home_folder_close(struct home_folder *folder);
 /* A folder that there is, opened. -ENOENT. */
 int home_folder_need(struct home *home, const char *mailbox, struct home_folder **folder);
+/* Also when it cannot be told: what is not seen for want of descriptors has not gone. */
 bool home_folder_exists(struct home *home, const char *name);
 
 /* maildir_home_news.c */

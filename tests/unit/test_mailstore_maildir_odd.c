@@ -397,6 +397,37 @@ static void what_cannot_be_made_durable_is_refused_and_not_there(void **state)
     assert_int_equal(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
 }
 
+static int open_folder_failing(void *self, int at, const char *name)
+{
+    struct maildir_files files;
+    maildir_system_files(&files);
+    (void)self;
+    return strcmp(name, ".Old") == 0 ? -EMFILE : files.open_folder(NULL, at, name);
+}
+
+static void what_is_not_seen_for_want_of_descriptors_has_not_gone(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct maildir_files files;
+    struct told told;
+    maildir_system_files(&files);
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".Old");
+    maildirs_put(fixture, ".Old/new/m", "first\n");
+    maildirs_look(fixture);
+    uint64_t id = maildirs_box(fixture, "Old")->id;
+    fixture->files.open_folder = open_folder_failing;
+    maildirs_put(fixture, "new/n", "other\n");
+    assert_int_equal(mailstore_refresh(fixture->rig.store, fixture->user, told_init(&told)), 0);
+    told_wait(&fixture->rig, &told);
+    assert_box(fixture, "INBOX", "3:1: 7:4:home 9:0:");
+    assert_non_null(maildirs_box(fixture, "Old"));
+    fixture->files.open_folder = files.open_folder;
+    maildirs_look(fixture);
+    assert_int_equal(maildirs_box(fixture, "Old")->id, id);
+    assert_box(fixture, "Old", "1:0:");
+}
+
 static unsigned descriptors_count(void)
 {
     unsigned count = 0;
@@ -461,6 +492,7 @@ int main(void)
         CASE(many_folders_keep_few_files_open),
         CASE(a_look_waits_for_a_lock_for_seconds_and_a_change_for_minutes),
         CASE(what_cannot_be_made_durable_is_refused_and_not_there),
+        CASE(what_is_not_seen_for_want_of_descriptors_has_not_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
