@@ -134,7 +134,9 @@ static void passing_arrives(struct shard_message *message, struct shard *shard)
     (void)shard;
     free(message);
     session->mailbox = passing.to;
-    if (passing.to->left || session->kicked) { /* here nobody would look when its time is over */
+    /* Later than that nobody here looks for those that are kicked. */
+    bool too_late = session->kicked && session->kick_deadline_ns <= passing.to->shard->now_ns;
+    if (passing.to->left || too_late) {
         stream_abort(passing.stream);
         stream_release(passing.stream);
         session_lose(session, passing.group);
