@@ -135,7 +135,7 @@ class TwoPorts(SystemTest):
         self.lab()
         relay = self.start_relay(shards, ecn)
         capture = subprocess.Popen([*self.inside, os.path.join(BUILD, "tubepost"), "-s", f"{self.folder}/control", "net", "capture",
-                                    "-w", f"{self.folder}/both.pcapng", "--count", "4000"], stdout=subprocess.PIPE, text=True)
+                                    "-w", f"{self.folder}/both.pcapng", "--count", "1000"], stdout=subprocess.PIPE, text=True)
         self.addCleanup(capture.communicate)
         self.addCleanup(capture.kill)
         wait_until(lambda: os.path.exists(f"{self.folder}/both.pcapng") and os.path.getsize(f"{self.folder}/both.pcapng") > 0, "the capture's begin")
