@@ -83,7 +83,7 @@ static enum verdict header_verdict(const struct mbox_writer *writer, struct slic
 
 static enum verdict verdict_of(const struct mbox_writer *writer, struct slice held)
 {
-    if (writer->in_header) {
+    if (writer->in_header && !writer->quoted) { /* behind a '>' stands no name of a header */
         enum verdict verdict = header_verdict(writer, held);
         if (verdict != FRONT_PLAIN) {
             return verdict;

@@ -131,6 +131,7 @@ static const struct write_case writes[] = {
     {MBOX_O, "S: x\n\nFrom a\n>From b\n", "S: x\n\n>From a\n>From b\n\n"},
     {MBOX_RD, "Status: R\nS: x\nX-Keywords: a\n b\nTo: y\n\nStatus: R\n",
      "S: x\nTo: y\n\nStatus: R\n\n"},
+    {MBOX_RD, ">\nStatus: F\n>Status: F\n\nhi\n", ">\n>Status: F\n\nhi\n\n"},
     {MBOX_RD, "S: x\n\nno end", "S: x\n\nno end\n\n"},
     {MBOX_RD, "S: x\n", "S: x\n\n\n"},
     {MBOX_RD, " x\n", "\n x\n\n"}, /* not a keyword more */
