@@ -7,6 +7,7 @@
  * log_segments.c  spares, recycling, trimming
  * log_space.c     what there is of the disk
  * log_failure.c   what follows a failed write, and the stash
+ * log_reading.c   for another thread to read
  */
 #pragma once
 #include "queue/log/log.h"
@@ -144,6 +145,7 @@ struct log {
     uint64_t used_bytes;
     uint64_t held_bytes; /* of them, up to held_to */
     uint32_t held_to;    /* the newest sequence that the start has found; 0: it could read all */
+    uint32_t reading_to; /* the newest that another thread may be reading; 0: none does */
     struct list_node ready, freed, suspect;
     uint32_t ready_count, freed_count, suspect_count;
     uint32_t next_sequence, next_number;

@@ -166,7 +166,7 @@ void log_segment_detach(struct log *log, struct log_segment *segment)
 static bool segment_is_busy(const struct log *log, const struct log_segment *segment)
 {
     return segment == log->current || segment->pins > 0 || segment->kept > 0 ||
-           log_is_held(log, segment->sequence);
+           log_is_held(log, segment->sequence) || segment->sequence <= log->reading_to;
 }
 
 /* It may be destroyed when all that was appended so far is durable: among that is what says that its

@@ -52,6 +52,7 @@ static void store_free(struct mailstore *store)
     }
     fetch_pool_close(store);
     cleaner_close(store);
+    audit_close(store);
     if (store->index != NULL) {
         index_close(store->index);
     }
@@ -76,7 +77,12 @@ int mailstore_open(struct mailstore **result, struct log *log,
     int status = store->settings.text_bytes_max < UINT32_MAX ? fetch_pool_open(store) : -EINVAL;
     status = status == 0 ? cleaner_open(store) : status;
     status = status == 0 ? index_open(&store->index, &store->settings, &damaged) : status;
-    status = status == 0 ? mailstore_recover(store, damaged) : status;
+    if (status == 0) {
+        audit_forget(&store->settings);
+        bool marked = index_is_marked(&store->settings);
+        status = mailstore_recover(store, damaged || marked);
+        status = status == 0 && marked ? index_unmark(&store->settings) : status;
+    }
     status = status == 0 && settings->maildirs != NULL ? files_open(store) : status;
     if (status != 0) {
         store_free(store);
@@ -84,6 +90,31 @@ int mailstore_open(struct mailstore **result, struct log *log,
     }
     *result = store;
     return 0;
+}
+
+int store_beside_open(struct mailstore **result, struct log *log,
+                      const struct mailstore_settings *settings)
+{
+    struct mailstore *store = (struct mailstore *)calloc(1, sizeof(*store));
+    bool damaged = false;
+    if (store == NULL) {
+        return -ENOMEM;
+    }
+    store->log = log;
+    store->settings = *settings;
+    lists_open(store);
+    int status = index_open(&store->index, &store->settings, &damaged);
+    if (status != 0) {
+        store_free(store);
+        return status;
+    }
+    *result = store;
+    return 0;
+}
+
+void store_beside_close(struct mailstore *store)
+{
+    store_free(store);
 }
 
 void mailstore_rest(struct mailstore *store)
@@ -103,7 +134,8 @@ bool mailstore_is_quiet(const struct mailstore *store)
     return list_empty(&store->queue) && list_empty(&store->durable) &&
            (list_empty(&store->flight) || gives_up) &&
            (cleaner_is_quiet(store) || (gives_up && cleaner_waits_for_log(store))) &&
-           fetch_pool_is_quiet(store) && !index_is_writing(store->index) && files_are_quiet(store);
+           fetch_pool_is_quiet(store) && !index_is_writing(store->index) &&
+           files_are_quiet(store) && audit_is_quiet(store);
 }
 
 void mailstore_close(struct mailstore *store)
@@ -194,6 +226,7 @@ unsigned mailstore_round(struct mailstore *store, uint64_t wall_s)
     store->wall_s = wall_s;
     unsigned done = changes_round(store);
     mailstore_index_round(store);
+    audit_round(store);
     kept_purge(store);
     done += cleaner_round(store);
     done += files_round(store);

@@ -14,6 +14,7 @@
  * Segments are cleaned when little in them lives; when more than half of the log is dead; or when space is short and
  * there is an eighth to gain.
  */
+#include "queue/log/log_reading.h"
 #include "queue/log/record.h"
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
@@ -92,6 +93,7 @@ bool cleaner_waits_for_log(const struct mailstore *store)
 /* ── Which one ───────────────────────────────────────────────────────────────────────────────── */
 
 struct choice {
+    bool of_all; /* also of those that are kept for who reads the log */
     uint32_t sequence;
     uint64_t needed; /* bytes in it, or about */
     uint64_t all_needed, all_bytes;
@@ -101,7 +103,7 @@ static void choose(struct mailstore *store, struct choice *choice)
 {
     uint32_t current = log_current_sequence(store->log);
     uint64_t segment = log_settings_of(store->log)->segment_bytes;
-    *choice = (struct choice){.needed = UINT64_MAX};
+    *choice = (struct choice){.needed = UINT64_MAX, .of_all = choice->of_all};
     for (uint32_t sequence = log_head_sequence(store->log); sequence != 0;
          sequence = log_segment_after(store->log, sequence)) {
         const struct log_segment_live *live = log_segment_live(store->log, sequence);
@@ -112,6 +114,9 @@ static void choose(struct mailstore *store, struct choice *choice)
         uint64_t needed = live->bytes + books->state_bytes / 2;
         choice->all_needed += needed;
         choice->all_bytes += segment;
+        if (!choice->of_all && log_reading_keeps(store->log, sequence)) {
+            continue;
+        }
         if (books->drafts == 0 && current >= books->rest_until && needed < choice->needed &&
             sequence < log_lsn_sequence(store->applied)) {
             choice->needed = needed;
@@ -126,6 +131,13 @@ static bool space_is_short(const struct mailstore *store, const struct log_space
     uint64_t left =
         space->rest_bytes + space->ready_bytes + space->freed_bytes + space->growth_bytes;
     return left < (LOG_SEGMENTS_RESERVED + 2) * segment + space->used_bytes / 16;
+}
+
+bool cleaner_is_short(const struct mailstore *store)
+{
+    struct log_space space;
+    log_space(store->log, &space);
+    return space_is_short(store, &space);
 }
 
 static bool is_worth_it(const struct mailstore *store, const struct choice *choice)
@@ -150,12 +162,15 @@ static bool is_worth_it(const struct mailstore *store, const struct choice *choi
 static void looks(struct cleaner *cleaner)
 {
     struct mailstore *store = cleaner->store;
-    struct choice choice;
+    struct choice choice = {.of_all = cleaner_is_short(store)};
     if (!log_is_orderly(store->log)) {
         return;
     }
     choose(store, &choice);
     bool worth = is_worth_it(store, &choice);
+    if (worth && log_reading_keeps(store->log, choice.sequence)) {
+        audit_yield(store);
+    }
     log_expect_space(store->log, worth);
     if (!worth) {
         return;
@@ -479,6 +494,12 @@ static void frees(struct cleaner *cleaner)
     struct segment_books *books = segment_books(store, cleaner->sequence);
     if (live == NULL || books == NULL || live->bytes > 0 || books->drafts > 0) {
         gives_up(cleaner);
+        return;
+    }
+    if (log_reading_keeps(store->log, cleaner->sequence) &&
+        !(cleaner_is_short(store) && audit_yield(store))) {
+        log_expect_space(store->log, false);
+        cleaner->state = CLEAN_LOOKS; /* it is chosen again when nobody reads it */
         return;
     }
     int status = log_free_segment(store->log, cleaner->sequence);

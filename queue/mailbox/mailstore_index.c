@@ -23,6 +23,9 @@ struct index {
     uint64_t bytes_max;
     unsigned flags;
     bool driven, failed;
+    struct index *of; /* a glance: at this one's file */
+    uint32_t glances;
+    bool cramped;
     struct row_table active, frozen; /* frozen: read by the thread too, changed by nobody */
     bool has_frozen;
     int status; /* of the last write */
@@ -134,7 +137,8 @@ static int reader_renew(struct index *index)
 static int write_end(struct index *index)
 {
     index->state = INDEX_IDLE;
-    if (index->status == -ENOSPC) { /* the file system's, or of addresses */
+    index->cramped = index->status == -ENOSPC && index->glances > 0;
+    if (index->status == -ENOSPC && !index->cramped) { /* the file system's, or of addresses */
         mdb_txn_reset(index->reader);
         index->bytes_max *= 2;
         mdb_env_set_mapsize(index->environment, index->bytes_max);
@@ -438,6 +442,7 @@ int index_renew(struct index *index)
 
 void index_close(struct index *index)
 {
+    check(index->glances == 0);
     if (index->runs) {
         pthread_mutex_lock(&index->mutex);
         while (index->state == INDEX_WRITING) {
@@ -458,4 +463,37 @@ void index_close(struct index *index)
     pthread_cond_destroy(&index->wake);
     free(index->path);
     free(index);
+}
+
+/* ── Glances ─────────────────────────────────────────────────────────────────────────────────── */
+
+int index_glance_begin(struct index *index, struct index **result)
+{
+    struct index *glance = (struct index *)calloc(1, sizeof(*glance));
+    if (glance == NULL) {
+        return -ENOMEM;
+    }
+    int status = mdb_txn_begin(index->environment, NULL, MDB_RDONLY, &glance->reader);
+    if (status != 0) {
+        free(glance);
+        return error_of(status);
+    }
+    glance->of = index;
+    glance->database = index->database;
+    glance->lock = -1;
+    index->glances++;
+    *result = glance;
+    return 0;
+}
+
+void index_glance_end(struct index *glance)
+{
+    mdb_txn_abort(glance->reader);
+    glance->of->glances--;
+    free(glance);
+}
+
+bool index_is_cramped(const struct index *index)
+{
+    return index->cramped;
 }

@@ -52,3 +52,11 @@ int index_write(struct index *index);
 int index_round(struct index *index);
 /* Waits until nothing is being written. As index_round. */
 int index_wait(struct index *index);
+
+/* The state that the file has now, for another thread: it may get and walk, nothing is put. As long as there is one the
+ * file keeps all that it says, and grows. Begun, and ended, by the index's thread, or when that is known to do nothing.
+ * 0, -ENOMEM, -EIO. */
+int index_glance_begin(struct index *index, struct index **glance);
+void index_glance_end(struct index *glance);
+/* The file must have more addresses, and cannot while somebody glances at it. */
+bool index_is_cramped(const struct index *index);

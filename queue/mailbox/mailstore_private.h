@@ -23,11 +23,14 @@
  * mailstore_recover.c  the log read again
  * mailstore_torn.c     ... and deliveries of which not all was written
  * mailstore_clean.c    space comes back
+ * mailstore_check.c    two indexes against each other
+ * mailstore_audit.c    ... one of them built beside a store that runs
  * mailstore_index.c    rows in LMDB and in memory (mailstore_rows.c)
  */
 #pragma once
 #include "queue/log/log.h"
 #include "queue/mailbox/mailstore.h"
+#include "queue/mailbox/mailstore_check.h"
 #include "queue/mailbox/mailstore_index.h"
 
 /* ── Records in the log ──────────────────────────────────────────────────────────────────────── */
@@ -253,6 +256,7 @@ struct segment_books {    /* log_segment_live.notes */
 
 struct fetch_pool;
 struct cleaner;
+struct mailstore_audit;
 
 struct mailstore {
     struct log *log;
@@ -295,6 +299,7 @@ struct mailstore {
     struct fetch_pool *fetches;
     struct files *files; /* Maildirs; NULL: texts lie in the log */
     struct cleaner *cleaner;
+    struct mailstore_audit *audit; /* NULL: there is none */
     uint64_t purge_at_s;
     struct writer scratch;
     struct mailstore_counters counters;
@@ -603,8 +608,25 @@ void torn_add(struct torn *torn, struct torn_entry entry);
 int torn_expunge(struct mailstore *store); /* blocks */
 void torn_free(struct torn *torn);
 
-/* mailstore_recover.c */
-int mailstore_recover(struct mailstore *store, bool damaged);
+/* mailstore.c: a store that has an index, and users, of its own, and a log in name; for mailstore_build. */
+int store_beside_open(struct mailstore **store, struct log *log,
+                      const struct mailstore_settings *settings);
+void store_beside_close(struct mailstore *store);
+
+/* mailstore_recover.c. stale: the index is not to be believed, whatever it says. */
+int mailstore_recover(struct mailstore *store, bool stale);
+struct log_visitor;
+struct mailstore_building {
+    uint64_t until;        /* the newest change that counts */
+    uint64_t memory_bytes; /* for changes that are gathered; more of them: -E2BIG */
+    /* All records. 0 or -errno. */
+    int (*read)(struct mailstore_building *building, const struct log_visitor *visitor);
+    /* After each change that was done of them. Not 0: no more, that is the answer. */
+    int (*built)(struct mailstore_building *building, uint64_t done, uint64_t all);
+};
+/* The state as of a change, from records of another's log, into an index that may have rows; the store has a log in name
+ * (queue/log/log_reading.h), and nothing else. Blocks. */
+int mailstore_build(struct mailstore *store, struct mailstore_building *building);
 int mailstore_checkpoint(struct mailstore *store); /* begins to write the index */
 void mailstore_index_round(struct mailstore *store);
 bool index_is_behind(const struct mailstore *store); /* too far: nothing more is taken */
@@ -616,3 +638,26 @@ unsigned cleaner_round(struct mailstore *store);
 bool cleaner_is_quiet(const struct mailstore *store);
 bool cleaner_waits_for_log(const struct mailstore *store);
 void snapshot_wanted(struct user *user);
+bool cleaner_is_short(const struct mailstore *store); /* of space, or soon */
+
+/* mailstore_check.c */
+struct index_comparison {
+    void (*visit)(void *owner, const struct mailstore_difference *difference);
+    int (*row)(
+        void *owner); /* after each row; not 0: no more of them, that is the answer. May be NULL */
+    void *owner;
+};
+int indexes_compare(struct index *first, struct index *second,
+                    const struct index_comparison *comparison);
+
+/* mailstore_audit.c */
+unsigned audit_round(struct mailstore *store);
+bool audit_is_quiet(const struct mailstore *store);
+void audit_take(struct mailstore *store);    /* the index is not being written */
+void audit_written(struct mailstore *store); /* it is on the device, and the next one not begun */
+/* The cleaner needs what is kept for it. False: there is none. */
+bool audit_yield(struct mailstore *store);
+void audit_close(struct mailstore *store);
+void audit_forget(const struct mailstore_settings *settings); /* files of one that was cut off */
+bool index_is_marked(const struct mailstore_settings *settings);
+int index_unmark(const struct mailstore_settings *settings);

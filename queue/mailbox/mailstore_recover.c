@@ -34,6 +34,8 @@ struct items {
 struct recovery {
     struct mailstore *store;
     bool builds;
+    struct mailstore_building *building; /* beside a store that runs; else NULL */
+    uint64_t gathered_bytes;
     uint64_t from; /* the index has what is up to here */
     uint32_t sum;
     bool useless;     /* the index has failed */
@@ -83,6 +85,7 @@ static void written(struct mailstore *store, int result)
         store->safe = store->writing;
         store->writes_done = store->writes_begun;
         store->counters.index_writes++;
+        audit_written(store);
     } else if (result < 0) {
         store->index_retry_s = store->wall_s + 1;
     }
@@ -101,6 +104,7 @@ void mailstore_index_round(struct mailstore *store)
     }
     store->index_retry_s = 0;
     written(store, index_round(store->index));
+    audit_take(store);
     uint64_t changes = store->counters.changes - store->changes_written;
     uint32_t most = store->settings.index_changes_max;
     if (!index_is_writing(store->index) && store->sick == 0 &&
@@ -278,6 +282,18 @@ static int state_count(struct recovery *recovery, const struct log_record *recor
     return 0;
 }
 
+/* What is kept of a record, until all have been read. */
+static int gather(struct recovery *recovery, struct items *items, struct item item,
+                  const struct log_record *record)
+{
+    const struct mailstore_building *building = recovery->building;
+    recovery->gathered_bytes += record->content.size + sizeof(item) + 32;
+    if (building != NULL && recovery->gathered_bytes > building->memory_bytes) {
+        return -E2BIG;
+    }
+    return item_add(items, item, record->content);
+}
+
 static int part_found(struct recovery *recovery, const struct log_record *record)
 {
     struct change_head head;
@@ -287,21 +303,22 @@ static int part_found(struct recovery *recovery, const struct log_record *record
     }
     struct item item = {.lsn = record->lsn, .tag = record->tag, .part = head.part};
     recovery->parts_come = true;
-    return item_add(&recovery->parts, item, record->content);
+    return gather(recovery, &recovery->parts, item, record);
 }
 
 static int change_found(struct recovery *recovery, const struct log_record *record)
 {
     struct change_head head;
     struct slice users, rest;
-    if (!change_parse(record->content, &head, &users, &rest)) {
+    bool beyond = recovery->building != NULL && record->lsn > recovery->building->until;
+    if (beyond || !change_parse(record->content, &head, &users, &rest)) {
         return 0;
     }
     struct item item = {.order = head.as_of != 0 ? head.as_of : record->lsn,
                         .snapshot = head.as_of != 0,
                         .lsn = record->lsn,
                         .tag = record->tag};
-    return item_add(&recovery->changes, item, record->content);
+    return gather(recovery, &recovery->changes, item, record);
 }
 
 static int carried_found(struct recovery *recovery, const struct log_record *record)
@@ -369,7 +386,8 @@ static int record_read(struct recovery *recovery, const struct log_record *recor
     case RECORD_PART:
         return part_found(recovery, record);
     case RECORD_CHANGE:
-        if (record->lsn > recovery->newest) {
+        if (record->lsn > recovery->newest &&
+            (recovery->building == NULL || record->lsn <= recovery->building->until)) {
             recovery->newest = record->lsn;
             recovery->newest_sum = crc32c(0, record->content.bytes, record->content.size);
         }
@@ -423,6 +441,9 @@ static int items_again(struct recovery *recovery)
         status =
             change_again(recovery, item->order, item->tag, slice_of(item->content, item->size));
         status = status == 0 ? index_relieve(store) : status;
+        if (status == 0 && recovery->building != NULL) {
+            status = recovery->building->built(recovery->building, i, changes->count);
+        }
     }
     store->applied = recovery->newest;
     store->applied_sum = recovery->newest_sum;
@@ -530,7 +551,35 @@ static int recovery_end(struct recovery *recovery)
     return status;
 }
 
-int mailstore_recover(struct mailstore *store, bool damaged)
+static void recovery_free(struct recovery *recovery, struct torn *torn)
+{
+    torn_free(torn);
+    recovery->store->torn = NULL;
+    items_free(&recovery->parts);
+    items_free(&recovery->changes);
+    free(recovery->state_bytes);
+    writer_free(&recovery->segments);
+}
+
+/* Deliveries that power loss has torn were taken away by a change of their own, when the store was opened. */
+int mailstore_build(struct mailstore *store, struct mailstore_building *building)
+{
+    struct recovery recovery = {.store = store};
+    struct log_visitor visitor = {
+        .record = record_found, .damaged = record_damaged, .owner = &recovery};
+    struct torn torn = {0};
+    store->replays = true;
+    store->torn = &torn;
+    int status = build_begin(&recovery);
+    recovery.building = building;
+    torn.from = UINT64_MAX;
+    status = status == 0 ? building->read(building, &visitor) : status;
+    status = status == 0 ? recovery_end(&recovery) : status;
+    recovery_free(&recovery, &torn);
+    return status;
+}
+
+int mailstore_recover(struct mailstore *store, bool stale_index)
 {
     struct recovery recovery = {.store = store};
     struct log_visitor visitor = {
@@ -539,7 +588,7 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     store->replays = true;
     store->torn = &torn;
     int status = 0;
-    bool fresh = damaged || !header_read(&recovery);
+    bool fresh = stale_index || !header_read(&recovery);
     torn.from = recovery.from;
     if (fresh) {
         status = build_begin(&recovery);
@@ -558,11 +607,6 @@ int mailstore_recover(struct mailstore *store, bool damaged)
     status = status == 0 ? recovery_end(&recovery) : unread ? -EIO : status;
     status = torn.failed && status == 0 ? -ENOMEM : status;
     status = status == 0 ? torn_expunge(store) : status;
-    torn_free(&torn);
-    store->torn = NULL;
-    items_free(&recovery.parts);
-    items_free(&recovery.changes);
-    free(recovery.state_bytes);
-    writer_free(&recovery.segments);
+    recovery_free(&recovery, &torn);
     return status;
 }

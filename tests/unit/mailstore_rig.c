@@ -64,6 +64,9 @@ void mailstore_rig_round(struct mailstore_rig *rig)
     mailstore_round(rig->store, rig->wall_s);
     log_flush(rig->rig.log);
     rig->rig.disk->ops->submit(rig->rig.disk);
+    if (rig->real != NULL) {
+        usleep(200);
+    }
 }
 
 void mailstore_rig_settle(struct mailstore_rig *rig)

@@ -12,6 +12,8 @@ struct mailstore_rig {
     char folder[64], index[96];
     uint64_t wall_s;
     uint64_t random;
+    struct disk
+        *real; /* a folder's, instead of the one that lies; its rounds take time. NULL: none */
 };
 
 void mailstore_rig_open(struct mailstore_rig *rig, uint64_t seed);
