@@ -2,6 +2,7 @@
  * Random operations on a store and on a model of it that is too simple to be wrong, with failed writes, restarts, crashes and
  * lost indexes between. One seed decides everything.
  */
+#include "queue/mailbox/mailstore_audit.h"
 #include "tests/unit/mailstore_rig.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,7 +32,7 @@ struct model {
     struct model_box boxes[2][BOXES];
     uint32_t uidvalidity_highest[2];
     uint64_t next_seed;
-    uint64_t failed;
+    uint64_t failed, audited;
 };
 static const char *const users[2] = {"ann", "bob@example.org"};
 static const char *const names[BOXES] = {"INBOX", "a", "a/b", "c"};
@@ -484,6 +485,46 @@ static void names_change(struct model *model)
     mailstore_user_close(model->rig.store, user);
 }
 
+/* ── The index against the log, while changes go on ──────────────────────────────────────────── */
+
+static int audit_progress(void *owner, const struct mailstore_audit_progress *progress)
+{
+    (void)owner, (void)progress;
+    return 0;
+}
+
+static void audit_row(void *owner, const struct mailstore_difference *difference)
+{
+    (void)owner;
+    fail_msg("a row of %.*s differs: %s", (int)difference->user.size, difference->user.bytes,
+             difference->what);
+}
+
+static void audit_wake(void *owner)
+{
+    (void)owner;
+}
+
+static void audit_done(void *owner, const struct mailstore_audit_result *result)
+{
+    struct model *model = (struct model *)owner;
+    int status = result->status; /* trouble is none of the index */
+    assert_true(status == 0 || status == -EIO || status == -ENOSPC || status == -ECANCELED);
+    model->audited += status == 0;
+}
+
+static void audit(struct model *model)
+{
+    const struct mailstore_audit_settings settings = {.disk = model->rig.rig.disk,
+                                                      .progress = audit_progress,
+                                                      .visit = audit_row,
+                                                      .wake = audit_wake,
+                                                      .done = audit_done,
+                                                      .owner = model};
+    int status = mailstore_audit_begin(model->rig.store, &settings);
+    assert_true(status == 0 || status == -EBUSY || status == -ENOSPC);
+}
+
 /* ── The end of a process ────────────────────────────────────────────────────────────────────── */
 
 static void restarts(struct model *model)
@@ -550,6 +591,7 @@ static void live(uint64_t seed, uint32_t operations, bool troubles)
         } else if (kind == 97 && troubles) {
             trouble(model);
         } else if (kind == 98) {
+            audit(model);
             all_check(model, false);
         } else if (below(model, 3) == 0) {
             restarts(model);
@@ -559,6 +601,7 @@ static void live(uint64_t seed, uint32_t operations, bool troubles)
     restarts(model);
     all_check(model, true);
     assert_true(troubles || model->failed < operations / 4);
+    assert_true(troubles || model->audited > 5);
     mailstore_rig_close(&model->rig);
     free(model);
 }
