@@ -162,7 +162,7 @@ static void session_ask(struct session *session)
 /* What is answered is written; true: the next line may be read. */
 static bool session_listens(struct session *session)
 {
-    if (session->state == SESSION_ASKED || !output_drain(session)) {
+    if (!output_drain(session) || session->state == SESSION_ASKED) {
         return false;
     }
     session->state = SESSION_LISTENING;
@@ -344,6 +344,14 @@ void control_line(struct control_request *request, json_t *line)
         session->failed = true;
     }
     free(text);
+}
+
+void control_flush(struct control_request *request)
+{
+    struct session *session = session_of(request);
+    if (session->state == SESSION_ASKED) {
+        output_drain(session); /* or when there is room */
+    }
 }
 
 /* The last line was made: the session goes on, or away. */

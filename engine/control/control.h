@@ -22,7 +22,7 @@
  *                                 "capture":{"frames","lost"}. It ends when the operator goes, too
  *
  * Of the mailbox service (engine/mailbox/mailbox_control.h), besides status:
- *   mailbox who|kick|imap|quota|kept|undelete|users [WORD...]
+ *   mailbox who|kick|imap|quota|kept|undelete|users|check|rebuild [WORD...]
  *                                 words are KEY=VALUE
  *
  * A message is {"id","bytes","arrival" (seconds of the epoch),"sender","attempts","recipient_count",
@@ -84,6 +84,8 @@ enum control_verb {
     CONTROL_MAILBOX_KEPT,
     CONTROL_MAILBOX_UNDELETE,
     CONTROL_MAILBOX_USERS,
+    CONTROL_MAILBOX_CHECK,
+    CONTROL_MAILBOX_REBUILD,
 };
 
 /* Lives until control_finish, also when the operator has gone. */
@@ -129,6 +131,8 @@ unsigned control_pending(const struct control *control);
 /* A line of the answer. `line` is given: its reference is taken over, also on failure. NULL is an
  * error noted for the end of the answer, so that building and sending may be one call. */
 void control_line(struct control_request *request, json_t *line);
+/* What was said so far is on its way to the operator, who may wait long for the end. */
+void control_flush(struct control_request *request);
 /* The end; the request is gone afterwards. */
 void control_finish(struct control_request *request);
 void control_finish_with(struct control_request *request, const char *key,

@@ -117,10 +117,11 @@ static const struct {
     const char *word;
     enum control_verb verb;
 } mailbox_words[] = {
-    {"who", CONTROL_MAILBOX_WHO},     {"kick", CONTROL_MAILBOX_KICK},
-    {"imap", CONTROL_MAILBOX_IMAP},   {"quota", CONTROL_MAILBOX_QUOTA},
-    {"kept", CONTROL_MAILBOX_KEPT},   {"undelete", CONTROL_MAILBOX_UNDELETE},
-    {"users", CONTROL_MAILBOX_USERS},
+    {"who", CONTROL_MAILBOX_WHO},         {"kick", CONTROL_MAILBOX_KICK},
+    {"imap", CONTROL_MAILBOX_IMAP},       {"quota", CONTROL_MAILBOX_QUOTA},
+    {"kept", CONTROL_MAILBOX_KEPT},       {"undelete", CONTROL_MAILBOX_UNDELETE},
+    {"users", CONTROL_MAILBOX_USERS},     {"check", CONTROL_MAILBOX_CHECK},
+    {"rebuild", CONTROL_MAILBOX_REBUILD},
 };
 
 /* mailbox WHAT [WORD...] */

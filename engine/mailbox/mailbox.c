@@ -9,6 +9,7 @@
 #include "engine/mailbox/search_desk.h"
 #include "engine/mailbox/session.h"
 #include "engine/mailbox/sieve_scripts.h"
+#include "queue/mailbox/mailstore_audit.h"
 #include "queue/mailbox/user_name.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +120,9 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
     }
     if (mailbox->outgoing != NULL && now_ns >= mailbox->drain_deadline_ns) {
         outgoing_abort(mailbox->outgoing);
+    }
+    if (mailbox->texts != NULL) {
+        mailstore_audit_cancel(mailbox->texts);
     }
     /* Behind the deadline only the store's disk is waited for: a store that fails never tells some of who wait. */
     bool late = now_ns >= mailbox->drain_deadline_ns;

@@ -112,6 +112,10 @@ static void ask(void *owner, struct control_request *request)
     case CONTROL_MAILBOX_USERS:
         users_ask(control, request, &order);
         return;
+    case CONTROL_MAILBOX_CHECK:
+    case CONTROL_MAILBOX_REBUILD:
+        check_ask(control, request, &order);
+        return;
     default:
         status_ask(control, request);
         return;
@@ -127,7 +131,8 @@ static int socket_open(struct mailbox_control *control)
         .unix_mode = conf->control.unix_mode,
         .ask = ask,
         .owner = control,
-        .expected = "expected status or mailbox who|kick|imap|quota|kept|undelete|users",
+        .expected = "expected status or mailbox "
+                    "who|kick|imap|quota|kept|undelete|users|check|rebuild",
     };
     int size = snprintf(settings.at.path, sizeof settings.at.path, "%s", conf->control.path);
     return (size_t)size >= sizeof settings.at.path ? -ENAMETOOLONG
@@ -145,6 +150,7 @@ int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbo
         .mailbox = mailbox, .protocol = CONF_PROTOCOL_IMAP, .tls = CONF_TLS_OFF, .operators = true};
     control->opened_ns = mailbox->shard->now_ns;
     timer_init(&control->kick_timer, kick_tick);
+    timer_init(&control->check_timer, check_tick);
     list_init(&control->jobs);
     list_init(&control->undeletes);
     for (unsigned i = 0; i < mailbox->group->count; i++) {
@@ -170,7 +176,9 @@ void mailbox_control_close(struct mailbox_control *control)
 {
     control->closing = true;
     wheel_disarm(control->mailbox->shard->wheel, &control->kick_timer);
+    wheel_disarm(control->mailbox->shard->wheel, &control->check_timer);
     undeletes_end(control);
+    check_end(control);
     jobs_end(control);
     if (control->control != NULL) {
         control_close(control->control);

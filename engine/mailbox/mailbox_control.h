@@ -23,6 +23,15 @@
  *                     (seconds of the epoch), in order of expunge; "next"
  *   mailbox undelete user=NAME mailbox=NAME [uids=1:3,7] [since=SECONDS]
  *                     all of it, or these, or what was expunged in the last so many seconds; {"restored","first","last"}
+ *   mailbox check [user=NAME]
+ *                     is the index as the log says? Of each shard, one after the other, or of the user's, by
+ *                     mailstore_audit.h. Meanwhile a line each half second: {"progress":{"shard","step" ("reads", "builds",
+ *                     "compares"),"done","all" (0: not known)}}. Then of each shard: what differs, the first hundred:
+ *                     {"shard","what","user" (if it is somebody's),"key","where"}; and {"shard","users","log_bytes",
+ *                     "damaged_bytes","torn_bytes","differences"}; or {"shard","failed","code"}: it could not be checked;
+ *                     "log" and "several" (shards) are in all of them. With a user: his differences. It ends when the operator goes
+ *   mailbox rebuild [user=NAME]
+ *                     the same, and an index of which rows differ is built anew by the next start: "marked"; not when the log is damaged
  *
  * MASK is a pattern of fnmatch(3), in any letters; PREFIX as network_prefix_parse takes it.
  */

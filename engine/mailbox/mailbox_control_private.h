@@ -7,6 +7,7 @@
  * mailbox_control_who.c     who, kick
  * mailbox_control_users.c   users
  * mailbox_control_kept.c    quota, kept, undelete
+ * mailbox_control_check.c   check, rebuild
  * mailbox_control_status.c  status
  */
 #pragma once
@@ -28,6 +29,7 @@ struct mailbox_control {
     bool closing; /* nothing is begun any more */
     struct timer kick_timer;
     uint64_t kick_until_ns;     /* who is kicked on another shard may come from there until then */
+    struct timer check_timer;   /* while some are checked: of shard 0 */
     struct list_node jobs;      /* of shard 0: those that have not come back */
     struct list_node undeletes; /* under way here */
 };
@@ -113,5 +115,10 @@ void kept_ask(struct mailbox_control *control, struct control_request *request,
 void undelete_ask(struct mailbox_control *control, struct control_request *request,
                   const struct mailbox_order *order);
 void undeletes_end(struct mailbox_control *control); /* of this shard, at once: they have failed */
+
+void check_ask(struct mailbox_control *control, struct control_request *request,
+               const struct mailbox_order *order);
+void check_tick(struct timer *timer, uint64_t now_ns);
+void check_end(struct mailbox_control *control); /* of this shard, at once: it has failed */
 
 void status_ask(struct mailbox_control *control, struct control_request *request);

@@ -58,6 +58,8 @@ int tool_load_conf(const char *path, struct relay_conf **conf);
 int tool_load_mailboxd_conf(const char *path, struct mailboxd_conf **conf);
 /* Connects, if it is not yet: tool->to and tool->from. */
 int tool_reach(struct tool *tool);
+/* Does it answer at its socket? EX_OK, or the configuration is wrong, or the socket is not for us: that is printed. */
+int tool_finds_service(struct tool *tool, bool *runs);
 /* Ends the connection, if there is one. */
 void tool_leave(struct tool *tool);
 /* Whom tool_fail speaks of from now on; NULL: nobody. Borrowed. */

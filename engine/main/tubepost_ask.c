@@ -89,22 +89,45 @@ static int find_socket(struct tool *tool)
                : tool_fail(EX_CONFIG, "control.path is too long for a socket");
 }
 
+/* A descriptor, or -errno. */
+static int socket_connect(const struct tool *tool)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", tool->socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        return fd;
+    }
+    int status = -errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+int tool_finds_service(struct tool *tool, bool *runs)
+{
+    int code = find_socket(tool);
+    int fd = code == EX_OK ? socket_connect(tool) : -1;
+    *runs = fd >= 0;
+    if (fd >= 0) {
+        close(fd);
+    } else if (fd == -EACCES) {
+        code = tool_fail(EX_NOPERM, "%s: %s", tool->socket_path, strerror(-fd));
+    }
+    return code;
+}
+
 int tool_reach(struct tool *tool)
 {
     int code = find_socket(tool);
     if (code != EX_OK || tool->from != NULL) {
         return code;
     }
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", tool->socket_path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        code = tool_fail(EX_UNAVAILABLE, "%s: %s; does %s run?", tool->socket_path, strerror(errno),
+    int fd = socket_connect(tool);
+    if (fd < 0) {
+        return tool_fail(EX_UNAVAILABLE, "%s: %s; does %s run?", tool->socket_path, strerror(-fd),
                          service_of(tool));
-        if (fd >= 0) {
-            close(fd);
-        }
-        return code;
     }
     struct timeval patience = {.tv_sec = ANSWER_TIMEOUT_S + tool->patience_s};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);

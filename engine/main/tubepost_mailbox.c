@@ -46,10 +46,16 @@ static const char usage[] =
     "                         Maildir. mbox:- is stdout. Of several users: %u in the name stands "
     "for\n"
     "                         each\n"
-    "  check [FOLDER]         of a service that does not run: is the index as the log says? Opens "
-    "the\n"
-    "                         store (store.path) as a start does\n"
-    "  rebuild [FOLDER]       and make it so\n"
+    "  check [-u USER] [FOLDER]\n"
+    "                         is the index as the log says? Of a service that runs, while it does; "
+    "of one\n"
+    "                         that does not, or of a FOLDER, the store is opened as a start does. "
+    "-u: what\n"
+    "                         differs of this user alone\n"
+    "  rebuild [-u USER] [FOLDER]\n"
+    "                         and make it so; of a service that runs by its next start, where "
+    "something\n"
+    "                         differs. -u: where this user's mail is\n"
     "      QUERY: mailbox MASK..., then keys of IMAP's SEARCH: all seen unseen answered deleted "
     "draft\n"
     "             flagged keyword K from X to X cc X bcc X subject X body X text X header NAME X\n"
@@ -104,24 +110,18 @@ static const struct option options[] = {
 static const struct mailbox_command {
     const char *name;
     int (*run)(struct tool *tool, const struct mailbox_options *given);
-    /* Options besides those of every command; "u": must be there; "A" behind it, or one of many users. */
+    /* Options besides those of every command; "u": must be there; "A" behind it, or one of many users. "*": it goes over
+     * the store once, whoever is meant. */
     const char *letters;
     int words_min, words_max;
 } commands[] = {
-    {"check", mailbox_check, "", 0, 1},
-    {"expunge", mailbox_expunge, "uA", 1, WORDS_MAX},
-    {"export", mailbox_export, "uA", 1, 2},
-    {"fetch", mailbox_fetch, "uA", 2, WORDS_MAX},
-    {"import", mailbox_import, "u", 1, 2},
-    {"kick", mailbox_kick, "N", 0, 2},
-    {"list", mailbox_list, "uAs", 0, WORDS_MAX},
-    {"quota", mailbox_quota, "uA", 0, 0},
-    {"rebuild", mailbox_rebuild, "", 0, 1},
-    {"search", mailbox_search, "uA", 1, WORDS_MAX},
-    {"stats", mailbox_stats, "P", 0, 1},
-    {"status", mailbox_status, "uAt", 1, WORDS_MAX},
-    {"undelete", mailbox_undelete, "uALIS", 1, 1},
-    {"who", mailbox_who, "1", 0, 2},
+    {"check", mailbox_check, "*u", 0, 1},          {"expunge", mailbox_expunge, "uA", 1, WORDS_MAX},
+    {"export", mailbox_export, "uA", 1, 2},        {"fetch", mailbox_fetch, "uA", 2, WORDS_MAX},
+    {"import", mailbox_import, "u", 1, 2},         {"kick", mailbox_kick, "N", 0, 2},
+    {"list", mailbox_list, "uAs", 0, WORDS_MAX},   {"quota", mailbox_quota, "uA", 0, 0},
+    {"rebuild", mailbox_rebuild, "*u", 0, 1},      {"search", mailbox_search, "uA", 1, WORDS_MAX},
+    {"stats", mailbox_stats, "P", 0, 1},           {"status", mailbox_status, "uAt", 1, WORDS_MAX},
+    {"undelete", mailbox_undelete, "uALIS", 1, 1}, {"who", mailbox_who, "1", 0, 2},
 };
 
 static bool since_read(const char *text, uint64_t *seconds)
@@ -215,7 +215,7 @@ static int run(struct tool *tool, const struct mailbox_command *command, int cou
     if (command->letters[0] == 'u' && given.user == NULL && !given.all) {
         return tool_fail(EX_USAGE, "mailbox %s: whose? Expected -u USER", command->name);
     }
-    bool many = strchr(command->letters, 'A') != NULL;
+    bool many = strchr(command->letters, 'A') != NULL && command->letters[0] != '*';
     return many && (given.all || users_are_masked(given.user))
                ? users_each(tool, &given, command->run)
                : command->run(tool, &given);

@@ -11,6 +11,7 @@
  *   tubepost_mailbox_import.c  import
  *   tubepost_mailbox_export.c  export
  *   tubepost_mailbox_store.c   check, rebuild: of a service that does not run
+ *   tubepost_mailbox_check.c   ... and of one that does
  *   tubepost_mailbox_files.c   mbox files and Maildirs, for both
  */
 #pragma once
@@ -148,3 +149,8 @@ int mailbox_import(struct tool *tool, const struct mailbox_options *options);
 int mailbox_export(struct tool *tool, const struct mailbox_options *options);
 int mailbox_check(struct tool *tool, const struct mailbox_options *options);
 int mailbox_rebuild(struct tool *tool, const struct mailbox_options *options);
+
+/* ---- tubepost_mailbox_check.c ---- */
+int check_ask(struct tool *tool, const struct mailbox_options *options, bool rebuilds);
+/* A line of what differs, as the service says it. */
+void check_difference_print(const json_t *line);

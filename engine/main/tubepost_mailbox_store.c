@@ -1,5 +1,5 @@
 /*
- * tubepost mailbox check, rebuild: the store of a mailbox service that does not run.
+ * tubepost mailbox check, rebuild: the store of a mailbox service that does not run. (One that runs is asked.)
  *
  * check opens it as a start of the service does, builds a second index from the log beside it, and compares the two.
  * rebuild puts one that was built from the log in the place of the index. Either has the folder locked meanwhile, and goes
@@ -27,6 +27,7 @@
 
 struct offline {
     const struct tool *tool;
+    const char *user;           /* whose differences; NULL: everybody's */
     struct mailboxd_conf *conf; /* owned */
     const char *folder;
     struct world world;
@@ -268,17 +269,23 @@ static void difference_tell(void *owner, const struct mailstore_difference *diff
                         : !difference->in_first ? "missing in the index"
                                                 : "something else in the index";
     char key[96];
-    if (offline->differences++ >= DIFFERENCES_SHOWN) {
+    bool meant = offline->user == NULL || slice_equal(difference->user, slice_text(offline->user));
+    if (!meant || offline->differences++ >= DIFFERENCES_SHOWN) {
         return;
     }
     key_text(difference->key, key);
+    json_t *line = json_pack("{s:i,s:s,s:s,s:s}", "shard", (int)offline->shard, "what",
+                             difference->what, "key", key, "where", where);
+    if (difference->user.size > 0) {
+        json_object_set_new(line, "user", mailbox_json(difference->user));
+    }
     if (offline->tool->as_json) {
-        json_print(json_pack("{s:i,s:s,s:s,s:s}", "shard", (int)offline->shard, "what",
-                             difference->what, "key", key, "where", where));
+        tool_print_json(line);
     } else {
         shard_print(offline);
-        printf("%s %s: %s\n", difference->what, key, where);
+        check_difference_print(line);
     }
+    json_decref(line);
 }
 
 static void check_print(const struct offline *offline, bool was_built)
@@ -389,7 +396,7 @@ static int offline_run(struct tool *tool, const struct mailbox_options *options,
                        int (*run)(struct offline *offline))
 {
     static struct offline offline;
-    offline = (struct offline){.tool = tool, .lock = -1};
+    offline = (struct offline){.tool = tool, .user = options->user, .lock = -1};
     system_world_fill(&offline.world);
     int code = tool_load_mailboxd_conf(tool->conf_path, &offline.conf);
     if (code != EX_OK) {
@@ -407,12 +414,27 @@ static int offline_run(struct tool *tool, const struct mailbox_options *options,
     return code;
 }
 
+/* Of a service that runs its own store is asked of it; of a folder that is named it is not known whose it is. */
+static int store_run(struct tool *tool, const struct mailbox_options *options,
+                     int (*run)(struct offline *offline))
+{
+    bool runs = false;
+    if (options->user != NULL && users_are_masked(options->user)) {
+        return tool_fail(EX_USAGE, "expected the name of one user");
+    }
+    int code = options->count == 0 ? tool_finds_service(tool, &runs) : EX_OK;
+    if (code != EX_OK) {
+        return code;
+    }
+    return runs ? check_ask(tool, options, run == rebuild_run) : offline_run(tool, options, run);
+}
+
 int mailbox_check(struct tool *tool, const struct mailbox_options *options)
 {
-    return offline_run(tool, options, check_run);
+    return store_run(tool, options, check_run);
 }
 
 int mailbox_rebuild(struct tool *tool, const struct mailbox_options *options)
 {
-    return offline_run(tool, options, rebuild_run);
+    return store_run(tool, options, rebuild_run);
 }

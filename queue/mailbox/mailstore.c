@@ -1,3 +1,4 @@
+#include "queue/mailbox/mailstore_audit.h"
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
@@ -52,7 +53,7 @@ static void store_free(struct mailstore *store)
     }
     fetch_pool_close(store);
     cleaner_close(store);
-    audit_close(store);
+    mailstore_audit_end(store);
     if (store->index != NULL) {
         index_close(store->index);
     }
@@ -78,6 +79,7 @@ int mailstore_open(struct mailstore **result, struct log *log,
     status = status == 0 ? cleaner_open(store) : status;
     status = status == 0 ? index_open(&store->index, &store->settings, &damaged) : status;
     if (status == 0) {
+        store->settings.index_path = index_path(store->index); /* the caller's was borrowed */
         audit_forget(&store->settings);
         bool marked = index_is_marked(&store->settings);
         status = mailstore_recover(store, damaged || marked);

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MEMORY_BYTES_DEFAULT (1ull << 30)
@@ -15,6 +16,7 @@
 #define BUILT_END ".check"
 #define MARK_END ".stale"
 #define PATH_BYTES 4096
+#define NICE 10
 
 enum audit_state { AUDIT_WAITS, AUDIT_WRITES, AUDIT_READS };
 
@@ -212,27 +214,38 @@ static int state_build(struct mailstore_audit *audit)
     return status;
 }
 
-static void *audit_run(void *self)
+static int disk_read_all(struct mailstore_audit *audit, struct disk *disk)
 {
-    struct mailstore_audit *audit = (struct mailstore_audit *)self;
     const struct mailstore_settings *settings = &audit->store->settings;
-    struct disk *disk = audit->settings.disk;
-    int status = disk == NULL ? disk_open_thread(&disk, audit->settings.folder) : 0;
-    audit->source.disk = disk;
-    audit->source.memory_bytes = LOG_FOLDER_MEMORY_BYTES;
-    audit->source.memory = (uint8_t *)aligned_alloc(DISK_BLOCK_BYTES, LOG_FOLDER_MEMORY_BYTES);
-    status = status == 0 && audit->source.memory == NULL ? -ENOMEM : status;
+    uint8_t *memory = (uint8_t *)aligned_alloc(DISK_BLOCK_BYTES, LOG_FOLDER_MEMORY_BYTES);
+    if (memory == NULL) {
+        return -ENOMEM;
+    }
+    audit->source = (struct log_folder_source){
+        .disk = disk, .memory = memory, .memory_bytes = LOG_FOLDER_MEMORY_BYTES};
     audit_forget(settings);
-    status = status == 0 ? state_build(audit) : status;
+    int status = state_build(audit);
     audit_forget(settings);
-    if (status == 0 && audit->settings.marks && audit->result.differences > 0) {
+    free(memory);
+    const struct mailstore_audit_result *result = &audit->result;
+    bool worse = result->damaged_bytes > 0; /* the index may know what the log has lost */
+    if (status == 0 && audit->settings.marks && result->differences > 0 && !worse) {
         status = mark(settings);
         audit->result.marked = status == 0;
     }
-    if (disk != NULL && disk != audit->settings.disk) {
+    return status;
+}
+
+static void *audit_run(void *self)
+{
+    struct mailstore_audit *audit = (struct mailstore_audit *)self;
+    struct disk *disk;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* mail comes first */
+    int status = disk_open_thread(&disk, audit->settings.folder);
+    if (status == 0) {
+        status = disk_read_all(audit, disk);
         disk->ops->close(disk);
     }
-    free(audit->source.memory);
     audit->result.status = status;
     atomic_store(&audit->ended, true);
     audit->settings.wake(audit->settings.owner);
@@ -374,8 +387,8 @@ static unsigned written_and_durable(struct mailstore_audit *audit)
                                                   .memory_bytes = audit->settings.memory_bytes,
                                                   .read = log_read_all,
                                                   .built = change_built};
-    if (audit->settings.disk != NULL) {
-        audit_run(audit);
+    if (audit->store->settings.driven) {
+        audit->result.status = disk_read_all(audit, log_settings_of(audit->store->log)->disk);
         audit_end(audit);
         return 1;
     }
@@ -426,14 +439,6 @@ bool audit_is_quiet(const struct mailstore *store)
     return store->audit == NULL || for_ever;
 }
 
-void audit_close(struct mailstore *store)
-{
-    if (store->audit != NULL) {
-        give_up(store->audit, -ECANCELED);
-        audit_end(store->audit);
-    }
-}
-
 int mailstore_audit_begin(struct mailstore *store, const struct mailstore_audit_settings *settings)
 {
     if (store->audit != NULL || store->rests || store->sick != 0) {
@@ -460,5 +465,13 @@ void mailstore_audit_cancel(struct mailstore *store)
 {
     if (store->audit != NULL) {
         give_up(store->audit, -ECANCELED);
+    }
+}
+
+void mailstore_audit_end(struct mailstore *store)
+{
+    if (store->audit != NULL) {
+        give_up(store->audit, -ECANCELED);
+        audit_end(store->audit);
     }
 }

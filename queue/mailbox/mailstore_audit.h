@@ -6,7 +6,8 @@
  * At a moment between two changes all segments of the log are kept (queue/log/log_reading.h), and the index is written:
  * from then on its file, at which the audit glances, and what lies in the log up to there are two tellings of one state. A
  * thread of the audit's own reads the log, comes to that state again in an index of its own, INDEX.check, and compares the
- * two. The store's thread is held up for no longer than by any other writing of the index.
+ * two. The store's thread is held up for no longer than by any other writing of the index. (A driven store has no
+ * threads: mailstore_round does all of it, and blocks.)
  *
  * What is kept costs space: when that becomes short, or the cleaner needs one of the segments, the audit is given up.
  * The audit's own index is never opened again: whatever is left of it is removed by the next start.
@@ -19,7 +20,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct disk;
 struct mailstore;
 
 enum mailstore_audit_step {
@@ -43,9 +43,7 @@ struct mailstore_audit_result {
 
 /* `owner` is used until `done` has run. */
 struct mailstore_audit_settings {
-    const char *folder; /* of the log's disk; borrowed until then */
-    /* Tests, the simulator: no thread, mailstore_round itself reads from this disk, and blocks. NULL: the folder's. */
-    struct disk *disk;
+    const char *folder;    /* of the log's disk; borrowed until then */
     bool marks;            /* the store, when rows differ */
     uint64_t memory_bytes; /* for the changes of the whole log; 0: 1 GiB */
     /* On the audit's thread, now and then, at least after each MiB that was read: it may sleep, so that the disk serves
@@ -62,3 +60,5 @@ struct mailstore_audit_settings {
 int mailstore_audit_begin(struct mailstore *store, const struct mailstore_audit_settings *settings);
 /* `done` runs soon. Harmless when there is none. */
 void mailstore_audit_cancel(struct mailstore *store);
+/* The same, and `done` has run: blocks until the thread has noticed, for some milliseconds. */
+void mailstore_audit_end(struct mailstore *store);

@@ -423,6 +423,11 @@ int index_open(struct index **result, const struct mailstore_settings *settings,
     return 0;
 }
 
+const char *index_path(const struct index *index)
+{
+    return index->path;
+}
+
 int index_renew(struct index *index)
 {
     index_wait(index);

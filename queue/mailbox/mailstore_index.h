@@ -20,6 +20,8 @@ int index_renew(struct index *index);
 /* Waits for the thread; rows in memory that are not written are lost. */
 void index_close(struct index *index);
 
+const char *index_path(const struct index *index); /* as long as it is open */
+
 /* 0, -ENOENT, -EIO. The value is valid until index_put, index_remove, index_round. */
 int index_get(struct index *index, struct slice key, struct slice *value);
 int index_put(struct index *index, struct slice key, struct slice value); /* 0, -ENOMEM */

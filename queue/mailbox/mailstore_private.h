@@ -657,7 +657,6 @@ void audit_take(struct mailstore *store);    /* the index is not being written *
 void audit_written(struct mailstore *store); /* it is on the device, and the next one not begun */
 /* The cleaner needs what is kept for it. False: there is none. */
 bool audit_yield(struct mailstore *store);
-void audit_close(struct mailstore *store);
 void audit_forget(const struct mailstore_settings *settings); /* files of one that was cut off */
 bool index_is_marked(const struct mailstore_settings *settings);
 int index_unmark(const struct mailstore_settings *settings);

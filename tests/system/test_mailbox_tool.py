@@ -1,12 +1,15 @@
 """`tubepost mailbox ...` against a running mailbox service, and what its users see of it."""
 import calendar
+import concurrent.futures
 import glob
 import json
 import mailbox
 import os
 import poplib
 import re
+import signal
 import subprocess
+import threading
 import time
 import unittest
 
@@ -384,8 +387,8 @@ class Offline(MailboxTool):
         client.select("Archive/2026")
         client.store("1", "+FLAGS", r"(\Seen)")
         client.logout()
-        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", code=75))
-        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("rebuild", code=75))
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", self.service.mail, code=75))
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("rebuild", self.service.mail, code=75))
         self.assertEqual(self.service.stop(), 0)
 
     def read(self):
@@ -436,6 +439,164 @@ class Offline(MailboxTool):
         self.stopped()
         self.assertIn("no mailbox store is in this folder", self.tool("check", self.folder, code=66))
         self.assertIn("No such file", self.tool("rebuild", "/nowhere", code=66))
+
+
+class Online(MailboxTool):
+    """check and rebuild, while the service runs and mail comes and goes."""
+
+    def filled_up(self, mebibytes=40, **kwargs):
+        """Mail of alice's and bob's, so that a check takes a while."""
+        self.start(**kwargs)
+        self.filled().logout()
+        with self.service.connect() as lmtp:
+            for number in range(mebibytes):
+                self.assertEqual(lmtp.deliver(["alice", "bob"], message(f"large {number}", ("x" * 70 + "\r\n") * 14500)), [250, 250])
+
+    def left(self):
+        return [name for name in os.listdir(self.service.mail) if ".check" in name or name.endswith(".stale")]
+
+    def begun(self, *words):
+        """A check that is under way; None: it was over before that was seen."""
+        check = subprocess.Popen([TOOL, "-c", self.service.config, "mailbox", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 env=sanitizer_environment())
+        self.addCleanup(check.stdout.close)
+        self.addCleanup(check.stderr.close)
+        while not self.left():
+            if check.poll() is not None:
+                return None
+        return check
+
+    def caught(self, *words):
+        for _ in range(100):
+            check = self.begun(*words)
+            if check is not None:
+                return check
+        self.fail("no check was ever seen under way")
+
+    def deliver(self, stop, sent, number):
+        with self.service.connect() as lmtp:
+            while not stop.is_set():
+                self.assertEqual(lmtp.deliver(["alice", "bob"], message(f"{number} {len(sent)}")), [250, 250])
+                sent.append(number)
+
+    def change(self, stop, user):
+        client = self.client(user)
+        client.select("INBOX")
+        while not stop.is_set():
+            client.store("1:5", "+FLAGS", r"(\Flagged $Seen)")
+            client.copy("1:3", "Copies" if client.create("Copies") else "")
+            client.store("1", "+FLAGS", r"(\Deleted)")
+            client.expunge()
+            client.store("1:5", "-FLAGS", r"(\Flagged)")
+        client.logout()
+
+    def spoilt(self):
+        """The service is stopped, and its index says something else of a mailbox of alice's and of a subscription."""
+        self.assertEqual(self.service.stop(), 0)
+        path = os.path.join(self.service.mail, "index")
+        with open(path, "rb") as f:
+            index = f.read()
+        self.assertIn(b"Archive/2026", index)
+        with open(path, "wb") as f:
+            f.write(index.replace(b"Archive/2026", b"Archive/2027"))
+        self.service = self.new_service(shards=1)
+
+    def boxes(self, user="alice"):
+        return [line.split(" ")[-1] for line in self.tool("list", "-u", user).splitlines()]
+
+    def test_an_index_is_checked_while_mail_comes_and_goes(self):
+        self.filled_up(shards=2)
+        stop, sent = threading.Event(), []
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            load = [pool.submit(self.deliver, stop, sent, number) for number in range(2)]
+            load += [pool.submit(self.change, stop, user) for user in ("alice", "bob")]
+            try:
+                for _ in range(5):
+                    before = len(sent)
+                    output = self.tool("check")
+                    for shard in (0, 1):
+                        self.assertRegex(output, rf"{self.service.mail}/{shard}: \d users, [0-9]+ bytes of log; 0 bytes damaged, ")
+                        self.assertIn(f"{self.service.mail}/{shard}: the index is as the log says\n", output)
+                    wait_until(lambda: len(sent) > before, "mail that comes in meanwhile")
+                facts = self.lines("check")
+                self.assertEqual(sorted((row["shard"], row["differences"], row["marked"]) for row in facts),
+                                 [(0, 0, False), (1, 0, False)])
+                self.assertEqual(sum(row["users"] for row in facts), 2)
+                self.assertEqual(len(self.lines("check", "-u", "alice")), 1)
+                self.assertIn("it is left as it is", self.tool("rebuild"))
+                self.assertIn("no mail is kept for such a user", self.tool("check", "-u", "nobody", code=65))
+                self.tool("check", "-u", "a*", code=64)
+            finally:
+                stop.set()
+            for one in load:
+                one.result(PATIENCE_S)
+        self.assertEqual(self.left(), [])
+
+    def test_what_differs_is_told_and_built_by_the_next_start(self):
+        self.filled_up(2, shards=1)
+        self.spoilt()
+        self.assertIn("Archive/2027", self.boxes())
+        self.tool("check", code=65)
+        self.assertRegex(self.output, r"(?m)^alice mailbox [0-9a-f]+: something else in the index$")
+        self.assertRegex(self.output, r"(?m)^alice subscription [0-9a-f]+: missing in the index$")
+        self.assertIn("\n3 rows of the index are not as the log says\n", self.output)
+        self.assertIn("\nthe index is as the log says\n", self.tool("check", "-u", "bob"))
+        self.assertEqual(self.left(), [])
+        self.assertIn("the next start of tubepost-mailboxd builds the index from the log\n", self.tool("rebuild"))
+        self.assertEqual(self.left(), ["index.stale"])
+        with self.service.connect() as lmtp:
+            self.assertEqual(lmtp.deliver(["alice"], message("behind the mark")), [250])
+        self.assertEqual(self.service.stop(), 0)
+        self.service = self.new_service(shards=1)
+        self.assertEqual(self.left(), [])
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+        self.assertIn("Archive/2026", self.boxes())
+        self.assertEqual(self.tool("status", "-u", "alice", "messages", "INBOX"), "INBOX messages=6\n")
+
+    def test_an_index_that_knows_more_than_a_damaged_log_is_left_as_it_is(self):
+        self.filled_up(2, shards=1)
+        self.assertEqual(self.service.stop(), 0)
+        for path in glob.glob(os.path.join(self.service.mail, "0", "*.segment")):
+            with open(path, "r+b") as f:
+                at = f.read().find(b"$Work")
+                if at >= 0:
+                    f.seek(at)
+                    f.write(b"#")
+        self.service = self.new_service(shards=1)
+        self.tool("rebuild", code=65)
+        self.assertRegex(self.output, "; [1-9][0-9]* bytes damaged")
+        self.assertIn("the index may know what is lost of it", self.output)
+        self.assertEqual(self.left(), [])
+
+    def test_a_check_that_is_interrupted_ends_and_one_is_done_at_a_time(self):
+        self.filled_up(shards=1)
+        for _ in range(100):
+            check = self.caught("check")
+            second = subprocess.run([TOOL, "-c", self.service.config, "mailbox", "check"], capture_output=True, timeout=PATIENCE_S,
+                                    env=sanitizer_environment())
+            check.send_signal(signal.SIGINT)
+            first = check.wait(PATIENCE_S)
+            wait_until(lambda: not self.left(), "the end of the check")
+            if first == -signal.SIGINT and second.returncode == 75:
+                break
+        self.assertIn(b"a check is under way", second.stderr)
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+
+    def test_nothing_is_left_of_a_check_by_kill_9_and_the_next_start(self):
+        self.filled_up(shards=1)
+        check = self.caught("check")
+        self.service.stop(signal.SIGKILL)
+        self.assertNotEqual(check.wait(PATIENCE_S), 0)
+        self.service = self.new_service(shards=1)
+        self.assertEqual(self.left(), [])
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+
+    def test_a_service_that_ends_does_not_wait_for_it(self):
+        self.filled_up(shards=1)
+        check = self.caught("check")
+        self.assertEqual(self.service.stop(), 0)
+        self.assertIn(check.wait(PATIENCE_S), (0, 69, 70))
+        self.assertEqual(self.left(), [])
 
 
 class Deliveries(MailboxTool):

@@ -148,7 +148,7 @@ class AllUsersOfShards(AllUsers):
         self.assertEqual(row["text"], message("large", body).decode())
 
     def test_every_shard_is_checked_and_built_anew(self):
-        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", code=75))
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", self.service.mail, code=75))
         self.assertEqual(self.service.stop(), 0)
         files = sorted(os.listdir(self.service.mail))
         facts = self.lines("check")

@@ -53,7 +53,13 @@ int mailstore_rig_start(struct mailstore_rig *rig)
         return status;
     }
     rig->settings.wall_s = rig->wall_s;
-    return mailstore_open(&rig->store, rig->rig.log, &rig->settings);
+    /* What is borrowed for the call is something else behind it. */
+    struct mailstore_settings settings = rig->settings;
+    char path[sizeof(rig->index)];
+    settings.index_path = strcpy(path, rig->index);
+    status = mailstore_open(&rig->store, rig->rig.log, &settings);
+    memset(path, 'x', sizeof(path) - 1);
+    return status;
 }
 
 void mailstore_rig_round(struct mailstore_rig *rig)

@@ -1,198 +1,5 @@
-/* What the operator asks of a mailbox service of two shards: both on this thread, shard 0 with the socket. */
-#define RIG_KEEP_EXPUNGED_S 1000
-#include "engine/mailbox/mailbox_control.h"
-#include "engine/shard/memory.h"
-#include "tests/unit/imap_rig.h"
-#include <jansson.h>
-
-#define SHARDS 2u
-
-struct pair {
-    struct mailbox_group group;
-    struct imap_rig *rigs[SHARDS];
-    struct crossing *crossings[SHARDS];
-    struct stream *operator;
-    char heard[1u << 17];
-    size_t heard_bytes;
-    bool closed;
-};
-
-static void operator_hears(struct stream *stream, uint32_t events, void *owner)
-{
-    struct pair *pair = (struct pair *)owner;
-    struct slice piece;
-    while (stream_peek(stream, &piece, 1) == 1) {
-        check(pair->heard_bytes + piece.size < sizeof pair->heard);
-        memcpy(pair->heard + pair->heard_bytes, piece.bytes, piece.size);
-        pair->heard_bytes += piece.size;
-        pair->heard[pair->heard_bytes] = '\0';
-        stream_consume(stream, piece.size);
-    }
-    pair->closed = pair->closed || (events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0;
-}
-
-static void rounds(struct pair *pair, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        for (unsigned shard = 0; shard < SHARDS; shard++) {
-            rig_round(pair->rigs[shard]);
-        }
-    }
-}
-
-static void operator_comes(struct pair *pair)
-{
-    struct connect_request request = {.to = {.family = ENDPOINT_UNIX}};
-    struct network *network = pair->rigs[0]->network;
-    strcpy(request.to.path, "/control");
-    check(network->ops->connect(network, &request, &pair->operator) == 0);
-    pair->operator->notify = operator_hears;
-    pair->operator->session = pair;
-    pair->heard_bytes = 0;
-    pair->heard[0] = '\0';
-    pair->closed = false;
-    rounds(pair, 3);
-}
-
-static void operator_goes(struct pair *pair)
-{
-    stream_abort(pair->operator);
-    stream_release(pair->operator);
-    pair->operator= NULL;
-}
-
-static int set_up(void **state)
-{
-    struct shard *shards[SHARDS];
-    struct pair *pair = (struct pair *)calloc(1, sizeof *pair);
-    check(pair != NULL);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        pair->rigs[i] = imap_rig_open_shard(i, SHARDS);
-    }
-    mailbox_group_open(&pair->group, SHARDS, &pair->rigs[0]->world);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        struct imap_rig *rig = pair->rigs[i];
-        shards[i] = &rig->shard;
-        rig->conf->control.path = "/control";
-        rig->mailbox.group = &pair->group;
-        rig->door.protocol = CONF_PROTOCOL_IMAP;
-        pair->group.members[i] = &rig->mailbox;
-    }
-    check(shard_connect_all(shards, SHARDS) == 0);
-    mailbox_group_settle(&pair->group);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        check(crossing_open(&pair->crossings[i], shards[i]) == 0);
-        crossing_add_part(pair->crossings[i]);
-        pair->rigs[i]->mailbox.crossing = pair->crossings[i];
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        struct mailbox *mailbox = &pair->rigs[i]->mailbox;
-        check(mailbox_control_open(&mailbox->control, mailbox) == 0);
-    }
-    operator_comes(pair);
-    *state = pair;
-    return 0;
-}
-
-static void control_leave(struct pair *pair, unsigned shard)
-{
-    struct mailbox *mailbox = &pair->rigs[shard]->mailbox;
-    if (mailbox->control != NULL) {
-        mailbox_control_close(mailbox->control);
-        mailbox->control = NULL;
-    }
-}
-
-static int tear_down(void **state)
-{
-    struct pair *pair = (struct pair *)*state;
-    if (pair->operator!= NULL) {
-        operator_goes(pair);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        control_leave(pair, i);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_leave(pair->rigs[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        crossing_close(pair->crossings[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_free(pair->rigs[i]);
-    }
-    mailbox_group_close(&pair->group);
-    free(pair);
-    return 0;
-}
-
-static void say_request(struct pair *pair, const char *request)
-{
-    pair->heard_bytes = 0;
-    pair->heard[0] = '\0';
-    check(stream_write(pair->operator, slice_text(request)) == 0);
-    check(stream_write(pair->operator, slice_text("\n")) == 0);
-}
-
-/* The answer: up to the line with "end". */
-static const char *ask(struct pair *pair, const char *request)
-{
-    say_request(pair, request);
-    for (unsigned i = 0; i < 20000; i++) {
-        const char *end = strstr(pair->heard, "{\"end\"");
-        if (end != NULL && strchr(end, '\n') != NULL) {
-            break;
-        }
-        rounds(pair, 1);
-    }
-    return pair->heard;
-}
-
-static void expect_answer(struct pair *pair, const char *request, const char *part)
-{
-    const char *heard = ask(pair, request);
-    if (strstr(heard, part) == NULL) {
-        fail_msg("%s: \"%s\" is not in\n%s", request, part, heard);
-    }
-}
-
-static void expect_heard(struct pair *pair, const char *part)
-{
-    for (unsigned i = 0; i < 2000 && strstr(pair->heard, part) == NULL; i++) {
-        rounds(pair, 1);
-    }
-    if (strstr(pair->heard, part) == NULL) {
-        fail_msg("\"%s\" is not in\n%s", part, pair->heard);
-    }
-}
-
-/* A user whose mail is on this shard. */
-static const char *user_on(const struct pair *pair, unsigned shard)
-{
-    static char names[SHARDS][8];
-    unsigned number = 0;
-    do {
-        snprintf(names[shard], sizeof names[shard], "u%u", number++);
-    } while (mailbox_group_shard(&pair->group, names[shard]) != shard);
-    return names[shard];
-}
-
-/* Of a request with one %s. */
-static const char *request_of(const char *format, const char *user)
-{
-    static char text[256];
-    const char *at = strstr(format, "%s");
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - format), format, user, at + 2);
-    return text;
-}
-
-static void log_in_as(struct imap_rig *rig, unsigned client, const char *user)
-{
-    char command[64];
-    snprintf(command, sizeof command, "l LOGIN %s secret\r\n", user);
-    connect_client(rig, client);
-    talk(rig, client, command, "OK [CAPABILITY ");
-}
+/* What the operator asks of a mailbox service of two shards. */
+#include "tests/unit/control_pair.h"
 
 static long long number_in(const char *heard, const char *group, const char *key)
 {
@@ -353,18 +160,6 @@ static void users_of_sessions_are_meant_in_any_letters(void **state)
 }
 
 /* ---- A user's shard ---- */
-
-/* His INBOX has had two messages, and the first is kept. */
-static void message_keep(struct pair *pair, unsigned shard)
-{
-    struct imap_rig *rig = pair->rigs[shard];
-    log_in_as(rig, 0, user_on(pair, shard));
-    append(rig, 0, "INBOX", "Subject: one\r\n\r\n");
-    append(rig, 0, "INBOX", "Subject: two\r\n\r\n");
-    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
-    talk(rig, 0, "d STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
-    talk(rig, 0, "x EXPUNGE\r\n", "OK");
-}
 
 static void what_a_user_has_is_told_by_his_shard(void **state)
 {
@@ -537,10 +332,17 @@ static void what_the_service_keeps_for_itself_is_no_user(void **state)
 
 static void an_operator_who_has_gone_is_answered_to_nobody(void **state)
 {
-    static const char *const requests[] = {
-        "mailbox who",           "mailbox users",           "status",
-        "mailbox quota user=%s", "mailbox imap user=%s",    "mailbox undelete user=%s",
-        "mailbox kept user=%s",  "mailbox kick user=nobody"};
+    static const char *const requests[] = {"mailbox who",
+                                           "mailbox users",
+                                           "status",
+                                           "mailbox quota user=%s",
+                                           "mailbox imap user=%s",
+                                           "mailbox undelete user=%s",
+                                           "mailbox kept user=%s",
+                                           "mailbox kick user=nobody",
+                                           "mailbox check",
+                                           "mailbox check user=%s",
+                                           "mailbox rebuild"};
     struct pair *pair = (struct pair *)*state;
     const char *user = user_on(pair, 1);
     message_keep(pair, 1);
@@ -625,16 +427,6 @@ static void what_is_on_its_way_when_the_shards_close_is_freed(void **state)
     rig_round(pair->rigs[0]); /* the connection is */
     assert_true(mailbox_control_is_quiet(pair->rigs[0]->mailbox.control));
     assert_int_equal(pair->rigs[1]->mailbox.counters.sessions, 1); /* the user's own */
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-static int eal_start(void **state)
-{
-    const struct memory_settings settings = {.program = "test_mailbox_control_shards",
-                                             .megabytes = 32};
-    (void)state;
-    return memory_start(&settings);
 }
 
 int main(void)

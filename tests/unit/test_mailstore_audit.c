@@ -427,8 +427,7 @@ static void a_driven_store_reads_by_itself(void **state)
     mailstore_rig_open(&rig, 8);
     assert_int_equal(mailstore_rig_start(&rig), 0);
     deliver(&rig, "ann", 50);
-    const struct mailstore_audit_settings settings = {.disk = rig.rig.disk,
-                                                      .progress = audit_progress,
+    const struct mailstore_audit_settings settings = {.progress = audit_progress,
                                                       .visit = audit_row,
                                                       .wake = audit_wake,
                                                       .done = audit_done,

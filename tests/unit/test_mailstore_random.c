@@ -515,8 +515,7 @@ static void audit_done(void *owner, const struct mailstore_audit_result *result)
 
 static void audit(struct model *model)
 {
-    const struct mailstore_audit_settings settings = {.disk = model->rig.rig.disk,
-                                                      .progress = audit_progress,
+    const struct mailstore_audit_settings settings = {.progress = audit_progress,
                                                       .visit = audit_row,
                                                       .wake = audit_wake,
                                                       .done = audit_done,
