@@ -481,10 +481,12 @@ class Online(MailboxTool):
 
     def change(self, stop, user):
         client = self.client(user)
-        client.select("INBOX")
+        client.create("Copies")
         while not stop.is_set():
+            if int(client.select("INBOX")[1][0]) < 6:  # more will come
+                continue
             client.store("1:5", "+FLAGS", r"(\Flagged $Seen)")
-            client.copy("1:3", "Copies" if client.create("Copies") else "")
+            client.copy("1:3", "Copies")
             client.store("1", "+FLAGS", r"(\Deleted)")
             client.expunge()
             client.store("1:5", "-FLAGS", r"(\Flagged)")
@@ -531,6 +533,25 @@ class Online(MailboxTool):
             for one in load:
                 one.result(PATIENCE_S)
         self.assertEqual(self.left(), [])
+
+    def test_the_state_of_maildirs_is_checked_in_the_same_way(self):
+        self.start(store="maildir", shards=1)
+        state = os.path.join(self.service.mail, ".tubepost")
+        self.filled().logout()
+        self.client("bob").logout()
+        stop, sent = threading.Event(), []
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            load = [pool.submit(self.deliver, stop, sent, 0)] + [pool.submit(self.change, stop, user) for user in ("alice", "bob")]
+            try:
+                for _ in range(10):
+                    before = len(sent)
+                    self.assertRegex(self.tool("check"), rf"{state}/0: 2 users, .*\nthe index is as the log says\n$")
+                    wait_until(lambda: len(sent) > before, "mail that comes in meanwhile")
+            finally:
+                stop.set()
+            for one in load:
+                one.result(PATIENCE_S)
+        self.assertEqual([name for name in os.listdir(state) if ".check" in name], [])
 
     def test_what_differs_is_told_and_built_by_the_next_start(self):
         self.filled_up(2, shards=1)
