@@ -250,9 +250,11 @@ static void imap_run(const struct sim_options *options)
     for (unsigned i = 0; i < world->client_count; i++) {
         answers += world->clients[i].answers;
     }
-    sim_say(&sim, "clean: %u clients, %llu answers, %u letters, %llu views, %u lives; %llu frames",
+    sim_say(&sim,
+            "clean: %u clients, %llu answers, %u letters, %llu views, %u lives, %u audits; "
+            "%llu frames",
             world->client_count, (unsigned long long)answers, world->books.letter_count,
-            (unsigned long long)world->books.told, world->imap.lives,
+            (unsigned long long)world->books.told, world->imap.lives, world->imap.audits,
             (unsigned long long)sim.net.frames);
     finish(world);
     free(world);

@@ -1,7 +1,9 @@
 #include "tests/sim/imap_host.h"
 #include "queue/log/log_private.h"
+#include "queue/mailbox/mailstore_audit.h"
 #include "tests/unit/login_fake.h"
 
+#define AUDITS_MAX 8u /* each takes as long as a start without an index */
 #define HEARTBEAT_NS (100 * SIM_MS)
 #define TICK_NS 1000000ull /* of mailstore_rig_round */
 
@@ -11,6 +13,48 @@ void sim_imap_remove(void)
 {
     if (running != NULL) {
         mailstore_rig_remove(&running->store);
+    }
+}
+
+/* ---- Its index against its log ---- */
+
+static int audit_progress(void *owner, const struct mailstore_audit_progress *progress)
+{
+    (void)owner;
+    (void)progress;
+    return 0;
+}
+
+static void audit_row(void *owner, const struct mailstore_difference *difference)
+{
+    struct sim_imap *imap = owner;
+    sim_fail(imap->host->sim,
+             "the index of the running service is not as its log says: a row of %s",
+             difference->what);
+}
+
+static void audit_wake(void *owner)
+{
+    (void)owner;
+}
+
+/* What the disk did to it is none of the index. */
+static void audit_done(void *owner, const struct mailstore_audit_result *result)
+{
+    struct sim_imap *imap = owner;
+    imap->audits += result->status == 0;
+}
+
+static void audit_now_and_then(struct sim_imap *imap, uint64_t now_ns)
+{
+    const struct mailstore_audit_settings settings = {.progress = audit_progress,
+                                                      .visit = audit_row,
+                                                      .wake = audit_wake,
+                                                      .done = audit_done,
+                                                      .owner = imap};
+    if (now_ns >= imap->audit_ns && imap->audits < AUDITS_MAX) {
+        imap->audit_ns = now_ns + imap->audit_each_ns;
+        mailstore_audit_begin(imap->store.store, &settings); /* or another time */
     }
 }
 
@@ -26,6 +70,7 @@ static unsigned store_poll(void *self, uint64_t now_ns)
     imap->disk_due_ns = UINT64_MAX;
     imap->store.rig.now_ns = now_ns - TICK_NS;
     imap->store.wall_s = (uint64_t)world_wall_s(&imap->host->sim->world.world);
+    audit_now_and_then(imap, now_ns);
     mailstore_rig_round(&imap->store);
     return login_fake_round(imap->desk) + (disk_fault_pending(imap->store.rig.fault) != pending);
 }
@@ -102,6 +147,7 @@ void sim_imap_setup(struct sim_imap *imap, struct sim_host *host, enum sim_famil
         imap->store.rig.settings.durability = LOG_RELAXED;
     }
     disk_draw(imap);
+    imap->audit_each_ns = sim_spread(sim, 300 * SIM_MS, 30 * SIM_S);
     host->owner = imap;
     host->next_ns = imap_next_ns;
     host->heartbeat_ns = HEARTBEAT_NS;

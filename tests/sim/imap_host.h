@@ -1,6 +1,7 @@
 /*
  * imap_host: the mailbox service on a host with the store of its own: LMTP in, IMAP out, on a disk that lies. It may lose
- * its power at any time; it then starts on what the disk holds, with the index of then or without.
+ * its power at any time; it then starts on what the disk holds, with the index of then or without. Now and then its operator
+ * has the index checked against the log.
  */
 #pragma once
 #include "engine/mailbox/session.h"
@@ -23,6 +24,8 @@ struct sim_imap {
     struct mailstore_rig store;
     struct disk_fault_settings disk;
     uint64_t disk_slow_ns, disk_due_ns;
+    uint64_t audit_each_ns, audit_ns; /* of its index against its log, while it serves; the next */
+    unsigned audits;                  /* that came to an end */
     bool serves;
     unsigned lives;
 };
