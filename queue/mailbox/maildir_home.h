@@ -4,6 +4,7 @@
  *
  *   PATH/USER/{cur,new,tmp}      INBOX             PATH/USER/.Sent.2024/{cur,new,tmp}      Sent/2024
  *   PATH/USER/subscriptions      as Dovecot 2.3 writes it
+ *   PATH/USER/tubepost-kept      what is kept after expunge
  *
  * The store (mailstore_files.c) has each call made on a helper's thread, one at a time for a home; they block. What a
  * call answers as news counts as told from then on, unless the store says otherwise (home_forget). Mailboxes are named in
@@ -74,6 +75,7 @@ struct home_write {
     bool expunge;
     uint8_t flags_before, flags;
     uint64_t keywords_before, keywords; /* bits of the list's names */
+    uint64_t kept; /* of what is expunged: it is kept as this, see home_state; 0: it is not */
 };
 struct home_writes { /* of one mailbox; borrowed */
     const char *mailbox;
@@ -124,6 +126,37 @@ struct home_copy {
 };
 /* All that are there, or none; by links where the file system has them. */
 int home_copy(struct home *home, struct home_copy *copy, struct home_news **news);
+
+/* What was kept after expunge becomes messages of its mailbox again, with its flags and its mtime. */
+struct home_kept {
+    uint64_t kept, keywords; /* bits of the list's names */
+    uint32_t uid, bytes;     /* that it had */
+    uint8_t flags;
+};
+struct home_restore {
+    const char *mailbox;
+    uint32_t uidvalidity;
+    const struct home_kept *entries;
+    size_t count;
+    unsigned name_count;
+    char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1];
+    /* Results: those that were there; they have the uids from `first` on. */
+    uint32_t *restored; /* room for `count`; the caller's */
+    size_t restored_count;
+    uint32_t first;
+};
+/* Durable, all that are there or none; they stay kept, too, until home_tidy. -ENOENT: no such folder. */
+int home_restore(struct home *home, struct home_restore *restore, struct home_news **news);
+
+/* Of which state of the store what is kept is: another numbers it anew. Before the first that is kept. */
+void home_state(struct home *home, uint64_t state);
+struct home_tidy {
+    const uint64_t *ids; /* that are kept in this state; ascending */
+    size_t count;
+    uint32_t keep_s; /* so long, of another state */
+};
+/* What is not kept any more is removed. */
+int home_tidy(struct home *home, const struct home_tidy *tidy);
 
 /* -EEXIST; -EINVAL: no name of a folder. */
 int home_create(struct home *home, const char *mailbox, struct home_news **news);

@@ -421,19 +421,27 @@ static int written_tell(struct home_folder *folder, const struct maildir_write *
 int home_write(struct home *home, const struct home_writes *writes, struct home_news **news)
 {
     struct home_folder *folder;
+    size_t count = 0;
+    int held = 0; /* why some of them wait */
     struct maildir_write *prepared = calloc(writes->count + 1, sizeof *prepared);
-    int status = prepared == NULL ? -ENOMEM : home_folder_need(home, writes->mailbox, &folder);
+    int *statuses = calloc(writes->count + 1, sizeof *statuses);
+    int status = prepared == NULL || statuses == NULL
+                     ? -ENOMEM
+                     : home_folder_need(home, writes->mailbox, &folder);
     status = status == 0 ? maildir_box_scan(&folder->box) : status;
     if (status == 0) {
         home_folder_letters(folder);
     }
-    for (size_t i = 0; i < writes->count && status == 0; i++) {
-        status = write_prepare(folder, writes, &writes->writes[i], &prepared[i]);
-    }
     bool same = status == 0 && folder->told != NULL &&
                 folder->told->uidvalidity == folder->box.list.uidvalidity;
-    status =
-        status == 0 && same ? maildir_box_write(&folder->box, prepared, writes->count) : status;
+    status = same ? home_keep(home, folder, writes, statuses) : status;
+    for (size_t i = 0; i < writes->count && status == 0 && same; i++) {
+        held = statuses[i] < 0 ? statuses[i] : held;
+        status = statuses[i] < 0
+                     ? 0
+                     : write_prepare(folder, writes, &writes->writes[i], &prepared[count++]);
+    }
+    status = status == 0 && same ? maildir_box_write(&folder->box, prepared, count) : status;
     struct home_news *told = status == 0 && same ? home_news_add(news, folder->mailbox) : NULL;
     if (told != NULL) {
         told->uidvalidity = folder->box.list.uidvalidity;
@@ -443,12 +451,14 @@ int home_write(struct home *home, const struct home_writes *writes, struct home_
         if (status == 0) {
             memcpy(told->keywords, folder->box.keywords.names, sizeof folder->box.keywords.names);
         }
-        for (size_t i = 0; i < writes->count && status != -ENOMEM; i++) { /* each by itself */
+        for (size_t i = 0; i < count && status != -ENOMEM; i++) { /* each by itself */
             int one = written_tell(folder, &prepared[i], told);
             status = one < 0 ? one : status;
         }
         folder->looked_s = 0;
     }
     free(prepared);
-    return status == 0 && same && told == NULL ? -ENOMEM : status;
+    free(statuses);
+    status = status == 0 && same && told == NULL ? -ENOMEM : status;
+    return status == 0 ? held : status;
 }

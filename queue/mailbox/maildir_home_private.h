@@ -6,6 +6,7 @@
  * maildir_home_put.c   messages come and are copied
  * maildir_home_folders.c  folders are made, renamed, removed
  * maildir_home_text.c  messages are read
+ * maildir_home_kept.c  ... are kept after expunge, and come back
  * maildir_home_subscribed.c  the list of subscriptions is read and written
  */
 #pragma once
@@ -44,6 +45,7 @@ struct home {
     int root;
     bool clean; /* what a crash has left was removed */
     uint32_t uidvalidity_least;
+    uint64_t state; /* see home_state */
     int64_t patience_s;
     struct home_folder **folders;
     size_t folder_count, folder_room;
@@ -90,6 +92,17 @@ int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BY
 
 /* maildir_home_put.c: a name for cur/, with sizes, flags and keywords. */
 int home_name_make(struct home *home, const struct maildir_name *is, char *out);
+bool home_has_no_links(int status); /* what link() has answered */
+/* With its mtime; what is there is replaced. */
+int home_file_copy(const struct maildir_files *files, int from_at, const char *from, int to_at,
+                   const char *to);
+/* By links, or by bytes where there are none: all or none, without a gap in their uids. */
+int home_puts(struct home *home, struct maildir_box *box, struct maildir_put *puts, size_t count);
+
+/* maildir_home_kept.c: those of the writes that are to be kept are, durably, with a status for each: another than 0 may not
+ * be expunged now. The folder was scanned. */
+int home_keep(struct home *home, struct home_folder *folder, const struct home_writes *writes,
+              int *statuses);
 
 /* maildir_home_folders.c: once, what a crash has left aside. */
 void home_clean(struct home *home);

@@ -34,8 +34,8 @@ static int bytes_copy(const struct maildir_files *files, int from, int to)
     return status;
 }
 
-static int file_copy(const struct maildir_files *files, int from_at, const char *from, int to_at,
-                     const char *to)
+int home_file_copy(const struct maildir_files *files, int from_at, const char *from, int to_at,
+                   const char *to)
 {
     struct maildir_file_facts facts;
     int source = files->open_file(files->self, from_at, from);
@@ -61,7 +61,7 @@ static int put_by_bytes(const struct maildir_files *files, struct maildir_box *b
                         struct maildir_put *put)
 {
     int tmp = files->open_folder(files->self, box->folder, "tmp");
-    int status = tmp < 0 ? tmp : file_copy(files, put->from_at, put->from, tmp, COPIED_FILE);
+    int status = tmp < 0 ? tmp : home_file_copy(files, put->from_at, put->from, tmp, COPIED_FILE);
     put->from_at = tmp;
     put->from = COPIED_FILE;
     put->links = false;
@@ -73,6 +73,38 @@ static int put_by_bytes(const struct maildir_files *files, struct maildir_box *b
         files->close(files->self, tmp);
     }
     return status;
+}
+
+bool home_has_no_links(int status)
+{
+    return status == -EXDEV || status == -EPERM || status == -EMLINK || status == -EOPNOTSUPP;
+}
+
+/* On another file system, or one without links: a file each, which becomes the message. All of them, or none. */
+static int puts_by_bytes(const struct maildir_files *files, struct maildir_box *box,
+                         struct maildir_put *puts, size_t count)
+{
+    size_t done = 0;
+    int status = 0;
+    while (done < count && status == 0) {
+        struct maildir_put *put = &puts[done];
+        status = put_by_bytes(files, box, put);
+        done += status == 0;
+        /* Others may have come between; who is told of ranges must not be told so. */
+        if (status == 0 && put->uid != puts[0].uid + done - 1) {
+            status = -EAGAIN;
+        }
+    }
+    for (size_t i = 0; i < done && status < 0; i++) {
+        maildir_box_expunge(box, puts[i].uid);
+    }
+    return status;
+}
+
+int home_puts(struct home *home, struct maildir_box *box, struct maildir_put *puts, size_t count)
+{
+    int status = maildir_box_put(box, puts, count);
+    return home_has_no_links(status) ? puts_by_bytes(home_files(home), box, puts, count) : status;
 }
 
 /* ---- one message ---- */
@@ -166,28 +198,6 @@ static int source_take(struct copying *copying, const struct home_write *entry)
     return home_name_make(copying->home, &is, put->name);
 }
 
-/* On another file system, or one without links: a file each, which becomes the message. All of them, or none. */
-static int puts_by_bytes(struct copying *copying)
-{
-    const struct maildir_files *files = home_files(copying->home);
-    struct maildir_box *box = &copying->to->box;
-    size_t done = 0;
-    int status = 0;
-    while (done < copying->copy->copied_count && status == 0) {
-        struct maildir_put *put = &copying->puts[done];
-        status = put_by_bytes(files, box, put);
-        done += status == 0;
-        /* Others may have come between; who is told of ranges must not be told so. */
-        if (status == 0 && put->uid != copying->puts[0].uid + done - 1) {
-            status = -EAGAIN;
-        }
-    }
-    for (size_t i = 0; i < done && status < 0; i++) {
-        maildir_box_expunge(box, copying->puts[i].uid);
-    }
-    return status;
-}
-
 static int copies_put(struct copying *copying)
 {
     struct home_copy *copy = copying->copy;
@@ -199,10 +209,7 @@ static int copies_put(struct copying *copying)
     if (status != 0 || copy->copied_count == 0) {
         return status;
     }
-    status = maildir_box_put(&copying->to->box, copying->puts, copy->copied_count);
-    if (status == -EXDEV || status == -EPERM || status == -EMLINK || status == -EOPNOTSUPP) {
-        status = puts_by_bytes(copying);
-    }
+    status = home_puts(copying->home, &copying->to->box, copying->puts, copy->copied_count);
     copy->first = copying->puts[0].uid;
     return status;
 }

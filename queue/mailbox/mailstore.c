@@ -17,7 +17,6 @@ static void settings_fill(struct mailstore_settings *settings, const struct log 
     settings->box_idle_max = settings->box_idle_max != 0 ? settings->box_idle_max : 64;
     settings->fetch_memory_bytes =
         settings->fetch_memory_bytes != 0 ? settings->fetch_memory_bytes : 16u << 20;
-    settings->keep_expunged_s = settings->maildirs == NULL ? settings->keep_expunged_s : 0;
     settings->clean_bytes_min =
         settings->clean_bytes_min != 0 ? settings->clean_bytes_min : 8 * segment;
 }

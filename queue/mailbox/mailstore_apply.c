@@ -439,8 +439,9 @@ static int snapshot_row(struct mailstore *store, uint64_t user, struct slice key
     struct stored_entry stored;
     for (size_t at = 0; at + sizeof(stored) <= value.size && status == 0; at += sizeof(stored)) {
         memcpy(&stored, value.bytes + at, sizeof(stored));
-        const struct text_file file = {
-            .user = user, .box = key_read_u64(key, 1), .uid = stored.entry.uid};
+        const struct text_file file = {.user = user,
+                                       .box = key_read_u64(key, key.bytes[0] == ROW_KEPT ? 9 : 1),
+                                       .uid = stored.entry.uid};
         status = store->settings.maildirs == NULL
                      ? 0
                      : text_file_make(store, stored.entry.text, stored.entry.bytes, &file);
@@ -503,6 +504,8 @@ static int apply_to_box(struct user *user, const struct change_said *said, struc
         return apply_restore(box, said, body);
     case CHANGE_PURGE:
         return apply_purge(box, said, body);
+    case CHANGE_UNKEEP:
+        return apply_unkeep(box, said, body);
     case CHANGE_SPECIAL_USE:
         box->pub.special_use = read_u32(body);
         box_changed(box);
@@ -549,6 +552,7 @@ static int apply_to_user(struct user *user, const struct change_said *said, stru
     case CHANGE_EXPUNGE:
     case CHANGE_RESTORE:
     case CHANGE_PURGE:
+    case CHANGE_UNKEEP:
     case CHANGE_SPECIAL_USE:
         return apply_to_box(user, said, body);
     case CHANGE_DELIVER:

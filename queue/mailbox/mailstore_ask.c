@@ -110,8 +110,10 @@ int mailstore_restore(struct mailstore *store, struct mailstore_box *box,
                       struct mailstore_restore *restore, struct mailstore_waiter *waiter)
 {
     struct change *change;
-    (void)store;
     restore->restored_count = restore->first = restore->last = 0;
+    if (store->files != NULL) {
+        return files_restore(box_private(box), restore, waiter);
+    }
     int status = box_change(box, CHANGE_RESTORE, restore, waiter, &change);
     if (status != 0) {
         return status;

@@ -327,6 +327,20 @@ int apply_expunge(struct box *box, const struct change_said *said, struct reader
     return status;
 }
 
+bool uids_have(const struct mailstore_uids *uids, uint32_t count, uint32_t uid)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (uids[middle].last < uid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < count && uids[low].first <= uid;
+}
+
 /* ── What was kept ───────────────────────────────────────────────────────────────────────────── */
 
 struct keeping {
@@ -335,6 +349,7 @@ struct keeping {
     uint32_t count;
     uint64_t modseq; /* of those that come back */
     uint32_t until_s, wall_s;
+    uint32_t dropped;
     struct mailstore_restore *result;
 };
 
@@ -347,12 +362,8 @@ static int kept_restore(struct mailstore *store, void *owner, struct slice key, 
         return -EIO;
     }
     memcpy(&stored, value.bytes, sizeof(stored));
-    bool wanted = false;
-    for (uint32_t i = 0; i < keeping->count && !wanted; i++) {
-        wanted = keeping->ranges[i].first <= stored.entry.uid &&
-                 stored.entry.uid <= keeping->ranges[i].last;
-    }
-    if (!wanted || box->pub.uidnext == UINT32_MAX) {
+    if (!uids_have(keeping->ranges, keeping->count, stored.entry.uid) ||
+        box->pub.uidnext == UINT32_MAX) {
         return index_put(store->index, key, value); /* it stays */
     }
     stored.entry.modseq = keeping->modseq & ((1ull << 44) - 1);
@@ -390,16 +401,24 @@ int apply_restore(struct box *box, const struct change_said *said, struct reader
     return status;
 }
 
+/* It stays, or nothing is kept of it any more. */
+static int kept_drop(struct mailstore *store, struct keeping *keeping, struct slice key,
+                     struct slice value, const struct stored_entry *stored, bool goes)
+{
+    keeping->dropped += goes;
+    return goes ? text_refer(store, stored->entry.text, 0, -1)
+                : index_put(store->index, key, value);
+}
+
 static int kept_purge(struct mailstore *store, void *owner, struct slice key, struct slice value)
 {
-    const struct keeping *keeping = (const struct keeping *)owner;
+    struct keeping *keeping = (struct keeping *)owner;
     struct stored_entry stored;
     if (value.size != sizeof(stored)) {
         return -EIO;
     }
     memcpy(&stored, value.bytes, sizeof(stored));
-    return stored.entry.saved_s > keeping->until_s ? index_put(store->index, key, value)
-                                                   : text_refer(store, stored.entry.text, 0, -1);
+    return kept_drop(store, keeping, key, value, &stored, stored.entry.saved_s <= keeping->until_s);
 }
 
 int apply_purge(struct box *box, const struct change_said *said, struct reader *body)
@@ -408,5 +427,40 @@ int apply_purge(struct box *box, const struct change_said *said, struct reader *
     struct key prefix;
     (void)said;
     kept_key(&prefix, box);
-    return rows_remove(box->user->store, &prefix, kept_purge, &keeping);
+    int status = rows_remove(box->user->store, &prefix, kept_purge, &keeping);
+    if (keeping.dropped > 0) {
+        files_tidy(box->user);
+    }
+    return status;
+}
+
+static int kept_unkeep(struct mailstore *store, void *owner, struct slice key, struct slice value)
+{
+    struct keeping *keeping = (struct keeping *)owner;
+    struct stored_entry stored;
+    if (value.size != sizeof(stored)) {
+        return -EIO;
+    }
+    memcpy(&stored, value.bytes, sizeof(stored));
+    bool goes = uids_have(keeping->ranges, keeping->count, stored.entry.uid);
+    store->counters.entries_restored += goes;
+    return kept_drop(store, keeping, key, value, &stored, goes);
+}
+
+int apply_unkeep(struct box *box, const struct change_said *said, struct reader *body)
+{
+    struct keeping keeping = {.box = box};
+    struct key prefix;
+    struct mailstore_uids *ranges = ranges_read(body, &keeping.count);
+    (void)said;
+    keeping.ranges = ranges;
+    kept_key(&prefix, box);
+    int status = ranges == NULL ? -ENOMEM
+                 : body->bad    ? EINVAL
+                                : rows_remove(box->user->store, &prefix, kept_unkeep, &keeping);
+    free(ranges);
+    if (keeping.dropped > 0) {
+        files_tidy(box->user);
+    }
+    return status;
 }

@@ -24,6 +24,7 @@ static bool uses_reserve(const struct change *change)
     case CHANGE_USER_DELETE:
     case CHANGE_SNAPSHOT:
     case CHANGE_TAKE:
+    case CHANGE_UNKEEP:
         return true;
     case CHANGE_DELIVER:
     case CHANGE_COPY:

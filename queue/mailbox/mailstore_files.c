@@ -31,8 +31,10 @@ struct mirror *mirror_get(struct user *user)
         return NULL;
     }
     check(user_get(store, slice_text(user->name), &held) == 0 && held == user);
+    home_state(mirror->home, log_id(store->log));
     mirror->files = files;
     mirror->user = user;
+    mirror->tidies = true; /* what a crash has left */
     mirror->used_s = store->wall_s;
     crew_line_open(&mirror->line);
     list_init(&mirror->ops);
@@ -103,6 +105,7 @@ void op_free(struct op *op)
         home_told_free(told);
     }
     op_writes_free(op->writes);
+    op_kept_free(op);
     home_news_free(op->news);
     free(op->keywords);
     free(op->copy_user);

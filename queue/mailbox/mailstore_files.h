@@ -16,7 +16,16 @@
 #define STAGED_PIECE_BYTES 32768u
 #define STAGED_NAME_BYTES 32u
 
-enum op_kind { OP_LOOK, OP_PUT, OP_COPY, OP_CREATE, OP_DELETE, OP_RENAME, OP_SUBSCRIBE };
+enum op_kind {
+    OP_LOOK,
+    OP_PUT,
+    OP_COPY,
+    OP_CREATE,
+    OP_DELETE,
+    OP_RENAME,
+    OP_SUBSCRIBE,
+    OP_RESTORE
+};
 
 struct op_writes { /* of a mailbox, for the Maildir */
     struct op_writes *next;
@@ -44,8 +53,15 @@ struct op {
     char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1];
     struct home_copy copy;
     char *copy_user;
+    struct home_restore restore;
+    struct mailstore_uids *uids; /* that are to be restored */
+    uint32_t uid_count;
+    int refused; /* why nothing is done */
     /* What the Maildir is told before. */
     bool forgets, rests;
+    bool tidies; /* what is kept after expunge: the ids of texts, ascending */
+    uint64_t *kept;
+    size_t kept_count;
     unsigned asks; /* again: something is to be told first */
     struct home_stale stale;
     struct home_told *told;
@@ -75,6 +91,7 @@ struct mirror {
     bool told;   /* the home knows all that the store has */
     bool rests;  /* it did, and says of which mailboxes it is to be told again */
     bool writes; /* there are rows to be written */
+    bool tidies; /* something kept after expunge may be there that is not kept any more */
     bool poked;
     struct list_node poked_node; /* of files->poked, when it may be looked at */
     uint64_t looked_s, used_s;
@@ -137,6 +154,12 @@ void op_work(struct crew_job *job); /* a thread's */
 /* The next change of its news: 0; -EALREADY: there is none left; -EAGAIN; -errno. */
 int op_say(struct op *op);
 void op_writes_free(struct op_writes *writes);
+
+/* mailstore_files_kept.c: 0, -ENOENT, -ENOMEM, -EIO. */
+int op_tidy_prepare(struct op *op);
+int op_restore_prepare(struct op *op);
+int restore_end(struct op *op); /* as op_finish */
+void op_kept_free(struct op *op);
 
 /* mailstore_staged.c */
 /* Nothing more comes. When `pieces` is 0 all of it is in the file, and the mirror goes on. */

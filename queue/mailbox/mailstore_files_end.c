@@ -92,7 +92,7 @@ static int put_end(struct op *op)
         return 0;
     }
     struct mailstore_uids uid = {op->expunge.expunged_count, op->expunge.expunged_count};
-    op->expunge = (struct mailstore_expunge){.uids = &uid, .uid_count = 1, .at_once = true};
+    op->expunge = (struct mailstore_expunge){.uids = &uid, .uid_count = 1};
     op->ending = true;
     return mailstore_expunge(store, &replaced->pub, &op->expunge, &op->durable) == 0 ? -EINPROGRESS
                                                                                      : 0;
@@ -223,6 +223,7 @@ static int look_end(struct op *op)
     bool subscribed, following;
     const char *name = op->listed != NULL ? subscribed_next(op, &at, &subscribed) : NULL;
     op->mirror->writes |= op->status != 0 && op->writes != NULL;
+    op->mirror->tidies |= op->status != 0 && op->tidies;
     while (name != NULL) {
         const char *next = subscribed_next(op, &at, &following);
         op->ending = next == NULL;
@@ -255,6 +256,8 @@ static int op_finish(struct op *op)
         return op->status == 0 ? last_change(op, CHANGE_RENAME) : op->status;
     case OP_SUBSCRIBE:
         return op->status == 0 ? last_change(op, CHANGE_SUBSCRIBE) : op->status;
+    case OP_RESTORE:
+        return restore_end(op);
     }
     return -EIO;
 }

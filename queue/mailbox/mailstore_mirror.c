@@ -133,6 +133,13 @@ void op_writes_free(struct op_writes *writes)
     }
 }
 
+/* Its one entry has gone: it is there for what is kept of it. */
+static uint64_t kept_id(struct mailstore *store, uint64_t text)
+{
+    struct text_row *row;
+    return text_get(store, text, &row) == 0 && row->refs > 0 ? text : 0;
+}
+
 static void writes_fill(struct op_writes *writes, const struct box *box,
                         const struct row_list *rows, bool *held)
 {
@@ -150,6 +157,7 @@ static void writes_fill(struct op_writes *writes, const struct box *box,
         /* Somebody is reading it: the file stays for him. */
         bool waits = write.expunge && text_is_held(box->user->store, row->row.text);
         *held |= waits;
+        write.kept = write.expunge ? kept_id(box->user->store, row->row.text) : 0;
         if (!waits && (write.expunge || entry != NULL)) {
             writes->writes[writes->what.count++] = write;
         }
@@ -206,6 +214,8 @@ static int must_tell(const struct op *op, const struct box *box)
     switch (op->kind) {
     case OP_PUT:
         return strcmp(box->name, op->mailbox) == 0;
+    case OP_RESTORE:
+        return box->pub.id == op->box;
     case OP_COPY:
         return strcmp(box->name, op->to) == 0;
     case OP_LOOK:
@@ -245,6 +255,16 @@ int op_prepare(struct op *op)
             status = box_writes(op, user->boxes[i]);
         }
         mirror->writes |= status != 0;
+    }
+    if (op->kind == OP_LOOK && (mirror->tidies || op->tidies) && status == 0) {
+        mirror->tidies = false;
+        op->tidies = true;
+        status = op_tidy_prepare(op);
+        mirror->tidies = status != 0;
+        op->tidies = status == 0;
+    }
+    if (op->kind == OP_RESTORE && status == 0) {
+        op->refused = op_restore_prepare(op);
     }
     return status;
 }
@@ -289,6 +309,12 @@ static int look(struct op *op, struct home *home)
         return -ESTALE; /* it is asked again */
     }
     status = status == 0 ? looked : status;
+    if (op->tidies) {
+        const struct home_tidy tidy = {op->kept, op->kept_count,
+                                       op->mirror->files->store->settings.keep_expunged_s};
+        int tidied = home_tidy(home, &tidy);
+        status = status == 0 ? tidied : status;
+    }
     int subscribed = subscribed_list(op, home);
     return status == 0 ? subscribed : status;
 }
@@ -357,6 +383,9 @@ void op_work(struct crew_job *job)
         break;
     case OP_SUBSCRIBE:
         op->status = home_subscribe(home, op->mailbox, op->flag);
+        break;
+    case OP_RESTORE:
+        op->status = op->refused != 0 ? op->refused : home_restore(home, &op->restore, &op->news);
         break;
     }
     if (op->rests && op->status != -ESTALE) {

@@ -60,7 +60,10 @@ static int texts_unrefer(struct mailstore *store, void *owner, struct slice key,
 {
     struct stored_entry stored;
     int status = 0;
-    (void)owner, (void)key;
+    (void)key;
+    if (owner != NULL) {
+        ++*(uint32_t *)owner;
+    }
     for (size_t at = 0; at + sizeof(stored) <= value.size && status == 0; at += sizeof(stored)) {
         memcpy(&stored, value.bytes + at, sizeof(stored));
         status = text_refer(store, stored.entry.text, 0, -1);
@@ -69,7 +72,7 @@ static int texts_unrefer(struct mailstore *store, void *owner, struct slice key,
 }
 
 /* Those of entries a part at a time, then the others. */
-static int box_rows_step(const struct user *user, uint64_t box, struct change_steps *steps)
+static int box_rows_step(struct user *user, uint64_t box, struct change_steps *steps)
 {
     struct mailstore *store = user->store;
     struct key key, from;
@@ -89,7 +92,11 @@ static int box_rows_step(const struct user *user, uint64_t box, struct change_st
     key_begin(&key, ROW_KEPT);
     key_u64(&key, user->pub.id);
     key_u64(&key, box);
-    status = status == 0 ? rows_remove(store, &key, texts_unrefer, NULL) : status;
+    uint32_t kept = 0;
+    status = status == 0 ? rows_remove(store, &key, texts_unrefer, &kept) : status;
+    if (kept > 0) {
+        files_tidy(user);
+    }
     key.bytes[0] = ROW_PROPERTY;
     status = status == 0 ? rows_remove(store, &key, shared_row_remove, NULL) : status;
     key.bytes[0] = ROW_WRITE;

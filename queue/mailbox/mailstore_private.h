@@ -18,6 +18,7 @@
  * mailstore_files_ask.c, mailstore_files_end.c ... what that is, and what comes of it
  * mailstore_mirror.c   ... what the Maildir is told, and what it tells
  * mailstore_staged.c   ... texts on their way there
+ * mailstore_files_kept.c ... what is kept after expunge
  * mailstore_file_text.c ... texts are read from there
  * mailstore_fetch.c    reading texts
  * mailstore_recover.c  the log read again
@@ -81,6 +82,7 @@ enum change_kind {
     CHANGE_SNAPSHOT,   /* all rows of a user */
     CHANGE_PROPERTIES, /* several, all or none */
     CHANGE_TAKE,       /* what is in a Maildir */
+    CHANGE_UNKEEP,     /* some of what was kept after expunge goes: they are messages again */
 };
 
 enum take_kind { TAKE_ADDED, TAKE_CHANGED, TAKE_GONE }; /* of an item of CHANGE_TAKE */
@@ -489,6 +491,9 @@ int apply_flags(struct box *box, const struct change_said *said, struct reader *
 int apply_expunge(struct box *box, const struct change_said *said, struct reader *body);
 int apply_restore(struct box *box, const struct change_said *said, struct reader *body);
 int apply_purge(struct box *box, const struct change_said *said, struct reader *body);
+int apply_unkeep(struct box *box, const struct change_said *said, struct reader *body);
+/* Is the uid in one of them? They ascend. */
+bool uids_have(const struct mailstore_uids *uids, uint32_t count, uint32_t uid);
 struct removal {
     const struct mailstore_uids *uids; /* NULL: all */
     uint32_t uid_count;
@@ -541,6 +546,11 @@ int files_rename(struct user *user, struct box *box, struct slice from, struct s
                  struct mailstore_waiter *waiter);
 int files_subscribe(struct user *user, struct slice name, bool subscribed,
                     struct mailstore_waiter *waiter);
+/* mailstore_files_kept.c */
+int files_restore(struct box *box, struct mailstore_restore *restore,
+                  struct mailstore_waiter *waiter);
+/* Something is not kept any more. Nothing where there are no Maildirs. */
+void files_tidy(struct user *user);
 /* mailstore_file_text.c */
 int files_read(struct mailstore *store, const struct mailstore_text *text,
                const struct text_row *row, uint32_t offset, struct slice *bytes, struct ref **owner,
