@@ -5,6 +5,7 @@ the same message for ever, UIDVALIDITY stays, mod-sequences do not go back. What
 outcomes. Every few rounds the index is deleted from a copy, which must then show the same.
 TUBEPOST_MAILBOX_CRASH_ROUNDS makes more rounds.
 """
+import collections
 import glob
 import os
 import random
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import PATIENCE_S, SystemTest
+from harness import BUILD, PATIENCE_S, SystemTest, sanitizer_environment
 from imap_client import ImapClient, copied, fetched
 from test_mailboxd_store import Store
 
@@ -78,6 +79,7 @@ class Mailboxes:
         self.names = {}     # own: name -> uidvalidity
         self.messages = {}  # (uidvalidity, uid) -> Message
         self.gone = set()   # (uidvalidity, uid), expunged
+        self.kept = {}      # of them those that can be had back: (uidvalidity, uid) -> Message
         self.pending = None  # what the service was asked for and has not answered: (kind, facts)
 
     def identity(self):
@@ -183,7 +185,7 @@ class Client:
         self.flag(validity, uids, frozenset([b"\\Deleted"]), "+")
         self.ask("expunge", (validity, uids), b"UID EXPUNGE " + b",".join(b"%d" % uid for uid in uids))
         for uid in uids:
-            del self.mine.messages[validity, uid]
+            self.mine.kept[validity, uid] = self.mine.messages.pop((validity, uid))
             self.mine.gone.add((validity, uid))
         self.acknowledged()
 
@@ -222,6 +224,8 @@ def forget(mine, validity):
     for key in [key for key in mine.messages if key[0] == validity]:
         del mine.messages[key]
         mine.gone.add(key)
+    for key in [key for key in mine.kept if key[0] == validity]:
+        del mine.kept[key]
 
 
 class Judge:
@@ -273,6 +277,7 @@ class Judge:
             validity, uids = facts
             left = [(validity, uid) for uid in uids if (validity, uid) not in there]
             self.test.assertIn(len(left), (0, len(uids)), "half an EXPUNGE")
+            mine.kept.update((key, mine.messages[key]) for key in left)
             self.leave(mine, left)
         elif kind == "create":
             if facts in boxes:
@@ -324,6 +329,7 @@ class Deliveries:
 
     def __init__(self):
         self.acknowledged, self.sent = {user: set() for user in USERS}, set()
+        self.kept = {user: [] for user in USERS}
 
     def work(self, service, number):
         count = 0
@@ -356,14 +362,16 @@ class Deliveries:
                 client.ask(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % uids)
                 client.ask(b"UID EXPUNGE " + uids)
                 client.close()
+                self.kept[user] += [(identity, frozenset()) for identity in here.values()]
         self.sent = set()
 
 
 class MailboxCrash(SystemTest):
-    format, all_or_none = "log", True
+    format, all_or_none, keeps = "log", True, ""
 
     def start(self):
-        service = Store(self.folder, uring=self.rng.choice(("auto", "off")), store=self.format)
+        service = Store(self.folder, uring=self.rng.choice(("auto", "off")), store=self.format,
+                        space="segment_bytes: 4M" + self.keeps)
         self.addCleanup(self.end, service)
         return service
 
@@ -440,6 +448,10 @@ class MailboxCrash(SystemTest):
                     judge.client(mine, found[mine.user], self.shared[mine.user])
             self.deliveries.judge(self, service, found)
         self.assertGreater(done, ROUNDS * 6)
+        self.restored(service)
+
+    def restored(self, service):
+        """Nothing was to be kept."""
 
 
 class MaildirCrash(MailboxCrash):
@@ -451,6 +463,48 @@ class MaildirCrash(MailboxCrash):
     @staticmethod
     def state(box):
         return box.validity, box.uidnext, {uid: (m.identity, m.flags) for uid, m in box.messages.items()}
+
+
+class Kept:
+    """What was expunged can be had back after all of that, with its flags, whole and once; and stays after one kill more."""
+    keeps = ", keep_expunged: 1h"
+
+    def undelete(self, service, user, name):
+        tool = [os.path.join(BUILD, "tubepost"), "-c", service.config, "mailbox", "undelete", "-u", user, name.decode()]
+        run = subprocess.run(tool, capture_output=True, timeout=PATIENCE_S, env=sanitizer_environment())
+        if run.returncode == 65 and b"nothing of it is kept" in run.stderr:
+            return 0
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return int(run.stdout.split()[0])
+
+    def expected(self, user, name, box):
+        kept = [(m.identity, m.flags - {b"\\Deleted"}) for mine in self.clients if mine.user == user
+                for (validity, _), m in mine.kept.items() if validity == box.validity]
+        return collections.Counter(kept + (self.deliveries.kept[user] if name == b"INBOX" else []))
+
+    def restored(self, service):
+        before = shown(service)
+        expected = {(user, name): self.expected(user, name, box) for user in USERS for name, box in before[user].items()}
+        self.assertGreater(sum(wanted.total() for wanted in expected.values()), 0)
+        for (user, name), wanted in expected.items():
+            self.assertEqual(self.undelete(service, user, name), wanted.total(), (user, name))
+        service.stop(signal.SIGKILL)
+        service = self.start()
+        after = shown(service)
+        for (user, name), wanted in expected.items():
+            box, was = after[user][name], before[user][name]
+            back = {uid: m for uid, m in box.messages.items() if uid not in was.messages}
+            self.assertEqual(collections.Counter((m.identity, m.flags) for m in back.values()), wanted, (user, name))
+            self.assertTrue(all(uid >= was.uidnext for uid in back), (user, name))
+            self.assertEqual(self.undelete(service, user, name), 0, (user, name))
+
+
+class KeptCrash(Kept, MailboxCrash):
+    pass
+
+
+class MaildirKeptCrash(Kept, MaildirCrash):
+    pass
 
 
 if __name__ == "__main__":
