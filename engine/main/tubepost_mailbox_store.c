@@ -2,7 +2,8 @@
  * tubepost mailbox check, rebuild: the store of a mailbox service that does not run. (One that runs is asked.)
  *
  * check opens it as a start of the service does, builds a second index from the log beside it, and compares the two.
- * rebuild puts one that was built from the log in the place of the index. Either has the folder locked meanwhile, and goes
+ * rebuild puts one that was built from the log in the place of the index. Of Maildirs that is their state, PATH/.tubepost;
+ * they themselves are not looked at. Either has the folder locked meanwhile, and goes
  * over all shards that have a log in it (engine/mailbox/mailbox_store.h), whatever the configuration says of shards.
  */
 #include "engine/core/system_world.h"
@@ -30,6 +31,8 @@ struct offline {
     const char *user;           /* whose differences; NULL: everybody's */
     struct mailboxd_conf *conf; /* owned */
     const char *folder;
+    char own_folder[PATH_BYTES]; /* of the configuration */
+    bool of_maildirs;            /* it holds their state, and no messages */
     struct world world;
     int lock; /* -1 */
     unsigned shard, shard_count;
@@ -86,15 +89,9 @@ static int folder_claim(struct offline *offline)
                                offline->folder)
                    : tool_fail(EX_IOERR, "%s: %s", offline->folder, strerror(errno));
     }
-    /* Where messages are staged: this log has none, and says nothing without the Maildirs. */
+    /* Where messages for Maildirs are staged (engine/mailbox/mailbox_store.h). */
     struct stat found;
-    if (fstatat(offline->lock, "tmp", &found, AT_SYMLINK_NOFOLLOW) == 0) {
-        return tool_fail(
-            EX_NOINPUT,
-            "%s: this is the state of Maildirs, which is made again from them when the "
-            "folder is removed",
-            offline->folder);
-    }
+    offline->of_maildirs = fstatat(offline->lock, "tmp", &found, AT_SYMLINK_NOFOLLOW) == 0;
     return shards_find(offline);
 }
 
@@ -218,6 +215,7 @@ static int store_visit(struct offline *offline, const char *end)
     char path[PATH_BYTES], name[INDEX_NAME_BYTES];
     snprintf(path, sizeof path, "%s/%s", offline->folder, index_name(offline, end, name));
     const struct mailstore_settings settings = {
+        .of_maildirs = offline->of_maildirs,
         .index_path = path,
         .keep_expunged_s = (uint32_t)(offline->conf->store.keep_expunged / 1000000000ull),
         .text_bytes_max = UINT32_MAX - 1,
@@ -402,7 +400,9 @@ static int offline_run(struct tool *tool, const struct mailbox_options *options,
     if (code != EX_OK) {
         return code;
     }
-    offline.folder = options->count > 0 ? options->words[0] : offline.conf->store.path;
+    snprintf(offline.own_folder, sizeof offline.own_folder, "%s%s", offline.conf->store.path,
+             offline.conf->store.format == CONF_STORE_MAILDIR ? "/.tubepost" : "");
+    offline.folder = options->count > 0 ? options->words[0] : offline.own_folder;
     code = strlen(offline.folder) > PATH_BYTES - 64
                ? tool_fail(EX_USAGE, "the folder's name is too long")
                : folder_claim(&offline);

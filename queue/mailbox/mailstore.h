@@ -65,7 +65,9 @@ struct mailstore_maildirs {
 };
 
 struct mailstore_settings {
-    const struct mailstore_maildirs *maildirs; /* NULL: texts lie in the log */
+    const struct mailstore_maildirs *maildirs; /* NULL: texts lie in the log, unless: */
+    /* It is the log of Maildirs that are left alone: for who reads it again and closes it (check, rebuild). */
+    bool of_maildirs;
     const char *index_path;                    /* the index's file; its folder must exist */
     uint64_t index_bytes_max;                  /* of addresses for it; 0: 64 GiB */
     bool driven; /* no thread: mailstore_round writes the index itself (tests, the simulator) */

@@ -442,9 +442,9 @@ static int snapshot_row(struct mailstore *store, uint64_t user, struct slice key
         const struct text_file file = {.user = user,
                                        .box = key_read_u64(key, key.bytes[0] == ROW_KEPT ? 9 : 1),
                                        .uid = stored.entry.uid};
-        status = store->settings.maildirs == NULL
-                     ? 0
-                     : text_file_make(store, stored.entry.text, stored.entry.bytes, &file);
+        status = store_is_of_maildirs(store)
+                     ? text_file_make(store, stored.entry.text, stored.entry.bytes, &file)
+                     : 0;
         status = status == 0 ? text_refer(store, stored.entry.text, stored.entry.bytes, 1) : status;
     }
     return status;

@@ -307,6 +307,12 @@ struct mailstore {
     struct mailstore_counters counters;
 };
 
+/* What the log says means what it does of Maildirs, also while nobody looks at them. */
+static inline bool store_is_of_maildirs(const struct mailstore *store)
+{
+    return store->settings.maildirs != NULL || store->settings.of_maildirs;
+}
+
 static inline struct box *box_private(const struct mailstore_box *box)
 {
     return (struct box *)(uintptr_t)box;

@@ -44,7 +44,7 @@ int write_note(struct box *box, const struct mailstore_entry *entry, bool expung
 {
     struct write_row row;
     struct key key;
-    if (box->user->store->settings.maildirs == NULL) {
+    if (!store_is_of_maildirs(box->user->store)) {
         return 0;
     }
     int status = write_get(box, &key, entry->uid, &row);

@@ -646,17 +646,42 @@ class Maildirs(MailboxTool):
         [status] = self.lines("stats", "0")
         self.assertEqual(status["counters"]["maildir"]["messages"], 0)
 
-    def test_mail_in_maildirs_is_told_and_their_state_is_left_alone(self):
-        self.service = test_mailboxd_store.Store(self.folder, store="maildir")
-        self.addCleanup(self.end, self.service)
+    def test_an_index_beside_maildirs_is_as_its_log_says_and_built_from_it(self):
+        self.start(store="maildir", space="segment_bytes: 4M, keep_expunged: 1h")
         with self.service.connect() as client:
-            self.assertEqual(client.deliver(["alice"], b"Subject: one\r\n\r\ntext\r\n"), [250])
-        self.service.login("alice").logout()
-        self.assertIn("1", self.tool("status", "-u", "alice", "messages", "INBOX"))
+            for subject in ("one", "two", "three"):
+                self.assertEqual(client.deliver(["alice"], message(subject)), [250])
+        client = self.client()
+        client.select()
+        client.uid("STORE", "2", "+FLAGS", "(\\Deleted $Work)")
+        client.expunge()
+        client.create("Shared")
+        self.assertEqual(client.setacl("Shared", "bob", "lr")[0], "OK")
+        self.assertEqual(client.xatom("SETMETADATA", 'INBOX', '(/private/comment "mine")')[0], "OK")
+        client.logout()
+        self.assertEqual(self.tool("status", "-u", "alice", "messages", "INBOX"), "INBOX messages=2\n")
+        self.assertIn("works on this store", self.tool("check", code=75))
         self.assertEqual(self.service.stop(), 0)
         state = os.path.join(self.service.mail, ".tubepost")
-        for command in ("check", "rebuild"):
-            self.assertIn("the state of Maildirs", self.tool(command, state, code=66))
+        files = sorted(glob.glob(os.path.join(self.service.mail, "alice", "**"), recursive=True, include_hidden=True))
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+        [facts] = self.lines("check", state)
+        self.assertEqual((facts["users"], facts["damaged_bytes"], facts["differences"]), (1, 0, 0))
+        for name in ("index", "index-lock", "index.owner"):
+            if os.path.exists(os.path.join(state, name)):
+                os.unlink(os.path.join(state, name))
+        self.assertRegex(self.tool("rebuild"), "the index was built from [1-9][0-9]* records, of 1 users\n")
+        self.assertIn("the index is as the log says\n", self.tool("check"))
+        self.assertEqual(sorted(glob.glob(os.path.join(self.service.mail, "alice", "**"), recursive=True, include_hidden=True)), files)
+        self.start(store="maildir", space="segment_bytes: 4M, keep_expunged: 1h")
+        client = self.client()
+        self.assertRegex(client.getacl("Shared")[1][0], rb"bob.? .?lr")
+        client.xatom("GETMETADATA", "INBOX", "/private/comment")
+        self.assertIn(b"mine", client.untagged_responses["METADATA"][0])
+        self.assertEqual(self.tool("undelete", "-u", "alice", "INBOX"), "1 message restored\n")
+        rows = self.lines("fetch", "-u", "alice", "uid flags text", "mailbox", "INBOX", "all")
+        self.assertEqual([(row["uid"], row["flags"]) for row in rows], [("1", ""), ("3", ""), ("4", "$Work")])
+        self.assertIn("Subject: two", rows[2]["text"])
 
 
 if __name__ == "__main__":
