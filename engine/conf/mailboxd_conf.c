@@ -288,12 +288,6 @@ static void check_delivery(struct reader *reader, const struct mailboxd_conf *co
         reader_problem(reader, "lmtp.drop_duplicates",
                        "Maildirs remember nothing, expected 0, or store.format: log");
     }
-    bool more = conf->users.quota_messages > 0 || conf->users.quota_rules_count > 0;
-    if (more && conf->store.format != CONF_STORE_LOG) {
-        reader_problem(
-            reader, conf->users.quota_messages > 0 ? "users.quota_messages" : "users.quota_rules",
-            "Maildirs have a quota of bytes alone, expected store.format: log");
-    }
     if (conf->sieve.vacation_min > conf->sieve.vacation_max) {
         reader_problem(reader, "sieve.vacation_min",
                        "more than sieve.vacation_max, expected at most that");

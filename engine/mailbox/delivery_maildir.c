@@ -1,4 +1,6 @@
 /* Deliveries into Maildirs. */
+#include "engine/core/check.h"
+#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_store.h"
 #include <stdlib.h>
 
@@ -51,31 +53,116 @@ static void forget_room(struct delivery_text *text)
     }
 }
 
+/* Is it delivered to this recipient? Not to whom there is no room for it, nor a second time. */
+static bool is_delivered(const struct delivery_text *text, uint32_t index)
+{
+    return text->claims == NULL || text->claims->each[index].status == 0;
+}
+
+/* Recipients who were not delivered to have the status of their claims. */
+static void claims_settle(struct delivery_text *text)
+{
+    struct quota_claims *claims = text->claims;
+    for (uint32_t i = 0; i < claims->count; i++) {
+        struct quota_claim *claim = &claims->each[i];
+        if (claim->status == 0) {
+            quota_claim_settle(claim, text->recipients[i].status == 0);
+        } else {
+            text->recipients[i].status =
+                claim->status == -ECANCELED ? text->recipients[claim->twin].status : claim->status;
+        }
+    }
+    quota_claims_free(claims);
+    text->claims = NULL;
+}
+
 static void committed(struct maildir_waiter *waiter)
 {
     struct maildir_commit *commit = list_entry(waiter, struct maildir_commit, waiter);
     struct delivery_text *text = list_entry(commit, struct delivery_text, commit);
     struct mailstore *readers = text->mailbox->texts;
-    for (uint32_t i = 0; i < text->recipient_count; i++) {
-        text->recipients[i].status = text->deliveries[i].status;
-        if (readers != NULL && text->deliveries[i].status == 0) {
+    for (uint32_t i = 0, next = 0; i < text->recipient_count; i++) {
+        if (!is_delivered(text, i)) {
+            continue;
+        }
+        text->recipients[i].status = text->deliveries[next++].status;
+        if (readers != NULL && text->recipients[i].status == 0) {
             mailstore_poke(readers, slice_text(text->recipients[i].user));
         }
+    }
+    if (text->claims != NULL) {
+        claims_settle(text);
     }
     text->committed(text);
 }
 
-static int commit(struct delivery_text *text)
+/* 0: `committed` will run. */
+static int hand_over(struct delivery_text *text)
 {
+    uint32_t count = 0;
     for (uint32_t i = 0; i < text->recipient_count; i++) {
-        memcpy(text->deliveries[i].user, text->recipients[i].user, USER_NAME_BYTES);
+        if (is_delivered(text, i)) {
+            memcpy(text->deliveries[count++].user, text->recipients[i].user, USER_NAME_BYTES);
+        }
     }
-    text->commit = (struct maildir_commit){.waiter = {.done = committed},
-                                           .deliveries = text->deliveries,
-                                           .count = text->recipient_count};
-    text->begun = false;
+    if (count == 0) {
+        maildir_abort(text->draft);
+        claims_settle(text);
+        return -EDQUOT;
+    }
+    text->commit = (struct maildir_commit){
+        .waiter = {.done = committed}, .deliveries = text->deliveries, .count = count};
     maildir_commit(text->draft, &text->commit);
     return 0;
+}
+
+static void claims_known(struct quota_claims *claims)
+{
+    struct delivery_text *text = (struct delivery_text *)claims->owner;
+    if (hand_over(text) != 0) {
+        text->committed(text);
+    }
+}
+
+static void claims_end(struct quota_claims *claims)
+{
+    struct delivery_text *text = (struct delivery_text *)claims->owner;
+    maildir_abort(text->draft);
+    text->claims = NULL;
+    quota_claims_free(claims);
+}
+
+static const char *claims_user(const struct quota_claims *claims, uint32_t index)
+{
+    return ((const struct delivery_text *)claims->owner)->recipients[index].user;
+}
+
+static int refuse_all(struct delivery_text *text, int status)
+{
+    maildir_abort(text->draft);
+    for (uint32_t i = 0; i < text->recipient_count; i++) {
+        text->recipients[i].status = status;
+    }
+    return status;
+}
+
+static int commit(struct delivery_text *text)
+{
+    struct mailbox *mailbox = text->mailbox;
+    check(text->claims == NULL);
+    text->begun = false;
+    if (mailbox->quotas == NULL || !quota_is_limited(mailbox)) {
+        return hand_over(text);
+    }
+    text->claims =
+        quota_claims_new(mailbox->quotas, maildir_draft_bytes(text->draft), text->recipient_count);
+    if (text->claims == NULL) {
+        return refuse_all(text, -ENOMEM);
+    }
+    text->claims->known = claims_known;
+    text->claims->end = claims_end;
+    text->claims->owner = text;
+    return quota_claims_ask(text->claims, claims_user) == 0 ? hand_over(text) : 0;
 }
 
 static void abort_text(struct delivery_text *text)
@@ -87,6 +174,7 @@ static void abort_text(struct delivery_text *text)
 static void close_text(struct delivery_text *text)
 {
     forget_room(text);
+    quota_claims_free(text->claims);
     free(text->deliveries);
 }
 

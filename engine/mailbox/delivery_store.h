@@ -89,6 +89,7 @@ struct delivery_text {
     struct maildir_delivery *deliveries;
     struct maildir_commit commit;
     struct maildir_waiter room;
+    struct quota_claims *claims; /* while it is committed, where there are quotas */
 
     /* delivery_log.c */
     struct mailstore_draft *message;

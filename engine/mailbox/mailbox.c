@@ -1,5 +1,6 @@
 #include "engine/mailbox/mailbox.h"
 #include "engine/auth/login.h"
+#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_store.h"
 #include "engine/mailbox/mailbox_control.h"
 #include "engine/mailbox/mailbox_private.h"
@@ -136,6 +137,13 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
     wheel_arm(mailbox->shard->wheel, timer, now_ns + DRAIN_TICK_NS);
 }
 
+/* Of Maildirs: also to know what lies in all of a user's folders, which who delivers alone does not. */
+static bool has_texts(const struct mailboxd_conf *conf)
+{
+    return mailboxd_conf_has_readers(conf) || conf->users.quota_messages != 0 ||
+           conf->users.quota_rules_count > 0;
+}
+
 static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
     const struct mailboxd_conf *conf = settings->conf;
@@ -149,7 +157,7 @@ static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings 
         .process_id = settings->process_id,
         .durable = conf->store.durability == CONF_DURABILITY_COMMIT,
         .pending_bytes_max = conf->limits.pending_bytes,
-        .quota_bytes = conf->users.quota_bytes,
+        .quota_bytes = has_texts(conf) ? 0 : conf->users.quota_bytes,
         .wake = store_wake,
         .owner = mailbox,
     };
@@ -266,7 +274,7 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         .files = settings->files, .process_id = settings->process_id, .driven = settings->driven};
     bool in_log = conf->store.format == CONF_STORE_LOG;
     int status = in_log ? 0 : maildirs_open(mailbox, settings);
-    if (status != 0 || (!in_log && !mailboxd_conf_has_readers(conf))) {
+    if (status != 0 || (!in_log && !has_texts(conf))) {
         return status;
     }
     status = folder_claim(mailbox, conf);
@@ -283,6 +291,7 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     mailbox->texts = mailbox_store_texts(mailbox->own);
     status = users_find(mailbox);
     status = status == 0 && in_log ? sieve_open(mailbox) : status;
+    status = status == 0 && !in_log ? quota_ledger_open(&mailbox->quotas, mailbox) : status;
     if (status == 0) {
         searches_open(mailbox, conf);
     } else {
@@ -530,6 +539,7 @@ void mailbox_close(struct mailbox *mailbox)
     }
     sieve_scripts_close(mailbox->scripts);
     search_desk_close(mailbox->searches);
+    quota_ledger_rest(mailbox->quotas);
     if (mailbox->store != NULL) {
         maildir_close(mailbox->store);
     }
@@ -537,6 +547,7 @@ void mailbox_close(struct mailbox *mailbox)
         mailbox_store_settle(mailbox->own); /* who waited for it has ended, unless it failed: */
     }
     sessions_forget(mailbox);
+    quota_ledger_close(mailbox->quotas);
     if (mailbox->own != NULL) {
         delivery_parts_forget(mailbox);
         outgoing_close(mailbox->outgoing);

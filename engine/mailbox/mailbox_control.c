@@ -153,6 +153,7 @@ int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbo
     timer_init(&control->check_timer, check_tick);
     list_init(&control->jobs);
     list_init(&control->undeletes);
+    list_init(&control->looks);
     for (unsigned i = 0; i < mailbox->group->count; i++) {
         control->shards[i] = mailbox->group->members[i]->shard;
         control->passages[i] = mailbox->group->members[i]->crossing;
@@ -168,7 +169,7 @@ int mailbox_control_open(struct mailbox_control **opened, struct mailbox *mailbo
 
 bool mailbox_control_is_quiet(const struct mailbox_control *control)
 {
-    return list_empty(&control->undeletes) &&
+    return list_empty(&control->undeletes) && list_empty(&control->looks) &&
            (control->control == NULL || control_pending(control->control) == 0);
 }
 
@@ -177,7 +178,7 @@ void mailbox_control_close(struct mailbox_control *control)
     control->closing = true;
     wheel_disarm(control->mailbox->shard->wheel, &control->kick_timer);
     wheel_disarm(control->mailbox->shard->wheel, &control->check_timer);
-    undeletes_end(control);
+    kept_end(control);
     check_end(control);
     jobs_end(control);
     if (control->control != NULL) {

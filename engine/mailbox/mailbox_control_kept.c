@@ -5,20 +5,85 @@
 
 #define PAGE 500u
 
+static void quota_tell(struct mailbox_job *job, const struct mailbox *mailbox,
+                       struct mailstore_user *user)
+{
+    const struct quota used = quota_used(mailbox->conf, user);
+    job_line(job,
+             json_pack("{s:o,s:I,s:I,s:I,s:I,s:I}", "user", control_text(slice_text(user->name)),
+                       "bytes", (json_int_t)used.bytes, "messages", (json_int_t)used.messages,
+                       "mailboxes", (json_int_t)user->totals.boxes, "bytes_max",
+                       (json_int_t)mailbox->conf->users.quota_bytes, "messages_max",
+                       (json_int_t)mailbox->conf->users.quota_messages));
+}
+
+/* What others have put into his Maildir counts, too. */
+struct quota_look {
+    struct list_node node; /* in the looks of this shard's control */
+    struct mailbox *mailbox;
+    struct mailbox_job *job;
+    struct mailstore_user *user;
+    struct mailstore_waiter waiter;
+};
+
+static void quota_look_end(struct quota_look *look)
+{
+    struct mailbox_job *job = look->job;
+    list_remove(&look->node);
+    mailstore_user_close(look->mailbox->texts, look->user);
+    free(look);
+    job_go_on(job);
+}
+
+static void quota_looked(struct mailstore_waiter *waiter, int status)
+{
+    struct quota_look *look = list_entry(waiter, struct quota_look, waiter);
+    (void)status; /* what was known is told in any case */
+    quota_tell(look->job, look->mailbox, look->user);
+    quota_look_end(look);
+}
+
+/* False: there is nothing to look at. */
+static bool quota_look_begin(struct mailbox_job *job, struct mailbox *mailbox,
+                             struct mailstore_user *user)
+{
+    struct quota_look *look = mailstore_has_maildirs(mailbox->texts)
+                                  ? (struct quota_look *)calloc(1, sizeof *look)
+                                  : NULL;
+    if (look == NULL) {
+        return false;
+    }
+    *look = (struct quota_look){
+        .mailbox = mailbox, .job = job, .user = user, .waiter = {.done = quota_looked}};
+    if (mailstore_refresh(mailbox->texts, user, &look->waiter) != 0) {
+        free(look);
+        return false;
+    }
+    list_init(&look->node);
+    list_append(&mailbox->control->looks, &look->node);
+    return true;
+}
+
 static void quota_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
     struct mailstore_user *user;
-    if (job_user(job, mailbox, &user)) {
-        const struct quota used = quota_used(mailbox->conf, user);
-        job_line(job, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I}", "user",
-                                control_text(slice_text(user->name)), "bytes",
-                                (json_int_t)used.bytes, "messages", (json_int_t)used.messages,
-                                "mailboxes", (json_int_t)user->totals.boxes, "bytes_max",
-                                (json_int_t)mailbox->conf->users.quota_bytes, "messages_max",
-                                (json_int_t)mailbox->conf->users.quota_messages));
+    if (!job_user(job, mailbox, &user)) {
+        job_go_on(job);
+    } else if (!quota_look_begin(job, mailbox, user)) {
+        quota_tell(job, mailbox, user);
         mailstore_user_close(mailbox->texts, user);
+        job_go_on(job);
     }
-    job_go_on(job);
+}
+
+static void quota_looks_end(struct mailbox_control *control)
+{
+    while (!list_empty(&control->looks)) {
+        struct quota_look *look = list_entry(control->looks.next, struct quota_look, node);
+        mailstore_waiter_cancel(control->mailbox->texts, &look->waiter);
+        job_refuse(look->job, "failed", "the service has ended");
+        quota_look_end(look);
+    }
 }
 
 static void job_ask(struct mailbox_control *control, struct control_request *request,
@@ -322,8 +387,9 @@ void undelete_ask(struct mailbox_control *control, struct control_request *reque
     job_ask(control, request, order, sizeof(struct mailbox_job), undelete_there);
 }
 
-void undeletes_end(struct mailbox_control *control)
+void kept_end(struct mailbox_control *control)
 {
+    quota_looks_end(control);
     while (!list_empty(&control->undeletes)) {
         struct undelete *undelete = list_entry(control->undeletes.next, struct undelete, node);
         mailstore_waiter_cancel(control->mailbox->texts, &undelete->waiter);

@@ -28,10 +28,10 @@ struct mailbox_control {
     uint64_t opened_ns;
     bool closing; /* nothing is begun any more */
     struct timer kick_timer;
-    uint64_t kick_until_ns;     /* who is kicked on another shard may come from there until then */
-    struct timer check_timer;   /* while some are checked: of shard 0 */
-    struct list_node jobs;      /* of shard 0: those that have not come back */
-    struct list_node undeletes; /* under way here */
+    uint64_t kick_until_ns;   /* who is kicked on another shard may come from there until then */
+    struct timer check_timer; /* while some are checked: of shard 0 */
+    struct list_node jobs;    /* of shard 0: those that have not come back */
+    struct list_node undeletes, looks; /* under way here */
 };
 
 /* The words of a request. */
@@ -114,7 +114,7 @@ void kept_ask(struct mailbox_control *control, struct control_request *request,
               const struct mailbox_order *order);
 void undelete_ask(struct mailbox_control *control, struct control_request *request,
                   const struct mailbox_order *order);
-void undeletes_end(struct mailbox_control *control); /* of this shard, at once: they have failed */
+void kept_end(struct mailbox_control *control); /* what is under way here, at once: it has failed */
 
 void check_ask(struct mailbox_control *control, struct control_request *request,
                const struct mailbox_order *order);

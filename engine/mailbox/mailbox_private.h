@@ -17,6 +17,7 @@ struct mailbox_door;
 struct mailbox_store;
 struct mailstore;
 struct outgoing;
+struct quota_ledger;
 struct remembered;
 struct search_desk;
 struct sieve_scripts;
@@ -31,6 +32,7 @@ struct mailbox {
     struct maildir *store;     /* of store.format "maildir": mail comes in by it; else NULL */
     /* Mail is read by it, and comes in by it where `store` is NULL. NULL: nobody reads here. */
     struct mailstore *texts;
+    struct quota_ledger *quotas;   /* of both; NULL: `store` counts by itself, or there is none */
     struct mailbox_store *own;     /* what `texts` lies in */
     int folder;                    /* of `own`, claimed, where there is no other shard; else -1 */
     struct sieve_scripts *scripts; /* of the users of `texts`; NULL: none are run */

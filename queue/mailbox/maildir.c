@@ -183,6 +183,11 @@ struct slice maildir_draft_id(const struct maildir_draft *draft)
     return slice_of(start, strcspn(start, "."));
 }
 
+uint64_t maildir_draft_bytes(const struct maildir_draft *draft)
+{
+    return draft->unwire.bytes + draft->unwire.lone_lines;
+}
+
 static struct chunk *take_chunk(struct maildir *store)
 {
     struct list_node *node = list_pop(&store->spare);

@@ -70,6 +70,8 @@ void maildir_close(struct maildir *store);
 int maildir_begin(struct maildir *store, struct maildir_draft **draft);
 /* The unique part of its file's name, for trace lines and logs. Borrowed until the draft is given. */
 struct slice maildir_draft_id(const struct maildir_draft *draft);
+/* So far, with lines ending in CRLF. */
+uint64_t maildir_draft_bytes(const struct maildir_draft *draft);
 /* Copies text in wire form (CRLF, dot-stuffed). Returns how many bytes were taken; fewer than
  * given: no more memory now, see maildir_when_room. Negative: a write failed (-ENOSPC, -EIO...),
  * abort. */

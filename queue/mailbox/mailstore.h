@@ -68,8 +68,8 @@ struct mailstore_settings {
     const struct mailstore_maildirs *maildirs; /* NULL: texts lie in the log, unless: */
     /* It is the log of Maildirs that are left alone: for who reads it again and closes it (check, rebuild). */
     bool of_maildirs;
-    const char *index_path;                    /* the index's file; its folder must exist */
-    uint64_t index_bytes_max;                  /* of addresses for it; 0: 64 GiB */
+    const char *index_path;   /* the index's file; its folder must exist */
+    uint64_t index_bytes_max; /* of addresses for it; 0: 64 GiB */
     bool driven; /* no thread: mailstore_round writes the index itself (tests, the simulator) */
     bool index_unsafe; /* tests: the index is not synced */
     uint32_t
@@ -128,6 +128,7 @@ struct mailstore_totals { /* of a user, what is kept after expunge left out */
 struct mailstore_user {
     uint64_t id; /* 0: nothing of it is stored yet */
     struct mailstore_totals totals;
+    struct mailstore_totals coming; /* what has been asked for and is on its way into Maildirs */
     const char *name;
 };
 
@@ -196,7 +197,7 @@ void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
 int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
                       struct mailstore_waiter *waiter);
 bool mailstore_has_maildirs(const struct mailstore *store);
-/* There may be news in the Maildir of this user; nothing is done when nobody has it open. */
+/* There may be news in the Maildir of this user; nothing is done when nobody has him open. */
 void mailstore_poke(struct mailstore *store, struct slice user);
 
 /* NULL: none of this name. "INBOX" in any letters is INBOX, also as the first level. */

@@ -93,9 +93,21 @@ struct op *op_new(struct user *user, enum op_kind kind, struct mailstore_waiter 
     return op;
 }
 
+/* Of what is asked for and not done yet. */
+static void coming_count(struct op *op, bool comes)
+{
+    struct mailstore_totals *coming = &op->mirror->user->pub.coming;
+    if (op->counted != comes) {
+        op->counted = comes;
+        coming->bytes += comes ? op->adds.bytes : -op->adds.bytes;
+        coming->messages += comes ? op->adds.messages : -op->adds.messages;
+    }
+}
+
 void op_free(struct op *op)
 {
     list_remove(&op->node);
+    coming_count(op, false);
     if (op->staged != NULL) {
         staged_free(op->staged);
     }
@@ -125,6 +137,7 @@ void op_queue(struct op *op)
         op->asked.told->private = &op->asked;
     }
     mirror->used_s = mirror->files->store->wall_s;
+    coming_count(op, true);
     list_append(&mirror->ops, &op->node);
     mirror_next(mirror);
 }
@@ -170,10 +183,24 @@ void op_end(struct op *op, int status)
     mirror_free_again(mirror);
 }
 
+/* Those before it have been done. */
+bool op_is_over(const struct op *op)
+{
+    const struct mailstore_totals *totals = &op->mirror->user->pub.totals, *adds = &op->adds;
+    return (adds->bytes != 0 && op->quota_bytes != 0 &&
+            totals->bytes + adds->bytes > op->quota_bytes) ||
+           (adds->messages != 0 && op->quota_messages != 0 &&
+            totals->messages + adds->messages > op->quota_messages);
+}
+
 static void op_begin(struct op *op)
 {
     struct mirror *mirror = op->mirror;
     struct files *files = mirror->files;
+    if (op->refused == 0 && op_is_over(op)) {
+        op->refused = -EDQUOT;
+        files->store->counters.refused_quota++;
+    }
     op->rests = files->mirror_count > files->settings.open_users_max;
     op->status = op_prepare(op);
     if (op->status != 0) {
@@ -337,7 +364,8 @@ bool files_are_quiet(const struct mailstore *store)
 void mailstore_poke(struct mailstore *store, struct slice name)
 {
     const struct user *user = store->files != NULL ? user_known(store, name) : NULL;
-    if (user != NULL && user->mirror != NULL) {
+    /* When the mirror alone holds him nobody wants to know. */
+    if (user != NULL && user->mirror != NULL && user->refs > 1) {
         mirror_poke(user->mirror);
     }
 }

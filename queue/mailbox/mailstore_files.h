@@ -57,6 +57,10 @@ struct op {
     struct mailstore_uids *uids; /* that are to be restored */
     uint32_t uid_count;
     int refused; /* why nothing is done */
+    /* What comes to be more, and may be at most: of the user, when it is its turn. */
+    struct mailstore_totals adds;
+    uint64_t quota_bytes, quota_messages;
+    bool counted; /* adds, in user->coming */
     /* What the Maildir is told before. */
     bool forgets, rests;
     bool tidies; /* what is kept after expunge: the ids of texts, ascending */
@@ -143,6 +147,7 @@ void op_queue(struct op *op);
 void op_end(struct op *op, int status);
 void mirror_next(struct mirror *mirror); /* begins the next op, if it can be */
 void op_free(struct op *op);
+bool op_is_over(const struct op *op); /* the quota that it has */
 
 /* mailstore_files_end.c */
 void op_go_on(struct op *op); /* after its work, or when its next change may find room */

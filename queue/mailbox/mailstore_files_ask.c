@@ -29,9 +29,10 @@ int files_refresh(struct mailstore *store, struct user *user, struct mailstore_w
     return 0;
 }
 
-static int place_check(const struct user *user, const struct mailstore_place *place, uint64_t bytes)
+/* Whoever replaces a message is not asked how much he has, if it does not become more: a draft may be shortened. */
+static int place_check(struct op *op, const struct mailstore_place *place, uint64_t bytes)
 {
-    const struct mailstore_totals *totals = &user->pub.totals;
+    const struct user *user = op->mirror->user;
     uint64_t replaced = 0;
     if (place->replaces != NULL) {
         const struct mailstore_entry *entry =
@@ -41,11 +42,11 @@ static int place_check(const struct user *user, const struct mailstore_place *pl
         }
         replaced = entry->bytes;
     }
-    bool grows = bytes > replaced;
-    if ((grows && place->quota_bytes != 0 &&
-         totals->bytes + bytes - replaced > place->quota_bytes) ||
-        (place->replaces == NULL && place->quota_messages != 0 &&
-         totals->messages + 1 > place->quota_messages)) {
+    op->adds.bytes = bytes > replaced ? bytes - replaced : 0;
+    op->adds.messages = place->replaces == NULL;
+    op->quota_bytes = place->quota_bytes;
+    op->quota_messages = place->quota_messages;
+    if (op_is_over(op)) {
         return -EDQUOT;
     }
     char text[MAILSTORE_NAME_BYTES_MAX];
@@ -83,10 +84,11 @@ int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
         draft_free(draft, false);
         return status;
     }
-    status = store->sick != 0 ? store->sick : place_check(user, place, draft->bytes);
+    status = store->sick;
     struct op *op = status == 0 ? op_new(user, OP_PUT, waiter, place) : NULL;
     if (status == 0) {
-        status = op != NULL ? put_fill(op, place) : -ENOMEM;
+        status = op != NULL ? place_check(op, place, draft->bytes) : -ENOMEM;
+        status = status == 0 ? put_fill(op, place) : status;
     }
     if (status == 0 && op != NULL) {
         store->counters.texts_committed++;
@@ -140,7 +142,6 @@ static int copy_fill(struct op *op, const struct box *box, const struct mailstor
 static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *copy, bool moves)
 {
     const struct user *target = op->mirror->user;
-    const struct mailstore_totals *totals = &target->pub.totals;
     bool same = target == box->user;
     uint64_t bytes = 0;
     name_take(op->mailbox, box->pub.name);
@@ -156,10 +157,12 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
     op->copy.uidvalidity = box->pub.uidvalidity;
     op->copy.from = op->mailbox;
     op->copy.to = op->to;
-    bool counts = !(moves && same);
-    if (counts &&
-        ((copy->quota_bytes != 0 && totals->bytes + bytes > copy->quota_bytes) ||
-         (copy->quota_messages != 0 && totals->messages + op->copy.count > copy->quota_messages))) {
+    if (!(moves && same)) {
+        op->adds = (struct mailstore_totals){.bytes = bytes, .messages = op->copy.count};
+        op->quota_bytes = copy->quota_bytes;
+        op->quota_messages = copy->quota_messages;
+    }
+    if (op_is_over(op)) {
         target->store->counters.refused_quota++;
         return -EDQUOT;
     }

@@ -324,7 +324,9 @@ static int put(struct op *op, struct home *home)
     struct staged *staged = op->staged;
     const struct mailstore_maildirs *settings = &staged->files->settings;
     const struct maildir_files *files = settings->owner->files;
-    int status = staged->short_of_memory ? -ENOMEM : staged->error;
+    int status = op->refused;
+    status = status == 0 && staged->short_of_memory ? -ENOMEM : status;
+    status = status == 0 ? staged->error : status;
     status = status == 0 ? files->sync(files->self, staged->file) : status;
     op->message.at = staged->files->staging;
     op->message.name = staged->name;
@@ -370,7 +372,7 @@ void op_work(struct crew_job *job)
         op->status = put(op, home);
         break;
     case OP_COPY:
-        op->status = home_copy(home, &op->copy, &op->news);
+        op->status = op->refused != 0 ? op->refused : home_copy(home, &op->copy, &op->news);
         break;
     case OP_CREATE:
         op->status = create(op, home);

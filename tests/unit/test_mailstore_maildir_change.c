@@ -216,6 +216,53 @@ static void mailboxes_are_made_renamed_subscribed_and_deleted_there(void **state
                      -EEXIST);
 }
 
+static struct mailstore_draft *draft_of(struct maildirs_rig *fixture, const char *text)
+{
+    struct mailstore_draft *draft;
+    const struct slice bytes = slice_text(text);
+    assert_int_equal(mailstore_begin(fixture->rig.store, &draft), 0);
+    assert_int_equal(mailstore_append(draft, &bytes, 1), 0);
+    return draft;
+}
+
+/* Asked for in one round: what was asked for first is done first, and the other finds it there. */
+static void two_at_the_edge_of_a_quota_do_not_both_succeed(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    maildirs_inbox(fixture);
+    struct mailstore_box *inbox = maildirs_box(fixture, "INBOX");
+    const struct mailstore_uids three = {3, 3};
+    struct mailstore_place places[2];
+    struct mailstore_copy copy = {
+        .uids = &three, .uid_count = 1, .mailbox = slice_text("INBOX"), .quota_messages = 3};
+    struct told told[3];
+    for (unsigned i = 0; i < 2; i++) {
+        places[i] = (struct mailstore_place){
+            .user = slice_text("ann"), .mailbox = slice_text("INBOX"), .quota_messages = 3};
+        struct mailstore_draft *draft = draft_of(fixture, "M\r\n");
+        assert_int_equal(mailstore_commit(draft, 0, &places[i], 1, told_init(&told[i])), 0);
+    }
+    assert_int_equal(fixture->user->coming.messages, 2);
+    assert_int_equal(mailstore_box_open(store, inbox), 0);
+    assert_int_equal(mailstore_copy(store, inbox, &copy, told_init(&told[2])), 0);
+    mailstore_box_close(store, inbox);
+    assert_int_equal(told_wait(&fixture->rig, &told[0]), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told[1]), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told[2]), -EDQUOT);
+    assert_int_equal(places[0].status, 0);
+    assert_int_equal(places[1].status, -EDQUOT);
+    assert_int_equal(fixture->user->totals.messages, 3);
+    assert_int_equal(fixture->user->coming.messages, 0);
+    assert_int_equal(fixture->user->coming.bytes, 0);
+    free(copy.sources);
+    struct mailstore_draft *draft = draft_of(fixture, "M\r\n");
+    assert_int_equal(mailstore_commit(draft, 0, &places[0], 1, told_init(&told[0])), -EDQUOT);
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_int_equal(fixture->user->totals.messages, 3);
+}
+
 static void what_comes_goes_into_the_folder_that_has_the_name_now(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -245,6 +292,7 @@ int main(void)
         CASE(copies_share_their_file_and_a_move_leaves_nothing),
         CASE(a_message_that_is_read_keeps_its_file_until_then),
         CASE(what_a_maildir_cannot_do_is_refused),
+        CASE(two_at_the_edge_of_a_quota_do_not_both_succeed),
         CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
     };
