@@ -48,7 +48,7 @@ struct mailstore_draft; /* a text being received */
 /* Maildirs, shared with Dovecot and others. Texts lie in them and not in the log; the log and its index hold what else
  * there is, and follow what others do there. A message that comes is answered when it lies there durably; flags and
  * expunges are durable in the log, and are written to the Maildir behind that, again by a later start if need be.
- * INBOX is not renamed (-EOPNOTSUPP). What is kept after expunge is a file of the user's. All of it borrowed until mailstore_close. */
+ * What is kept after expunge is a file of the user's. All of it borrowed until mailstore_close. */
 struct mailstore_maildirs {
     const char *path;                  /* PATH/USER/{cur,new,tmp} */
     const char *staging;               /* a folder of the same file system for messages that come */

@@ -24,7 +24,8 @@ enum op_kind {
     OP_DELETE,
     OP_RENAME,
     OP_SUBSCRIBE,
-    OP_RESTORE
+    OP_RESTORE,
+    OP_INBOX
 };
 
 struct op_writes { /* of a mailbox, for the Maildir */
@@ -159,6 +160,16 @@ void op_work(struct crew_job *job); /* a thread's */
 /* The next change of its news: 0; -EALREADY: there is none left; -EAGAIN; -errno. */
 int op_say(struct op *op);
 void op_writes_free(struct op_writes *writes);
+
+/* mailstore_files_ask.c */
+void op_name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name); /* canonical */
+/* What of the box is to be copied, and its bytes besides. 0, -ENOMEM. */
+int op_copy_fill(struct op *op, const struct box *box, const struct mailstore_copy *copy,
+                 uint64_t *bytes);
+
+/* mailstore_files_inbox.c */
+int inbox_work(struct op *op); /* a thread's */
+int inbox_end(struct op *op);  /* as op_finish */
 
 /* mailstore_files_kept.c: 0, -ENOENT, -ENOMEM, -EIO. */
 int op_tidy_prepare(struct op *op);

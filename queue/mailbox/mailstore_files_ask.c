@@ -10,7 +10,7 @@ static void name_take(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
     out[size] = 0;
 }
 
-static void name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
+void op_name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
 {
     char text[MAILSTORE_NAME_BYTES_MAX];
     name_take(out, name_canonical(name, text));
@@ -56,7 +56,7 @@ static int place_check(struct op *op, const struct mailstore_place *place, uint6
 
 static int put_fill(struct op *op, const struct mailstore_place *place)
 {
-    name_keep(op->mailbox, place->mailbox);
+    op_name_keep(op->mailbox, place->mailbox);
     op->box = place->replaces != NULL ? place->replaces->id : 0;
     op->expunge.expunged_count = place->replaces_uid; /* until it is expunged */
     op->message = (struct home_message){.flags = place->flags & MAILSTORE_FLAGS_ALL,
@@ -106,8 +106,8 @@ int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
 }
 
 /* The entries of these uids, as the copies are to be. */
-static int copy_fill(struct op *op, const struct box *box, const struct mailstore_copy *copy,
-                     uint64_t *bytes)
+int op_copy_fill(struct op *op, const struct box *box, const struct mailstore_copy *copy,
+                 uint64_t *bytes)
 {
     struct home_write *entries = calloc(box->pub.count + 1, sizeof entries[0]);
     size_t count = 0;
@@ -145,11 +145,11 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
     bool same = target == box->user;
     uint64_t bytes = 0;
     name_take(op->mailbox, box->pub.name);
-    name_keep(op->to, copy->mailbox);
+    op_name_keep(op->to, copy->mailbox);
     op->box = box->pub.id;
     op->flag = moves;
     op->copy_user = same ? NULL : strdup(box->user->name);
-    int status = !same && op->copy_user == NULL ? -ENOMEM : copy_fill(op, box, copy, &bytes);
+    int status = !same && op->copy_user == NULL ? -ENOMEM : op_copy_fill(op, box, copy, &bytes);
     if (status != 0) {
         return status;
     }
@@ -241,18 +241,18 @@ int files_rename(struct user *user, struct box *box, struct slice from, struct s
     if (box != NULL && box->pub.state != MAILSTORE_BOX_LIVE) {
         return -ENOENT;
     }
-    if (slice_equal(from, slice_text("INBOX"))) {
-        return -EOPNOTSUPP;
-    }
     if (!has_folder(name)) {
         return -EINVAL;
+    }
+    if (slice_equal(from, slice_text("INBOX"))) {
+        return files_inbox_rename(user, name, waiter);
     }
     struct op *op = op_new(user, OP_RENAME, waiter, NULL);
     if (op == NULL) {
         return -ENOMEM;
     }
     name_take(op->mailbox, from);
-    name_keep(op->to, name);
+    op_name_keep(op->to, name);
     op->box = box != NULL ? box->pub.id : 0;
     op_queue(op);
     return 0;

@@ -258,6 +258,8 @@ static int op_finish(struct op *op)
         return op->status == 0 ? last_change(op, CHANGE_SUBSCRIBE) : op->status;
     case OP_RESTORE:
         return restore_end(op);
+    case OP_INBOX:
+        return inbox_end(op);
     }
     return -EIO;
 }

@@ -224,6 +224,7 @@ static int must_tell(const struct op *op, const struct box *box)
     case OP_DELETE:
     case OP_RENAME:
     case OP_SUBSCRIBE:
+    case OP_INBOX:
         return 0;
     }
     if (is_stale(op, box->name) || !mirror->writes) {
@@ -388,6 +389,9 @@ void op_work(struct crew_job *job)
         break;
     case OP_RESTORE:
         op->status = op->refused != 0 ? op->refused : home_restore(home, &op->restore, &op->news);
+        break;
+    case OP_INBOX:
+        op->status = inbox_work(op);
         break;
     }
     if (op->rests && op->status != -ESTALE) {

@@ -255,6 +255,19 @@ static int inbox_empty_into(struct user *user, const struct change_said *said, s
     return status == 0 ? entries_remove(inbox, &removal) : status;
 }
 
+/* Of Maildirs: its messages have been taken in there, and are expunged here behind this. */
+static int inbox_left(struct user *user, const struct box *inbox, struct slice name)
+{
+    struct box *target = user_box(user, name);
+    if (target == NULL || inbox == NULL) {
+        return ENOENT;
+    }
+    target->pub.of_inbox = true;
+    box_changed(target);
+    user_changed(user);
+    return annotations_copy(user, inbox, target);
+}
+
 static struct slice name_below(struct slice is, struct slice old, struct slice name, char *text)
 {
     struct slice rest = slice_from(is, old.size);
@@ -321,11 +334,15 @@ int apply_rename(struct user *user, const struct change_said *said, struct reade
     if (body->bad || !name_is_good(name) || (id == 0 && !name_is_good(is))) {
         return EINVAL;
     }
+    is = box != NULL ? box->pub.name : is;
+    bool inbox = slice_equal(is, slice_text("INBOX"));
+    if (inbox && store_is_of_maildirs(user->store)) {
+        return inbox_left(user, box, name);
+    }
     if (user_box(user, name) != NULL) {
         return EEXIST;
     }
-    is = box != NULL ? box->pub.name : is;
-    if (slice_equal(is, slice_text("INBOX"))) {
+    if (inbox) {
         return inbox_empty_into(user, said, name);
     }
     int status = names_may_move(user, is, name);

@@ -19,6 +19,7 @@
  * mailstore_mirror.c   ... what the Maildir is told, and what it tells
  * mailstore_staged.c   ... texts on their way there
  * mailstore_files_kept.c ... what is kept after expunge
+ * mailstore_files_inbox.c ... INBOX is renamed
  * mailstore_file_text.c ... texts are read from there
  * mailstore_fetch.c    reading texts
  * mailstore_recover.c  the log read again
@@ -552,6 +553,8 @@ int files_rename(struct user *user, struct box *box, struct slice from, struct s
                  struct mailstore_waiter *waiter);
 int files_subscribe(struct user *user, struct slice name, bool subscribed,
                     struct mailstore_waiter *waiter);
+/* mailstore_files_inbox.c */
+int files_inbox_rename(struct user *user, struct slice name, struct mailstore_waiter *waiter);
 /* mailstore_files_kept.c */
 int files_restore(struct box *box, struct mailstore_restore *restore,
                   struct mailstore_waiter *waiter);

@@ -7,9 +7,10 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import threading
 
-from harness import PATIENCE_S, free_port, wait_until
+from harness import BUILD, PATIENCE_S, free_port, sanitizer_environment, wait_until
 from real_peers import PeerTest
 from test_mailboxd_store import PASSWORD, Store
 
@@ -23,8 +24,8 @@ class Shared(Store):
     """As the user that Dovecot delivers as."""
     prefix = ("setpriv", "--reuid", str(VMAIL), "--regid", str(VMAIL), "--clear-groups")
 
-    def __init__(self, folder):
-        super().__init__(folder, store="maildir")
+    def __init__(self, folder, **settings):
+        super().__init__(folder, store="maildir", **settings)
 
 
 def text_of(identity):
@@ -174,8 +175,8 @@ class MaildirService(PeerTest):
         self.assertEqual(answer[0], "OK", answer)
         return answer[1]
 
-    def start(self):
-        self.service = Shared(self.own)
+    def start(self, **settings):
+        self.service = Shared(self.own, **settings)
         self.addCleanup(self.end, self.service)
         self.ours = Server(self, self.service.imap, PASSWORD, "/")
 
@@ -306,3 +307,41 @@ class MaildirService(PeerTest):
         self.assertTrue(client.readline().startswith(b"i OK"))
         client.logout()
         other.logout()
+
+    def test_inbox_renamed_is_empty_in_both(self):
+        self.start()
+        client = self.ours.client()
+        for number in range(3):
+            self.ok(client.append("INBOX", "(\\Flagged mine)", None, text_of(f"r-{number}")))
+        validity, _, messages = self.theirs.box(self.theirs.client(), "INBOX")
+        self.ok(client.rename("INBOX", "Archive/old"))
+        self.ok(client.append("INBOX", None, None, text_of("r-new")))
+        found, _ = self.both()
+        self.assertEqual(sorted(message[3] for message in found["Archive/old"][2].values()),
+                         sorted(message[3] for message in messages.values()))
+        self.assertEqual({message[0] for message in found["Archive/old"][2].values()}, {frozenset(("\\Flagged", "mine"))})
+        self.assertEqual((found["INBOX"][0], list(found["INBOX"][2])), (validity, [4]))
+
+    def test_what_is_kept_after_expunge_is_no_mailbox_of_dovecot_and_comes_back(self):
+        self.start(space="segment_bytes: 4M, keep_expunged: 1h")
+        self.make_mailboxes(self.ours)
+        Work(self.ours, "o", random.Random(7)).append()
+        client, theirs = self.ours.client(), self.theirs.client()
+        for number in range(4):
+            self.ok(client.append("Sent", "(\\Answered yours)", '"12-Feb-2021 10:00:00 +0100"', text_of(f"k-{number}")))
+        _, following, messages = self.theirs.box(theirs, "Sent")
+        self.ok(client.select("Sent"))
+        self.ok(client.store("2:3", "+FLAGS", "(\\Deleted)"))
+        self.ok(client.expunge())
+        self.both()
+        self.assertEqual(self.theirs.listed(theirs), {"INBOX", "Sent", "Archive/2024"})
+        self.ok(theirs.select("Sent"))
+        self.ok(theirs.store("1", "+FLAGS", "(\\Deleted)"))
+        self.ok(theirs.expunge())  # which keeps nothing
+        tool = subprocess.run([os.path.join(BUILD, "tubepost"), "-c", self.service.config, "mailbox", "undelete", "-u", USER, "Sent"],
+                              capture_output=True, text=True, timeout=PATIENCE_S, env=sanitizer_environment())
+        self.assertEqual((tool.returncode, tool.stdout), (0, "2 messages restored\n"), tool.stderr)
+        found, _ = self.both()
+        expected = [messages[uid] for uid in sorted(messages)]
+        self.assertEqual([found["Sent"][2][uid] for uid in sorted(found["Sent"][2])], [expected[3], expected[1], expected[2]])
+        self.assertEqual(sorted(found["Sent"][2])[1:], [following, following + 1])

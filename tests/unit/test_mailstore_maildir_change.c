@@ -172,8 +172,6 @@ static void what_a_maildir_cannot_do_is_refused(void **state)
     assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)),
                      -EINVAL);
     struct mailstore_box *inbox = maildirs_box(fixture, "INBOX");
-    assert_int_equal(mailstore_box_rename(store, inbox, slice_text("x"), told_init(&told)),
-                     -EOPNOTSUPP);
     assert_int_equal(mailstore_box_delete(store, inbox, told_init(&told)), -EOPNOTSUPP);
     create.mailbox = slice_text("Here");
     maildirs_put(fixture, ".Here", "a file");
@@ -214,6 +212,82 @@ static void mailboxes_are_made_renamed_subscribed_and_deleted_there(void **state
     assert_int_equal(told_wait(&fixture->rig, &told), 0);
     assert_int_equal(mailstore_box_create(store, fixture->user, &create, told_init(&told)),
                      -EEXIST);
+}
+
+static void inbox_renamed_is_empty_and_its_messages_are_in_the_new_mailbox(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    struct told told;
+    maildirs_inbox(fixture);
+    maildirs_folder(fixture, ".INBOX.Below");
+    maildirs_look(fixture);
+    struct mailstore_box *inbox = maildirs_box(fixture, "INBOX");
+    uint64_t id = inbox->id;
+    const struct mailstore_property comment = {
+        .box = inbox, .key = slice_text("comment"), .value = slice_text("mine")};
+    assert_int_equal(mailstore_property_set(store, fixture->user, &comment, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    maildirs_flag(fixture, "INBOX", 3, MAILSTORE_FLAGGED, "third");
+    maildirs_put(fixture, "new/c", "C\n\nz\n"); /* comes meanwhile */
+    assert_int_equal(mailstore_box_rename(store, inbox, slice_text("old/mail"), told_init(&told)),
+                     0);
+    assert_false(told.done);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_box(fixture, "old/mail", "1:5:third 2:4:home");
+    assert_text(fixture, "old/mail", 2, "B\r\n\r\nyy\r\n");
+    assert_box(fixture, "INBOX", "9:0:");
+    assert_int_equal(maildirs_box(fixture, "INBOX")->id, id);
+    assert_int_equal(maildirs_box(fixture, "INBOX")->uidvalidity, 1234567);
+    assert_non_null(maildirs_box(fixture, "INBOX/Below"));
+    assert_false(maildirs_has(fixture, "cur/[ab]*"));
+    struct mailstore_property found = {.box = maildirs_box(fixture, "old/mail"),
+                                       .key = slice_text("comment")};
+    assert_int_equal(mailstore_property_get(store, fixture->user, &found), 0);
+    assert_int_equal(found.value.size, 4);
+    free((void *)(uintptr_t)found.value.bytes);
+    assert_int_equal(mailstore_names_rename(store, fixture->user, slice_text("INBOX"),
+                                            slice_text("old/mail"), told_init(&told)),
+                     -EEXIST);
+    maildirs_expunge(fixture, "INBOX", 9);
+    assert_int_equal(mailstore_box_rename(store, maildirs_box(fixture, "INBOX"),
+                                          slice_text("empty"), told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_box(fixture, "empty", "");
+    mailstore_user_close(store, fixture->user);
+    mailstore_rig_stop(&fixture->rig);
+    mailstore_rig_forget_index(&fixture->rig);
+    maildirs_user_open(fixture);
+    maildirs_look(fixture);
+    assert_box(fixture, "old/mail", "1:5:third 2:4:home");
+    assert_box(fixture, "INBOX", "");
+}
+
+static int link_full(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    (void)self, (void)from_at, (void)from, (void)to_at, (void)to;
+    return -ENOSPC;
+}
+
+static void inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct told told;
+    struct maildir_files files = fixture->files;
+    maildirs_inbox(fixture);
+    fixture->files.link = link_full;
+    assert_int_equal(mailstore_box_rename(fixture->rig.store, maildirs_box(fixture, "INBOX"),
+                                          slice_text("old"), told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(&fixture->rig, &told), -ENOSPC);
+    fixture->files = files;
+    maildirs_look(fixture);
+    assert_null(maildirs_box(fixture, "old"));
+    assert_false(maildirs_has(fixture, ".old"));
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
 }
 
 static struct mailstore_draft *draft_of(struct maildirs_rig *fixture, const char *text)
@@ -292,6 +366,8 @@ int main(void)
         CASE(copies_share_their_file_and_a_move_leaves_nothing),
         CASE(a_message_that_is_read_keeps_its_file_until_then),
         CASE(what_a_maildir_cannot_do_is_refused),
+        CASE(inbox_renamed_is_empty_and_its_messages_are_in_the_new_mailbox),
+        CASE(inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was),
         CASE(two_at_the_edge_of_a_quota_do_not_both_succeed),
         CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
