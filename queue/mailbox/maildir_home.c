@@ -45,9 +45,12 @@ static void files_close(struct home *home)
     }
 }
 
+#define READING_RESTS_S 10 /* who is in the middle of a message reads on */
+
 void home_rest(struct home *home)
 {
     files_close(home);
+    home_readings_close(home, world_wall_s(home->owner->world) - READING_RESTS_S);
     for (size_t i = 0; i < home->folder_count; i++) {
         struct home_folder *folder = home->folders[i];
         folder->rests = folder->rests || folder->told != NULL;
@@ -62,6 +65,7 @@ void home_close(struct home *home)
         return;
     }
     files_close(home);
+    home_readings_close(home, INT64_MAX);
     for (size_t i = 0; i < home->folder_count; i++) {
         folder_free(home->folders[i]);
     }
@@ -281,6 +285,7 @@ void home_forget(struct home *home)
 
 /* ---- looking ---- */
 
+#define READING_S 60
 #define UNSURE_S 2 /* a change within the second of the last look may not show in times */
 
 static const char *const watched[] = {"cur", "new", MAILDIR_UIDLIST, MAILDIR_KEYWORDS};
@@ -400,6 +405,7 @@ static int stale_add(struct home_stale *stale, const char *mailbox)
 int home_look(struct home *home, struct home_news **news, struct home_stale *stale)
 {
     int status = home_root(home);
+    home_readings_close(home, world_wall_s(home->owner->world) - READING_S);
     if (status == 0) {
         home_clean(home);
         status = folders_list(home, news);

@@ -334,7 +334,6 @@ static int compare_once(struct home_folder *folder, struct home_news **news)
         home_told_free(told);
         folder->told = told = made;
         folder->letters = true;
-        folder->reading.uid = 0; /* another message may have its UID */
     }
     free(told->seen);
     told->seen = comparison.seen;

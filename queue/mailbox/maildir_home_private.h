@@ -20,9 +20,14 @@ struct home_facts {
     int64_t modified_s[4];
     uint64_t bytes[4], inodes[4];
 };
-/* Where a reader was in a message, for who reads on. */
+/* Where a reader was in a message, for who reads on: its file stays open, for it may be removed meanwhile, and who has been
+ * promised all of it gets it. */
+#define HOME_READINGS 4u
 struct home_reading {
+    char *mailbox; /* owned; NULL: nobody reads */
     uint32_t uid, uidvalidity;
+    int file;
+    int64_t used_s;
     uint64_t offset; /* with all lines ending in CRLF */
     uint64_t at;     /* in the file */
     bool carriage;   /* the byte before was one */
@@ -38,7 +43,6 @@ struct home_folder {
     int64_t looked_s;        /* when; 0: never */
     struct home_told *told;  /* NULL: nothing is told */
     bool letters;            /* its keywords are letters */
-    struct home_reading reading;
 };
 struct home {
     const struct maildir_owner *owner;
@@ -47,6 +51,7 @@ struct home {
     uint32_t uidvalidity_least;
     uint64_t state; /* see home_state */
     int64_t patience_s;
+    struct home_reading readings[HOME_READINGS];
     struct home_folder **folders;
     size_t folder_count, folder_room;
     uint64_t uses;
@@ -103,6 +108,9 @@ int home_puts(struct home *home, struct maildir_box *box, struct maildir_put *pu
  * be expunged now. The folder was scanned. */
 int home_keep(struct home *home, struct home_folder *folder, const struct home_writes *writes,
               int *statuses);
+
+/* maildir_home_text.c: those that were not needed since then; INT64_MAX: all. */
+void home_readings_close(struct home *home, int64_t since_s);
 
 /* maildir_home_folders.c: once, what a crash has left aside. */
 void home_clean(struct home *home);

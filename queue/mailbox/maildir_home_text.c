@@ -1,7 +1,6 @@
 /* Messages are read. */
 #include "queue/mailbox/maildir_home_private.h"
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +10,7 @@
 
 struct reading {
     const struct maildir_files *files;
-    int file;
-    struct home_reading at;
+    struct home_reading *at;
     uint8_t *out;
     size_t size, used;
     uint64_t wanted; /* offset of the first byte that is */
@@ -25,7 +23,7 @@ static bool is_full(const struct reading *reading)
 
 static void byte_out(struct reading *reading, uint8_t byte)
 {
-    if (reading->at.offset++ >= reading->wanted) {
+    if (reading->at->offset++ >= reading->wanted) {
         reading->out[reading->used++] = byte;
     }
 }
@@ -35,14 +33,14 @@ static size_t piece_convert(struct reading *reading, const uint8_t *piece, size_
 {
     size_t i = 0;
     while (i < size && !is_full(reading)) {
-        bool lone = piece[i] == '\n' && !reading->at.carriage;
+        bool lone = piece[i] == '\n' && !reading->at->carriage;
         if (lone) { /* the LF itself in the next turn */
             byte_out(reading, '\r');
-            reading->at.carriage = true;
+            reading->at->carriage = true;
             continue;
         }
         byte_out(reading, piece[i]);
-        reading->at.carriage = piece[i] == '\r';
+        reading->at->carriage = piece[i] == '\r';
         i++;
     }
     return i;
@@ -53,10 +51,10 @@ static ssize_t file_read(struct reading *reading)
     uint8_t *piece = malloc(PIECE_BYTES);
     ssize_t size = piece == NULL ? -ENOMEM : 1;
     while (size > 0 && !is_full(reading)) {
-        size = reading->files->read(reading->files->self, reading->file, reading->at.at, piece,
+        size = reading->files->read(reading->files->self, reading->at->file, reading->at->at, piece,
                                     PIECE_BYTES);
         if (size > 0) {
-            reading->at.at += piece_convert(reading, piece, (size_t)size);
+            reading->at->at += piece_convert(reading, piece, (size_t)size);
         }
     }
     free(piece);
@@ -75,8 +73,42 @@ static int file_open(struct home *home, struct home_folder *folder, const struct
         files->self, uid->in_new ? folder->box.new_folder : folder->box.cur_folder, uid->file);
 }
 
-ssize_t home_read(struct home *home, const struct home_text *text, uint64_t offset, void *bytes,
-                  size_t size)
+/* ---- who reads on ---- */
+
+static void reading_end(struct home *home, struct home_reading *reading)
+{
+    if (reading->mailbox != NULL) {
+        home_files(home)->close(home_files(home)->self, reading->file);
+        free(reading->mailbox);
+        reading->mailbox = NULL;
+    }
+}
+
+void home_readings_close(struct home *home, int64_t since_s)
+{
+    for (unsigned i = 0; i < HOME_READINGS; i++) {
+        if (home->readings[i].used_s < since_s) {
+            reading_end(home, &home->readings[i]);
+        }
+    }
+}
+
+/* NULL: none has come so far, or it is behind. */
+static struct home_reading *reading_find(struct home *home, const struct home_text *text,
+                                         uint64_t offset)
+{
+    for (unsigned i = 0; i < HOME_READINGS; i++) {
+        struct home_reading *reading = &home->readings[i];
+        if (reading->mailbox != NULL && reading->uid == text->uid &&
+            reading->uidvalidity == text->uidvalidity && reading->offset <= offset &&
+            strcmp(reading->mailbox, text->mailbox) == 0) {
+            return reading;
+        }
+    }
+    return NULL;
+}
+
+static int message_open(struct home *home, const struct home_text *text)
 {
     struct home_folder *folder;
     int status = home_folder_need(home, text->mailbox, &folder);
@@ -85,24 +117,52 @@ ssize_t home_read(struct home *home, const struct home_text *text, uint64_t offs
         status = maildir_box_scan(&folder->box);
         file = status < 0 ? status : file_open(home, folder, text);
     }
+    return file;
+}
+
+/* In the place of the one that was not needed for longest. */
+static int reading_begin(struct home *home, const struct home_text *text,
+                         struct home_reading **begun)
+{
+    struct home_reading *oldest = &home->readings[0];
+    for (unsigned i = 0; i < HOME_READINGS; i++) {
+        struct home_reading *reading = &home->readings[i];
+        oldest = reading->mailbox == NULL ||
+                         (oldest->mailbox != NULL && reading->used_s < oldest->used_s)
+                     ? reading
+                     : oldest;
+    }
+    reading_end(home, oldest);
+    int file = message_open(home, text);
     if (file < 0) {
         return file;
     }
-    struct reading reading = {.files = home_files(home),
-                              .file = file,
-                              .out = bytes,
-                              .size = size,
-                              .wanted = offset,
-                              .at = folder->reading};
-    if (reading.at.uid != text->uid || reading.at.uidvalidity != text->uidvalidity ||
-        reading.at.offset > offset) {
-        reading.at = (struct home_reading){.uid = text->uid, .uidvalidity = text->uidvalidity};
+    *oldest = (struct home_reading){.mailbox = strdup(text->mailbox),
+                                    .uid = text->uid,
+                                    .uidvalidity = text->uidvalidity,
+                                    .file = file};
+    if (oldest->mailbox == NULL) {
+        home_files(home)->close(home_files(home)->self, file);
+        return -ENOMEM;
     }
+    *begun = oldest;
+    return 0;
+}
+
+ssize_t home_read(struct home *home, const struct home_text *text, uint64_t offset, void *bytes,
+                  size_t size)
+{
+    struct home_reading *at = reading_find(home, text, offset);
+    int status = at == NULL ? reading_begin(home, text, &at) : 0;
+    if (status < 0) {
+        return status;
+    }
+    struct reading reading = {
+        .files = home_files(home), .at = at, .out = bytes, .size = size, .wanted = offset};
+    at->used_s = world_wall_s(home->owner->world);
     ssize_t got = file_read(&reading);
-    folder->reading = reading.at;
-    if (got < 0) {
-        folder->reading.uid = 0;
+    if (got < (ssize_t)size) { /* that was its end */
+        reading_end(home, at);
     }
-    reading.files->close(reading.files->self, file);
     return got;
 }

@@ -122,6 +122,56 @@ static void of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_befor
     mailstore_box_close(store, box);
 }
 
+#define LONG_LINES 20000u /* of eleven bytes: more than a piece that is read at a time */
+
+/* Who was told how long a message is gets all of it. */
+static void what_others_remove_is_read_to_its_end_by_who_has_begun(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    struct mailstore_text text = {0};
+    struct mailstore_fetch fetch = {.waiter.done = nothing_done};
+    char path[512];
+    maildirs_inbox(fixture);
+    maildirs_path(fixture, "cur/long:2,", path);
+    FILE *file = fopen(path, "wx");
+    for (unsigned i = 0; i < LONG_LINES; i++) {
+        assert_true(fprintf(file, "%09u\n", i) == 10);
+    }
+    assert_int_equal(fclose(file), 0);
+    maildirs_look(fixture);
+    struct mailstore_box *box = maildirs_box(fixture, "INBOX");
+    assert_int_equal(mailstore_box_open(store, box), 0);
+    assert_int_equal(mailstore_text_open(store, box->entries[2].text, &text), 0);
+    mailstore_box_close(store, box);
+    assert_int_equal(text.bytes, LONG_LINES * 11);
+    uint32_t at = 0;
+    for (unsigned turns = 0; at < text.bytes; turns++) {
+        struct slice part;
+        struct ref *owner;
+        int status = mailstore_read(store, &text, at, &part, &owner, &fetch);
+        if (status == -EINPROGRESS) {
+            mailstore_rig_round(&fixture->rig);
+            continue;
+        }
+        assert_int_equal(status, 0);
+        char line[16];
+        snprintf(line, sizeof line, "%09u\r\n", at / 11);
+        size_t skipped = at % 11, size = part.size < 11 - skipped ? part.size : 11 - skipped;
+        assert_memory_equal(part.bytes, line + skipped, size);
+        if (at == 0) {
+            assert_true(part.size < text.bytes);
+            maildirs_take(fixture, "cur/long:2,");
+            maildirs_look(fixture);
+            assert_box(fixture, "INBOX", "3:1: 7:4:home");
+        }
+        at += (uint32_t)part.size;
+        ref_drop(owner);
+    }
+    mailstore_text_close(store, &text);
+    mailstore_rig_settle(&fixture->rig);
+}
+
 static void of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -481,6 +531,7 @@ int main(void)
         CASE(a_file_that_the_disk_does_not_give_keeps_no_other_back),
         CASE(where_nothing_is_copied_to_all_stays_as_it_is),
         CASE(where_a_lock_is_met_all_stays_as_it_is),
+        CASE(what_others_remove_is_read_to_its_end_by_who_has_begun),
         CASE(of_a_folder_made_again_nothing_is_read_as_a_message_of_the_one_before),
         CASE(of_a_folder_made_again_nothing_is_copied_as_a_message_of_the_one_before),
         CASE(sizes_that_a_name_has_wrong_are_counted),
