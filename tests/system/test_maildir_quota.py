@@ -1,11 +1,13 @@
 """Quotas of the mailbox service on Maildirs: by size and by number, with rules, whoever has put the mail there."""
 import glob
 import os
+import shutil
 import signal
+import socket
 import threading
 import unittest
 
-from harness import PATIENCE_S
+from harness import PATIENCE_S, wait_until
 from test_mailboxd import Mailboxd
 from test_mailbox_tool import MailboxTool
 from test_mailboxd_store import message
@@ -118,6 +120,54 @@ class MaildirQuota(MailboxTool):
         client.expunge()
         self.assertEqual(client.append("INBOX", None, None, message("more"))[0], "OK")
         self.assertEqual(self.deliver(["alice"]), [250])
+
+    def send(self, client, users):
+        """A message whose replies are not read yet."""
+        self.assertEqual(client.envelope(users), [250] * len(users))
+        client.send(message("one") + b".\r\n")
+
+    def lock(self, user):
+        """As of a program that lives as long as the machine."""
+        os.makedirs(os.path.join(self.service.mail, user), exist_ok=True)
+        with open(os.path.join(self.service.mail, user, "dovecot-uidlist.lock"), "w") as f:
+            f.write(f"1:{socket.gethostname()}")
+
+    def test_who_cannot_be_looked_at_is_judged_by_what_is_known_and_holds_up_nobody(self):
+        self.begin("{quota_messages: 1}")
+        self.lock("alice")
+        with self.service.connect() as slow, self.service.connect() as fast:
+            self.send(slow, ["alice", "bob"])
+            self.assertEqual(fast.deliver(["u0"], message("two")), [250])
+            self.assertEqual(fast.deliver(["u0"], message("two")), [452])
+            self.assertEqual([slow.reply(), slow.reply()], [250, 250])
+        os.unlink(os.path.join(self.service.mail, "alice", "dovecot-uidlist.lock"))
+        self.assertEqual(self.deliver(["alice", "bob"]), [452, 452])
+
+    def test_a_message_that_waits_for_a_look_is_answered_before_the_end_or_not_taken(self):
+        for gone in (False, True):
+            self.begin("{quota_messages: 1}")
+            self.lock("alice")
+            client = self.service.connect()
+            self.send(client, ["alice", "bob"])
+            if gone:
+                client.close()
+            self.assertEqual(self.service.stop(patience_s=10 + PATIENCE_S), 0)
+            if not gone:
+                self.assertEqual([client.reply(), client.reply()], [250, 250])
+                client.close()
+            self.assertLessEqual(self.count("bob"), 1)
+            shutil.rmtree(self.service.mail)
+
+    def test_a_message_that_waits_for_a_look_does_not_hold_up_a_second_signal(self):
+        self.begin("{quota_messages: 1}")
+        self.lock("alice")
+        client = self.service.connect()
+        self.send(client, ["alice", "bob"])
+        self.service.popen.send_signal(signal.SIGTERM)
+        wait_until(lambda: "finishing what is in flight" in self.service.output(), "the first signal to be heard")
+        self.service.popen.send_signal(signal.SIGTERM)
+        self.assertIn(self.service.popen.wait(PATIENCE_S), (0, 75))  # 0: it was answered before, on a slow machine
+        client.close()
 
     def test_what_is_kept_after_expunge_counts_for_nothing(self):
         self.begin("{quota_messages: 2}", space="segment_bytes: 4M, keep_expunged: 1h")
