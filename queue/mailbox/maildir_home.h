@@ -111,7 +111,26 @@ struct home_message {
 int home_put(struct home *home, const char *mailbox, const struct home_message *message,
              uint32_t *uid, struct home_news **news);
 
+/* A message that is delivered from the file `name` in the open folder `at`, which is on the disk. */
+struct home_letter {
+    int at;
+    const char *name;
+    const char *base; /* of its file's name, sizes too: unique */
+    const char *mailbox;
+    bool create, subscribe; /* it comes to be when it is not there, and is subscribed then */
+    bool or_inbox;          /* a mailbox that is not there, or has no folder's name: INBOX */
+    bool gives;             /* `name` may go */
+    bool given;             /* result: and has */
+    uint8_t flags;
+    const char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* as home_message's */
+    unsigned keyword_count;
+};
+/* Of a home that nobody tells anything: the store's own finds it at its next look. Durable when it returns 0. -ENOENT: no
+ * such mailbox; -EINVAL: it cannot be made of this name; -ETIMEDOUT: another has a lock that a new keyword or folder needs. */
+int home_deliver(struct home *home, struct home_letter *letter);
+
 struct home_copy {
+    const char *path; /* where that user's home is; NULL: as the home's own */
     const char *user; /* whose the source is; NULL: the home's own */
     const char *from, *to;
     uint32_t uidvalidity;             /* of `from`: with another, none of them is there */

@@ -4,6 +4,7 @@
  * maildir_home.c       open, close, folders, looking at them
  * maildir_home_news.c  what has changed in one
  * maildir_home_put.c   messages come and are copied
+ * maildir_home_deliver.c  messages come without UIDs
  * maildir_home_folders.c  folders are made, renamed, removed
  * maildir_home_text.c  messages are read
  * maildir_home_kept.c  ... are kept after expunge, and come back
@@ -98,7 +99,7 @@ int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BY
 /* maildir_home_put.c: a name for cur/, with sizes, flags and keywords. */
 int home_name_make(struct home *home, const struct maildir_name *is, char *out);
 bool home_has_no_links(int status); /* what link() has answered */
-/* With its mtime; what is there is replaced. */
+/* Its bytes, durable, and its mtime; what is there is replaced. */
 int home_file_copy(const struct maildir_files *files, int from_at, const char *from, int to_at,
                    const char *to);
 /* By links, or by bytes where there are none: all or none, without a gap in their uids. */

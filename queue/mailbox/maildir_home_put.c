@@ -218,7 +218,8 @@ static int copies_put(struct copying *copying)
 static int foreign_open(struct home *home, const struct home_copy *copy, struct home **other,
                         struct home_folder **folder)
 {
-    int status = home_open(other, home->owner, home->path, copy->user);
+    const char *path = copy->path != NULL ? copy->path : home->path;
+    int status = home_open(other, home->owner, path, copy->user);
     return status == 0 ? home_folder_need(*other, copy->from, folder) : status;
 }
 

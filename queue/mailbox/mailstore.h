@@ -50,8 +50,10 @@ struct mailstore_draft; /* a text being received */
  * expunges are durable in the log, and are written to the Maildir behind that, again by a later start if need be.
  * What is kept after expunge is a file of the user's. All of it borrowed until mailstore_close. */
 struct mailstore_maildirs {
-    const char *path;                  /* PATH/USER/{cur,new,tmp} */
-    const char *staging;               /* a folder of the same file system for messages that come */
+    const char *path;    /* PATH/USER/{cur,new,tmp} */
+    const char *staging; /* a folder of the same file system for messages that come */
+    /* A user of the service's own, whose Maildir is OWN_PATH/OWN_USER; NULL: there is none. */
+    const char *own_user, *own_path;
     const struct maildir_owner *owner; /* queue/mailbox/maildir_lock.h */
     uint32_t
         open_users_max; /* of more users who are there, files are closed after each use; 0: 64 */
@@ -197,6 +199,8 @@ void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
 int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
                       struct mailstore_waiter *waiter);
 bool mailstore_has_maildirs(const struct mailstore *store);
+/* Could a mailbox be called so? Not all that is UTF-8 can be the name of a Maildir's folder. */
+bool mailstore_can_name(const struct mailstore *store, struct slice name);
 /* There may be news in the Maildir of this user; nothing is done when nobody has him open. */
 void mailstore_poke(struct mailstore *store, struct slice user);
 
@@ -255,6 +259,9 @@ enum mailstore_place_option {
     MAILSTORE_AUTOCREATE = 1, /* the mailbox comes to be; INBOX always does */
     MAILSTORE_SUBSCRIBE = 2,  /* and is subscribed then */
     MAILSTORE_OR_INBOX = 4,   /* a mailbox that is not there: into INBOX */
+    /* Nobody waits for box, uid and uidvalidity. In a Maildir it has none then when the waiter runs: it is an entry when the
+     * store has looked there next. Of several places there, those without this are of one mailbox. */
+    MAILSTORE_NO_UID = 8,
 };
 /* Where a message goes. Slices are borrowed for the call, the place itself until the waiter has run. */
 struct mailstore_place {

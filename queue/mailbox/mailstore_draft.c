@@ -246,7 +246,8 @@ static void place_say(struct change *change, const struct mailstore_place *place
     struct writer *writer = &change->content;
     bool replaces = place->replaces != NULL;
     write_u16(writer, (uint16_t)user);
-    write_u32(writer, (place->options & ~PLACE_REPLACES) | (replaces ? PLACE_REPLACES : 0));
+    uint32_t said = place->options & ~(PLACE_REPLACES | MAILSTORE_NO_UID);
+    write_u32(writer, said | (replaces ? PLACE_REPLACES : 0));
     write_u8(writer, place->flags);
     write_u16(writer, (uint16_t)place->zone_min);
     write_u32(writer, place->internal_s);
@@ -314,7 +315,9 @@ int mailstore_commit(struct mailstore_draft *draft, uint64_t thread, struct mail
         places[i].status = -EIO;
     }
     if (good && store->files != NULL) {
-        return files_commit(draft, places, waiter);
+        bool alone = count == 1 && (places[0].options & MAILSTORE_NO_UID) == 0;
+        return alone ? files_commit(draft, places, waiter)
+                     : files_deliver(draft, places, count, waiter);
     }
     struct change *change = good ? change_new(store, CHANGE_DELIVER, places, waiter) : NULL;
     if (change == NULL) {

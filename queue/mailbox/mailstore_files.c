@@ -11,6 +11,13 @@
 
 /* ── Mirrors ─────────────────────────────────────────────────────────────────────────────────── */
 
+const char *files_path(const struct files *files, const char *user)
+{
+    const struct mailstore_maildirs *settings = &files->settings;
+    bool own = settings->own_user != NULL && strcmp(user, settings->own_user) == 0;
+    return own ? settings->own_path : settings->path;
+}
+
 struct mirror *mirror_get(struct user *user)
 {
     struct mailstore *store = user->store;
@@ -20,13 +27,14 @@ struct mirror *mirror_get(struct user *user)
     if (user->mirror != NULL) {
         return user->mirror;
     }
+    const char *path = files_path(files, user->name);
     /* What could be no folder's name is no Maildir. */
-    if (user_name_of_mailbox(slice_text(user->name), name) != 0 || strcmp(name, user->name) != 0) {
+    if (path == files->settings.path && (user_name_of_mailbox(slice_text(user->name), name) != 0 ||
+                                         strcmp(name, user->name) != 0)) {
         return NULL;
     }
     struct mirror *mirror = calloc(1, sizeof *mirror);
-    if (mirror == NULL ||
-        home_open(&mirror->home, files->settings.owner, files->settings.path, user->name) != 0) {
+    if (mirror == NULL || home_open(&mirror->home, files->settings.owner, path, user->name) != 0) {
         free(mirror);
         return NULL;
     }
@@ -431,6 +439,7 @@ int files_open(struct mailstore *store)
     list_init(&files->poked);
     list_init(&files->texts);
     list_init(&files->stalled);
+    list_init(&files->delivers);
     store->files = files;
     int status = staging_open(files);
     status = status < 0 ? status
@@ -446,6 +455,7 @@ void files_close(struct mailstore *store)
         return;
     }
     crew_close(files->crew);
+    delivers_close(files);
     while (!list_empty(&files->mirrors)) {
         mirror_free(list_entry(files->mirrors.next, struct mirror, node));
     }

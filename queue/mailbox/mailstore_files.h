@@ -62,6 +62,7 @@ struct op {
     struct mailstore_totals adds;
     uint64_t quota_bytes, quota_messages;
     bool counted; /* adds, in user->coming */
+    uint64_t text; /* the id that the text is to have; 0: any */
     /* What the Maildir is told before. */
     bool forgets, rests;
     bool tidies; /* what is kept after expunge: the ids of texts, ascending */
@@ -134,10 +135,13 @@ struct files {
     uint32_t staged_count;
     struct list_node texts; /* pieces of files that were read, least recently used first */
     uint32_t text_count;
-    struct list_node stalled; /* ops whose next change found no room */
+    struct list_node stalled;  /* ops whose next change found no room */
+    struct list_node delivers; /* struct deliver */
 };
 
-/* mailstore_files.c. NULL: memory is short. */
+/* mailstore_files.c. The folder that holds the user's Maildir. */
+const char *files_path(const struct files *files, const char *user);
+/* NULL: memory is short. */
 struct mirror *mirror_get(struct user *user);
 /* It is looked at as soon as it has nothing else to do. */
 void mirror_poke(struct mirror *mirror);
@@ -176,8 +180,10 @@ int op_tidy_prepare(struct op *op);
 int op_restore_prepare(struct op *op);
 int restore_end(struct op *op); /* as op_finish */
 void op_kept_free(struct op *op);
+/* mailstore_files_deliver.c */
+void delivers_close(struct files *files); /* those that are left, untold */
 
 /* mailstore_staged.c */
-/* Nothing more comes. When `pieces` is 0 all of it is in the file, and the mirror goes on. */
+/* Nothing more comes. When `pieces` is 0 all of it is in the file, and the mirror (NULL: none) goes on. */
 void staged_finish(struct staged *staged, struct mirror *mirror);
 void staged_free(struct staged *staged); /* whose file has gone or become a message */

@@ -29,6 +29,12 @@ int files_refresh(struct mailstore *store, struct user *user, struct mailstore_w
     return 0;
 }
 
+/* INBOX always is, also of a user whose Maildir nobody has looked at. */
+static bool is_there(const struct user *user, struct slice name)
+{
+    return slice_equal(name, slice_text("INBOX")) || user_box(user, name) != NULL;
+}
+
 /* Whoever replaces a message is not asked how much he has, if it does not become more: a draft may be shortened. */
 static int place_check(struct op *op, const struct mailstore_place *place, uint64_t bytes)
 {
@@ -51,7 +57,7 @@ static int place_check(struct op *op, const struct mailstore_place *place, uint6
     }
     char text[MAILSTORE_NAME_BYTES_MAX];
     struct slice name = name_canonical(place->mailbox, text);
-    return user_box(user, name) == NULL && !slice_equal(name, slice_text("INBOX")) ? -ENOENT : 0;
+    return is_there(user, name) ? 0 : -ENOENT;
 }
 
 static int put_fill(struct op *op, const struct mailstore_place *place)
@@ -92,6 +98,7 @@ int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
     }
     if (status == 0 && op != NULL) {
         store->counters.texts_committed++;
+        op->text = draft->id;
         op->staged = draft->file;
         draft->file = NULL;
         staged_finish(op->staged, op->mirror);
@@ -154,6 +161,7 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
         return status;
     }
     op->copy.user = op->copy_user;
+    op->copy.path = files_path(op->mirror->files, box->user->name);
     op->copy.uidvalidity = box->pub.uidvalidity;
     op->copy.from = op->mailbox;
     op->copy.to = op->to;
@@ -166,7 +174,7 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
         target->store->counters.refused_quota++;
         return -EDQUOT;
     }
-    return user_box(target, slice_text(op->to)) == NULL ? -ENOENT : 0;
+    return is_there(target, slice_text(op->to)) ? 0 : -ENOENT;
 }
 
 int files_copy(struct box *box, struct mailstore_copy *copy, bool moves,
@@ -195,6 +203,12 @@ static bool has_folder(struct slice name)
 {
     char folder[MAILDIR_FILE_NAME_MAX + 1];
     return name.size <= MAILSTORE_NAME_BYTES_MAX && maildir_folder_write(name, folder) >= 0;
+}
+
+bool mailstore_can_name(const struct mailstore *store, struct slice name)
+{
+    char text[MAILSTORE_NAME_BYTES_MAX];
+    return name_is_good(name) && (store->files == NULL || has_folder(name_canonical(name, text)));
 }
 
 int files_create(struct user *user, struct mailstore_create *create,

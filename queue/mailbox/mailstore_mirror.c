@@ -433,6 +433,13 @@ static void item_write(struct writer *writer, const struct home_item *item, uint
     }
 }
 
+/* The message that was put, which has its text's id already. */
+static bool is_put(const struct op *op, const struct home_news *news, const struct home_item *item)
+{
+    return op->text != 0 && item->kind == HOME_ADDED && item->uid == op->uid &&
+           strcmp(news->mailbox, op->mailbox) == 0;
+}
+
 static int items_say(struct op *op, const struct home_news *news)
 {
     struct user *user = op->mirror->user;
@@ -456,7 +463,8 @@ static int items_say(struct op *op, const struct home_news *news)
     }
     write_u32(writer, count);
     for (uint32_t i = 0; i < count; i++) {
-        item_write(writer, &news->items[op->said + i], text + i);
+        const struct home_item *item = &news->items[op->said + i];
+        item_write(writer, item, is_put(op, news, item) ? op->text : text + i);
     }
     status = change_submit(change);
     op->said += status == 0 ? count : 0;

@@ -543,6 +543,9 @@ void files_box_opened(struct box *box);
 int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter);
 int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
                  struct mailstore_waiter *waiter);
+/* mailstore_files_deliver.c: of several places, or of one without a uid. The draft is given. */
+int files_deliver(struct mailstore_draft *draft, struct mailstore_place *places, uint32_t count,
+                  struct mailstore_waiter *waiter);
 int files_copy(struct box *box, struct mailstore_copy *copy, bool moves,
                struct mailstore_waiter *waiter);
 int files_create(struct user *user, struct mailstore_create *create,
