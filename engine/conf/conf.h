@@ -491,8 +491,8 @@ int mailboxd_conf_load(struct mailboxd_conf **conf, const char *path, const char
 void mailboxd_conf_free(struct mailboxd_conf *conf);
 /* Does it listen for those who log in? */
 bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf);
-/* Does it listen for those who read mail? */
-bool mailboxd_conf_has_readers(const struct mailboxd_conf *conf);
+/* Does anybody have a quota, whatever he may have? */
+bool mailboxd_conf_has_quota(const struct mailboxd_conf *conf);
 /* Of those who log in, or the backends of auth say to whom mail may come. */
 bool mailboxd_conf_asks_backends(const struct mailboxd_conf *conf);
 

@@ -224,12 +224,7 @@ static void settle_listener(struct reader *reader, const struct mailboxd_conf *c
         reader_problem(reader, key, "without a certificate, expected one in tls.certificates");
     }
     snprintf(key, sizeof key, "listen[%u].protocol", index);
-    if (one->protocol == CONF_PROTOCOL_SIEVE && conf->store.format != CONF_STORE_LOG) {
-        reader_problem(
-            reader, key,
-            "no scripts are run where Maildirs are delivered into, expected lmtp, imap or "
-            "pop3, or store.format: log");
-    } else if (logs_in && !auth_conf_has_users(&conf->auth)) {
+    if (logs_in && !auth_conf_has_users(&conf->auth)) {
         reader_problem(reader, key, "nobody could log in, expected auth.backends to name users");
     }
     if (one->protocol == CONF_PROTOCOL_AUTH) {
@@ -270,24 +265,18 @@ static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
                        "too little, expected 0 or room for %d segments of each shard",
                        SEGMENTS_MIN);
     }
-    if (conf->store.format == CONF_STORE_LOG && conf->limits.recipients > PLACES_MAX) {
-        reader_problem(
-            reader, "limits.recipients",
-            "more than one delivery can name, expected at most %u with store.format: log",
-            PLACES_MAX);
+    if (conf->limits.recipients > PLACES_MAX) {
+        reader_problem(reader, "limits.recipients",
+                       "more than one delivery can name, expected at most %u", PLACES_MAX);
     }
-    if (conf->store.format == CONF_STORE_LOG && conf->limits.message_bytes > TEXT_BYTES_MAX) {
+    if (conf->limits.message_bytes > TEXT_BYTES_MAX) {
         reader_problem(reader, "limits.message_bytes",
-                       "larger than a text can be, expected at most 4095M with store.format: log");
+                       "larger than a text can be, expected at most 4095M");
     }
 }
 
 static void check_delivery(struct reader *reader, const struct mailboxd_conf *conf)
 {
-    if (conf->lmtp.drop_duplicates > 0 && conf->store.format != CONF_STORE_LOG) {
-        reader_problem(reader, "lmtp.drop_duplicates",
-                       "Maildirs remember nothing, expected 0, or store.format: log");
-    }
     if (conf->sieve.vacation_min > conf->sieve.vacation_max) {
         reader_problem(reader, "sieve.vacation_min",
                        "more than sieve.vacation_max, expected at most that");
@@ -352,14 +341,10 @@ bool mailboxd_conf_has_logins(const struct mailboxd_conf *conf)
     return any;
 }
 
-bool mailboxd_conf_has_readers(const struct mailboxd_conf *conf)
+bool mailboxd_conf_has_quota(const struct mailboxd_conf *conf)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < conf->listen_count; i++) {
-        enum conf_protocol protocol = conf->listen[i].protocol;
-        any = any || protocol == CONF_PROTOCOL_IMAP || protocol == CONF_PROTOCOL_POP3;
-    }
-    return any;
+    return conf->users.quota_bytes > 0 || conf->users.quota_messages > 0 ||
+           conf->users.quota_rules_count > 0;
 }
 
 bool mailboxd_conf_asks_backends(const struct mailboxd_conf *conf)

@@ -672,7 +672,7 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
         free(delivery);
         return;
     }
-    delivery->store = mailbox->store != NULL       ? &delivery_maildir
+    delivery->store = mailbox->store != NULL       ? &delivery_files
                       : mailbox->group->count == 1 ? &delivery_log
                                                    : &delivery_shards;
     delivery->text =

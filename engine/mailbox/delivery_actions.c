@@ -97,7 +97,10 @@ static void keep(struct judging *judging, struct slice flags, uint32_t edit_coun
 static void file_into(struct judging *judging, const struct sieve_action *action)
 {
     struct slice name;
-    if (!name_is_good(action->text)) {
+    bool good =
+        name_is_good(action->text) &&
+        (!action->create || mailstore_can_name(judging->text->mailbox->texts, action->text));
+    if (!good) {
         delivery_complain(judging, "no mailbox can have the name that it is filed into");
         keep(judging, action->flags, action->edit_count);
         return;
@@ -109,7 +112,8 @@ static void file_into(struct judging *judging, const struct sieve_action *action
     }
     struct mailstore_place *place = place_add(judging, action->edit_count);
     place->mailbox = name;
-    place->options = action->create ? MAILSTORE_AUTOCREATE : MAILSTORE_OR_INBOX;
+    place->options =
+        action->create ? MAILSTORE_AUTOCREATE | MAILSTORE_NO_UID : judging->usual->options;
     struct quota quota = quota_limit(judging->text->mailbox->conf, judging->user, name);
     place->quota_bytes = quota.bytes;
     place->quota_messages = quota.messages;

@@ -1,4 +1,4 @@
-/* Deliveries into the service's own store: where the recipient's Sieve script says (delivery_sieve.h), else into his mailbox
+/* Deliveries into the service's own store, or Maildirs by way of the store on them: where the recipient's Sieve script says (delivery_sieve.h), else into his mailbox
  * of that name ("user+name"), or his INBOX. */
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/quota.h"
@@ -132,7 +132,7 @@ static void places_make(struct delivery_text *text)
         const struct quota quota = quota_of(text, recipient);
         const struct mailstore_place usual = {.user = slice_text(recipient->user),
                                               .mailbox = slice_text(recipient->detail),
-                                              .options = MAILSTORE_OR_INBOX,
+                                              .options = MAILSTORE_OR_INBOX | MAILSTORE_NO_UID,
                                               .quota_bytes = quota.bytes,
                                               .quota_messages = quota.messages};
         uint32_t first = text->place_count;

@@ -1,6 +1,5 @@
 #include "engine/mailbox/delivery_sieve_private.h"
 #include "engine/mailbox/sieve_message.h"
-#include "engine/mailbox/sieve_scripts.h"
 #include "proto/message/header.h"
 #include <stdlib.h>
 
@@ -17,8 +16,7 @@
 
 /* ---- The text ---- */
 
-/* Does anybody have a script, and what do they look at? */
-static uint32_t wanted(struct delivery_text *text)
+uint32_t delivery_sieve_wants(struct delivery_text *text)
 {
     struct mailbox *mailbox = text->mailbox;
     uint32_t wants = 0;
@@ -35,7 +33,7 @@ static uint32_t wanted(struct delivery_text *text)
 void delivery_sieve_begin(struct delivery_text *text)
 {
     delivery_sieve_end(text);
-    uint32_t wants = wanted(text);
+    uint32_t wants = text->by_store ? text->wants : delivery_sieve_wants(text);
     if (text->mailbox->remembered != NULL && text->mailbox->conf->lmtp.drop_duplicates > 0) {
         wants |= SIEVE_SCRIPTS_HEADER; /* Message-ID: is there */
     }

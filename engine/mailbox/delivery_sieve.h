@@ -1,7 +1,7 @@
 /*
  * delivery_sieve: what a recipient's Sieve script does with a message that comes in, as places in the store.
  *
- * Called by delivery_log.c alone: begin, take for each piece of plain text, judge for each recipient before the commit,
+ * Called by delivery_log.c: begin, take for each piece of plain text, judge for each recipient before the commit,
  * end. The script sees the header, or its first DELIVERY_SIEVE_HEADER_BYTES_MAX bytes, the size and the envelope. Nothing is
  * collected when nobody has a script.
  *
@@ -13,11 +13,14 @@
  */
 #pragma once
 #include "engine/mailbox/delivery_store.h"
+#include "engine/mailbox/sieve_scripts.h"
 
 #define DELIVERY_SIEVE_HEADER_BYTES_MAX (256u * 1024)
 /* Where the words of a script that refuses a message cannot be said. */
 #define DELIVERY_SIEVE_REFUSAL "The recipient does not want this message"
 
+/* Does anybody have a script, and what do they look at? enum sieve_scripts_want. The recipients are known. */
+uint32_t delivery_sieve_wants(struct delivery_text *text);
 /* The recipients are known. Forgets what the last message has left. */
 void delivery_sieve_begin(struct delivery_text *text);
 void delivery_sieve_take(struct delivery_text *text, const struct slice *parts, size_t count);

@@ -1,6 +1,6 @@
 /*
- * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs, the service's own store, or,
- * where the service has several shards, those of the recipients' shards, by the same calls.
+ * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs (delivery_files), the service's own
+ * store, or, where the service has several shards, those of the recipients' shards, by the same calls.
  *
  * A session has one struct delivery_text, and at most one message at a time in it. Text comes in wire form, CRLF and
  * dot-stuffed. Nothing here calls back from inside a call.
@@ -84,6 +84,12 @@ struct delivery_text {
     /* delivery_shards.c */
     struct delivery_spread *spread; /* the message goes to other shards; NULL: it does not */
 
+    /* delivery_files.c */
+    bool by_store;               /* into Maildirs by way of the store on them: */
+    uint32_t wants;              /* what delivery_sieve_wants says of it */
+    struct delivery_look *looks; /* owned: one for each recipient, while some are waited for */
+    uint32_t looking;
+
     /* delivery_maildir.c */
     struct maildir_draft *draft;
     struct maildir_delivery *deliveries;
@@ -137,7 +143,7 @@ struct delivery_store {
     void (*close)(struct delivery_text *text);
 };
 
-extern const struct delivery_store delivery_maildir, delivery_log, delivery_shards;
+extern const struct delivery_store delivery_files, delivery_maildir, delivery_log, delivery_shards;
 
 /* delivery_part.c: the store is closed: what is being received from sessions of other shards ends. */
 void delivery_parts_forget(struct mailbox *mailbox);

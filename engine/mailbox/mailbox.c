@@ -137,13 +137,6 @@ static void drain_tick(struct timer *timer, uint64_t now_ns)
     wheel_arm(mailbox->shard->wheel, timer, now_ns + DRAIN_TICK_NS);
 }
 
-/* Of Maildirs: also to know what lies in all of a user's folders, which who delivers alone does not. */
-static bool has_texts(const struct mailboxd_conf *conf)
-{
-    return mailboxd_conf_has_readers(conf) || conf->users.quota_messages != 0 ||
-           conf->users.quota_rules_count > 0;
-}
-
 static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
 {
     const struct mailboxd_conf *conf = settings->conf;
@@ -157,7 +150,7 @@ static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings 
         .process_id = settings->process_id,
         .durable = conf->store.durability == CONF_DURABILITY_COMMIT,
         .pending_bytes_max = conf->limits.pending_bytes,
-        .quota_bytes = has_texts(conf) ? 0 : conf->users.quota_bytes,
+        .quota_bytes = settings->stateless ? conf->users.quota_bytes : 0,
         .wake = store_wake,
         .owner = mailbox,
     };
@@ -274,7 +267,7 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         .files = settings->files, .process_id = settings->process_id, .driven = settings->driven};
     bool in_log = conf->store.format == CONF_STORE_LOG;
     int status = in_log ? 0 : maildirs_open(mailbox, settings);
-    if (status != 0 || (!in_log && !has_texts(conf))) {
+    if (status != 0 || (!in_log && settings->stateless)) {
         return status;
     }
     status = folder_claim(mailbox, conf);
@@ -290,13 +283,16 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
     status = users_find(mailbox);
-    status = status == 0 && in_log ? sieve_open(mailbox) : status;
+    status = status == 0 ? sieve_open(mailbox) : status;
     status = status == 0 && !in_log ? quota_ledger_open(&mailbox->quotas, mailbox) : status;
     if (status == 0) {
         searches_open(mailbox, conf);
     } else {
         mailbox_store_close(mailbox->own);
         folder_leave(mailbox);
+        if (!in_log) {
+            maildir_close(mailbox->store);
+        }
     }
     return status;
 }
@@ -537,7 +533,6 @@ void mailbox_close(struct mailbox *mailbox)
     if (mailbox->crossing != NULL) {
         crossing_let_go(mailbox->crossing);
     }
-    sieve_scripts_close(mailbox->scripts);
     search_desk_close(mailbox->searches);
     quota_ledger_rest(mailbox->quotas);
     if (mailbox->store != NULL) {
@@ -552,6 +547,7 @@ void mailbox_close(struct mailbox *mailbox)
         delivery_parts_forget(mailbox);
         outgoing_close(mailbox->outgoing);
         remembered_close(mailbox->remembered);
+        sieve_scripts_close(mailbox->scripts); /* what waited for a look has run some */
         mailbox_store_close(mailbox->own);
         folder_leave(mailbox);
     }

@@ -20,6 +20,8 @@ struct mailbox_settings {
     struct network *network;
     const struct maildir_files *files; /* of Maildirs; borrowed until mailbox_close */
     bool driven;                       /* of the store, see maildir_settings */
+    /* Maildirs have no state beside them: mail goes into INBOX, and that is all that is done (tests, the simulator). */
+    bool stateless;
     uint32_t process_id;
     struct mailbox_group *group;     /* of several shards, borrowed; NULL: this is the only one */
     struct crossing *crossing;       /* the same: to the others */

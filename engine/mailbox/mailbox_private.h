@@ -30,7 +30,8 @@ struct mailbox {
     struct mailbox_group alone;
     struct crossing *crossing; /* to the other shards; NULL: there are none */
     struct maildir *store;     /* of store.format "maildir": mail comes in by it; else NULL */
-    /* Mail is read by it, and comes in by it where `store` is NULL. NULL: nobody reads here. */
+    /* Mail is read by it, and comes in by it where `store` is NULL, or a script says where to (delivery_files.c). NULL:
+     * there are Maildirs alone, in the simulator. */
     struct mailstore *texts;
     struct quota_ledger *quotas;   /* of both; NULL: `store` counts by itself, or there is none */
     struct mailbox_store *own;     /* what `texts` lies in */

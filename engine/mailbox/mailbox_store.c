@@ -1,4 +1,5 @@
 #include "engine/mailbox/mailbox_store.h"
+#include "engine/mailbox/outgoing.h"
 #include "queue/log/log.h"
 #include "queue/log/log_found.h"
 #include "queue/mailbox/maildir_lock.h"
@@ -26,7 +27,7 @@ struct mailbox_store {
     struct maildir_owner owner;
     struct mailstore_maildirs maildirs; /* its path NULL: there are none */
     atomic_bool hurries;
-    char *hostname, *maildirs_path, *staging;
+    char *hostname, *maildirs_path, *state_path, *staging;
     struct disk *disk;
     void *memory;
     struct log *log;
@@ -272,6 +273,7 @@ static void store_free(struct mailbox_store *store)
     free(store->memory);
     free(store->hostname);
     free(store->maildirs_path);
+    free(store->state_path);
     free(store->staging);
     free(store);
 }
@@ -313,6 +315,7 @@ static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf
     char host[256] = {0};
     store->hostname = joined(gethostname(host, sizeof host - 1) == 0 ? host : conf->hostname, "");
     store->maildirs_path = joined(conf->store.path, "");
+    store->state_path = joined(path, "");
     store->staging = joined(path, STAGING_FOLDER);
     store->owner = (struct maildir_owner){.files = files->files,
                                           .world = store->shard->world,
@@ -322,12 +325,15 @@ static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf
                                           .hurries = &store->hurries};
     store->maildirs = (struct mailstore_maildirs){.path = store->maildirs_path,
                                                   .staging = store->staging,
+                                                  .own_user = OUTGOING_USER,
+                                                  .own_path = store->state_path,
                                                   .owner = &store->owner,
                                                   .thread_count = files->driven ? 0 : FILE_THREADS,
                                                   .wake = files_wake,
                                                   .trouble = files_trouble,
                                                   .wake_owner = store};
-    bool good = store->hostname != NULL && store->maildirs_path != NULL && store->staging != NULL;
+    bool good = store->hostname != NULL && store->maildirs_path != NULL &&
+                store->state_path != NULL && store->staging != NULL;
     return good ? 0 : -ENOMEM;
 }
 

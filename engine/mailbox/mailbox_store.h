@@ -10,8 +10,8 @@
  * One process at a time: the folder is locked. One that holds Maildirs is refused, and one that has the mail of more
  * shards.
  *
- * Where store.format is maildir and mail is read, it is the state of Maildirs that are shared with others: PATH is then
- * .tubepost in the folder that holds them. What is lost of it is made again from the Maildirs.
+ * Where store.format is maildir it is the state of Maildirs that are shared with others, and what is theirs alone, such as
+ * scripts: PATH is then .tubepost in the folder that holds them. What the Maildirs tell is made again from them when it is lost.
  */
 #pragma once
 #include "engine/conf/conf.h"

@@ -214,7 +214,8 @@ uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstor
     }
     scripts->counters.found += scripts->counters.compiled == compiled;
     return SIEVE_SCRIPTS_HEADER | (program->reads_body ? SIEVE_SCRIPTS_BODY : 0u) |
-           (program->edits_header ? SIEVE_SCRIPTS_EDIT : 0u);
+           (program->edits_header ? SIEVE_SCRIPTS_EDIT : 0u) |
+           (program->asks_mailboxes ? SIEVE_SCRIPTS_MAILBOXES : 0u);
 }
 
 const struct sieve_scripts_counters *sieve_scripts_counters(const struct sieve_scripts *scripts)

@@ -25,9 +25,10 @@ int sieve_scripts_open(struct sieve_scripts **scripts, struct mailstore *store, 
 void sieve_scripts_close(struct sieve_scripts *scripts); /* NULL is fine */
 
 enum sieve_scripts_want {
-    SIEVE_SCRIPTS_HEADER = 1, /* he has an active script */
-    SIEVE_SCRIPTS_BODY = 2,   /* which tests the body */
-    SIEVE_SCRIPTS_EDIT = 4,   /* which edits the header */
+    SIEVE_SCRIPTS_HEADER = 1,    /* he has an active script */
+    SIEVE_SCRIPTS_BODY = 2,      /* which tests the body */
+    SIEVE_SCRIPTS_EDIT = 4,      /* which edits the header */
+    SIEVE_SCRIPTS_MAILBOXES = 8, /* which asks what mailboxes he has */
 };
 /* What his active script is to be shown of a message, enum sieve_scripts_want; 0: there is none. */
 uint32_t sieve_scripts_want(struct sieve_scripts *scripts, const struct mailstore_user *user);

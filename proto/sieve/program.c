@@ -100,6 +100,7 @@ static int code_check(struct sieve_program *program, uint32_t script)
         program->reads_body |= instruction.operation == SIEVE_OP_BODY;
         program->edits_header |= instruction.operation == SIEVE_OP_ADDHEADER ||
                                  instruction.operation == SIEVE_OP_DELETEHEADER;
+        program->asks_mailboxes |= instruction.operation == SIEVE_OP_MAILBOXEXISTS;
     }
     if (status == 0 && instruction.operation != SIEVE_OP_RETURN) {
         status = -EINVAL; /* else it would run out at its end */

@@ -27,7 +27,7 @@ struct sieve_program {
     struct sieve_program_string *strings;
     struct sieve_program_script *scripts;
     uint32_t string_count, script_count, globals;
-    bool reads_body, edits_header; /* it may: some instruction does */
+    bool reads_body, edits_header, asks_mailboxes; /* it may: some instruction does */
 };
 
 /* bytes are borrowed until it is closed. 0; -EINVAL: it is none, or of another version: compile the script again;

@@ -137,6 +137,7 @@ static int mailbox_begin(struct sim_mailbox *mailbox)
                                               .network = mailbox->host->network,
                                               .files = sim_files_table(mailbox->files),
                                               .driven = true,
+                                              .stateless = true,
                                               .process_id = 1, /* as in a container, each time */
                                               .drained = mailbox_drained,
                                               .owner = mailbox};

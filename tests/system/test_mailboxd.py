@@ -162,7 +162,7 @@ class MailboxdTest(SystemTest):
             self.assertEqual([client.reply() for _ in range(7)], [250, 250, 250, 250, 550, 250, 550])
             client.command("RSET")
             self.assertEqual(client.deliver(["alice", "dave", "bob"], "Subject: x\r\n\r\n"), [250, 550, 250])
-        self.assertEqual(sorted(os.listdir(service.mail)), [".staging", "alice", "bob"])
+        self.assertEqual(sorted(os.listdir(service.mail)), [".staging", ".tubepost", "alice", "bob"])
         with socket.socket(socket.AF_UNIX) as gone: # while the backends are being asked
             gone.connect(service.path)
             gone.sendall(b"LHLO c\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<alice@y.test>\r\n" * 200)
@@ -180,7 +180,7 @@ class MailboxdTest(SystemTest):
                 self.assertEqual(client.command(f"RCPT TO:<{name}@y.test>") // 100, 5, name)
             client.command("RSET")
             self.assertEqual(client.deliver(["link"], "Subject: x\r\n"), [451])
-        self.assertEqual(sorted(os.listdir(service.mail)), [".staging", "link"])
+        self.assertEqual(sorted(os.listdir(service.mail)), [".staging", ".tubepost", "link"])
         self.assertEqual(glob.glob("/tmp/new/*mail.test*"), [])
 
     def test_a_message_of_64_mib_needs_little_memory(self):

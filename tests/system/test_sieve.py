@@ -15,7 +15,8 @@ PASSWORD = "apricot"
 
 
 class Sieved(Mailboxd):
-    def __init__(self, folder, settings=""):
+    def __init__(self, folder, settings="", store="log"):
+        self.store = store
         self.imap, self.sieve = free_port(), free_port()
         certificate(folder, "mail.test")
         with open(os.path.join(folder, "users"), "w") as f:
@@ -30,7 +31,7 @@ class Sieved(Mailboxd):
                     f"  - {{name: i, address: [\"127.0.0.1:{self.imap}\"], protocol: imap}}\n"
                     f"  - {{name: s, address: [\"127.0.0.1:{self.sieve}\"], protocol: sieve}}\n"
                     f"tls: {{certificates: [{{certificate: {base}.pem, key: {base}.key}}]}}\n"
-                    f"store: {{path: {self.mail}, format: log, segment_bytes: 4M, memory_bytes: 8M, free_min: 0}}\n"
+                    f"store: {{path: {self.mail}, format: {self.store}, segment_bytes: 4M, memory_bytes: 8M, free_min: 0}}\n"
                     f"auth: {{backends: [\"passwd-file:{self.folder}/users\"], clear_on_loopback: true}}\n"
                     f"io: {{uring: {uring}}}\n{settings}\n")
 
@@ -81,8 +82,10 @@ class ManageSieve:
 
 
 class WithService(SystemTest):
+    store = "log"
+
     def service(self, settings=""):
-        service = Sieved(self.folder, settings)
+        service = Sieved(self.folder, settings, self.store)
         self.addCleanup(self.end, service)
         return service
 

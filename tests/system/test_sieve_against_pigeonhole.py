@@ -7,7 +7,7 @@ import unittest
 
 from harness import PATIENCE_S, RELAY, at, free_port, wait_until
 from real_peers import PEERS, peers
-from test_sieve import PASSWORD, Sieved, WithService
+from test_sieve import PASSWORD, WithService
 
 # Its settings come from the environment: no file of configuration is read.
 SIEVE_TEST = [PEERS, "run", "pigeonhole", "env", "DOVECONF_ENV=1", "LOG_PATH=/dev/stderr", "SSL=no", "USER=vmail", "MAIL_UID=vmail", "MAIL_GID=vmail",
@@ -82,8 +82,7 @@ class AgainstPigeonhole(WithService):
     def test_scripts_come_to_the_same(self):
         peers("fetch", "pigeonhole")
         world, port = self.sink(), free_port()
-        service = Sieved(self.folder, f"sieve: {{relay: \"{at(RELAY, port)}\", vacation_min: 0}}")
-        self.addCleanup(self.end, service)
+        service = self.service(f"sieve: {{relay: \"{at(RELAY, port)}\", vacation_min: 0}}")
         self.relay(f"  - {{match: \"*\", via: smtp, to: [\"{world.to}\"]}}", port=port)
         upload = self.client(service)
         client = imaplib.IMAP4("127.0.0.1", service.imap, timeout=PATIENCE_S)
@@ -110,6 +109,10 @@ class AgainstPigeonhole(WithService):
             if ours != theirs:
                 different.append((script, ours, theirs))
         self.assertEqual(different, [])
+
+
+class AgainstPigeonholeOnMaildirs(AgainstPigeonhole):
+    store = "maildir"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 #include "tests/unit/delivery_rig.h"
 #include "engine/core/check.h"
+#include "queue/mailbox/maildir.h"
+#include "queue/mailbox/maildir_lock.h"
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +17,13 @@
 struct pop3_rig lmtp_rig;
 struct relay_fake lmtp_relay;
 static int log_pipe[2];
+static struct { /* of Maildirs */
+    char path[64], state[80], staging[96];
+    struct maildir_files files;
+    struct maildir_owner owner;
+    struct mailstore_maildirs settings;
+    struct maildir *store; /* NULL: mail lies in the log */
+} maildirs;
 
 int lmtp_outgoing_open(void)
 {
@@ -42,10 +54,89 @@ static void outgoing_end(void)
     remembered_close(lmtp_rig.mailbox.remembered);
 }
 
-int delivery_set_up(void **state)
+/* ---- Maildirs ---- */
+
+static void nobody_wakes(void *owner)
 {
-    (void)state;
+    (void)owner;
+}
+
+static unsigned maildirs_poll(void *self, uint64_t now_ns)
+{
+    struct maildir *store = (struct maildir *)self;
+    (void)now_ns;
+    maildir_flush(store);
+    maildir_write(store);
+    return maildir_reap(store);
+}
+
+static void maildirs_begin(void)
+{
+    const struct maildir_settings settings = {.path = maildirs.path,
+                                              .hostname = "mail.test",
+                                              .world = &lmtp_rig.world,
+                                              .files = &maildirs.files,
+                                              .driven = true,
+                                              .process_id = 77,
+                                              .durable = true,
+                                              .pending_bytes_max = 1u << 20,
+                                              .wake = nobody_wakes};
+    check(maildir_open(&maildirs.store, &settings) == 0);
+    shard_add(
+        &lmtp_rig.shard,
+        &(struct shard_part){.name = "maildirs", .self = maildirs.store, .poll = maildirs_poll});
+    lmtp_rig.mailbox.store = maildirs.store;
+    lmtp_rig.store.settings.maildirs = &maildirs.settings;
+    pop3_rig_restart(&lmtp_rig);
+}
+
+static void maildirs_make(void)
+{
+    snprintf(maildirs.path, sizeof maildirs.path, "/tmp/tubepost-delivery-XXXXXX");
+    check(mkdtemp(maildirs.path) != NULL);
+    snprintf(maildirs.state, sizeof maildirs.state, "%s/.tubepost", maildirs.path);
+    snprintf(maildirs.staging, sizeof maildirs.staging, "%s/tmp", maildirs.state);
+    check(mkdir(maildirs.state, 0700) == 0);
+    maildir_system_files(&maildirs.files);
+    maildirs.owner =
+        (struct maildir_owner){&maildirs.files, &lmtp_rig.world, "host.test", 77, 1, NULL};
+    maildirs.settings = (struct mailstore_maildirs){.path = maildirs.path,
+                                                    .staging = maildirs.staging,
+                                                    .own_user = OUTGOING_USER,
+                                                    .own_path = maildirs.state,
+                                                    .owner = &maildirs.owner,
+                                                    .wake = nobody_wakes};
+    maildirs_begin();
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *at)
+{
+    (void)status, (void)type, (void)at;
+    return remove(path);
+}
+
+static void maildirs_end(void)
+{
+    if (maildirs.store != NULL) {
+        maildir_close(maildirs.store);
+        maildirs.store = NULL;
+        nftw(maildirs.path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    }
+}
+
+const char *lmtp_maildirs(void)
+{
+    return maildirs.path;
+}
+
+/* ---- Life ---- */
+
+static int set_up(bool on_maildirs)
+{
     pop3_rig_open(&lmtp_rig, ROOM, NULL);
+    if (on_maildirs) {
+        maildirs_make();
+    }
     check(pipe2(log_pipe, O_NONBLOCK) == 0);
     logger_open(&lmtp_rig.logger, log_pipe[1], LOGGER_WARNING);
     lmtp_rig.mailbox.lmtp_settings =
@@ -63,6 +154,18 @@ int delivery_set_up(void **state)
     return 0;
 }
 
+int delivery_set_up(void **state)
+{
+    (void)state;
+    return set_up(false);
+}
+
+int delivery_set_up_maildirs(void **state)
+{
+    (void)state;
+    return set_up(true);
+}
+
 int delivery_tear_down(void **state)
 {
     (void)state;
@@ -72,6 +175,7 @@ int delivery_tear_down(void **state)
     }
     relay_fake_close(&lmtp_relay);
     pop3_rig_close(&lmtp_rig);
+    maildirs_end();
     close(log_pipe[0]);
     close(log_pipe[1]);
     return 0;
@@ -102,6 +206,14 @@ void lmtp_script_set(const char *user, const char *text)
 {
     lmtp_property_set(user, SIEVE_SCRIPT_KEY "main", text);
     lmtp_property_set(user, SIEVE_ACTIVE_KEY, "main");
+}
+
+/* What has been delivered into a Maildir is seen. */
+static void user_look(struct mailstore_user *user)
+{
+    struct told told;
+    int status = mailstore_refresh(lmtp_rig.store.store, user, told_init(&told));
+    check(status == -EALREADY || (status == 0 && told_wait(&lmtp_rig.store, &told) == 0));
 }
 
 void lmtp_mailbox_make(const char *name, const char *mailbox)
@@ -136,6 +248,7 @@ const char *lmtp_held(const char *name)
     struct mailstore_user *user;
     *at = '\0';
     check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    user_look(user);
     struct mailstore_box *box = mailstore_box_next(user, NULL);
     for (; box != NULL; box = mailstore_box_next(user, box)) {
         check(mailstore_box_open(lmtp_rig.store.store, box) == 0);
@@ -153,19 +266,27 @@ const char *lmtp_held(const char *name)
     return text;
 }
 
+static void fetched(struct mailstore_waiter *waiter, int status)
+{
+    (void)waiter, (void)status; /* it is asked again */
+}
+
 static size_t text_read(uint64_t id, char *to)
 {
     struct mailstore_text text = {0};
-    struct mailstore_fetch fetch = {0};
-    struct told told;
+    struct mailstore_fetch fetch = {.waiter.done = fetched};
     uint32_t at = 0;
     check(mailstore_text_open(lmtp_rig.store.store, id, &text) == 0);
     while (at < text.bytes) {
         struct slice bytes;
         struct ref *owner;
-        fetch.waiter.done = told_init(&told)->done;
         int status = mailstore_read(lmtp_rig.store.store, &text, at, &bytes, &owner, &fetch);
-        check(status == 0); /* it has just come, and is in memory */
+        if (status == -EINPROGRESS) {
+            check(maildirs.store != NULL); /* else it has just come, and is in memory */
+            mailstore_rig_round(&lmtp_rig.store);
+            continue;
+        }
+        check(status == 0);
         memcpy(to + at, bytes.bytes, bytes.size);
         at += (uint32_t)bytes.size;
         ref_drop(owner);
@@ -179,6 +300,7 @@ const char *lmtp_read(const char *name, const char *mailbox)
     static char text[ROOM];
     struct mailstore_user *user;
     check(mailstore_user_open(lmtp_rig.store.store, slice_text(name), &user) == 0);
+    user_look(user);
     struct mailstore_box *box = mailstore_box_find(user, slice_text(mailbox));
     check(box != NULL && mailstore_box_open(lmtp_rig.store.store, box) == 0 && box->count > 0);
     text[text_read(box->entries[0].text, text)] = '\0';

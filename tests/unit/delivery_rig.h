@@ -16,9 +16,19 @@ extern struct pop3_client *lmtp_client; /* the last that was made */
 
 /* Of cmocka. */
 int delivery_set_up(void **state);
+/* The same on Maildirs, in a folder of its own. */
+int delivery_set_up_maildirs(void **state);
 int delivery_tear_down(void **state);
 
-const char *lmtp_logged(void); /* since the last time; of static memory, as all texts here */
+/* A test of what holds in both. */
+#define DELIVERY_TEST(test)                                                                        \
+    {#test, test, delivery_set_up, delivery_tear_down, NULL},                                      \
+    {                                                                                              \
+#test "_on_maildirs", test, delivery_set_up_maildirs, delivery_tear_down, NULL             \
+    }
+
+const char *lmtp_maildirs(void); /* that folder */
+const char *lmtp_logged(void);   /* since the last time; of static memory, as all texts here */
 
 void lmtp_property_set(const char *user, const char *key, const char *value);
 void lmtp_script_set(const char *user, const char *text); /* the active one */

@@ -191,7 +191,12 @@ uint32_t pop3_rig_deliver(struct pop3_rig *rig, const char *user, struct slice t
 static struct mailstore_box *inbox_open(struct pop3_rig *rig, const char *name,
                                         struct mailstore_user **user)
 {
+    struct told told;
     check(mailstore_user_open(rig->store.store, slice_text(name), user) == 0);
+    if (mailstore_has_maildirs(rig->store.store)) {
+        check(mailstore_refresh(rig->store.store, *user, told_init(&told)) == 0);
+        check(told_wait(&rig->store, &told) == 0);
+    }
     struct mailstore_box *box = mailstore_box_find(*user, slice_text("INBOX"));
     check(box != NULL && mailstore_box_open(rig->store.store, box) == 0);
     return box;

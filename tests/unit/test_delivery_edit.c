@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, delivery_set_up, delivery_tear_down)
-
 int __real_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
 int __wrap_mailstore_begin(struct mailstore *store, struct mailstore_draft **draft);
 
@@ -187,6 +185,7 @@ static void a_message_longer_than_the_logs_memory_is_edited_whole(void **state)
     large_make(3u << 20);
     lmtp_script_set("ann", EDIT "addheader \"X-B\" \"1\"; deleteheader \"subject\";");
     assert_string_equal(large_deliver(), STORED);
+    assert_string_equal(lmtp_held("ann"), "INBOX ()");
     struct mailstore_user *user;
     check(mailstore_user_open(lmtp_rig.store.store, slice_text("ann"), &user) == 0);
     assert_in_range(user->totals.bytes, strlen(large), strlen(large) + 1000);
@@ -208,15 +207,15 @@ static void one_that_is_too_large_is_kept_as_it_came(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(deleted_fields_are_gone_and_the_rest_is_as_it_was),
-        TEST(a_field_is_added_before_the_others_behind_the_return_path),
-        TEST(a_field_behind_a_line_without_end_is_a_line_of_its_own),
-        TEST(what_is_filed_between_edits_has_those_before_it),
-        TEST(an_edited_redirect_outlives_a_crash),
-        TEST(an_edited_message_over_quota_is_not_stored),
-        TEST(when_the_store_takes_no_further_text_the_message_is_to_come_again),
-        TEST(a_message_longer_than_the_logs_memory_is_edited_whole),
-        TEST(one_that_is_too_large_is_kept_as_it_came),
+        DELIVERY_TEST(deleted_fields_are_gone_and_the_rest_is_as_it_was),
+        DELIVERY_TEST(a_field_is_added_before_the_others_behind_the_return_path),
+        DELIVERY_TEST(a_field_behind_a_line_without_end_is_a_line_of_its_own),
+        DELIVERY_TEST(what_is_filed_between_edits_has_those_before_it),
+        DELIVERY_TEST(an_edited_redirect_outlives_a_crash),
+        DELIVERY_TEST(an_edited_message_over_quota_is_not_stored),
+        DELIVERY_TEST(when_the_store_takes_no_further_text_the_message_is_to_come_again),
+        DELIVERY_TEST(a_message_longer_than_the_logs_memory_is_edited_whole),
+        DELIVERY_TEST(one_that_is_too_large_is_kept_as_it_came),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, delivery_set_up, delivery_tear_down)
-
 /* ---- What fails ---- */
 
 void *__real_calloc(size_t count, size_t size);
@@ -606,39 +604,39 @@ static void what_a_script_has_rejected_is_no_duplicate_when_it_comes_again(void 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_redirected_message_reaches_the_relay_with_its_envelope_and_text),
-        TEST(a_message_longer_than_a_buffer_is_redirected_whole),
-        TEST(each_address_and_recipient_has_a_letter_of_his_own),
-        TEST(what_he_could_not_keep_is_not_sent_on_until_it_comes_again),
-        TEST(where_no_relay_is_set_the_message_is_kept),
-        TEST(while_the_relay_does_not_answer_the_letter_waits_and_goes_later),
-        TEST(a_letter_that_the_relay_defers_goes_later_and_others_before_it),
-        TEST(a_letter_that_ends_the_session_waits_and_others_go_before_it),
-        TEST(what_the_relay_refuses_goes_back_into_the_inbox),
-        TEST(what_could_not_be_sent_for_too_long_goes_back_into_the_inbox),
-        TEST(who_cannot_see_all_letters_at_the_start_drops_none),
-        TEST(what_cannot_be_given_back_now_is_given_back_later),
-        TEST(a_crash_before_the_relay_has_it_loses_no_redirect),
-        TEST(a_crash_within_the_dialogue_sends_it_again),
-        TEST(a_record_without_its_text_and_a_text_without_a_record_are_dropped),
-        TEST(who_is_away_says_so_to_the_sender),
-        TEST(an_answer_has_the_subject_the_sender_and_the_body_that_the_script_says),
-        TEST(a_sender_is_answered_once_in_the_days_that_are_said_also_over_a_crash),
-        TEST(seconds_are_kept_within_what_is_configured),
-        TEST(lists_programs_and_what_goes_round_are_not_answered),
-        TEST(without_a_relay_nobody_is_answered_and_the_message_is_kept),
-        TEST(an_answer_that_the_relay_refuses_is_dropped),
-        TEST(a_reason_that_the_reply_cannot_carry_goes_in_a_report),
-        TEST(a_report_of_rejection_outlives_a_crash),
-        TEST(a_report_with_eight_bit_text_says_so_to_the_relay),
-        TEST(a_hundred_recipients_who_are_away_say_so_each),
-        TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
-        TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
-        TEST(each_handle_and_user_sees_for_itself),
-        TEST(what_was_not_stored_was_not_seen),
-        TEST(what_comes_twice_is_dropped_where_that_is_configured),
-        TEST(what_was_refused_is_no_duplicate_when_it_comes_again),
-        TEST(what_a_script_has_rejected_is_no_duplicate_when_it_comes_again),
+        DELIVERY_TEST(a_redirected_message_reaches_the_relay_with_its_envelope_and_text),
+        DELIVERY_TEST(a_message_longer_than_a_buffer_is_redirected_whole),
+        DELIVERY_TEST(each_address_and_recipient_has_a_letter_of_his_own),
+        DELIVERY_TEST(what_he_could_not_keep_is_not_sent_on_until_it_comes_again),
+        DELIVERY_TEST(where_no_relay_is_set_the_message_is_kept),
+        DELIVERY_TEST(while_the_relay_does_not_answer_the_letter_waits_and_goes_later),
+        DELIVERY_TEST(a_letter_that_the_relay_defers_goes_later_and_others_before_it),
+        DELIVERY_TEST(a_letter_that_ends_the_session_waits_and_others_go_before_it),
+        DELIVERY_TEST(what_the_relay_refuses_goes_back_into_the_inbox),
+        DELIVERY_TEST(what_could_not_be_sent_for_too_long_goes_back_into_the_inbox),
+        DELIVERY_TEST(who_cannot_see_all_letters_at_the_start_drops_none),
+        DELIVERY_TEST(what_cannot_be_given_back_now_is_given_back_later),
+        DELIVERY_TEST(a_crash_before_the_relay_has_it_loses_no_redirect),
+        DELIVERY_TEST(a_crash_within_the_dialogue_sends_it_again),
+        DELIVERY_TEST(a_record_without_its_text_and_a_text_without_a_record_are_dropped),
+        DELIVERY_TEST(who_is_away_says_so_to_the_sender),
+        DELIVERY_TEST(an_answer_has_the_subject_the_sender_and_the_body_that_the_script_says),
+        DELIVERY_TEST(a_sender_is_answered_once_in_the_days_that_are_said_also_over_a_crash),
+        DELIVERY_TEST(seconds_are_kept_within_what_is_configured),
+        DELIVERY_TEST(lists_programs_and_what_goes_round_are_not_answered),
+        DELIVERY_TEST(without_a_relay_nobody_is_answered_and_the_message_is_kept),
+        DELIVERY_TEST(an_answer_that_the_relay_refuses_is_dropped),
+        DELIVERY_TEST(a_reason_that_the_reply_cannot_carry_goes_in_a_report),
+        DELIVERY_TEST(a_report_of_rejection_outlives_a_crash),
+        DELIVERY_TEST(a_report_with_eight_bit_text_says_so_to_the_relay),
+        DELIVERY_TEST(a_hundred_recipients_who_are_away_say_so_each),
+        DELIVERY_TEST(when_too_many_letters_wait_the_recipient_is_to_be_sent_it_again),
+        DELIVERY_TEST(a_script_knows_what_it_has_seen_also_over_a_crash),
+        DELIVERY_TEST(each_handle_and_user_sees_for_itself),
+        DELIVERY_TEST(what_was_not_stored_was_not_seen),
+        DELIVERY_TEST(what_comes_twice_is_dropped_where_that_is_configured),
+        DELIVERY_TEST(what_was_refused_is_no_duplicate_when_it_comes_again),
+        DELIVERY_TEST(what_a_script_has_rejected_is_no_duplicate_when_it_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

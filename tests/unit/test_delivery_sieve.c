@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, delivery_set_up, delivery_tear_down)
-
 static void without_a_script_mail_goes_into_the_inbox(void **state)
 {
     (void)state;
@@ -328,20 +326,20 @@ static void the_quota_rule_of_a_mailbox_lets_more_in_or_leaves_it_out(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(without_a_script_mail_goes_into_the_inbox),
-        TEST(a_script_that_is_not_active_does_not_run),
-        TEST(scripts_decide_where_mail_goes),
-        TEST(each_recipient_has_his_own_script_and_answer),
-        TEST(after_a_refusal_the_next_message_of_the_session_is_its_own),
-        TEST(a_subaddress_is_kept_in_its_mailbox_and_seen_by_the_script),
-        TEST(a_script_that_fails_when_it_runs_keeps_the_message),
-        TEST(a_field_behind_the_bound_is_not_seen_and_one_before_it_is),
-        TEST(a_program_is_compiled_once_and_again_when_the_text_changes),
-        TEST(of_more_programs_than_are_kept_the_one_unused_longest_goes),
-        TEST(what_a_script_includes_may_change_without_it),
-        TEST(scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was),
-        TEST(of_a_large_body_only_the_first_megabyte_is_looked_at),
-        TEST(the_quota_rule_of_a_mailbox_lets_more_in_or_leaves_it_out),
+        DELIVERY_TEST(without_a_script_mail_goes_into_the_inbox),
+        DELIVERY_TEST(a_script_that_is_not_active_does_not_run),
+        DELIVERY_TEST(scripts_decide_where_mail_goes),
+        DELIVERY_TEST(each_recipient_has_his_own_script_and_answer),
+        DELIVERY_TEST(after_a_refusal_the_next_message_of_the_session_is_its_own),
+        DELIVERY_TEST(a_subaddress_is_kept_in_its_mailbox_and_seen_by_the_script),
+        DELIVERY_TEST(a_script_that_fails_when_it_runs_keeps_the_message),
+        DELIVERY_TEST(a_field_behind_the_bound_is_not_seen_and_one_before_it_is),
+        DELIVERY_TEST(a_program_is_compiled_once_and_again_when_the_text_changes),
+        DELIVERY_TEST(of_more_programs_than_are_kept_the_one_unused_longest_goes),
+        DELIVERY_TEST(what_a_script_includes_may_change_without_it),
+        DELIVERY_TEST(scripts_that_want_more_places_than_a_commit_has_leave_the_rest_where_it_was),
+        DELIVERY_TEST(of_a_large_body_only_the_first_megabyte_is_looked_at),
+        DELIVERY_TEST(the_quota_rule_of_a_mailbox_lets_more_in_or_leaves_it_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

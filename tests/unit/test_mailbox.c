@@ -81,6 +81,7 @@ static void open_service(struct fixture *fixture)
         .network = fixture->network,
         .files = &fixture->files,
         .process_id = 1,
+        .stateless = true,
         .drained = all_drained,
         .owner = fixture,
     };
