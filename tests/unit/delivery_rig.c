@@ -129,6 +129,11 @@ const char *lmtp_maildirs(void)
     return maildirs.path;
 }
 
+struct maildir_files *lmtp_files(void)
+{
+    return &maildirs.files;
+}
+
 /* ---- Life ---- */
 
 static int set_up(bool on_maildirs)

@@ -4,6 +4,7 @@
 #pragma once
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/sieve_scripts.h"
+#include "queue/mailbox/maildir_files.h"
 #include "tests/unit/pop3_rig.h"
 #include "tests/unit/relay_fake.h"
 
@@ -27,8 +28,9 @@ int delivery_tear_down(void **state);
 #test "_on_maildirs", test, delivery_set_up_maildirs, delivery_tear_down, NULL             \
     }
 
-const char *lmtp_maildirs(void); /* that folder */
-const char *lmtp_logged(void);   /* since the last time; of static memory, as all texts here */
+const char *lmtp_maildirs(void);        /* that folder */
+struct maildir_files *lmtp_files(void); /* and what works there, to be broken */
+const char *lmtp_logged(void); /* since the last time; of static memory, as all texts here */
 
 void lmtp_property_set(const char *user, const char *key, const char *value);
 void lmtp_script_set(const char *user, const char *text); /* the active one */
