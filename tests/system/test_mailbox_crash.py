@@ -325,7 +325,7 @@ class Judge:
 
 
 class Deliveries:
-    """LMTP: of each message who has acknowledged it."""
+    """LMTP, into INBOX and by a detail into Shared: of each message who has acknowledged it."""
 
     def __init__(self):
         self.acknowledged, self.sent = {user: set() for user in USERS}, set()
@@ -335,11 +335,12 @@ class Deliveries:
         count = 0
         while True:
             identity = f"d{number}-{count}"
+            detail = "+Shared" if count % 2 else ""
             count += 1
             self.sent.add(identity)
             try:
                 with service.connect() as client:
-                    codes = client.deliver(list(USERS), text_of(identity))
+                    codes = client.deliver([user + detail for user in USERS], text_of(identity))
             except OSError:
                 return
             for user, code in zip(USERS, codes):
@@ -349,20 +350,22 @@ class Deliveries:
     def judge(self, test, service, found):
         """Then they are expunged, and must not be seen again."""
         for user in USERS:
-            box = found[user][b"INBOX"]
-            here = {uid: m.identity for uid, m in box.messages.items() if m.identity.startswith("d")}
+            here = {(name, uid): m.identity for name in (b"INBOX", b"Shared")
+                    for uid, m in found[user][name].messages.items() if m.identity.startswith("d")}
             test.assertEqual(len(set(here.values())), len(here), "delivered twice")
             test.assertLessEqual(self.acknowledged[user], set(here.values()), "acknowledged, and lost")
             test.assertLessEqual(set(here.values()), self.sent, "expunged, and back")
+            for (name, _), identity in here.items():
+                test.assertEqual(name, b"Shared" if int(identity.split("-")[1]) % 2 else b"INBOX")
             self.acknowledged[user] = set()
-            if here:
-                client = ImapClient(service.imap, user)
-                uids = b",".join(b"%d" % uid for uid in here)
-                client.ask(b"SELECT INBOX")
+            client = ImapClient(service.imap, user)
+            for name in {name for name, _ in here}:
+                uids = b",".join(b"%d" % uid for where, uid in here if where == name)
+                client.ask(b"SELECT " + name)
                 client.ask(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % uids)
                 client.ask(b"UID EXPUNGE " + uids)
-                client.close()
-                self.kept[user] += [(identity, frozenset()) for identity in here.values()]
+            client.close()
+            self.kept[user] += [(identity, frozenset()) for identity in here.values()]
         self.sent = set()
 
 

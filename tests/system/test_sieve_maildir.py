@@ -1,7 +1,24 @@
 """The same as test_sieve, of users whose mail lies in Maildirs; and what only Maildirs have."""
+import glob
+import imaplib
+import os
+import random
+import re
+import signal
+import threading
 import unittest
 
+import test_maildir_service
 import test_sieve
+from harness import PATIENCE_S, free_port, wait_until
+from real_peers import PeerTest
+from test_mailboxd import Mailboxd
+
+ROUNDS = int(os.environ.get("TUBEPOST_CRASH_ROUNDS", "50")) // 10
+FILING = b"""require ["fileinto", "mailbox", "copy", "imap4flags"];
+if header :is "x-to" "list" { addflag ["\\\\Flagged", "mine"]; fileinto :create "Lists/c"; }
+elsif header :is "x-to" "both" { fileinto :create :copy :flags "\\\\Seen" "Lists/d"; }
+"""
 
 
 class SieveOnMaildirs(test_sieve.SieveTest):
@@ -10,6 +27,163 @@ class SieveOnMaildirs(test_sieve.SieveTest):
 
 class SendingOnMaildirs(test_sieve.Sending):
     store = "maildir"
+
+
+def text_of(identity, to):
+    lines = b"line %s\r\n" % identity.encode() * random.Random(identity).choice((0, 1, 7, 300, 3000))
+    return f"Subject: {identity}\r\nX-To: {to}\r\n\r\n".encode() + lines
+
+
+class Filing:
+    """Delivers by LMTP until its connection is gone, or `count` messages."""
+
+    def __init__(self, service, name, count=10 ** 6):
+        self.service, self.name, self.count, self.acknowledged, self.codes = service, name, count, {}, set()
+
+    def work(self):
+        rng = random.Random(self.name)
+        for number in range(self.count):
+            identity, to = f"{self.name}-{number}", rng.choice(("list", "both", "none", "detail"))
+            try:
+                with self.service.connect() as peer:
+                    code, = peer.deliver(["alice+There" if to == "detail" else "alice"], text_of(identity, to))
+            except OSError:
+                return
+            self.codes.add(code)
+            if code == 250:
+                self.acknowledged[identity] = to
+
+
+def run(works):
+    threads = [threading.Thread(target=work.work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+class CrashOnMaildirs(test_sieve.WithService):
+    store = "maildir"
+
+    def test_kill_9_leaves_what_was_acknowledged_whole_where_the_script_says(self):
+        service = self.service()
+        client = self.client(service)
+        self.assertEqual(client.put(b"main", FILING), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        rng, acknowledged = random.Random(3), {}
+        for turn in range(ROUNDS):
+            works = [Filing(service, f"r{turn}w{number}") for number in range(4)]
+            threads = run(works)
+            threads[0].join(rng.uniform(0.2, 1))
+            service.stop(signal.SIGKILL)
+            for thread in threads:
+                thread.join(PATIENCE_S)
+                self.assertFalse(thread.is_alive())
+            for work in works:
+                self.assertLessEqual(work.codes, {250})
+                acknowledged.update(work.acknowledged)
+            service = self.service()
+            self.assertEqual(os.listdir(os.path.join(service.mail, ".tubepost", "tmp")), [])
+            self.judge(service, acknowledged)
+        self.assertGreater(len(acknowledged), ROUNDS)
+
+    def judge(self, service, acknowledged):
+        there = {mailbox: {} for mailbox in ("INBOX", "Lists/c", "Lists/d")}
+        for mailbox, messages in there.items():
+            for flags, identity, whole in self.messages(service, mailbox):
+                self.assertTrue(whole, identity)
+                self.assertNotIn(identity, messages, "there twice")
+                messages[identity] = flags
+        for identity, to in acknowledged.items():
+            self.assertEqual(identity in there["Lists/c"], to == "list", (identity, to))
+            self.assertEqual(identity in there["Lists/d"], to == "both", (identity, to))
+            self.assertEqual(identity in there["INBOX"], to != "list", (identity, to))
+        for flags in there["Lists/c"].values():
+            self.assertLessEqual({b"\\Flagged", b"mine"}, set(flags))
+        for flags in there["Lists/d"].values():
+            self.assertIn(b"\\Seen", flags)
+
+    def messages(self, service, mailbox):
+        with imaplib.IMAP4("127.0.0.1", service.imap, timeout=PATIENCE_S) as client:
+            client.login("alice", test_sieve.PASSWORD)
+            if client.select(mailbox, readonly=True)[0] != "OK":
+                return
+            for item in client.uid("FETCH", "1:*", "(FLAGS BODY.PEEK[])")[1]:
+                if isinstance(item, tuple):
+                    identity = re.search(rb"^Subject: (\S+)\r$", item[1], re.M).group(1).decode()
+                    to = re.search(rb"^X-To: (\S+)\r$", item[1], re.M).group(1).decode()
+                    yield imaplib.ParseFlags(item[0]), identity, item[1].endswith(text_of(identity, to))
+
+
+class SharedSieved(test_sieve.Sieved):
+    """As the user that Dovecot delivers as."""
+    prefix = test_maildir_service.Shared.prefix
+
+    def write_config(self, settings, uring="auto"):
+        super().write_config(settings, uring)
+        for name in glob.glob(os.path.join(self.folder, "**"), recursive=True):
+            os.chown(name, test_maildir_service.VMAIL, test_maildir_service.VMAIL)
+
+
+class BesideDovecot(PeerTest):
+    def setUp(self):
+        super().setUp()
+        os.chmod(self.folder, 0o755)
+        own = os.path.join(self.folder, "own")
+        os.makedirs(os.path.join(own, "mail"))
+        port = free_port()
+        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", "users=alice", f"set:mail_location = maildir:{own}/mail/%n")
+        self.theirs = test_maildir_service.Server(self, port, "secret", ".")
+        self.service = SharedSieved(own, store="maildir")
+        self.addCleanup(self.end, self.service)
+        self.ours = test_maildir_service.Server(self, self.service.imap, test_sieve.PASSWORD, "/")
+
+    def ok(self, answer):
+        self.assertEqual(answer[0], "OK", answer)
+        return answer[1]
+
+    def test_dovecot_shows_what_scripts_have_filed_while_it_changes_the_same_mailboxes(self):
+        client = test_sieve.ManageSieve(self.service.sieve)
+        self.addCleanup(client.close)
+        self.assertEqual(client.login()[-1][:2], b"OK")
+        self.assertEqual(client.put(b"main", FILING), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        works = [Filing(self.service, f"w{number}", 40) for number in range(3)]
+        threads = run(works)
+        dovecot = self.theirs.client()
+        wait_until(lambda: dovecot.select('"Lists.c"')[0] == "OK", "the mailbox that the script makes")
+        appended = 0
+        while any(thread.is_alive() for thread in threads):
+            self.ok(dovecot.append('"Lists.c"', "(theirs)", None, text_of(f"t-{appended}", "list")))
+            appended += 1
+            self.ok(dovecot.select('"Lists.c"'))
+            self.ok(dovecot.store("1:*", "+FLAGS.SILENT", "(\\Answered theirs)"))
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        dovecot.logout()
+        acknowledged = {identity: to for work in works for identity, to in work.acknowledged.items()}
+        self.assertEqual(len(acknowledged), 120)
+        counts = [list(acknowledged.values()).count(to) for to in ("list", "both")]
+        wait_until(lambda: self.theirs.all() == self.ours.all(), "both servers to show the same", 30)
+        found, _ = self.theirs.all()
+        self.assertEqual(len(found["Lists/c"][2]), counts[0] + appended)
+        self.assertEqual(len(found["Lists/d"][2]), counts[1])
+        self.assertEqual(len(found["INBOX"][2]), 120 - counts[0])
+        flags = [flags for flags, *_ in found["Lists/c"][2].values()]
+        self.assertEqual(sum({"\\Flagged", "mine"} <= one for one in flags), counts[0])
+
+
+class WithoutReaders(test_sieve.SystemTest):
+    """Mail comes in, and others read it."""
+
+    def test_details_are_folders_and_there_is_a_state_all_the_same(self):
+        service = Mailboxd(self.folder)
+        self.addCleanup(self.end, service)
+        for part in ("cur", "new", "tmp"):
+            os.makedirs(os.path.join(service.mail, "alice", ".Lists", part))
+        with service.connect() as peer:
+            self.assertEqual(peer.deliver(["alice+Lists", "alice+none"], b"Subject: x\r\n\r\n"), [250, 250])
+        self.assertEqual([len(glob.glob(os.path.join(service.mail, "alice", name, "new", "*"))) for name in (".Lists", "")], [1, 1])
+        self.assertIn(".tubepost", os.listdir(service.mail))
 
 
 if __name__ == "__main__":
