@@ -10,7 +10,7 @@ import unittest
 
 import test_maildir_service
 import test_sieve
-from harness import PATIENCE_S, free_port, wait_until
+from harness import PATIENCE_S, free_port, sanitizer_environment, wait_until
 from real_peers import PeerTest
 from test_mailboxd import Mailboxd
 
@@ -21,8 +21,33 @@ elsif header :is "x-to" "both" { fileinto :create :copy :flags "\\\\Seen" "Lists
 """
 
 
+class Frugal(test_sieve.Sieved):
+    """A sanitizer would keep back what has been freed."""
+    prefix = ("env", f"ASAN_OPTIONS={sanitizer_environment()['ASAN_OPTIONS']}:quarantine_size_mb=1")
+
+
 class SieveOnMaildirs(test_sieve.SieveTest):
     store = "maildir"
+
+    def test_a_large_message_is_filed_through_little_memory(self):
+        service = Frugal(self.folder, store=self.store)
+        self.addCleanup(self.end, service)
+        client = self.client(service)
+        self.assertEqual(client.put(b"main", b'require ["fileinto", "mailbox"]; if size :over 40M { fileinto :create "Large"; }'), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        with service.connect() as peer:
+            self.assertEqual(peer.deliver(["alice"], b"Subject: small\r\n\r\n"), [250])
+        before = service.resident_kib()
+        line = b"0123456789" * 7 + b"\r\n"
+        text = b"Subject: large\r\n\r\n" + line * ((48 << 20) // len(line))
+        with service.connect() as peer:
+            self.assertEqual(peer.deliver(["alice"], text), [250])
+        # Pieces that a helper has not written yet (16 MiB), and what their sizes are rounded up to.
+        self.assertLess(service.resident_kib() - before, 40 << 10)
+        name, = glob.glob(os.path.join(service.mail, "alice", ".Large", "new", "*"))
+        with open(name, "rb") as f:
+            self.assertTrue(f.read().replace(b"\n", b"\r\n").endswith(text))
+        self.assertEqual([s for _, s in self.subjects(service, "INBOX")], [b"Subject: small"])
 
 
 class SendingOnMaildirs(test_sieve.Sending):
