@@ -120,6 +120,7 @@ $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=callo
 $(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_trouble: LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
+$(B)/tests/unit/test_delivery_maildirs: LDFLAGS += -Wl,--wrap=calloc,--wrap=op_new,--wrap=home_open
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open
 $(B)/tests/unit/test_delivery_shards: LDFLAGS += -Wl,--wrap=crossing_send,--wrap=mailstore_begin,--wrap=mailstore_append,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_delivery_shards_lmtp: LDFLAGS += -Wl,--wrap=crossing_send

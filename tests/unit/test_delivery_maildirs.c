@@ -2,6 +2,7 @@
 #include "tests/unit/delivery_rig.h"
 #include "engine/core/check.h"
 #include "queue/mailbox/maildir.h"
+#include "queue/mailbox/mailstore_files.h"
 #include <fcntl.h>
 #include <glob.h>
 #include <setjmp.h>
@@ -16,6 +17,39 @@
 #define FULL "452 4.2.2 Mailbox is full\r\n"
 #define TEST(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, delivery_set_up_maildirs, delivery_tear_down)
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+struct op *__real_op_new(struct user *user, enum op_kind kind, struct mailstore_waiter *waiter,
+                         void *result);
+struct op *__wrap_op_new(struct user *user, enum op_kind kind, struct mailstore_waiter *waiter,
+                         void *result);
+int __real_home_open(struct home **home, const struct maildir_owner *owner, const char *path,
+                     const char *user);
+int __wrap_home_open(struct home **home, const struct maildir_owner *owner, const char *path,
+                     const char *user);
+
+static long until_failure = -1; /* allocations that still succeed; negative: all do */
+static bool puts_fail, homes_fail;
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    bool fails = until_failure >= 0 && until_failure-- == 0;
+    return fails ? NULL : __real_calloc(count, size);
+}
+
+struct op *__wrap_op_new(struct user *user, enum op_kind kind, struct mailstore_waiter *waiter,
+                         void *result)
+{
+    bool fails = puts_fail && kind == OP_PUT;
+    return fails ? NULL : __real_op_new(user, kind, waiter, result);
+}
+
+int __wrap_home_open(struct home **home, const struct maildir_owner *owner, const char *path,
+                     const char *user)
+{
+    return homes_fail ? -ENOMEM : __real_home_open(home, owner, path, user);
+}
 
 /* How many files have such a name; *one: the last of them. */
 static size_t files_of(const char *pattern, char one[512])
@@ -377,6 +411,82 @@ static void what_is_aborted_leaves_nothing(void **state)
     assert_int_equal(count_of("ann/*"), 0);
 }
 
+#define TOLD 1000u
+
+static void somebody_is_told(struct delivery_text *text)
+{
+    text->looking = TOLD; /* so that it is seen */
+}
+
+/* What the recipient is told, of a message that is filed and sent on. Allocations of the commit fail from this one on. */
+static int status_without(long number)
+{
+    struct delivery_text text;
+    text_begin(&text, "ann", "");
+    text.committed = somebody_is_told;
+    until_failure = number;
+    int status = delivery_files.commit(&text);
+    until_failure = until_failure < 0 ? -1 : -2;
+    if (status == 0) {
+        pop3_rig_run(&lmtp_rig);
+        assert_int_equal(text.looking, TOLD);
+    }
+    status = text.recipients[0].status;
+    text_end(&text);
+    return status;
+}
+
+static void filing_and_sending_on(void)
+{
+    lmtp_script_set("ann", "require [\"fileinto\",\"mailbox\",\"copy\",\"imap4flags\"];"
+                           "redirect :copy \"a@z\"; fileinto :create :flags \"work\" \"There\";");
+}
+
+static void
+where_memory_is_short_at_the_commit_it_is_kept_or_nothing_is_stored_and_nothing_sent(void **state)
+{
+    (void)state;
+    filing_and_sending_on();
+    size_t kept = 0;
+    long number = 0;
+    until_failure = -1;
+    for (; until_failure == -1; number++) {
+        bool stored = status_without(number) == 0;
+        bool filed = count_of("ann/.There/cur/*") == 1;
+        kept += stored && !filed; /* as without a script */
+        assert_int_equal(count_of("ann/new/*"), kept);
+        assert_true(stored || !filed);
+        assert_int_equal(lmtp_relay.messages, filed);
+        assert_int_equal(lmtp_outgoing_left(), 0);
+        assert_int_equal(filed, until_failure == -2);
+    }
+    assert_in_range(kept, 1, number - 2);
+}
+
+static void where_a_helper_has_no_memory_nothing_is_stored_and_nothing_sent(void **state)
+{
+    (void)state;
+    filing_and_sending_on();
+    homes_fail = true;
+    assert_int_equal(status_without(-1), -ENOMEM);
+    homes_fail = false;
+    assert_int_equal(count_of("ann/*"), 0);
+    assert_int_equal(lmtp_relay.messages, 0);
+}
+
+static void what_could_not_be_put_where_it_is_sent_from_comes_again(void **state)
+{
+    (void)state;
+    filing_and_sending_on();
+    puts_fail = true;
+    assert_int_equal(status_without(-1), -ENOMEM);
+    puts_fail = false;
+    assert_int_equal(lmtp_relay.messages, 0);
+    assert_int_equal(status_without(-1), 0);
+    assert_int_equal(lmtp_relay.messages, 1);
+    assert_int_equal(lmtp_outgoing_left(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +506,9 @@ int main(void)
         TEST(who_is_closed_while_a_maildir_is_looked_at_delivers_nothing),
         TEST(who_is_closed_behind_the_commit_is_not_told_and_it_is_stored),
         TEST(what_is_aborted_leaves_nothing),
+        TEST(where_memory_is_short_at_the_commit_it_is_kept_or_nothing_is_stored_and_nothing_sent),
+        TEST(where_a_helper_has_no_memory_nothing_is_stored_and_nothing_sent),
+        TEST(what_could_not_be_put_where_it_is_sent_from_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
