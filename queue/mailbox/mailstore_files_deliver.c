@@ -22,6 +22,7 @@ struct deliver_place {
     uint8_t flags;
     char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1];
     unsigned keyword_count;
+    uint32_t held; /* so many places of the user take it, from the first to this one */
     int status;
 };
 
@@ -249,12 +250,14 @@ static void deliver_done(struct crew_job *job)
 
 /* ── Asking ──────────────────────────────────────────────────────────────────────────────────── */
 
+/* ahead: of the same text, that the user has at places before this one. */
 static bool is_over_quota(const struct user *user, const struct mailstore_place *place,
-                          uint64_t bytes)
+                          uint64_t bytes, uint32_t ahead)
 {
     const struct mailstore_totals *totals = &user->pub.totals;
-    return (place->quota_bytes != 0 && totals->bytes + bytes > place->quota_bytes) ||
-           (place->quota_messages != 0 && totals->messages + 1 > place->quota_messages);
+    uint64_t all = totals->bytes + bytes * (ahead + 1);
+    return (place->quota_bytes != 0 && all > place->quota_bytes) ||
+           (place->quota_messages != 0 && totals->messages + ahead + 1 > place->quota_messages);
 }
 
 /* What the store knows of the user: only who asks for it pays for that. */
@@ -268,7 +271,7 @@ static int user_ask(struct mailstore *store, const struct mailstore_place *place
     if (!asks || status != 0) {
         return status;
     }
-    bool over = is_over_quota(user, place, bytes);
+    bool over = is_over_quota(user, place, bytes, to->held);
     store->counters.refused_quota += over;
     to->uidvalidity = user->uidvalidity_next;
     user_drop(user);
@@ -332,7 +335,11 @@ static struct deliver *deliver_new(struct mailstore_draft *draft, struct mailsto
     deliver->at_us = maildir_owner_now_us(store->files->settings.owner);
     for (uint32_t i = 0; i < count; i++) {
         struct deliver_place *place = &deliver->places[i];
+        if (i > 0 && slice_equal(places[i].user, places[i - 1].user)) {
+            place->held = place[-1].held;
+        }
         place->status = place_take(store, &places[i], draft->bytes, place);
+        place->held += place->status == 0;
         put = put == NULL && wants_uid(place->options) ? place : put;
     }
     deliver->put = put;

@@ -237,6 +237,17 @@ static void a_quota_counts_what_others_have_put_there(void **state)
     assert_string_equal(lmtp_deliver(MESSAGE), STORED);
 }
 
+static void a_quota_counts_each_place_of_a_message(void **state)
+{
+    (void)state;
+    lmtp_script_set("ann", "require [\"fileinto\",\"mailbox\",\"copy\"];"
+                           "fileinto :create :copy \"A\"; fileinto :create \"B\"; keep;");
+    lmtp_rig.conf->users.quota_messages = 2;
+    assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+    assert_string_equal(lmtp_held("ann"), "INBOX () A ()");
+    assert_string_equal(lmtp_deliver(MESSAGE), FULL);
+}
+
 /* ---- Locks ---- */
 
 static void time_passes(void *self, uint64_t duration_ns)
@@ -499,6 +510,7 @@ int main(void)
         TEST(a_name_that_no_folder_can_have_keeps_the_message),
         TEST(a_script_that_asks_for_mailboxes_sees_what_others_have_made),
         TEST(a_quota_counts_what_others_have_put_there),
+        TEST(a_quota_counts_each_place_of_a_message),
         TEST(a_lock_of_another_is_waited_for_by_a_keyword_without_a_letter_alone),
         TEST(what_could_not_be_synced_is_refused_and_is_not_there),
         TEST(one_recipient_is_refused_and_the_others_have_it),
