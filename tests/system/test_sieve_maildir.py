@@ -2,6 +2,7 @@
 import glob
 import imaplib
 import os
+import pathlib
 import random
 import re
 import signal
@@ -59,6 +60,10 @@ def text_of(identity, to):
     return f"Subject: {identity}\r\nX-To: {to}\r\n\r\n".encode() + lines
 
 
+def to_of(name, number):
+    return random.Random(f"{name} {number}").choice(("list", "both", "none", "detail"))
+
+
 class Filing:
     """Delivers by LMTP until its connection is gone, or `count` messages."""
 
@@ -66,9 +71,8 @@ class Filing:
         self.service, self.name, self.count, self.acknowledged, self.codes = service, name, count, {}, set()
 
     def work(self):
-        rng = random.Random(self.name)
         for number in range(self.count):
-            identity, to = f"{self.name}-{number}", rng.choice(("list", "both", "none", "detail"))
+            identity, to = f"{self.name}-{number}", to_of(self.name, number)
             try:
                 with self.service.connect() as peer:
                     code, = peer.deliver(["alice+There" if to == "detail" else "alice"], text_of(identity, to))
@@ -197,6 +201,15 @@ class BesideDovecot(PeerTest):
         self.assertEqual(sum({"\\Flagged", "mine"} <= one for one in flags), counts[0])
 
 
+class WithoutImap(test_sieve.Sieved):
+    def write_config(self, settings, uring="auto"):
+        super().write_config(settings, uring)
+        with open(self.config) as f:
+            lines = [line for line in f if "protocol: imap" not in line]
+        with open(self.config, "w") as f:
+            f.writelines(lines)
+
+
 class WithoutReaders(test_sieve.SystemTest):
     """Mail comes in, and others read it."""
 
@@ -209,6 +222,29 @@ class WithoutReaders(test_sieve.SystemTest):
             self.assertEqual(peer.deliver(["alice+Lists", "alice+none"], b"Subject: x\r\n\r\n"), [250, 250])
         self.assertEqual([len(glob.glob(os.path.join(service.mail, "alice", name, "new", "*"))) for name in (".Lists", "")], [1, 1])
         self.assertIn(".tubepost", os.listdir(service.mail))
+
+    def test_scripts_run_for_who_never_reads_here(self):
+        service = WithoutImap(self.folder, store="maildir")
+        self.addCleanup(self.end, service)
+        client = test_sieve.ManageSieve(service.sieve)
+        self.assertEqual(client.login()[-1][:2], b"OK")
+        self.assertEqual(client.put(b"main", FILING), [b"OK"])
+        self.assertEqual(client.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        client.close()
+        Filing(service, "a", 10).work()
+        self.assertEqual(service.stop(signal.SIGKILL), -signal.SIGKILL)
+        service = WithoutImap(self.folder, store="maildir")
+        self.addCleanup(self.end, service)
+        work = Filing(service, "b", 10)
+        work.work()
+        self.assertEqual(work.codes, {250})
+        filed = glob.glob(os.path.join(service.mail, "alice", ".Lists.c", "cur", "*:2,Fa"))
+        texts = [pathlib.Path(name).read_bytes() for name in filed]
+        for name, count in (("a", 10), ("b", 10)):
+            wanted = [f"{name}-{number}" for number in range(count) if to_of(name, number) == "list"]
+            self.assertTrue(wanted)
+            for identity in wanted:
+                self.assertEqual(sum(b"Subject: %s\n" % identity.encode() in text for text in texts), 1)
 
 
 if __name__ == "__main__":
