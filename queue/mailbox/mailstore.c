@@ -26,7 +26,7 @@ static void lists_open(struct mailstore *store)
     struct list_node *lists[] = {&store->idle_users,    &store->idle_boxes,    &store->drafts,
                                  &store->queue,         &store->flight,        &store->room,
                                  &store->changed_boxes, &store->changed_users, &store->durable,
-                                 &store->undone};
+                                 &store->undone,        &store->share_watches};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         list_init(lists[i]);
     }

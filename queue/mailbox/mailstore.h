@@ -131,6 +131,7 @@ struct mailstore_user {
     uint64_t id; /* 0: nothing of it is stored yet */
     struct mailstore_totals totals;
     struct mailstore_totals coming; /* what has been asked for and is on its way into Maildirs */
+    uint64_t names; /* grows when the list of mailboxes, or that of subscriptions, is another */
     const char *name;
 };
 
@@ -405,6 +406,19 @@ void mailstore_each_subscribed(const struct mailstore_user *user,
 /* The mailboxes that have such a property for this name, in no order: ids. visit may not call the store. 0, -EIO. */
 int mailstore_each_shared(struct mailstore *store, struct slice name,
                           void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner);
+/* The same of one user's mailboxes. */
+int mailstore_each_shared_by(struct mailstore *store, const struct mailstore_user *user,
+                             struct slice name,
+                             void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner);
+/* Told when a mailbox gets such a property, or another value of it, whoever its user is. May not call the store, or end a
+ * watch. */
+struct mailstore_shares_watch {
+    struct list_node node; /* list_init before mailstore_shares_watch_end may be called */
+    void (*shared)(struct mailstore_shares_watch *watch, const struct mailstore_user *user,
+                   struct slice name);
+};
+void mailstore_shares_watch_begin(struct mailstore *store, struct mailstore_shares_watch *watch);
+void mailstore_shares_watch_end(struct mailstore_shares_watch *watch); /* harmless twice */
 
 /* Rows of a user (box: NULL) or of a mailbox, gone with it: ACL, METADATA, a sieve script, ... Borrowed for the call. */
 struct mailstore_property {

@@ -296,6 +296,7 @@ struct mailstore {
     uint32_t step_costs;   /* of this round */
     struct list_node room; /* mailstore_when_room */
     struct list_node changed_boxes, changed_users;
+    struct list_node share_watches;
     uint32_t copies;   /* on their way: until they are done no text goes */
     bool unused_waits; /* some would have gone */
 

@@ -140,8 +140,10 @@ int shared_row_remove(struct mailstore *store, void *owner, struct slice propert
     return shared_key(&key, property) ? index_remove(store->index, key_slice(&key)) : 0;
 }
 
-int mailstore_each_shared(struct mailstore *store, struct slice name,
-                          void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner)
+/* user: NULL: of all. */
+static int shared_walk(struct mailstore *store, const struct mailstore_user *user,
+                       struct slice name, void (*visit)(void *owner, uint64_t user, uint64_t box),
+                       void *owner)
 {
     struct key prefix;
     struct index_walk walk;
@@ -151,12 +153,52 @@ int mailstore_each_shared(struct mailstore *store, struct slice name,
     key_begin(&prefix, ROW_SHARED);
     key_text(&prefix, name);
     key_text(&prefix, slice_of("", 1));
+    size_t ids = prefix.size;
+    if (user != NULL) {
+        key_u64(&prefix, user->id);
+    }
     bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
     for (; more; more = index_walk_next(&walk)) {
-        visit(owner, key_read_u64(walk.key, prefix.size), key_read_u64(walk.key, prefix.size + 8));
+        visit(owner, key_read_u64(walk.key, ids), key_read_u64(walk.key, ids + 8));
     }
     index_walk_end(&walk);
     return walk.status;
+}
+
+int mailstore_each_shared(struct mailstore *store, struct slice name,
+                          void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner)
+{
+    return shared_walk(store, NULL, name, visit, owner);
+}
+
+int mailstore_each_shared_by(struct mailstore *store, const struct mailstore_user *user,
+                             struct slice name,
+                             void (*visit)(void *owner, uint64_t user, uint64_t box), void *owner)
+{
+    return shared_walk(store, user, name, visit, owner);
+}
+
+void mailstore_shares_watch_begin(struct mailstore *store, struct mailstore_shares_watch *watch)
+{
+    list_init(&watch->node);
+    list_append(&store->share_watches, &watch->node);
+}
+
+void mailstore_shares_watch_end(struct mailstore_shares_watch *watch)
+{
+    list_remove(&watch->node);
+}
+
+static void share_tell(const struct user *user, struct slice property)
+{
+    struct slice share = slice_text(MAILSTORE_SHARE_KEY);
+    const struct list_node *watches = &user->store->share_watches;
+    for (struct list_node *node = watches->next; node != watches && begins(property, share);
+         node = node->next) {
+        struct mailstore_shares_watch *watch =
+            list_entry(node, struct mailstore_shares_watch, node);
+        watch->shared(watch, &user->pub, slice_from(property, share.size));
+    }
 }
 
 static int property_put(struct user *user, uint64_t box, struct slice name, struct slice value)
@@ -169,8 +211,13 @@ static int property_put(struct user *user, uint64_t box, struct slice name, stru
     if (status != 0) {
         return status;
     }
-    return value.size > 0 ? shared_row_put(store, key_slice(&key))
-                          : shared_row_remove(store, NULL, key_slice(&key), value);
+    if (value.size == 0) {
+        return shared_row_remove(store, NULL, key_slice(&key), value);
+    }
+    if (box != 0) {
+        share_tell(user, name);
+    }
+    return shared_row_put(store, key_slice(&key));
 }
 
 /* Those whose key begins so, or does not. */

@@ -146,6 +146,7 @@ static int box_list(struct box *box)
             (user->box_count - place) * sizeof(user->boxes[0]));
     user->boxes[place] = box;
     user->box_count++;
+    user->pub.names++;
     user->pub.totals.boxes = user->box_count;
     return 0;
 }
@@ -156,6 +157,7 @@ void box_unlist(struct box *box)
     for (uint32_t i = 0; i < user->box_count; i++) {
         if (user->boxes[i] == box) {
             user->box_count--;
+            user->pub.names++;
             memmove(&user->boxes[i], &user->boxes[i + 1],
                     (user->box_count - i) * sizeof(user->boxes[0]));
         }
@@ -292,6 +294,7 @@ int user_subscribed_set(struct user *user, struct slice name, bool on)
     if (is == on) {
         return 0;
     }
+    user->pub.names++;
     if (is) {
         free(user->subscribed[i]);
         memmove(&user->subscribed[i], &user->subscribed[i + 1],

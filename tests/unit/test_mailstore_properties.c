@@ -276,6 +276,97 @@ static void a_mailbox_is_seen_by_who_sees_the_one_above_it(void **state)
     leave(scene.rig, scene.box);
 }
 
+struct shares_told {
+    struct mailstore_shares_watch watch;
+    const struct mailstore_user *user;
+    char names[64];
+};
+
+static void shared(struct mailstore_shares_watch *watch, const struct mailstore_user *user,
+                   struct slice name)
+{
+    struct shares_told *told = list_entry(watch, struct shares_told, watch);
+    size_t size = strlen(told->names);
+    assert_true(size + name.size + 1 < sizeof(told->names));
+    memcpy(told->names + size, name.bytes, name.size);
+    told->names[size + name.size] = ' ';
+    told->user = user;
+}
+
+static void who_watches_what_is_shared_is_told_who_may_see_it(void **state)
+{
+    struct scene scene = with_box(state);
+    struct shares_told told = {.watch.shared = shared};
+    mailstore_shares_watch_begin(scene.rig->store, &told.watch);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "comment", "not this"), 0);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_INCLUDE, "acl/bob", "r"), 0);
+    assert_string_equal(told.names, "bob bob ");
+    assert_ptr_equal(told.user, scene.user);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", ""), 0);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/carol", "l"), 0);
+    assert_int_equal(create(scene.rig, scene.user, "INBOX/new"), 0); /* as the one above it */
+    assert_string_equal(told.names, "bob bob carol carol ");
+    mailstore_shares_watch_end(&told.watch);
+    mailstore_shares_watch_end(&told.watch);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_string_equal(told.names, "bob bob carol carol ");
+    leave(scene.rig, scene.box);
+}
+
+static void of_one_user_his_own_are_found(void **state)
+{
+    struct scene scene = with_box(state), other = {.rig = scene.rig};
+    struct seen seen = {0};
+    deliver(scene.rig, "zoe", 1);
+    other.user = user_of(scene.rig, "zoe");
+    other.box = box_of(scene.rig, other.user, "INBOX");
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_int_equal(change_one(&other, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_int_equal(change_one(&other, MAILSTORE_PROPERTY_SET, "acl/bobby", "l"), 0);
+    assert_int_equal(seen_by(&scene, "bob").count, 2);
+    assert_int_equal(mailstore_each_shared_by(scene.rig->store, other.user, slice_text("bob"),
+                                              seen_visit, &seen),
+                     0);
+    assert_int_equal(seen.count, 1);
+    assert_true(seen.user == other.user->id && seen.boxes[0] == other.box->id);
+    leave(scene.rig, other.box);
+    leave(scene.rig, scene.box);
+}
+
+static void a_user_knows_that_his_lists_of_names_are_others(void **state)
+{
+    struct scene scene = with_box(state);
+    struct told told;
+    uint64_t names = scene.user->names;
+    deliver(scene.rig, "ann", 1);
+    assert_int_equal(change_one(&scene, MAILSTORE_PROPERTY_SET, "acl/bob", "l"), 0);
+    assert_true(scene.user->names == names);
+    assert_int_equal(create(scene.rig, scene.user, "a"), 0);
+    assert_true(scene.user->names > names);
+    names = scene.user->names;
+    assert_int_equal(mailstore_box_rename(scene.rig->store,
+                                          mailstore_box_find(scene.user, slice_text("a")),
+                                          slice_text("b"), told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    assert_true(scene.user->names > names);
+    names = scene.user->names;
+    assert_int_equal(
+        mailstore_subscribe(scene.rig->store, scene.user, slice_text("b"), true, told_init(&told)),
+        0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    assert_true(scene.user->names > names);
+    names = scene.user->names;
+    assert_int_equal(mailstore_box_delete(scene.rig->store,
+                                          mailstore_box_find(scene.user, slice_text("b")),
+                                          told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(scene.rig, &told), 0);
+    assert_true(scene.user->names > names);
+    leave(scene.rig, scene.box);
+}
+
 static void flags_that_are_kept_are_not_replaced(void **state)
 {
     struct scene scene = with_box(state);
@@ -338,6 +429,9 @@ int main(void)
         SCENE(properties_are_the_same_when_the_index_is_built_again),
         SCENE(who_may_see_a_mailbox_finds_it_by_his_name),
         SCENE(a_mailbox_is_seen_by_who_sees_the_one_above_it),
+        SCENE(who_watches_what_is_shared_is_told_who_may_see_it),
+        SCENE(of_one_user_his_own_are_found),
+        SCENE(a_user_knows_that_his_lists_of_names_are_others),
         SCENE(flags_that_are_kept_are_not_replaced),
         SCENE(what_a_copy_may_not_have_is_lost),
     };
