@@ -1,27 +1,12 @@
 /* NOTIFY (RFC 5465) in sessions: who hears of what, and when. */
-#include "tests/unit/imap_rig.h"
+#include "tests/unit/imap_listen.h"
 
-#define LETTER "Subject: news\r\n\r\ntext\r\n"
-
-/* Client 0 listens, client 1 does things. */
-static struct imap_rig *two(void **state)
+static struct imap_rig *two_with_more(void **state)
 {
-    struct imap_rig *rig = (struct imap_rig *)*state;
-    log_in(rig, 0);
-    log_in(rig, 1);
-    talk(rig, 1, "c CREATE Work\r\n", "OK");
+    struct imap_rig *rig = two(state);
     talk(rig, 1, "d CREATE Work/Old\r\n", "OK");
     talk(rig, 1, "e CREATE Other\r\n", "OK");
-    append(rig, 1, "INBOX", LETTER);
-    append(rig, 1, "Work", LETTER);
     return rig;
-}
-
-static void forget(struct imap_rig *rig)
-{
-    rig_rounds(rig, 10);
-    rig->clients[0].heard_bytes = 0;
-    rig->clients[0].heard[0] = '\0';
 }
 
 static void what_is_wrong_is_refused(void **state)
@@ -61,7 +46,7 @@ static void what_is_wrong_is_refused(void **state)
 
 static void status_tells_all_at_once_and_then_what_changes(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0, "n NOTIFY SET STATUS (subtree Work (MessageNew MessageExpunge))\r\n", "OK");
     expect(rig, 0, "* STATUS Work (MESSAGES 1 UIDNEXT 2 UIDVALIDITY ");
     expect(rig, 0, "* STATUS Work/Old (MESSAGES 0 ");
@@ -71,10 +56,10 @@ static void status_tells_all_at_once_and_then_what_changes(void **state)
     append(rig, 1, "Work/Old", LETTER);
     hear(rig, 0, "* STATUS Work/Old (MESSAGES 1 UIDNEXT 2 ");
     expect_not(rig, 0, "Other");
-    forget(rig);
+    forget(rig, 0);
     talk(rig, 1, "s SELECT Work/Old\r\n", "OK");
     talk(rig, 1, "t STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
-    forget(rig);
+    forget(rig, 0);
     talk(rig, 1, "e EXPUNGE\r\n", "OK");
     hear(rig, 0, "* STATUS Work/Old (MESSAGES 0 UIDNEXT 2 ");
     talk(rig, 0, "o NOTIFY NONE\r\n", "OK");
@@ -85,7 +70,7 @@ static void status_tells_all_at_once_and_then_what_changes(void **state)
 
 static void flags_are_told_to_who_asks_for_them(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0,
          "n NOTIFY SET (mailboxes (Other Work) (MessageNew MessageExpunge FlagChange)) (personal "
          "NONE)\r\n",
@@ -102,7 +87,7 @@ static void flags_are_told_to_who_asks_for_them(void **state)
 
 static void mailboxes_and_subscriptions_are_told_by_name(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0, "n NOTIFY SET (subtree Work (MailboxName SubscriptionChange))\r\n", "OK");
     talk(rig, 1, "a CREATE Work/New\r\n", "OK");
     hear(rig, 0, "* LIST (\\HasNoChildren) \"/\" Work/New\r\n");
@@ -111,7 +96,7 @@ static void mailboxes_and_subscriptions_are_told_by_name(void **state)
     hear(rig, 0, "* LIST (\\HasNoChildren) \"/\" Work/Newer (\"OLDNAME\" (Work/New))\r\n");
     talk(rig, 1, "d SUBSCRIBE Work/Newer\r\n", "OK");
     hear(rig, 0, "* LIST (\\HasNoChildren \\Subscribed) \"/\" Work/Newer\r\n");
-    forget(rig);
+    forget(rig, 0);
     talk(rig, 1, "e UNSUBSCRIBE Work/Newer\r\n", "OK");
     hear(rig, 0, "* LIST (\\HasNoChildren) \"/\" Work/Newer\r\n");
     talk(rig, 1, "f DELETE Work/Newer\r\n", "OK");
@@ -123,7 +108,7 @@ static void mailboxes_and_subscriptions_are_told_by_name(void **state)
 
 static void only_what_is_subscribed(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 1, "s SUBSCRIBE Work\r\n", "OK");
     talk(rig, 0, "n NOTIFY SET (subscribed (MessageNew MessageExpunge))\r\n", "OK");
     append(rig, 1, "Other", LETTER);
@@ -134,7 +119,7 @@ static void only_what_is_subscribed(void **state)
 
 static void the_selected_mailbox_is_told_between_commands(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0,
          "n NOTIFY SET (selected (MessageNew (UID BODY[HEADER.FIELDS (Subject)]) "
          "MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge))\r\n",
@@ -166,7 +151,7 @@ static void the_selected_mailbox_is_told_between_commands(void **state)
 
 static void nothing_is_told_between_a_message_and_the_end_of_its_command(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     append(rig, 1, "INBOX", LETTER);
     talk(rig, 0,
          "n NOTIFY SET (selected (MessageNew (UID) MessageExpunge)) (personal (MessageNew "
@@ -196,7 +181,7 @@ static void nothing_is_told_between_a_message_and_the_end_of_its_command(void **
 
 static void delayed_are_expunges_only(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0, "n NOTIFY SET (selected-delayed (MessageNew MessageExpunge))\r\n", "OK");
     talk(rig, 0, "s SELECT INBOX\r\n", "OK");
     append(rig, 1, "INBOX", LETTER);
@@ -213,7 +198,7 @@ static void delayed_are_expunges_only(void **state)
 
 static void in_idle_all_is_told_as_ever(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0,
          "n NOTIFY SET (selected (MessageNew (UID) MessageExpunge)) (inboxes (MessageNew "
          "MessageExpunge))\r\n",
@@ -244,7 +229,7 @@ static void too_many_mailboxes_end_it(void **state)
             strstr(rig->clients[0].heard, "OVERFLOW") != NULL ? rig->clients[0].heard_bytes : 0;
     }
     hear(rig, 0, "* OK [NOTIFICATIONOVERFLOW] ");
-    forget(rig);
+    forget(rig, 0);
     append(rig, 1, "INBOX", LETTER);
     rig_rounds(rig, 10);
     expect_not(rig, 0, "STATUS");
@@ -254,7 +239,7 @@ static void too_many_mailboxes_end_it(void **state)
 
 static void who_does_not_read_is_told_the_difference_once(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0, "n NOTIFY SET (mailboxes Work (MessageNew MessageExpunge))\r\n", "OK");
     rig->clients[0].deaf = true;
     for (unsigned i = 0; i < 200; i++) {
@@ -270,7 +255,7 @@ static void who_does_not_read_is_told_the_difference_once(void **state)
 
 static void it_ends_with_the_login_and_the_session(void **state)
 {
-    struct imap_rig *rig = two(state);
+    struct imap_rig *rig = two_with_more(state);
     talk(rig, 0,
          "n NOTIFY SET (selected (MessageNew (BODY.PEEK[]) MessageExpunge)) (personal (MessageNew "
          "MessageExpunge))\r\n",

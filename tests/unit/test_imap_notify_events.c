@@ -1,26 +1,6 @@
 /* NOTIFY (RFC 5465): each event as §5 wants it, what the client does itself, and silence where nothing is asked for. */
+#include "tests/unit/imap_listen.h"
 #include "tests/unit/imap_two.h"
-
-#define LETTER "Subject: news\r\n\r\ntext\r\n"
-
-/* Client 0 listens, client 1 does things; both are alice. */
-static struct imap_rig *two(void **state)
-{
-    struct imap_rig *rig = (struct imap_rig *)*state;
-    log_in(rig, 0);
-    log_in(rig, 1);
-    talk(rig, 1, "c CREATE Work\r\n", "OK");
-    append(rig, 1, "INBOX", LETTER);
-    append(rig, 1, "Work", LETTER);
-    return rig;
-}
-
-static void forget(struct imap_rig *rig)
-{
-    rig_rounds(rig, 10);
-    rig->clients[0].heard_bytes = 0;
-    rig->clients[0].heard[0] = '\0';
-}
 
 static void without_selected_the_mailbox_stays_as_it_was(void **state)
 {
@@ -126,7 +106,7 @@ static void parents_of_what_comes_and_goes_are_told_too(void **state)
     talk(rig, 1, "a CREATE Work/New\r\n", "OK");
     hear(rig, 0, "* LIST (\\HasNoChildren) \"/\" Work/New\r\n");
     hear(rig, 0, "* LIST (\\HasChildren) \"/\" Work\r\n");
-    forget(rig);
+    forget(rig, 0);
     talk(rig, 1, "b DELETE Work/New\r\n", "OK");
     hear(rig, 0, "* LIST (\\NonExistent \\HasNoChildren) \"/\" Work/New\r\n");
     hear(rig, 0, "* LIST (\\HasNoChildren) \"/\" Work\r\n");
@@ -166,7 +146,7 @@ static void entries_that_change_are_named(void **state)
     hear(rig, 0, "* METADATA \"\" /private/vendor/x/y\r\n");
     talk(rig, 1, "d SETMETADATA Work (/private/specialuse \"\\\\Junk\")\r\n", "OK");
     hear(rig, 0, "* METADATA Work /private/specialuse\r\n");
-    forget(rig);
+    forget(rig, 0);
     talk(rig, 1, "e SETACL Work bob lr\r\n", "OK"); /* properties that are no entries */
     rig_rounds(rig, 10);
     expect_not(rig, 0, "METADATA");
