@@ -158,9 +158,7 @@ static bool shared_name_split(struct slice root, struct slice name, struct slice
     return rest->size > 0;
 }
 
-/* 0, and *owner is open; -ENOENT. */
-static int owner_open(struct imap_session *session, struct slice user,
-                      struct mailstore_user **owner)
+int imap_owner_open(struct imap_session *session, struct slice user, struct mailstore_user **owner)
 {
     char name[USER_NAME_BYTES];
     struct mailstore_user *opened;
@@ -183,6 +181,22 @@ static bool is_below_root(struct slice root, struct slice name)
            (name.size == root.size || name.bytes[root.size] == IMAP_SEPARATOR);
 }
 
+bool imap_name_is_shared(const struct imap_session *session, struct slice name)
+{
+    return is_below_root(imap_shared_root(session), name);
+}
+
+struct slice imap_shared_name_user(const struct imap_session *session, struct slice name)
+{
+    if (!imap_name_is_shared(session, name)) {
+        return slice_of(NULL, 0);
+    }
+    struct slice behind = slice_from(name, imap_shared_root(session).size + 1);
+    const uint8_t *separator =
+        behind.size > 0 ? (const uint8_t *)memchr(behind.bytes, IMAP_SEPARATOR, behind.size) : NULL;
+    return separator == NULL ? behind : slice_first(behind, (size_t)(separator - behind.bytes));
+}
+
 int imap_place_find(struct imap_session *session, struct slice name, struct imap_place *place)
 {
     struct slice root = imap_shared_root(session), user, rest;
@@ -197,7 +211,7 @@ int imap_place_find(struct imap_session *session, struct slice name, struct imap
     if (!shared_name_split(root, name, &user, &rest)) {
         return 0;
     }
-    int status = owner_open(session, user, &place->owner);
+    int status = imap_owner_open(session, user, &place->owner);
     if (status != 0) {
         return status == -ENOENT ? 0 : status;
     }

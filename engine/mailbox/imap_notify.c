@@ -12,6 +12,33 @@
 
 /* ---- What is asked for ---- */
 
+/* The part of the name that is INBOX, his own or another's, in whichever letters; empty: none. */
+static struct slice inbox_of(const struct imap_session *session, struct slice name)
+{
+    struct slice user = imap_shared_name_user(session, name);
+    size_t above = user.size > 0 ? imap_shared_root(session).size + user.size + 2 : 0;
+    struct slice inbox = slice_first(slice_from(name, above), sizeof("INBOX") - 1);
+    size_t end = above + inbox.size;
+    return slice_equal_nocase(inbox, slice_text("INBOX")) &&
+                   (name.size == end || name.bytes[end] == IMAP_SEPARATOR)
+               ? inbox
+               : slice_of(NULL, 0);
+}
+
+/* "shared/bob/inbox/old" is "shared/bob/INBOX/old". */
+static bool names_copy(struct imap_notify_state *state, const struct imap_text_list *from,
+                       struct imap_text_list *to)
+{
+    bool good = imap_text_list_copy(&state->arena, from, to);
+    for (uint32_t i = 0; good && i < to->count; i++) {
+        struct slice inbox = inbox_of(state->session, to->items[i]);
+        if (inbox.size > 0) { /* the copy is the arena's */
+            memcpy((uint8_t *)(uintptr_t)inbox.bytes, "INBOX", inbox.size);
+        }
+    }
+    return good;
+}
+
 static bool set_copy(struct imap_notify_state *state, const struct imap_notify *from)
 {
     struct imap_notify_group *groups =
@@ -19,7 +46,7 @@ static bool set_copy(struct imap_notify_state *state, const struct imap_notify *
     for (uint32_t i = 0; groups != NULL && i < from->count; i++) {
         const struct imap_notify_group *group = &from->groups[i];
         groups[i] = *group;
-        if (!imap_text_list_copy(&state->arena, &group->mailboxes, &groups[i].mailboxes) ||
+        if (!names_copy(state, &group->mailboxes, &groups[i].mailboxes) ||
             !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count,
                                    &groups[i].fetch)) {
             return false;
@@ -78,8 +105,6 @@ static bool group_names(const struct imap_notify_group *group, struct slice name
 {
     for (uint32_t i = 0; i < group->mailboxes.count; i++) {
         struct slice one = group->mailboxes.items[i];
-        bool inbox = slice_equal_nocase(one, slice_text("INBOX"));
-        one = inbox ? slice_text("INBOX") : one;
         if (slice_equal(one, name)) {
             return true;
         }
@@ -93,7 +118,7 @@ static bool group_names(const struct imap_notify_group *group, struct slice name
 }
 
 /* Delivery goes into any mailbox (subaddresses, Sieve), so `inboxes` are the personal ones (RFC 5465 §6.3). */
-uint32_t notify_events_of(const struct imap_notify_state *state, struct slice name, bool subscribed)
+uint32_t notify_events_of(const struct imap_notify_state *state, struct slice name, uint32_t what)
 {
     uint32_t events = 0;
     for (uint32_t i = 0; i < state->set.count; i++) {
@@ -105,10 +130,10 @@ uint32_t notify_events_of(const struct imap_notify_state *state, struct slice na
             break;
         case IMAP_NOTIFY_INBOXES:
         case IMAP_NOTIFY_PERSONAL:
-            fits = true;
+            fits = (what & NOTIFY_NAME_PERSONAL) != 0;
             break;
         case IMAP_NOTIFY_SUBSCRIBED:
-            fits = subscribed;
+            fits = (what & NOTIFY_NAME_SUBSCRIBED) != 0;
             break;
         case IMAP_NOTIFY_SUBTREE:
         case IMAP_NOTIFY_MAILBOXES:
@@ -212,6 +237,10 @@ void imap_notify_did(struct imap_session *session, const struct imap_command *co
     case IMAP_UNSUBSCRIBE:
         own.names[0] = command->mailbox.name;
         break;
+    case IMAP_SETACL: /* what he gives to himself */
+    case IMAP_DELETEACL:
+        own.names[0] = command->acl.mailbox;
+        break;
     case IMAP_RENAME:
         own.names[0] = command->rename.from;
         own.names[1] = command->rename.to;
@@ -219,7 +248,7 @@ void imap_notify_did(struct imap_session *session, const struct imap_command *co
     default:
         return;
     }
-    notify_known_gather(session->user, &now);
+    notify_known_gather(session->notify, &now);
     notify_known_take(&session->notify->known, &now, &own);
 }
 
@@ -227,15 +256,15 @@ void imap_notify_put(struct imap_session *session, uint64_t id, uint32_t first, 
 {
     struct imap_notify_state *state = session->notify;
     struct notify_known *known = state != NULL ? notify_known_by_id(&state->known, id) : NULL;
-    const struct mailstore_box *box = state != NULL ? mailstore_box_by_id(session->user, id) : NULL;
-    if (box == NULL) {
+    const struct mailstore_box *box = known != NULL ? notify_known_box(state, known) : NULL;
+    if (state == NULL) {
         return;
     }
-    if (session->view.is_open && session->view.box == box) {
+    if (session->view.is_open && session->view.box->id == id) {
         bool goes_on = state->own_last != 0 && state->own_last + 1 == first;
         state->own_first = goes_on ? state->own_first : first;
         state->own_last = last;
-    } else if (known != NULL && known->uidnext == first && box->uidnext == last + 1 &&
+    } else if (box != NULL && known->uidnext == first && box->uidnext == last + 1 &&
                known->count + (last - first + 1) == box->count) { /* nothing else has happened */
         known->count = box->count;
         known->uidnext = box->uidnext;
@@ -244,16 +273,24 @@ void imap_notify_put(struct imap_session *session, uint64_t id, uint32_t first, 
 
 /* ---- The command ---- */
 
-static void user_changed(struct mailstore_watch *watch)
+void notify_changed(struct imap_notify_state *state)
 {
-    struct imap_notify_state *state = list_entry(watch, struct imap_notify_state, watch);
     state->changed = true;
     imap_session_later(state->session);
 }
 
+static void user_changed(struct mailstore_watch *watch)
+{
+    notify_changed(list_entry(watch, struct imap_notify_state, watch));
+}
+
 static void property_changed(struct mailstore_watch *watch, uint64_t box, struct slice key)
 {
-    struct imap_notify_state *state = list_entry(watch, struct imap_notify_state, watch);
+    notify_property(list_entry(watch, struct imap_notify_state, watch), box, key);
+}
+
+void notify_property(struct imap_notify_state *state, uint64_t box, struct slice key)
+{
     const uint32_t events =
         IMAP_NOTIFY_MAILBOX_METADATA_CHANGE | IMAP_NOTIFY_SERVER_METADATA_CHANGE;
     struct slice entry;
@@ -269,6 +306,7 @@ void imap_notify_end(struct imap_session *session)
     session->notify = NULL;
     if (state != NULL) {
         mailstore_watch_end(&state->watch);
+        notify_owners_end(state);
         notify_known_free(&state->known);
         notify_entries_free(&state->entries);
         arena_close(&state->arena);
@@ -287,6 +325,8 @@ static struct imap_notify_state *state_new(struct imap_session *session,
     state->watch.changed = user_changed;
     state->watch.property = property_changed;
     list_init(&state->watch.node);
+    list_init(&state->shares.node);
+    list_init(&state->owners);
     arena_open(&state->arena, SET_BYTES_MAX);
     if (!set_copy(state, notify)) {
         arena_close(&state->arena);
@@ -300,11 +340,15 @@ static void set_begin(struct imap_session *session, struct imap_notify_state *st
 {
     session->notify = state;
     session->notify_silent = state->selected == NULL || state->selected->events == 0;
-    notify_known_gather(session->user, &state->known);
-    if (state->known.failed) {
+    struct notify_known_list now;
+    notify_owners_begin(state);
+    notify_known_gather(state, &now);
+    state->known = now;
+    if (now.failed) {
         overflow(session);
         return;
     }
+    notify_owners_told(state);
     mailstore_user_watch_begin(session->user, &state->watch);
     notify_others_begin(state);
 }

@@ -49,32 +49,30 @@ void notify_entries_add(struct notify_entries *entries, uint64_t box, struct sli
         (struct notify_entry){.box = box, .name = copy, .name_bytes = (uint32_t)name.size};
 }
 
-/* Does he want to hear of it, and may he? box: NULL: the server. */
-static bool is_wanted(const struct imap_notify_state *state, struct mailstore_box *box)
+/* Does he want to hear of it, and may he? known: NULL: the server. */
+static bool is_wanted(const struct imap_notify_state *state, const struct notify_known *known)
 {
-    const struct imap_session *session = state->session;
-    if (box == NULL) {
+    if (known == NULL) {
         return notify_events_of_server(state) & IMAP_NOTIFY_SERVER_METADATA_CHANGE;
     }
-    bool subscribed = mailstore_is_subscribed(session->user, box->name);
-    uint32_t events = notify_events_of(state, box->name, subscribed);
-    return (events & IMAP_NOTIFY_MAILBOX_METADATA_CHANGE) &&
-           imap_metadata_allowed(imap_rights_of(session, box));
+    return (notify_known_events(state, known) & IMAP_NOTIFY_MAILBOX_METADATA_CHANGE) &&
+           (known->rights & IMAP_RIGHT_READ); /* §5; whoever has it may have entries, too */
 }
 
-void notify_entries_tell(struct imap_notify_state *state, struct imap_writer *writer)
+void notify_entries_tell(struct imap_notify_state *state, const struct notify_known_list *now,
+                         struct imap_writer *writer)
 {
     struct notify_entries *entries = &state->entries;
     for (uint32_t i = 0; i < entries->count; i++) {
         uint64_t id = entries->all[i].box;
-        struct mailstore_box *box = id != 0 ? mailstore_box_by_id(state->session->user, id) : NULL;
+        const struct notify_known *known = id != 0 ? notify_known_by_id(now, id) : NULL;
         bool told = i > 0 && entries->all[i - 1].box == id; /* with the one before */
-        if (told || (id != 0 && box == NULL) || !is_wanted(state, box)) {
+        if (told || (id != 0 && known == NULL) || !is_wanted(state, known)) {
             continue;
         }
         imap_write(writer, "* METADATA ");
-        if (box != NULL) {
-            imap_box_name_write(state->session, writer, box);
+        if (known != NULL) {
+            imap_name_write(state->session, writer, notify_known_name(known));
         } else {
             imap_write(writer, "\"\"");
         }

@@ -15,7 +15,7 @@ void notify_known_free(struct notify_known_list *list)
     *list = (struct notify_known_list){0};
 }
 
-static struct notify_known *known_add(struct notify_known_list *list, uint64_t id,
+static struct notify_known *known_new(struct notify_known_list *list, uint64_t id,
                                       struct slice name)
 {
     size_t bytes = sizeof(struct notify_known) + name.size;
@@ -59,42 +59,101 @@ static int known_order(const void *left, const void *right)
     return order != 0 ? order : (a->name_bytes > b->name_bytes) - (a->name_bytes < b->name_bytes);
 }
 
+/* Rights are asked for anew when a property of the mailbox has changed. */
+static uint32_t rights_now(const struct imap_notify_state *state, struct mailstore_box *box)
+{
+    const struct notify_known *old = notify_known_by_id(&state->known, box->id);
+    bool same = old != NULL && old->properties == (uint32_t)box->properties;
+    return same ? old->rights : imap_rights_of(state->session, box);
+}
+
+void notify_known_add(struct imap_notify_state *state, struct notify_known_list *list,
+                      struct notify_owner *owner, struct mailstore_box *box)
+{
+    struct mailstore_user *user = state->session->user;
+    char text[IMAP_SHARED_NAME_BYTES];
+    struct slice name = slice_of(text, imap_box_name(state->session, box, text));
+    uint32_t rights = rights_now(state, box);
+    bool hidden = owner != NULL && mailstore_box_find(user, name) != NULL; /* by one of his own */
+    if (hidden || (rights & IMAP_RIGHT_LOOKUP) == 0) {
+        return;
+    }
+    struct notify_known *known = known_new(list, box->id, name);
+    if (known != NULL) {
+        known->owner = owner;
+        known->modseq = box->modseq;
+        known->count = box->count;
+        known->uidnext = box->uidnext;
+        known->special_use = owner == NULL ? box->special_use : 0;
+        known->properties = (uint32_t)box->properties;
+        known->rights = (uint16_t)rights;
+        known->subscribed = mailstore_is_subscribed(user, name);
+        known->personal = owner == NULL;
+    }
+}
+
+struct mailstore_box *notify_known_box(const struct imap_notify_state *state,
+                                       const struct notify_known *known)
+{
+    struct mailstore_user *user = state->session->user;
+    struct slice name = notify_known_name(known);
+    if (known->owner != NULL) {
+        size_t above = imap_shared_root(state->session).size + 1;
+        user = known->owner->user;
+        name = slice_from(name, above + strlen(user->name) + 1);
+    }
+    struct mailstore_box *box = known->id != 0 ? mailstore_box_find(user, name) : NULL;
+    return box != NULL && box->id == known->id ? box : NULL;
+}
+
 struct subscribed_gather {
-    const struct mailstore_user *user;
+    const struct imap_notify_state *state;
     struct notify_known_list *list;
+    uint32_t box_count; /* so many are in order of their ids */
 };
 
 /* Only those without a mailbox: the others are told of with it. */
 static void subscribed_gather(void *owner, struct slice name)
 {
     struct subscribed_gather *gather = (struct subscribed_gather *)owner;
-    struct mailstore_user *user = (struct mailstore_user *)(uintptr_t)gather->user;
-    if (mailstore_box_find(user, name) == NULL) {
-        struct notify_known *known = known_add(gather->list, 0, name);
-        if (known != NULL) {
-            known->subscribed = true;
-        }
+    const struct imap_notify_state *state = gather->state;
+    const struct notify_known_list boxes = {.all = gather->list->all, .count = gather->box_count};
+    struct mailstore_box *box = mailstore_box_find(state->session->user, name);
+    const struct notify_owner *other = box == NULL ? notify_owner_of(state, name) : NULL;
+    if (other != NULL) {
+        size_t above = imap_shared_root(state->session).size + 1;
+        box = mailstore_box_find(other->user,
+                                 slice_from(name, above + strlen(other->user->name) + 1));
+        box = box != NULL && notify_known_by_id(&boxes, box->id) != NULL ? box : NULL;
+    }
+    struct notify_known *known = box == NULL ? known_new(gather->list, 0, name) : NULL;
+    if (known != NULL) {
+        known->subscribed = true;
+        known->personal = !imap_name_is_shared(state->session, name);
     }
 }
 
-void notify_known_gather(struct mailstore_user *user, struct notify_known_list *list)
+static void known_sort(struct notify_known_list *list)
 {
+    if (list->count > 0) {
+        qsort(list->all, list->count, sizeof(list->all[0]), known_order);
+    }
+}
+
+void notify_known_gather(struct imap_notify_state *state, struct notify_known_list *list)
+{
+    struct mailstore_user *user = state->session->user;
     struct mailstore_box *box = NULL;
     *list = (struct notify_known_list){0};
     while (!list->failed && (box = mailstore_box_next(user, box)) != NULL) {
-        struct notify_known *known = known_add(list, box->id, box->name);
-        if (known != NULL) {
-            known->modseq = box->modseq;
-            known->count = box->count;
-            known->uidnext = box->uidnext;
-            known->special_use = box->special_use;
-            known->subscribed = mailstore_is_subscribed(user, box->name);
-        }
+        notify_known_add(state, list, NULL, box);
     }
-    struct subscribed_gather gather = {user, list};
+    notify_owners_gather(state, list);
+    known_sort(list);
+    struct subscribed_gather gather = {state, list, list->count};
     mailstore_each_subscribed(user, subscribed_gather, &gather);
-    if (list->count > 0) {
-        qsort(list->all, list->count, sizeof(list->all[0]), known_order);
+    if (list->count > gather.box_count) {
+        known_sort(list);
     }
 }
 

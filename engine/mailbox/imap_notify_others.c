@@ -8,7 +8,8 @@
 struct telling {
     struct imap_notify_state *state;
     const struct notify_known_list *old, *now; /* NULL at the beginning */
-    struct slice *names;   /* of the heap: of all mailboxes, in order; NULL: not looked for yet */
+    /* Of the heap: all mailboxes, in order of their names; NULL: not looked for yet. */
+    const struct notify_known **names;
     struct slice *parents; /* of the heap: of what has come to be, or gone */
     uint32_t name_count, parent_count;
     struct imap_writer writer;
@@ -50,19 +51,52 @@ static int text_order(const void *left, const void *right)
     return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
 
+static int name_order(const void *left, const void *right)
+{
+    const struct slice a = notify_known_name(*(const struct notify_known *const *)left);
+    const struct slice b = notify_known_name(*(const struct notify_known *const *)right);
+    return text_order(&a, &b);
+}
+
 static void names_gather(struct telling *telling)
 {
-    struct mailstore_user *user = telling->state->session->user;
-    uint32_t room = telling->now->count;
-    telling->names = (struct slice *)malloc((room + 1u) * sizeof(telling->names[0]));
-    struct mailstore_box *box = mailstore_box_next(user, NULL);
-    for (; telling->names != NULL && box != NULL && telling->name_count < room;
-         box = mailstore_box_next(user, box)) {
-        telling->names[telling->name_count++] = box->name;
+    uint32_t count = telling->now->count;
+    telling->names = (const struct notify_known **)malloc((count + 1u) * sizeof(telling->names[0]));
+    for (uint32_t i = 0; telling->names != NULL && i < count; i++) {
+        if (telling->now->all[i].id != 0) {
+            telling->names[telling->name_count++] = &telling->now->all[i];
+        }
     }
     if (telling->names != NULL && telling->name_count > 0) {
-        qsort(telling->names, telling->name_count, sizeof(telling->names[0]), text_order);
+        qsort(telling->names, telling->name_count, sizeof(telling->names[0]), name_order);
     }
+}
+
+/* The first name that is this one or behind it. */
+static uint32_t name_place(struct telling *telling, struct slice wanted)
+{
+    if (telling->names == NULL) {
+        names_gather(telling);
+    }
+    uint32_t low = 0, high = telling->name_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct slice name = notify_known_name(telling->names[middle]);
+        if (text_order(&name, &wanted) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The mailbox of this name, as it is now. NULL: there is none that may be seen. */
+static const struct notify_known *name_find(struct telling *telling, struct slice name)
+{
+    uint32_t place = name_place(telling, name);
+    const struct notify_known *known = place < telling->name_count ? telling->names[place] : NULL;
+    return known != NULL && slice_equal(notify_known_name(known), name) ? known : NULL;
 }
 
 static bool is_below(struct slice child, struct slice parent)
@@ -74,24 +108,37 @@ static bool is_below(struct slice child, struct slice parent)
 /* Between a name and the first below it stand names like "work-old": '-' is smaller than the separator. */
 static bool has_children(struct telling *telling, struct slice name)
 {
-    uint8_t first_below[MAILSTORE_NAME_BYTES_MAX + 1];
-    if (telling->names == NULL) {
-        names_gather(telling);
-    }
+    uint8_t first_below[IMAP_SHARED_NAME_BYTES + 1];
     check(name.size < sizeof(first_below));
     memcpy(first_below, name.bytes, name.size);
     first_below[name.size] = IMAP_SEPARATOR;
-    struct slice wanted = slice_of(first_below, name.size + 1);
-    uint32_t low = 0, high = telling->name_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (text_order(&telling->names[middle], &wanted) < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < telling->name_count && is_below(telling->names[low], name);
+    uint32_t place = name_place(telling, slice_of(first_below, name.size + 1));
+    return place < telling->name_count && is_below(notify_known_name(telling->names[place]), name);
+}
+
+static uint32_t name_events(struct telling *telling, struct slice name)
+{
+    const struct imap_session *session = telling->state->session;
+    const struct notify_known *known = name_find(telling, name);
+    bool personal = known != NULL ? known->personal : !imap_name_is_shared(session, name);
+    bool subscribed = mailstore_is_subscribed(session->user, name);
+    return notify_events_of(telling->state, name,
+                            (personal ? NOTIFY_NAME_PERSONAL : 0u) |
+                                (subscribed ? NOTIFY_NAME_SUBSCRIBED : 0u));
+}
+
+static bool may_be_read(const struct notify_known *known)
+{
+    return (known->rights & IMAP_RIGHT_READ) != 0;
+}
+
+/* Nothing more is told of it (§3.1, §5.9). */
+static void no_access_tell(struct telling *telling, struct slice name)
+{
+    imap_write(&telling->writer, "* LIST (\\NoAccess) \"/\" ");
+    imap_name_write(telling->state->session, &telling->writer, name);
+    imap_write(&telling->writer, "\r\n");
+    telling_send(telling);
 }
 
 /* As it is now. `old`: it was called so; NULL: it has this name as long as it is there, if it is not the INBOX of then,
@@ -101,15 +148,18 @@ static void name_tell(struct telling *telling, struct slice name, const struct n
     struct imap_session *session = telling->state->session;
     struct slice old_name = old != NULL ? notify_known_name(old) : slice_of(NULL, 0);
     struct imap_writer *writer = &telling->writer;
-    const struct imap_list_name told = {.text = name,
-                                        .box = mailstore_box_find(session->user, name),
-                                        .subscribed = mailstore_is_subscribed(session->user, name),
-                                        .has_children = has_children(telling, name)};
-    if (old == NULL && told.box != NULL && told.box->of_inbox &&
+    const struct notify_known *known = name_find(telling, name);
+    const struct imap_list_name told = {
+        .text = name,
+        .box = known != NULL ? notify_known_box(telling->state, known) : NULL,
+        .subscribed = mailstore_is_subscribed(session->user, name),
+        .has_children = has_children(telling, name)};
+    if (old == NULL && told.box != NULL && told.box->of_inbox && known->personal &&
         notify_known_by_id(telling->old, told.box->id) == NULL) {
         old_name = slice_text("INBOX");
     }
     imap_write(writer, "* LIST (");
+    imap_write(writer, known != NULL && !may_be_read(known) ? "\\NoAccess " : "");
     imap_list_attributes_write(session, writer, &told);
     imap_write(writer, ") \"/\" ");
     imap_name_write(session, writer, name);
@@ -148,25 +198,22 @@ static void parent_add(struct telling *telling, struct slice name)
 /* Each once; not those that have come to be themselves, which were told. */
 static void parents_tell(struct telling *telling)
 {
-    struct mailstore_user *user = telling->state->session->user;
     if (telling->parent_count > 0) {
         qsort(telling->parents, telling->parent_count, sizeof(telling->parents[0]), text_order);
     }
     for (uint32_t i = 0; i < telling->parent_count; i++) {
         struct slice name = telling->parents[i];
-        const struct mailstore_box *box = mailstore_box_find(user, name);
+        const struct notify_known *known = name_find(telling, name);
         bool twice = i > 0 && slice_equal(telling->parents[i - 1], name);
-        bool is_new = box != NULL && notify_known_by_id(telling->old, box->id) == NULL;
-        uint32_t events =
-            notify_events_of(telling->state, name, mailstore_is_subscribed(user, name));
-        if (!twice && !is_new && (events & IMAP_NOTIFY_MAILBOX_NAME)) {
+        bool is_new = known != NULL && notify_known_by_id(telling->old, known->id) == NULL;
+        if (!twice && !is_new && (name_events(telling, name) & IMAP_NOTIFY_MAILBOX_NAME)) {
             name_tell(telling, name, NULL);
         }
     }
 }
 
 /* Has a mailbox above it been renamed, and it has only followed? Of such nothing is told (§5.4). */
-static bool has_followed(const struct telling *telling, const struct notify_known *old,
+static bool has_followed(struct telling *telling, const struct notify_known *old,
                          const struct notify_known *now)
 {
     struct slice from = notify_known_name(old), to = notify_known_name(now);
@@ -178,9 +225,9 @@ static bool has_followed(const struct telling *telling, const struct notify_know
         }
         from = from_above;
         to = to_above;
-        const struct mailstore_box *box = mailstore_box_find(telling->state->session->user, to);
+        const struct notify_known *known = name_find(telling, to);
         const struct notify_known *before =
-            box != NULL ? notify_known_by_id(telling->old, box->id) : NULL;
+            known != NULL ? notify_known_by_id(telling->old, known->id) : NULL;
         if (before != NULL && slice_equal(notify_known_name(before), from)) {
             return true;
         }
@@ -188,11 +235,6 @@ static bool has_followed(const struct telling *telling, const struct notify_know
 }
 
 /* ---- Messages ---- */
-
-static bool may_be_read(const struct imap_notify_state *state, struct mailstore_box *box)
-{
-    return imap_rights_of(state->session, box) & IMAP_RIGHT_READ;
-}
 
 static void status_tell(struct telling *telling, const struct mailstore_box *box, uint32_t items)
 {
@@ -207,7 +249,8 @@ static void status_tell(struct telling *telling, const struct mailstore_box *box
 static void messages_tell(struct telling *telling, const struct notify_known *old,
                           const struct notify_known *now, uint32_t events)
 {
-    bool moved = old == NULL || old->count != now->count || old->uidnext != now->uidnext;
+    bool moved = old == NULL || !may_be_read(old) || old->count != now->count ||
+                 old->uidnext != now->uidnext;
     uint32_t items = 0;
     if (moved && (events & IMAP_NOTIFY_MESSAGE_NEW) != 0) {
         items = IMAP_STATUS_MESSAGES | IMAP_STATUS_UIDNEXT | IMAP_STATUS_UIDVALIDITY |
@@ -221,15 +264,45 @@ static void messages_tell(struct telling *telling, const struct notify_known *ol
     if (items == 0 || is_selected(telling->state, now->id)) {
         return;
     }
-    /* `now` has just been gathered; by its name it is found faster than by its id. */
-    struct mailstore_box *box =
-        mailstore_box_find(telling->state->session->user, notify_known_name(now));
-    if (box != NULL && box->id == now->id && may_be_read(telling->state, box)) {
+    const struct mailstore_box *box = notify_known_box(telling->state, now);
+    if (box != NULL && may_be_read(now)) {
         status_tell(telling, box, items);
     }
 }
 
 /* ---- What has changed ---- */
+
+/* It is there before and after, and may have another name, or other rights. */
+static void same_tell(struct telling *telling, const struct notify_known *old,
+                      const struct notify_known *now, uint32_t events)
+{
+    bool renamed = !slice_equal(notify_known_name(old), notify_known_name(now));
+    if (renamed &&
+        ((events | notify_known_events(telling->state, old)) & IMAP_NOTIFY_MAILBOX_NAME) != 0 &&
+        !has_followed(telling, old, now)) {
+        name_tell(telling, notify_known_name(now), old);
+    } else if (events != 0 && may_be_read(old) != may_be_read(now)) {
+        name_tell(telling, notify_known_name(now), NULL);
+    }
+    if (old->special_use != now->special_use) {
+        notify_entries_add(&telling->state->entries, now->id,
+                           slice_text(IMAP_METADATA_SPECIAL_USE));
+    }
+}
+
+/* It has come to be, or gone: for who may see it as the owner's rights say (§5.4). Who has not asked for names is told that
+ * the mailbox of another can be watched, or not any more (§5.9), and not why. */
+static void other_tell(struct telling *telling, const struct notify_known *some, bool gone,
+                       uint32_t events)
+{
+    struct slice name = notify_known_name(some);
+    if ((events & IMAP_NOTIFY_MAILBOX_NAME) != 0 || (!some->personal && !gone && events != 0)) {
+        name_tell(telling, name, NULL);
+    } else if (!some->personal && events != 0 && name_find(telling, name) == NULL) {
+        no_access_tell(telling, name);
+    }
+    parent_add(telling, name);
+}
 
 static void one_tell(void *owner, struct notify_known *old, struct notify_known *now)
 {
@@ -237,24 +310,14 @@ static void one_tell(void *owner, struct notify_known *old, struct notify_known 
     const struct notify_known *some = now != NULL ? now : old;
     check(some != NULL);
     bool subscribed = (now != NULL && now->subscribed) || (old != NULL && old->subscribed);
-    uint32_t events = notify_events_of(telling->state, notify_known_name(some), subscribed);
+    uint32_t events = notify_events_of(telling->state, notify_known_name(some),
+                                       (subscribed ? NOTIFY_NAME_SUBSCRIBED : 0u) |
+                                           (some->personal ? NOTIFY_NAME_PERSONAL : 0u));
     bool was_box = old != NULL && old->id != 0, is_box = now != NULL && now->id != 0;
     if (was_box && is_box) {
-        bool renamed = !slice_equal(notify_known_name(old), notify_known_name(now));
-        uint32_t before = notify_events_of(telling->state, notify_known_name(old), old->subscribed);
-        if (renamed && ((events | before) & IMAP_NOTIFY_MAILBOX_NAME) != 0 &&
-            !has_followed(telling, old, now)) {
-            name_tell(telling, notify_known_name(now), old);
-        }
-        if (old->special_use != now->special_use) {
-            notify_entries_add(&telling->state->entries, now->id,
-                               slice_text(IMAP_METADATA_SPECIAL_USE));
-        }
+        same_tell(telling, old, now, events);
     } else if (was_box || is_box) {
-        if ((events & IMAP_NOTIFY_MAILBOX_NAME) != 0) {
-            name_tell(telling, notify_known_name(some), NULL);
-        }
-        parent_add(telling, notify_known_name(some));
+        other_tell(telling, some, was_box, events);
     }
     if (is_box) {
         messages_tell(telling, old, now, events);
@@ -278,7 +341,8 @@ static void subscriptions_tell(struct telling *telling, const struct notify_know
     for (uint32_t i = 0; i < from->count; i++) {
         struct slice name = notify_known_name(&from->all[i]);
         if (from->all[i].subscribed && !name_is_subscribed(in, name) &&
-            (notify_events_of(telling->state, name, true) & IMAP_NOTIFY_SUBSCRIPTION_CHANGE) != 0) {
+            (notify_known_events(telling->state, &from->all[i]) &
+             IMAP_NOTIFY_SUBSCRIPTION_CHANGE) != 0) {
             name_tell(telling, name, NULL);
         }
     }
@@ -311,7 +375,7 @@ static void difference_tell(struct telling *telling)
         subscriptions_tell(telling, telling->now, telling->old);
         subscriptions_tell(telling, telling->old, telling->now);
     }
-    notify_entries_tell(telling->state, &telling->writer);
+    notify_entries_tell(telling->state, telling->now, &telling->writer);
 }
 
 bool notify_others_tell(struct imap_notify_state *state)
@@ -319,7 +383,7 @@ bool notify_others_tell(struct imap_notify_state *state)
     struct telling telling;
     struct notify_known_list now;
     state->changed = false;
-    notify_known_gather(state->session->user, &now);
+    notify_known_gather(state, &now);
     if (now.failed || state->entries.failed) {
         notify_known_free(&now);
         return false;
@@ -331,27 +395,22 @@ bool notify_others_tell(struct imap_notify_state *state)
     telling_close(&telling);
     notify_known_free(&state->known);
     state->known = now;
+    notify_owners_told(state);
     return true;
 }
 
 void notify_others_begin(struct imap_notify_state *state)
 {
-    struct imap_session *session = state->session;
     struct telling telling;
     telling_open(&telling, state);
     for (uint32_t i = 0; i < state->known.count; i++) {
         const struct notify_known *known = &state->known.all[i];
-        uint32_t events = notify_events_of(state, notify_known_name(known), known->subscribed);
-        struct mailstore_box *box =
-            known->id != 0 ? mailstore_box_find(session->user, notify_known_name(known)) : NULL;
-        if (events == 0 || box == NULL) {
+        uint32_t events = notify_known_events(state, known);
+        if (events == 0 || known->id == 0) {
             continue;
         }
-        if (!may_be_read(state, box)) {
-            imap_write(&telling.writer, "* LIST (\\NoAccess) \"/\" ");
-            imap_name_write(session, &telling.writer, box->name);
-            imap_write(&telling.writer, "\r\n");
-            telling_send(&telling);
+        if (!may_be_read(known)) {
+            no_access_tell(&telling, notify_known_name(known));
         } else if (state->set.status) {
             messages_tell(&telling, NULL, known, events);
         }

@@ -14,15 +14,34 @@
     (IMAP_NOTIFY_MAILBOX_NAME | IMAP_NOTIFY_SUBSCRIPTION_CHANGE |                                  \
      IMAP_NOTIFY_MAILBOX_METADATA_CHANGE | IMAP_NOTIFY_SERVER_METADATA_CHANGE)
 
-/* A mailbox as it was told last, or the name of a subscription to none (id 0). */
+/* Another user, some of whose mailboxes may be seen: he is open as long as they are watched. */
+struct notify_owner {
+    struct list_node node; /* of imap_notify_state.owners */
+    struct imap_notify_state *state;
+    struct mailstore_user *user;
+    struct mailstore_watch watch;
+    struct mailstore_waiter look; /* at his Maildir */
+    bool looks;
+    bool stale;     /* others may be seen than those that are known */
+    bool is_of_use; /* some may be seen */
+    uint64_t names; /* user->names, as it was when they were looked for */
+};
+
+/* A mailbox as it was told last, or the name of a subscription to none that may be seen (id 0). */
 struct notify_known {
     uint64_t id, modseq;
-    char *name; /* owned */
+    char *name; /* owned; what the user calls it */
+    struct notify_owner
+        *owner; /* NULL: his own. Not to be followed when it is of the list before */
     uint32_t name_bytes;
     uint32_t count, uidnext;
     uint32_t special_use;
+    uint32_t properties; /* the box's, of which the rights are */
+    uint16_t rights;     /* enum imap_right */
     bool subscribed;
+    bool personal; /* in the namespace of the user's own */
 };
+static_assert(IMAP_RIGHTS_ALL <= UINT16_MAX, "they are kept in so many bits");
 
 struct notify_known_list {
     struct notify_known *all; /* owned; by id, then by name */
@@ -44,9 +63,19 @@ struct notify_entries {
     bool failed; /* memory was short, or there are too many */
 };
 
+#define NOTIFY_STRANGERS_MAX 32u /* more: all are looked for again */
+
 struct imap_notify_state {
     struct imap_session *session;
     struct mailstore_watch watch; /* of the user */
+    struct mailstore_shares_watch shares;
+    struct list_node owners; /* struct notify_owner */
+    uint32_t owner_count;
+    bool owners_failed;  /* memory was short, the store has failed, or there are too many */
+    bool owners_missing; /* those that are asked for are to be looked for again */
+    uint64_t names;      /* user->names, when it was told last */
+    uint64_t strangers[NOTIFY_STRANGERS_MAX]; /* who have shared something, and are no owners yet */
+    uint32_t stranger_count;
     struct arena arena;
     struct imap_notify set;                   /* in the arena */
     const struct imap_notify_group *selected; /* NULL: nothing is told of it */
@@ -61,20 +90,44 @@ struct imap_notify_state {
     struct imap_range range;
 };
 
+/* What a name is, for those who ask for such. */
+enum notify_name {
+    NOTIFY_NAME_SUBSCRIBED = 1 << 0,
+    NOTIFY_NAME_PERSONAL = 1 << 1, /* in the namespace of the user's own */
+};
+
 /* ---- imap_notify.c ---- */
-/* What is asked for of this mailbox: of each group that it is in (RFC 5465 §6). Bits of enum imap_notify_event. */
-uint32_t notify_events_of(const struct imap_notify_state *state, struct slice name,
-                          bool subscribed);
+/* What is asked for of this mailbox: of each group that it is in (RFC 5465 §6). Bits of enum imap_notify_event.
+ * what: of enum notify_name. */
+uint32_t notify_events_of(const struct imap_notify_state *state, struct slice name, uint32_t what);
 /* The same of no mailbox, in whichever group it stands. */
 uint32_t notify_events_of_server(const struct imap_notify_state *state);
+/* Something has changed, somewhere: it is told soon. */
+void notify_changed(struct imap_notify_state *state);
+/* An entry has another value, if this property of a mailbox (0: of the user) is one. */
+void notify_property(struct imap_notify_state *state, uint64_t box, struct slice key);
 
 /* ---- imap_notify_known.c ---- */
 void notify_known_free(struct notify_known_list *list);
-void notify_known_gather(struct mailstore_user *user, struct notify_known_list *list);
+/* What is there now, as state->known is what was. */
+void notify_known_gather(struct imap_notify_state *state, struct notify_known_list *list);
+/* If it may be seen. owner: NULL: it is his own. */
+void notify_known_add(struct imap_notify_state *state, struct notify_known_list *list,
+                      struct notify_owner *owner, struct mailstore_box *box);
 static inline struct slice notify_known_name(const struct notify_known *known)
 {
     return slice_of(known->name, known->name_bytes);
 }
+static inline uint32_t notify_known_events(const struct imap_notify_state *state,
+                                           const struct notify_known *known)
+{
+    return notify_events_of(state, notify_known_name(known),
+                            (known->subscribed ? NOTIFY_NAME_SUBSCRIBED : 0u) |
+                                (known->personal ? NOTIFY_NAME_PERSONAL : 0u));
+}
+/* Of the list that was gathered last. NULL: it is there no more, or not under this name. */
+struct mailstore_box *notify_known_box(const struct imap_notify_state *state,
+                                       const struct notify_known *known);
 /* Visits both lists; either is NULL when it was not, or is no more. */
 void notify_known_compare(const struct notify_known_list *old, const struct notify_known_list *now,
                           void (*visit)(void *owner, struct notify_known *old,
@@ -92,6 +145,16 @@ struct notify_own {
 void notify_known_take(struct notify_known_list *list, struct notify_known_list *now,
                        const struct notify_own *own);
 
+/* ---- imap_notify_owners.c ---- */
+void notify_owners_begin(struct imap_notify_state *state);
+void notify_owners_end(struct imap_notify_state *state); /* harmless twice */
+/* NULL: he is not watched. */
+struct notify_owner *notify_owner_of(const struct imap_notify_state *state, struct slice name);
+/* Their mailboxes that may be seen now. */
+void notify_owners_gather(struct imap_notify_state *state, struct notify_known_list *list);
+/* What was gathered has been told; nothing that was known before is needed any more. */
+void notify_owners_told(struct imap_notify_state *state);
+
 /* ---- imap_notify_others.c ---- */
 /* STATUS of what is told of from now on (§3.1), and which of it must not be read. */
 void notify_others_begin(struct imap_notify_state *state);
@@ -101,5 +164,6 @@ bool notify_others_tell(struct imap_notify_state *state);
 /* ---- imap_notify_entries.c ---- */
 void notify_entries_free(struct notify_entries *entries);
 void notify_entries_add(struct notify_entries *entries, uint64_t box, struct slice name);
-/* METADATA without values (RFC 5464 §4.4.2). */
-void notify_entries_tell(struct imap_notify_state *state, struct imap_writer *writer);
+/* METADATA without values (RFC 5464 §4.4.2), of what is there now. */
+void notify_entries_tell(struct imap_notify_state *state, const struct notify_known_list *now,
+                         struct imap_writer *writer);

@@ -246,6 +246,12 @@ void imap_place_leave(struct imap_session *session, struct imap_place *place); /
 
 /* The first level of others' mailboxes; empty: they are not shown. */
 struct slice imap_shared_root(const struct imap_session *session);
+/* Is it that level, or below it? */
+bool imap_name_is_shared(const struct imap_session *session, struct slice name);
+/* The user whose mailboxes are called so; empty: none. */
+struct slice imap_shared_name_user(const struct imap_session *session, struct slice name);
+/* 0, and *owner is open; -ENOENT: not one who can have shared anything. */
+int imap_owner_open(struct imap_session *session, struct slice user, struct mailstore_user **owner);
 #define IMAP_SHARED_NAME_BYTES (MAILSTORE_NAME_BYTES_MAX + USER_NAME_BYTES + 256u)
 /* What the user calls it. Returns its size. */
 size_t imap_box_name(const struct imap_session *session, const struct mailstore_box *box,

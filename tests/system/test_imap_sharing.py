@@ -11,6 +11,7 @@ from test_mail_clients import PASSWORD, Rig as ClientRig, letter
 
 imaplib.Commands.setdefault("GETMETADATA", ("AUTH", "SELECTED"))
 imaplib.Commands.setdefault("SETMETADATA", ("AUTH", "SELECTED"))
+imaplib.Commands.setdefault("NOTIFY", ("AUTH", "SELECTED"))
 
 
 class SharingRig(ClientRig):
@@ -29,6 +30,15 @@ class SharingRig(ClientRig):
     def refused(self, answer, code):
         self.assertEqual(answer[0], "NO", answer)
         self.assertIn(code, answer[1][0])
+
+    def told(self, connection, beginning):
+        """What comes unasked, up to a line that begins so."""
+        lines = []
+        while not lines or not lines[-1].startswith(beginning):
+            line = connection.readline().rstrip(b"\r\n")
+            self.assertTrue(line.startswith(b"* "), line)
+            lines.append(line)
+        return lines
 
 
 class Sharing(SharingRig):
@@ -82,6 +92,24 @@ class Sharing(SharingRig):
         self.good(alice.rename("work", "play"))
         self.assertEqual(self.metadata(bob, "shared/alice/play", "/shared/comment"), [b'shared/alice/play (/shared/comment "ours")'])
 
+    def test_notify_tells_of_the_mailboxes_of_others(self):
+        alice, bob = self.client("alice"), self.client("bob")
+        self.good(alice.create("work"))
+        self.good(bob._simple_command("NOTIFY", "SET", "(subtree shared (MessageNew MessageExpunge MailboxName))"))
+        self.good(alice.append("work", None, None, letter(1)))
+        self.good(alice.setacl("work", "bob", "lr"))
+        self.assertIn(b'* LIST (\\HasNoChildren) "/" shared/alice/work', self.told(bob, b"* STATUS shared/alice/work (MESSAGES 1 "))
+        self.good(alice.append("INBOX", None, None, letter(2)))
+        self.good(alice.append("work", None, None, letter(2)))
+        self.assertNotIn(b"INBOX", b"".join(self.told(bob, b"* STATUS shared/alice/work (MESSAGES 2 ")))
+        self.good(alice.setacl("work", "bob", '""'))
+        self.told(bob, b'* LIST (\\NonExistent \\HasNoChildren) "/" shared/alice/work')
+        self.good(alice.append("work", None, None, letter(3)))
+        self.good(alice.rename("work", "play"))
+        self.good(alice.setacl("play", "bob", "lr"))
+        after = self.told(bob, b"* STATUS shared/alice/play (MESSAGES 3 ")
+        self.assertNotIn(b"shared/alice/work", b"".join(after))
+
     def test_what_was_answered_is_there_after_kill_9_with_and_without_the_index(self):
         alice = self.client("alice")
         self.good(alice.create("work"))
@@ -109,6 +137,26 @@ class Sharing(SharingRig):
             self.refused(carol.select("shared/alice/work"), b"[NONEXISTENT]")
             self.assertEqual(self.metadata(alice, "work", "(/shared/n /private/x)"), [b'work (/shared/n "%d" /private/x "%d")' % (number, number)])
             self.assertEqual(self.metadata(alice, '""', "/private/y"), [b'"" (/private/y "%d")' % number])
+
+
+class SharingMaildirs(SharingRig):
+    def start_service(self):
+        with open(self.settings) as file:
+            settings = file.read()
+        self.write("mailboxd.yaml", settings.replace("format: log", "format: maildir"))
+        super().start_service()
+
+    def test_notify_follows_the_maildir_of_who_is_not_there(self):
+        alice, bob = self.client("alice"), self.client("bob")
+        self.good(alice.create("work"))
+        self.good(alice.setacl("work", "bob", "lr"))
+        alice.logout()
+        self.good(bob._simple_command("NOTIFY", "SET", "(mailboxes shared/alice/work (MessageNew MessageExpunge))"))
+        folder, name = os.path.join(self.folder, "store", "alice", ".work"), "1700000000.M1P1.client.test"
+        with open(os.path.join(folder, "tmp", name), "wb") as file:  # another program delivers
+            file.write(letter(1))
+        os.rename(os.path.join(folder, "tmp", name), os.path.join(folder, "new", name))
+        self.told(bob, b"* STATUS shared/alice/work (MESSAGES 1 ")
 
 
 # ---- Beside Dovecot ----
