@@ -2,31 +2,7 @@
 #include "engine/mailbox/pop3_private.h"
 #define DESK_ROOM 65536u
 #define DESK_ACCEPTED pop3_accepted
-#include "tests/unit/desk_rig.h"
-#include "tests/unit/rfc_pattern.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <cmocka.h>
-
-struct pop3_step {
-    const char *says, *hears;
-};
-
-static void play(struct pop3_client *client, const struct pop3_step *steps, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        char line[200];
-        snprintf(line, sizeof(line), "%s\r\n", steps[i].says);
-        const char *heard = talk(client, line);
-        const char *wrong = rfc_missing(heard, steps[i].hears);
-        wrong = wrong == NULL ? rfc_unwanted(heard, steps[i].hears) : wrong;
-        if (wrong != NULL) {
-            fail_msg("%s is answered with\n%s\n\"%s\" is not so", steps[i].says, heard, wrong);
-        }
-    }
-}
-#define PLAY(client, steps) play(client, steps, sizeof(steps) / sizeof((steps)[0]))
+#include "tests/unit/desk_play.h"
 
 static struct pop3_client *two_letters(void)
 {
@@ -39,7 +15,7 @@ static struct pop3_client *two_letters(void)
 
 static void a_session_as_it_is_shown(void **state)
 {
-    static const struct pop3_step steps[] = {
+    static const struct desk_step steps[] = {
         {"USER mrose", "+OK %"}, /* §7 */
         {"PASS secret", "+OK %"},
         {"STAT", "+OK 2 47"}, /* §5 */
@@ -69,18 +45,18 @@ static void a_session_as_it_is_shown(void **state)
     };
     (void)state;
     struct pop3_client *client = two_letters();
-    PLAY(client, steps);
+    DESK_PLAY(client, steps);
     assert_true(client->closed);
     assert_int_equal(pop3_rig_count(&rig, "mrose"), 0);
 }
 
 static void what_is_not_quitted_is_not_deleted(void **state)
 {
-    static const struct pop3_step steps[] = {
+    static const struct desk_step steps[] = {
         {"USER mrose", "+OK %"}, {"PASS secret", "+OK %"}, {"DELE 1", "+OK %"}};
     (void)state;
     struct pop3_client *client = two_letters();
-    PLAY(client, steps);
+    DESK_PLAY(client, steps);
     stream_abort(client->stream); /* §6: no UPDATE state */
     pop3_rig_run(&rig);
     assert_int_equal(pop3_rig_count(&rig, "mrose"), 2);
@@ -88,7 +64,7 @@ static void what_is_not_quitted_is_not_deleted(void **state)
 
 static void what_is_possible_is_told(void **state)
 {
-    static const struct pop3_step steps[] = {
+    static const struct desk_step steps[] = {
         {"CAPA", "+OK%\n!EXPIRE 0\n."}, /* RFC 2449 §5 */
         {"CAPA", "+OK%\nTOP\n."},
         {"CAPA", "+OK%\nUSER\n."},
@@ -106,7 +82,7 @@ static void what_is_possible_is_told(void **state)
         {"QUIT", "+OK %"},
     };
     (void)state;
-    PLAY(two_letters(), steps);
+    DESK_PLAY(two_letters(), steps);
 }
 
 int main(void)

@@ -2,35 +2,11 @@
 #include "engine/mailbox/managesieve_session.h"
 #define DESK_ROOM 65536u
 #define DESK_ACCEPTED managesieve_accepted
-#include "tests/unit/desk_rig.h"
-#include "tests/unit/rfc_pattern.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <cmocka.h>
-
-struct sieve_step {
-    const char *says, *hears;
-};
-
-static void play(struct pop3_client *client, const struct sieve_step *steps, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        char line[400];
-        snprintf(line, sizeof(line), "%s\r\n", steps[i].says);
-        const char *heard = talk(client, line);
-        const char *wrong = rfc_missing(heard, steps[i].hears);
-        wrong = wrong == NULL ? rfc_unwanted(heard, steps[i].hears) : wrong;
-        if (wrong != NULL) {
-            fail_msg("%s is answered with\n%s\n\"%s\" is not so", steps[i].says, heard, wrong);
-        }
-    }
-}
-#define PLAY(client, steps) play(client, steps, sizeof(steps) / sizeof((steps)[0]))
+#include "tests/unit/desk_play.h"
 
 static void the_greeting_and_capabilities(void **state)
 {
-    static const struct sieve_step steps[] = {
+    static const struct desk_step steps[] = {
         {"CAPABILITY", "\"IMPLEMENTATION\" \"%\"\nOK%"}, /* §1.7, §2.4 */
         {"CAPABILITY", "\"SASL\" \"%PLAIN%\"\nOK%"},
         {"CAPABILITY", "\"SIEVE\" \"%fileinto%vacation%\"\nOK%"},
@@ -49,7 +25,7 @@ static void the_greeting_and_capabilities(void **state)
     (void)state;
     struct pop3_client *client = pop3_client_connect(&rig);
     assert_null(rfc_missing(talk(client, ""), "\"IMPLEMENTATION\" \"%\"\nOK%"));
-    PLAY(client, steps);
+    DESK_PLAY(client, steps);
     assert_true(client->closed);
 }
 
@@ -67,7 +43,7 @@ static void starttls_says_it_again(void **state)
 
 static void scripts_are_kept(void **state)
 {
-    static const struct sieve_step steps[] = {
+    static const struct desk_step steps[] = {
         {"AUTHENTICATE \"PLAIN\" \"AGNocmlzAHNlY3JldA==\"", "OK%"},
         {"HAVESPACE \"myscript\" 999999999", "NO (QUOTA%) %"}, /* §2.5 */
         {"HAVESPACE \"foobar\" 435", "OK%"},
@@ -101,7 +77,7 @@ static void scripts_are_kept(void **state)
     (void)state;
     struct pop3_client *client = pop3_client_connect(&rig);
     talk(client, "");
-    PLAY(client, steps);
+    DESK_PLAY(client, steps);
 }
 
 int main(void)
