@@ -63,13 +63,7 @@ static bool administered(struct imap_session *session, struct slice name, struct
 static void line_say(struct imap_session *session, struct imap_writer *writer)
 {
     imap_write(writer, "\r\n");
-    bool good = imap_session_send(session, writer);
-    imap_writer_close(writer);
-    if (good) {
-        imap_session_ok(session);
-    } else {
-        imap_session_refuse(session, -ENOMEM);
-    }
+    imap_session_ok_with(session, writer);
 }
 
 static void line_begin(struct imap_session *session, struct imap_writer *writer, const char *word,

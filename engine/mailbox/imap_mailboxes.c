@@ -240,13 +240,7 @@ void imap_status(struct imap_session *session, const struct imap_status *status)
     writer.utf8 = imap_session_utf8(session);
     imap_status_write(session, &writer, place.box, status->items);
     imap_place_leave(session, &place);
-    bool good = imap_session_send(session, &writer);
-    imap_writer_close(&writer);
-    if (good) {
-        imap_session_ok(session);
-    } else {
-        imap_session_refuse(session, -ENOMEM);
-    }
+    imap_session_ok_with(session, &writer);
 }
 
 void imap_namespace(struct imap_session *session)
@@ -262,13 +256,7 @@ void imap_namespace(struct imap_session *session)
     imap_write(&writer, "* NAMESPACE ((\"\" \"/\")) ((\"");
     imap_write_bytes(&writer, root);
     imap_write(&writer, "/\" \"/\")) NIL\r\n");
-    bool good = imap_session_send(session, &writer);
-    imap_writer_close(&writer);
-    if (good) {
-        imap_session_ok(session);
-    } else {
-        imap_session_refuse(session, -ENOMEM);
-    }
+    imap_session_ok_with(session, &writer);
 }
 
 /* ---- QUOTA, RFC 9208: one root, "" ---- */
@@ -293,17 +281,6 @@ static void quota_write(struct imap_session *session, struct imap_writer *writer
     imap_write(writer, ")\r\n");
 }
 
-static void quota_answer(struct imap_session *session, struct imap_writer *writer)
-{
-    bool good = imap_session_send(session, writer);
-    imap_writer_close(writer);
-    if (good) {
-        imap_session_ok(session);
-    } else {
-        imap_session_refuse(session, -ENOMEM);
-    }
-}
-
 void imap_quota_get(struct imap_session *session, struct slice root)
 {
     struct imap_writer writer;
@@ -313,7 +290,7 @@ void imap_quota_get(struct imap_session *session, struct slice root)
     }
     imap_writer_open(&writer, LINE_BYTES_MAX);
     quota_write(session, &writer);
-    quota_answer(session, &writer);
+    imap_session_ok_with(session, &writer);
 }
 
 /* What another user has, and may have, is his own affair: his mailboxes have no root that could be asked for. */
@@ -337,5 +314,5 @@ void imap_quota_root(struct imap_session *session, struct slice mailbox)
     if (own) {
         quota_write(session, &writer);
     }
-    quota_answer(session, &writer);
+    imap_session_ok_with(session, &writer);
 }

@@ -154,6 +154,8 @@ void imap_compress(struct imap_session *session);
 /* Tells what has happened in the mailbox, then answers the command under way; its task is freed. */
 enum imap_step imap_session_answer(struct imap_session *session, const struct imap_answer *answer);
 enum imap_step imap_session_ok(struct imap_session *session);
+/* Sends what was written, closes the writer, then OK; or NO, when memory was short. */
+enum imap_step imap_session_ok_with(struct imap_session *session, struct imap_writer *writer);
 /* code: NULL: none. */
 enum imap_step imap_session_no(struct imap_session *session, const char *code, const char *text);
 enum imap_step imap_session_bad(struct imap_session *session, const char *text);

@@ -50,6 +50,13 @@ enum imap_step imap_session_ok(struct imap_session *session)
     return answer_text(session, IMAP_OK, NULL, NULL);
 }
 
+enum imap_step imap_session_ok_with(struct imap_session *session, struct imap_writer *writer)
+{
+    bool good = imap_session_send(session, writer);
+    imap_writer_close(writer);
+    return good ? imap_session_ok(session) : imap_session_refuse(session, -ENOMEM);
+}
+
 enum imap_step imap_session_no(struct imap_session *session, const char *code, const char *text)
 {
     return answer_text(session, IMAP_NO, code, text);
