@@ -476,10 +476,6 @@ static bool pair_set(struct imap_session *session, struct setting *setting,
         imap_session_no(session, "NOPERM", "The administrator speaks for the server");
         return false;
     }
-    if (properties->box != NULL && is_shared(name) && !(place->rights & IMAP_RIGHT_WRITE)) {
-        imap_session_refuse(session, -EACCES);
-        return false;
-    }
     if (properties->box != NULL && place->owner == session->user &&
         slice_equal(name, slice_text(IMAP_METADATA_SPECIAL_USE))) {
         properties->special_use_given = true;

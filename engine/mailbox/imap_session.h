@@ -348,7 +348,7 @@ void imap_list_attributes_write(const struct imap_session *session, struct imap_
 bool imap_metadata_entry(const struct imap_session *session, struct slice key, struct slice *entry);
 void imap_metadata_get(struct imap_session *session, const struct imap_metadata *metadata);
 void imap_metadata_set(struct imap_session *session, const struct imap_metadata *metadata);
-/* May entries be read, and private ones set, with these? (RFC 5464 §3.3) */
+/* May entries be read and set with these, private ones and shared ones? (RFC 5464 §3.3) */
 bool imap_metadata_allowed(uint32_t rights);
 /* False: a name that no entry can have, and BAD was answered. */
 bool imap_metadata_check(struct imap_session *session, const struct imap_text_list *entries);

@@ -220,6 +220,11 @@ b EXPUNGE|b STORE 1 +FLAGS (\Deleted)|b EXPUNGE|b MOVE 1 INBOX|b CLOSE|a SETACL 
 a SETACL work bob lrk|B CREATE shared/alice/work/bobs|b MYRIGHTS shared/alice/work/bobs|a GETACL work/bobs|b DELETE shared/alice/work/bobs|a SETACL work/bobs bob +x|B DELETE shared/alice/work/bobs|b MYRIGHTS shared/alice/work/bobs|a DELETEACL work bob|B LIST "" *
 b SELECT shared/alice/work|b MYRIGHTS shared/alice/work|b STATUS shared/alice/work (MESSAGES)""".replace("\n", "|").split("|")
 
+NOTES_OF_ANOTHER = r"""a CREATE work|a SETMETADATA work (/shared/comment "hers")|b SETMETADATA shared/alice/work (/shared/comment "his")|a SETACL work bob lr|B GETMETADATA shared/alice/work (/shared/comment /private/comment)|b SETMETADATA shared/alice/work (/private/comment "mine")
+b SETMETADATA shared/alice/work (/shared/comment "r")|a GETMETADATA work (/shared/comment /private/comment)|a SETACL work bob ls|B SETMETADATA shared/alice/work (/shared/comment "s")|a SETACL work bob lw|B SETMETADATA shared/alice/work (/shared/comment "w")
+a SETACL work bob li|B SETMETADATA shared/alice/work (/shared/comment "i")|a SETACL work bob l|B SETMETADATA shared/alice/work (/private/comment "l")|b SETMETADATA shared/alice/work (/shared/comment "l")|b GETMETADATA shared/alice/work (/shared/comment)
+a SETACL work bob rw|B SETMETADATA shared/alice/work (/private/comment "x")|b GETMETADATA shared/alice/work (/shared/comment)|a GETMETADATA work (/shared/comment)""".replace("\n", "|").split("|")
+
 # What may differ, and does, and why.
 NOTES_ACCEPTED = {
     # The examples of RFC 5464 4.2.1 have the options behind the mailbox; Dovecot takes the grammar's place only.
@@ -228,6 +233,10 @@ NOTES_ACCEPTED = {
     "a GETMETADATA INBOX ()", "a SETMETADATA INBOX ()",
     # The codes are of RFC 5530; Dovecot leaves them out, or has CANNOT, here.
     "a GETMETADATA nowhere /private/comment", "a SETMETADATA nowhere (/private/comment \"x\")", "a SETMETADATA \"\" (/shared/comment \"srv\")",
+}
+NOTES_OF_ANOTHER_ACCEPTED = {
+    # The code is of RFC 5530; Dovecot leaves it out here.
+    "b SETMETADATA shared/alice/work (/shared/comment \"his\")", "B SETMETADATA shared/alice/work (/private/comment \"x\")", "b GETMETADATA shared/alice/work (/shared/comment) (2)",
 }
 RIGHTS_ACCEPTED = {
     # Of a mailbox that is not there nobody has rights; Dovecot says what he would have.
@@ -290,6 +299,9 @@ class AgainstDovecot(SharingRig):
 
     def test_metadata(self):
         self.compare(NOTES, NOTES_ACCEPTED)
+
+    def test_metadata_of_anothers_mailbox(self):
+        self.compare(NOTES_OF_ANOTHER, NOTES_OF_ANOTHER_ACCEPTED)
 
     def test_rights_and_others_mailboxes(self):
         self.compare(RIGHTS, RIGHTS_ACCEPTED)

@@ -335,18 +335,45 @@ static void metadata_of_another_s_mailbox(void **state)
     bob_may(rig, "lr");
     talk(rig, 0, "a SETMETADATA work (/private/x \"a\" /shared/x \"both\")\r\n", "OK");
     talk(rig, 1, "b SETMETADATA shared/alice/work (/private/x \"b\")\r\n", "OK");
-    talk(rig, 1, "c SETMETADATA shared/alice/work (/shared/x \"b\")\r\n", "NO [NOPERM]");
     talk(rig, 1, "d GETMETADATA shared/alice/work (/private/x /shared/x)\r\n", "OK");
     expect(rig, 1, "* METADATA shared/alice/work (/private/x \"b\" /shared/x \"both\")\r\n");
     talk(rig, 0, "e GETMETADATA work (/private/x)\r\n", "OK");
     expect(rig, 0, "* METADATA work (/private/x \"a\")\r\n");
-    bob_may(rig, "lrw");
-    talk(rig, 1, "f SETMETADATA shared/alice/work (/shared/x \"b\")\r\n", "OK");
-    talk(rig, 0, "g GETMETADATA work (/shared/x)\r\n", "OK");
-    expect(rig, 0, "* METADATA work (/shared/x \"b\")\r\n");
     talk(rig, 0, "h SETMETADATA work (/private/specialuse \"\\\\Junk\")\r\n", "OK");
     talk(rig, 1, "i GETMETADATA shared/alice/work (/private/specialuse)\r\n", "OK");
     expect(rig, 1, "(/private/specialuse NIL)");
+}
+
+/* RFC 5464 §3.3: the same ones for what is his alone and for what all see. */
+static void which_rights_metadata_takes(void **state)
+{
+    static const struct {
+        const char *rights, *answer;
+    } cases[] = {
+        {"lr", "OK"},
+        {"ls", "OK"},
+        {"lw", "OK"},
+        {"li", "OK"},
+        {"lp", "OK"},
+        {"l", "NO [NOPERM]"},
+        {"la", "NO [NOPERM]"},
+        {"ltekx", "NO [NOPERM]"},
+        {"rswip", "NO [NONEXISTENT]"},
+    };
+    struct imap_rig *rig = alice_and_bob(state);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *answer = cases[i].answer, *rights = cases[i].rights;
+        char told[80];
+        talk(rig, 0, "a SETMETADATA work (/shared/x \"hers\")\r\n", "OK");
+        bob_may(rig, rights);
+        talk(rig, 1, "b SETMETADATA shared/alice/work (/shared/x \"his\")\r\n", answer);
+        talk(rig, 1, "c SETMETADATA shared/alice/work (/private/x \"his\")\r\n", answer);
+        talk(rig, 1, "d GETMETADATA shared/alice/work (/shared/x /private/x)\r\n", answer);
+        talk(rig, 0, "e GETMETADATA work (/shared/x /private/x)\r\n", "OK");
+        snprintf(told, sizeof(told), "* METADATA work (/shared/x \"%s\" /private/x NIL)\r\n",
+                 strcmp(answer, "OK") == 0 ? "his" : "hers");
+        expect(rig, 0, told);
+    }
 }
 
 int main(void)
@@ -369,6 +396,7 @@ int main(void)
         SCENE(mailboxes_are_made_with_k_and_deleted_with_x),
         SCENE(who_may_administer_gives_rights),
         SCENE(metadata_of_another_s_mailbox),
+        SCENE(which_rights_metadata_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
