@@ -231,18 +231,6 @@ struct stream *crossing_pass(struct crossing *here, struct crossing *to, struct 
     return &passage->stream;
 }
 
-struct stream *crossing_take_back(struct stream *stream)
-{
-    struct passage *passage = (struct passage *)(void *)stream; /* its first member */
-    struct stream *carrier = passage->near.carrier;
-    check(passage->near.word.wanted == 0);
-    carrier->notify = NULL;
-    carrier->session = NULL;
-    list_remove(&passage->near.node);
-    free(passage);
-    return carrier;
-}
-
 /* ---- The part ---- */
 
 static struct passage *near_of(struct list_node *node)

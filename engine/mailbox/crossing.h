@@ -59,5 +59,3 @@ void crossing_let_go(struct crossing *crossing);
  * peer takes nothing for 30 s is cut. */
 struct stream *crossing_pass(struct crossing *here, struct crossing *to, struct stream *carrier,
                              bool finished);
-/* Of crossing_pass, instead of handing it over, before anything else happens: the carrier, which is the caller's again. */
-struct stream *crossing_take_back(struct stream *stream);

@@ -113,23 +113,6 @@ static void what_came_before_the_passing_is_read_behind_it(void **state)
     cross_close(rig);
 }
 
-static void a_stream_that_is_taken_back_is_as_it_was(void **state)
-{
-    (void)state;
-    struct crossing_rig *rig = cross_open(2, ROOM);
-    rig->keep = true;
-    cross_connect(rig, crossing_to_other);
-    struct stream *far = crossing_pass(rig->crossings[0], rig->crossings[1], rig->kept, false);
-    assert_non_null(far);
-    assert_ptr_equal(crossing_take_back(far), rig->kept);
-    is_quiet(rig);
-    cross_pass(rig, rig->kept);
-    assert_int_equal(cross_write(&rig->client, 100), 0);
-    cross_run(rig);
-    assert_int_equal(cross_read(&rig->session, SIZE_MAX), 100);
-    cross_close(rig);
-}
-
 static void facts_are_the_carriers(void **state)
 {
     (void)state;
@@ -317,7 +300,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_arrive_in_order_whoever_is_slow),
         cmocka_unit_test(what_came_before_the_passing_is_read_behind_it),
-        cmocka_unit_test(a_stream_that_is_taken_back_is_as_it_was),
         cmocka_unit_test(facts_are_the_carriers),
         cmocka_unit_test(a_session_that_does_not_read_stops_the_carrier),
         cmocka_unit_test(a_client_that_does_not_read_stops_the_session_until_a_quarter_is_free),
