@@ -10,11 +10,11 @@
  */
 #include "engine/auth/backend.h"
 #include "engine/core/check.h"
+#include "engine/lookup/ldap_server.h"
 #include "engine/lookup/ldap_text.h"
 #include "engine/lookup/query.h"
 #include <assert.h>
 #include <errno.h>
-#include <ldap.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,10 +22,9 @@
 
 struct backend_source {
     struct text_settings text;
-    const char *servers, *authorities, *base, *bind_dn, *password;
+    struct ldap_server server;
+    const char *base;
     struct query_settings user_dn, filter; /* query NULL: not given */
-    int scope, timeout_s;
-    bool start_tls;
 };
 
 /* ---- What the file says ---- */
@@ -39,34 +38,15 @@ static int wrong(const struct backend_source *source, const char *text,
 
 static int settings_read(struct backend_source *source, char problem[BACKEND_PROBLEM_MAX])
 {
-    static const char *const scopes[] = {"base", "one", "sub"}; /* as LDAP numbers them */
     struct text_settings *text = &source->text;
-    const char *scope = text_setting(text, "scope", "sub"),
-               *timeout = text_setting(text, "timeout", "10"),
-               *tls = text_setting(text, "start_tls", "no");
-    char *end;
-    source->servers = text_setting(text, "server_host", "ldap://localhost");
-    source->authorities = text_setting(text, "tls_ca_cert_file", NULL);
+    const char *bad = ldap_server_read(&source->server, text);
     source->base = text_setting(text, "search_base", NULL);
-    source->bind_dn = text_setting(text, "bind_dn", "");
-    source->password = text_setting(text, "bind_pw", "");
     source->user_dn =
         (struct query_settings){.query = text_setting(text, "user_dn", NULL), .domains = ""};
     source->filter =
         (struct query_settings){.query = text_setting(text, "query_filter", NULL), .domains = ""};
-    source->start_tls = strcmp(tls, "yes") == 0;
-    source->timeout_s = (int)strtol(timeout, &end, 10);
-    for (source->scope = 0; source->scope < 3 && strcmp(scope, scopes[source->scope]) != 0;) {
-        source->scope++;
-    }
-    if (!source->start_tls && strcmp(tls, "no") != 0) {
-        return wrong(source, "start_tls: yes or no is expected", problem);
-    }
-    if (source->scope == 3) {
-        return wrong(source, "scope: sub, one or base is expected", problem);
-    }
-    if (*end != '\0' || source->timeout_s < 1 || source->timeout_s > 300) {
-        return wrong(source, "timeout: 1 to 300 seconds are expected", problem);
+    if (bad != NULL) {
+        return wrong(source, bad, problem);
     }
     if ((source->user_dn.query == NULL) == (source->filter.query == NULL)) {
         return wrong(source, "user_dn or query_filter is expected", problem);
@@ -110,49 +90,23 @@ static void ldap_close(struct backend_source *source)
 
 /* ---- Asking ---- */
 
-static int connect_to(const struct backend_source *source, LDAP **connection)
-{
-    const int version = LDAP_VERSION3, as_client = 0;
-    const struct timeval limit = {.tv_sec = source->timeout_s};
-    int status = ldap_initialize(connection, source->servers);
-    if (status != LDAP_SUCCESS) {
-        *connection = NULL;
-        return status;
-    }
-    ldap_set_option(*connection, LDAP_OPT_PROTOCOL_VERSION, &version);
-    ldap_set_option(*connection, LDAP_OPT_NETWORK_TIMEOUT, &limit);
-    ldap_set_option(*connection, LDAP_OPT_TIMEOUT, &limit);
-    ldap_set_option(*connection, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
-    if (source->authorities != NULL) {
-        ldap_set_option(*connection, LDAP_OPT_X_TLS_CACERTFILE, source->authorities);
-        ldap_set_option(*connection, LDAP_OPT_X_TLS_NEWCTX, &as_client);
-    }
-    return source->start_tls ? ldap_start_tls_s(*connection, NULL, NULL) : LDAP_SUCCESS;
-}
-
-/* An empty password would be no question at all (RFC 4513 §5.1.2); the service itself may be anonymous. */
-static int bind_as(LDAP *connection, const char *name, const char *password, size_t size)
-{
-    struct berval secret = {size, (char *)(uintptr_t)password};
-    return ldap_sasl_bind_s(connection, name, LDAP_SASL_SIMPLE, &secret, NULL, NULL, NULL);
-}
-
 /* The one entry's name; "": there is none, or several. */
 static int name_find(const struct backend_source *source, LDAP *connection, struct slice user,
                      char name[QUERY_BYTES_MAX])
 {
     static char *const nothing[] = {(char *)(uintptr_t)LDAP_NO_ATTRS, NULL};
-    struct timeval limit = {.tv_sec = source->timeout_s};
+    const struct ldap_server *server = &source->server;
+    struct timeval limit = {.tv_sec = server->timeout_s};
     char filter[QUERY_BYTES_MAX];
     LDAPMessage *found = NULL;
     name[0] = '\0';
     if (query_make(&source->filter, user, ldap_escape_filter, NULL, filter) < 0) {
         return LDAP_SUCCESS;
     }
-    int status = bind_as(connection, source->bind_dn, source->password, strlen(source->password));
+    int status = ldap_server_bind_own(server, connection);
     status = status != LDAP_SUCCESS
                  ? status
-                 : ldap_search_ext_s(connection, source->base, source->scope, filter,
+                 : ldap_search_ext_s(connection, source->base, server->scope, filter,
                                      (char **)(uintptr_t)nothing, 0, NULL, NULL, &limit, 2, &found);
     if (status == LDAP_SUCCESS && ldap_count_entries(connection, found) == 1) {
         char *dn = ldap_get_dn(connection, ldap_first_entry(connection, found));
@@ -199,25 +153,23 @@ static enum backend_answer ldap_verify(struct backend_source *source, struct sli
 {
     char name[QUERY_BYTES_MAX] = "";
     LDAP *connection = NULL;
+    /* An empty one would be no question at all (RFC 4513 §5.1.2). */
     if (password.size == 0 || password.size > PASSWORD_STORED_MAX) {
         return BACKEND_WRONG;
     }
-    int status = connect_to(source, &connection);
+    int status = ldap_server_connect(&source->server, &connection);
     status = status == LDAP_SUCCESS ? name_make(source, connection, user, name) : status;
     bool known = name[0] != '\0';
     enum backend_answer answer = BACKEND_FAILED;
     if (status == LDAP_SUCCESS) {
-        status =
-            bind_as(connection, known ? name : NOBODY, (const char *)password.bytes, password.size);
+        status = ldap_server_bind(connection, known ? name : NOBODY, password);
         answer = answer_of(status);
     }
     if (answer == BACKEND_FAILED) {
-        snprintf(problem, BACKEND_PROBLEM_MAX, "%.100s: %.100s", source->servers,
+        snprintf(problem, BACKEND_PROBLEM_MAX, "%.100s: %.100s", source->server.urls,
                  ldap_err2string(status));
     }
-    if (connection != NULL) {
-        ldap_unbind_ext_s(connection, NULL, NULL);
-    }
+    ldap_server_leave(&connection);
     return known || answer == BACKEND_FAILED ? answer : BACKEND_WRONG;
 }
 

@@ -315,6 +315,7 @@ static void a_database_that_does_not_answer_is_a_failure(void **state)
     map_close(map);
     map = opened(written("ldap", "ldap.cf",
                          "server_host = ldap://127.0.0.1:1\nsearch_base = dc=x\n"
+                         "tls_ca_cert_file = /etc/ssl/certs/ca-certificates.crt\n"
                          "query_filter = (mail=%s)\ntimeout = 2\n"));
     assert_string_equal(found(map, "a@b.test"), "!");
     assert_string_not_equal(result.problem, "");
