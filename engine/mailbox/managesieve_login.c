@@ -6,7 +6,7 @@
 static void facts_take(const struct managesieve_session *session, struct stream_facts *stream,
                        struct login_facts *facts)
 {
-    stream_facts(session->stream, stream);
+    stream_facts(session->dialogue.stream, stream);
     *facts = (struct login_facts){.stream = stream, .service = "sieve"};
 }
 
@@ -15,19 +15,19 @@ void managesieve_login_offer(struct managesieve_session *session)
     struct stream_facts stream;
     struct login_facts facts;
     facts_take(session, &stream, &facts);
-    size_t size = login_mechanisms(session->session.mailbox->logins, &facts, session->mechanisms,
-                                   sizeof session->mechanisms);
+    size_t size = login_mechanisms(session->dialogue.session.mailbox->logins, &facts,
+                                   session->mechanisms, sizeof session->mechanisms);
     session->settings.sasl = slice_of(session->mechanisms, size);
     session->settings.sasl_in_clear =
-        slice_of(session->mechanisms, session->tls_required ? 0 : size);
+        slice_of(session->mechanisms, session->dialogue.tls_required ? 0 : size);
 }
 
 void managesieve_login_end(struct managesieve_session *session)
 {
     login_cancel(&session->login);
-    session_exit(&session->session);
+    session_exit(&session->dialogue.session);
     if (session->user != NULL) {
-        mailstore_user_close(session->session.mailbox->texts, session->user);
+        mailstore_user_close(session->dialogue.session.mailbox->texts, session->user);
         session->user = NULL;
         session->settings.owner = slice_of(NULL, 0);
     }
@@ -46,8 +46,8 @@ static void challenge_say(struct managesieve_session *session, struct slice octe
 
 void managesieve_login_arrived(struct managesieve_session *session, const char *name)
 {
-    struct mailbox *mailbox = session->session.mailbox;
-    int status = session_enter(&session->session, name);
+    struct mailbox *mailbox = session->dialogue.session.mailbox;
+    int status = session_enter(&session->dialogue.session, name);
     if (status == -EUSERS) {
         managesieve_session_refuse(session, "TRYLATER", SESSION_TOO_MANY_OF_USER);
         return;
@@ -60,7 +60,7 @@ void managesieve_login_arrived(struct managesieve_session *session, const char *
         return;
     }
     session->user = NULL;
-    session_exit(&session->session);
+    session_exit(&session->dialogue.session);
     logger_line(mailbox->shard->logger, LOGGER_ERROR, "store: %s cannot be read: %s", name,
                 strerror(-status));
     managesieve_session_refuse(session, "TRYLATER", "Your scripts cannot be read now");
@@ -72,10 +72,10 @@ static bool login_in(struct managesieve_session *session, const struct login_tol
     char name[USER_NAME_BYTES];
     if (user_name_of_mailbox(slice_text(told->user), name) < 0) {
         managesieve_session_refuse(session, NULL, "The name is none that can have scripts");
-    } else if (!session_is_abroad(&session->session, name)) {
+    } else if (!session_is_abroad(&session->dialogue.session, name)) {
         managesieve_login_arrived(session, name);
     } else {
-        const char *why = managesieve_session_pass(session, name);
+        const char *why = dialogue_pass(&session->dialogue, name);
         if (why == NULL) {
             return false;
         }
@@ -87,8 +87,8 @@ static bool login_in(struct managesieve_session *session, const struct login_tol
 static void told(struct login *login, const struct login_told *told)
 {
     struct managesieve_session *session = list_entry(login, struct managesieve_session, login);
-    check(session->state == MANAGESIEVE_SESSION_LOGIN);
-    session->state = MANAGESIEVE_SESSION_READING;
+    check(session->dialogue.state == MANAGESIEVE_SESSION_LOGIN);
+    session->dialogue.state = MANAGESIEVE_SESSION_READING;
     switch (told->news) {
     case LOGIN_CHALLENGE:
         challenge_say(session, told->bytes);
@@ -99,7 +99,7 @@ static void told(struct login *login, const struct login_told *told)
         }
         break;
     case LOGIN_REFUSED:
-        session_counters(&session->session)->logins_failed++;
+        session_counters(&session->dialogue.session)->logins_failed++;
         managesieve_session_refuse(session, NULL, "Wrong name or password");
         break;
     case LOGIN_MALFORMED:
@@ -110,13 +110,13 @@ static void told(struct login *login, const struct login_told *told)
         break;
     }
     managesieve_session_output(session);
-    managesieve_session_run(session);
+    dialogue_run(&session->dialogue);
 }
 
 static void asked(struct managesieve_session *session, int status)
 {
     if (status == 0) {
-        session->state = MANAGESIEVE_SESSION_LOGIN;
+        session->dialogue.state = MANAGESIEVE_SESSION_LOGIN;
         return;
     }
     login_cancel(&session->login);
@@ -143,8 +143,8 @@ void managesieve_login_begin(struct managesieve_session *session,
         asked(session, -EINVAL);
     } else {
         struct slice initial = slice_of(octets, (size_t)size);
-        asked(session, login_begin(session->session.mailbox->logins, &session->login, &facts,
-                                   event->name, event->has_text ? &initial : NULL));
+        asked(session, login_begin(session->dialogue.session.mailbox->logins, &session->login,
+                                   &facts, event->name, event->has_text ? &initial : NULL));
     }
     explicit_bzero(octets, sizeof octets);
 }

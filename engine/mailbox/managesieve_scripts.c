@@ -5,7 +5,7 @@
 
 static struct mailstore *store_of(const struct managesieve_session *session)
 {
-    return session->session.mailbox->texts;
+    return session->dialogue.session.mailbox->texts;
 }
 
 /* ---- Changes ---- */
@@ -28,7 +28,7 @@ static void script_forget(struct managesieve_session *session)
 
 void managesieve_scripts_end(struct managesieve_session *session)
 {
-    if (session->state == MANAGESIEVE_SESSION_CHANGING) {
+    if (session->dialogue.state == MANAGESIEVE_SESSION_CHANGING) {
         mailstore_waiter_cancel(store_of(session), &session->waiter);
     }
     steps_forget(session);
@@ -39,7 +39,7 @@ static void refuse(struct managesieve_session *session, int status)
 {
     bool full = status == -ENOSPC || status == -EDQUOT;
     if (!full) {
-        logger_line(session->session.mailbox->shard->logger, LOGGER_ERROR,
+        logger_line(session->dialogue.session.mailbox->shard->logger, LOGGER_ERROR,
                     "store: a script of %s: %s", session->user->name, strerror(-status));
     }
     managesieve_session_refuse(session, full ? "QUOTA" : "TRYLATER",
@@ -59,7 +59,7 @@ static void steps_go_on(struct managesieve_session *session, int status)
         status =
             mailstore_property_set(store_of(session), session->user, &property, &session->waiter);
         if (status == 0) {
-            session->state = MANAGESIEVE_SESSION_CHANGING;
+            session->dialogue.state = MANAGESIEVE_SESSION_CHANGING;
             return;
         }
     }
@@ -74,10 +74,10 @@ static void steps_go_on(struct managesieve_session *session, int status)
 static void step_done(struct mailstore_waiter *waiter, int status)
 {
     struct managesieve_session *session = list_entry(waiter, struct managesieve_session, waiter);
-    session->state = MANAGESIEVE_SESSION_READING;
+    session->dialogue.state = MANAGESIEVE_SESSION_READING;
     steps_go_on(session, status);
     managesieve_session_output(session);
-    managesieve_session_run(session);
+    dialogue_run(&session->dialogue);
 }
 
 /* 0, -ENOMEM. value: copied. */

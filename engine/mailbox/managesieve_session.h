@@ -4,8 +4,7 @@
  */
 #pragma once
 #include "engine/auth/login.h"
-#include "engine/mailbox/outbox.h"
-#include "engine/mailbox/session.h"
+#include "engine/mailbox/dialogue.h"
 #include "engine/mailbox/sieve_scripts.h"
 #include "proto/sieve/managesieve_server.h"
 
@@ -20,12 +19,12 @@
  * A change goes on when its client is gone.
  */
 enum managesieve_session_state {
-    MANAGESIEVE_SESSION_HANDSHAKE, /* of TLS */
-    MANAGESIEVE_SESSION_READING,   /* commands are taken as they come */
-    MANAGESIEVE_SESSION_LOGIN,     /* the desk has been asked */
-    MANAGESIEVE_SESSION_CHANGING,  /* the store was told; its answer is the client's */
-    MANAGESIEVE_SESSION_SECURING,  /* TLS begins when the reply to STARTTLS is written */
-    MANAGESIEVE_SESSION_CLOSING,   /* the last reply is made; what comes in is dropped */
+    MANAGESIEVE_SESSION_HANDSHAKE = DIALOGUE_HANDSHAKE,
+    MANAGESIEVE_SESSION_READING = DIALOGUE_READING,
+    MANAGESIEVE_SESSION_SECURING = DIALOGUE_SECURING, /* the reply to STARTTLS */
+    MANAGESIEVE_SESSION_CLOSING = DIALOGUE_CLOSING,
+    MANAGESIEVE_SESSION_LOGIN = DIALOGUE_OWN, /* the desk has been asked */
+    MANAGESIEVE_SESSION_CHANGING,             /* the store was told; its answer is the client's */
 };
 
 #define MANAGESIEVE_STEPS_MAX 3
@@ -41,15 +40,8 @@ struct managesieve_step { /* a property that is to be set; both of the heap, own
 };
 
 struct managesieve_session {
-    struct session session; /* first */
-    struct stream *stream;
-    uint8_t state;     /* enum managesieve_session_state */
-    bool finished;     /* the client has sent its FIN */
-    bool tls_required; /* no login in the clear */
-    bool opened;       /* the machine is; with TLS from the beginning it waits for the handshake */
-    struct timer timer;
-    uint64_t give_up_ns; /* HANDSHAKE, CLOSING */
-    struct outbox outbox;
+    struct dialogue dialogue; /* first */
+    bool opened; /* the machine is; with TLS from the beginning it waits for the handshake */
     struct login login;
     struct mailstore_user *user; /* NULL: nobody is logged in */
 
@@ -71,11 +63,6 @@ struct managesieve_session {
 };
 
 /* managesieve_session.c */
-/* As far as it goes; it may be gone afterwards. */
-void managesieve_session_run(struct managesieve_session *session);
-/* To the shard of its user, where managesieve_login_arrived goes on with it. NULL: it is not to be touched any
- * more; else why it stays. */
-const char *managesieve_session_pass(struct managesieve_session *session, const char *user);
 /* The event that waits is refused. code: static, or NULL. */
 void managesieve_session_refuse(struct managesieve_session *session, const char *code,
                                 const char *text);

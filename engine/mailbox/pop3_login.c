@@ -7,25 +7,26 @@ static void told(struct login *login, const struct login_told *told);
 static void facts_take(const struct pop3_session *session, struct stream_facts *stream,
                        struct login_facts *facts)
 {
-    stream_facts(session->stream, stream);
+    stream_facts(session->dialogue.stream, stream);
     *facts = (struct login_facts){.stream = stream, .service = "pop3"};
 }
 
 void pop3_login_offer(struct pop3_session *session)
 {
-    const struct login_desk *desk = session->session.mailbox->logins;
+    const struct login_desk *desk = session->dialogue.session.mailbox->logins;
     struct stream_facts stream;
     struct login_facts facts;
     facts_take(session, &stream, &facts);
     size_t size = login_mechanisms(desk, &facts, session->mechanisms, sizeof(session->mechanisms));
     session->settings.sasl_secure = slice_of(session->mechanisms, size);
-    session->settings.sasl_clear = slice_of(session->mechanisms, session->tls_required ? 0 : size);
-    session->settings.clear_login = !session->tls_required && login_in_clear(desk, &facts);
+    session->settings.sasl_clear =
+        slice_of(session->mechanisms, session->dialogue.tls_required ? 0 : size);
+    session->settings.clear_login = !session->dialogue.tls_required && login_in_clear(desk, &facts);
 }
 
 static void look_end(struct pop3_session *session)
 {
-    struct mailstore *store = session->session.mailbox->texts;
+    struct mailstore *store = session->dialogue.session.mailbox->texts;
     if (session->looking != NULL) {
         mailstore_waiter_cancel(store, &session->looked);
         mailstore_user_close(store, session->looking);
@@ -43,8 +44,8 @@ void pop3_login_end(struct pop3_session *session)
 
 static void maildrop_take(struct pop3_session *session)
 {
-    struct mailbox *mailbox = session->session.mailbox;
-    int status = session_enter(&session->session, session->user);
+    struct mailbox *mailbox = session->dialogue.session.mailbox;
+    int status = session_enter(&session->dialogue.session, session->user);
     if (status == -EUSERS) {
         pop3_session_refuse(session, "IN-USE", SESSION_TOO_MANY_OF_USER);
         return;
@@ -57,7 +58,7 @@ static void maildrop_take(struct pop3_session *session)
         pop3_server_admit(&session->server, &session->drop.listed);
         return;
     }
-    session_exit(&session->session);
+    session_exit(&session->dialogue.session);
     if (status == -EBUSY) {
         pop3_session_refuse(session, "IN-USE", "Another session has the maildrop");
     } else {
@@ -72,16 +73,16 @@ static void looked(struct mailstore_waiter *waiter, int status)
 {
     struct pop3_session *session = list_entry(waiter, struct pop3_session, looked);
     (void)status; /* what was known before is there in any case */
-    session->state = POP3_SESSION_READING;
+    session->dialogue.state = POP3_SESSION_READING;
     maildrop_take(session);
     look_end(session);
-    pop3_session_run(session);
+    dialogue_run(&session->dialogue);
 }
 
 /* What others have put into his Maildir is in the maildrop too. */
 void pop3_login_arrived(struct pop3_session *session)
 {
-    struct mailstore *store = session->session.mailbox->texts;
+    struct mailstore *store = session->dialogue.session.mailbox->texts;
     int status = mailstore_user_open(store, slice_text(session->user), &session->looking);
     if (status != 0) {
         session->looking = NULL;
@@ -90,7 +91,7 @@ void pop3_login_arrived(struct pop3_session *session)
     }
     session->looked = (struct mailstore_waiter){.done = looked};
     if (mailstore_refresh(store, session->looking, &session->looked) == 0) {
-        session->state = POP3_SESSION_LOGIN;
+        session->dialogue.state = POP3_SESSION_LOGIN;
         return;
     }
     maildrop_take(session);
@@ -102,10 +103,10 @@ static bool login_in(struct pop3_session *session, const struct login_told *told
 {
     if (user_name_of_mailbox(slice_text(told->user), session->user) < 0) {
         pop3_session_refuse(session, "SYS/PERM", "The name is none that can have a maildrop");
-    } else if (!session_is_abroad(&session->session, session->user)) {
+    } else if (!session_is_abroad(&session->dialogue.session, session->user)) {
         pop3_login_arrived(session);
     } else {
-        const char *why = pop3_session_pass(session);
+        const char *why = dialogue_pass(&session->dialogue, session->user);
         if (why == NULL) {
             return false;
         }
@@ -125,8 +126,8 @@ static void challenge_say(struct pop3_session *session, struct slice octets)
 static void told(struct login *login, const struct login_told *told)
 {
     struct pop3_session *session = list_entry(login, struct pop3_session, login);
-    check(session->state == POP3_SESSION_LOGIN);
-    session->state = POP3_SESSION_READING;
+    check(session->dialogue.state == POP3_SESSION_LOGIN);
+    session->dialogue.state = POP3_SESSION_READING;
     switch (told->news) {
     case LOGIN_CHALLENGE:
         challenge_say(session, told->bytes);
@@ -137,7 +138,7 @@ static void told(struct login *login, const struct login_told *told)
         }
         break;
     case LOGIN_REFUSED:
-        session_counters(&session->session)->logins_failed++;
+        session_counters(&session->dialogue.session)->logins_failed++;
         pop3_session_refuse(session, "AUTH", "Wrong name or password");
         break;
     case LOGIN_MALFORMED:
@@ -147,7 +148,7 @@ static void told(struct login *login, const struct login_told *told)
         pop3_session_refuse(session, "SYS/TEMP", "This cannot be known now, try again later");
         break;
     }
-    pop3_session_run(session);
+    dialogue_run(&session->dialogue);
 }
 
 /* ---- Asking ---- */
@@ -156,7 +157,7 @@ static void told(struct login *login, const struct login_told *told)
 static void asked(struct pop3_session *session, int status, const char *too_long)
 {
     if (status == 0) {
-        session->state = POP3_SESSION_LOGIN;
+        session->dialogue.state = POP3_SESSION_LOGIN;
         return;
     }
     pop3_login_end(session);
@@ -178,8 +179,8 @@ void pop3_login_password(struct pop3_session *session, const struct pop3_event *
     facts_take(session, &stream, &facts);
     session->login.told = told;
     asked(session,
-          login_password(session->session.mailbox->logins, &session->login, &facts, event->user,
-                         event->password),
+          login_password(session->dialogue.session.mailbox->logins, &session->login, &facts,
+                         event->user, event->password),
           "AUTH");
 }
 
@@ -191,8 +192,8 @@ void pop3_login_auth(struct pop3_session *session, const struct pop3_event *even
     facts_take(session, &stream, &facts);
     session->login.told = told;
     asked(session,
-          login_begin(session->session.mailbox->logins, &session->login, &facts, event->mechanism,
-                      event->has_octets ? &event->octets : NULL),
+          login_begin(session->dialogue.session.mailbox->logins, &session->login, &facts,
+                      event->mechanism, event->has_octets ? &event->octets : NULL),
           "");
 }
 

@@ -16,12 +16,12 @@ static void fetched(struct mailstore_waiter *waiter, int status)
 {
     struct mailstore_fetch *fetch = list_entry(waiter, struct mailstore_fetch, waiter);
     (void)status; /* asking again says it too */
-    pop3_session_run(list_entry(fetch, struct pop3_session, fetch));
+    dialogue_run(&list_entry(fetch, struct pop3_session, fetch)->dialogue);
 }
 
 void pop3_message_end(struct pop3_session *session)
 {
-    struct mailstore *store = session->session.mailbox->texts;
+    struct mailstore *store = session->dialogue.session.mailbox->texts;
     session->retry_ns = WHEEL_NEVER;
     mailstore_fetch_cancel(store, &session->fetch);
     mailstore_text_close(store, &session->text);
@@ -29,7 +29,7 @@ void pop3_message_end(struct pop3_session *session)
 
 static void failure_log(const struct pop3_session *session, int status)
 {
-    logger_line(session->session.mailbox->shard->logger, LOGGER_ERROR,
+    logger_line(session->dialogue.session.mailbox->shard->logger, LOGGER_ERROR,
                 "store: message %u of %s cannot be read: %s",
                 session->drop.details[session->message].uid, session->user, strerror(-status));
 }
@@ -37,7 +37,7 @@ static void failure_log(const struct pop3_session *session, int status)
 static void message_refuse(struct pop3_session *session, int status)
 {
     pop3_message_end(session);
-    session->state = POP3_SESSION_READING;
+    session->dialogue.state = POP3_SESSION_READING;
     if (status == -ENOENT) {
         pop3_session_refuse(session, "", "Another session has removed the message");
     } else {
@@ -55,19 +55,19 @@ void pop3_message_begin(struct pop3_session *session, const struct pop3_event *e
     session->text = (struct mailstore_text){0};
     session->fetch = (struct mailstore_fetch){.waiter.done = fetched};
     int status = entry == NULL ? -ENOENT
-                               : mailstore_text_open(session->session.mailbox->texts, entry->text,
-                                                     &session->text);
+                               : mailstore_text_open(session->dialogue.session.mailbox->texts,
+                                                     entry->text, &session->text);
     if (status != 0) {
         message_refuse(session, status);
         return;
     }
-    session->state = POP3_SESSION_RETRIEVING;
+    session->dialogue.state = POP3_SESSION_RETRIEVING;
 }
 
 /* At the offset. 0; -EAGAIN: it waits; -EIO. */
 static int message_read(struct pop3_session *session, struct slice *bytes, struct ref **owner)
 {
-    struct mailbox *mailbox = session->session.mailbox;
+    struct mailbox *mailbox = session->dialogue.session.mailbox;
     session->retry_ns = WHEEL_NEVER;
     int status = mailstore_read(mailbox->texts, &session->text, session->offset, bytes, owner,
                                 &session->fetch);
@@ -99,19 +99,19 @@ bool pop3_message_retrieve(struct pop3_session *session)
         &(struct pop3_verdict){.answer = POP3_OK,
                                .code = "",
                                .text = slice_of(text, session->whole ? (size_t)size : 0)});
-    session->state = POP3_SESSION_SENDING;
+    session->dialogue.state = POP3_SESSION_SENDING;
     return true;
 }
 
 /* Of what was read, as much as there is room for. */
 static void pieces_make(struct pop3_session *session, struct slice bytes)
 {
-    while (bytes.size > 0 && !pop3_session_is_full(session) &&
+    while (bytes.size > 0 && !dialogue_is_full(&session->dialogue) &&
            !pop3_server_message_enough(&session->server)) {
         struct slice rest = slice_first(bytes, PIECE_BYTES), piece;
         size_t size = rest.size;
         while (pop3_server_piece(&session->server, &rest, &piece)) {
-            outbox_write(&session->outbox, piece);
+            outbox_write(&session->dialogue.outbox, piece);
         }
         session->offset += (uint32_t)size;
         bytes = slice_from(bytes, size);
@@ -120,7 +120,7 @@ static void pieces_make(struct pop3_session *session, struct slice bytes)
 
 bool pop3_message_send(struct pop3_session *session)
 {
-    while (!pop3_session_is_full(session)) {
+    while (!dialogue_is_full(&session->dialogue)) {
         struct slice bytes;
         struct ref *owner;
         if (session->offset >= session->text.bytes ||
@@ -130,7 +130,7 @@ bool pop3_message_send(struct pop3_session *session)
             }
             pop3_server_message_end(&session->server);
             pop3_message_end(session);
-            session->state = POP3_SESSION_READING;
+            session->dialogue.state = POP3_SESSION_READING;
             return true;
         }
         int status = message_read(session, &bytes, &owner);
@@ -140,7 +140,7 @@ bool pop3_message_send(struct pop3_session *session)
         if (status != 0) {
             failure_log(session, status);
             pop3_server_message_broken(&session->server);
-            pop3_session_closing(session);
+            dialogue_closing(&session->dialogue);
             return true;
         }
         pieces_make(session, bytes);

@@ -4,9 +4,8 @@
  */
 #pragma once
 #include "engine/auth/login.h"
+#include "engine/mailbox/dialogue.h"
 #include "engine/mailbox/maildrop.h"
-#include "engine/mailbox/outbox.h"
-#include "engine/mailbox/session.h"
 #include "proto/pop3/server.h"
 
 /*
@@ -20,28 +19,21 @@
  *                                        └── the client goes ──► GONE ──durable──► gone
  */
 enum pop3_session_state {
-    POP3_SESSION_HANDSHAKE,  /* of TLS */
-    POP3_SESSION_READING,    /* commands are taken as they come */
-    POP3_SESSION_LOGIN,      /* the desk has been asked, or the store what is new */
+    POP3_SESSION_HANDSHAKE = DIALOGUE_HANDSHAKE,
+    POP3_SESSION_READING = DIALOGUE_READING,
+    POP3_SESSION_SECURING = DIALOGUE_SECURING, /* the reply to STLS */
+    POP3_SESSION_CLOSING = DIALOGUE_CLOSING,
+    POP3_SESSION_LOGIN = DIALOGUE_OWN, /* the desk has been asked, or the store what is new */
     POP3_SESSION_RETRIEVING, /* a message is wanted: whether it can be read is not known yet */
     POP3_SESSION_SENDING,    /* a message */
     POP3_SESSION_UPDATING,   /* what is deleted is not durably gone yet */
-    POP3_SESSION_SECURING,   /* TLS begins when the reply to STLS is written */
-    POP3_SESSION_CLOSING,    /* the last reply is made; what comes in is dropped */
     POP3_SESSION_GONE,       /* no stream any more; only the update is waited for */
 };
 
 struct pop3_session {
-    struct session session; /* first */
-    struct stream *stream;
-    uint8_t state;     /* enum pop3_session_state */
-    bool finished;     /* the client has sent its FIN */
-    bool whole;        /* RETR, not TOP */
-    bool tls_required; /* no login in the clear */
-    struct timer timer;
-    uint64_t give_up_ns; /* HANDSHAKE, CLOSING */
-    uint64_t retry_ns;   /* RETRIEVING, SENDING: WHEEL_NEVER, or memory for fetching was short */
-    struct outbox outbox;
+    struct dialogue dialogue; /* first */
+    bool whole;               /* RETR, not TOP */
+    uint64_t retry_ns; /* RETRIEVING, SENDING: WHEEL_NEVER, or memory for fetching was short */
     struct maildrop drop;
     struct login login;
     char user[USER_NAME_BYTES];
@@ -59,15 +51,8 @@ struct pop3_session {
 };
 
 /* pop3_session.c */
-void pop3_session_run(
-    struct pop3_session *session); /* as far as it goes; it may be gone afterwards */
 /* The event that waits is refused. code, text: static. */
 void pop3_session_refuse(struct pop3_session *session, const char *code, const char *text);
-void pop3_session_closing(struct pop3_session *session);
-/* To the shard of its user, where pop3_login_arrived goes on with it. NULL: it is not to be touched any more; else
- * why it stays. */
-const char *pop3_session_pass(struct pop3_session *session);
-bool pop3_session_is_full(struct pop3_session *session); /* of what the client has not taken */
 
 /* pop3_login.c */
 /* What is offered on the stream as it is now. */

@@ -124,7 +124,7 @@ static void a_large_message_costs_no_more_than_the_client_leaves_waiting(void **
     pop3_client_say(client, "RETR 1\r\nNOOP\r\n");
     for (unsigned i = 0; client->heard_bytes < strlen(large); i++) {
         pop3_rig_run(&rig);
-        size_t memory = session_of()->outbox.memory_bytes;
+        size_t memory = session_of()->dialogue.outbox.memory_bytes;
         memory_most = memory > memory_most ? memory : memory_most;
         pop3_client_listen(client);
         client->deaf = true;
@@ -133,7 +133,7 @@ static void a_large_message_costs_no_more_than_the_client_leaves_waiting(void **
     pop3_client_listen(client);
     pop3_rig_run(&rig);
     assert_true(memory_most > 0 && memory_most < 100000);
-    assert_int_equal(session_of()->outbox.memory_bytes, 0);
+    assert_int_equal(session_of()->dialogue.outbox.memory_bytes, 0);
     size_t end = strlen("+OK\r\n");
     assert_string_equal(client->heard + client->heard_bytes - end, "+OK\r\n");
     client->heard[client->heard_bytes - end] = '\0';
@@ -186,7 +186,7 @@ static void a_client_that_goes_while_its_message_is_fetched_leaves_nothing_behin
     for (int i = 0; i < 5; i++) {
         pop3_rig_round(&rig);
     }
-    assert_int_equal(session_of()->state, POP3_SESSION_RETRIEVING);
+    assert_int_equal(session_of()->dialogue.state, POP3_SESSION_RETRIEVING);
     stream_abort(client->stream);
     pop3_rig_round(&rig);
     assert_int_equal(rig.mailbox.counters.sessions, 0);
@@ -236,7 +236,7 @@ static void a_message_waits_while_the_memory_for_fetching_is_out(void **state)
     mailstore_user_close(rig.store.store, user);
     struct pop3_client *client = logged_in("ann");
     assert_string_equal(talk(client, "RETR 1\r\n"), "");
-    assert_int_equal(session_of()->state, POP3_SESSION_RETRIEVING);
+    assert_int_equal(session_of()->dialogue.state, POP3_SESSION_RETRIEVING);
     while (count > 0) {
         ref_drop(owners[--count]);
     }
@@ -506,7 +506,7 @@ static void a_removal_that_was_begun_is_done_though_its_session_is_aborted(void 
     stream_abort(clients[0]->stream); /* one that only waits for the store, and one that does not */
     pop3_rig_round(&rig);
     for (int i = 0; i < 2; i++) {
-        struct session *session = &session_of()->session;
+        struct session *session = &session_of()->dialogue.session;
         assert_true(session->ops->abort(session));
     }
     assert_true(list_empty(&rig.mailbox.sessions));

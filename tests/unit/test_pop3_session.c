@@ -249,7 +249,7 @@ static void a_flood_of_commands_waits_for_the_client_to_take_the_replies(void **
             pop3_rig_run(&rig);
         }
     }
-    assert_true(session_of(0)->outbox.memory_bytes < 100000);
+    assert_true(session_of(0)->dialogue.outbox.memory_bytes < 100000);
     assert_true(total < 3 * size); /* it was not read */
     pop3_client_listen(client);
     pop3_rig_run(&rig);
@@ -392,7 +392,7 @@ static void the_service_ends_sessions_between_commands_and_lets_others_finish(vo
     talk(busy, "RETR 1\r\n");
     rig.mailbox.draining = true;
     for (unsigned i = 3; i-- > 0;) {
-        session_of(i)->session.ops->drain(&session_of(i)->session);
+        session_of(i)->dialogue.session.ops->drain(&session_of(i)->dialogue.session);
     }
     assert_string_equal(talk(idle, ""), "-ERR [SYS/TEMP] Service is ending\r\n");
     assert_true(idle->closed);
@@ -402,7 +402,7 @@ static void the_service_ends_sessions_between_commands_and_lets_others_finish(vo
     pop3_rig_run(&rig);
     assert_int_equal(busy->heard_bytes, strlen("+OK 400000 octets\r\n") + sizeof(text) + 5);
     assert_string_equal(talk(half, "T\r\n"), "+OK Bye\r\n");
-    session_of(0)->session.ops->drain(&session_of(0)->session);
+    session_of(0)->dialogue.session.ops->drain(&session_of(0)->dialogue.session);
     assert_string_equal(talk(busy, ""), "-ERR [SYS/TEMP] Service is ending\r\n");
     assert_int_equal(rig.mailbox.counters.sessions, 0);
     struct pop3_client *late = pop3_client_connect(&rig);
