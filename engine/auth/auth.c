@@ -1,7 +1,6 @@
 #include "engine/auth/auth.h"
 #include "engine/core/check.h"
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdlib.h>
 
 struct auth {
@@ -10,7 +9,7 @@ struct auth {
     uint32_t asked;
 };
 
-/* On its way to a helper and back, then perhaps on the wheel; ends by itself when nobody wants to know any more. */
+/* On its way to a helper and back, or to none, then perhaps on the wheel; ends by itself when nobody wants to know any more. */
 struct auth_job {
     struct helper_job job;
     struct timer timer;
@@ -44,7 +43,7 @@ static void job_free(struct auth_job *job)
         job->auth->asked--;
     }
     list_remove(&job->node);
-    OPENSSL_cleanse(job, sizeof(*job) + job->text_bytes);
+    explicit_bzero(job, sizeof(*job) + job->text_bytes);
     free(job);
 }
 
@@ -69,7 +68,7 @@ static void job_work(struct helper_job *helper_job, void *own)
     struct auth_job *job = list_entry(helper_job, struct auth_job, job);
     (void)own;
     directory_answer(job->directory, &job->ask, job->now_ns, &job->answer);
-    OPENSSL_cleanse(job->text, job->text_bytes);
+    explicit_bzero(job->text, job->text_bytes);
 }
 
 static void job_done(struct helper_job *helper_job, struct shard *shard)
@@ -98,6 +97,18 @@ static struct slice text_copy(struct auth_job *job, size_t *used, struct slice t
     return slice_of(to, text.size);
 }
 
+/* What is known here needs no helper, who costs two changes of threads; it is told in the next round all the same. */
+static int job_begin(struct auth *auth, struct auth_job *job)
+{
+    struct shard *shard = auth->settings.shard;
+    if (!directory_answer_near(job->directory, &job->ask, job->now_ns, &job->answer)) {
+        return helpers_give(auth->settings.helpers, shard, &job->job);
+    }
+    explicit_bzero(job->text, job->text_bytes);
+    wheel_arm(shard->wheel, &job->timer, shard->now_ns + job->answer.delay_ns);
+    return 0;
+}
+
 int auth_ask(struct auth *auth, struct auth_request *request, const struct auth_ask *ask)
 {
     size_t used = 0, text_bytes = ask->authid.size + ask->authzid.size + ask->password.size;
@@ -124,7 +135,7 @@ int auth_ask(struct auth *auth, struct auth_request *request, const struct auth_
     job->ask.authid = text_copy(job, &used, ask->authid);
     job->ask.authzid = text_copy(job, &used, ask->authzid);
     job->ask.password = text_copy(job, &used, ask->password);
-    int status = helpers_give(auth->settings.helpers, auth->settings.shard, &job->job);
+    int status = job_begin(auth, job);
     if (status < 0) {
         job_free(job);
         return status;

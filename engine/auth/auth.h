@@ -1,5 +1,6 @@
 /*
- * auth: a shard's way to the directory of users (directory.h): asks on a helper thread, is told on the shard.
+ * auth: a shard's way to the directory of users (directory.h): asks on a helper thread, unless the answer is near, and is told
+ * on the shard.
  *
  * Sessions call it with what a SASL exchange or a login wants to know, and wait in a state. Who fails is told late, by
  * as much as the directory says (penalty.h); the waiting is done by a timer of the shard, so that no helper sleeps.

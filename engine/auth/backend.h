@@ -4,8 +4,8 @@
  * "KIND:WHERE" names one: passwd-file:/etc/tubepost/users; static:USER:{PLAIN}PASSWORD (lines); sqlite:FILE, pgsql:FILE,
  * ldap:FILE, lmdb:FILE, texthash:FILE (maps, whose value is what stands behind "user:" in a passwd-file); pam:SERVICE;
  * ldap-bind:FILE.
- * Only directory.h calls them, on helper threads: everything here may block. A kind guards itself
- * against being asked by several threads.
+ * Only directory.h calls them, on helper threads: everything here may block, but what is_near has promised. A kind guards
+ * itself against being asked by several threads.
  *
  * Names come from outside: a kind that builds a query or a filter of them escapes them. They were folded to small
  * letters, are UTF-8 without control characters, and have no "/" (directory.h).
@@ -48,6 +48,8 @@ struct backend_kind {
     /* Counts up when the content has changed, so that nothing that was answered before is to be believed; NULL: it
      * cannot be told. */
     uint64_t (*generation)(struct backend_source *source, uint64_t now_ns);
+    /* Are the users in memory, so that find and generation wait for nothing with this now_ns? NULL: never. Any thread. */
+    bool (*is_near)(struct backend_source *source, uint64_t now_ns);
 };
 
 extern const struct backend_kind backend_file, backend_static, backend_map, backend_pam,

@@ -4,6 +4,7 @@
 #include "engine/lookup/text.h"
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,9 +13,11 @@
 
 struct backend_source {
     char *path;
-    pthread_rwlock_t lock;
+    pthread_mutex_t looking; /* of who reads the file again, and of what the file was then */
+    pthread_rwlock_t lock;   /* of users and generation */
     struct users *users;
-    uint64_t looked_ns, generation;
+    uint64_t generation;
+    _Atomic uint64_t looked_ns;
     struct timespec changed;
     off_t size;
     ino_t inode;
@@ -42,6 +45,7 @@ static void file_close(struct backend_source *source)
         users_close(source->users);
     }
     pthread_rwlock_destroy(&source->lock);
+    pthread_mutex_destroy(&source->looking);
     free(source->path);
     free(source);
 }
@@ -56,6 +60,7 @@ static int file_open(struct backend_source **opened, const char *kind, const cha
         return -ENOMEM;
     }
     check(pthread_rwlock_init(&source->lock, NULL) == 0);
+    check(pthread_mutex_init(&source->looking, NULL) == 0);
     source->path = strdup(where);
     int status = source->path == NULL     ? -ENOMEM
                  : stat(where, &file) < 0 ? -errno
@@ -69,7 +74,8 @@ static int file_open(struct backend_source **opened, const char *kind, const cha
     return 0;
 }
 
-/* A file that is gone, or wrong, leaves the old users in force: it may be half written. */
+/* A file that is gone, or wrong, leaves the old users in force: it may be half written. It is read without the lock, which
+ * those who find in memory hold for moments only. Under `looking`. */
 static void read_again(struct backend_source *source)
 {
     struct stat file;
@@ -83,26 +89,36 @@ static void read_again(struct backend_source *source)
     }
     file_note(source, &file);
     if (file_read(source, &users, problem) == 0) {
-        users_close(source->users);
+        pthread_rwlock_wrlock(&source->lock);
+        struct users *before = source->users;
         source->users = users;
         source->generation++;
+        pthread_rwlock_unlock(&source->lock);
+        users_close(before);
     }
+}
+
+static bool is_due(struct backend_source *source, uint64_t now_ns)
+{
+    return atomic_load(&source->looked_ns) + LOOK_AGAIN_NS <= now_ns;
 }
 
 static void look_again(struct backend_source *source, uint64_t now_ns)
 {
-    pthread_rwlock_rdlock(&source->lock);
-    bool due = source->looked_ns + LOOK_AGAIN_NS <= now_ns;
-    pthread_rwlock_unlock(&source->lock);
-    if (!due) {
+    if (!is_due(source, now_ns)) {
         return;
     }
-    pthread_rwlock_wrlock(&source->lock);
-    if (source->looked_ns + LOOK_AGAIN_NS <= now_ns) {
-        source->looked_ns = now_ns;
+    pthread_mutex_lock(&source->looking);
+    if (is_due(source, now_ns)) {
         read_again(source);
+        atomic_store(&source->looked_ns, now_ns);
     }
-    pthread_rwlock_unlock(&source->lock);
+    pthread_mutex_unlock(&source->looking);
+}
+
+static bool file_is_near(struct backend_source *source, uint64_t now_ns)
+{
+    return !is_due(source, now_ns);
 }
 
 static enum backend_answer file_find(struct backend_source *source, struct slice name,
@@ -129,4 +145,5 @@ const struct backend_kind backend_file = {.name = "passwd-file",
                                           .open = file_open,
                                           .close = file_close,
                                           .find = file_find,
-                                          .generation = file_generation};
+                                          .generation = file_generation,
+                                          .is_near = file_is_near};

@@ -22,7 +22,7 @@ struct directory {
     struct directory_settings settings;
     struct backend users[DIRECTORY_BACKENDS_MAX], masters[DIRECTORY_BACKENDS_MAX];
     unsigned user_count, master_count;
-    pthread_mutex_t lock;                      /* of all that follows */
+    pthread_mutex_t lock;                      /* of all that follows; recursive */
     char last_stored[PASSWORD_STORED_MAX + 1]; /* what an unknown user is checked against */
     char last_made[PASSWORD_STORED_MAX + 1];   /* what is made of one for SCRAM, and the like */
     struct penalty penalty;
@@ -86,6 +86,15 @@ static int backends_open(struct backend *backends, const char *const *names, uns
     return status;
 }
 
+static void lock_open(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+    check(pthread_mutexattr_init(&attributes) == 0);
+    check(pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE) == 0);
+    check(pthread_mutex_init(lock, &attributes) == 0);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 int directory_open(struct directory **opened, const struct directory_settings *settings,
                    char problem[BACKEND_PROBLEM_MAX])
 {
@@ -100,7 +109,7 @@ int directory_open(struct directory **opened, const struct directory_settings *s
     struct directory_settings *own = &directory->settings;
     own->scheme = own->scheme == NULL ? "CRYPT" : own->scheme;
     own->scram_iterations = own->scram_iterations == 0 ? 4096 : own->scram_iterations;
-    check(pthread_mutex_init(&directory->lock, NULL) == 0);
+    lock_open(&directory->lock);
     world_random(own->world, random, sizeof(random));
     penalty_open(&directory->penalty, &own->penalty, random);
     result_cache_open(&directory->cache, random + 32);
@@ -512,32 +521,47 @@ static void credential_pretend(struct directory *directory, const struct auth_as
     credential_drop(answer);
 }
 
-static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
-                       struct auth_answer *answer)
+/* The user that an exchange is about, before anything is made of what is stored. */
+static void credential_search(struct directory *directory, const struct auth_ask *ask,
+                              uint64_t now_ns, struct who *who, struct search *search)
 {
-    struct who who;
-    struct search search = {.outcome = AUTH_WRONG};
-    bool made = false;
-    if (who_read(directory, ask, &who)) {
-        search_run(directory, who.master, who.owner, NULL, now_ns, &search);
-        made = search.outcome == AUTH_RIGHT && search.user.stored[0] != '\0' &&
-               credential_make(directory, ask, slice_text(search.user.stored), answer);
+    memset(search, 0, sizeof(*search));
+    search->outcome = AUTH_WRONG;
+    if (who_read(directory, ask, who)) {
+        search_run(directory, who->master, who->owner, NULL, now_ns, search);
     }
+}
+
+static void credential_give(struct directory *directory, const struct auth_ask *ask,
+                            uint64_t now_ns, const struct who *who, struct search *search,
+                            struct auth_answer *answer)
+{
+    bool made = search->outcome == AUTH_RIGHT && search->user.stored[0] != '\0' &&
+                credential_make(directory, ask, slice_text(search->user.stored), answer);
     if (made) {
-        stored_remember(directory, directory->last_made, search.user.stored);
-        master_becomes(directory, &who, now_ns, &search);
+        stored_remember(directory, directory->last_made, search->user.stored);
+        master_becomes(directory, who, now_ns, search);
     } else {
         credential_pretend(directory, ask, answer);
     }
-    if (search.outcome == AUTH_UNKNOWN) {
+    if (search->outcome == AUTH_UNKNOWN) {
         answer->outcome = AUTH_UNKNOWN;
         credential_drop(answer);
-    } else if (made && search.outcome == AUTH_RIGHT) {
-        fields_give(&who, &search.user, answer);
+    } else if (made && search->outcome == AUTH_RIGHT) {
+        fields_give(who, &search->user, answer);
     } else {
         answer->outcome = AUTH_WRONG;
         credential_drop(answer);
     }
+}
+
+static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                       struct auth_answer *answer)
+{
+    struct who who;
+    struct search search;
+    credential_search(directory, ask, now_ns, &who, &search);
+    credential_give(directory, ask, now_ns, &who, &search, answer);
     OPENSSL_cleanse(&search, sizeof(search));
 }
 
@@ -650,4 +674,102 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
         answer->outcome = AUTH_RIGHT;
         return;
     }
+}
+
+/* ---- What is near ---- */
+
+static bool backends_are_near(const struct backend *backends, unsigned count, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct backend_kind *kind = backends[i].kind;
+        if (kind->is_near == NULL || !kind->is_near(backends[i].source, now_ns)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of a password in plain text SCRAM's keys are derived, which takes a millisecond. */
+static bool is_derived(const struct directory *directory, const struct auth_ask *ask,
+                       const char *stored)
+{
+    uint8_t plain[PASSWORD_STORED_MAX];
+    size_t bytes = 0;
+    bool derived = (ask->credential == AUTH_SCRAM_SHA_1 || ask->credential == AUTH_SCRAM_SHA_256) &&
+                   password_plain(slice_text(stored), directory->settings.scheme, plain, &bytes);
+    OPENSSL_cleanse(plain, bytes);
+    return derived;
+}
+
+/* What is made for nobody is made of what was last made for somebody, so both must be near. */
+static bool credential_near(struct directory *directory, const struct auth_ask *ask,
+                            uint64_t now_ns, struct auth_answer *answer)
+{
+    struct who who;
+    struct search search;
+    if (is_derived(directory, ask, directory->last_made)) {
+        return false;
+    }
+    credential_search(directory, ask, now_ns, &who, &search);
+    bool near = search.outcome != AUTH_UNKNOWN && !is_derived(directory, ask, search.user.stored);
+    if (near) {
+        credential_give(directory, ask, now_ns, &who, &search, answer);
+    }
+    explicit_bzero(&search, sizeof(search));
+    return near;
+}
+
+static bool verify_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                        struct auth_answer *answer)
+{
+    struct who who;
+    struct result result;
+    if (!who_read(directory, ask, &who) || ask->password.size == 0 ||
+        ask->password.size > PASSWORD_STORED_MAX) {
+        return false;
+    }
+    const struct result_key key = {who.user, who.owner, ask->password,
+                                   generation_of(directory, now_ns)};
+    if (!result_cache_find(&directory->cache, &key, now_ns, &result) || !result.right) {
+        return false;
+    }
+    penalty_succeeded(&directory->penalty, who.owner);
+    fields_give(&who, &result.user, answer);
+    return true;
+}
+
+static bool answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                        struct auth_answer *answer)
+{
+    bool near = backends_are_near(directory->users, directory->user_count, now_ns) &&
+                backends_are_near(directory->masters, directory->master_count, now_ns);
+    switch (ask->kind) {
+    case AUTH_SUCCEEDED:
+        directory_answer(directory, ask, now_ns, answer);
+        return true;
+    case AUTH_CREDENTIAL:
+        return near && !penalty_blocked(&directory->penalty, &ask->address, now_ns) &&
+               credential_near(directory, ask, now_ns, answer);
+    case AUTH_VERIFY:
+        return near && !penalty_blocked(&directory->penalty, &ask->address, now_ns) &&
+               verify_near(directory, ask, now_ns, answer);
+    case AUTH_EXISTS:
+    case AUTH_TOKEN:
+    case AUTH_FAILED:
+        return false;
+    }
+    return false;
+}
+
+bool directory_answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                           struct auth_answer *answer)
+{
+    check(now_ns > 0);
+    if (pthread_mutex_trylock(&directory->lock) != 0) {
+        return false; /* a helper that has lost its processor may have it */
+    }
+    memset(answer, 0, sizeof(*answer));
+    bool near = answer_near(directory, ask, now_ns, answer);
+    pthread_mutex_unlock(&directory->lock);
+    return near;
 }

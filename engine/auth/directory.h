@@ -3,7 +3,8 @@
  * this a good token, and what becomes of one who fails.
  *
  * One a process, shared by all helper threads; auth.h is the shards' way to it, and of directory_knows delivery_user.c
- * of the mailbox service. Everything here may block and takes its time on purpose, so it never runs on a shard. A lock guards what is remembered: results, and failures.
+ * of the mailbox service. Everything here may block and takes its time on purpose, so it never runs on a shard, but
+ * directory_answer_near. A lock guards what is remembered: results, and failures.
  *
  * An unknown user takes as long as a known one: the password is checked against what was last found of somebody.
  * Results are remembered by a keyed hash of name and password; passwords themselves are kept nowhere.
@@ -84,6 +85,11 @@ void directory_close(struct directory *directory); /* after the helpers */
 /* now_ns: of the shard that asks, > 0. Any helper thread. */
 void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                       struct auth_answer *answer);
+/* The same on a shard, where it takes moments: who has succeeded; a password that was right a while ago; what is stored, where
+ * all users are in memory and nothing is derived of it. Whether an answer is near does not depend on whether there is such a user. False: a
+ * helper is to be asked, and nothing has been done. */
+bool directory_answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
+                           struct auth_answer *answer);
 /* Is there such a user, whoever asks? Nobody is counted or logged for it. AUTH_UNKNOWN: a backend cannot be asked now, or
  * only with his password. Any helper thread. */
 enum auth_outcome directory_knows(struct directory *directory, struct slice name, uint64_t now_ns);
