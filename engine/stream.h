@@ -42,6 +42,8 @@ enum tls_verdict {
     TLS_VERDICT_NONE,        /* no certificate was judged */
 };
 
+#define TLS_EXPORTER_BYTES 32u
+
 struct tls_facts {
     const char *version; /* "TLSv1.3"; NULL: the handshake is not done */
     const char *cipher;  /* "TLS_AES_256_GCM_SHA384" */
@@ -50,11 +52,12 @@ struct tls_facts {
     bool verified;         /* the peer's certificate stood all checks that were asked for */
     char server_name[256]; /* that the client asked for; "": none */
     char peer_name[256];   /* the common name in the peer's certificate; "": none, or with a NUL */
-    uint8_t peer_digest[32];     /* SHA-256 of that certificate */
-    uint8_t peer_key_digest[32]; /* SHA-256 of its public key */
+    uint8_t peer_digest[32];     /* of a client: SHA-256 of that certificate */
+    uint8_t peer_key_digest[32]; /* of a client: SHA-256 of its public key */
+    /* tls-exporter (RFC 9266): the same at both ends, and on no other connection. It is reckoned for who asks, on the stream's
+     * thread, by `exporter`; false: it cannot be had. */
     bool exporter_known;
-    uint8_t exporter
-        [32]; /* tls-exporter (RFC 9266): the same at both ends, and on no other connection */
+    bool (*exporter)(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES]);
     uint8_t verdict;   /* enum tls_verdict */
     char problem[128]; /* why a handshake failed, or the peer is not verified; "": nothing */
 };

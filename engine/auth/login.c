@@ -145,12 +145,14 @@ static bool is_encrypted(const struct stream_facts *stream)
     return stream->tls != NULL && stream->tls->version != NULL;
 }
 
+/* That the connection has an exporter says what is offered; what it says is for a proof, which is bound to it. */
 static struct sasl_facts facts_of(const struct stream_facts *stream)
 {
+    static const uint8_t some[1];
     struct sasl_facts facts = {.encrypted = is_encrypted(stream),
                                .loopback = endpoint_is_loopback(&stream->remote)};
     if (facts.encrypted && stream->tls->exporter_known) {
-        facts.tls_exporter = slice_of(stream->tls->exporter, sizeof(stream->tls->exporter));
+        facts.tls_exporter = slice_of(some, sizeof(some));
     }
     if (facts.encrypted && stream->tls->verified) {
         facts.certificate_name = slice_text(stream->tls->peer_name);
@@ -507,10 +509,24 @@ static int attempt_settled(struct login_attempt *attempt, struct login *login, i
     return status;
 }
 
+/* In place of what says that there is one. False: it cannot be had, and without it a client that was kept from binding itself
+ * (RFC 5802 §6) would not be found out. */
+static bool exporter_take(const struct login_desk *desk, const struct stream_facts *stream,
+                          enum sasl_mechanism mechanism, uint8_t room[TLS_EXPORTER_BYTES],
+                          struct sasl_facts *facts)
+{
+    const uint32_t plus = SASL_BIT(SASL_SCRAM_SHA_1_PLUS) | SASL_BIT(SASL_SCRAM_SHA_256_PLUS);
+    bool wanted = facts->tls_exporter.size > 0 && mechanism != SASL_MECHANISMS &&
+                  sasl_mechanism_is_scram(mechanism) && (desk->sasl.offer.mechanisms & plus) != 0;
+    facts->tls_exporter = slice_of(room, wanted ? TLS_EXPORTER_BYTES : 0);
+    return !wanted || stream->tls->exporter(stream->tls, room);
+}
+
 int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
                 struct slice mechanism, const struct slice *initial)
 {
-    const struct sasl_facts known = facts_of(facts->stream);
+    uint8_t exported[TLS_EXPORTER_BYTES];
+    struct sasl_facts known = facts_of(facts->stream);
     enum sasl_mechanism found = sasl_mechanism_find(mechanism);
     struct login_attempt *attempt;
     check(login->attempt == NULL);
@@ -521,7 +537,9 @@ int login_begin(struct login_desk *desk, struct login *login, const struct login
     if (status < 0) {
         return status;
     }
-    status = sasl_server_open(&attempt->sasl, desk->library, found, &known);
+    status = exporter_take(desk, facts->stream, found, exported, &known)
+                 ? sasl_server_open(&attempt->sasl, desk->library, found, &known)
+                 : -ENOMEM;
     if (status == 0) {
         attempt->method = sasl_mechanism_name(found);
         status = go_on(attempt, sasl_server_step(attempt->sasl, initial));

@@ -360,9 +360,9 @@ int tls_connect(struct tls *tls, struct stream *below, const struct tls_peer *pe
     if (status < 0) {
         return status;
     }
-    ERR_clear_error();
+    tls_errors_clear();
     status = peer_set(self, peer) ? session_set(self, peer->session_key) : -EINVAL;
-    ERR_clear_error();
+    tls_errors_clear();
     if (status < 0) {
         stream_abort(below);
         tls_stream_free(self);

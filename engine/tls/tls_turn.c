@@ -93,7 +93,7 @@ static void fail(struct tls_stream *self, int error)
         snprintf(self->facts.problem, sizeof(self->facts.problem), "certificate: %s",
                  X509_verify_cert_error_string(verdict));
         self->facts.verdict = (uint8_t)verdict_of(verdict);
-        ERR_clear_error();
+        tls_errors_clear();
     } else {
         tls_problem(self->facts.problem, sizeof(self->facts.problem));
     }
@@ -124,7 +124,7 @@ static void stopped(struct tls_stream *self, int result)
     if (self->end_below && (ERR_peek_error() == 0 || ERR_GET_REASON(ERR_peek_error()) ==
                                                          SSL_R_UNEXPECTED_EOF_WHILE_READING)) {
         if (self->close_sent) { /* it has nothing to lose: many do not answer our close_notify */
-            ERR_clear_error();
+            tls_errors_clear();
             self->peer_closed = true;
             tls_stream_tell(self, STREAM_HALF_CLOSED);
             return;
@@ -149,30 +149,38 @@ static void key_digest(X509 *certificate, uint8_t digest[32])
     OPENSSL_free(bytes);
 }
 
-/* Until 1.3, only a master secret that is of this handshake makes it one of the connection (RFC 9266 §3.2). */
-static void exporter_describe(struct tls_stream *self)
+static bool exporter(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES])
 {
     static const char label[] = "EXPORTER-Channel-Binding";
-    struct tls_facts *facts = &self->facts;
-    facts->exporter_known =
-        (SSL_version(self->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(self->ssl) == 1) &&
-        SSL_export_keying_material(self->ssl, facts->exporter, sizeof(facts->exporter), label,
-                                   sizeof(label) - 1, (const uint8_t *)"", 0, 1) == 1;
+    const struct tls_stream *self = list_entry(facts, struct tls_stream, facts);
+    bool made = facts->exporter_known &&
+                SSL_export_keying_material(self->ssl, exported, TLS_EXPORTER_BYTES, label,
+                                           sizeof(label) - 1, (const uint8_t *)"", 0, 1) == 1;
+    tls_errors_clear();
+    return made;
+}
+
+/* Rules about clients name them. Of a server, whose handshakes are as many as its clients make, nobody asks. */
+static void digests_describe(struct tls_facts *facts, X509 *certificate)
+{
+    unsigned size = 0;
+    if (X509_digest(certificate, EVP_sha256(), facts->peer_digest, &size) != 1) {
+        memset(facts->peer_digest, 0, sizeof(facts->peer_digest));
+    }
+    key_digest(certificate, facts->peer_key_digest);
 }
 
 static void peer_describe(struct tls_stream *self, X509 *certificate)
 {
     struct tls_facts *facts = &self->facts;
-    unsigned size = 0;
     int name_bytes = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName,
                                                facts->peer_name, sizeof(facts->peer_name));
     if (name_bytes < 0 || (size_t)name_bytes != strlen(facts->peer_name)) {
         facts->peer_name[0] = '\0'; /* what is before a NUL is another's name */
     }
-    if (X509_digest(certificate, EVP_sha256(), facts->peer_digest, &size) != 1) {
-        memset(facts->peer_digest, 0, sizeof(facts->peer_digest));
+    if (!self->client) {
+        digests_describe(facts, certificate);
     }
-    key_digest(certificate, facts->peer_key_digest);
     long verdict = SSL_get_verify_result(self->ssl);
     facts->verdict = (uint8_t)verdict_of(verdict);
     facts->verified = verdict == X509_V_OK &&
@@ -193,7 +201,10 @@ static void describe(struct tls_stream *self)
     facts->cipher_bits = (unsigned)SSL_get_cipher_bits(self->ssl, NULL);
     facts->resumed = SSL_session_reused(self->ssl) == 1;
     snprintf(facts->server_name, sizeof(facts->server_name), "%s", asked == NULL ? "" : asked);
-    exporter_describe(self);
+    /* Until 1.3, only a master secret that is of this handshake makes it one of the connection (RFC 9266 §3.2). */
+    facts->exporter_known =
+        SSL_version(self->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(self->ssl) == 1;
+    facts->exporter = exporter;
     if (certificate != NULL) {
         peer_describe(self, certificate);
     }
@@ -202,7 +213,7 @@ static void describe(struct tls_stream *self)
 static void shake_hands(struct tls_stream *self)
 {
     struct tls_counters *counters = &self->tls->counters;
-    ERR_clear_error();
+    tls_errors_clear();
     int result = SSL_do_handshake(self->ssl);
     if (result != 1) {
         stopped(self, result);
@@ -266,7 +277,7 @@ static void receive(struct tls_stream *self)
     bool waits = true;
     while (waits && self->plain_end < TLS_PLAIN_BYTES) {
         size_t got = 0;
-        ERR_clear_error();
+        tls_errors_clear();
         result = SSL_read_ex(self->ssl, self->plain + self->plain_end,
                              TLS_PLAIN_BYTES - self->plain_end, &got);
         self->plain_end += (uint32_t)got;
@@ -290,7 +301,7 @@ static void receive(struct tls_stream *self)
 bool tls_stream_seal(struct tls_stream *self, struct slice bytes)
 {
     size_t written;
-    ERR_clear_error();
+    tls_errors_clear();
     int result = SSL_write_ex(self->ssl, bytes.bytes, bytes.size, &written);
     if (result != 1) {
         fail(self, -EPROTO);
@@ -359,9 +370,9 @@ void tls_stream_send(struct tls_stream *self)
     }
     if (self->shut && self->first == NULL && !self->close_sent) {
         self->close_sent = true;
-        ERR_clear_error();
+        tls_errors_clear();
         SSL_shutdown(self->ssl); /* -1 only when the peer has failed, of which reading tells */
-        ERR_clear_error();
+        tls_errors_clear();
     }
     if (self->close_sent && !self->below_shut && tls_bio_flush(self)) {
         self->below_shut = true;

@@ -223,6 +223,19 @@ void login_rig_secure(struct login_rig_facts *facts, const char *remote, const c
     facts->stream.tls = &facts->tls;
 }
 
+static bool exporter(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES])
+{
+    (void)facts;
+    memset(exported, 0x5a, TLS_EXPORTER_BYTES);
+    return true;
+}
+
+void login_rig_bind(struct login_rig_facts *facts)
+{
+    facts->tls.exporter_known = true;
+    facts->tls.exporter = exporter;
+}
+
 static void told(struct login *login, const struct login_told *what)
 {
     struct login_rig_session *session = list_entry(login, struct login_rig_session, login);
@@ -346,8 +359,10 @@ static void conversation_open(struct conversation *with, const struct login_rig_
         gsasl_property_set(with->client, GSASL_AUTHZID, client->authzid);
     }
     if (facts->tls.exporter_known) {
-        char text[BASE64_BYTES(sizeof(facts->tls.exporter)) + 1];
-        struct slice octets = slice_of(facts->tls.exporter, sizeof(facts->tls.exporter));
+        uint8_t exported[TLS_EXPORTER_BYTES];
+        char text[BASE64_BYTES(sizeof(exported)) + 1];
+        check(facts->tls.exporter(&facts->tls, exported));
+        struct slice octets = slice_of(exported, sizeof(exported));
         octets = client->binding_of_other ? slice_text("another connection") : octets;
         text[base64_encode(octets, text)] = '\0';
         gsasl_property_set(with->client, GSASL_CB_TLS_EXPORTER, text);

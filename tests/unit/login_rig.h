@@ -53,6 +53,8 @@ struct login_rig_facts {
 };
 /* remote: "192.0.2.1:1000", "unix:/x"; certificate: of a verified client; NULL: none. */
 void login_rig_secure(struct login_rig_facts *facts, const char *remote, const char *certificate);
+/* The connection is one that a proof can be bound to. */
+void login_rig_bind(struct login_rig_facts *facts);
 void login_rig_clear(struct login_rig_facts *facts, const char *remote);
 
 struct login_rig_session {

@@ -214,8 +214,7 @@ static void a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other(void 
 {
     char text[LOGIN_MECHANISMS_BYTES_MAX];
     (void)state;
-    secure.tls.exporter_known = true;
-    memset(secure.tls.exporter, 0x5a, sizeof(secure.tls.exporter));
+    login_rig_bind(&secure);
     login_mechanisms(rig.desk, &secure.facts, text, sizeof(text));
     assert_string_equal(text, "EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS SCRAM-SHA-256 "
                               "SCRAM-SHA-1 DIGEST-MD5 CRAM-MD5 PLAIN LOGIN");
@@ -230,6 +229,26 @@ static void a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other(void 
         assert_int_equal(login_rig_exchange(&session, &secure, &client), LOGIN_REFUSED);
         assert_int_equal(failures_logged(), 1);
     }
+}
+
+static bool exporter_fails(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES])
+{
+    (void)facts;
+    (void)exported;
+    return false;
+}
+
+/* Or who is kept from binding himself would come in unnoticed. */
+static void a_proof_that_cannot_be_bound_where_that_is_offered_is_none(void **state)
+{
+    const struct slice first = slice_text("y,,n=tim,r=abcdef");
+    (void)state;
+    login_rig_bind(&secure);
+    secure.tls.exporter = exporter_fails;
+    assert_int_equal(login_begin(rig.desk, &session.login, &secure.facts,
+                                 slice_text("SCRAM-SHA-256"), &first),
+                     -ENOMEM);
+    assert_null(session.login.attempt);
 }
 
 /* ---- Who does not ---- */
@@ -556,6 +575,7 @@ int main(void)
         TEST(a_certificate_says_who_it_is),
         TEST(what_a_mechanism_says_last_comes_before_the_client_is_in),
         TEST(a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other),
+        TEST(a_proof_that_cannot_be_bound_where_that_is_offered_is_none),
         TEST(a_wrong_password_and_an_unknown_user_are_one_answer_and_one_line_each),
         TEST(who_fails_is_told_when_his_time_is_over),
         TEST(proofs_that_fail_count_as_passwords_do),
