@@ -365,6 +365,7 @@ void logins_close(struct logins *logins)
         }
     }
     secure_close(logins->secure);
+    scram_client_keys_drop(&logins->keys);
     free(logins);
 }
 

@@ -1,6 +1,7 @@
 #include "bench/scram_client.h"
 #include "engine/core/base64.h"
 #include "engine/core/check.h"
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdio.h>
@@ -12,6 +13,34 @@ static void hmac(const uint8_t key[32], struct slice text, uint8_t out[32])
 {
     unsigned size = 32;
     check(HMAC(EVP_sha256(), key, 32, text.bytes, text.size, out, &size) != NULL);
+}
+
+/* One that has its key already: a fifth of what one from the start takes. */
+static void keyed(EVP_MAC_CTX *mac, struct slice text, uint8_t out[32])
+{
+    size_t size;
+    check(EVP_MAC_init(mac, NULL, 0, NULL) == 1 &&
+          EVP_MAC_update(mac, text.bytes, text.size) == 1 &&
+          EVP_MAC_final(mac, out, &size, 32) == 1 && size == 32);
+}
+
+static EVP_MAC_CTX *keyed_make(const uint8_t key[32])
+{
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+        OSSL_PARAM_construct_end()};
+    EVP_MAC *kind = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *made = kind == NULL ? NULL : EVP_MAC_CTX_new(kind);
+    check(made != NULL && EVP_MAC_init(made, key, 32, parameters) == 1);
+    EVP_MAC_free(kind);
+    return made;
+}
+
+void scram_client_keys_drop(struct scram_client_keys *keys)
+{
+    EVP_MAC_CTX_free(keys->stored);
+    EVP_MAC_CTX_free(keys->server);
+    keys->stored = keys->server = NULL;
 }
 
 size_t scram_client_begin(struct scram_client *client, const char *user,
@@ -42,7 +71,7 @@ static bool value_of(const char *text, char letter, struct slice *value)
 static bool keys_make(struct scram_client_keys *keys, const char *password, struct slice salt_text,
                       uint32_t iterations)
 {
-    uint8_t salt[SCRAM_CLIENT_BYTES], salted[32];
+    uint8_t salt[SCRAM_CLIENT_BYTES], salted[32], stored[32], server[32];
     long salt_bytes = base64_decode(salt_text, salt);
     unsigned size = 32;
     if (salt_bytes <= 0 || (size_t)salt_bytes > sizeof(keys->salt) || iterations == 0 ||
@@ -56,8 +85,11 @@ static bool keys_make(struct scram_client_keys *keys, const char *password, stru
     check(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, (int)salt_bytes, (int)iterations,
                             EVP_sha256(), 32, salted) == 1);
     hmac(salted, slice_text("Client Key"), keys->client);
-    hmac(salted, slice_text("Server Key"), keys->server);
-    check(EVP_Digest(keys->client, 32, keys->stored, &size, EVP_sha256(), NULL) == 1);
+    hmac(salted, slice_text("Server Key"), server);
+    check(EVP_Digest(keys->client, 32, stored, &size, EVP_sha256(), NULL) == 1);
+    scram_client_keys_drop(keys);
+    keys->stored = keyed_make(stored);
+    keys->server = keyed_make(server);
     memcpy(keys->salt, salt, (size_t)salt_bytes);
     keys->salt_bytes = (size_t)salt_bytes;
     keys->iterations = iterations;
@@ -90,8 +122,8 @@ size_t scram_client_answer(struct scram_client *client, struct scram_client_keys
     if (bare + 3 + (int)BASE64_BYTES(32) >= (int)SCRAM_CLIENT_BYTES) {
         return 0;
     }
-    hmac(keys->stored, slice_of(known, (size_t)size), signature);
-    hmac(keys->server, slice_of(known, (size_t)size), client->server_signature);
+    keyed(keys->stored, slice_of(known, (size_t)size), signature);
+    keyed(keys->server, slice_of(known, (size_t)size), client->server_signature);
     for (unsigned i = 0; i < 32; i++) {
         signature[i] ^= keys->client[i];
     }

@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "engine/core/slice.h"
+#include <openssl/evp.h>
 
 #define SCRAM_CLIENT_BYTES 512u /* of a message */
 #define SCRAM_CLIENT_NONCE_BYTES 15u
@@ -15,7 +16,8 @@ struct scram_client_keys { /* zeroed at first */
     uint8_t salt[64];
     size_t salt_bytes;
     uint32_t iterations; /* 0: none are known */
-    uint8_t client[32], stored[32], server[32];
+    uint8_t client[32];
+    EVP_MAC_CTX *stored, *server; /* HMACs that have these keys; owned */
 };
 
 struct scram_client {                /* of one exchange */
@@ -31,5 +33,6 @@ size_t scram_client_begin(struct scram_client *client, const char *user,
 size_t scram_client_answer(struct scram_client *client, struct scram_client_keys *keys,
                            const char *password, struct slice server_first,
                            char final[SCRAM_CLIENT_BYTES]);
+void scram_client_keys_drop(struct scram_client_keys *keys);
 /* Does the server know the password's keys, too? */
 bool scram_client_proven(const struct scram_client *client, struct slice server_final);

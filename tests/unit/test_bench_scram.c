@@ -32,6 +32,7 @@ static void the_exchange_of_the_standard_comes_out(void **state)
         assert_true(scram_client_proven(
             &client, slice_text("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")));
     }
+    scram_client_keys_drop(&keys);
 }
 
 static void another_proof_is_none(void **state)
@@ -46,6 +47,7 @@ static void another_proof_is_none(void **state)
         scram_client_proven(&client, slice_text("v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")));
     assert_false(scram_client_proven(&client, slice_text("v=6rri")));
     assert_false(scram_client_proven(&client, slice_text("e=invalid-proof")));
+    scram_client_keys_drop(&keys);
 }
 
 static void what_is_no_first_message_is_not_answered(void **state)
