@@ -54,8 +54,8 @@ struct tls_facts {
     char peer_name[256];   /* the common name in the peer's certificate; "": none, or with a NUL */
     uint8_t peer_digest[32];     /* of a client: SHA-256 of that certificate */
     uint8_t peer_key_digest[32]; /* of a client: SHA-256 of its public key */
-    /* tls-exporter (RFC 9266): the same at both ends, and on no other connection. It is reckoned for who asks, on the stream's
-     * thread, by `exporter`; false: it cannot be had. */
+    /* tls-exporter (RFC 9266): the same at both ends, and on no other connection. It is reckoned for the first who asks, who
+     * must be on the stream's thread, by `exporter`; false: it cannot be had. */
     bool exporter_known;
     bool (*exporter)(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES]);
     uint8_t verdict;   /* enum tls_verdict */

@@ -188,7 +188,11 @@ static size_t endpoint_bytes(const struct endpoint *endpoint)
 static struct passage *passage_new(struct stream *carrier)
 {
     struct stream_facts facts;
+    uint8_t exported[TLS_EXPORTER_BYTES];
     stream_facts(carrier, &facts);
+    if (facts.tls != NULL && facts.tls->exporter_known) {
+        facts.tls->exporter(facts.tls, exported); /* who asks again does so on the other shard */
+    }
     size_t local = endpoint_bytes(&facts.local), remote = endpoint_bytes(&facts.remote);
     struct passage *passage = calloc(1, sizeof(*passage) + local + remote);
     if (passage == NULL) {

@@ -41,7 +41,9 @@ struct tls_stream {
     bool write_waits;   /* the session, for STREAM_WRITABLE */
     bool undrained;     /* bytes were written and STREAM_DRAINED has not followed */
     bool plain_full;    /* reading stopped for want of room */
-    uint8_t *plain;     /* received, TLS_PLAIN_BYTES; NULL while there is nothing */
+    bool exporter_asked, exporter_made;
+    uint8_t exported[TLS_EXPORTER_BYTES];
+    uint8_t *plain; /* received, TLS_PLAIN_BYTES; NULL while there is nothing */
     uint32_t plain_begin, plain_end;
     struct tls_piece *first, **last;
     size_t queued_bytes;

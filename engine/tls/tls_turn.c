@@ -152,12 +152,17 @@ static void key_digest(X509 *certificate, uint8_t digest[32])
 static bool exporter(const struct tls_facts *facts, uint8_t exported[TLS_EXPORTER_BYTES])
 {
     static const char label[] = "EXPORTER-Channel-Binding";
-    const struct tls_stream *self = list_entry(facts, struct tls_stream, facts);
-    bool made = facts->exporter_known &&
-                SSL_export_keying_material(self->ssl, exported, TLS_EXPORTER_BYTES, label,
-                                           sizeof(label) - 1, (const uint8_t *)"", 0, 1) == 1;
-    tls_errors_clear();
-    return made;
+    struct tls_stream *self =
+        (struct tls_stream *)(uintptr_t)list_entry(facts, struct tls_stream, facts);
+    if (facts->exporter_known && !self->exporter_asked) {
+        self->exporter_asked = true;
+        self->exporter_made =
+            SSL_export_keying_material(self->ssl, self->exported, TLS_EXPORTER_BYTES, label,
+                                       sizeof(label) - 1, (const uint8_t *)"", 0, 1) == 1;
+        tls_errors_clear();
+    }
+    memcpy(exported, self->exported, TLS_EXPORTER_BYTES);
+    return self->exporter_made;
 }
 
 /* Rules about clients name them. Of a server, whose handshakes are as many as its clients make, nobody asks. */

@@ -397,6 +397,8 @@ static void both_ends_know_the_same_of_a_connection_that_is_no_other(void **stat
             assert_true(here->exporter_known && there->exporter_known);
             assert_true(here->exporter(here, one) && there->exporter(there, other));
             assert_memory_equal(one, other, 32);
+            assert_true(here->exporter(here, other)); /* once more */
+            assert_memory_equal(one, other, 32);
             assert_memory_not_equal(one, before, 32);
             memcpy(before, one, 32);
             tls_rig_end_free(client);
