@@ -165,6 +165,9 @@ struct listen_request {
     /* A connection is there. Set stream->notify and stream->session before returning. */
     void (*accepted)(void *owner, struct listener *listener, struct stream *stream);
     void *owner;
+    /* Of kernel sockets: a connection is there, and is no stream yet. True: its descriptor has been taken, for the network of
+     * another shard to adopt. NULL: none is. */
+    bool (*elsewhere)(void *owner, int fd);
 };
 
 struct connect_request {
@@ -178,6 +181,10 @@ struct network_ops {
     void (*unlisten)(struct network *, struct listener *); /* stops accepting; streams live on */
     /* Returns at once; STREAM_CONNECTED or STREAM_CLOSED follows. */
     int (*connect)(struct network *, const struct connect_request *, struct stream **);
+    /* What another network's listener has given away (listen_request.elsewhere), as if one of this network's own had accepted
+     * it: `accepted` is called from within, with no listener. The descriptor is given, also when it fails. 0; -ENOMEM.
+     * NULL: not of this network. */
+    int (*adopt)(struct network *, const struct listen_request *, int fd);
     /* Receives, runs the transport, delivers the round's events. Returns how much it did; 0: idle. */
     unsigned (*poll)(struct network *, uint64_t now_ns);
     /* Sends what the round has queued. */

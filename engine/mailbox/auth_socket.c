@@ -236,6 +236,7 @@ static void session_end(struct auth_socket *self)
     }
     outbox_close(&self->outbox);
     stream_release(self->stream);
+    mailbox_group_room_leave(mailbox->group);
     mailbox->counters.sessions--;
     list_remove(&self->session.node);
     explicit_bzero(&self->machine, sizeof self->machine); /* passwords were in it */
@@ -369,8 +370,11 @@ void auth_socket_accepted(void *owner, struct listener *listener, struct stream 
     struct auth_socket *self = NULL;
     (void)listener;
     mailbox->counters.connections++;
-    if (mailbox->counters.sessions < mailbox->conf->limits.connections) {
+    if (mailbox_group_room_take(mailbox->group, mailbox->conf->limits.connections)) {
         self = calloc(1, sizeof(*self));
+        if (self == NULL) {
+            mailbox_group_room_leave(mailbox->group);
+        }
     }
     if (self == NULL) {
         mailbox->counters.connections_refused++;

@@ -402,6 +402,65 @@ static bool is_for_first(const struct conf_listener *conf, const struct endpoint
     return at->family == ENDPOINT_UNIX || conf->protocol == CONF_PROTOCOL_AUTH;
 }
 
+/* The first shard's listener on a path gives each shard a connection in turn. Where shards share a port, the kernel does. */
+static bool is_dealt_out(const struct mailbox *mailbox, const struct conf_listener *conf,
+                         const struct endpoint *at)
+{
+    return at->family == ENDPOINT_UNIX && conf->protocol != CONF_PROTOCOL_AUTH &&
+           mailbox->group->count > 1 && mailbox->network->ops->adopt != NULL;
+}
+
+/* A connection on its way to the shard that shall have it. */
+struct dealt {
+    struct crossing_note note; /* first */
+    struct mailbox *to;
+    uint32_t door_index;
+    int fd;
+};
+
+static void dealt_arrives(struct shard_message *message, struct shard *shard)
+{
+    const struct dealt dealt = *(struct dealt *)(void *)message;
+    struct mailbox *mailbox = dealt.to;
+    (void)shard;
+    free(message);
+    if (mailbox->left || dealt.door_index >= mailbox->door_count) {
+        close(dealt.fd);
+        return;
+    }
+    struct mailbox_door *door = &mailbox->doors[dealt.door_index];
+    const struct listen_request request = {.accepted = door->accepted, .owner = door};
+    if (mailbox->network->ops->adopt(mailbox->network, &request, dealt.fd) < 0) {
+        mailbox->counters.connections_refused++;
+    }
+}
+
+static void dealt_dropped(struct shard_message *message)
+{
+    struct dealt *dealt = (struct dealt *)(void *)message;
+    close(dealt->fd);
+    free(dealt);
+}
+
+/* False: it is this shard's turn, or there is no memory. */
+static bool deal_out(void *owner, int fd)
+{
+    struct mailbox_door *door = (struct mailbox_door *)owner;
+    struct mailbox *mailbox = door->mailbox;
+    unsigned next = door->dealt++ % mailbox->group->count;
+    struct mailbox *to = mailbox->group->members[next];
+    struct dealt *dealt = to == mailbox ? NULL : (struct dealt *)calloc(1, sizeof *dealt);
+    if (dealt == NULL) {
+        return false;
+    }
+    dealt->note.message = (struct shard_message){.run = dealt_arrives, .dropped = dealt_dropped};
+    dealt->to = to;
+    dealt->door_index = door->index;
+    dealt->fd = fd;
+    crossing_send(mailbox->crossing, to->shard, &dealt->note);
+    return true;
+}
+
 static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
                      const struct endpoint *at)
 {
@@ -410,9 +469,14 @@ static int listen_at(struct mailbox *mailbox, const struct conf_listener *conf,
     *door = (struct mailbox_door){.mailbox = mailbox,
                                   .index = mailbox->door_count,
                                   .protocol = conf->protocol,
-                                  .tls = conf->tls};
-    struct listen_request request = {
-        .at = *at, .unix_mode = conf->unix_mode, .accepted = protocol->accepted, .owner = door};
+                                  .tls = conf->tls,
+                                  .accepted = protocol->accepted};
+    struct listen_request request = {.at = *at,
+                                     .unix_mode = conf->unix_mode,
+                                     .accepted = protocol->accepted,
+                                     .owner = door,
+                                     .elsewhere =
+                                         is_dealt_out(mailbox, conf, at) ? deal_out : NULL};
     char text[ENDPOINT_TEXT_MAX];
     size_t size = endpoint_format(at, text);
     if (mailbox_index(mailbox) > 0 && is_for_first(conf, at)) {

@@ -18,9 +18,9 @@ static const char *user_of(const struct session *session)
 }
 
 /* The connections of auth_socket.c are among the sessions to end with them; they are nobody's, and have no number. */
-static bool is_meant(const struct session *session, const struct mailbox_order *order)
+static bool is_meant(const struct session *session, const char *user,
+                     const struct mailbox_order *order)
 {
-    const char *user = user_of(session);
     const struct endpoint remote = session_remote(session);
     return session->number != 0 &&
            (order->user[0] == '\0' ||
@@ -44,16 +44,17 @@ struct seen {
 /* The lowest numbers behind the cursor, of all shards; one more than a page has says that there is another page. */
 struct who {
     struct mailbox_job job; /* first */
+    uint64_t now_ns;        /* of the shard that is asked */
     unsigned count;
     struct seen seen[PAGE + 1]; /* ascending */
 };
 
-static void seen_fill(struct seen *seen, const struct session *session)
+static void seen_fill(struct seen *seen, const struct session *session, const char *user,
+                      uint64_t now_ns)
 {
-    const char *user = user_of(session);
     *seen = (struct seen){
         .number = session->number,
-        .age_s = (session->mailbox->shard->now_ns - session->began_ns) / 1000000000ull,
+        .age_s = now_ns > session->began_ns ? (now_ns - session->began_ns) / 1000000000ull : 0,
         .protocol = session->protocol,
         .family = session->family,
         .encrypted = session->encrypted,
@@ -66,8 +67,12 @@ static void seen_fill(struct seen *seen, const struct session *session)
 
 /* Sessions that have come from another shard stand behind such of higher numbers; one that goes from shard to shard
  * meanwhile may be met twice. */
-static void who_add(struct who *who, const struct session *session)
+static void who_add(struct who *who, const struct session *session, const char *user)
 {
+    const struct mailbox_order *order = &who->job.order;
+    if (session->number <= order->cursor || !is_meant(session, user, order)) {
+        return;
+    }
     unsigned at = who->count;
     while (at > 0 && who->seen[at - 1].number > session->number) {
         at--;
@@ -77,20 +82,25 @@ static void who_add(struct who *who, const struct session *session)
     }
     unsigned kept = who->count <= PAGE ? who->count : PAGE;
     memmove(&who->seen[at + 1], &who->seen[at], (kept - at) * sizeof who->seen[0]);
-    seen_fill(&who->seen[at], session);
+    seen_fill(&who->seen[at], session, user, who->now_ns);
     who->count = kept + 1;
+}
+
+static void who_passing(struct session *session, const char *user, void *owner)
+{
+    who_add((struct who *)owner, session, user);
 }
 
 static void who_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
     struct who *who = (struct who *)job;
+    who->now_ns = mailbox->shard->now_ns;
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
          node = node->next) {
         const struct session *session = session_of(node);
-        if (session->number > job->order.cursor && is_meant(session, &job->order)) {
-            who_add(who, session);
-        }
+        who_add(who, session, user_of(session));
     }
+    session_passing_visit(mailbox->group, who_passing, who);
     job_go_on(job);
 }
 
@@ -140,8 +150,19 @@ void who_ask(struct mailbox_control *control, struct control_request *request,
 
 struct kick {
     struct mailbox_job job; /* first */
+    uint64_t now_ns;        /* of the shard that is asked */
     unsigned count;
 };
+
+static void kick_one(struct session *session, const char *user, void *owner)
+{
+    struct kick *kick = (struct kick *)owner;
+    if (!session->kicked && is_meant(session, user, &kick->job.order)) {
+        session->kicked = true;
+        session->kick_deadline_ns = kick->now_ns + KICK_NS;
+        kick->count++;
+    }
+}
 
 void kick_tick(struct timer *timer, uint64_t now_ns)
 {
@@ -172,18 +193,15 @@ void kick_tick(struct timer *timer, uint64_t now_ns)
 static void kick_there(struct mailbox_job *job, struct mailbox *mailbox)
 {
     struct kick *kick = (struct kick *)job;
-    unsigned count = 0;
+    unsigned before = kick->count;
+    kick->now_ns = mailbox->shard->now_ns;
     for (struct list_node *node = mailbox->sessions.next; node != &mailbox->sessions;
          node = node->next) {
         struct session *session = session_of(node);
-        if (!session->kicked && is_meant(session, &job->order)) {
-            session->kicked = true;
-            session->kick_deadline_ns = mailbox->shard->now_ns + KICK_NS;
-            count++;
-        }
+        kick_one(session, user_of(session), kick);
     }
-    mailbox->counters.kicked += count;
-    kick->count += count;
+    session_passing_visit(mailbox->group, kick_one, kick);
+    mailbox->counters.kicked += kick->count - before;
     mailbox->control->kick_until_ns = mailbox->shard->now_ns + 2 * KICK_NS;
     wheel_arm(mailbox->shard->wheel, &mailbox->control->kick_timer, mailbox->shard->now_ns);
     job_go_on(job);

@@ -19,6 +19,7 @@ void mailbox_group_open(struct mailbox_group *group, unsigned count, const struc
     world_random(world, &group->addresses.key, sizeof group->addresses.key);
     world_random(world, group->ticket_secret, sizeof group->ticket_secret);
     pthread_mutex_init(&group->lock, NULL);
+    list_init(&group->passing);
 }
 
 void mailbox_group_close(struct mailbox_group *group)
@@ -193,6 +194,23 @@ unsigned mailbox_group_shard(const struct mailbox_group *group, const char *user
                                                         group->elsewhere_count,
                                                         sizeof group->elsewhere[0], name_order);
     return found != NULL ? found->shard : first_place(group, user);
+}
+
+bool mailbox_group_room_take(struct mailbox_group *group, uint32_t limit)
+{
+    unsigned count = atomic_load_explicit(&group->sessions, memory_order_relaxed);
+    do {
+        if (count >= limit) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&group->sessions, &count, count + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+void mailbox_group_room_leave(struct mailbox_group *group)
+{
+    atomic_fetch_sub_explicit(&group->sessions, 1, memory_order_relaxed);
 }
 
 int mailbox_group_seat_take(struct mailbox_group *group, const struct endpoint *address,

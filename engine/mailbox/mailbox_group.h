@@ -11,12 +11,14 @@
  */
 #pragma once
 #include "engine/conf/conf.h"
+#include "engine/core/list.h"
 #include "engine/core/logger.h"
 #include "engine/core/world.h"
 #include "engine/mailbox/seats.h"
 #include "engine/tls/tls.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct mailbox;
 
@@ -25,9 +27,10 @@ struct mailbox_group {
     const struct conf_placing *placed;
     uint32_t placed_count;
     struct mailbox *members
-        [CONF_SHARDS_MAX];  /* filled by mailbox_open; all are there after mailbox_group_settle */
-    pthread_mutex_t lock;   /* of what follows */
-    struct seats addresses; /* connections of each address, of all shards */
+        [CONF_SHARDS_MAX];    /* filled by mailbox_open; all are there after mailbox_group_settle */
+    pthread_mutex_t lock;     /* of what follows */
+    struct seats addresses;   /* connections of each address, of all shards */
+    struct list_node passing; /* sessions between two shards: session.c's */
     struct mailbox_elsewhere
         *elsewhere; /* users who are not where the hash says; by name once settled */
     size_t elsewhere_count, elsewhere_room;
@@ -50,6 +53,10 @@ int mailbox_group_found(struct mailbox_group *group, unsigned shard, const char 
 void mailbox_group_settle(struct mailbox_group *group);
 /* The shard of a user, by a name of user_name_of_mailbox. After mailbox_group_settle, from any thread. */
 unsigned mailbox_group_shard(const struct mailbox_group *group, const char *user);
+
+/* Room for one more connection, of all shards together: false where there are `limit` already. UINT32_MAX: none. */
+bool mailbox_group_room_take(struct mailbox_group *group, uint32_t limit);
+void mailbox_group_room_leave(struct mailbox_group *group);
 
 /* A connection from there, of all shards: as seats_take and seats_leave. */
 int mailbox_group_seat_take(struct mailbox_group *group, const struct endpoint *address,

@@ -36,14 +36,14 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     struct mailbox_counters *counters = &mailbox->counters;
     struct stream_facts facts;
     stream_facts(stream, &facts);
-    if (atomic_load_explicit(&mailbox->group->sessions, memory_order_relaxed) >=
-            mailbox->conf->limits.connections &&
-        !door->operators) {
+    uint32_t limit = door->operators ? UINT32_MAX : mailbox->conf->limits.connections;
+    if (!mailbox_group_room_take(mailbox->group, limit)) {
         return SESSION_TOO_MANY;
     }
     if (mailbox_group_seat_take(mailbox->group, &facts.remote,
                                 mailbox->conf->limits.address_connections,
                                 &session->of_address) < 0) {
+        mailbox_group_room_leave(mailbox->group);
         counters->connections_refused_address++;
         return SESSION_TOO_MANY_OF_ADDRESS;
     }
@@ -58,7 +58,6 @@ const char *session_begin(struct session *session, const struct session_ops *ops
         memcpy(session->address, facts.remote.address, sizeof session->address);
     }
     list_init(&session->node);
-    atomic_fetch_add_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
     come(session);
     session_counters(session)->connections++;
     return NULL;
@@ -97,7 +96,7 @@ void session_over(struct session *session)
     struct mailbox *mailbox = session->mailbox;
     session_exit(session);
     mailbox_group_seat_leave(mailbox->group, &session->of_address);
-    atomic_fetch_sub_explicit(&mailbox->group->sessions, 1, memory_order_relaxed);
+    mailbox_group_room_leave(mailbox->group);
     go(session);
 }
 
@@ -105,6 +104,7 @@ void session_over(struct session *session)
 
 struct passing {
     struct crossing_note note; /* first */
+    struct list_node node;     /* in group->passing, under its lock */
     struct session *session;
     struct stream *stream;
     struct mailbox *to;
@@ -122,13 +122,39 @@ bool session_is_abroad(const struct session *session, const char *user)
 static void session_lose(struct session *session, struct mailbox_group *group)
 {
     mailbox_group_seat_leave(group, &session->of_address);
-    atomic_fetch_sub_explicit(&group->sessions, 1, memory_order_relaxed);
+    mailbox_group_room_leave(group);
     session->ops->lost(session);
+}
+
+static void passing_list(struct passing *passing)
+{
+    pthread_mutex_lock(&passing->group->lock);
+    list_append(&passing->group->passing, &passing->node);
+    pthread_mutex_unlock(&passing->group->lock);
+}
+
+/* Whoever has looked at the session meanwhile has done so. */
+static void passing_unlist(struct passing *passing)
+{
+    pthread_mutex_lock(&passing->group->lock);
+    list_remove(&passing->node);
+    pthread_mutex_unlock(&passing->group->lock);
+}
+
+void session_passing_visit(struct mailbox_group *group, session_visit *visit, void *owner)
+{
+    pthread_mutex_lock(&group->lock);
+    for (struct list_node *node = group->passing.next; node != &group->passing; node = node->next) {
+        struct passing *passing = list_entry(node, struct passing, node);
+        visit(passing->session, passing->user, owner);
+    }
+    pthread_mutex_unlock(&group->lock);
 }
 
 /* On the shard of the user. */
 static void passing_arrives(struct shard_message *message, struct shard *shard)
 {
+    passing_unlist((struct passing *)(void *)message);
     struct passing passing = *(struct passing *)(void *)message;
     struct session *session = passing.session;
     (void)shard;
@@ -150,6 +176,7 @@ static void passing_arrives(struct shard_message *message, struct shard *shard)
 static void passing_dropped(struct shard_message *message)
 {
     struct passing *passing = (struct passing *)(void *)message;
+    passing_unlist(passing);
     session_lose(passing->session, passing->group);
     free(passing);
 }
@@ -179,6 +206,8 @@ const char *session_pass(struct session *session, struct stream *stream, bool fi
     session->passes++;
     list_remove(&session->node);
     go(session);
+    list_init(&passing->node);
+    passing_list(passing);
     crossing_send(mailbox->crossing, to->shard, &passing->note);
     return NULL;
 }

@@ -47,10 +47,12 @@ struct session {           /* zeroed before session_begin */
 struct mailbox_door {
     struct mailbox *mailbox;
     struct listener *listener; /* NULL: another shard listens there */
-    uint32_t index;            /* in mailbox->doors */
-    uint8_t protocol;          /* enum conf_protocol */
-    uint8_t tls;               /* enum conf_tls: none, STARTTLS, implicit */
-    bool operators;            /* the control socket's: for the operator's own sessions */
+    void (*accepted)(void *door, struct listener *listener, struct stream *stream);
+    uint32_t dealt;   /* connections, to this shard and the others in turn; see is_dealt_out */
+    uint32_t index;   /* in mailbox->doors */
+    uint8_t protocol; /* enum conf_protocol */
+    uint8_t tls;      /* enum conf_tls: none, STARTTLS, implicit */
+    bool operators;   /* the control socket's: for the operator's own sessions */
 };
 
 /* What is said to those who are not served. */
@@ -72,6 +74,10 @@ void session_exit(struct session *session); /* he is not any more; harmless twic
 /* Its client has gone: it counts no more, even if it stays for the store's sake. Once. */
 void session_over(struct session *session);
 /* Does this user's mail, by a name of user_name_of_mailbox, lie on another shard? */
+/* Each session that is on its way from one shard to another, with the user to whose shard it goes. Under the group's lock: `visit`
+ * looks at what session_begin has set, may have it kicked, and calls nothing that takes the lock. Any shard's thread. */
+typedef void session_visit(struct session *session, const char *user, void *owner);
+void session_passing_visit(struct mailbox_group *group, session_visit *visit, void *owner);
 bool session_is_abroad(const struct session *session, const char *user);
 /* The session goes to the shard of its user, whose name is right. It has no timer armed and nothing else that is of this
  * shard, but for its stream, which is given. NULL: it must not be touched any more; `arrived` follows, there. Else why not,

@@ -6,7 +6,7 @@
  * in one call a round, replies and referenced memory together.
  *
  * Listeners on IP addresses set SO_REUSEPORT, so that every shard has one of its own and the kernel deals out the
- * connections.
+ * connections. A path can be bound once: its listener may give connections to other shards' networks, which adopt them.
  */
 #pragma once
 #include "engine/shard/shard.h"

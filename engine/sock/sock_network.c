@@ -163,6 +163,11 @@ static void network_unlisten(struct network *network, struct listener *listener)
         listener); /* frees it at the network's end: streams may still point to it */
 }
 
+static int network_adopt(struct network *network, const struct listen_request *request, int fd)
+{
+    return sock_adopt(network_of(network), request, fd);
+}
+
 static unsigned network_poll(struct network *network, uint64_t now_ns)
 {
     struct sock_network *self = network_of(network);
@@ -207,6 +212,7 @@ static const struct network_ops sock_network_ops = {
     .listen = network_listen,
     .unlisten = network_unlisten,
     .connect = network_connect,
+    .adopt = network_adopt,
     .poll = network_poll,
     .flush = sock_network_flush,
     .arm = network_arm,

@@ -99,6 +99,8 @@ void sock_network_flush(struct network *network, uint64_t now_ns);
 
 /* From the backend. */
 void sock_accepted(struct listener *listener, int fd);
+/* As network_ops.adopt. */
+int sock_adopt(struct sock_network *network, const struct listen_request *request, int fd);
 void sock_connected(struct sock_stream *stream, int status);
 void sock_received(struct sock_stream *stream, struct rte_mbuf *mbuf, size_t bytes);
 /* Copies small input behind what is there already. False: there is no room; use sock_received. */

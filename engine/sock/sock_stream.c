@@ -646,6 +646,11 @@ void sock_tcp_options(int fd, int family)
 void sock_accepted(struct listener *listener, int fd)
 {
     struct sock_network *network = listener->network;
+    const struct listen_request *request = &listener->request;
+    if (request->elsewhere != NULL && !listener->closing &&
+        request->elsewhere(request->owner, fd)) {
+        return;
+    }
     struct sock_stream *s = sock_stream_new(network, fd);
     if (s == NULL) {
         network->counters.accept_failures++;
@@ -654,6 +659,22 @@ void sock_accepted(struct listener *listener, int fd)
     }
     s->stream.session = listener; /* until it is delivered */
     list_append(&network->accepted, &s->waits);
+}
+
+int sock_adopt(struct sock_network *network, const struct listen_request *request, int fd)
+{
+    struct sock_stream *s = network->closing ? NULL : sock_stream_new(network, fd);
+    if (s == NULL) {
+        network->counters.accept_failures++;
+        close(fd);
+        return -ENOMEM;
+    }
+    network->counters.accepted++;
+    request->accepted(request->owner, NULL, &s->stream);
+    if (!s->released && sock_may_receive(s)) {
+        network->backend->receive_start(s);
+    }
+    return 0;
 }
 
 void sock_connected(struct sock_stream *s, int status)

@@ -1,6 +1,8 @@
 """The mailbox service on several shards: whoever a client is, and wherever the kernel puts his connection, his mail is there."""
+import contextlib
 import glob
 import imaplib
+import json
 import os
 import poplib
 import random
@@ -18,6 +20,7 @@ from test_mailboxd_store import PASSWORD, Store, message
 from tls_peers import certificate
 
 USERS = ("alice", "bob", "u0", "u1", "u2", "u3")
+TOOL = os.path.join(BUILD, "tubepost")
 TRIES = 8  # connections of one client: with two shards, all on the same one once in 128 times
 
 
@@ -247,6 +250,34 @@ class ShardsTest(SystemTest):
             return client.greeting.startswith(b"* OK")
 
         wait_until(is_served, "a free place")
+
+    def test_the_service_has_so_many_connections_on_all_shards_together(self):
+        service = self.service("limits: {connections: 5}")
+        clients = [Bare(service.imap) for _ in range(5)]
+        for client in clients:
+            self.assertTrue(client.greeting.startswith(b"* OK"))
+        for _ in range(TRIES):
+            late = Bare(service.imap)
+            self.assertTrue(late.greeting.startswith(b"* BYE"), late.greeting)
+            late.close()
+        for client in clients:
+            client.close()
+
+    def test_connections_of_a_path_are_dealt_out_to_the_shards(self):
+        service = self.service(shards=3)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(service.connect("unix")) for _ in range(9)]
+            run = subprocess.run([TOOL, "-c", service.config, "mailbox", "who", "--json"], capture_output=True, check=True,
+                                 timeout=PATIENCE_S, env=sanitizer_environment())
+            rows = [json.loads(line) for line in run.stdout.splitlines()]
+            self.assertEqual({(row["protocol"], row["address"]) for row in rows}, {("lmtp", "local")})
+            # A session's number is of its shard, modulo the number of them.
+            self.assertEqual(sorted(row["session"] % 3 for row in rows), [0, 0, 0, 1, 1, 1, 2, 2, 2])
+            for i, client in enumerate(clients):
+                self.assertEqual(client.deliver(list(USERS), message(f"dealt {i}")), [250] * len(USERS))
+        for user in USERS:
+            self.assertEqual(len(service.texts(user)), 9)
+        self.assertEqual(service.stop(), 0)
 
     def test_a_stop_ends_sessions_on_every_shard(self):
         service = self.service()

@@ -347,7 +347,13 @@ static void fake_close(struct network *self)
 }
 
 static const struct network_ops network_operations = {
-    fake_listen, fake_unlisten, fake_connect, fake_poll, fake_flush, fake_arm, fake_close,
+    .listen = fake_listen,
+    .unlisten = fake_unlisten,
+    .connect = fake_connect,
+    .poll = fake_poll,
+    .flush = fake_flush,
+    .arm = fake_arm,
+    .close = fake_close,
 };
 
 struct network *fake_network_open(size_t room)

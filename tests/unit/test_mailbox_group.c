@@ -3,6 +3,7 @@
 #include "engine/core/system_world.h"
 #include "engine/mailbox/mailbox_group.h"
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -141,6 +142,45 @@ static void an_address_is_counted_for_all_shards(void **state)
     mailbox_group_close(&group);
 }
 
+#define ROOM 1000u
+#define ROOM_THREADS 4u
+
+static void *room_take(void *argument)
+{
+    struct mailbox_group *group = (struct mailbox_group *)argument;
+    uintptr_t taken = 0;
+    for (unsigned i = 0; i < ROOM; i++) {
+        taken += mailbox_group_room_take(group, ROOM);
+    }
+    return (void *)taken;
+}
+
+/* Each of the shards could have them all. */
+static void connections_of_all_shards_have_the_room_there_is_and_no_more(void **state)
+{
+    struct mailbox_group group;
+    pthread_t threads[ROOM_THREADS];
+    uintptr_t taken = 0;
+    (void)state;
+    group_make(&group, 2);
+    for (unsigned i = 0; i < ROOM_THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, room_take, &group), 0);
+    }
+    for (unsigned i = 0; i < ROOM_THREADS; i++) {
+        void *of_one;
+        assert_int_equal(pthread_join(threads[i], &of_one), 0);
+        taken += (uintptr_t)of_one;
+    }
+    assert_int_equal(taken, ROOM);
+    assert_false(mailbox_group_room_take(&group, ROOM));
+    assert_true(mailbox_group_room_take(&group, UINT32_MAX)); /* the operator's */
+    mailbox_group_room_leave(&group);
+    mailbox_group_room_leave(&group);
+    assert_true(mailbox_group_room_take(&group, ROOM));
+    assert_false(mailbox_group_room_take(&group, ROOM));
+    mailbox_group_close(&group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +190,7 @@ int main(void)
         cmocka_unit_test(of_two_who_have_a_user_the_first_counts),
         cmocka_unit_test(that_is_so_where_one_of_them_is_where_he_would_be_placed),
         cmocka_unit_test(an_address_is_counted_for_all_shards),
+        cmocka_unit_test(connections_of_all_shards_have_the_room_there_is_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,45 @@ static void who_logs_in_is_served_on_his_shard(void **state)
     nobody_is_there(pair);
 }
 
+static unsigned on_their_way;
+
+static void passing_seen(struct session *session, const char *user, void *owner)
+{
+    const struct pair *pair = (const struct pair *)owner;
+    assert_ptr_equal(session->mailbox, &pair->rigs[0]->mailbox);
+    assert_string_equal(user, "bob");
+    on_their_way++;
+}
+
+static unsigned count_on_their_way(struct pair *pair)
+{
+    on_their_way = 0;
+    session_passing_visit(&pair->group, passing_seen, pair);
+    return on_their_way;
+}
+
+/* While only his first shard runs he is on neither. */
+static void who_is_on_his_way_is_seen(void **state)
+{
+    struct pair *pair = (struct pair *)*state;
+    struct imap_rig *rig = pair->rigs[0];
+    connect_client(rig, 0);
+    say(rig, 0, "l LOGIN bob secret\r\n");
+    assert_int_equal(count_on_their_way(pair), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        rig_round(rig);
+    }
+    assert_true(list_empty(&rig->mailbox.sessions));
+    assert_true(list_empty(&pair->rigs[1]->mailbox.sessions));
+    assert_int_equal(count_on_their_way(pair), 1);
+    rounds(pair, 20);
+    assert_int_equal(count_on_their_way(pair), 0);
+    assert_string_equal(only_session(pair, 1)->of_user->user, "bob");
+    say(rig, 0, "o LOGOUT\r\n");
+    rounds(pair, 20);
+    nobody_is_there(pair);
+}
+
 static void who_is_kicked_and_comes_late_ends_on_his_shard(void **state)
 {
     struct pair *pair = (struct pair *)*state;
@@ -165,6 +204,7 @@ int main(void)
     const struct memory_settings memory = {.program = "test_session_pass", .megabytes = 64};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_logs_in_is_served_on_his_shard, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_on_his_way_is_seen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_is_kicked_and_comes_late_ends_on_his_shard, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(

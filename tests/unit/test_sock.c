@@ -1,8 +1,10 @@
 /* Kernel sockets over both engines: they listen, connect, carry bytes and end. */
 #include "tests/unit/sock_rig.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -33,6 +35,79 @@ static void a_stream_connects_and_is_accepted_on_each_kind_of_address(void **sta
         assert_string_equal(near.transport, "kernel");
         rig->network->ops->unlisten(rig->network, listener);
     }
+    rig_close(rig);
+}
+
+/* What a listener has given away, and whoever was given it. */
+struct given {
+    int fd;
+    struct listener *listener;
+    struct stream *stream;
+    uint32_t events;
+    char text[8];
+};
+
+static bool given_away(void *owner, int fd)
+{
+    struct given *given = owner;
+    given->fd = fd;
+    return true;
+}
+
+static void given_notified(struct stream *stream, uint32_t events, void *session)
+{
+    struct given *given = session;
+    struct slice slice;
+    given->events |= events;
+    if ((events & STREAM_READABLE) != 0 && stream_peek(stream, &slice, 1) == 1) {
+        snprintf(given->text, sizeof(given->text), "%.*s", (int)slice.size,
+                 (const char *)slice.bytes);
+        stream_consume(stream, slice.size);
+        assert_int_equal(stream_write(stream, slice_text("pong")), 0);
+    }
+}
+
+static void given_accepted(void *owner, struct listener *listener, struct stream *stream)
+{
+    struct given *given = owner;
+    given->listener = listener;
+    given->stream = stream;
+    stream->notify = given_notified;
+    stream->session = given;
+}
+
+static void a_connection_may_be_adopted_by_another_network(void **state)
+{
+    struct rig *rig = rig_open(state, NULL);
+    static struct listener none;
+    struct given given = {.fd = -1, .listener = &none};
+    char text[8] = "";
+    struct endpoint at = {.family = ENDPOINT_UNIX};
+    snprintf(at.path, sizeof(at.path), "%s/given", rig->directory);
+    const struct listen_request request = {
+        .at = at, .accepted = given_accepted, .owner = &given, .elsewhere = given_away};
+    struct listener *listener;
+    assert_int_equal(rig->network->ops->listen(rig->network, &request, &listener), 0);
+    struct sockaddr_storage address;
+    socklen_t length = endpoint_to_sockaddr(&at, &address);
+    int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(peer, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(fcntl(peer, F_SETFL, O_NONBLOCK), 0);
+    RIG_UNTIL(rig, given.fd >= 0);
+    assert_null(given.stream); /* the listener's network has nothing to do with it */
+    assert_int_equal(sock_counters(rig->network)->accepted, 0);
+    assert_int_equal(rig->network->ops->adopt(rig->network, &request, given.fd), 0);
+    assert_non_null(given.stream);
+    assert_null(given.listener);
+    assert_int_equal(sock_counters(rig->network)->accepted, 1);
+    assert_int_equal(write(peer, "ping", 4), 4);
+    RIG_UNTIL(rig, given.text[0] != '\0' && read(peer, text, sizeof(text)) > 0);
+    assert_string_equal(given.text, "ping");
+    assert_string_equal(text, "pong");
+    close(peer);
+    RIG_UNTIL(rig, (given.events & STREAM_HALF_CLOSED) != 0);
+    stream_release(given.stream);
+    rig->network->ops->unlisten(rig->network, listener);
     rig_close(rig);
 }
 
@@ -492,6 +567,7 @@ static void a_released_stream_whose_peer_takes_nothing_ends_after_the_linger_tim
 #define TESTS(X)                                                                                   \
     X(a_stream_connects_and_is_accepted_on_each_kind_of_address)                                   \
     X(both_ends_send_at_once_and_notice_a_peer_that_is_gone)                                       \
+    X(a_connection_may_be_adopted_by_another_network)                                              \
     X(a_refused_connection_ends_with_econnrefused)                                                 \
     X(a_unix_path_that_is_missing_ends_with_enoent)                                                \
     X(a_connect_that_nobody_answers_times_out_on_the_shards_clock)                                 \
