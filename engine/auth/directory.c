@@ -111,10 +111,11 @@ int directory_open(struct directory **opened, const struct directory_settings *s
     own->scram_iterations = own->scram_iterations == 0 ? 4096 : own->scram_iterations;
     lock_open(&directory->lock);
     world_random(own->world, random, sizeof(random));
-    penalty_open(&directory->penalty, &own->penalty, random);
-    result_cache_open(&directory->cache, random + 32);
-    int status =
-        password_make("CRYPT", slice_text("nobody"), &usual, random + 64, directory->last_stored);
+    int status = penalty_open(&directory->penalty, &own->penalty, random);
+    status = status < 0 ? status : result_cache_open(&directory->cache, random + 32);
+    status = status < 0 ? status
+                        : password_make("CRYPT", slice_text("nobody"), &usual, random + 64,
+                                        directory->last_stored);
     OPENSSL_cleanse(random, sizeof(random));
     status = status < 0
                  ? status
@@ -139,6 +140,7 @@ void directory_close(struct directory *directory)
         directory->masters[i].kind->close(directory->masters[i].source);
     }
     result_cache_close(&directory->cache);
+    penalty_close(&directory->penalty);
     pthread_mutex_destroy(&directory->lock);
     OPENSSL_cleanse(directory, sizeof(*directory));
     free(directory);

@@ -1,13 +1,11 @@
 #include "engine/auth/penalty.h"
 #include "engine/core/check.h"
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <errno.h>
 
 #define SECOND_NS 1000000000ull
 
-void penalty_open(struct penalty *penalty, const struct penalty_settings *settings,
-                  const uint8_t secret[32])
+int penalty_open(struct penalty *penalty, const struct penalty_settings *settings,
+                 const uint8_t secret[32])
 {
     memset(penalty, 0, sizeof(*penalty));
     penalty->settings = *settings;
@@ -15,15 +13,21 @@ void penalty_open(struct penalty *penalty, const struct penalty_settings *settin
     own->forget_ns = own->forget_ns == 0 ? 3600 * SECOND_NS : own->forget_ns;
     own->block_after = own->block_after == 0 ? 20 : own->block_after;
     own->block_ns = own->block_ns == 0 ? 600 * SECOND_NS : own->block_ns;
-    memcpy(penalty->secret, secret, sizeof(penalty->secret));
+    penalty->hash = keyed_hash_open(secret);
+    return penalty->hash == NULL ? -ENOMEM : 0;
+}
+
+void penalty_close(struct penalty *penalty)
+{
+    keyed_hash_close(penalty->hash);
+    penalty->hash = NULL;
 }
 
 /* Nobody can choose whose place he takes. */
 static void key_make(const struct penalty *penalty, char kind, struct slice a, struct slice b,
                      uint8_t key[16])
 {
-    uint8_t text[1 + 2 + 2048], digest[32];
-    unsigned size = sizeof(digest);
+    uint8_t text[1 + 2 + 2048], digest[KEYED_HASH_BYTES];
     size_t used = 0;
     a = slice_first(a, 512);
     b = slice_first(b, 1024);
@@ -34,8 +38,8 @@ static void key_make(const struct penalty *penalty, char kind, struct slice a, s
     used += a.size;
     memcpy(text + used, b.size == 0 ? (const uint8_t *)"" : b.bytes, b.size);
     used += b.size;
-    check(HMAC(EVP_sha256(), penalty->secret, 32, text, used, digest, &size) != NULL);
-    OPENSSL_cleanse(text, sizeof(text));
+    keyed_hash_make(penalty->hash, slice_of(text, used), digest);
+    explicit_bzero(text, used);
     memcpy(key, digest, 16);
 }
 

@@ -11,7 +11,7 @@
  * IPv6 are counted by /64, which is what a site has. No clock, no randomness: all handed in.
  */
 #pragma once
-#include "engine/core/slice.h"
+#include "engine/auth/keyed_hash.h"
 
 #define PENALTY_SETS 1024u
 #define PENALTY_WAYS 8u
@@ -38,13 +38,14 @@ struct penalty_settings { /* zeroes are replaced */
 
 struct penalty {
     struct penalty_settings settings;
-    uint8_t secret[32];
+    EVP_MAC_CTX *hash; /* of its keys */
     struct penalty_count counts[PENALTY_SETS][PENALTY_WAYS];
 };
 
-/* The table is large: not on a stack. secret: random octets. */
-void penalty_open(struct penalty *penalty, const struct penalty_settings *settings,
-                  const uint8_t secret[32]);
+/* The table is large: not on a stack. secret: random octets. 0 or -ENOMEM. */
+int penalty_open(struct penalty *penalty, const struct penalty_settings *settings,
+                 const uint8_t secret[32]);
+void penalty_close(struct penalty *penalty); /* harmless where it is zero */
 bool penalty_blocked(const struct penalty *penalty, const struct penalty_address *address,
                      uint64_t now_ns);
 /* Returns how long the answer is to wait. password: empty where it is not known (SCRAM). now_ns > 0. */

@@ -1,22 +1,24 @@
 #include "engine/auth/result_cache.h"
 #include "engine/core/check.h"
+#include <errno.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdlib.h>
 
 #define ENTRIES (RESULT_SETS * RESULT_WAYS)
 
-void result_cache_open(struct result_cache *cache, const uint8_t secret[32])
+int result_cache_open(struct result_cache *cache, const uint8_t secret[32])
 {
-    memcpy(cache->secret, secret, sizeof(cache->secret));
     cache->entries = NULL;
+    cache->hash = keyed_hash_open(secret);
+    return cache->hash == NULL ? -ENOMEM : 0;
 }
 
 void result_cache_close(struct result_cache *cache)
 {
     free(cache->entries);
     cache->entries = NULL;
+    keyed_hash_close(cache->hash);
+    cache->hash = NULL;
 }
 
 /* Each part with its length, so that no two keys can be written the same. */
@@ -27,7 +29,6 @@ static void key_digest(const struct result_cache *cache, const struct result_key
     const struct slice parts[] = {key->user, key->owner, key->password,
                                   slice_of(&key->generation, sizeof(key->generation))};
     size_t used = 0;
-    unsigned size = 32;
     for (unsigned i = 0; i < 4; i++) {
         check(used + 2 + parts[i].size <= sizeof(text));
         text[used++] = (uint8_t)(parts[i].size >> 8);
@@ -36,8 +37,8 @@ static void key_digest(const struct result_cache *cache, const struct result_key
                parts[i].size);
         used += parts[i].size;
     }
-    check(HMAC(EVP_sha256(), cache->secret, 32, text, used, digest, &size) != NULL);
-    OPENSSL_cleanse(text, sizeof(text));
+    keyed_hash_make(cache->hash, slice_of(text, used), digest);
+    explicit_bzero(text, used);
 }
 
 static struct result_entry *set_of(const struct result_cache *cache, const uint8_t digest[32])

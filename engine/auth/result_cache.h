@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "engine/auth/backend.h"
+#include "engine/auth/keyed_hash.h"
 
 #define RESULT_SETS 512u
 #define RESULT_WAYS 4u
@@ -24,12 +25,13 @@ struct result_entry {
     struct result result;
 };
 struct result_cache {
-    uint8_t secret[32];
+    EVP_MAC_CTX *hash; /* of its keys */
     struct result_entry
         *entries; /* RESULT_SETS * RESULT_WAYS, taken with the first that is kept; owned */
 };
 
-void result_cache_open(struct result_cache *cache, const uint8_t secret[32]);
+/* 0 or -ENOMEM. */
+int result_cache_open(struct result_cache *cache, const uint8_t secret[32]);
 void result_cache_close(struct result_cache *cache);
 bool result_cache_find(const struct result_cache *cache, const struct result_key *key,
                        uint64_t now_ns, struct result *result);

@@ -294,7 +294,7 @@ static void a_domain_behind_the_name_makes_no_other_user_of_him(void **state)
     char name[] = "alice@1";
     struct penalty_address from = {.octets = {192, 0, 2, 1}};
     (void)state;
-    penalty_open(&penalty, &(struct penalty_settings){0}, secret);
+    assert_int_equal(penalty_open(&penalty, &(struct penalty_settings){0}, secret), 0);
     for (unsigned i = 0; i < 5; i++, name[6]++, from.octets[3]++) {
         assert_int_equal(penalty_failed(&penalty, &from, slice_text(name), slice_text("guess"), 1),
                          delays_s[i] * SECOND_NS);
@@ -302,6 +302,7 @@ static void a_domain_behind_the_name_makes_no_other_user_of_him(void **state)
     penalty_succeeded(&penalty, slice_text("alice@home.test"));
     assert_int_equal(penalty_failed(&penalty, &from, slice_text("alice"), slice_text("x"), 1),
                      2 * SECOND_NS);
+    penalty_close(&penalty);
 }
 
 static void the_same_wrong_password_again_counts_once(void **state)
@@ -347,12 +348,13 @@ static void addresses_of_ipv6_are_counted_by_their_64_bits(void **state)
     static const uint8_t secret[32] = {1};
     uint8_t address[16] = {0x20, 1, 0x0d, 0xb8};
     (void)state;
-    penalty_open(&penalty, &(struct penalty_settings){0}, secret);
+    assert_int_equal(penalty_open(&penalty, &(struct penalty_settings){0}, secret), 0);
     assert_int_equal(fail_from(&penalty, address, "a"), 2 * SECOND_NS);
     address[15] = 9;
     assert_int_equal(fail_from(&penalty, address, "b"), 4 * SECOND_NS);
     address[7] = 9;
     assert_int_equal(fail_from(&penalty, address, "c"), 2 * SECOND_NS);
+    penalty_close(&penalty);
 }
 
 static void what_was_right_is_right_for_a_while_without_asking(void **state)
