@@ -1,5 +1,4 @@
-#include "engine/auth/directory.h"
-#include "engine/auth/result_cache.h"
+#include "engine/auth/directory_private.h"
 #include "engine/core/check.h"
 #include "engine/core/endpoint.h"
 #include "proto/sasl/made_up.h"
@@ -7,27 +6,10 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define BLOCKED_DELAY_NS 15000000000ull
-
-struct backend {
-    const struct backend_kind *kind;
-    struct backend_source *source;
-};
-
-struct directory {
-    struct directory_settings settings;
-    struct backend users[DIRECTORY_BACKENDS_MAX], masters[DIRECTORY_BACKENDS_MAX];
-    unsigned user_count, master_count;
-    pthread_mutex_t lock;                      /* of all that follows; recursive */
-    char last_stored[PASSWORD_STORED_MAX + 1]; /* what an unknown user is checked against */
-    char last_made[PASSWORD_STORED_MAX + 1];   /* what is made of one for SCRAM, and the like */
-    struct penalty penalty;
-    struct result_cache cache;
-};
 
 /* ---- Open and close ---- */
 
@@ -49,7 +31,7 @@ static const struct backend_kind *kind_of(struct slice name)
     return NULL;
 }
 
-static int backend_open(struct backend *backend, const char *name,
+static int backend_open(struct directory_backend *backend, const char *name,
                         char problem[BACKEND_PROBLEM_MAX])
 {
     char kind[16];
@@ -70,8 +52,8 @@ static int backend_open(struct backend *backend, const char *name,
     return status;
 }
 
-static int backends_open(struct backend *backends, const char *const *names, unsigned *count,
-                         char problem[BACKEND_PROBLEM_MAX])
+static int backends_open(struct directory_backend *backends, const char *const *names,
+                         unsigned *count, char problem[BACKEND_PROBLEM_MAX])
 {
     int status = 0;
     for (; names != NULL && *names != NULL && status == 0; names++) {
@@ -148,13 +130,6 @@ void directory_close(struct directory *directory)
 
 /* ---- Who is meant ---- */
 
-/* Who logs in, with whose password. */
-struct who {
-    bool master;
-    struct slice user, owner; /* owner: the master, or the user */
-    uint8_t room[2][BACKEND_NAME_MAX];
-};
-
 /* A name may become part of a path, of a query, of a line of the log. */
 static bool name_fold(struct slice name, uint8_t room[BACKEND_NAME_MAX], struct slice *folded)
 {
@@ -172,7 +147,8 @@ static bool name_fold(struct slice name, uint8_t room[BACKEND_NAME_MAX], struct 
     return true;
 }
 
-static bool who_read(const struct directory *directory, const struct auth_ask *ask, struct who *who)
+bool directory_who_read(const struct directory *directory, const struct auth_ask *ask,
+                        struct directory_who *who)
 {
     char separator = directory->settings.master_separator;
     struct slice user = ask->authid, owner = ask->authid;
@@ -199,14 +175,6 @@ static bool who_read(const struct directory *directory, const struct auth_ask *a
 
 /* ---- Asking the backends ---- */
 
-struct search {
-    enum auth_outcome outcome;
-    const char *reason; /* why not, for the log */
-    bool found;         /* there is such a user */
-    struct auth_user user;
-    char problem[BACKEND_PROBLEM_MAX];
-};
-
 /* last: last_stored or last_made. Only what has cost something: who has a password that nobody can use, as those who are
  * locked out, must not make others cheap. */
 static void stored_remember(struct directory *directory, char last[PASSWORD_STORED_MAX + 1],
@@ -229,7 +197,7 @@ static void pretend(struct directory *directory, struct slice password)
 }
 
 static void stored_judge(struct directory *directory, const struct slice *password,
-                         struct search *search)
+                         struct directory_search *search)
 {
     search->found = true;
     if (password == NULL) {
@@ -251,9 +219,9 @@ static void stored_judge(struct directory *directory, const struct slice *passwo
 }
 
 /* True: the search is at its end. */
-static bool backend_ask(struct directory *directory, const struct backend *backend,
+static bool backend_ask(struct directory *directory, const struct directory_backend *backend,
                         struct slice name, const struct slice *password, uint64_t now_ns,
-                        struct search *search)
+                        struct directory_search *search)
 {
     if (backend->kind->find == NULL && password == NULL) {
         return false;
@@ -287,7 +255,7 @@ static bool backend_ask(struct directory *directory, const struct backend *backe
     return false;
 }
 
-static enum backend_answer backend_knows(const struct backend *backend, struct slice name,
+static enum backend_answer backend_knows(const struct directory_backend *backend, struct slice name,
                                          uint64_t now_ns, char problem[BACKEND_PROBLEM_MAX])
 {
     struct auth_user user;
@@ -325,9 +293,10 @@ enum auth_outcome directory_knows(struct directory *directory, struct slice name
 
 /* password NULL: only whether he is there. */
 static void search_run(struct directory *directory, bool masters, struct slice name,
-                       const struct slice *password, uint64_t now_ns, struct search *search)
+                       const struct slice *password, uint64_t now_ns,
+                       struct directory_search *search)
 {
-    const struct backend *backends = masters ? directory->masters : directory->users;
+    const struct directory_backend *backends = masters ? directory->masters : directory->users;
     unsigned count = masters ? directory->master_count : directory->user_count;
     memset(search, 0, sizeof(*search));
     search->outcome = AUTH_WRONG;
@@ -343,21 +312,21 @@ static void search_run(struct directory *directory, bool masters, struct slice n
 }
 
 /* A master has shown who he is; is there whom he wants to be? The fields are the user's. */
-static void master_becomes(struct directory *directory, const struct who *who, uint64_t now_ns,
-                           struct search *search)
+static void master_becomes(struct directory *directory, const struct directory_who *who,
+                           uint64_t now_ns, struct directory_search *search)
 {
     if (who->master && search->outcome == AUTH_RIGHT) {
         search_run(directory, false, who->user, NULL, now_ns, search);
     }
 }
 
-static uint64_t generation_of(const struct directory *directory, uint64_t now_ns)
+uint64_t directory_generation(const struct directory *directory, uint64_t now_ns)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < directory->user_count + directory->master_count; i++) {
-        const struct backend *backend = i < directory->user_count
-                                            ? &directory->users[i]
-                                            : &directory->masters[i - directory->user_count];
+        const struct directory_backend *backend =
+            i < directory->user_count ? &directory->users[i]
+                                      : &directory->masters[i - directory->user_count];
         sum += backend->kind->generation == NULL
                    ? 0
                    : backend->kind->generation(backend->source, now_ns);
@@ -378,10 +347,10 @@ static void failed(struct directory *directory, const struct auth_ask *ask, cons
                    uint64_t now_ns, struct auth_answer *answer)
 {
     char address[ENDPOINT_TEXT_MAX];
-    struct who who;
+    struct directory_who who;
     struct slice user = slice_first(ask->authid, BACKEND_NAME_MAX);
     /* Whose password it is: a master fails as himself, whoever he would be. */
-    struct slice counted = who_read(directory, ask, &who) ? who.owner : user;
+    struct slice counted = directory_who_read(directory, ask, &who) ? who.owner : user;
     answer->outcome = AUTH_WRONG;
     pthread_mutex_lock(&directory->lock);
     answer->delay_ns =
@@ -395,8 +364,8 @@ static void failed(struct directory *directory, const struct auth_ask *ask, cons
                 reason);
 }
 
-static void fields_give(const struct who *who, const struct auth_user *user,
-                        struct auth_answer *answer)
+void directory_fields_give(const struct directory_who *who, const struct auth_user *user,
+                           struct auth_answer *answer)
 {
     answer->outcome = AUTH_RIGHT;
     snprintf(answer->user, sizeof(answer->user), "%.*s", (int)who->user.size,
@@ -408,16 +377,16 @@ static void fields_give(const struct who *who, const struct auth_user *user,
 static void verify(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                    struct auth_answer *answer)
 {
-    struct who who;
-    struct search search;
+    struct directory_who who;
+    struct directory_search search;
     struct result result;
-    if (!who_read(directory, ask, &who) || ask->password.size == 0 ||
+    if (!directory_who_read(directory, ask, &who) || ask->password.size == 0 ||
         ask->password.size > PASSWORD_STORED_MAX) {
         pretend(directory, ask->password);
         failed(directory, ask, "no name of a user, or no password", now_ns, answer);
         return;
     }
-    uint64_t generation = generation_of(directory, now_ns);
+    uint64_t generation = directory_generation(directory, now_ns);
     const struct result_key key = {who.user, who.owner, ask->password, generation};
     pthread_mutex_lock(&directory->lock);
     bool known = result_cache_find(&directory->cache, &key, now_ns, &result);
@@ -446,7 +415,7 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
     }
     pthread_mutex_unlock(&directory->lock);
     if (right) {
-        fields_give(&who, &search.user, answer);
+        directory_fields_give(&who, &search.user, answer);
     } else {
         failed(directory, ask, search.reason, now_ns, answer);
     }
@@ -523,20 +492,20 @@ static void credential_pretend(struct directory *directory, const struct auth_as
     credential_drop(answer);
 }
 
-/* The user that an exchange is about, before anything is made of what is stored. */
-static void credential_search(struct directory *directory, const struct auth_ask *ask,
-                              uint64_t now_ns, struct who *who, struct search *search)
+void directory_credential_search(struct directory *directory, const struct auth_ask *ask,
+                                 uint64_t now_ns, struct directory_who *who,
+                                 struct directory_search *search)
 {
     memset(search, 0, sizeof(*search));
     search->outcome = AUTH_WRONG;
-    if (who_read(directory, ask, who)) {
+    if (directory_who_read(directory, ask, who)) {
         search_run(directory, who->master, who->owner, NULL, now_ns, search);
     }
 }
 
-static void credential_give(struct directory *directory, const struct auth_ask *ask,
-                            uint64_t now_ns, const struct who *who, struct search *search,
-                            struct auth_answer *answer)
+void directory_credential_give(struct directory *directory, const struct auth_ask *ask,
+                               uint64_t now_ns, const struct directory_who *who,
+                               struct directory_search *search, struct auth_answer *answer)
 {
     bool made = search->outcome == AUTH_RIGHT && search->user.stored[0] != '\0' &&
                 credential_make(directory, ask, slice_text(search->user.stored), answer);
@@ -550,7 +519,7 @@ static void credential_give(struct directory *directory, const struct auth_ask *
         answer->outcome = AUTH_UNKNOWN;
         credential_drop(answer);
     } else if (made && search->outcome == AUTH_RIGHT) {
-        fields_give(who, &search->user, answer);
+        directory_fields_give(who, &search->user, answer);
     } else {
         answer->outcome = AUTH_WRONG;
         credential_drop(answer);
@@ -560,19 +529,19 @@ static void credential_give(struct directory *directory, const struct auth_ask *
 static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                        struct auth_answer *answer)
 {
-    struct who who;
-    struct search search;
-    credential_search(directory, ask, now_ns, &who, &search);
-    credential_give(directory, ask, now_ns, &who, &search, answer);
+    struct directory_who who;
+    struct directory_search search;
+    directory_credential_search(directory, ask, now_ns, &who, &search);
+    directory_credential_give(directory, ask, now_ns, &who, &search, answer);
     OPENSSL_cleanse(&search, sizeof(search));
 }
 
 static void exists(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                    struct auth_answer *answer)
 {
-    struct who who;
-    struct search search;
-    if (!who_read(directory, ask, &who)) {
+    struct directory_who who;
+    struct directory_search search;
+    if (!directory_who_read(directory, ask, &who)) {
         failed(directory, ask, "no name of a user", now_ns, answer);
         return;
     }
@@ -580,7 +549,7 @@ static void exists(struct directory *directory, const struct auth_ask *ask, uint
     master_becomes(directory, &who, now_ns, &search);
     switch (search.outcome) {
     case AUTH_RIGHT:
-        fields_give(&who, &search.user, answer);
+        directory_fields_give(&who, &search.user, answer);
         return;
     case AUTH_WRONG:
         failed(directory, ask, search.reason, now_ns, answer);
@@ -597,8 +566,8 @@ static void token(struct directory *directory, const struct auth_ask *ask, uint6
     const struct directory_settings *settings = &directory->settings;
     char name[BACKEND_NAME_MAX + 1];
     const char *reason = "no tokens are taken";
-    struct who who = {0};
-    struct search search;
+    struct directory_who who = {0};
+    struct directory_search search;
     enum token_answer said = settings->tokens == NULL
                                  ? TOKEN_BAD
                                  : tokens_judge(settings->tokens, ask->password,
@@ -630,13 +599,13 @@ static void token(struct directory *directory, const struct auth_ask *ask, uint6
     pthread_mutex_lock(&directory->lock);
     penalty_succeeded(&directory->penalty, who.user);
     pthread_mutex_unlock(&directory->lock);
-    fields_give(&who, &search.user, answer);
+    directory_fields_give(&who, &search.user, answer);
 }
 
 void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                       struct auth_answer *answer)
 {
-    struct who who;
+    struct directory_who who;
     memset(answer, 0, sizeof(*answer));
     check(now_ns > 0);
     pthread_mutex_lock(&directory->lock);
@@ -668,7 +637,7 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
         failed(directory, ask, "wrong password or no such user", now_ns, answer);
         return;
     case AUTH_SUCCEEDED:
-        if (who_read(directory, ask, &who)) {
+        if (directory_who_read(directory, ask, &who)) {
             pthread_mutex_lock(&directory->lock);
             penalty_succeeded(&directory->penalty, who.owner);
             pthread_mutex_unlock(&directory->lock);
@@ -676,102 +645,4 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
         answer->outcome = AUTH_RIGHT;
         return;
     }
-}
-
-/* ---- What is near ---- */
-
-static bool backends_are_near(const struct backend *backends, unsigned count, uint64_t now_ns)
-{
-    for (unsigned i = 0; i < count; i++) {
-        const struct backend_kind *kind = backends[i].kind;
-        if (kind->is_near == NULL || !kind->is_near(backends[i].source, now_ns)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Of a password in plain text SCRAM's keys are derived, which takes a millisecond. */
-static bool is_derived(const struct directory *directory, const struct auth_ask *ask,
-                       const char *stored)
-{
-    uint8_t plain[PASSWORD_STORED_MAX];
-    size_t bytes = 0;
-    bool derived = (ask->credential == AUTH_SCRAM_SHA_1 || ask->credential == AUTH_SCRAM_SHA_256) &&
-                   password_plain(slice_text(stored), directory->settings.scheme, plain, &bytes);
-    OPENSSL_cleanse(plain, bytes);
-    return derived;
-}
-
-/* What is made for nobody is made of what was last made for somebody, so both must be near. */
-static bool credential_near(struct directory *directory, const struct auth_ask *ask,
-                            uint64_t now_ns, struct auth_answer *answer)
-{
-    struct who who;
-    struct search search;
-    if (is_derived(directory, ask, directory->last_made)) {
-        return false;
-    }
-    credential_search(directory, ask, now_ns, &who, &search);
-    bool near = search.outcome != AUTH_UNKNOWN && !is_derived(directory, ask, search.user.stored);
-    if (near) {
-        credential_give(directory, ask, now_ns, &who, &search, answer);
-    }
-    explicit_bzero(&search, sizeof(search));
-    return near;
-}
-
-static bool verify_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
-                        struct auth_answer *answer)
-{
-    struct who who;
-    struct result result;
-    if (!who_read(directory, ask, &who) || ask->password.size == 0 ||
-        ask->password.size > PASSWORD_STORED_MAX) {
-        return false;
-    }
-    const struct result_key key = {who.user, who.owner, ask->password,
-                                   generation_of(directory, now_ns)};
-    if (!result_cache_find(&directory->cache, &key, now_ns, &result) || !result.right) {
-        return false;
-    }
-    penalty_succeeded(&directory->penalty, who.owner);
-    fields_give(&who, &result.user, answer);
-    return true;
-}
-
-static bool answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
-                        struct auth_answer *answer)
-{
-    bool near = backends_are_near(directory->users, directory->user_count, now_ns) &&
-                backends_are_near(directory->masters, directory->master_count, now_ns);
-    switch (ask->kind) {
-    case AUTH_SUCCEEDED:
-        directory_answer(directory, ask, now_ns, answer);
-        return true;
-    case AUTH_CREDENTIAL:
-        return near && !penalty_blocked(&directory->penalty, &ask->address, now_ns) &&
-               credential_near(directory, ask, now_ns, answer);
-    case AUTH_VERIFY:
-        return near && !penalty_blocked(&directory->penalty, &ask->address, now_ns) &&
-               verify_near(directory, ask, now_ns, answer);
-    case AUTH_EXISTS:
-    case AUTH_TOKEN:
-    case AUTH_FAILED:
-        return false;
-    }
-    return false;
-}
-
-bool directory_answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
-                           struct auth_answer *answer)
-{
-    check(now_ns > 0);
-    if (pthread_mutex_trylock(&directory->lock) != 0) {
-        return false; /* a helper that has lost its processor may have it */
-    }
-    memset(answer, 0, sizeof(*answer));
-    bool near = answer_near(directory, ask, now_ns, answer);
-    pthread_mutex_unlock(&directory->lock);
-    return near;
 }

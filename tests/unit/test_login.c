@@ -245,9 +245,9 @@ static void a_proof_that_cannot_be_bound_where_that_is_offered_is_none(void **st
     (void)state;
     login_rig_bind(&secure);
     secure.tls.exporter = exporter_fails;
-    assert_int_equal(login_begin(rig.desk, &session.login, &secure.facts,
-                                 slice_text("SCRAM-SHA-256"), &first),
-                     -ENOMEM);
+    assert_int_equal(
+        login_begin(rig.desk, &session.login, &secure.facts, slice_text("SCRAM-SHA-256"), &first),
+        -ENOMEM);
     assert_null(session.login.attempt);
 }
 
