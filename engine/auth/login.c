@@ -509,17 +509,17 @@ static int attempt_settled(struct login_attempt *attempt, struct login *login, i
     return status;
 }
 
-/* In place of what says that there is one. False: it cannot be had, and without it a client that was kept from binding itself
- * (RFC 5802 §6) would not be found out. */
-static bool exporter_take(const struct login_desk *desk, const struct stream_facts *stream,
-                          enum sasl_mechanism mechanism, uint8_t room[TLS_EXPORTER_BYTES],
-                          struct sasl_facts *facts)
+/* In place of what says that there is one, for a proof that is bound to it; of another the machine only asks whether there is one
+ * (RFC 5802 §6). False: it cannot be had. */
+static bool exporter_take(const struct stream_facts *stream, enum sasl_mechanism mechanism,
+                          uint8_t room[TLS_EXPORTER_BYTES], struct sasl_facts *facts)
 {
-    const uint32_t plus = SASL_BIT(SASL_SCRAM_SHA_1_PLUS) | SASL_BIT(SASL_SCRAM_SHA_256_PLUS);
-    bool wanted = facts->tls_exporter.size > 0 && mechanism != SASL_MECHANISMS &&
-                  sasl_mechanism_is_scram(mechanism) && (desk->sasl.offer.mechanisms & plus) != 0;
-    facts->tls_exporter = slice_of(room, wanted ? TLS_EXPORTER_BYTES : 0);
-    return !wanted || stream->tls->exporter(stream->tls, room);
+    bool plus = mechanism == SASL_SCRAM_SHA_1_PLUS || mechanism == SASL_SCRAM_SHA_256_PLUS;
+    if (!plus || facts->tls_exporter.size == 0) {
+        return true;
+    }
+    facts->tls_exporter = slice_of(room, TLS_EXPORTER_BYTES);
+    return stream->tls->exporter(stream->tls, room);
 }
 
 int login_begin(struct login_desk *desk, struct login *login, const struct login_facts *facts,
@@ -537,7 +537,7 @@ int login_begin(struct login_desk *desk, struct login *login, const struct login
     if (status < 0) {
         return status;
     }
-    status = exporter_take(desk, facts->stream, found, exported, &known)
+    status = exporter_take(facts->stream, found, exported, &known)
                  ? sasl_server_open(&attempt->sasl, desk->library, found, &known)
                  : -ENOMEM;
     if (status == 0) {

@@ -238,17 +238,34 @@ static bool exporter_fails(const struct tls_facts *facts, uint8_t exported[TLS_E
     return false;
 }
 
-/* Or who is kept from binding himself would come in unnoticed. */
-static void a_proof_that_cannot_be_bound_where_that_is_offered_is_none(void **state)
+static void a_proof_that_cannot_be_bound_is_none(void **state)
 {
-    const struct slice first = slice_text("y,,n=tim,r=abcdef");
+    const struct slice first = slice_text("p=tls-exporter,,n=tim,r=abcdef");
     (void)state;
     login_rig_bind(&secure);
     secure.tls.exporter = exporter_fails;
-    assert_int_equal(
-        login_begin(rig.desk, &session.login, &secure.facts, slice_text("SCRAM-SHA-256"), &first),
-        -ENOMEM);
+    assert_int_equal(login_begin(rig.desk, &session.login, &secure.facts,
+                                 slice_text("SCRAM-SHA-256-PLUS"), &first),
+                     -ENOMEM);
     assert_null(session.login.attempt);
+}
+
+/* "y": it thinks that nothing can be bound here, as somebody between has told it. Another proof needs no exporter. */
+static void who_is_kept_from_binding_himself_is_refused(void **state)
+{
+    static const char *const firsts[] = {"n,,n=tim,r=abcdef", "y,,n=tim,r=abcdef"};
+    (void)state;
+    login_rig_bind(&secure);
+    secure.tls.exporter = exporter_fails;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct slice first = slice_text(firsts[i]);
+        assert_int_equal(login_begin(rig.desk, &session.login, &secure.facts,
+                                     slice_text("SCRAM-SHA-256"), &first),
+                         0);
+        assert_true(login_rig_told(&session));
+        assert_int_equal(session.news, i == 0 ? LOGIN_CHALLENGE : LOGIN_REFUSED);
+        login_cancel(&session.login);
+    }
 }
 
 /* ---- Who does not ---- */
@@ -575,7 +592,8 @@ int main(void)
         TEST(a_certificate_says_who_it_is),
         TEST(what_a_mechanism_says_last_comes_before_the_client_is_in),
         TEST(a_proof_may_be_bound_to_the_connection_and_is_good_on_no_other),
-        TEST(a_proof_that_cannot_be_bound_where_that_is_offered_is_none),
+        TEST(a_proof_that_cannot_be_bound_is_none),
+        TEST(who_is_kept_from_binding_himself_is_refused),
         TEST(a_wrong_password_and_an_unknown_user_are_one_answer_and_one_line_each),
         TEST(who_fails_is_told_when_his_time_is_over),
         TEST(proofs_that_fail_count_as_passwords_do),
