@@ -2,76 +2,51 @@
 #include "engine/mailbox/imap_search.h"
 #include <stdlib.h>
 
-#define AHEAD 16u
+#define READS 16u           /* for messages that are not judged yet */
+#define MESSAGES 64u        /* so far ahead at most */
 #define ENTRIES_A_CALL 256u /* looked at for more of them */
-
-struct ahead_text {
-    struct mailstore_text text;
-    struct mailstore_fetch fetch;
-    uint32_t number; /* of the message; 0: the place is free */
-    bool waits;
-};
 
 struct search_ahead {
     uint32_t number; /* all up to it were looked at */
-    struct ahead_text texts[AHEAD];
+    uint32_t needed; /* those of them behind the message under way that need their text */
+    uint32_t numbers[MESSAGES], first;
+    uint32_t reads[READS]; /* messages for which one was begun */
 };
 
-/* It stays in the store's buffers for some time, where whoever needs it finds it. Failure is for him, too. */
-static void text_came(struct mailstore_waiter *waiter, int status)
-{
-    struct mailstore_fetch *fetch = list_entry(waiter, struct mailstore_fetch, waiter);
-    (void)status;
-    list_entry(fetch, struct ahead_text, fetch)->waits = false;
-}
-
-static void text_leave(struct search *search, struct ahead_text *ahead)
-{
-    struct mailstore *store = imap_session_store(search->session);
-    if (ahead->waits) {
-        mailstore_fetch_cancel(store, &ahead->fetch);
-    }
-    mailstore_text_close(store, &ahead->text);
-    *ahead = (struct ahead_text){.number = 0};
-}
-
-/* False: not now. */
-static bool text_begin(struct search *search, struct ahead_text *ahead, uint32_t number)
-{
-    struct mailstore *store = imap_session_store(search->session);
-    const struct mailstore_entry *entry = view_entry(&search->session->view, number);
-    struct slice bytes;
-    struct ref *owner;
-    if (entry == NULL || mailstore_text_open(store, entry->text, &ahead->text) != 0) {
-        return true;
-    }
-    ahead->number = number;
-    ahead->fetch = (struct mailstore_fetch){.waiter.done = text_came};
-    int status = mailstore_read(store, &ahead->text, 0, &bytes, &owner, &ahead->fetch);
-    ahead->waits = status == -EINPROGRESS;
-    if (status == 0) {
-        ref_drop(owner);
-    }
-    if (!ahead->waits) {
-        text_leave(search, ahead);
-    }
-    return status != -EAGAIN;
-}
-
-/* The first place that is free; those of messages that were judged are. */
-static struct ahead_text *place_find(struct search *search)
+/* Those that were judged need nothing any more. */
+static void judged_leave(struct search *search)
 {
     struct search_ahead *ahead = search->ahead;
-    struct ahead_text *found = NULL;
-    for (unsigned i = 0; i < AHEAD; i++) {
-        if (ahead->texts[i].number != 0 && ahead->texts[i].number <= search->number) {
-            text_leave(search, &ahead->texts[i]);
-        }
-        if (found == NULL && ahead->texts[i].number == 0) {
-            found = &ahead->texts[i];
+    while (ahead->needed > 0 && ahead->numbers[ahead->first] <= search->number) {
+        ahead->first = (ahead->first + 1) % MESSAGES;
+        ahead->needed--;
+    }
+}
+
+/* A place for another read; NULL: so many are enough. */
+static uint32_t *read_place(struct search *search)
+{
+    for (unsigned i = 0; i < READS; i++) {
+        if (search->ahead->reads[i] <= search->number) {
+            return &search->ahead->reads[i];
         }
     }
-    return found;
+    return NULL;
+}
+
+/* The text stays in the store's buffers for some time, where whoever needs it finds it. False: not now. */
+static bool text_expect(struct search *search, uint32_t number, uint32_t *place)
+{
+    struct search_ahead *ahead = search->ahead;
+    const struct mailstore_entry *entry = view_entry(&search->session->view, number);
+    int status =
+        entry != NULL ? mailstore_expect(imap_session_store(search->session), entry->text) : 0;
+    if (status == -EAGAIN) {
+        return false;
+    }
+    ahead->numbers[(ahead->first + ahead->needed++) % MESSAGES] = number;
+    *place = status > 0 ? number : *place;
+    return true;
 }
 
 void search_ahead_run(struct search *search)
@@ -87,26 +62,22 @@ void search_ahead_run(struct search *search)
     if (ahead->number < search->number) {
         ahead->number = search->number;
     }
-    struct ahead_text *place = place_find(search);
-    for (unsigned i = 0; place != NULL && i < ENTRIES_A_CALL && ahead->number < view->count; i++) {
-        ahead->number++;
-        if (!search_needs_text(search, ahead->number)) {
-            continue;
-        }
-        if (!text_begin(search, place, ahead->number)) {
+    judged_leave(search);
+    uint32_t *place = read_place(search);
+    for (unsigned i = 0; place != NULL && i < ENTRIES_A_CALL && ahead->needed < MESSAGES &&
+                         ahead->number < view->count;
+         i++) {
+        uint32_t number = ahead->number + 1;
+        if (search_needs_text(search, number) && !text_expect(search, number, place)) {
             return;
         }
-        place = place_find(search);
+        ahead->number = number;
+        place = read_place(search);
     }
 }
 
 void search_ahead_end(struct search *search)
 {
-    for (unsigned i = 0; search->ahead != NULL && i < AHEAD; i++) {
-        if (search->ahead->texts[i].number != 0) {
-            text_leave(search, &search->ahead->texts[i]);
-        }
-    }
     free(search->ahead);
     search->ahead = NULL;
 }

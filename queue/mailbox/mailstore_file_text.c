@@ -106,11 +106,14 @@ static struct text_piece *piece_new(struct files *files)
     return NULL;
 }
 
+/* fetch: NULL: nobody is told. */
 static int piece_wait(struct text_piece *piece, struct mailstore_fetch *fetch)
 {
-    list_init(&fetch->waiter.node);
-    list_append(&piece->waiters, &fetch->waiter.node);
-    fetch->private = piece;
+    if (fetch != NULL) {
+        list_init(&fetch->waiter.node);
+        list_append(&piece->waiters, &fetch->waiter.node);
+        fetch->private = piece;
+    }
     return -EINPROGRESS;
 }
 
@@ -183,6 +186,14 @@ int files_read(struct mailstore *store, const struct mailstore_text *text,
         return -EIO;
     }
     return -EIO;
+}
+
+int files_expect(struct mailstore *store, uint64_t text, const struct text_row *row)
+{
+    int status = row->bytes == 0 || piece_find(store->files, text, 0) != NULL
+                     ? 0
+                     : piece_begin(store, row, text, 0, NULL);
+    return status == -EINPROGRESS ? 1 : status == -EAGAIN ? -EAGAIN : 0;
 }
 
 void file_texts_close(struct mailstore *store)

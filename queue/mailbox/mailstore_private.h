@@ -568,6 +568,8 @@ void files_tidy(struct user *user);
 int files_read(struct mailstore *store, const struct mailstore_text *text,
                const struct text_row *row, uint32_t offset, struct slice *bytes, struct ref **owner,
                struct mailstore_fetch *fetch);
+/* As mailstore_expect. */
+int files_expect(struct mailstore *store, uint64_t text, const struct text_row *row);
 void file_texts_close(struct mailstore *store);
 
 /* mailstore_staged.c */
