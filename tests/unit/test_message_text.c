@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unicase.h>
 #include <cmocka.h>
 
 static void fields_are_decoded(void **state)
@@ -121,6 +122,28 @@ static void text_is_found_in_any_case_and_composition(void **state)
     assert_int_equal(text_casemap(slice_text("\377"), out, sizeof(out), &size), -EINVAL);
 }
 
+/* What Unicode says, which takes longer. */
+static void ascii_is_mapped_as_unicode_says(void **state)
+{
+    uint8_t text[256], out[256], expected[1024];
+    (void)state;
+    for (unsigned first = 0; first < 128; first++) {
+        for (unsigned i = 0; i < sizeof(text); i++) {
+            text[i] = (uint8_t)((first + i * 37) % 128);
+        }
+        for (size_t bytes = 1; bytes <= sizeof(text); bytes += first + 1) {
+            size_t size, wanted = sizeof(expected);
+            assert_ptr_equal(u8_casefold(text, bytes, NULL, UNINORM_NFKD, expected, &wanted),
+                             expected);
+            assert_int_equal(text_casemap(slice_of(text, bytes), out, bytes, &size), 0);
+            assert_int_equal(size, wanted);
+            assert_memory_equal(out, expected, wanted);
+            assert_int_equal(text_casemap(slice_of(text, bytes), out, bytes - 1, &size), -E2BIG);
+            assert_int_equal(size, 0);
+        }
+    }
+}
+
 static void a_subject_is_left_with_its_base(void **state)
 {
     static const struct {
@@ -172,6 +195,7 @@ int main(void)
         cmocka_unit_test(fields_are_decoded),
         cmocka_unit_test(charsets_come_in_pieces),
         cmocka_unit_test(text_is_found_in_any_case_and_composition),
+        cmocka_unit_test(ascii_is_mapped_as_unicode_says),
         cmocka_unit_test(a_subject_is_left_with_its_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
