@@ -202,7 +202,8 @@ static struct fetch_reader *reader_find(struct fetch_pool *pool, uint64_t lsn)
 
 /* More than the record is read, if its reader goes on and there is room. The last buffers are left to records that fit no
  * other, and to what was read and is not looked at yet. */
-static bool fetch_widen(struct mailstore *store, struct fetch_reader *reader, struct log_fetch *wanted)
+static bool fetch_widen(struct mailstore *store, struct fetch_reader *reader,
+                        struct log_fetch *wanted)
 {
     struct buffers *large = &store->fetches->large;
     uint32_t record = wanted->bytes, bytes = 2 * reader->bytes;
@@ -219,9 +220,8 @@ static bool fetch_widen(struct mailstore *store, struct fetch_reader *reader, st
 static struct buffer *buffer_take(struct mailstore *store, struct log_fetch *wanted, bool alone)
 {
     struct fetch_pool *pool = store->fetches;
-    struct fetch_reader *reader = alone || wanted->bytes > SMALL_BYTES
-                                ? NULL
-                                : reader_find(pool, wanted->extent.lsn);
+    struct fetch_reader *reader =
+        alone || wanted->bytes > SMALL_BYTES ? NULL : reader_find(pool, wanted->extent.lsn);
     bool wide = reader != NULL && fetch_widen(store, reader, wanted);
     bool small = !wide && wanted->bytes <= SMALL_BYTES && pool->small.idle_count > 0;
     struct buffer *buffer = idle_take(small ? &pool->small : &pool->large);
@@ -232,7 +232,7 @@ static struct buffer *buffer_take(struct mailstore *store, struct log_fetch *wan
     if (reader != NULL && buffer != NULL) {
         uint64_t begin = wanted->extent.lsn - wanted->extent.lsn % DISK_BLOCK_BYTES;
         *reader = (struct fetch_reader){wide ? begin + wanted->bytes - 1 : wanted->extent.lsn,
-                                  wanted->bytes};
+                                        wanted->bytes};
     }
     return buffer;
 }
@@ -465,7 +465,7 @@ void mailstore_cache_put(struct mailstore *store, uint64_t text, uint8_t kind, s
 {
     struct key key;
     struct text_row *row;
-    if (store->sick != 0 || value.size > MAILSTORE_CACHE_BYTES_MAX ||
+    if (store->sick != 0 || value.size > MAILSTORE_CACHE_BYTES_MAX || index_is_busy(store) ||
         text_get(store, text, &row) != 0) {
         return;
     }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define INDEX_BYTES_DEFAULT (64ull << 30)
+#define FREED_A_ROUND 2048u /* rows: all of them at once would take some 10 ms */
 
 enum index_state { INDEX_IDLE, INDEX_WRITING, INDEX_WRITTEN };
 
@@ -28,7 +29,8 @@ struct index {
     bool cramped;
     struct row_table active, frozen; /* frozen: read by the thread too, changed by nobody */
     bool has_frozen;
-    int status; /* of the last write */
+    struct row_table spent; /* they were written */
+    int status;             /* of the last write */
 
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -113,7 +115,7 @@ uint32_t index_waiting(const struct index *index)
 
 size_t index_memory_bytes(const struct index *index)
 {
-    return index->active.bytes + index->frozen.bytes;
+    return index->active.bytes + index->frozen.bytes + index->spent.bytes;
 }
 
 int index_write(struct index *index)
@@ -147,7 +149,9 @@ static int write_end(struct index *index)
     if (index->status != 0) {
         return index->status;
     }
-    row_table_clear(&index->frozen);
+    row_table_clear(&index->spent);
+    index->spent = index->frozen;
+    index->frozen = (struct row_table){.random = index->spent.random};
     index->has_frozen = false;
     int status = reader_renew(index);
     return status != 0 ? status : 1;
@@ -155,6 +159,7 @@ static int write_end(struct index *index)
 
 int index_round(struct index *index)
 {
+    row_table_shrink(&index->spent, FREED_A_ROUND);
     if (!index->has_frozen) {
         return 0;
     }
@@ -433,6 +438,7 @@ int index_renew(struct index *index)
     index_wait(index);
     row_table_clear(&index->active);
     row_table_clear(&index->frozen);
+    row_table_clear(&index->spent);
     index->has_frozen = false;
     pthread_mutex_lock(&index->mutex); /* the writer may be looking whether there is work */
     index->state = INDEX_IDLE;
@@ -460,6 +466,7 @@ void index_close(struct index *index)
     }
     row_table_clear(&index->active);
     row_table_clear(&index->frozen);
+    row_table_clear(&index->spent);
     environment_close(index);
     if (index->lock >= 0) {
         close(index->lock);

@@ -655,6 +655,7 @@ int mailstore_build(struct mailstore *store, struct mailstore_building *building
 int mailstore_checkpoint(struct mailstore *store); /* begins to write the index */
 void mailstore_index_round(struct mailstore *store);
 bool index_is_behind(const struct mailstore *store); /* too far: nothing more is taken */
+bool index_is_busy(const struct mailstore *store);   /* what need not be kept is not */
 
 /* mailstore_clean.c */
 int cleaner_open(struct mailstore *store);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 
 #define INDEX_VERSION 3u
+#define INDEX_MEMORY_BYTES                                                                         \
+    (64u * 1024 * 1024) /* of rows in memory: then they are written, few as they are */
 
 struct header_row {
     uint32_t version, sum;
@@ -97,6 +99,13 @@ bool index_is_behind(const struct mailstore *store)
            index_waiting(store->index) > 16 * store->settings.index_changes_max;
 }
 
+bool index_is_busy(const struct mailstore *store)
+{
+    return index_is_writing(store->index) &&
+           (index_waiting(store->index) > 4 * store->settings.index_changes_max ||
+            index_memory_bytes(store->index) > 2 * INDEX_MEMORY_BYTES);
+}
+
 void mailstore_index_round(struct mailstore *store)
 {
     if (store->wall_s < store->index_retry_s) {
@@ -108,7 +117,8 @@ void mailstore_index_round(struct mailstore *store)
     uint64_t changes = store->counters.changes - store->changes_written;
     uint32_t most = store->settings.index_changes_max;
     if (!index_is_writing(store->index) && store->sick == 0 &&
-        (index_waiting(store->index) >= most || changes >= most)) {
+        (index_waiting(store->index) >= most || changes >= most ||
+         index_memory_bytes(store->index) >= INDEX_MEMORY_BYTES)) {
         mailstore_checkpoint(store);
     }
 }

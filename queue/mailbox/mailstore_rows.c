@@ -100,12 +100,32 @@ int row_put(struct row_table *table, struct slice key, struct slice value, bool 
     return 0;
 }
 
+static size_t row_free(struct row *row)
+{
+    size_t bytes = sizeof(*row) + row->levels * sizeof(row->next[0]) + row->key_bytes;
+    bytes += row->value_room;
+    free(row->value);
+    free(row);
+    return bytes;
+}
+
+void row_table_shrink(struct row_table *table, uint32_t most)
+{
+    struct row *row;
+    for (uint32_t i = 0; i < most && (row = table->first[0]) != NULL; i++) {
+        for (uint32_t level = 0; level < row->levels; level++) {
+            table->first[level] = row->next[level];
+        }
+        table->bytes -= row_free(row);
+        table->count--;
+    }
+}
+
 void row_table_clear(struct row_table *table)
 {
     for (struct row *row = table->first[0], *next; row != NULL; row = next) {
         next = row->next[0];
-        free(row->value);
-        free(row);
+        row_free(row);
     }
     *table = (struct row_table){.random = table->random};
 }

@@ -22,6 +22,8 @@ struct row_table {
 };
 
 void row_table_clear(struct row_table *table);
+/* The first `most` of its rows go. */
+void row_table_shrink(struct row_table *table, uint32_t most);
 struct slice row_key(const struct row *row);
 struct row *row_find(const struct row_table *table, struct slice key);
 /* The first one at or behind the key. NULL: none. */

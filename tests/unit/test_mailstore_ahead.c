@@ -131,7 +131,8 @@ static void of_a_disk_that_refuses_a_block_no_other_text_is_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, mailstore_scene_open, mailstore_scene_close)
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, mailstore_scene_open, mailstore_scene_close)
         TEST(texts_that_are_read_in_their_order_are_few_reads),
         TEST(texts_are_what_they_were_in_whatever_order_they_are_read),
         TEST(what_is_expected_is_there_when_it_is_read),
