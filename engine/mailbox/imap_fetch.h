@@ -6,6 +6,7 @@
  *            └──── ")" ─────────┘ └──► LITERAL
  */
 #pragma once
+#include "engine/mailbox/imap_cache.h"
 #include "engine/mailbox/imap_session.h"
 #include "proto/imap/section.h"
 #include "proto/message/structure.h"
@@ -73,14 +74,6 @@ struct fetch {
 #define FETCH_ARENA_BYTES_MAX (16u * 1024 * 1024)
 #define FETCH_GATHERED_BYTES_MAX                                                                   \
     (8u * 1024 * 1024) /* of a header that fields are taken from; its rest is left out */
-
-/* Kinds of mailstore_cache_*; of the first three with room for the form in which UTF-8 is quoted. */
-enum fetch_cache {
-    FETCH_CACHE_ENVELOPE = 2,
-    FETCH_CACHE_BODY = 4,
-    FETCH_CACHE_BODYSTRUCTURE = 6,
-    FETCH_CACHE_PREVIEW = 8,
-};
 
 /* ---- imap_fetch_preview.c ---- */
 enum fetch_phase fetch_preview_begin(struct fetch *fetch, const struct imap_fetch_item *item);

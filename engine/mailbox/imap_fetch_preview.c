@@ -44,7 +44,7 @@ enum fetch_phase fetch_preview_begin(struct fetch *fetch, const struct imap_fetc
     (void)item;
     imap_write(&fetch->writer, "PREVIEW ");
     if (mailstore_cache_get(imap_session_store(fetch->session), fetch->entry.text,
-                            FETCH_CACHE_PREVIEW, &value) == 0) {
+                            IMAP_CACHE_PREVIEW, &value) == 0) {
         imap_write_string(&fetch->writer, value);
         return FETCH_ITEMS;
     }
@@ -151,7 +151,7 @@ void fetch_preview_loaded(struct fetch *fetch)
     struct preview preview = {.line_begins = true, .html = is_text(part, "html")};
     body_add(&preview, part, slice_of(fetch->gathered, fetch->gathered_bytes));
     struct slice text = slice_of(preview.text, preview.size);
-    mailstore_cache_put(imap_session_store(fetch->session), fetch->entry.text, FETCH_CACHE_PREVIEW,
+    mailstore_cache_put(imap_session_store(fetch->session), fetch->entry.text, IMAP_CACHE_PREVIEW,
                         text);
     imap_write_string(&fetch->writer, text);
 }

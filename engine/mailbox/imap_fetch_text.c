@@ -10,9 +10,9 @@
 
 static uint8_t cache_kind_of(const struct fetch *fetch, const struct imap_fetch_item *item)
 {
-    unsigned kind = item->kind == IMAP_FETCH_ENVELOPE ? FETCH_CACHE_ENVELOPE
-                    : item->kind == IMAP_FETCH_BODY   ? FETCH_CACHE_BODY
-                                                      : FETCH_CACHE_BODYSTRUCTURE;
+    unsigned kind = item->kind == IMAP_FETCH_ENVELOPE ? IMAP_CACHE_ENVELOPE
+                    : item->kind == IMAP_FETCH_BODY   ? IMAP_CACHE_BODY
+                                                      : IMAP_CACHE_BODYSTRUCTURE;
     return (uint8_t)(kind + fetch->writer.utf8);
 }
 
@@ -27,7 +27,7 @@ static bool preview_is_cached(const struct fetch *fetch)
 {
     struct slice value;
     return mailstore_cache_get(imap_session_store(fetch->session), fetch->entry.text,
-                               FETCH_CACHE_PREVIEW, &value) == 0;
+                               IMAP_CACHE_PREVIEW, &value) == 0;
 }
 
 static uint8_t section_needs(const struct imap_section *section)

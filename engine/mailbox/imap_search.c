@@ -3,8 +3,13 @@
 #include "queue/mailbox/search_index.h"
 #include <stdlib.h>
 
-#define ENTRIES_A_STEP 5000u
-#define TEXTS_A_STEP 32u
+/* Of a step: an entry that is judged alone, its fields in the index, what is read for its header, and for so many bytes. Each
+ * takes some tenths of a microsecond. */
+#define STEP_COST 5000u
+#define ENTRY_COST 1u
+#define FIELDS_COST 10u
+#define TEXT_COST 100u
+#define TEXT_COST_BYTES 4096u
 
 static bool found_add(struct search *search)
 {
@@ -49,9 +54,23 @@ static void message_end(struct search *search)
 /* Is what was said enough? */
 static bool is_decided(const struct search *search, enum search_verdict verdict)
 {
-    bool header = search->stage >= SEARCH_HEADER;
-    return verdict == SEARCH_NO || (verdict == SEARCH_YES && (header || search->sorting == NULL ||
+    bool fields = search->stage >= SEARCH_FIELDS;
+    return verdict == SEARCH_NO || (verdict == SEARCH_YES && (fields || search->sorting == NULL ||
                                                               !sorting_needs_header(search)));
+}
+
+/* By what is at hand without the text. */
+static enum search_verdict entry_judge(struct search *search)
+{
+    search->stage = SEARCH_ENTRY;
+    search->fields_found = false;
+    enum search_verdict verdict = search_judge(search, &search->command->search.key);
+    if (search->fields_wanted && !is_decided(search, verdict) && search_fields_find(search)) {
+        search->stage = SEARCH_FIELDS;
+        search->fields_found = true;
+        verdict = search_judge(search, &search->command->search.key);
+    }
+    return verdict;
 }
 
 bool search_needs_text(struct search *search, uint32_t number)
@@ -60,24 +79,23 @@ bool search_needs_text(struct search *search, uint32_t number)
     const struct mailstore_entry *entry = view_entry(&search->session->view, number);
     uint32_t number_under_way = search->number;
     uint8_t stage = search->stage;
+    bool fields_found = search->fields_found;
     if (entry == NULL) {
         return false;
     }
     search->entry = *entry;
     search->number = number;
-    search->stage = SEARCH_ENTRY;
-    bool needs = !imap_context_skips(search) &&
-                 !is_decided(search, search_judge(search, &search->command->search.key));
+    bool needs = !imap_context_skips(search) && !is_decided(search, entry_judge(search));
     search->entry = under_way;
     search->number = number_under_way;
     search->stage = stage;
+    search->fields_found = fields_found;
     return needs;
 }
 
 /* What comes next for the message, by what is known of it. */
-static void message_judge(struct search *search)
+static void message_judged(struct search *search, enum search_verdict verdict)
 {
-    enum search_verdict verdict = search_judge(search, &search->command->search.key);
     if (verdict == SEARCH_YES && is_decided(search, verdict)) {
         search->failed = search->failed || !found_add(search);
         message_end(search);
@@ -102,9 +120,8 @@ static bool message_next(struct search *search)
     const struct mailstore_entry *entry = view_entry(view, ++search->number);
     if (entry != NULL) {
         search->entry = *entry;
-        search->stage = SEARCH_ENTRY;
         if (!imap_context_skips(search)) {
-            message_judge(search);
+            message_judged(search, entry_judge(search));
         }
     }
     return true;
@@ -130,7 +147,10 @@ static int phase_run(struct search *search)
         status = search_header_load(search);
         if (status == 0) {
             search->stage = SEARCH_HEADER;
-            message_judge(search);
+            if (search->fields_wanted && !search->fields_found) {
+                search_fields_keep(search);
+            }
+            message_judged(search, search_judge(search, &search->command->search.key));
         }
         return status;
     case SEARCH_PARTS:
@@ -143,7 +163,7 @@ static int phase_run(struct search *search)
         status = search_bodies(search);
         if (status == 0) {
             search->stage = SEARCH_WHOLE;
-            message_judge(search);
+            message_judged(search, search_judge(search, &search->command->search.key));
         }
         return status;
     case SEARCH_NEXT:
@@ -191,19 +211,25 @@ static enum imap_step judged(struct search *search)
     return status == 0 ? order(search) : search_refuse(search, status);
 }
 
+static uint32_t phase_cost(const struct search *search)
+{
+    uint32_t bytes = search->phase == SEARCH_LOAD ? 0 : search->entry.bytes;
+    return TEXT_COST * (1 + bytes / TEXT_COST_BYTES);
+}
+
 /* Judges some. */
 static enum imap_step judge(struct search *search)
 {
-    unsigned entries = 0, texts = 0;
-    while (entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
+    uint32_t cost = 0;
+    while (cost < STEP_COST) {
         if (search->phase == SEARCH_NEXT) {
-            entries++;
             if (!message_next(search)) {
                 return judged(search);
             }
+            cost += search->fields_found ? FIELDS_COST : ENTRY_COST;
             continue;
         }
-        texts += search->phase != SEARCH_BODIES;
+        cost += phase_cost(search);
         int status = phase_run(search);
         if (imap_text_must_wait(status)) {
             return imap_text_step(status);
@@ -258,6 +284,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
     (void)session;
     search_question_end(search->question);
     search_text_end(search);
+    search_text_free(search);
     search_ahead_end(search);
     sorting_close(search);
     imap_context_forget(search);
@@ -266,6 +293,7 @@ static void search_end(struct imap_session *session, struct imap_task *task)
         free(search->words[i].mapped);
     }
     free(search->words);
+    free(search->fields);
     free(search->gone);
     free(search->found);
 }
@@ -320,6 +348,7 @@ static int search_open(struct search *search, struct imap_session *session,
     if (status == 0 && command->kind != IMAP_SEARCH) {
         status = sorting_open(search);
     }
+    search->fields_wanted = status == 0 && search_fields_wanted(search);
     return status;
 }
 

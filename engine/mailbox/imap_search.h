@@ -2,9 +2,11 @@
  * imap_search: what the files of SEARCH, SORT and THREAD share. Nobody else includes it.
  *
  * Messages are judged one after the other, with as little of them as decides: first by what the store's entry says, then
- * by the header, last by the whole text. A text is searched as it is read; nothing of it is kept.
+ * by the fields of its header that the index keeps, by the header, last by the whole text. A text is searched as it is
+ * read; nothing of it is kept but those fields.
  */
 #pragma once
+#include "engine/mailbox/imap_cache.h"
 #include "engine/mailbox/imap_session.h"
 #include "engine/mailbox/search_desk.h"
 #include "proto/message/searchable.h"
@@ -15,7 +17,7 @@
 enum search_verdict { SEARCH_NO, SEARCH_YES, SEARCH_UNKNOWN };
 
 /* What is known of the message. */
-enum search_stage { SEARCH_ENTRY, SEARCH_HEADER, SEARCH_WHOLE };
+enum search_stage { SEARCH_ENTRY, SEARCH_FIELDS, SEARCH_HEADER, SEARCH_WHOLE };
 
 /* A text that is looked for. */
 struct search_word {
@@ -75,6 +77,10 @@ struct search {
     /* The text. */
     struct search_ahead *ahead; /* owned: of messages to come; NULL: none was needed yet */
     struct imap_text text;
+    bool fields_wanted; /* the command looks at fields that the index keeps */
+    bool fields_found;  /* it has them of this message */
+    uint8_t *fields;    /* owned; of the message that was judged last by them */
+    uint32_t fields_bytes;
     uint8_t *header; /* owned */
     uint32_t header_bytes, header_room;
     bool header_whole;
@@ -96,6 +102,16 @@ int search_words(struct search *search, const struct imap_search_key *key);
 /* Must the text of this message be read, as far as can be told without it? */
 bool search_needs_text(struct search *search, uint32_t number);
 
+/* ---- imap_search_fields.c ---- */
+/* Does the command look at fields that the index keeps? */
+bool search_fields_wanted(const struct search *search);
+/* Is it one of them? */
+bool search_field_is_kept(struct slice name);
+/* What the index keeps of the message under way. False: nothing. */
+bool search_fields_find(struct search *search);
+/* The header is there: the index keeps its fields, unless there is too much in them. */
+void search_fields_keep(struct search *search);
+
 /* ---- imap_search_ahead.c ---- */
 /* The text of the message under way is about to be read: those of the next ones that need it are fetched, too. */
 void search_ahead_run(struct search *search);
@@ -107,8 +123,10 @@ int search_header_load(struct search *search);
 int search_parts_scan(struct search *search);
 int search_bodies(struct search *search);
 void search_text_end(struct search *search);
+void search_text_free(struct search *search); /* behind it: no other message follows */
 /* Is the word in this field's value? */
 bool search_field_has(struct slice value, const struct search_word *word);
+/* What is known of it: of the stage SEARCH_FIELDS on. */
 struct slice search_header(const struct search *search);
 
 /* ---- imap_search_answer.c ---- */

@@ -110,7 +110,8 @@ static enum search_verdict in_field(const struct search *search, const struct im
     const struct search_word *word = word_of(search, key);
     struct slice rest = search_header(search);
     struct header_field field;
-    if (search->stage < SEARCH_HEADER) {
+    if (search->stage < SEARCH_FIELDS ||
+        (search->stage == SEARCH_FIELDS && !search_field_is_kept(name))) {
         return is_excluded(search, word) ? SEARCH_NO : SEARCH_UNKNOWN;
     }
     while (header_find_next(&rest, name, &field)) {
@@ -126,7 +127,7 @@ static enum search_verdict by_sent_day(const struct search *search,
 {
     struct header_field field;
     struct sieve_moment moment;
-    if (search->stage < SEARCH_HEADER) {
+    if (search->stage < SEARCH_FIELDS) {
         return SEARCH_UNKNOWN;
     }
     if (!header_find(search_header(search), slice_text("Date"), &field) ||

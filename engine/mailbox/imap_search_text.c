@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define SCAN_BYTES_A_STEP (256u * 1024)
+#define HEADER_KEPT_BYTES (64u * 1024) /* of memory, for the next message */
 /* With what a word may have begun in before. */
 #define WINDOW_BYTES (4u * SEARCH_WORD_BYTES_MAX + SEARCHABLE_PIECE_BYTES_MAX)
 
@@ -22,7 +23,8 @@ int search_text_open(struct search *search)
 
 struct slice search_header(const struct search *search)
 {
-    return slice_of(search->header, search->header_bytes);
+    return search->stage == SEARCH_FIELDS ? slice_of(search->fields, search->fields_bytes)
+                                          : slice_of(search->header, search->header_bytes);
 }
 
 /* ---- The header ---- */
@@ -45,7 +47,7 @@ static bool header_add(struct search *search, struct slice bytes)
     }
     memcpy(search->header + search->header_bytes, bytes.bytes, bytes.size);
     search->header_bytes += (uint32_t)bytes.size;
-    size_t end = searchable_header_end(search_header(search), from);
+    size_t end = searchable_header_end(slice_of(search->header, search->header_bytes), from);
     if (end > 0 || search->header_bytes == SEARCHABLE_HEADER_BYTES_MAX) {
         search->header_bytes = end > 0 ? (uint32_t)end : search->header_bytes;
         search->header_whole = true;
@@ -195,13 +197,22 @@ void search_text_end(struct search *search)
     }
     searchable_close(&search->searchable);
     imap_text_close(&search->text);
-    free(search->header);
     free(search->window);
-    search->header = search->window = NULL;
-    search->header_bytes = search->header_room = search->scanned = 0;
+    search->window = NULL;
+    if (search->header_room > HEADER_KEPT_BYTES) {
+        search_text_free(search);
+    }
+    search->header_bytes = search->scanned = 0;
     search->header_whole = false;
     arena_reset(&search->arena);
     for (uint32_t i = 0; i < search->word_count; i++) {
         search->words[i].found = false;
     }
+}
+
+void search_text_free(struct search *search)
+{
+    free(search->header);
+    search->header = NULL;
+    search->header_room = 0;
 }
