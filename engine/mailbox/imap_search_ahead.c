@@ -2,15 +2,19 @@
 #include "engine/mailbox/imap_search.h"
 #include <stdlib.h>
 
-#define READS 16u           /* for messages that are not judged yet */
-#define MESSAGES 64u        /* so far ahead at most */
+/* For messages that are not judged yet: so many reads, and of so many bytes that two of a piece of the log are under way. */
+#define READS 16u
+#define READ_BYTES (300u * 1024)
+#define MESSAGES 512u       /* so far ahead at most */
 #define ENTRIES_A_CALL 256u /* looked at for more of them */
 
 struct search_ahead {
     uint32_t number; /* all up to it were looked at */
     uint32_t needed; /* those of them behind the message under way that need their text */
     uint32_t numbers[MESSAGES], first;
-    uint32_t reads[READS]; /* messages for which one was begun */
+    struct {
+        uint32_t number, bytes; /* of the message for which it was begun */
+    } reads[READS];
 };
 
 /* Those that were judged need nothing any more. */
@@ -23,19 +27,22 @@ static void judged_leave(struct search *search)
     }
 }
 
-/* A place for another read; NULL: so many are enough. */
-static uint32_t *read_place(struct search *search)
+/* Where another read is noted; -1: those that were begun are enough. */
+static int read_place(const struct search *search)
 {
+    const struct search_ahead *ahead = search->ahead;
+    uint32_t bytes = 0;
+    int place = -1;
     for (unsigned i = 0; i < READS; i++) {
-        if (search->ahead->reads[i] <= search->number) {
-            return &search->ahead->reads[i];
-        }
+        bool is_judged = ahead->reads[i].number <= search->number;
+        bytes += is_judged ? 0 : ahead->reads[i].bytes;
+        place = is_judged ? (int)i : place;
     }
-    return NULL;
+    return bytes < READ_BYTES ? place : -1;
 }
 
 /* The text stays in the store's buffers for some time, where whoever needs it finds it. False: not now. */
-static bool text_expect(struct search *search, uint32_t number, uint32_t *place)
+static bool text_expect(struct search *search, uint32_t number, int place)
 {
     struct search_ahead *ahead = search->ahead;
     const struct mailstore_entry *entry = view_entry(&search->session->view, number);
@@ -45,7 +52,10 @@ static bool text_expect(struct search *search, uint32_t number, uint32_t *place)
         return false;
     }
     ahead->numbers[(ahead->first + ahead->needed++) % MESSAGES] = number;
-    *place = status > 0 ? number : *place;
+    if (status > 0) {
+        ahead->reads[place].number = number;
+        ahead->reads[place].bytes = (uint32_t)status;
+    }
     return true;
 }
 
@@ -63,8 +73,8 @@ void search_ahead_run(struct search *search)
         ahead->number = search->number;
     }
     judged_leave(search);
-    uint32_t *place = read_place(search);
-    for (unsigned i = 0; place != NULL && i < ENTRIES_A_CALL && ahead->needed < MESSAGES &&
+    int place = read_place(search);
+    for (unsigned i = 0; place >= 0 && i < ENTRIES_A_CALL && ahead->needed < MESSAGES &&
                          ahead->number < view->count;
          i++) {
         uint32_t number = ahead->number + 1;

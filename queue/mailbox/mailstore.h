@@ -502,7 +502,8 @@ int mailstore_read(struct mailstore *store, struct mailstore_text *text, uint32_
                    struct slice *bytes, struct ref **owner, struct mailstore_fetch *fetch);
 void mailstore_fetch_cancel(struct mailstore *store, struct mailstore_fetch *fetch);
 /* The text will be read soon, from its beginning: that is fetched, if it is not there, and nobody is told. It may be gone
- * again by then. 1: a read was begun; 0: none is needed, or it cannot be read; -EAGAIN: fetch memory is out. */
+ * again by then. > 0: so many bytes are being read for it since this call; 0: none need be, or it cannot be read; -EAGAIN:
+ * fetch memory is out. */
 int mailstore_expect(struct mailstore *store, uint64_t text);
 
 /* THREADID of an entry. 0; -ENOENT, -EIO. */

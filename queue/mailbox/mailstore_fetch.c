@@ -237,8 +237,9 @@ static struct buffer *buffer_take(struct mailstore *store, struct log_fetch *wan
     return buffer;
 }
 
+/* begun: with -EINPROGRESS, what is read; may be NULL. */
 static int buffer_read(struct mailstore *store, const struct log_extent *extent, bool alone,
-                       struct mailstore_fetch *fetch)
+                       struct mailstore_fetch *fetch, struct buffer **begun)
 {
     struct log_fetch wanted;
     int status = log_fetch_begin(store->log, extent, &wanted);
@@ -264,6 +265,9 @@ static int buffer_read(struct mailstore *store, const struct log_extent *extent,
     }
     store->fetches->reading++;
     store->counters.fetches++;
+    if (begun != NULL) {
+        *begun = buffer;
+    }
     return buffer_wait(buffer, fetch);
 }
 
@@ -334,7 +338,7 @@ static int record_read(struct mailstore *store, const struct log_extent *extent,
     }
     struct buffer *buffer = record_find(store->fetches, extent);
     return buffer != NULL ? buffer_use(buffer, bytes, owner, fetch)
-                          : buffer_read(store, extent, wide != NULL, fetch);
+                          : buffer_read(store, extent, wide != NULL, fetch, NULL);
 }
 
 int mailstore_read(struct mailstore *store, struct mailstore_text *text, uint32_t offset,
@@ -381,9 +385,11 @@ static int record_expect(struct mailstore *store, const struct log_extent *exten
         return 0;
     }
     struct buffer *buffer = wide_find(store->fetches, extent);
-    buffer = buffer != NULL ? buffer : record_find(store->fetches, extent);
-    status = buffer == NULL ? buffer_read(store, extent, false, NULL) : 0;
-    return status == -EINPROGRESS ? 1 : status == -EAGAIN ? -EAGAIN : 0;
+    if (buffer != NULL || record_find(store->fetches, extent) != NULL) {
+        return 0;
+    }
+    status = buffer_read(store, extent, false, NULL, &buffer);
+    return status == -EINPROGRESS ? (int)buffer->fetch.bytes : status == -EAGAIN ? -EAGAIN : 0;
 }
 
 int mailstore_expect(struct mailstore *store, uint64_t text)

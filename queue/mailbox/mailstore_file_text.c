@@ -193,7 +193,7 @@ int files_expect(struct mailstore *store, uint64_t text, const struct text_row *
     int status = row->bytes == 0 || piece_find(store->files, text, 0) != NULL
                      ? 0
                      : piece_begin(store, row, text, 0, NULL);
-    return status == -EINPROGRESS ? 1 : status == -EAGAIN ? -EAGAIN : 0;
+    return status == -EINPROGRESS ? (int)PIECE_BYTES : status == -EAGAIN ? -EAGAIN : 0;
 }
 
 void file_texts_close(struct mailstore *store)

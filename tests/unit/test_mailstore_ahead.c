@@ -56,7 +56,7 @@ static void texts_are_what_they_were_in_whatever_order_they_are_read(void **stat
         *reader = (*reader + mailstore_rig_below(rig, 3)) % LETTERS;
         if (mailstore_rig_below(rig, 4) == 0) {
             int status = mailstore_expect(rig->store, texts[any]);
-            assert_true(status == 0 || status == 1 || status == -EAGAIN);
+            assert_true(status >= 0 || status == -EAGAIN);
         }
         uint32_t number = mailstore_rig_below(rig, 5) == 0 ? any : *reader + 1;
         assert_true(rig_text_is(rig, texts[number], number, bytes_of(number)));
@@ -69,8 +69,8 @@ static void what_is_expected_is_there_when_it_is_read(void **state)
     struct mailstore_rig *rig = (struct mailstore_rig *)*state;
     uint64_t texts[LETTERS + 1];
     fill(rig, texts);
-    assert_int_equal(mailstore_expect(rig->store, texts[LARGE]), 1);
-    assert_int_equal(mailstore_expect(rig->store, texts[7]), 1);
+    assert_in_range(mailstore_expect(rig->store, texts[LARGE]), bytes_of(LARGE), 65536);
+    assert_in_range(mailstore_expect(rig->store, texts[7]), bytes_of(7), 8192);
     assert_int_equal(mailstore_expect(rig->store, texts[7]), 0); /* on its way */
     assert_int_equal(mailstore_expect(rig->store, 12345), 0);    /* no text */
     mailstore_rig_settle(rig);
