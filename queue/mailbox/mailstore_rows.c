@@ -29,14 +29,21 @@ static struct row *row_seek(const struct row_table *table, struct slice key, str
     return row[0];
 }
 
+/* All rows are before the key. Who fills a table in the order of keys asks for nothing else, and for rows of kinds that
+ * are not in it: some 25 comparisons each without this. */
+static bool is_behind(const struct row_table *table, struct slice key)
+{
+    return table->last == NULL || row_key_order(row_key(table->last), key) < 0;
+}
+
 struct row *row_from(const struct row_table *table, struct slice key)
 {
-    return row_seek(table, key, NULL);
+    return is_behind(table, key) ? NULL : row_seek(table, key, NULL);
 }
 
 struct row *row_find(const struct row_table *table, struct slice key)
 {
-    struct row *row = row_seek(table, key, NULL);
+    struct row *row = row_from(table, key);
     return row != NULL && slice_equal(row_key(row), key) ? row : NULL;
 }
 
@@ -95,6 +102,7 @@ int row_put(struct row_table *table, struct slice key, struct slice value, bool 
         row->next[level] = *links[level];
         *links[level] = row;
     }
+    table->last = row->next[0] == NULL ? row : table->last;
     table->count++;
     table->bytes += bytes;
     return 0;
@@ -119,6 +127,7 @@ void row_table_shrink(struct row_table *table, uint32_t most)
         table->bytes -= row_free(row);
         table->count--;
     }
+    table->last = table->first[0] != NULL ? table->last : NULL;
 }
 
 void row_table_clear(struct row_table *table)

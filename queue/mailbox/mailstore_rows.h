@@ -16,7 +16,7 @@ struct row {
     struct row *next[]; /* then the key */
 };
 struct row_table {
-    struct row *first[ROW_LEVELS];
+    struct row *first[ROW_LEVELS], *last;
     uint32_t count, random;
     size_t bytes;
 };
