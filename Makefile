@@ -131,7 +131,7 @@ $(UNIT_TESTS): LDFLAGS += $(GOLD)
 # Sessions before a login desk that says what the test wants.
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
 RFC_TESTS := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_rfc_*.c))
-LOGIN_DESK_TESTS := imap_acl imap_append imap_compress imap_context imap_many imap_metadata imap_notify imap_notify_events imap_notify_shared imap_progress imap_search imap_search_fields imap_session imap_shared imap_trouble $(RFC_TESTS) \
+LOGIN_DESK_TESTS := imap_abroad imap_acl imap_append imap_compress imap_context imap_many imap_metadata imap_notify imap_notify_events imap_notify_shared imap_progress imap_search imap_search_fields imap_session imap_shared imap_trouble $(RFC_TESTS) \
   mailbox_check_shards mailbox_control mailbox_control_shards managesieve_session pop3_maildrop pop3_session search_desk session_pass
 $(LOGIN_DESK_TESTS:%=$(B)/tests/unit/test_%): LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 # Work is counted by what it is made of.

@@ -197,11 +197,33 @@ struct slice imap_shared_name_user(const struct imap_session *session, struct sl
     return separator == NULL ? behind : slice_first(behind, (size_t)(separator - behind.bytes));
 }
 
+static struct mailstore_box *own_find(const struct imap_session *session, struct slice name)
+{
+    return session->guest ? NULL : mailstore_box_find(session->user, name);
+}
+
+int imap_abroad_shard(const struct imap_session *session, struct slice name)
+{
+    const struct mailbox *mailbox = session->session.mailbox;
+    struct slice root = imap_shared_root(session), user, rest;
+    char owner[USER_NAME_BYTES];
+    if (mailbox->group->count == 1 || session->session.of_service || !is_below_root(root, name) ||
+        own_find(session, name) != NULL || !shared_name_split(root, name, &user, &rest) ||
+        user_name_of_mailbox(user, owner) != 0 || !slice_equal(slice_text(owner), user)) {
+        return -1;
+    }
+    unsigned shard = mailbox_group_shard(mailbox->group, owner);
+    return shard == mailbox_index(mailbox) ? -1 : (int)shard;
+}
+
 int imap_place_find(struct imap_session *session, struct slice name, struct imap_place *place)
 {
     struct slice root = imap_shared_root(session), user, rest;
     *place = (struct imap_place){.name = name};
-    struct mailstore_box *own = mailstore_box_find(session->user, name);
+    struct mailstore_box *own = own_find(session, name);
+    if (session->guest && !is_below_root(root, name)) {
+        return 0;
+    }
     if (own != NULL || !is_below_root(root, name)) {
         place->owner = session->user;
         place->box = own;

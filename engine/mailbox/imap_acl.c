@@ -37,18 +37,6 @@ static bool identifier_read(struct imap_session *session, struct slice given,
     return true;
 }
 
-/* False: answered. Sessions see the mailboxes of their own shard. */
-static bool is_within_reach(struct imap_session *session, const char *identifier)
-{
-    const char *user = identifier + (identifier[0] == '-');
-    if (strcmp(user, IMAP_ANYONE) == 0 || !session_is_abroad(&session->session, user)) {
-        return true;
-    }
-    imap_session_no(session, "CANNOT",
-                    "The user's mail is on another shard, ask the operator (users.placed)");
-    return false;
-}
-
 /* Opened, and to be left. False: answered. */
 static bool administered(struct imap_session *session, struct slice name, struct imap_place *place)
 {
@@ -230,6 +218,8 @@ static void line_set(struct imap_session *session, struct imap_place *place, con
                                                     .families = &family,
                                                     .family_count = 1};
     struct imap_change *change = imap_change_new(session, acl_told);
+    struct mailbox *mailbox = session->session.mailbox;
+    mailbox->group->shares[mailbox_index(mailbox)] = true; /* before anybody may count on it */
     if (change != NULL) {
         int status = mailstore_properties_set(imap_session_store(session), place->owner,
                                               &properties, &change->waiter);
@@ -252,8 +242,7 @@ void imap_acl_set(struct imap_session *session, const struct imap_acl *acl)
         !administered(session, acl->mailbox, &place)) {
         return;
     }
-    if (!identifier_read(session, acl->identifier, identifier) ||
-        !is_within_reach(session, identifier)) {
+    if (!identifier_read(session, acl->identifier, identifier)) {
         imap_place_leave(session, &place);
         return;
     }

@@ -32,6 +32,7 @@ struct imap_drafts {
 void imap_append_reset(struct imap_session *session)
 {
     struct imap_drafts *drafts = session->drafts;
+    imap_abroad_append_end(session);
     session->drafts = NULL;
     for (uint32_t i = 0; drafts != NULL && i < drafts->count; i++) {
         if (drafts->all[i].draft != NULL) {
@@ -76,7 +77,8 @@ static struct draft *draft_add(struct imap_session *session)
     if (drafts == NULL) {
         drafts = session->drafts = (struct imap_drafts *)calloc(1, sizeof(*drafts));
     }
-    if (drafts == NULL || drafts->count == DRAFTS_MAX) {
+    uint32_t most = session->session.of_service ? IMAP_AGENT_DRAFTS_MAX : DRAFTS_MAX;
+    if (drafts == NULL || drafts->count == most) {
         return NULL;
     }
     if (drafts->count == drafts->room) {
@@ -153,6 +155,9 @@ static uint64_t quota_left(const struct imap_session *session, const struct imap
 void imap_append_message(struct imap_session *session, const struct imap_append *append)
 {
     uint32_t replaces_uid = 0;
+    if (imap_abroad_append(session, append)) {
+        return;
+    }
     if (append->replace) {
         struct imap_answer answer;
         replaces_uid = replaced_find(session, append, &answer);
@@ -231,16 +236,24 @@ static bool bytes_take(struct imap_session *session, struct slice bytes)
 
 bool imap_append_bytes(struct imap_session *session, struct slice bytes)
 {
-    return bytes_take(session, bytes);
+    return imap_abroad_appends(session) ? imap_abroad_append_bytes(session, bytes)
+                                        : bytes_take(session, bytes);
 }
 
 void imap_append_held(struct imap_session *session, size_t used)
 {
+    if (imap_abroad_appends(session)) {
+        imap_abroad_append_held(session, used);
+        return;
+    }
     session->drafts->held_used = used;
 }
 
 size_t imap_append_resume(struct imap_session *session)
 {
+    if (imap_abroad_appends(session)) {
+        return imap_abroad_append_resume(session);
+    }
     check(session->drafts != NULL);
     size_t used = session->drafts->held_used;
     return bytes_take(session, session->drafts->held) ? used : 0;
@@ -265,6 +278,10 @@ int imap_append_allows(struct imap_session *session, uint64_t bytes)
 
 void imap_append_end(struct imap_session *session)
 {
+    if (imap_abroad_appends(session)) {
+        imap_abroad_append_message_end(session);
+        return;
+    }
     const struct imap_drafts *drafts = session->drafts;
     if (drafts != NULL && mailstore_draft_bytes(drafts->all[drafts->count - 1].draft) == 0) {
         const struct imap_answer answer = {.result = IMAP_NO,

@@ -216,6 +216,10 @@ static void catenating_end(struct imap_session *session, struct imap_task *task)
 
 void imap_append_url(struct imap_session *session, struct slice text)
 {
+    if (imap_abroad_appends(session)) {
+        imap_abroad_append_url(session, text);
+        return;
+    }
     struct catenating *catenating = (struct catenating *)calloc(1, sizeof(*catenating));
     if (catenating == NULL) {
         const struct imap_answer answer = imap_session_answer_of(-ENOMEM);

@@ -259,7 +259,8 @@ static bool must_look(const struct imap_command *command)
 static bool look_begin(struct imap_session *session, const struct imap_event *event)
 {
     struct mailstore *store = imap_session_store(session);
-    if (session->user == NULL || !must_look(event->command) || !mailstore_has_maildirs(store)) {
+    if (session->user == NULL || session->guest || !must_look(event->command) ||
+        !mailstore_has_maildirs(store)) {
         return false;
     }
     struct looking *looking =
@@ -278,7 +279,7 @@ static bool look_begin(struct imap_session *session, const struct imap_event *ev
 
 void imap_command_run(struct imap_session *session, const struct imap_event *event)
 {
-    if (!look_begin(session, event)) {
+    if (!imap_abroad_run(session, event) && !look_begin(session, event)) {
         command_run(session, event);
     }
 }

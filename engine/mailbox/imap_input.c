@@ -55,7 +55,9 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
     case IMAP_EVENT_NONE:
         return;
     case IMAP_EVENT_COMMAND:
-        session_counters(&session->session)->commands++;
+        if (!session->session.of_service) { /* it was counted where the client has said it */
+            session_counters(&session->session)->commands++;
+        }
         imap_command_run(session, event);
         return;
     case IMAP_EVENT_RESPONSE:
@@ -67,7 +69,9 @@ static void event_take(struct imap_session *session, const struct imap_event *ev
     case IMAP_EVENT_IDLE_DONE:
         session->idling = false;
         session->may_expunge = true;
-        imap_session_ok(session);
+        if (!imap_abroad_idle_done(session)) {
+            imap_session_ok(session);
+        }
         return;
     case IMAP_EVENT_MESSAGE:
         imap_append_message(session, event->append);

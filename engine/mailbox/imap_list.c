@@ -15,7 +15,8 @@
 
 struct name {
     struct slice text;
-    struct mailstore_box *box; /* NULL: there is none; looked for again in each turn */
+    const struct imap_found *found; /* of another shard; NULL: it is not */
+    struct mailstore_box *box;      /* NULL: there is none; looked for again in each turn */
     struct mailstore_user *owner;
     struct slice called; /* by him; as `text` lies */
     uint64_t id;         /* of the box */
@@ -27,8 +28,9 @@ struct name {
 struct names {
     struct name *all; /* of the heap */
     size_t count, room;
-    struct arena texts;         /* of mailboxes' own names, which a RENAME would take away */
-    struct imap_shared *shared; /* what others let him see; their names lie there */
+    struct arena texts;           /* of mailboxes' own names, which a RENAME would take away */
+    struct imap_finding *finding; /* of other shards; NULL: nothing is looked for there */
+    struct imap_shared *shared;   /* what others let him see; their names lie there */
     bool failed;
 };
 
@@ -130,6 +132,9 @@ static void names_join(struct names *names)
             if (same->box == NULL) {
                 box_set(same, names->all[i].box, names->all[i].called);
             }
+            if (same->found == NULL) {
+                same->found = names->all[i].found;
+            }
         } else {
             names->all[kept++] = names->all[i];
         }
@@ -143,6 +148,12 @@ static bool is_below(struct slice child, struct slice parent)
            memcmp(child.bytes, parent.bytes, parent.size) == 0;
 }
 
+/* On this shard, or on another. */
+static bool exists(const struct name *name)
+{
+    return name->box != NULL || name->found != NULL;
+}
+
 /* What stands behind a name, from the last to the first. */
 static void families_find(struct names *names)
 {
@@ -154,7 +165,7 @@ static void families_find(struct names *names)
             depth--;
         }
         for (size_t d = 0; d < depth; d++) {
-            above[d]->has_children = above[d]->has_children || name->box != NULL;
+            above[d]->has_children = above[d]->has_children || exists(name);
             above[d]->child_subscribed = above[d]->child_subscribed || name->subscribed;
         }
         if (depth < IMAP_MAILBOX_LEVELS_MAX) {
@@ -173,26 +184,40 @@ static void shared_visit(void *owner, struct slice text, struct mailstore_box *b
     }
 }
 
+static void found_add(struct names *names)
+{
+    const struct imap_found *found = NULL;
+    while (names->finding != NULL && (found = imap_finding_next(names->finding, found)) != NULL) {
+        struct name *name = name_add(names, found->name);
+        if (name != NULL) {
+            name->found = found;
+        }
+    }
+}
+
 static void names_gather(struct imap_session *session, const struct imap_list *list,
                          struct names *names)
 {
     struct mailstore_box *box = NULL;
-    while ((box = mailstore_box_next(session->user, box)) != NULL) {
+    while (!session->guest && (box = mailstore_box_next(session->user, box)) != NULL) {
         struct name *name = own_name_add(names, box->name);
         if (name != NULL) {
             box_set(name, box, name->text);
         }
     }
-    struct name *inbox = name_add(names, slice_text("INBOX"));
+    struct name *inbox = session->guest ? NULL : name_add(names, slice_text("INBOX"));
     if (inbox != NULL) {
         box_set(inbox, mailstore_box_find(session->user, inbox->text), inbox->text);
     }
-    mailstore_each_subscribed(session->user, subscribed_visit, names);
+    if (!session->guest) {
+        mailstore_each_subscribed(session->user, subscribed_visit, names);
+    }
     if (imap_shared_open(session, &list->patterns, &names->shared) != 0) {
         names->failed = true;
     } else {
         imap_shared_each(names->shared, shared_visit, names);
     }
+    found_add(names);
     parents_add(names);
     names_join(names);
     families_find(names);
@@ -229,7 +254,7 @@ static void word_write(struct imap_writer *writer, const char **blank, const cha
 
 static bool is_there(const struct name *name)
 {
-    return name->box != NULL || slice_equal(name->text, slice_text("INBOX"));
+    return exists(name) || slice_equal(name->text, slice_text("INBOX"));
 }
 
 static void attributes_write(const struct imap_session *session, struct imap_writer *writer,
@@ -282,8 +307,11 @@ static void line_write(const struct imap_session *session, struct imap_writer *w
         imap_write(writer, " (CHILDINFO (\"SUBSCRIBED\"))");
     }
     imap_write(writer, "\r\n");
-    if (name->box == NULL || lsub || !selected) {
+    if (!exists(name) || lsub || !selected) {
         return;
+    }
+    if (name->box == NULL) {
+        return; /* what is told besides comes from there */
     }
     bool asks = list->returns & (IMAP_RETURN_STATUS | IMAP_RETURN_MYRIGHTS);
     uint32_t rights = asks ? imap_rights_of(session, name->box) : 0;
@@ -373,6 +401,7 @@ struct listing {
     const struct imap_list *list;
     bool lsub;
     struct names names;
+    bool gathered;
     size_t index;
 };
 
@@ -397,6 +426,10 @@ static int name_tell(struct imap_session *session, struct listing *listing, stru
     line_write(session, &writer, name, list, listing->lsub);
     int status = imap_session_send(session, &writer) ? 0 : -ENOMEM;
     imap_writer_close(&writer);
+    bool selected = (list->select & IMAP_LIST_SUBSCRIBED) == 0 || name->subscribed;
+    if (status == 0 && name->box == NULL && name->found != NULL && selected && !listing->lsub) {
+        outbox_write(&session->outbox, imap_finding_told(listing->names.finding, name->found));
+    }
     if (status == 0 && (list->returns & IMAP_RETURN_METADATA) && name->box != NULL &&
         imap_metadata_allowed(imap_rights_of(session, name->box))) {
         status = metadata_tell(session, list, name->box);
@@ -408,6 +441,17 @@ static enum imap_step listing_step(struct imap_session *session, struct imap_tas
 {
     struct listing *listing = (struct listing *)task;
     struct names *names = &listing->names;
+    if (names->finding != NULL && !listing->gathered) {
+        int found = imap_finding_step(session, names->finding);
+        if (found > 0) {
+            return IMAP_STEP_WAIT;
+        }
+        names->failed = found < 0;
+    }
+    if (!listing->gathered) {
+        listing->gathered = true;
+        names_gather(session, listing->list, names);
+    }
     uint32_t each = 1 + listing->list->metadata.count;
     int status = names->failed ? -ENOMEM : 0;
     for (uint32_t cost = 0; status == 0 && listing->index < names->count; cost += each) {
@@ -426,6 +470,7 @@ static enum imap_step listing_step(struct imap_session *session, struct imap_tas
 static void listing_end(struct imap_session *session, struct imap_task *task)
 {
     struct names *names = &((struct listing *)task)->names;
+    imap_finding_close(names->finding);
     imap_shared_close(session, names->shared);
     arena_close(&names->texts);
     free(names->all);
@@ -451,6 +496,8 @@ void imap_list(struct imap_session *session, const struct imap_list *list, bool 
     listing->list = list;
     listing->lsub = lsub;
     arena_open(&listing->names.texts, NAMES_BYTES_MAX);
-    names_gather(session, list, &listing->names);
+    if (!lsub) { /* which tells of subscriptions alone */
+        listing->names.failed = imap_finding_open(session, list, &listing->names.finding) != 0;
+    }
     imap_session_begin(session);
 }

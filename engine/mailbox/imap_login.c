@@ -3,6 +3,7 @@
 #include "engine/core/limits.h"
 
 #define LOGIN_NS (60ull * 1000000000ull)
+#define AGENT_IDLE_NS (1ull << 62)           /* it is not for it to say when its session ends */
 #define IDLE_NS (30ull * 60 * 1000000000ull) /* RFC 9051 §5.4: at least 30 minutes */
 
 static struct login_facts facts_of(const struct imap_session *session)
@@ -36,6 +37,10 @@ void imap_login_settings(struct imap_session *session)
         .login_ns = LOGIN_NS,
         .idle_ns = IDLE_NS,
     };
+    if (session->session.of_service) {
+        session->settings.errors_max = UINT32_MAX;
+        session->settings.idle_ns = AGENT_IDLE_NS;
+    }
 }
 
 static void user_leave(struct imap_session *session)

@@ -188,24 +188,49 @@ void imap_subscribe(struct imap_session *session, struct slice name, bool subscr
 
 /* ---- STATUS ---- */
 
+const char *imap_status_word(uint32_t item)
+{
+    static const struct {
+        uint32_t item;
+        const char *word;
+    } words[] = {
+        {IMAP_STATUS_MESSAGES, "MESSAGES"},
+        {IMAP_STATUS_RECENT, "RECENT"},
+        {IMAP_STATUS_UIDNEXT, "UIDNEXT"},
+        {IMAP_STATUS_UIDVALIDITY, "UIDVALIDITY"},
+        {IMAP_STATUS_UNSEEN, "UNSEEN"},
+        {IMAP_STATUS_DELETED, "DELETED"},
+        {IMAP_STATUS_DELETED_STORAGE, "DELETED-STORAGE"},
+        {IMAP_STATUS_SIZE, "SIZE"},
+        {IMAP_STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ"},
+        {IMAP_STATUS_APPENDLIMIT, "APPENDLIMIT"},
+        {IMAP_STATUS_MAILBOXID, "MAILBOXID"},
+    };
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (words[i].item == item) {
+            return words[i].word;
+        }
+    }
+    return NULL;
+}
+
 void imap_status_write(const struct imap_session *session, struct imap_writer *writer,
                        const struct mailstore_box *box, uint32_t items)
 {
     const struct {
         uint32_t item;
-        const char *word;
         uint64_t number;
     } numbers[] = {
-        {IMAP_STATUS_MESSAGES, "MESSAGES ", box->count},
-        {IMAP_STATUS_RECENT, "RECENT ", 0},
-        {IMAP_STATUS_UIDNEXT, "UIDNEXT ", box->uidnext},
-        {IMAP_STATUS_UIDVALIDITY, "UIDVALIDITY ", box->uidvalidity},
-        {IMAP_STATUS_UNSEEN, "UNSEEN ", box->unseen_count},
-        {IMAP_STATUS_DELETED, "DELETED ", box->deleted_count},
-        {IMAP_STATUS_DELETED_STORAGE, "DELETED-STORAGE ", box->deleted_bytes},
-        {IMAP_STATUS_SIZE, "SIZE ", box->bytes},
-        {IMAP_STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ ", box->modseq},
-        {IMAP_STATUS_APPENDLIMIT, "APPENDLIMIT ", session->settings.append_bytes_max},
+        {IMAP_STATUS_MESSAGES, box->count},
+        {IMAP_STATUS_RECENT, 0},
+        {IMAP_STATUS_UIDNEXT, box->uidnext},
+        {IMAP_STATUS_UIDVALIDITY, box->uidvalidity},
+        {IMAP_STATUS_UNSEEN, box->unseen_count},
+        {IMAP_STATUS_DELETED, box->deleted_count},
+        {IMAP_STATUS_DELETED_STORAGE, box->deleted_bytes},
+        {IMAP_STATUS_SIZE, box->bytes},
+        {IMAP_STATUS_HIGHESTMODSEQ, box->modseq},
+        {IMAP_STATUS_APPENDLIMIT, session->settings.append_bytes_max},
     };
     const char *blank = "";
     imap_write(writer, "* STATUS ");
@@ -214,7 +239,8 @@ void imap_status_write(const struct imap_session *session, struct imap_writer *w
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (items & numbers[i].item) {
             imap_write(writer, blank);
-            imap_write(writer, numbers[i].word);
+            imap_write(writer, imap_status_word(numbers[i].item));
+            imap_write(writer, " ");
             imap_write_number(writer, numbers[i].number);
             blank = " ";
         }

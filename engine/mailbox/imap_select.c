@@ -16,6 +16,7 @@ static void view_changed(struct view *view)
 void imap_deselect(struct imap_session *session)
 {
     view_close(&session->view);
+    imap_abroad_deselect(session);
     imap_notify_deselected(session);
     imap_contexts_end(session);
     free(session->saved);

@@ -240,7 +240,8 @@ static bool access_ends(struct imap_session *session)
 static bool may_tell(struct imap_session *session)
 {
     return session->state == IMAP_SESSION_READING && session->task == NULL &&
-           session->drafts == NULL && !outbox_is_full(&session->outbox) && !session->finished &&
+           session->drafts == NULL && !imap_abroad_appends(session) &&
+           !outbox_is_full(&session->outbox) && !session->finished &&
            (session->server.phase == IMAP_PHASE_IDLE ||
             (session->server.phase == IMAP_PHASE_LINE && session->server.text_bytes == 0)) &&
            imap_input_is_empty(session);
@@ -259,6 +260,9 @@ static void session_work(struct imap_session *session)
         if (access_ends(session)) { /* before what was sent behind the change */
             return;
         }
+    }
+    if (session->abroad != NULL && (session->idling || may_tell(session))) {
+        imap_abroad_tell(session);
     }
     if (session->state == IMAP_SESSION_READING) {
         if (session->idling && !outbox_is_full(&session->outbox)) {
@@ -372,6 +376,7 @@ static void session_free(struct imap_session *session)
     imap_task_end(session);
     imap_append_reset(session);
     imap_deselect(session);
+    imap_abroad_end(session);
     imap_notify_end(session);
     free(session->saved);
     if (session->user != NULL) {
@@ -399,7 +404,9 @@ static void session_drain(struct session *base)
 {
     struct imap_session *session = list_entry(base, struct imap_session, session);
     bool between =
+        !base->of_service && /* it ends with what it serves */
         session->state == IMAP_SESSION_READING && session->drafts == NULL &&
+        !imap_abroad_appends(session) &&
         (session->server.phase == IMAP_PHASE_LINE || session->server.phase == IMAP_PHASE_IDLE);
     if (between && session->server.text_bytes == 0) {
         imap_server_bye(&session->server, slice_text("UNAVAILABLE"),
@@ -458,6 +465,7 @@ static void session_lost(struct session *base)
     imap_server_close(&session->server);
     outbox_close(&session->outbox);
     compression_free(session->compression);
+    free(session->abroad);
     free(session->saved);
     free(session);
 }
@@ -560,5 +568,33 @@ void imap_operate(const struct mailbox_door *door, const struct imap_operator *w
     stream->session = session;
     stream->notify = session_notified;
     imap_operator_begin(session, with->make_inbox);
+    session_run(session);
+}
+
+void imap_serve(struct mailbox *mailbox, const struct imap_serving *with)
+{
+    static const struct mailbox_door door = {.tls = CONF_TLS_OFF};
+    struct stream *stream = with->stream;
+    struct imap_session *session = (struct imap_session *)calloc(1, sizeof(*session));
+    if (session == NULL) {
+        stream_abort(stream);
+        stream_release(stream);
+        mailstore_user_close(mailbox->texts, with->user);
+        return;
+    }
+    session_begin_of_service(&session->session, &imap_session_ops, mailbox, CONF_PROTOCOL_IMAP);
+    session->guest = with->guest;
+    session->door = &door;
+    session->stream = stream;
+    session->user = with->user;
+    stream_facts(stream, &session->facts);
+    timer_init(&session->timer, timer_fired);
+    outbox_open(&session->outbox, OUTPUT_FULL);
+    imap_login_settings(session);
+    imap_server_open(&session->server, &session->settings, imap_session_now_ns(session));
+    imap_server_begin_known(&session->server, with->enabled);
+    stream->session = session;
+    stream->notify = session_notified;
+    session->state = IMAP_SESSION_READING;
     session_run(session);
 }

@@ -63,6 +63,8 @@ struct imap_task {
 };
 
 struct imap_again; /* a round that was asked for */
+struct imap_abroad;
+struct imap_agent;
 struct imap_drafts;
 struct imap_notify_state;
 struct imap_context;
@@ -78,11 +80,12 @@ struct imap_session {
     bool idling;   /* IDLE runs */
     bool running;  /* imap_session_run is on the stack */
     bool read_only;
-    bool may_expunge;     /* during the command under way */
-    bool expunges;        /* the command under way itself takes messages away */
-    bool notify_silent;   /* NOTIFY: of the selected mailbox only what the client does is told */
-    bool rights_untold;   /* other flags can be stored than the client knows */
-    uint32_t rights;      /* enum imap_right, of the selected mailbox, as they were at its */
+    bool may_expunge;   /* during the command under way */
+    bool expunges;      /* the command under way itself takes messages away */
+    bool notify_silent; /* NOTIFY: of the selected mailbox only what the client does is told */
+    bool guest;         /* an agent on a shard where its user has no mailboxes: see imap_agent.c */
+    bool rights_untold; /* other flags can be stored than the client knows */
+    uint32_t rights;    /* enum imap_right, of the selected mailbox, as they were at its */
     uint64_t rights_seen; /* properties */
     struct imap_again *again;
     struct timer timer;
@@ -97,6 +100,7 @@ struct imap_session {
     struct imap_drafts *drafts;       /* messages of APPEND */
     struct imap_notify_state *notify; /* of NOTIFY SET; NULL: none */
     struct imap_contexts *contexts;   /* searches that are kept up; NULL: none */
+    struct imap_abroad *abroad;       /* what it does on other shards; NULL: nothing */
     struct imap_range *saved;         /* uids, what SEARCH saved; of the heap */
     uint32_t saved_count;
     struct imap_server server;
@@ -189,6 +193,73 @@ void imap_login_settings(struct imap_session *session);
 /* Greets, when there is an INBOX to speak of. */
 void imap_operator_begin(struct imap_session *session, bool make_inbox);
 
+/* ---- imap_agent.c: a session of the user's own on another shard ---- */
+/* As it comes there; for imap_serve, which is in imap_session.c. */
+struct imap_serving {
+    struct stream *stream;       /* given */
+    struct mailstore_user *user; /* open in mailbox->texts, and given */
+    uint8_t enabled;             /* enum imap_enabled, by the client */
+    bool guest;
+};
+void imap_serve(struct mailbox *mailbox, const struct imap_serving *with);
+
+/* On this shard it sees what the session does, on others what is shared with its user. NULL: memory is short. What the client
+ * has enabled is enabled. imap_session_later when there is something to hear or room. */
+struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard);
+void imap_agent_end(struct imap_agent *agent); /* whatever is under way; or NULL */
+unsigned imap_agent_shard(const struct imap_agent *agent);
+void imap_agent_say(struct imap_agent *agent, struct slice bytes);
+void imap_agent_say_text(struct imap_agent *agent, const char *text);
+/* Whole lines with literals in them, which it does not ask for. */
+void imap_agent_say_command(struct imap_agent *agent, struct slice text);
+/* Say no more of a message now. */
+bool imap_agent_is_full(struct imap_agent *agent);
+bool imap_agent_is_over(const struct imap_agent *agent); /* it hears nothing any more */
+#define IMAP_AGENT_DRAFTS_MAX 5000u /* messages of an APPEND that is said to it: a COPY is one */
+
+enum imap_heard {
+    IMAP_HEARD_NOTHING,  /* until more comes */
+    IMAP_HEARD_PART,     /* of an untagged response, as the client would see it */
+    IMAP_HEARD_CONTINUE, /* "+" */
+    IMAP_HEARD_ANSWER,   /* a tagged line: imap_agent_answer */
+    IMAP_HEARD_BYE,      /* a line: it ends */
+    IMAP_HEARD_END,      /* it has ended */
+};
+/* *bytes: until the next call. */
+enum imap_heard imap_agent_hear(struct imap_agent *agent, struct slice *bytes);
+/* No response is begun and not yet whole. */
+bool imap_agent_is_between(const struct imap_agent *agent);
+bool imap_agent_told_literal(const struct imap_agent *agent); /* that part was of a literal */
+/* Of a tagged line, or of BYE; it lies there. */
+struct imap_answer imap_agent_answer(struct slice line);
+
+/* ---- imap_abroad.c: commands that are done on another shard ---- */
+/* The shard of the mailbox's owner. -1: it is here, or nowhere. */
+int imap_abroad_shard(const struct imap_session *session, struct slice name);
+/* False: it is to be done here. */
+bool imap_abroad_run(struct imap_session *session, const struct imap_event *event);
+/* The client has ended IDLE. False: nothing is to be waited for. */
+bool imap_abroad_idle_done(struct imap_session *session);
+/* COPY or MOVE, which is allowed, from what is selected here to the shard of another user, in imap_abroad_copy.c. */
+void imap_abroad_copy_from_here(struct imap_session *session, const struct imap_command *command,
+                                unsigned shard);
+/* APPEND, in imap_abroad_append.c. False: the message is for this shard; else it was taken or refused, or will be, in state
+ * WORKING. Then the others, which are as those of imap_append.c. */
+bool imap_abroad_append(struct imap_session *session, const struct imap_append *append);
+bool imap_abroad_appends(const struct imap_session *session);
+bool imap_abroad_append_bytes(struct imap_session *session, struct slice bytes);
+void imap_abroad_append_held(struct imap_session *session, size_t used);
+size_t imap_abroad_append_resume(struct imap_session *session);
+void imap_abroad_append_url(struct imap_session *session, struct slice url);
+void imap_abroad_append_message_end(struct imap_session *session);
+void imap_abroad_append_end(struct imap_session *session); /* harmless without */
+/* No command is under way, or IDLE: what happens in the mailbox that is selected on another shard. */
+void imap_abroad_tell(struct imap_session *session);
+bool imap_abroad_is_selected(const struct imap_session *session);
+/* Harmless without. */
+void imap_abroad_deselect(struct imap_session *session);
+void imap_abroad_end(struct imap_session *session);
+
 /* ---- imap_access.c: which mailbox a name means, and what the user may do with it (RFC 4314) ---- */
 enum imap_right {
     IMAP_RIGHT_LOOKUP = 1 << 0,      /* l */
@@ -272,6 +343,28 @@ void imap_shared_each(const struct imap_shared *shared,
                       void *owner);
 void imap_shared_close(struct imap_session *session, struct imap_shared *shared); /* or NULL */
 
+/* Can a name below the shared root match one of them? */
+bool imap_shared_may_match(const struct imap_session *session,
+                           const struct imap_text_list *patterns);
+
+/* ---- imap_abroad_list.c: the same of other shards ---- */
+struct imap_finding;
+struct imap_found {
+    struct slice name; /* as that of imap_shared_each */
+    size_t told_from, told_bytes;
+};
+/* 0: *finding is owned, NULL where nobody shares; -ENOMEM. Then imap_finding_step, as a task's: 0: all is there; 1: it is called
+ * again when more has come; -ENOMEM. Of a shard that cannot be asked nothing is found, and the client is told. */
+int imap_finding_open(struct imap_session *session, const struct imap_list *list,
+                      struct imap_finding **finding);
+int imap_finding_step(struct imap_session *session, struct imap_finding *finding);
+void imap_finding_close(struct imap_finding *finding); /* or NULL */
+/* The one behind, NULL: the first. NULL: there are no more. */
+const struct imap_found *imap_finding_next(const struct imap_finding *finding,
+                                           const struct imap_found *found);
+/* The responses besides LIST that RETURN asks for. */
+struct slice imap_finding_told(const struct imap_finding *finding, const struct imap_found *found);
+
 /* ---- imap_acl.c ---- */
 void imap_acl_get(struct imap_session *session, struct slice name);
 void imap_acl_mine(struct imap_session *session, struct slice name);
@@ -321,6 +414,8 @@ void imap_subscribe(struct imap_session *session, struct slice name, bool subscr
 void imap_status(struct imap_session *session, const struct imap_status *status);
 void imap_status_write(const struct imap_session *session, struct imap_writer *writer,
                        const struct mailstore_box *box, uint32_t items);
+/* "MESSAGES", of one bit; NULL: there is none. */
+const char *imap_status_word(uint32_t item);
 /* In the form that the client is to see. */
 void imap_name_write(const struct imap_session *session, struct imap_writer *writer,
                      struct slice name);

@@ -65,7 +65,8 @@ static int box_add(struct imap_session *session, struct imap_shared *shared,
     char text[IMAP_SHARED_NAME_BYTES];
     struct slice name = slice_of(text, imap_box_name(session, box, text));
     struct shared_box *added = &shared->boxes[shared->box_count];
-    bool hidden = mailstore_box_find(session->user, name) != NULL; /* one of his own */
+    bool hidden =
+        !session->guest && mailstore_box_find(session->user, name) != NULL; /* one of his own */
     if (hidden || (imap_rights_of(session, box) & IMAP_RIGHT_LOOKUP) == 0) {
         return 0;
     }
@@ -145,17 +146,23 @@ static bool may_match(struct slice pattern, struct slice root)
     return true;
 }
 
+bool imap_shared_may_match(const struct imap_session *session,
+                           const struct imap_text_list *patterns)
+{
+    struct slice root = imap_shared_root(session);
+    bool may = false;
+    for (uint32_t i = 0; i < patterns->count && root.size > 0; i++) {
+        may = may || may_match(patterns->items[i], root);
+    }
+    return may;
+}
+
 int imap_shared_open(struct imap_session *session, const struct imap_text_list *patterns,
                      struct imap_shared **result)
 {
-    struct slice root = imap_shared_root(session);
     struct mailstore *store = imap_session_store(session);
-    bool wanted = false;
     *result = NULL;
-    for (uint32_t i = 0; i < patterns->count && root.size > 0; i++) {
-        wanted = wanted || may_match(patterns->items[i], root);
-    }
-    if (!wanted) {
+    if (!imap_shared_may_match(session, patterns)) {
         return 0;
     }
     struct imap_shared *shared = (struct imap_shared *)calloc(1, sizeof(*shared));

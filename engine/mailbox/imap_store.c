@@ -316,6 +316,11 @@ void imap_copy(struct imap_session *session, const struct imap_command *command,
     if (move && refuses_changes(session, IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE)) {
         return;
     }
+    int shard = imap_abroad_shard(session, command->copy.mailbox);
+    if (shard >= 0) {
+        imap_abroad_copy_from_here(session, command, (unsigned)shard);
+        return;
+    }
     struct imap_change *change = change_of(session, &command->copy.set, command->uid, copied);
     if (change == NULL) {
         return;

@@ -257,6 +257,9 @@ static int users_find(struct mailbox *mailbox)
     struct finding finding = {.mailbox = mailbox};
     int status =
         mailbox->crossing == NULL ? 0 : mailstore_each_user(mailbox->texts, user_found, &finding);
+    if (status == 0 && mailbox->crossing != NULL) { /* in doubt it is asked each time */
+        mailbox->group->shares[mailbox_index(mailbox)] = mailstore_has_shared(mailbox->texts) != 0;
+    }
     return status == 0 ? finding.status : status;
 }
 

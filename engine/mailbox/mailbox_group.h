@@ -37,7 +37,9 @@ struct mailbox_group {
     uint64_t *at_home; /* until settled: the hashes of users who are where they would be placed */
     size_t at_home_count, at_home_room;
     struct logger *logger; /* hears of users who are on several shards; NULL: nobody does */
-    atomic_uint sessions;  /* of all shards, and those on their way from one to another */
+    /* Of each shard: a mailbox there is, or was since the start, shared with somebody. */
+    atomic_bool shares[CONF_SHARDS_MAX];
+    atomic_uint sessions; /* of all shards, and those on their way from one to another */
     uint8_t ticket_secret[TLS_SECRET_BYTES]; /* a TLS session is resumed on any shard */
 };
 

@@ -63,6 +63,18 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     return NULL;
 }
 
+void session_begin_of_service(struct session *session, const struct session_ops *ops,
+                              struct mailbox *mailbox, uint8_t protocol)
+{
+    session->ops = ops;
+    session->mailbox = mailbox;
+    session->protocol = protocol;
+    session->of_service = true;
+    session->began_ns = mailbox->shard->now_ns;
+    list_init(&session->node);
+    list_append(&mailbox->sessions, &session->node);
+}
+
 int session_enter(struct session *session, const char *user)
 {
     struct mailbox *mailbox = session->mailbox;
@@ -94,6 +106,9 @@ void session_exit(struct session *session)
 void session_over(struct session *session)
 {
     struct mailbox *mailbox = session->mailbox;
+    if (session->of_service) {
+        return;
+    }
     session_exit(session);
     mailbox_group_seat_leave(mailbox->group, &session->of_address);
     mailbox_group_room_leave(mailbox->group);
@@ -216,7 +231,9 @@ int session_flush(const struct session *session, struct outbox *outbox, struct s
 {
     size_t before = outbox->bytes;
     int status = outbox_flush(outbox, stream);
-    session_counters(session)->bytes_out += before - outbox->bytes;
+    if (!session->of_service) {
+        session_counters(session)->bytes_out += before - outbox->bytes;
+    }
     return status;
 }
 

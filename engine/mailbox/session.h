@@ -37,8 +37,9 @@ struct session {           /* zeroed before session_begin */
     bool operators; /* it came by the operator's socket: no limit holds it */
     bool kicked;    /* it is to end */
     bool encrypted;
-    uint8_t passes; /* from shard to shard: so many halves its stream has */
-    uint8_t family; /* enum endpoint_family, of the client */
+    bool of_service; /* nobody's connection: it is in no count, and has no number */
+    uint8_t passes;  /* from shard to shard: so many halves its stream has */
+    uint8_t family;  /* enum endpoint_family, of the client */
     uint16_t port;
     uint8_t address[16];
 };
@@ -68,6 +69,9 @@ struct mailbox_door {
 /* NULL: it is one of the service's now; else why not. */
 const char *session_begin(struct session *session, const struct session_ops *ops,
                           const struct mailbox_door *door, const struct stream *stream);
+/* One of the service's own, with which no client speaks: it ends with what it serves. */
+void session_begin_of_service(struct session *session, const struct session_ops *ops,
+                              struct mailbox *mailbox, uint8_t protocol);
 /* Its client is this user, of user_name_of_mailbox. 0; -EUSERS: he has enough of them; -ENOMEM. */
 int session_enter(struct session *session, const char *user);
 void session_exit(struct session *session); /* he is not any more; harmless twice */
@@ -97,7 +101,9 @@ static inline struct mailbox_protocol_counters *session_counters(const struct se
 static inline void session_consume(const struct session *session, struct stream *stream,
                                    size_t bytes)
 {
-    session_counters(session)->bytes_in += bytes;
+    if (!session->of_service) {
+        session_counters(session)->bytes_in += bytes;
+    }
     stream_consume(stream, bytes);
 }
 

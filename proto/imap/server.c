@@ -204,6 +204,17 @@ void imap_server_greet_known(struct imap_server *server)
     greet(server, "PREAUTH", true);
 }
 
+void imap_server_begin_known(struct imap_server *server, uint8_t enabled)
+{
+    check(server->phase == IMAP_PHASE_GREETING);
+    server->state = IMAP_AUTHENTICATED;
+    server->enabled = enabled;
+    server->foreign = false;
+    server->phase = IMAP_PHASE_LINE;
+    server->clock_due = true;
+    server->arena.bytes_max = IMAP_TREE_BYTES_MAX;
+}
+
 void imap_server_bye(struct imap_server *server, struct slice code, struct slice text)
 {
     if (server->phase == IMAP_PHASE_ENDED) {

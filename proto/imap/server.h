@@ -210,6 +210,8 @@ void imap_server_close(struct imap_server *server);
 void imap_server_greet(struct imap_server *server);
 /* The same to a client that is logged in already: PREAUTH (RFC 9051 §7.1.4). */
 void imap_server_greet_known(struct imap_server *server);
+/* Nothing is said: the client knows, and has enabled this (enum imap_enabled). */
+void imap_server_begin_known(struct imap_server *server, uint8_t enabled);
 
 enum imap_want imap_server_input(struct imap_server *server, uint64_t now_ns, struct slice input,
                                  size_t *used, struct imap_event *event);

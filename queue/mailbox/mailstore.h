@@ -419,6 +419,8 @@ struct mailstore_shares_watch {
 };
 void mailstore_shares_watch_begin(struct mailstore *store, struct mailstore_shares_watch *watch);
 void mailstore_shares_watch_end(struct mailstore_shares_watch *watch); /* harmless twice */
+/* Is there any such? 1, 0; -EIO. */
+int mailstore_has_shared(struct mailstore *store);
 
 /* Rows of a user (box: NULL) or of a mailbox, gone with it: ACL, METADATA, a sieve script, ... Borrowed for the call. */
 struct mailstore_property {

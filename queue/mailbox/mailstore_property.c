@@ -201,6 +201,16 @@ static void share_tell(const struct user *user, struct slice property)
     }
 }
 
+int mailstore_has_shared(struct mailstore *store)
+{
+    struct key prefix;
+    struct index_walk walk;
+    key_begin(&prefix, ROW_SHARED);
+    bool some = index_walk_begin(store->index, &walk, key_slice(&prefix), slice_of(NULL, 0));
+    index_walk_end(&walk);
+    return walk.status != 0 ? walk.status : some;
+}
+
 static int property_put(struct user *user, uint64_t box, struct slice name, struct slice value)
 {
     struct mailstore *store = user->store;

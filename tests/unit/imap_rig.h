@@ -38,7 +38,8 @@ struct imap_rig {
     struct mailbox_door door;
     struct login_desk desk;
     struct imap_client clients[4];
-    bool disk_stands; /* the store's rounds do not come */
+    bool disk_stands;        /* the store's rounds do not come */
+    struct imap_rig *beside; /* of another shard: its rounds come with these; NULL: none */
 };
 
 /* ---- The world ---- */
@@ -78,7 +79,7 @@ static inline void rig_hear(struct stream *stream, uint32_t events, void *owner)
     client->closed = client->closed || (events & (STREAM_CLOSED | STREAM_HALF_CLOSED)) != 0;
 }
 
-static inline void rig_round(struct imap_rig *rig)
+static inline void rig_round_alone(struct imap_rig *rig)
 {
     if (rig->disk_stands) {
         rig->store.rig.now_ns += 1000000;
@@ -86,6 +87,14 @@ static inline void rig_round(struct imap_rig *rig)
         mailstore_rig_round(&rig->store);
     }
     while (shard_round(&rig->shard) + login_fake_round(&rig->desk) > 0) {
+    }
+}
+
+static inline void rig_round(struct imap_rig *rig)
+{
+    rig_round_alone(rig);
+    if (rig->beside != NULL) {
+        rig_round_alone(rig->beside);
     }
 }
 

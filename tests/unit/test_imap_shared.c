@@ -1,4 +1,6 @@
 /* imap_shared, imap_access: mailboxes of others as a session shows them, and how it ends when they are taken away. */
+#include "engine/shard/memory.h"
+#include "tests/unit/imap_shards.h"
 #include "tests/unit/imap_two.h"
 
 /* ---- What there is ---- */
@@ -460,7 +462,12 @@ static void a_mailbox_that_is_deleted_is_told_as_such(void **state)
 
 int main(void)
 {
-#define SCENE(name) cmocka_unit_test_setup_teardown(name, imap_rig_open, imap_rig_close)
+#define SCENE(name)                                                                                \
+    cmocka_unit_test_setup_teardown(name, imap_rig_open, imap_rig_close),                          \
+    {                                                                                              \
+        "on two shards: " #name, name, imap_shards_set_up, imap_shards_tear_down, NULL             \
+    }
+#define SCENE_HERE(name) cmocka_unit_test_setup_teardown(name, imap_rig_open, imap_rig_close)
     const struct CMUnitTest tests[] = {
         SCENE(others_mailboxes_are_listed_where_they_may_be_looked_up),
         SCENE(list_returns_rights_status_and_metadata_of_what_may_be_read),
@@ -471,12 +478,12 @@ int main(void)
         SCENE(the_namespace_has_the_name_that_is_configured),
         SCENE(the_name_is_the_one_that_the_user_knows),
         SCENE(what_is_put_into_it_is_counted_as_the_owner_s),
-        SCENE(what_a_url_copies_is_measured_by_the_owner_s_room),
+        SCENE_HERE(what_a_url_copies_is_measured_by_the_owner_s_room),
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
-        SCENE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
-        SCENE(a_replace_needs_its_rights_still_when_the_message_has_come),
-        SCENE(a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is),
+        SCENE_HERE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
+        SCENE_HERE(a_replace_needs_its_rights_still_when_the_message_has_come),
+        SCENE_HERE(a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is),
         SCENE(a_session_ends_at_once_when_its_mailbox_is_taken_away),
         SCENE(a_session_that_idles_ends_too),
         SCENE(a_text_that_is_under_way_is_cut),
@@ -488,5 +495,9 @@ int main(void)
         SCENE(an_owner_s_session_ends_too_and_he_sets_it_right),
         SCENE(a_mailbox_that_is_deleted_is_told_as_such),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct memory_settings memory = {.program = "test_imap_shared", .megabytes = 64};
+    check(memory_start(&memory) == 0);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    memory_stop();
+    return failed;
 }

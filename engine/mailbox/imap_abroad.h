@@ -1,0 +1,41 @@
+/*
+ * imap_abroad: what the files imap_abroad*.c share. Nobody else includes it.
+ */
+#pragma once
+#include "engine/mailbox/imap_session.h"
+
+#define IMAP_ABROAD_UNREACHABLE "The shard of that mailbox cannot be reached, try again later"
+
+struct imap_abroad {
+    struct imap_agent
+        *selected; /* it has the mailbox that is selected; NULL: that is here, or none is */
+    struct imap_agent *appends; /* a message is on its way there; NULL: no */
+    bool first_part;            /* of CATENATE */
+    uint64_t part_left;         /* of the literal that is being said to it */
+    struct slice held;          /* of it, borrowed from the stream, until there is room */
+    size_t held_used;
+};
+
+/* ---- imap_abroad.c ---- */
+/* The session's, made when there is none. NULL: memory is short. */
+struct imap_abroad *imap_abroad_of(struct imap_session *session);
+/* Hands responses on until there is something else, which is returned, with what an answer or a BYE says, or the output is
+ * full: IMAP_HEARD_PART. */
+enum imap_heard imap_abroad_relay(struct imap_session *session, struct imap_agent *agent,
+                                  struct imap_answer *answer);
+/* The agent has ended under the command: bye: its words; NULL: none. The task is over. */
+enum imap_step imap_abroad_lost(struct imap_session *session, struct imap_agent *agent,
+                                const struct imap_answer *bye);
+/* Answers, of a selected mailbox behind what has happened in it, which is on another shard. */
+enum imap_step imap_abroad_settle(struct imap_session *session, const struct imap_answer *answer);
+/* The agent, which is given, was told a whole command: what it says and answers is handed on. */
+void imap_abroad_finish(struct imap_session *session, struct imap_agent *agent);
+
+/* ---- imap_abroad_copy.c ---- */
+/* COPY or MOVE from what is selected, which is on another shard, to a mailbox of this shard or a third one. */
+void imap_abroad_copy(struct imap_session *session, const struct imap_command *command,
+                      unsigned shard);
+
+/* ---- imap_abroad_append.c ---- */
+/* False: no message went to another shard. */
+bool imap_abroad_append_commit(struct imap_session *session);

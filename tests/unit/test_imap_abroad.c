@@ -1,0 +1,332 @@
+/* imap_abroad, imap_agent: what a session does with mailboxes whose owner is on another shard; see test_imap_shared, too. */
+#include "engine/shard/memory.h"
+#include "tests/unit/imap_shards.h"
+#include "tests/unit/imap_two.h"
+
+static void nothing_is_left(struct imap_rig *rig)
+{
+    rig_rounds(rig, 30);
+    for (unsigned i = 0; i < IMAP_SHARDS; i++) {
+        const struct imap_rig *one = imap_shards.rigs[i];
+        assert_true(list_empty(&one->mailbox.sessions));
+        assert_int_equal(one->mailbox.counters.sessions, 0);
+        assert_int_equal(mailstore_counters(one->store.store)->drafts, 0);
+        assert_true(crossing_is_quiet(imap_shards.crossings[i]));
+    }
+}
+
+static unsigned sessions_on(unsigned shard)
+{
+    const struct list_node *sessions = &imap_shards.rigs[shard]->mailbox.sessions;
+    unsigned count = 0;
+    for (const struct list_node *node = sessions->next; node != sessions; node = node->next) {
+        count++;
+    }
+    return count;
+}
+
+static struct imap_rig *bob_may_all(void **state, const char *rights)
+{
+    struct imap_rig *rig = alice_and_bob(state);
+    bob_may(rig, rights);
+    append(rig, 1, "INBOX", "Subject: his\r\n\r\nbob's\r\n");
+    return rig;
+}
+
+/* ---- COPY and MOVE ---- */
+
+static void a_copy_to_another_shard_has_all_that_the_message_has(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    talk(rig, 1,
+         "a APPEND INBOX (\\Flagged $Mine) \" 1-Feb-2003 04:05:06 +0200\" {11+}\r\nA: "
+         "b\r\n\r\nx\r\n\r\n",
+         "OK");
+    talk(rig, 1, "b SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "c COPY 1:2 shared/alice/work\r\n", "OK [COPYUID ");
+    expect(rig, 1, " 1:2 3:4]");
+    talk(rig, 0, "d SELECT work\r\n", "OK");
+    talk(rig, 0, "e FETCH 3:4 (FLAGS INTERNALDATE BODY.PEEK[])\r\n", "OK");
+    expect(rig, 0, "bob's");
+    expect(rig, 0, "(\\Flagged $Mine)");
+    expect(rig, 0, "\" 1-Feb-2003 04:05:06 +0200\"");
+    expect(rig, 0, "{11}\r\nA: b\r\n\r\nx\r\n)");
+    talk(rig, 1, "f UID COPY 2,1 shared/alice/work\r\n", "OK [COPYUID ");
+    expect(rig, 1, " 1:2 5:6]");
+    talk(rig, 1, "g UID COPY 99 shared/alice/work\r\n", "OK Comp");
+    talk(rig, 1, "h COPY 9 shared/alice/work\r\n", "BAD");
+    talk(rig, 1, "i FETCH 1:2 FLAGS\r\n", "OK");
+    assert_int_equal(sessions_on(0), 1); /* alice's: no agent stays */
+}
+
+static void a_copy_from_another_shard_has_it_too(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrs");
+    talk(rig, 0, "a SELECT work\r\n", "OK");
+    talk(rig, 0, "b STORE 2 FLAGS (\\Answered Word)\r\n", "OK");
+    talk(rig, 1, "c SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "d COPY 1:* INBOX\r\n", "OK [COPYUID ");
+    expect(rig, 1, " 1:2 2:3]");
+    talk(rig, 1, "e COPY 1:2 none\r\n", "NO [TRYCREATE]");
+    talk(rig, 1, "f COPY 7 INBOX\r\n", "BAD");
+    talk(rig, 1, "g UID COPY 7 INBOX\r\n", "OK Comp");
+    talk(rig, 1, "h SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "i FETCH 1:* (FLAGS BODY.PEEK[])\r\n", "OK");
+    expect(rig, 1, "* 3 FETCH (FLAGS (\\Answered Word) BODY[] {24}\r\nSubject: two");
+    expect_not(rig, 1, "* 4 ");
+}
+
+static void nothing_is_copied_where_the_right_is_missing(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lr");
+    talk(rig, 1, "a SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "b COPY 1 shared/alice/work\r\n", "NO [NOPERM]");
+    talk(rig, 1, "c COPY 1 shared/alice/none\r\n", "NO [TRYCREATE]");
+    talk(rig, 1, "d MOVE 1 shared/alice/work\r\n", "NO [NOPERM]");
+    talk(rig, 1, "e SELECT shared/alice/work\r\n", "OK [READ-ONLY]");
+    talk(rig, 1, "f MOVE 1 INBOX\r\n", "NO [NOPERM]");
+    talk(rig, 1, "g STATUS INBOX (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 1)");
+    talk(rig, 0, "h STATUS work (MESSAGES)\r\n", "OK");
+    expect(rig, 0, "(MESSAGES 2)");
+}
+
+static void a_copy_has_all_of_them_or_none(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lri");
+    struct mailstore_counters before;
+    append(rig, 1, "INBOX", "Subject: more\r\n\r\nbob's\r\n");
+    rig->conf->users.quota_messages = 3;
+    talk(rig, 1, "a SELECT INBOX\r\n", "OK");
+    before = *mailstore_counters(imap_shards.rigs[0]->store.store);
+    talk(rig, 1, "b MOVE 1:2 shared/alice/work\r\n", "NO [OVERQUOTA]");
+    talk(rig, 1, "c STATUS INBOX (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 2)");
+    talk(rig, 0, "d STATUS work (MESSAGES)\r\n", "OK");
+    expect(rig, 0, "(MESSAGES 2)");
+    assert_int_equal(mailstore_counters(imap_shards.rigs[0]->store.store)->drafts, before.drafts);
+    rig->conf->users.quota_messages = 0;
+}
+
+static void a_move_takes_away_what_was_moved_and_nothing_else(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    append(rig, 1, "INBOX", "Subject: more\r\n\r\nbob's\r\n");
+    append(rig, 1, "INBOX", "Subject: third\r\n\r\nbob's\r\n");
+    talk(rig, 1, "a SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "b STORE 3 FLAGS (\\Deleted)\r\n", "OK");
+    talk(rig, 1, "c MOVE 1 shared/alice/work\r\n", "OK Comp");
+    expect(rig, 1, "* OK [COPYUID ");
+    expect(rig, 1, " 1 3] Moved\r\n* 1 EXPUNGE\r\n");
+    expect_not(rig, 1, "* 2 EXPUNGE");
+    talk(rig, 1, "d SELECT shared/alice/work\r\n", "OK");
+    expect(rig, 1, "* 3 EXISTS");
+    talk(rig, 1, "e STORE 1 FLAGS (\\Deleted)\r\n", "OK");
+    talk(rig, 1, "f UID MOVE 2:3 INBOX\r\n", "OK");
+    expect(rig, 1, " 2:3 4:5] Moved\r\n");
+    expect(rig, 1, "* 3 EXPUNGE\r\n* 2 EXPUNGE\r\n");
+    expect_not(rig, 1, "* 1 EXPUNGE");
+    talk(rig, 1, "g EXAMINE INBOX\r\n", "OK");
+    expect(rig, 1, "* 4 EXISTS");
+    talk(rig, 1, "h MOVE 1 shared/alice/work\r\n", "NO [NOPERM]");
+}
+
+/* ---- APPEND ---- */
+
+static void several_messages_and_parts_are_appended(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswi");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1,
+         "b APPEND shared/alice/work (\\Seen) {4+}\r\na: 1 (Key) \" 1-Feb-2003 04:05:06 +0200\" "
+         "~{4+}\r\nb: 2 CATENATE (TEXT {3+}\r\nc:  TEXT {1+}\r\n3 URL "
+         "\"/shared/alice/work/;UID=1/;SECTION=TEXT\")\r\n",
+         "OK [APPENDUID ");
+    expect(rig, 1, " 3:5]");
+    expect(rig, 1, "* 5 EXISTS");
+    talk(rig, 1, "c FETCH 3:5 (FLAGS INTERNALDATE BODY.PEEK[])\r\n", "OK");
+    expect(rig, 1, "BODY[] {4}\r\na: 1)");
+    expect(rig, 1, "(Key) INTERNALDATE \" 1-Feb-2003 04:05:06 +0200\" BODY[] {4}\r\nb: 2)");
+    expect(rig, 1, "BODY[] {11}\r\nc: 3first\r\n)");
+    talk(rig, 1, "d APPEND shared/alice/work CATENATE (URL \"/INBOX/;UID=1\")\r\n", "NO [BADURL");
+    talk(rig, 1, "e NOOP\r\n", "OK");
+}
+
+static void a_message_that_is_not_taken_is_not_sent(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lr");
+    talk(rig, 1, "a APPEND shared/alice/work {4}\r\n", "NO [NOPERM]");
+    talk(rig, 1, "b APPEND shared/alice/none {4}\r\n", "NO [TRYCREATE]");
+    talk(rig, 1, "c APPEND shared/nobody/none {4}\r\n", "NO [TRYCREATE]");
+    talk(rig, 1, "d APPEND shared/alice/work {4+}\r\na: b\r\n", "NO [NOPERM]");
+    talk(rig, 1, "e NOOP\r\n", "OK");
+}
+
+static void an_append_that_goes_wrong_leaves_nothing(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lri");
+    talk(rig, 1, "a APPEND shared/alice/work {4+}\r\na: b)\r\n", "BAD");
+    talk(rig, 1, "b APPEND shared/alice/work {4+}\r\na: b {4+}\r\na: b (\r\n", "BAD");
+    static const char nul[] = "c APPEND shared/alice/work {4+}\r\na\0 b\r\n";
+    say_bytes(rig, 1, slice_of(nul, sizeof(nul) - 1));
+    hear(rig, 1, "c BAD");
+    talk(rig, 1, "d STATUS shared/alice/work (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 2)");
+    rig_rounds(rig, 10);
+    assert_int_equal(mailstore_counters(imap_shards.rigs[0]->store.store)->drafts, 0);
+    assert_int_equal(sessions_on(0), 1);
+}
+
+static void a_large_message_goes_there_and_comes_back(void **state)
+{
+    enum { LINES = 20000, LINE = 50 };
+    struct imap_rig *rig = bob_may_all(state, "lrsi");
+    size_t size = (size_t)LINES * LINE;
+    char *text = (char *)malloc(size + 1);
+    check(text != NULL);
+    for (size_t i = 0; i < LINES; i++) {
+        snprintf(text + i * LINE, LINE + 1, "%-48zu\r\n", i);
+    }
+    char command[80];
+    snprintf(command, sizeof(command), "a APPEND shared/alice/work {%zu+}\r\n", size);
+    say(rig, 1, command);
+    say(rig, 1, text);
+    say(rig, 1, "\r\n");
+    hear(rig, 1, "a OK [APPENDUID ");
+    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    rig->clients[1].deaf = true;
+    say(rig, 1, "b FETCH 3 BODY.PEEK[]\r\n");
+    rig_rounds(rig, 50);
+    rig->clients[1].deaf = false;
+    rig_hear(rig->clients[1].stream, 0, &rig->clients[1]);
+    hear(rig, 1, "b OK");
+    const char *begin = strstr(rig->clients[1].heard, "}\r\n");
+    assert_non_null(begin);
+    assert_memory_equal(begin + 3, text, size);
+    talk(rig, 1, "c COPY 3 INBOX\r\n", "OK [COPYUID");
+    talk(rig, 1, "d SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "e FETCH 2 BODY.PEEK[]\r\n", "OK");
+    assert_memory_equal(strstr(rig->clients[1].heard, "}\r\n") + 3, text, size);
+    free(text);
+}
+
+/* ---- Ends ---- */
+
+static void a_session_that_ends_takes_its_agents_with_it(void **state)
+{
+    static const char *const begun[] = {
+        "s SELECT shared/alice/work\r\ni IDLE\r\n",
+        "s SELECT shared/alice/work\r\n",
+        "s SELECT shared/alice/work\r\nf FETCH 1:* BODY[]\r\n",
+        "s APPEND shared/alice/work {100+}\r\nabc",
+        "s LIST \"\" *\r\n",
+        "s SELECT INBOX\r\nc MOVE 1 shared/alice/work\r\n",
+        "s SELECT shared/alice/work\r\nc COPY 1:* INBOX\r\n",
+        "s STATUS shared/alice/work (MESSAGES)\r\n",
+    };
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    for (unsigned i = 0; i < 8 * 12; i++) {
+        log_in_as(rig, 2, "bob");
+        say(rig, 2, begun[i % 8]);
+        rig_rounds(rig, i / 8);
+        stream_abort(rig->clients[2].stream);
+        stream_release(rig->clients[2].stream);
+        rig->clients[2].stream = NULL;
+        rig_rounds(rig, 20);
+        assert_int_equal(sessions_on(0), 1);
+        assert_int_equal(sessions_on(1), 1);
+    }
+    talk(rig, 0, "o LOGOUT\r\n", "OK");
+    talk(rig, 1, "o LOGOUT\r\n", "OK");
+    nothing_is_left(rig);
+}
+
+static void a_user_who_logs_out_leaves_nothing(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lr");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    assert_int_equal(sessions_on(0), 2);
+    assert_int_equal(rig->mailbox.counters.sessions, 1); /* an agent is nobody's session */
+    talk(rig, 1, "b UNSELECT\r\n", "OK");
+    rig_rounds(rig, 5);
+    assert_int_equal(sessions_on(0), 1);
+    talk(rig, 1, "c EXAMINE shared/alice/work\r\n", "OK");
+    talk(rig, 1, "d SELECT shared/alice/work\r\n", "OK");
+    const char *closed = strstr(rig->clients[1].heard, "[CLOSED]");
+    assert_non_null(closed);
+    assert_null(strstr(closed + 1, "[CLOSED]"));
+    talk(rig, 1, "e SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "f SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "g UNAUTHENTICATE\r\n", "OK");
+    talk(rig, 1, "h LOGOUT\r\n", "OK");
+    talk(rig, 0, "o LOGOUT\r\n", "OK");
+    nothing_is_left(rig);
+}
+
+static void agents_abort(void)
+{
+    struct list_node *sessions = &imap_shards.rigs[0]->mailbox.sessions, *next;
+    for (struct list_node *node = sessions->next; node != sessions; node = next) {
+        struct session *session = list_entry(node, struct session, node);
+        next = node->next;
+        if (session->of_service) {
+            session->ops->abort(session);
+        }
+    }
+}
+
+static void who_loses_his_agent_is_told(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lr");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    agents_abort();
+    hear(rig, 1, "* BYE [UNAVAILABLE]");
+    log_in_as(rig, 2, "bob");
+    talk(rig, 2, "b SELECT shared/alice/work\r\n", "OK");
+    say(rig, 2, "c IDLE\r\n");
+    hear(rig, 2, "+ ");
+    agents_abort();
+    hear(rig, 2, "* BYE [UNAVAILABLE]");
+}
+
+static void a_shard_that_has_ended_is_told_of(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    rig->mailbox.left = true;
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 1, "b STATUS shared/alice/work (MESSAGES)\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 1, "c APPEND shared/alice/work {4}\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 1, "d LIST \"\" *\r\n", "OK");
+    expect(rig, 1, "* NO [UNAVAILABLE]");
+    expect(rig, 1, "INBOX");
+    talk(rig, 1, "e SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "f MOVE 1 shared/alice/work\r\n", "NO [UNAVAILABLE]");
+    talk(rig, 1, "g FETCH 1 FLAGS\r\n", "OK");
+    rig->mailbox.left = false;
+    talk(rig, 1, "h MOVE 1 shared/alice/work\r\n", "OK");
+}
+
+int main(void)
+{
+#define SCENE(name) cmocka_unit_test_setup_teardown(name, imap_shards_set_up, imap_shards_tear_down)
+    const struct CMUnitTest tests[] = {
+        SCENE(a_copy_to_another_shard_has_all_that_the_message_has),
+        SCENE(a_copy_from_another_shard_has_it_too),
+        SCENE(nothing_is_copied_where_the_right_is_missing),
+        SCENE(a_copy_has_all_of_them_or_none),
+        SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
+        SCENE(several_messages_and_parts_are_appended),
+        SCENE(a_message_that_is_not_taken_is_not_sent),
+        SCENE(an_append_that_goes_wrong_leaves_nothing),
+        SCENE(a_large_message_goes_there_and_comes_back),
+        SCENE(a_session_that_ends_takes_its_agents_with_it),
+        SCENE(a_user_who_logs_out_leaves_nothing),
+        SCENE(who_loses_his_agent_is_told),
+        SCENE(a_shard_that_has_ended_is_told_of),
+    };
+    const struct memory_settings memory = {.program = "test_imap_abroad", .megabytes = 64};
+    check(memory_start(&memory) == 0);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    memory_stop();
+    return failed;
+}
