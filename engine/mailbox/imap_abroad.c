@@ -193,7 +193,7 @@ static struct relaying *relaying_new(struct imap_session *session, struct imap_a
 
 void imap_abroad_finish(struct imap_session *session, struct imap_agent *agent)
 {
-    if (relaying_new(session, agent, IMAP_APPEND, true) != NULL) {
+    if (relaying_new(session, agent, IMAP_APPEND, agent != session->abroad->selected) != NULL) {
         imap_session_begin(session);
     }
 }
@@ -393,6 +393,10 @@ bool imap_abroad_run(struct imap_session *session, const struct imap_event *even
         return false;
     }
     bool selected = imap_abroad_is_selected(session);
+    if (selected) {
+        bool goes_there = is_of_selected(command->kind);
+        imap_agent_catch_up(session->abroad->selected, event->condstore_begins && goes_there);
+    }
     if (selected && is_of_selected(command->kind)) {
         hand_over(session, session->abroad->selected, false);
         return true;
@@ -418,6 +422,7 @@ bool imap_abroad_run(struct imap_session *session, const struct imap_event *even
     case IMAP_MOVE:
         return copy_run(session, command);
     case IMAP_APPEND:
+    case IMAP_REPLACE:
         return imap_abroad_append_commit(session);
     default:
         return false;

@@ -10,6 +10,7 @@ struct imap_abroad {
     struct imap_agent
         *selected; /* it has the mailbox that is selected; NULL: that is here, or none is */
     struct imap_agent *appends; /* a message is on its way there; NULL: no */
+    bool answered;              /* the command is over for `appends` */
     bool first_part;            /* of CATENATE */
     uint64_t part_left;         /* of the literal that is being said to it */
     struct slice held;          /* of it, borrowed from the stream, until there is room */

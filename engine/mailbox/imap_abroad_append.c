@@ -1,9 +1,12 @@
 /*
- * APPEND to a mailbox that is on another shard.
+ * APPEND to a mailbox that is on another shard, and REPLACE in one.
  *
  * What the machine has parsed is said to an agent again, in the same order; of a message it is waited until the agent takes it,
  * so that the client hears of a refusal before it sends anything. Parts of CATENATE follow each other unasked, and what is wrong
  * with them is told in the end; their URLs are looked at there.
+ *
+ * APPEND has an agent of its own, which is ended when the command is broken off. REPLACE is for who has the mailbox selected: broken
+ * off behind its head, it takes the mailbox with it.
  */
 #include "engine/mailbox/imap_abroad.h"
 #include <stdlib.h>
@@ -13,10 +16,16 @@
 void imap_abroad_append_end(struct imap_session *session)
 {
     struct imap_abroad *abroad = session->abroad;
-    if (abroad != NULL && abroad->appends != NULL) {
-        imap_agent_end(abroad->appends);
-        abroad->appends = NULL;
-        abroad->part_left = 0;
+    struct imap_agent *agent = abroad != NULL ? abroad->appends : NULL;
+    if (agent == NULL) {
+        return;
+    }
+    abroad->appends = NULL;
+    abroad->part_left = 0;
+    if (agent != abroad->selected) {
+        imap_agent_end(agent);
+    } else if (!abroad->answered) {
+        imap_agent_break(agent);
     }
 }
 
@@ -96,6 +105,24 @@ static void message_write(struct imap_writer *writer, const struct imap_append *
     }
 }
 
+/* "a UID REPLACE 7 " */
+static void command_write(const struct imap_session *session, struct imap_writer *writer,
+                          const struct imap_append *append)
+{
+    imap_write_bytes(writer, slice_of(session->server.tag, session->server.tag_bytes));
+    if (!append->replace) {
+        imap_write(writer, " APPEND ");
+        return;
+    }
+    imap_write(writer, append->uid ? " UID REPLACE " : " REPLACE ");
+    if (append->star) {
+        imap_write(writer, "*");
+    } else {
+        imap_write_number(writer, append->number);
+    }
+    imap_write(writer, " ");
+}
+
 /* False: memory is short. */
 static bool head_say(struct imap_session *session, const struct imap_append *append, bool first)
 {
@@ -104,8 +131,7 @@ static bool head_say(struct imap_session *session, const struct imap_append *app
     imap_writer_open(&writer, HEAD_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
     if (first) {
-        imap_write_bytes(&writer, slice_of(session->server.tag, session->server.tag_bytes));
-        imap_write(&writer, " APPEND ");
+        command_write(session, &writer, append);
         imap_name_write(session, &writer, append->mailbox);
         if (!writer.failed) { /* it may be a literal; that of the message is to be asked for */
             imap_agent_say_command(agent, imap_writer_bytes(&writer));
@@ -124,8 +150,10 @@ static bool head_say(struct imap_session *session, const struct imap_append *app
 
 /* ---- Is it taken? ---- */
 
-static enum imap_step refused(struct imap_session *session, const struct imap_answer *answer)
+static enum imap_step refused(struct imap_session *session, const struct imap_answer *answer,
+                              bool answered)
 {
+    session->abroad->answered = answered;
     imap_task_end(session);
     session->state = IMAP_SESSION_READING;
     refuse(session, answer);
@@ -139,18 +167,22 @@ static enum imap_step offering_step(struct imap_session *session, struct imap_ta
     enum imap_heard heard = IMAP_HEARD_PART;
     struct slice bytes = slice_of(NULL, 0);
     (void)task;
-    while (heard == IMAP_HEARD_PART) { /* nothing of it is for the client */
+    while (heard ==
+           IMAP_HEARD_PART) { /* it tells what has happened in what is selected, or of nothing */
         heard = imap_agent_hear(session->abroad->appends, &bytes);
+        if (heard == IMAP_HEARD_PART && session->abroad->appends == session->abroad->selected) {
+            outbox_write(&session->outbox, bytes);
+        }
     }
     if (heard == IMAP_HEARD_NOTHING) {
         return IMAP_STEP_WAIT;
     }
     if (heard == IMAP_HEARD_ANSWER) {
         const struct imap_answer answer = imap_agent_answer(bytes);
-        return refused(session, &answer);
+        return refused(session, &answer, true);
     }
     if (heard != IMAP_HEARD_CONTINUE) {
-        return refused(session, &gone);
+        return refused(session, &gone, false);
     }
     imap_task_end(session);
     session->state = IMAP_SESSION_READING;
@@ -172,25 +204,51 @@ static void offer(struct imap_session *session)
     imap_session_begin(session);
 }
 
+/* NULL: memory is short, or *why not. */
+static struct imap_agent *agent_for(struct imap_session *session, const struct imap_append *append,
+                                    int shard, const char **why)
+{
+    struct imap_abroad *abroad = imap_abroad_of(session);
+    *why = NULL;
+    if (abroad == NULL || !append->replace) {
+        return abroad == NULL ? NULL : imap_agent_new(session, (unsigned)shard);
+    }
+    if (abroad->selected != NULL && imap_agent_shard(abroad->selected) == (unsigned)shard) {
+        return abroad->selected;
+    }
+    *why = "What replaces a message belongs to the same user";
+    return NULL;
+}
+
+/* The first message of the command. False: it is refused. */
+static bool command_begin(struct imap_session *session, const struct imap_append *append, int shard)
+{
+    const char *why;
+    struct imap_agent *agent = agent_for(session, append, shard, &why);
+    if (agent == NULL && why != NULL) {
+        const struct imap_answer answer = {IMAP_NO, slice_text("CANNOT"), slice_text(why)};
+        refuse(session, &answer);
+    } else if (agent == NULL) {
+        refuse_status(session, -ENOMEM);
+    } else {
+        session->abroad->appends = agent;
+        session->abroad->answered = false;
+    }
+    return agent != NULL;
+}
+
 bool imap_abroad_append(struct imap_session *session, const struct imap_append *append)
 {
     int shard = imap_abroad_shard(session, append->mailbox);
-    if (append->replace && (shard >= 0 || imap_abroad_is_selected(session))) {
-        const struct imap_answer answer = {
-            IMAP_NO, slice_text("CANNOT"),
-            slice_text("Nothing can be replaced in a mailbox of another shard")};
-        refuse(session, &answer);
-        return true;
-    }
     bool first = !imap_abroad_appends(session);
-    if (first && shard < 0) {
+    if (first && shard < 0 && !(append->replace && imap_abroad_is_selected(session))) {
         return false;
     }
-    struct imap_abroad *abroad = imap_abroad_of(session);
-    if (first && abroad != NULL) {
-        abroad->appends = imap_agent_new(session, (unsigned)shard);
+    if (first && !command_begin(session, append, shard)) {
+        return true;
     }
-    if (abroad == NULL || abroad->appends == NULL || !head_say(session, append, first)) {
+    struct imap_abroad *abroad = session->abroad;
+    if (!head_say(session, append, first)) {
         refuse_status(session, -ENOMEM);
         return true;
     }

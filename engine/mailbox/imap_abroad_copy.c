@@ -527,6 +527,15 @@ static bool source_here(struct imap_session *session, struct carrying *carrying,
     return good;
 }
 
+/* How many there are is not known before all have come. */
+static struct imap_progress carrying_progress(const struct imap_session *session,
+                                              const struct imap_task *task)
+{
+    (void)session;
+    (void)task;
+    return (struct imap_progress){.known = false};
+}
+
 /* NULL: answered. */
 static struct carrying *carrying_new(struct imap_session *session,
                                      const struct imap_command *command, unsigned shard)
@@ -537,6 +546,7 @@ static struct carrying *carrying_new(struct imap_session *session,
         return NULL;
     }
     carrying->task.end = carrying_end;
+    carrying->task.progress = carrying_progress;
     carrying->session = session;
     carrying->command = command;
     carrying->move = command->kind == IMAP_MOVE;

@@ -21,6 +21,8 @@ struct imap_agent {
     struct imap_session *session;
     struct pipe *pipe;
     unsigned shard;
+    uint8_t enabled; /* enum imap_enabled, there */
+    unsigned untold; /* answers to come that nobody waits for */
     enum { AT_LINE, IN_RESPONSE, IN_LITERAL } at;
     bool line_given;       /* the line was told: the next one begins */
     bool told_literal;     /* what was told last is of a literal */
@@ -103,6 +105,7 @@ struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard)
     agent->session = session;
     agent->pipe = pipe;
     agent->shard = shard;
+    agent->enabled = session->server.enabled;
     crossing_send(mailbox->crossing, to->shard, &sending->note);
     return agent;
 failed:
@@ -141,6 +144,24 @@ void imap_agent_say_text(struct imap_agent *agent, const char *text)
 bool imap_agent_is_full(struct imap_agent *agent)
 {
     return pipe_is_full(agent->pipe);
+}
+
+void imap_agent_catch_up(struct imap_agent *agent, bool by_command)
+{
+    const uint8_t both = IMAP_ENABLED_CONDSTORE | IMAP_ENABLED_QRESYNC;
+    if ((agent->session->server.enabled & both) == 0 || (agent->enabled & both) != 0) {
+        return;
+    }
+    agent->enabled |= IMAP_ENABLED_CONDSTORE;
+    if (!by_command) { /* of no message: it only begins to tell mod-sequences */
+        agent->untold++;
+        imap_agent_say_text(agent, "~c UID FETCH 4294967295 (MODSEQ)\r\n");
+    }
+}
+
+void imap_agent_break(struct imap_agent *agent)
+{
+    agent->pipe->over = true;
 }
 
 bool imap_agent_is_over(const struct imap_agent *agent)
@@ -292,11 +313,11 @@ enum imap_heard imap_agent_hear(struct imap_agent *agent, struct slice *bytes)
     enum imap_heard heard = IMAP_HEARD_NOTHING;
     *bytes = slice_of(NULL, 0);
     agent->told_literal = false;
-    if (agent->line_given) {
-        agent->line_given = false;
-        agent->line_bytes = 0;
-    }
     while (heard == IMAP_HEARD_NOTHING) {
+        if (agent->line_given) {
+            agent->line_given = false;
+            agent->line_bytes = 0;
+        }
         if (agent->used > 0) {
             size_t used = agent->used;
             agent->used = 0;
@@ -316,6 +337,10 @@ enum imap_heard imap_agent_hear(struct imap_agent *agent, struct slice *bytes)
         case IN_LITERAL:
             heard = literal_hear(agent, first, bytes);
             break;
+        }
+        if (heard == IMAP_HEARD_ANSWER && agent->untold > 0) {
+            agent->untold--;
+            heard = IMAP_HEARD_NOTHING;
         }
     }
     return heard;

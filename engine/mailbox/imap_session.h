@@ -214,6 +214,10 @@ void imap_agent_say_text(struct imap_agent *agent, const char *text);
 void imap_agent_say_command(struct imap_agent *agent, struct slice text);
 /* Say no more of a message now. */
 bool imap_agent_is_full(struct imap_agent *agent);
+/* The client has enabled CONDSTORE since by a command: by the one that is said next, or another. */
+void imap_agent_catch_up(struct imap_agent *agent, bool by_command);
+/* Nothing more is said to it; it is as if it had ended. */
+void imap_agent_break(struct imap_agent *agent);
 bool imap_agent_is_over(const struct imap_agent *agent); /* it hears nothing any more */
 #define IMAP_AGENT_DRAFTS_MAX 5000u /* messages of an APPEND that is said to it: a COPY is one */
 

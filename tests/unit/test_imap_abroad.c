@@ -210,6 +210,77 @@ static void a_large_message_goes_there_and_comes_back(void **state)
     free(text);
 }
 
+static void a_message_is_replaced_on_another_shard(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "b UID REPLACE 1 shared/alice/work (\\Seen) {4+}\r\na: b\r\n", "OK");
+    expect(rig, 1, "* OK [APPENDUID ");
+    expect(rig, 1, " 3] Replaced\r\n");
+    expect(rig, 1, "* 1 EXPUNGE\r\n");
+    say(rig, 1, "c REPLACE * shared/alice/work {4}\r\n");
+    hear(rig, 1, "+ ");
+    say(rig, 1, "c: d\r\n");
+    hear(rig, 1, "c OK");
+    talk(rig, 1, "d FETCH 1:* (UID BODY.PEEK[])\r\n", "OK");
+    expect(rig, 1, "* 1 FETCH (UID 2 ");
+    expect(rig, 1, "* 2 FETCH (UID 4 BODY[] {4}\r\nc: d)");
+    expect_not(rig, 1, "* 3 ");
+    talk(rig, 1, "e REPLACE 9 shared/alice/work {4+}\r\na: b\r\n", "BAD");
+    talk(rig, 1, "f UID REPLACE 9 shared/alice/work {4+}\r\na: b\r\n", "NO [EXPUNGEISSUED]");
+    talk(rig, 1, "g REPLACE 1 INBOX {4+}\r\na: b\r\n", "NO [CANNOT]");
+    talk(rig, 1, "h NOOP\r\n", "OK");
+    talk(rig, 1, "i REPLACE 1 shared/alice/work {4+}\r\na: b)\r\n", "BAD");
+    hear(rig, 1, "* BYE [UNAVAILABLE]");
+    log_in_as(rig, 2, "bob");
+    talk(rig, 2, "a SELECT INBOX\r\n", "OK");
+    talk(rig, 2, "b REPLACE 1 shared/alice/work {4+}\r\na: b\r\n", "NO [CANNOT]");
+    talk(rig, 2, "c STATUS shared/alice/work (MESSAGES)\r\n", "OK");
+    expect(rig, 2, "(MESSAGES 2)");
+}
+
+static void mod_sequences_are_told_once_they_are_wanted_anywhere(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrsw");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "b STORE 1 +FLAGS (\\Seen)\r\n", "OK");
+    expect_not(rig, 1, "MODSEQ");
+    talk(rig, 1, "c STATUS INBOX (HIGHESTMODSEQ)\r\n", "OK");
+    talk(rig, 1, "d STORE 1 +FLAGS (\\Flagged)\r\n", "OK");
+    expect(rig, 1, "* OK [HIGHESTMODSEQ ");
+    expect(rig, 1, "MODSEQ (");
+    talk(rig, 0, "e SELECT work\r\n", "OK");
+    talk(rig, 0, "f STORE 2 +FLAGS (\\Seen)\r\n", "OK");
+    talk(rig, 1, "g NOOP\r\n", "OK");
+    expect(rig, 1, "* 2 FETCH (");
+    expect(rig, 1, "MODSEQ (");
+    log_in_as(rig, 2, "bob");
+    talk(rig, 2, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 2, "b FETCH 1 (MODSEQ)\r\n", "OK");
+    expect(rig, 2, "* OK [HIGHESTMODSEQ ");
+    talk(rig, 2, "c STORE 1 -FLAGS (\\Seen)\r\n", "OK");
+    expect(rig, 2, "MODSEQ (");
+}
+
+static void what_is_enabled_is_enabled_there(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    talk(rig, 0, "a CREATE work/&AOQ-\r\n", "OK");
+    talk(rig, 0, "b SETACL work/&AOQ- bob lr\r\n", "OK");
+    talk(rig, 1, "c LIST \"\" shared/*\r\n", "OK");
+    expect(rig, 1, "shared/alice/work/&AOQ-\r\n");
+    talk(rig, 1, "d STATUS shared/alice/work/&AOQ- (MESSAGES)\r\n", "OK");
+    talk(rig, 1, "e ENABLE QRESYNC UTF8=ACCEPT\r\n", "OK");
+    talk(rig, 1, "f LIST \"\" shared/* RETURN (STATUS (MESSAGES))\r\n", "OK");
+    expect(rig, 1, "* STATUS \"shared/alice/work/\xc3\xa4\" (MESSAGES 0)\r\n");
+    talk(rig, 1, "g SELECT \"shared/alice/work/\xc3\xa4\"\r\n", "OK");
+    talk(rig, 1, "h SELECT shared/alice/work (QRESYNC (1700000001 1))\r\n", "OK");
+    expect(rig, 1, "MODSEQ (");
+    talk(rig, 1, "i STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
+    talk(rig, 1, "j EXPUNGE\r\n", "OK [HIGHESTMODSEQ ");
+    expect(rig, 1, "* VANISHED 1\r\n");
+}
+
 /* ---- Ends ---- */
 
 static void a_session_that_ends_takes_its_agents_with_it(void **state)
@@ -319,6 +390,9 @@ int main(void)
         SCENE(a_message_that_is_not_taken_is_not_sent),
         SCENE(an_append_that_goes_wrong_leaves_nothing),
         SCENE(a_large_message_goes_there_and_comes_back),
+        SCENE(a_message_is_replaced_on_another_shard),
+        SCENE(mod_sequences_are_told_once_they_are_wanted_anywhere),
+        SCENE(what_is_enabled_is_enabled_there),
         SCENE(a_session_that_ends_takes_its_agents_with_it),
         SCENE(a_user_who_logs_out_leaves_nothing),
         SCENE(who_loses_his_agent_is_told),

@@ -482,7 +482,7 @@ int main(void)
         SCENE(changes_by_others_are_told_at_once),
         SCENE(other_flags_that_can_be_stored_are_told),
         SCENE_HERE(what_is_replaced_or_copied_by_url_needs_the_rights_to_it),
-        SCENE_HERE(a_replace_needs_its_rights_still_when_the_message_has_come),
+        SCENE(a_replace_needs_its_rights_still_when_the_message_has_come),
         SCENE_HERE(a_url_is_read_beside_the_mailbox_that_is_selected_whosever_it_is),
         SCENE(a_session_ends_at_once_when_its_mailbox_is_taken_away),
         SCENE(a_session_that_idles_ends_too),
