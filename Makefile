@@ -119,7 +119,7 @@ $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--
 $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_search_fields: LDFLAGS += -Wl,--wrap=mailstore_cache_get,--wrap=mailstore_cache_put,--wrap=mailstore_text_open
-$(B)/tests/unit/test_imap_trouble: LDFLAGS += -Wl,--wrap=calloc
+$(B)/tests/unit/test_imap_trouble $(B)/tests/unit/test_imap_abroad: LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
 $(B)/tests/unit/test_delivery_maildirs: LDFLAGS += -Wl,--wrap=calloc,--wrap=op_new,--wrap=home_open
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open

@@ -1,7 +1,20 @@
 /* imap_abroad, imap_agent: what a session does with mailboxes whose owner is on another shard; see test_imap_shared, too. */
 #include "engine/shard/memory.h"
+#include "engine/mailbox/pipe.h"
 #include "tests/unit/imap_shards.h"
 #include "tests/unit/imap_two.h"
+
+/* The linker puts this in place of the heap's (Makefile). */
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+
+static int made_left = -1; /* pipes and sessions until one cannot be had; -1: all can */
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    bool counts = size == sizeof(struct pipe) || size == sizeof(struct imap_session);
+    return counts && made_left >= 0 && made_left-- == 0 ? NULL : __real_calloc(count, size);
+}
 
 static void nothing_is_left(struct imap_rig *rig)
 {
@@ -377,6 +390,38 @@ static void a_shard_that_has_ended_is_told_of(void **state)
     talk(rig, 1, "h MOVE 1 shared/alice/work\r\n", "OK");
 }
 
+/* Each is answered, or ends the session, and what fails leaves nothing. */
+static void whatever_memory_is_missing_the_client_is_answered(void **state)
+{
+    static const char *const commands[] = {
+        "x SELECT shared/alice/work\r\n",
+        "x STATUS shared/alice/work (MESSAGES)\r\n",
+        "x LIST \"\" * RETURN (STATUS (MESSAGES) MYRIGHTS)\r\n",
+        "x APPEND shared/alice/work (\\Seen Key) {4+}\r\na: b\r\n",
+        "x COPY 1 shared/alice/work\r\n",
+        "x MOVE 1 shared/alice/work\r\n",
+    };
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    for (unsigned i = 0; i < 6 * 5; i++) {
+        append(rig, 1, "INBOX", "a: b\r\n\r\nc\r\n");
+        log_in_as(rig, 2, "bob");
+        talk(rig, 2, "s SELECT INBOX\r\n", "OK");
+        made_left = (int)i / 6;
+        say(rig, 2, commands[i % 6]);
+        rig_rounds(rig, 40);
+        made_left = -1;
+        rig_rounds(rig, 40);
+        hear(rig, 2, i < 6 ? "x NO [UNAVAILABLE]" : "x ");
+        talk(rig, 2, "n NOOP\r\n", "OK");
+        talk(rig, 2, "o LOGOUT\r\n", "OK");
+        stream_release(rig->clients[2].stream);
+        rig->clients[2].stream = NULL;
+        rig_rounds(rig, 20);
+        assert_int_equal(sessions_on(0), 1);
+        assert_int_equal(sessions_on(1), 1);
+    }
+}
+
 int main(void)
 {
 #define SCENE(name) cmocka_unit_test_setup_teardown(name, imap_shards_set_up, imap_shards_tear_down)
@@ -397,6 +442,7 @@ int main(void)
         SCENE(a_user_who_logs_out_leaves_nothing),
         SCENE(who_loses_his_agent_is_told),
         SCENE(a_shard_that_has_ended_is_told_of),
+        SCENE(whatever_memory_is_missing_the_client_is_answered),
     };
     const struct memory_settings memory = {.program = "test_imap_abroad", .megabytes = 64};
     check(memory_start(&memory) == 0);
