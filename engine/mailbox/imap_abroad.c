@@ -245,15 +245,22 @@ struct settling {
 static enum imap_step settling_step(struct imap_session *session, struct imap_task *task)
 {
     struct settling *settling = (struct settling *)task;
+    struct imap_agent *agent = settling->agent;
     struct imap_answer answer;
-    switch (imap_abroad_relay(session, settling->agent, &answer)) {
+    switch (imap_abroad_relay(session, agent, &answer)) {
     case IMAP_HEARD_ANSWER:
         return imap_session_answer(session, &settling->answer);
-    case IMAP_HEARD_BYE:
-    case IMAP_HEARD_END: /* he is told with the next command: this one is done */
-        return imap_agent_is_between(settling->agent)
-                   ? imap_session_answer(session, &settling->answer)
-                   : IMAP_STEP_BROKEN;
+    case IMAP_HEARD_BYE: /* behind the answer: the command is done */
+        imap_session_answer(session, &settling->answer);
+        selected_lost(session, agent, &answer);
+        return IMAP_STEP_ANSWERED;
+    case IMAP_HEARD_END:
+        if (!imap_agent_is_between(agent)) {
+            return IMAP_STEP_BROKEN;
+        }
+        imap_session_answer(session, &settling->answer);
+        selected_lost(session, agent, NULL);
+        return IMAP_STEP_ANSWERED;
     case IMAP_HEARD_NOTHING:
         return IMAP_STEP_WAIT;
     case IMAP_HEARD_PART:

@@ -6,8 +6,10 @@
  * The source is the agent that has the selected mailbox, or one on this shard; the target an agent on the shard of its owner. A
  * text goes through as it comes. The target has all of them or none; what MOVE takes away are those that are durable there.
  *
- *   EXAMINE ─► FETCH ─► OFFER ─► FETCH ... ─► COMMIT ─► (TAKE here) or (MARK ─► TAKE there) ─► answered
- *   PROBE: ────┘   may MOVE take anything from there?
+ *   INVITE ─► EXAMINE ─► FETCH ─► COMMIT ─► (TAKE here) or (MARK ─► TAKE there) ─► answered
+ *          └► PROBE ────┘   └──► DRAIN ─► refused: what the source was asked for has still to come
+ *
+ * INVITE: may anything be put there? PROBE: may MOVE take anything away?
  */
 #include "engine/mailbox/imap_abroad.h"
 #include "proto/imap/response.h"
@@ -18,10 +20,11 @@
 #define COMMAND_BYTES_MAX (IMAP_COMMAND_BYTES_MAX - 256u)
 
 enum carry_stage {
+    CARRY_INVITE,
     CARRY_EXAMINE, /* the source selects what is selected here */
     CARRY_PROBE,
     CARRY_FETCH,
-    CARRY_OFFER, /* of the first message, before its text: does the target take it? */
+    CARRY_DRAIN,
     CARRY_COMMIT,
     CARRY_TAKE_HERE,
     CARRY_MARK,
@@ -41,12 +44,15 @@ struct carrying {
     struct imap_writer fetch;              /* the command that is next, for the source */
     struct mailstore_uids *uids;           /* those that are carried; of the heap */
     uint32_t uid_count, uid_room, messages;
-    struct imap_writer code; /* "COPYUID 1 2:3 4:5" */
+    struct imap_answer refusal; /* in DRAIN; static text */
+    struct imap_writer code;    /* "COPYUID 1 2:3 4:5" */
     struct mailstore_expunge expunge;
     struct mailstore_waiter waiter;
     bool waits;
     int status;
 };
+
+static enum imap_step source_begin(struct carrying *carrying);
 
 /* ---- What is carried ---- */
 
@@ -127,26 +133,45 @@ static bool carried_read(struct slice head, struct carried *carried)
 
 /* ---- Its ends ---- */
 
-/* As long as it has not been answered. */
-static enum imap_step fail(struct imap_session *session, int status)
+/* With static text. Of what the source was asked for nothing may come to the client. */
+static enum imap_step refuse(struct imap_session *session, struct carrying *carrying,
+                             const struct imap_answer *answer)
 {
-    return imap_session_refuse(session, status);
+    if (carrying->here || carrying->stage != CARRY_FETCH) {
+        return imap_session_answer(session, answer);
+    }
+    carrying->refusal = *answer;
+    carrying->stage = CARRY_DRAIN;
+    imap_agent_end(carrying->target);
+    carrying->target = NULL;
+    return IMAP_STEP_MORE;
 }
 
-static enum imap_step unreachable(struct imap_session *session)
+static enum imap_step fail(struct imap_session *session, struct carrying *carrying, int status)
 {
-    return imap_session_no(session, "UNAVAILABLE", IMAP_ABROAD_UNREACHABLE);
+    const struct imap_answer answer = imap_session_answer_of(status);
+    return refuse(session, carrying, &answer);
 }
 
-static enum imap_step limit(struct imap_session *session)
+static enum imap_step unreachable(struct imap_session *session, struct carrying *carrying)
 {
-    return imap_session_no(session, "LIMIT", "Too many at once for another shard");
+    const struct imap_answer answer = {IMAP_NO, slice_text("UNAVAILABLE"),
+                                       slice_text(IMAP_ABROAD_UNREACHABLE)};
+    return refuse(session, carrying, &answer);
+}
+
+static enum imap_step limit(struct imap_session *session, struct carrying *carrying)
+{
+    const struct imap_answer answer = {IMAP_NO, slice_text("LIMIT"),
+                                       slice_text("Too many at once for another shard")};
+    return refuse(session, carrying, &answer);
 }
 
 static enum imap_step source_lost(struct imap_session *session, struct carrying *carrying,
                                   const struct imap_answer *bye)
 {
-    return carrying->here ? unreachable(session) : imap_abroad_lost(session, carrying->source, bye);
+    return carrying->here ? unreachable(session, carrying)
+                          : imap_abroad_lost(session, carrying->source, bye);
 }
 
 static enum imap_step copied(struct imap_session *session, struct carrying *carrying)
@@ -184,7 +209,8 @@ static enum imap_step take_here(struct imap_session *session, struct carrying *c
     if (carrying->waits) {
         return IMAP_STEP_WAIT;
     }
-    return carrying->status == 0 ? copied(session, carrying) : fail(session, carrying->status);
+    return carrying->status == 0 ? copied(session, carrying)
+                                 : fail(session, carrying, carrying->status);
 }
 
 static enum imap_step source_say(struct imap_session *session, struct carrying *carrying,
@@ -200,7 +226,7 @@ static enum imap_step source_say(struct imap_session *session, struct carrying *
         imap_agent_say(carrying->source, imap_writer_bytes(&writer));
     }
     imap_writer_close(&writer);
-    return good ? IMAP_STEP_MORE : fail(session, -ENOMEM);
+    return good ? IMAP_STEP_MORE : fail(session, carrying, -ENOMEM);
 }
 
 /* The target has them, durably. RFC 6851 §4.3: where, before the EXPUNGEs. */
@@ -247,65 +273,107 @@ static void code_write(struct carrying *carrying, struct slice code)
     }
 }
 
-/* Before a text is said: the first is asked for, so that nothing goes where it is not taken. */
+/* What goes before a text. False: memory is short. */
 static bool message_say(struct carrying *carrying, const struct carried *carried)
 {
     struct imap_session *session = carrying->session;
-    bool first = carrying->messages == 0;
     struct imap_writer writer;
+    char size[48];
     imap_writer_open(&writer, HEAD_BYTES_MAX);
     writer.utf8 = imap_session_utf8(session);
-    if (first) {
+    if (carrying->messages == 0) {
         imap_write(&writer, "~a APPEND ");
         imap_name_write(session, &writer, carrying->command->copy.mailbox);
-        if (!writer.failed) {
-            imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
-        }
     }
-    bool good = !writer.failed;
-    char size[48];
-    snprintf(size, sizeof(size), "\" ~{%llu%s}\r\n", (unsigned long long)carried->bytes,
-             first ? "" : "+");
-    imap_writer_reset(&writer);
+    snprintf(size, sizeof(size), "\" ~{%llu+}\r\n", (unsigned long long)carried->bytes);
     imap_write(&writer, " ");
     imap_write_bytes(&writer, carried->flags);
     imap_write(&writer, " \"");
     imap_write_bytes(&writer, carried->date);
     imap_write(&writer, size);
-    good = good && !writer.failed;
+    bool good = !writer.failed;
     if (good) {
-        imap_agent_say(carrying->target, imap_writer_bytes(&writer));
+        imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
     }
     imap_writer_close(&writer);
-    carrying->stage = first ? CARRY_OFFER : CARRY_FETCH;
     return good && uid_add(carrying, carried->uid);
 }
 
-/* In other stages it says nothing, unless it has ended. */
+/* False: memory is short. */
+static bool invite_say(struct imap_session *session, struct carrying *carrying)
+{
+    struct imap_writer writer;
+    imap_writer_open(&writer, HEAD_BYTES_MAX);
+    writer.utf8 = imap_session_utf8(session);
+    imap_write(&writer, "~r MYRIGHTS ");
+    imap_name_write(session, &writer, carrying->command->copy.mailbox);
+    imap_write(&writer, "\r\n");
+    bool good = !writer.failed;
+    if (good) {
+        imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
+    }
+    imap_writer_close(&writer);
+    return good;
+}
+
+/* Of "* MYRIGHTS name letters": as imap_place_need has it. */
+static enum imap_step invited(struct imap_session *session, struct carrying *carrying,
+                              const struct imap_answer *answer)
+{
+    struct slice rest = imap_writer_bytes(&carrying->head), letters = slice_of(NULL, 0);
+    for (struct imap_token token = imap_response_next(&rest);
+         token.kind == IMAP_TOKEN_ATOM || token.kind == IMAP_TOKEN_TEXT;
+         token = imap_response_next(&rest)) {
+        letters = token.bytes; /* those that are last */
+    }
+    uint32_t rights = answer->result == IMAP_OK ? imap_rights_read(letters) : 0;
+    imap_writer_reset(&carrying->head);
+    if (rights & IMAP_RIGHT_INSERT) {
+        return source_begin(carrying);
+    }
+    if (rights & IMAP_RIGHT_LOOKUP) {
+        return fail(session, carrying, -EACCES);
+    }
+    bool missing =
+        answer->result == IMAP_OK || slice_equal(answer->code, slice_text("NONEXISTENT"));
+    return missing ? imap_session_no(session, "TRYCREATE", "No such mailbox")
+                   : imap_session_answer(session, answer);
+}
+
+/* In FETCH it says nothing, unless it has ended. */
 static enum imap_step target_step(struct imap_session *session, struct carrying *carrying)
 {
     struct slice bytes;
-    enum imap_heard heard = IMAP_HEARD_PART;
-    while (heard == IMAP_HEARD_PART) {
-        heard = imap_agent_hear(carrying->target, &bytes);
-    }
-    if (heard == IMAP_HEARD_NOTHING) {
+    struct imap_answer answer;
+    switch (imap_agent_hear(carrying->target, &bytes)) {
+    case IMAP_HEARD_NOTHING:
         return IMAP_STEP_WAIT;
-    }
-    if (heard == IMAP_HEARD_CONTINUE) {
-        carrying->stage = CARRY_FETCH;
+    case IMAP_HEARD_PART:
+        if (carrying->stage == CARRY_INVITE) {
+            imap_write_bytes(&carrying->head, bytes);
+        }
         return IMAP_STEP_MORE;
+    case IMAP_HEARD_CONTINUE:
+        return IMAP_STEP_MORE;
+    case IMAP_HEARD_ANSWER:
+        answer = imap_agent_answer(bytes);
+        if (carrying->stage == CARRY_INVITE) {
+            return invited(session, carrying, &answer);
+        }
+        if (carrying->stage != CARRY_COMMIT) {
+            return unreachable(session, carrying);
+        }
+        if (answer.result != IMAP_OK) {
+            answer.result = IMAP_NO;
+            return imap_session_answer(session, &answer);
+        }
+        code_write(carrying, answer.code);
+        return take(session, carrying);
+    case IMAP_HEARD_BYE:
+    case IMAP_HEARD_END:
+        break;
     }
-    if (heard != IMAP_HEARD_ANSWER) {
-        return unreachable(session);
-    }
-    const struct imap_answer answer = imap_agent_answer(bytes);
-    if (carrying->stage != CARRY_COMMIT || answer.result != IMAP_OK) {
-        const struct imap_answer refused = {IMAP_NO, answer.code, answer.text};
-        return imap_session_answer(session, &refused);
-    }
-    code_write(carrying, answer.code);
-    return take(session, carrying);
+    return unreachable(session, carrying);
 }
 
 /* ---- The source ---- */
@@ -315,9 +383,11 @@ static enum imap_step head_take(struct imap_session *session, struct carrying *c
 {
     struct slice head = imap_writer_bytes(&carrying->head);
     struct carried carried;
-    bool good = !carrying->head.failed;
-    if (!good) {
-        return fail(session, -ENOMEM);
+    enum imap_step step = IMAP_STEP_MORE;
+    if (carrying->head.failed) {
+        imap_writer_reset(&carrying->head);
+        carrying->at = IN_REST;
+        return fail(session, carrying, -ENOMEM);
     }
     if (!carried_read(head, &carried)) {
         if (!carrying->here) { /* it is what has happened in the mailbox */
@@ -326,14 +396,15 @@ static enum imap_step head_take(struct imap_session *session, struct carrying *c
         carrying->at = IN_HEAD;
     } else if (carried.gone) {
         carrying->at = IN_REST;
-    } else if (carrying->messages == MESSAGES_MAX) {
-        return limit(session);
     } else {
-        good = message_say(carrying, &carried);
         carrying->at = carried.bytes > 0 ? IN_TEXT : IN_REST;
+        step = carrying->stage == CARRY_DRAIN       ? IMAP_STEP_MORE
+               : carrying->messages == MESSAGES_MAX ? limit(session, carrying)
+               : message_say(carrying, &carried)    ? IMAP_STEP_MORE
+                                                    : fail(session, carrying, -ENOMEM);
     }
     imap_writer_reset(&carrying->head);
-    return good ? IMAP_STEP_MORE : fail(session, -ENOMEM);
+    return step;
 }
 
 static enum imap_step part_take(struct imap_session *session, struct carrying *carrying,
@@ -342,7 +413,9 @@ static enum imap_step part_take(struct imap_session *session, struct carrying *c
     bool whole = imap_agent_is_between(carrying->source);
     enum imap_step step = IMAP_STEP_MORE;
     if (carrying->at == IN_TEXT && imap_agent_told_literal(carrying->source)) {
-        imap_agent_say(carrying->target, part);
+        if (carrying->stage == CARRY_FETCH) {
+            imap_agent_say(carrying->target, part);
+        }
         return step;
     }
     if (carrying->at == IN_HEAD) {
@@ -361,6 +434,9 @@ static enum imap_step part_take(struct imap_session *session, struct carrying *c
 static enum imap_step source_answered(struct imap_session *session, struct carrying *carrying,
                                       const struct imap_answer *answer)
 {
+    if (carrying->stage == CARRY_DRAIN) {
+        return imap_session_answer(session, &carrying->refusal);
+    }
     if (answer->result != IMAP_OK) {
         return imap_session_answer(session, answer);
     }
@@ -382,7 +458,8 @@ static enum imap_step source_answered(struct imap_session *session, struct carry
         return source_say(session, carrying, "~x UID EXPUNGE ", "\r\n");
     case CARRY_TAKE_THERE:
         return copied(session, carrying);
-    case CARRY_OFFER:
+    case CARRY_INVITE:
+    case CARRY_DRAIN:
     case CARRY_COMMIT:
     case CARRY_TAKE_HERE:
         break;
@@ -398,7 +475,7 @@ static enum imap_step source_step(struct imap_session *session, struct carrying 
     case IMAP_HEARD_NOTHING:
         return IMAP_STEP_WAIT;
     case IMAP_HEARD_PART:
-        if (carrying->stage == CARRY_FETCH) {
+        if (carrying->stage == CARRY_FETCH || carrying->stage == CARRY_DRAIN) {
             return part_take(session, carrying, bytes);
         }
         if (!carrying->here) {
@@ -427,6 +504,7 @@ static enum imap_step carrying_step(struct imap_session *session, struct imap_ta
         switch (carrying->stage) {
         case CARRY_EXAMINE:
         case CARRY_PROBE:
+        case CARRY_DRAIN:
         case CARRY_MARK:
         case CARRY_TAKE_THERE:
             step = source_step(session, carrying);
@@ -435,7 +513,7 @@ static enum imap_step carrying_step(struct imap_session *session, struct imap_ta
             step = imap_agent_is_full(carrying->target) ? target_step(session, carrying)
                                                         : source_step(session, carrying);
             break;
-        case CARRY_OFFER:
+        case CARRY_INVITE:
         case CARRY_COMMIT:
             step = target_step(session, carrying);
             break;
@@ -483,6 +561,21 @@ static void fetch_end(struct carrying *carrying)
     imap_write(&carrying->fetch, " (UID FLAGS INTERNALDATE BODY.PEEK[])\r\n");
 }
 
+/* The target takes something. */
+static enum imap_step source_begin(struct carrying *carrying)
+{
+    if (carrying->here) { /* it was asked for with the invitation */
+        carrying->stage = CARRY_EXAMINE;
+    } else if (carrying->move) { /* of no message: only whether it would be allowed */
+        carrying->stage = CARRY_PROBE;
+        imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
+    } else {
+        carrying->stage = CARRY_FETCH;
+        imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
+    }
+    return IMAP_STEP_MORE;
+}
+
 /* What is selected is on another shard: it is asked there. */
 static void source_there(struct imap_session *session, struct carrying *carrying)
 {
@@ -491,13 +584,6 @@ static void source_there(struct imap_session *session, struct carrying *carrying
     imap_write(&carrying->fetch, uid ? "~f UID FETCH " : "~f FETCH ");
     imap_write_bytes(&carrying->fetch, set_text(session, uid));
     fetch_end(carrying);
-    if (carrying->move) { /* of no message: only whether it would be allowed */
-        carrying->stage = CARRY_PROBE;
-        imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
-    } else {
-        carrying->stage = CARRY_FETCH;
-        imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
-    }
 }
 
 /* It is here: an agent looks at it, too. False: memory is short. */
@@ -523,7 +609,6 @@ static bool source_here(struct imap_session *session, struct carrying *carrying,
     imap_write(&carrying->fetch, "~f UID FETCH ");
     uids_write(&carrying->fetch, uids, count);
     fetch_end(carrying);
-    carrying->stage = CARRY_EXAMINE;
     return good;
 }
 
@@ -554,9 +639,8 @@ static struct carrying *carrying_new(struct imap_session *session,
     imap_writer_open(&carrying->fetch, COMMAND_BYTES_MAX);
     imap_writer_open(&carrying->code, IMAP_CODE_BYTES_MAX);
     carrying->target = imap_agent_new(session, shard);
-    if (carrying->target == NULL) {
-        carrying->here = false;
-        fail(session, -ENOMEM);
+    if (carrying->target == NULL || !invite_say(session, carrying)) {
+        fail(session, carrying, -ENOMEM);
         return NULL;
     }
     return carrying;
@@ -596,10 +680,10 @@ void imap_abroad_copy_from_here(struct imap_session *session, const struct imap_
     if (carrying == NULL) {
         return;
     }
-    if (!good) {
-        fail(session, -ENOMEM);
-    } else if (carrying->fetch.failed) {
-        limit(session);
+    if (carrying->fetch.failed) {
+        limit(session, carrying);
+    } else if (!good) {
+        fail(session, carrying, -ENOMEM);
     } else {
         imap_session_begin(session);
     }

@@ -46,6 +46,18 @@ static struct imap_rig *bob_may_all(void **state, const char *rights)
     return rig;
 }
 
+static void agents_abort(unsigned shard)
+{
+    struct list_node *sessions = &imap_shards.rigs[shard]->mailbox.sessions, *next;
+    for (struct list_node *node = sessions->next; node != sessions; node = next) {
+        struct session *session = list_entry(node, struct session, node);
+        next = node->next;
+        if (session->of_service) {
+            session->ops->abort(session);
+        }
+    }
+}
+
 /* ---- COPY and MOVE ---- */
 
 static void a_copy_to_another_shard_has_all_that_the_message_has(void **state)
@@ -81,6 +93,8 @@ static void a_copy_from_another_shard_has_it_too(void **state)
     talk(rig, 1, "d COPY 1:* INBOX\r\n", "OK [COPYUID ");
     expect(rig, 1, " 1:2 2:3]");
     talk(rig, 1, "e COPY 1:2 none\r\n", "NO [TRYCREATE]");
+    talk(rig, 1, "e NOOP\r\n", "OK");
+    expect_not(rig, 1, "FETCH");
     talk(rig, 1, "f COPY 7 INBOX\r\n", "BAD");
     talk(rig, 1, "g UID COPY 7 INBOX\r\n", "OK Comp");
     talk(rig, 1, "h SELECT INBOX\r\n", "OK");
@@ -102,6 +116,28 @@ static void nothing_is_copied_where_the_right_is_missing(void **state)
     expect(rig, 1, "(MESSAGES 1)");
     talk(rig, 0, "h STATUS work (MESSAGES)\r\n", "OK");
     expect(rig, 0, "(MESSAGES 2)");
+}
+
+/* What it was fetched for has gone: the client hears nothing of it, and goes on. */
+static void a_copy_whose_target_ends_is_refused_and_the_mailbox_stays_selected(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrs");
+    for (unsigned rounds = 0; rounds < 30; rounds++) {
+        log_in_as(rig, 2, "bob");
+        talk(rig, 2, "a SELECT shared/alice/work\r\n", "OK");
+        say(rig, 2, "b COPY 1:* INBOX\r\n");
+        rig_rounds(rig, rounds);
+        agents_abort(1); /* the target is at home */
+        hear(rig, 2, "b ");
+        expect_not(rig, 2, "FETCH");
+        talk(rig, 2, "c NOOP\r\n", "OK");
+        expect_not(rig, 2, "FETCH");
+        talk(rig, 2, "d FETCH 1 (UID)\r\n", "OK");
+        talk(rig, 2, "o LOGOUT\r\n", "OK");
+        stream_release(rig->clients[2].stream);
+        rig->clients[2].stream = NULL;
+        rig_rounds(rig, 10);
+    }
 }
 
 static void a_copy_has_all_of_them_or_none(void **state)
@@ -347,29 +383,17 @@ static void a_user_who_logs_out_leaves_nothing(void **state)
     nothing_is_left(rig);
 }
 
-static void agents_abort(void)
-{
-    struct list_node *sessions = &imap_shards.rigs[0]->mailbox.sessions, *next;
-    for (struct list_node *node = sessions->next; node != sessions; node = next) {
-        struct session *session = list_entry(node, struct session, node);
-        next = node->next;
-        if (session->of_service) {
-            session->ops->abort(session);
-        }
-    }
-}
-
 static void who_loses_his_agent_is_told(void **state)
 {
     struct imap_rig *rig = bob_may_all(state, "lr");
     talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
-    agents_abort();
+    agents_abort(0);
     hear(rig, 1, "* BYE [UNAVAILABLE]");
     log_in_as(rig, 2, "bob");
     talk(rig, 2, "b SELECT shared/alice/work\r\n", "OK");
     say(rig, 2, "c IDLE\r\n");
     hear(rig, 2, "+ ");
-    agents_abort();
+    agents_abort(0);
     hear(rig, 2, "* BYE [UNAVAILABLE]");
 }
 
@@ -429,6 +453,7 @@ int main(void)
         SCENE(a_copy_to_another_shard_has_all_that_the_message_has),
         SCENE(a_copy_from_another_shard_has_it_too),
         SCENE(nothing_is_copied_where_the_right_is_missing),
+        SCENE(a_copy_whose_target_ends_is_refused_and_the_mailbox_stays_selected),
         SCENE(a_copy_has_all_of_them_or_none),
         SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
         SCENE(several_messages_and_parts_are_appended),
