@@ -19,6 +19,8 @@ void imap_abroad_deselect(struct imap_session *session)
     if (session->abroad != NULL) {
         imap_agent_end(session->abroad->selected);
         session->abroad->selected = NULL;
+        free((void *)(uintptr_t)session->abroad->selected_name.bytes);
+        session->abroad->selected_name = slice_of(NULL, 0);
     }
 }
 
@@ -121,6 +123,17 @@ struct relaying {
     bool owned;   /* it is there for this command */
 };
 
+/* For URLs that are relative to it. Without memory there is nothing they are relative to. */
+static void selected_name_keep(struct imap_session *session)
+{
+    struct slice name = session->server.command->select.mailbox;
+    uint8_t *copy = (uint8_t *)malloc(name.size);
+    if (copy != NULL) {
+        memcpy(copy, name.bytes, name.size);
+        session->abroad->selected_name = slice_of(copy, name.size);
+    }
+}
+
 /* What the answer means for what is selected. */
 static enum imap_step answered(struct imap_session *session, struct relaying *relaying,
                                const struct imap_answer *answer)
@@ -135,6 +148,7 @@ static enum imap_step answered(struct imap_session *session, struct relaying *re
     if (selects) {
         relaying->owned = false;
         session->abroad->selected = agent;
+        selected_name_keep(session);
     }
     enum imap_step step = imap_session_answer(session, answer);
     if (deselects) {

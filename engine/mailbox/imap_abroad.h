@@ -10,6 +10,8 @@ struct imap_abroad {
     struct imap_agent
         *selected; /* it has the mailbox that is selected; NULL: that is here, or none is */
     struct imap_agent *appends; /* a message is on its way there; NULL: no */
+    struct slice selected_name; /* what the client calls it; of the heap */
+    uint64_t copied_bytes;      /* by URLs of the command */
     bool answered;              /* the command is over for `appends` */
     bool first_part;            /* of CATENATE */
     uint64_t part_left;         /* of the literal that is being said to it */
@@ -38,5 +40,7 @@ void imap_abroad_copy(struct imap_session *session, const struct imap_command *c
                       unsigned shard);
 
 /* ---- imap_abroad_append.c ---- */
+/* A part of CATENATE begins, which is so large. */
+void imap_abroad_append_part(struct imap_session *session, uint64_t bytes);
 /* False: no message went to another shard. */
 bool imap_abroad_append_commit(struct imap_session *session);

@@ -42,6 +42,11 @@ static void refuse(struct imap_session *session, const struct imap_answer *answe
     imap_abroad_append_end(session);
 }
 
+bool imap_abroad_replaces(const struct imap_session *session)
+{
+    return imap_abroad_appends(session) && session->abroad->appends == session->abroad->selected;
+}
+
 static void refuse_status(struct imap_session *session, int status)
 {
     const struct imap_answer answer = imap_append_answer_of(status);
@@ -233,6 +238,7 @@ static bool command_begin(struct imap_session *session, const struct imap_append
     } else {
         session->abroad->appends = agent;
         session->abroad->answered = false;
+        session->abroad->copied_bytes = 0;
     }
     return agent != NULL;
 }
@@ -265,15 +271,14 @@ bool imap_abroad_append(struct imap_session *session, const struct imap_append *
 
 /* ---- Its bytes ---- */
 
-static void part_begin(struct imap_session *session)
+void imap_abroad_append_part(struct imap_session *session, uint64_t bytes)
 {
     const struct imap_append *append = session->server.append;
     struct imap_abroad *abroad = session->abroad;
     char head[48];
     snprintf(head, sizeof(head), "%sTEXT %s{%llu+}\r\n", abroad->first_part ? "" : " ",
-             append->binary ? "~" : "", (unsigned long long)append->bytes);
+             append->binary ? "~" : "", (unsigned long long)bytes);
     imap_agent_say_text(abroad->appends, head);
-    abroad->part_left = append->bytes;
     abroad->first_part = false;
 }
 
@@ -289,7 +294,8 @@ bool imap_abroad_append_bytes(struct imap_session *session, struct slice bytes)
         return false;
     }
     if (abroad->part_left == 0) { /* of CATENATE: each is told when it comes */
-        part_begin(session);
+        imap_abroad_append_part(session, session->server.append->bytes);
+        abroad->part_left = session->server.append->bytes;
     }
     abroad->part_left -= bytes.size < abroad->part_left ? bytes.size : abroad->part_left;
     imap_agent_say(abroad->appends, bytes);

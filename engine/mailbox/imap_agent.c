@@ -15,6 +15,7 @@
 
 #define PIPE_BYTES (128u * 1024)
 #define LINE_BYTES_MAX (IMAP_CODE_BYTES_MAX + 4096u) /* of an answer */
+#define PART_BYTES_MAX (64u * 1024)                  /* of a response, told at a time */
 #define WORD_BYTES 6u                                /* that tell what a line is */
 
 struct imap_agent {
@@ -287,7 +288,7 @@ static enum imap_heard response_hear(struct imap_agent *agent, struct slice firs
                                      struct slice *bytes)
 {
     bool whole;
-    *bytes = line_part(first, first.size, &whole);
+    *bytes = line_part(first, PART_BYTES_MAX, &whole);
     agent->used = bytes->size;
     tail_add(agent, *bytes);
     if (whole) {
@@ -299,7 +300,8 @@ static enum imap_heard response_hear(struct imap_agent *agent, struct slice firs
 static enum imap_heard literal_hear(struct imap_agent *agent, struct slice first,
                                     struct slice *bytes)
 {
-    size_t left = agent->literal_left < SIZE_MAX ? (size_t)agent->literal_left : SIZE_MAX;
+    size_t left =
+        agent->literal_left < PART_BYTES_MAX ? (size_t)agent->literal_left : PART_BYTES_MAX;
     *bytes = slice_first(first, left);
     agent->used = bytes->size;
     agent->literal_left -= bytes->size;

@@ -30,7 +30,8 @@ static enum imap_step refuse(struct imap_session *session, const struct imap_ans
     return IMAP_STEP_ANSWERED;
 }
 
-static enum imap_step refuse_url(struct imap_session *session, struct slice text, const char *why)
+enum imap_step imap_append_refuse_url(struct imap_session *session, struct slice text,
+                                      const char *why)
 {
     char code[BADURL_BYTES_MAX] = "BADURL ";
     text = slice_first(text, sizeof(code) - 7);
@@ -197,7 +198,7 @@ static enum imap_step catenating_step(struct imap_session *session, struct imap_
         return imap_text_step(status);
     }
     if (status == -ENOENT) {
-        return refuse_url(session, catenating->text, "The message has no such part");
+        return imap_append_refuse_url(session, catenating->text, "The message has no such part");
     }
     const struct imap_answer answer =
         status == -EIO ? imap_session_answer_of(-EIO) : imap_append_answer_of(status);
@@ -216,8 +217,11 @@ static void catenating_end(struct imap_session *session, struct imap_task *task)
 
 void imap_append_url(struct imap_session *session, struct slice text)
 {
-    if (imap_abroad_appends(session)) {
+    if (imap_abroad_replaces(session)) {
         imap_abroad_append_url(session, text);
+        return;
+    }
+    if (imap_abroad_url(session, text)) {
         return;
     }
     struct catenating *catenating = (struct catenating *)calloc(1, sizeof(*catenating));
@@ -244,12 +248,12 @@ void imap_append_url(struct imap_session *session, struct slice text)
         why = imap_url_read(&catenating->url_arena, catenating->text, selected, &catenating->url);
     }
     if (why != NULL) {
-        refuse_url(session, text, why);
+        imap_append_refuse_url(session, text, why);
         return;
     }
     int status = message_find(catenating, &why);
     if (status == -ENOENT) {
-        refuse_url(session, text, why);
+        imap_append_refuse_url(session, text, why);
     } else if (status != 0) {
         const struct imap_answer answer = imap_session_answer_of(status);
         refuse(session, &answer);

@@ -97,6 +97,8 @@ void fetch_message_end(struct fetch *fetch);
 /* ---- imap_fetch_item.c ---- */
 /* Writes what can be said of the item at once, and says what phase follows: ITEMS: it is done. */
 enum fetch_phase fetch_item_begin(struct fetch *fetch, const struct imap_fetch_item *item);
+/* "1.2.HEADER.FIELDS (a b)" */
+void fetch_section_name_write(struct imap_writer *writer, const struct imap_section *section);
 /* False: there is no such section. The message is scanned as far as fetch_needs says. */
 bool fetch_section_find(const struct fetch *fetch, const struct imap_section *section,
                         struct section_range *range);

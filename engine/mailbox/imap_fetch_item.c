@@ -34,7 +34,7 @@ static void thread_write(struct fetch *fetch)
 
 /* ---- BODY[section] ---- */
 
-static void section_name_write(struct imap_writer *writer, const struct imap_section *section)
+void fetch_section_name_write(struct imap_writer *writer, const struct imap_section *section)
 {
     static const char *const texts[] = {
         [IMAP_SECTION_ALL] = "",
@@ -66,7 +66,7 @@ static void item_name_write(struct fetch *fetch, const struct imap_fetch_item *i
 {
     imap_write(&fetch->writer, word);
     imap_write(&fetch->writer, "[");
-    section_name_write(&fetch->writer, &item->section);
+    fetch_section_name_write(&fetch->writer, &item->section);
     imap_write(&fetch->writer, "]");
     if (item->partial) {
         imap_write(&fetch->writer, "<");

@@ -254,7 +254,11 @@ bool imap_abroad_appends(const struct imap_session *session);
 bool imap_abroad_append_bytes(struct imap_session *session, struct slice bytes);
 void imap_abroad_append_held(struct imap_session *session, size_t used);
 size_t imap_abroad_append_resume(struct imap_session *session);
+bool imap_abroad_replaces(const struct imap_session *session);
+/* Of REPLACE: who has the mailbox selected looks for it. */
 void imap_abroad_append_url(struct imap_session *session, struct slice url);
+/* As imap_append_url, in imap_abroad_url.c. False: all of it is here. */
+bool imap_abroad_url(struct imap_session *session, struct slice url);
 void imap_abroad_append_message_end(struct imap_session *session);
 void imap_abroad_append_end(struct imap_session *session); /* harmless without */
 /* No command is under way, or IDLE: what happens in the mailbox that is selected on another shard. */
@@ -580,6 +584,9 @@ void imap_append_held(struct imap_session *session, size_t used);
 /* ---- imap_catenate.c ---- */
 /* A part of the message is what this URL names. Takes or refuses it now or later, in state WORKING. */
 void imap_append_url(struct imap_session *session, struct slice url);
+/* NO [BADURL ...]; the task is over. */
+enum imap_step imap_append_refuse_url(struct imap_session *session, struct slice text,
+                                      const char *why);
 
 /* ---- imap_search.c ---- */
 void imap_search(struct imap_session *session, const struct imap_command *command);

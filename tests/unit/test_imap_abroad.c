@@ -197,8 +197,53 @@ static void several_messages_and_parts_are_appended(void **state)
     expect(rig, 1, "BODY[] {4}\r\na: 1)");
     expect(rig, 1, "(Key) INTERNALDATE \" 1-Feb-2003 04:05:06 +0200\" BODY[] {4}\r\nb: 2)");
     expect(rig, 1, "BODY[] {11}\r\nc: 3first\r\n)");
-    talk(rig, 1, "d APPEND shared/alice/work CATENATE (URL \"/INBOX/;UID=1\")\r\n", "NO [BADURL");
-    talk(rig, 1, "e NOOP\r\n", "OK");
+}
+
+static void what_urls_name_is_copied_from_shard_to_shard(void **state)
+{
+    static const struct {
+        const char *url, *text; /* NULL: BADURL */
+    } cases[] = {
+        {"/INBOX/;UID=1/;SECTION=TEXT", "bob's\r\n"},
+        {"/INBOX/;UID=1/;SECTION=TEXT/;PARTIAL=1.3", "ob'"},
+        {"/INBOX/;UID=1/;SECTION=TEXT/;PARTIAL=1", "ob's\r\n"},
+        {"/INBOX/;UID=1/;SECTION=HEADER.FIELDS%20(SUBJECT)", "Subject: his\r\n\r\n"},
+        {"/shared/alice/work;UIDVALIDITY=1700000001/;UID=2/;SECTION=TEXT", "second\r\n"},
+        {"/shared/alice/work;UIDVALIDITY=7/;UID=2/;SECTION=TEXT", NULL},
+        {"/shared/alice/work/;UID=99", NULL},
+        {"/shared/alice/work/;UID=1/;SECTION=7", NULL},
+        {"/shared/alice/none/;UID=1", NULL},
+        {"/shared/nobody/none/;UID=1", NULL},
+        {"/none/;UID=1", NULL},
+        {"nonsense", NULL},
+    };
+    struct imap_rig *rig = bob_may_all(state, "lrsi");
+    char command[512], expected[128];
+    for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *text = cases[i / 2].text;
+        const char *target = i % 2 ? "shared/alice/work" : "INBOX";
+        snprintf(command, sizeof(command),
+                 "a APPEND %s CATENATE (TEXT {2+}\r\n[[ URL \"%s\" TEXT {2+}\r\n]])\r\n", target,
+                 cases[i / 2].url);
+        talk(rig, 1, command, text != NULL ? "OK [APPENDUID" : "NO [BADURL ");
+        snprintf(command, sizeof(command), "b EXAMINE %s\r\n", target);
+        talk(rig, 1, command, "OK");
+        talk(rig, 1, "c FETCH * BODY.PEEK[]\r\n", "OK");
+        snprintf(expected, sizeof(expected), "[[%s]])\r\n", text != NULL ? text : "");
+        if (text != NULL) {
+            expect(rig, 1, expected);
+        }
+    }
+    assert_int_equal(sessions_on(0), 2); /* alice's, and the agent of the selected mailbox */
+    talk(rig, 1, "d SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "e APPEND INBOX CATENATE (URL \";UID=1/;SECTION=TEXT\")\r\n", "OK");
+    talk(rig, 1, "f SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "g APPEND shared/alice/work CATENATE (URL \";UID=1/;SECTION=TEXT\")\r\n", "OK");
+    talk(rig, 1, "h APPEND shared/alice/work CATENATE (URL \"none/;UID=1\" TEXT {4}\r\n",
+         "NO [BADURL none/;UID=1]");
+    talk(rig, 0, "i SELECT work\r\n", "OK");
+    talk(rig, 0, "j FETCH * BODY.PEEK[]\r\n", "OK");
+    expect(rig, 0, "BODY[] {7}\r\nbob's\r\n)");
 }
 
 static void a_message_that_is_not_taken_is_not_sent(void **state)
@@ -343,12 +388,13 @@ static void a_session_that_ends_takes_its_agents_with_it(void **state)
         "s SELECT INBOX\r\nc MOVE 1 shared/alice/work\r\n",
         "s SELECT shared/alice/work\r\nc COPY 1:* INBOX\r\n",
         "s STATUS shared/alice/work (MESSAGES)\r\n",
+        "s APPEND INBOX CATENATE (URL \"/shared/alice/work/;UID=1\")\r\n",
     };
     struct imap_rig *rig = bob_may_all(state, "lrswite");
-    for (unsigned i = 0; i < 8 * 12; i++) {
+    for (unsigned i = 0; i < 9 * 12; i++) {
         log_in_as(rig, 2, "bob");
-        say(rig, 2, begun[i % 8]);
-        rig_rounds(rig, i / 8);
+        say(rig, 2, begun[i % 9]);
+        rig_rounds(rig, i / 9);
         stream_abort(rig->clients[2].stream);
         stream_release(rig->clients[2].stream);
         rig->clients[2].stream = NULL;
@@ -457,6 +503,7 @@ int main(void)
         SCENE(a_copy_has_all_of_them_or_none),
         SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
         SCENE(several_messages_and_parts_are_appended),
+        SCENE(what_urls_name_is_copied_from_shard_to_shard),
         SCENE(a_message_that_is_not_taken_is_not_sent),
         SCENE(an_append_that_goes_wrong_leaves_nothing),
         SCENE(a_large_message_goes_there_and_comes_back),
