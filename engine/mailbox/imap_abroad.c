@@ -6,12 +6,16 @@
  * the session's view of it; any other is there for one command.
  */
 #include "engine/mailbox/imap_abroad.h"
-#include "engine/core/check.h"
 #include <stdlib.h>
 
 bool imap_abroad_is_selected(const struct imap_session *session)
 {
     return session->abroad != NULL && session->abroad->selected != NULL;
+}
+
+bool imap_abroad_is_midway(const struct imap_session *session)
+{
+    return imap_abroad_is_selected(session) && !imap_agent_is_between(session->abroad->selected);
 }
 
 void imap_abroad_deselect(struct imap_session *session)
@@ -27,8 +31,8 @@ void imap_abroad_deselect(struct imap_session *session)
 void imap_abroad_end(struct imap_session *session)
 {
     if (session->abroad != NULL) {
-        imap_abroad_deselect(session);
         imap_abroad_append_end(session);
+        imap_abroad_deselect(session);
         free(session->abroad);
         session->abroad = NULL;
     }

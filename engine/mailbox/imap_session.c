@@ -247,6 +247,15 @@ static bool may_tell(struct imap_session *session)
            imap_input_is_empty(session);
 }
 
+/* What is told of a mailbox on another shard comes as it comes: what has begun is told to its end. */
+static void abroad_tell(struct imap_session *session)
+{
+    bool midway = session->state == IMAP_SESSION_READING && imap_abroad_is_midway(session);
+    if (session->abroad != NULL && (session->idling || midway || may_tell(session))) {
+        imap_abroad_tell(session);
+    }
+}
+
 static void session_work(struct imap_session *session)
 {
     if (access_ends(session)) {
@@ -261,16 +270,17 @@ static void session_work(struct imap_session *session)
             return;
         }
     }
-    if (session->abroad != NULL && (session->idling || may_tell(session))) {
-        imap_abroad_tell(session);
-    }
+    abroad_tell(session);
     if (session->state == IMAP_SESSION_READING) {
         if (session->idling && !outbox_is_full(&session->outbox)) {
             imap_sync(session, true);
         }
-        imap_input_take(session);
+        if (session->idling || !imap_abroad_is_midway(session)) {
+            imap_input_take(session);
+        }
     }
-    if (!access_ends(session) && session->notify != NULL && may_tell(session)) {
+    if (!access_ends(session) && session->notify != NULL && may_tell(session) &&
+        !imap_abroad_is_midway(session)) {
         imap_notify_tell(session);
     }
     if (session->contexts != NULL && may_tell(session)) {
@@ -406,7 +416,7 @@ static void session_drain(struct session *base)
     bool between =
         !base->of_service && /* it ends with what it serves */
         session->state == IMAP_SESSION_READING && session->drafts == NULL &&
-        !imap_abroad_appends(session) &&
+        !imap_abroad_appends(session) && !imap_abroad_is_midway(session) &&
         (session->server.phase == IMAP_PHASE_LINE || session->server.phase == IMAP_PHASE_IDLE);
     if (between && session->server.text_bytes == 0) {
         imap_server_bye(&session->server, slice_text("UNAVAILABLE"),

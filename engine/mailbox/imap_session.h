@@ -263,6 +263,8 @@ void imap_abroad_append_message_end(struct imap_session *session);
 void imap_abroad_append_end(struct imap_session *session); /* harmless without */
 /* No command is under way, or IDLE: what happens in the mailbox that is selected on another shard. */
 void imap_abroad_tell(struct imap_session *session);
+/* A response of what is selected there has begun, and not ended: nothing else may be said. */
+bool imap_abroad_is_midway(const struct imap_session *session);
 bool imap_abroad_is_selected(const struct imap_session *session);
 /* Harmless without. */
 void imap_abroad_deselect(struct imap_session *session);
