@@ -652,7 +652,11 @@ void imap_abroad_copy(struct imap_session *session, const struct imap_command *c
     struct carrying *carrying = carrying_new(session, command, shard);
     if (carrying != NULL) {
         source_there(session, carrying);
-        imap_session_begin(session);
+        if (carrying->fetch.failed) {
+            limit(session, carrying);
+        } else {
+            imap_session_begin(session);
+        }
     }
 }
 

@@ -140,6 +140,25 @@ static void a_copy_whose_target_ends_is_refused_and_the_mailbox_stays_selected(v
     }
 }
 
+/* As a command it fits; what is made of it does not. */
+static void a_set_that_is_too_long_for_another_shard_is_refused(void **state)
+{
+    enum { SET = 65400 };
+    struct imap_rig *rig = bob_may_all(state, "lrs");
+    char *command = (char *)malloc(SET + 64);
+    check(command != NULL);
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    size_t size = (size_t)sprintf(command, "b UID COPY 1");
+    while (size < SET) {
+        size += (size_t)sprintf(command + size, ",1");
+    }
+    strcpy(command + size, " INBOX\r\n");
+    talk(rig, 1, command, "NO [LIMIT]");
+    talk(rig, 1, "c UID COPY 1,1,1 INBOX\r\n", "OK [COPYUID");
+    talk(rig, 1, "d SELECT INBOX\r\n", "OK");
+    free(command);
+}
+
 static void a_copy_has_all_of_them_or_none(void **state)
 {
     struct imap_rig *rig = bob_may_all(state, "lri");
@@ -500,6 +519,7 @@ int main(void)
         SCENE(a_copy_from_another_shard_has_it_too),
         SCENE(nothing_is_copied_where_the_right_is_missing),
         SCENE(a_copy_whose_target_ends_is_refused_and_the_mailbox_stays_selected),
+        SCENE(a_set_that_is_too_long_for_another_shard_is_refused),
         SCENE(a_copy_has_all_of_them_or_none),
         SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
         SCENE(several_messages_and_parts_are_appended),
