@@ -165,6 +165,7 @@ static struct kept *kept_new(struct sieve_scripts *scripts, const char *user, st
     snprintf(kept->user, sizeof kept->user, "%s", user);
     kept->text = (uint8_t *)(uintptr_t)text.bytes;
     kept->text_bytes = text.size;
+    check(scripts->kept.next != NULL); /* a list is a ring: the analyser cannot know */
     list_prepend(&scripts->kept, &kept->node);
     scripts->count++;
     return kept;
