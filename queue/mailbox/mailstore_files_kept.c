@@ -72,11 +72,11 @@ static int kept_add(struct op *op, size_t *room, const struct mailstore_entry *e
     struct home_kept *entries = (struct home_kept *)(uintptr_t)restore->entries;
     if (restore->count == *room) {
         *room = *room * 2 + 64;
-        entries = realloc(entries, *room * sizeof entries[0]);
-        if (entries == NULL) {
+        struct home_kept *grown = realloc(entries, *room * sizeof grown[0]);
+        if (grown == NULL) {
             return -ENOMEM;
         }
-        restore->entries = entries;
+        restore->entries = entries = grown;
     }
     entries[restore->count++] = (struct home_kept){
         .kept = entry->text,

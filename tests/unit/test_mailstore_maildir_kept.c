@@ -112,6 +112,52 @@ static void it_is_no_mailbox_and_goes_when_its_time_is_over(void **state)
     assert_box(fixture, "INBOX", "3:1:");
 }
 
+/* Of what is kept. */
+static int remove_keeping(void *self, int at, const char *name)
+{
+    struct maildir_files files;
+    (void)self;
+    maildir_system_files(&files);
+    return strlen(name) == 33 && name[16] == '-' ? -EIO : files.remove(NULL, at, name);
+}
+
+static void what_a_crash_has_left_of_what_is_over_goes_with_the_next_look(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct maildir_files files = fixture->files;
+    maildirs_expunge(fixture, "INBOX", 7);
+    settle(fixture);
+    fixture->files.remove = remove_keeping;
+    fixture->rig.wall_s += KEEP_S + 100;
+    settle(fixture);
+    assert_int_equal(kept(fixture, "INBOX"), 0);
+    assert_true(maildirs_has(fixture, "tubepost-kept/*"));
+    fixture->files = files;
+    maildirs_start_again(fixture, mailstore_rig_crash);
+    settle(fixture);
+    assert_int_equal(kept(fixture, "INBOX"), 0);
+    assert_false(maildirs_has(fixture, "tubepost-kept"));
+    assert_box(fixture, "INBOX", "3:1:");
+}
+
+/* Its time is over while the service does not run, and the user is not there when it does. */
+static void what_is_over_goes_also_of_who_is_not_there(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_expunge(fixture, "INBOX", 7);
+    settle(fixture);
+    mailstore_user_close(fixture->rig.store, fixture->user);
+    mailstore_rig_stop(&fixture->rig);
+    fixture->rig.wall_s += KEEP_S + 100;
+    assert_int_equal(mailstore_rig_start(&fixture->rig), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        mailstore_rig_round(&fixture->rig);
+    }
+    assert_false(maildirs_has(fixture, "tubepost-kept"));
+    assert_int_equal(mailstore_user_open(fixture->rig.store, slice_text("ann"), &fixture->user), 0);
+    assert_int_equal(kept(fixture, "INBOX"), 0);
+}
+
 static void what_is_kept_outlives_a_start_and_the_index(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -326,6 +372,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_is_expunged_comes_back_with_flags_keywords_and_date_and_another_uid),
         CASE(it_is_no_mailbox_and_goes_when_its_time_is_over),
+        CASE(what_a_crash_has_left_of_what_is_over_goes_with_the_next_look),
+        CASE(what_is_over_goes_also_of_who_is_not_there),
         CASE(what_is_kept_outlives_a_start_and_the_index),
         CASE(a_crash_before_it_has_left_the_mailbox_neither_loses_it_nor_brings_it_back),
         CASE(what_has_not_left_the_mailbox_yet_comes_back_once),
