@@ -191,26 +191,35 @@ static int built_compare(struct mailstore_audit *audit, struct mailstore *built)
     return status == 0 ? indexes_compare(audit->glance, built->index, &comparison) : status;
 }
 
-static int state_build(struct mailstore_audit *audit)
+static int state_build(struct mailstore_audit *audit, struct log *log,
+                       const struct mailstore_settings *settings)
+{
+    struct mailstore *built;
+    int status = store_beside_open(&built, log, settings);
+    if (status != 0) {
+        return status;
+    }
+    status = mailstore_build(built, &audit->building);
+    status = status == 0 ? built_compare(audit, built) : status;
+    store_beside_close(built);
+    return status;
+}
+
+static int log_compare(struct mailstore_audit *audit)
 {
     struct mailstore_settings settings = audit->store->settings;
     char path[PATH_BYTES];
-    struct log *log = NULL;
-    struct mailstore *built = NULL;
+    struct log *log;
     int status = path_of(&settings, BUILT_END, path);
+    status = status == 0 ? log_in_name_open(&log, audit->reading) : status;
+    if (status != 0) {
+        return status;
+    }
     settings.index_path = path;
     settings.driven = settings.index_unsafe =
         true; /* by this thread; it is removed whatever comes */
-    status = status == 0 ? log_in_name_open(&log, audit->reading) : status;
-    status = status == 0 ? store_beside_open(&built, log, &settings) : status;
-    status = status == 0 ? mailstore_build(built, &audit->building) : status;
-    status = status == 0 ? built_compare(audit, built) : status;
-    if (built != NULL) {
-        store_beside_close(built);
-    }
-    if (log != NULL) {
-        log_in_name_close(log);
-    }
+    status = state_build(audit, log, &settings);
+    log_in_name_close(log);
     return status;
 }
 
@@ -224,7 +233,7 @@ static int disk_read_all(struct mailstore_audit *audit, struct disk *disk)
     audit->source = (struct log_folder_source){
         .disk = disk, .memory = memory, .memory_bytes = LOG_FOLDER_MEMORY_BYTES};
     audit_forget(settings);
-    int status = state_build(audit);
+    int status = log_compare(audit);
     audit_forget(settings);
     free(memory);
     const struct mailstore_audit_result *result = &audit->result;

@@ -564,7 +564,6 @@ static int recovery_end(struct recovery *recovery)
 static void recovery_free(struct recovery *recovery, struct torn *torn)
 {
     torn_free(torn);
-    recovery->store->torn = NULL;
     items_free(&recovery->parts);
     items_free(&recovery->changes);
     free(recovery->state_bytes);
@@ -586,6 +585,7 @@ int mailstore_build(struct mailstore *store, struct mailstore_building *building
     status = status == 0 ? building->read(building, &visitor) : status;
     status = status == 0 ? recovery_end(&recovery) : status;
     recovery_free(&recovery, &torn);
+    store->torn = NULL;
     return status;
 }
 
@@ -618,5 +618,6 @@ int mailstore_recover(struct mailstore *store, bool stale_index)
     status = torn.failed && status == 0 ? -ENOMEM : status;
     status = status == 0 ? torn_expunge(store) : status;
     recovery_free(&recovery, &torn);
+    store->torn = NULL;
     return status;
 }
