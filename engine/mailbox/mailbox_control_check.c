@@ -104,6 +104,10 @@ static json_t *trouble_line(unsigned shard, int status)
         why = "a check is under way";
         code = "busy";
         break;
+    case EAGAIN:
+        why = "the log could not be written meanwhile";
+        code = "busy";
+        break;
     case ENOSPC:
         why = "space is short: the check was given up, so that mail has it";
         code = "busy";

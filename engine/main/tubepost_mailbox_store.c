@@ -25,6 +25,7 @@
 #define DIFFERENCES_SHOWN 100
 #define BUILT_FOR_CHECK ".check"
 #define BUILT_ANEW ".rebuild"
+#define MARKED ".stale"
 
 struct offline {
     const struct tool *tool;
@@ -364,6 +365,9 @@ static int rebuild_run(struct offline *offline)
         code = tool_fail(EX_IOERR, "%s/%s: %s", offline->folder, index, strerror(errno));
     }
     index_remove_files(offline, BUILT_ANEW);
+    if (code == EX_OK) { /* it was asked for while the service ran */
+        unlinkat(offline->lock, index_name(offline, MARKED, built), 0);
+    }
     if (code == EX_OK && offline->tool->as_json) {
         json_print(json_pack("{s:i,s:I,s:I}", "shard", (int)offline->shard, "replayed_records",
                              (json_int_t)offline->replayed, "users", (json_int_t)offline->users));

@@ -15,6 +15,7 @@ int log_reading_begin(struct log *log, struct log_reading **result)
         return -ENOMEM;
     }
     reading->id = log->id;
+    reading->end = log->end;
     reading->shard = log->settings.shard;
     reading->segment_bytes = log->settings.segment_bytes;
     for (uint32_t i = 0; i < log->used_count; i++) {
@@ -36,6 +37,11 @@ int log_reading_begin(struct log *log, struct log_reading **result)
 void log_reading_end(struct log *log)
 {
     log->reading_to = 0;
+}
+
+bool log_reading_is_written(const struct log *log, const struct log_reading *reading)
+{
+    return log->frontier >= reading->end;
 }
 
 bool log_reading_keeps(const struct log *log, uint32_t sequence)

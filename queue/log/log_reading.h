@@ -3,8 +3,8 @@
  *
  * The log's thread begins and ends it. In between none of the segments that were in use then is freed, so what lies in
  * them stays as it is, however long it takes; what is appended meanwhile is not part of it. One at a time. When all that
- * had been appended is durable (log_when_durable, asked for when it is begun) any one thread may scan it, on a disk of its
- * own: it touches nothing of the log.
+ * had been appended is written (log_when_durable, asked for when it is begun, and no write has failed; a relaxed log runs
+ * waiters before that) any one thread may scan it, on a disk of its own: it touches nothing of the log.
  *
  * A log in name has its segments, and books of them, and nothing else: for who comes to the same state from the records
  * again, beside the log. Records are not appended to it, nor read from it.
@@ -14,6 +14,7 @@
 
 struct log_reading {
     uint64_t id;
+    uint64_t end; /* behind the newest record */
     uint64_t bytes;
     uint32_t shard, segment_bytes;
     uint32_t count;
@@ -28,6 +29,8 @@ struct log_reading {
 int log_reading_begin(struct log *log, struct log_reading **reading);
 /* Segments may be freed again. What is still scanned may be something else then. Harmless when there is none. */
 void log_reading_end(struct log *log);
+/* All of it is on the device. */
+bool log_reading_is_written(const struct log *log, const struct log_reading *reading);
 /* Is it one that is only kept for who reads? */
 bool log_reading_keeps(const struct log *log, uint32_t sequence);
 

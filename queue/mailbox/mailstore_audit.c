@@ -318,7 +318,7 @@ static void all_is_durable(struct log_waiter *waiter, int status)
     audit->waits = false;
     audit->durable = true;
     if (status != 0) {
-        give_up(audit, -EIO);
+        give_up(audit, -EAGAIN);
     }
 }
 
@@ -333,7 +333,7 @@ void audit_take(struct mailstore *store)
     int status = log_reading_begin(store->log, &audit->reading);
     if (status != 0) {
         if (status != -EBUSY || log_is_broken(store->log)) {
-            give_up(audit, status == -EBUSY ? -EIO : status);
+            give_up(audit, status == -EBUSY ? -EAGAIN : status);
         }
         return;
     }
@@ -389,7 +389,8 @@ static unsigned written_and_durable(struct mailstore_audit *audit)
         }
         return 1;
     }
-    if (audit->glance == NULL || !audit->durable) {
+    if (audit->glance == NULL || !audit->durable ||
+        !log_reading_is_written(audit->store->log, audit->reading)) {
         return 0;
     }
     audit->building = (struct mailstore_building){.until = audit->until,

@@ -7,6 +7,7 @@ import mailbox
 import os
 import poplib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -570,6 +571,10 @@ class Online(MailboxTool):
         with self.service.connect() as lmtp:
             self.assertEqual(lmtp.deliver(["alice"], message("behind the mark")), [250])
         self.assertEqual(self.service.stop(), 0)
+        marked = os.path.join(self.folder, "marked")
+        shutil.copytree(self.service.mail, marked)
+        self.assertRegex(self.tool("rebuild", marked), "the index was built from")
+        self.assertNotIn("index.stale", os.listdir(marked))
         self.service = self.new_service(shards=1)
         self.assertEqual(self.left(), [])
         self.assertIn("the index is as the log says\n", self.tool("check"))

@@ -509,7 +509,8 @@ static void audit_done(void *owner, const struct mailstore_audit_result *result)
 {
     struct model *model = (struct model *)owner;
     int status = result->status; /* trouble is none of the index */
-    assert_true(status == 0 || status == -EIO || status == -ENOSPC || status == -ECANCELED);
+    assert_true(status == 0 || status == -EIO || status == -ENOSPC || status == -EAGAIN ||
+                status == -ECANCELED);
     model->audited += status == 0;
 }
 
