@@ -12,9 +12,9 @@ struct secure {
 };
 
 int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind,
-                const char *suites)
+                const struct tls_rules *rules)
 {
-    const struct tls_client_settings client = {.rules = {.suites = suites}};
+    const struct tls_client_settings client = {.rules = *rules};
     char problem[TLS_PROBLEM_MAX] = "";
     struct secure *made = calloc(1, sizeof(*made));
     if (made == NULL) {

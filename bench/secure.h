@@ -7,6 +7,7 @@
 #pragma once
 #include "engine/core/world.h"
 #include "engine/stream.h"
+#include "engine/tls/context.h"
 #include <stdbool.h>
 
 enum secure_kind {
@@ -17,9 +18,9 @@ enum secure_kind {
 
 struct secure;
 
-/* 0 or -errno. The world is borrowed until secure_close. suites: of TLS 1.3, as OpenSSL lists them; NULL: its own. */
+/* 0 or -errno. The world is borrowed until secure_close, *rules until it returns. */
 int secure_open(struct secure **secure, const struct world *world, enum secure_kind kind,
-                const char *suites);
+                const struct tls_rules *rules);
 /* After the sessions have released their streams. NULL is fine. */
 void secure_close(struct secure *secure);
 /* `below` is given, also when it fails: it must be connected, with nothing left to read. STREAM_CONNECTED follows when

@@ -207,7 +207,8 @@ int source_open(struct source **source, struct network *network, const struct wo
         rc = sessions_make(made);
     }
     if (rc == 0 && settings->secure != SECURE_NOT) {
-        rc = secure_open(&made->secure, world, settings->secure, settings->suites);
+        const struct tls_rules rules = {.suites = settings->suites};
+        rc = secure_open(&made->secure, world, settings->secure, &rules);
     }
     if (rc < 0) {
         source_close(made);
