@@ -581,6 +581,7 @@ static void sock_facts(const struct stream *stream, struct stream_facts *facts)
     if (s->remote.family == ENDPOINT_NONE && s->fd >= 0 &&
         getpeername(s->fd, (struct sockaddr *)&address, &length) == 0) {
         endpoint_from_sockaddr(&facts->remote, (struct sockaddr *)&address, length);
+        ((struct sock_stream *)(uintptr_t)s)->remote = facts->remote; /* sessions ask again */
     }
     struct ucred peer;
     length = sizeof(peer);

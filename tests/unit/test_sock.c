@@ -33,6 +33,10 @@ static void a_stream_connects_and_is_accepted_on_each_kind_of_address(void **sta
         assert_int_equal(far.remote.family, kinds[i]);
         assert_true(kinds[i] == ENDPOINT_UNIX || endpoint_equal(&far.remote, &near.local));
         assert_string_equal(near.transport, "kernel");
+        struct stream_facts again;
+        stream_facts(rig_last(rig)->stream, &again);
+        assert_true(endpoint_equal(&again.remote, &far.remote));
+        assert_true(endpoint_equal(&again.local, &far.local));
         rig->network->ops->unlisten(rig->network, listener);
     }
     rig_close(rig);
