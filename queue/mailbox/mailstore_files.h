@@ -61,7 +61,7 @@ struct op {
     /* What comes to be more, and may be at most: of the user, when it is its turn. */
     struct mailstore_totals adds;
     uint64_t quota_bytes, quota_messages;
-    bool counted; /* adds, in user->coming */
+    bool counted;  /* adds, in user->coming */
     uint64_t text; /* the id that the text is to have; 0: any */
     /* What the Maildir is told before. */
     bool forgets, rests;
