@@ -166,6 +166,28 @@ static void who_has_gone_is_not_told(void **state)
     auth_cancel(&late.request); /* once more does no harm */
 }
 
+/* While the clock stands: no tick of the wheel comes. */
+static void what_is_near_is_told_in_the_next_round(void **state)
+{
+    struct asker asker = {.request = {.told = told}};
+    const struct auth_ask question = {
+        .kind = AUTH_SUCCEEDED, .method = "CRAM-MD5", .authid = slice_text("tim")};
+    (void)state;
+    now_ns += 500000; /* between two ticks */
+    shard_round(&shard);
+    assert_int_equal(auth_ask(auth, &asker.request, &question), 0);
+    assert_int_equal(asker.told, 0);
+    shard_round(&shard);
+    assert_int_equal(asker.told, 1);
+    assert_int_equal(asker.outcome, AUTH_RIGHT);
+    assert_int_equal(auth_asked(auth), 0);
+    assert_int_equal(auth_ask(auth, &asker.request, &question), 0);
+    auth_cancel(&asker.request);
+    shard_round(&shard);
+    assert_int_equal(asker.told, 1);
+    assert_int_equal(auth_asked(auth), 0);
+}
+
 static void too_many_questions_are_refused(void **state)
 {
     static char name[BACKEND_NAME_MAX + 2];
@@ -206,6 +228,7 @@ int main(void)
         TEST(the_answer_comes_to_the_shard),
         TEST(who_fails_is_told_when_his_time_is_over_and_others_at_once),
         TEST(who_has_gone_is_not_told),
+        TEST(what_is_near_is_told_in_the_next_round),
         TEST(too_many_questions_are_refused),
         TEST(the_end_may_come_while_helpers_are_at_it),
 #undef TEST
