@@ -4,6 +4,7 @@
  *
  * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first.
  */
+#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_sieve.h"
 #include <stdlib.h>
 
@@ -118,6 +119,9 @@ static int commit(struct delivery_text *text)
 {
     if (!text->by_store) {
         return delivery_maildir.commit(text);
+    }
+    for (uint32_t i = 0; i < text->recipient_count; i++) {
+        quota_ledger_forget(text->mailbox->quotas, text->recipients[i].user);
     }
     bool looks = (text->wants & SIEVE_SCRIPTS_MAILBOXES) != 0 ||
                  mailboxd_conf_has_quota(text->mailbox->conf);

@@ -645,12 +645,12 @@ class Deliveries(MailboxTool):
 
 
 class Maildirs(MailboxTool):
-    """Of Maildirs that are only delivered into the service can show nothing."""
+    """Of a Maildir that was only delivered into there is nothing to show yet."""
 
     def test_sessions_are_told_and_mail_is_not(self):
         self.service = Mailboxd(self.folder)
         self.addCleanup(self.end, self.service)
-        self.assertIn("Maildirs", self.tool("list", "-u", "alice", code=69))
+        self.assertIn("no mail is kept for such a user", self.tool("list", "-u", "alice", code=65))
         [status] = self.lines("stats", "0")
         self.assertEqual(status["counters"]["maildir"]["messages"], 0)
 

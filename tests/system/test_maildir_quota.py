@@ -83,6 +83,19 @@ class MaildirQuota(MailboxTool):
         self.assertEqual((len(codes), codes.count(250)), (160, 60))
         self.assertEqual((self.count("alice"), self.count("bob")), (30, 30))
 
+    def test_both_ways_of_delivery_count_for_one_quota(self):
+        self.begin("{quota_messages: 6}")
+        client = self.client()
+        client.create("Box")
+        client.logout()  # so that nobody looks for his own sake
+        codes = [self.deliver([user])[0] for user in ("alice", "alice+Box", "alice", "alice+Box", "alice+Box", "alice", "alice",
+                                                      "alice+Box", "alice")]
+        self.assertEqual(codes, [250] * 6 + [452] * 3)
+        self.assertEqual(self.count(), 6)
+        os.unlink(glob.glob(os.path.join(self.service.mail, "alice", "[cn][ue][rw]", "*"))[0])
+        self.assertEqual([self.deliver([user])[0] for user in ("alice+Box", "alice")], [250, 452])
+        self.assertEqual(self.count(), 6)
+
     def test_imap_is_answered_as_on_the_own_store_and_rules_hold(self):
         self.begin("{quota_bytes: 1M, quota_messages: 4, quota_rules: [{mailbox: Trash, more_messages: 2}, "
                    "{mailbox: \"Spam*\", counted: false}]}")
