@@ -329,7 +329,7 @@ class Deliveries:
 
     def __init__(self):
         self.acknowledged, self.sent = {user: set() for user in USERS}, set()
-        self.kept = {user: [] for user in USERS}
+        self.kept = {}  # (user, mailbox) -> what can be had back
 
     def work(self, service, number):
         count = 0
@@ -365,7 +365,8 @@ class Deliveries:
                 client.ask(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % uids)
                 client.ask(b"UID EXPUNGE " + uids)
             client.close()
-            self.kept[user] += [(identity, frozenset()) for identity in here.values()]
+            for (name, _), identity in here.items():
+                self.kept[user, name] = self.kept.get((user, name), []) + [(identity, frozenset())]
         self.sent = set()
 
 
@@ -483,7 +484,7 @@ class Kept:
     def expected(self, user, name, box):
         kept = [(m.identity, m.flags - {b"\\Deleted"}) for mine in self.clients if mine.user == user
                 for (validity, _), m in mine.kept.items() if validity == box.validity]
-        return collections.Counter(kept + (self.deliveries.kept[user] if name == b"INBOX" else []))
+        return collections.Counter(kept + self.deliveries.kept.get((user, name), []))
 
     def restored(self, service):
         before = shown(service)
