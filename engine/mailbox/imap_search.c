@@ -3,13 +3,9 @@
 #include "queue/mailbox/search_index.h"
 #include <stdlib.h>
 
-/* Of a step: an entry that is judged alone, its fields in the index, what is read for its header, and for so many bytes. Each
- * takes some tenths of a microsecond. */
-#define STEP_COST 5000u
-#define ENTRY_COST 1u
-#define FIELDS_COST 10u
-#define TEXT_COST 100u
-#define TEXT_COST_BYTES 4096u
+#define ENTRIES_A_STEP 5000u
+#define TEXTS_A_STEP 32u
+#define TEXT_BYTES 8192u /* so many more of one are as much as another */
 
 static bool found_add(struct search *search)
 {
@@ -211,25 +207,27 @@ static enum imap_step judged(struct search *search)
     return status == 0 ? order(search) : search_refuse(search, status);
 }
 
-static uint32_t phase_cost(const struct search *search)
+/* In texts. */
+static unsigned phase_cost(const struct search *search)
 {
-    uint32_t bytes = search->phase == SEARCH_LOAD ? 0 : search->entry.bytes;
-    return TEXT_COST * (1 + bytes / TEXT_COST_BYTES);
+    unsigned more = search->phase == SEARCH_LOAD ? 0 : search->entry.bytes / TEXT_BYTES;
+    return more + (search->phase != SEARCH_BODIES);
 }
 
 /* Judges some. */
 static enum imap_step judge(struct search *search)
 {
-    uint32_t cost = 0;
-    while (cost < STEP_COST) {
+    unsigned entries = 0, texts = 0;
+    while (entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
         if (search->phase == SEARCH_NEXT) {
+            entries++;
             if (!message_next(search)) {
                 return judged(search);
             }
-            cost += search->fields_found ? FIELDS_COST : ENTRY_COST;
+            texts += search->phase == SEARCH_NEXT && search->fields_found;
             continue;
         }
-        cost += phase_cost(search);
+        texts += phase_cost(search);
         int status = phase_run(search);
         if (imap_text_must_wait(status)) {
             return imap_text_step(status);
