@@ -462,6 +462,31 @@ static void who_loses_his_agent_is_told(void **state)
     hear(rig, 2, "* BYE [UNAVAILABLE]");
 }
 
+static void a_message_whose_agent_ends_is_refused(void **state)
+{
+    enum { SIZE = 400000 };
+    struct imap_rig *rig = bob_may_all(state, "lri");
+    char *text = (char *)malloc(SIZE + 3);
+    check(text != NULL);
+    memset(text, 'x', SIZE);
+    strcpy(text + SIZE, "\r\n");
+    for (unsigned rounds = 0; rounds < 12; rounds++) {
+        say(rig, 1, "a APPEND shared/alice/work {400000+}\r\nxxx");
+        while (sessions_on(0) < 2) { /* until the agent is there */
+            rig_round(rig);
+        }
+        rig_rounds(rig, rounds);
+        agents_abort(0);
+        say(rig, 1, text + 3);
+        hear(rig, 1, "a NO [UNAVAILABLE]");
+        talk(rig, 1, "b NOOP\r\n", "OK");
+    }
+    free(text);
+    rig_rounds(rig, 20);
+    assert_int_equal(sessions_on(0), 1);
+    assert_int_equal(mailstore_counters(imap_shards.rigs[0]->store.store)->drafts, 0);
+}
+
 static void a_shard_that_has_ended_is_told_of(void **state)
 {
     struct imap_rig *rig = bob_may_all(state, "lrswite");
@@ -533,6 +558,7 @@ int main(void)
         SCENE(a_session_that_ends_takes_its_agents_with_it),
         SCENE(a_user_who_logs_out_leaves_nothing),
         SCENE(who_loses_his_agent_is_told),
+        SCENE(a_message_whose_agent_ends_is_refused),
         SCENE(a_shard_that_has_ended_is_told_of),
         SCENE(whatever_memory_is_missing_the_client_is_answered),
     };
