@@ -319,6 +319,25 @@ static bool is_as_it_was(const struct home_folder *folder, const struct home_fac
     return same;
 }
 
+#define MAKING_S 2
+
+/* Another program makes its parts now. It is left alone until it has all: else his CREATE finds one of ours, and fails. */
+static bool is_being_made(struct home *home, const char *name)
+{
+    const struct maildir_files *files = home_files(home);
+    struct maildir_file_facts part, folder;
+    int at = files->open_folder(files->self, home->root, name);
+    if (at < 0) {
+        return false;
+    }
+    bool whole = files->facts(files->self, at, "new", &part) == 0 &&
+                 files->facts(files->self, at, "tmp", &part) == 0;
+    bool told = files->facts_of_open(files->self, at, &folder) == 0;
+    files->close(files->self, at);
+    int64_t now_s = world_wall_s(home->owner->world);
+    return !whole && told && folder.modified_s <= now_s && folder.modified_s + MAKING_S >= now_s;
+}
+
 struct listing {
     struct home *home;
     int status;
@@ -347,6 +366,9 @@ static void folder_listed(void *owner, const char *name)
     int status = folder_inode(listing->home, name, &inode);
     if (status < 0 ? folder == NULL : inode == 0) {
         return; /* no Maildir, or none that has been seen */
+    }
+    if (folder == NULL && is_being_made(listing->home, name)) {
+        return;
     }
     folder = folder != NULL ? folder : home_folder_add(listing->home, name, mailbox);
     if (folder == NULL) {

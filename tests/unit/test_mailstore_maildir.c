@@ -48,6 +48,41 @@ static void folders_and_subscriptions_of_others_are_mailboxes(void **state)
     assert_true(mailstore_is_subscribed(fixture->user, slice_text("INBOX")));
 }
 
+/* ".NAME" is made at this moment, as far as the store's clock says. */
+static void folder_begin(const struct maildirs_rig *fixture, const char *name, const char *part)
+{
+    char path[512], below[768];
+    const struct timespec now[2] = {{.tv_sec = (time_t)fixture->rig.wall_s},
+                                    {.tv_sec = (time_t)fixture->rig.wall_s}};
+    maildirs_path(fixture, name, path);
+    snprintf(below, sizeof below, "%s/%s", path, part);
+    assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
+    assert_int_equal(mkdir(below, 0700), 0);
+    assert_int_equal(utimensat(AT_FDCWD, path, now, 0), 0);
+}
+
+static void a_folder_that_another_is_making_is_there_when_it_is_whole(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    folder_begin(fixture, ".Made", "cur");
+    folder_begin(fixture, ".Left", "cur");
+    maildirs_look(fixture);
+    assert_false(maildirs_has(fixture, ".Made/new"));
+    assert_null(maildirs_box(fixture, "Made"));
+    folder_begin(fixture, ".Made", "new");
+    maildirs_look(fixture);
+    assert_false(maildirs_has(fixture, ".Made/tmp"));
+    folder_begin(fixture, ".Made", "tmp");
+    maildirs_look(fixture);
+    assert_non_null(maildirs_box(fixture, "Made"));
+    assert_null(maildirs_box(fixture, "Left"));
+    fixture->rig.wall_s += 10; /* whoever began it comes no more */
+    maildirs_look(fixture);
+    assert_non_null(maildirs_box(fixture, "Left"));
+    assert_true(maildirs_has(fixture, ".Left/tmp"));
+}
+
 static void what_goes_and_comes_back_has_another_uid(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -280,6 +315,7 @@ int main(void)
         CASE(what_lies_in_a_maildir_has_its_uids_flags_and_keywords),
         CASE(what_others_add_flag_and_remove_is_taken_in),
         CASE(folders_and_subscriptions_of_others_are_mailboxes),
+        CASE(a_folder_that_another_is_making_is_there_when_it_is_whole),
         CASE(what_goes_and_comes_back_has_another_uid),
         CASE(a_list_from_before_gives_no_uid_again),
         CASE(another_uidvalidity_is_another_mailbox),
