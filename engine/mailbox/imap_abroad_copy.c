@@ -7,9 +7,11 @@
  * text goes through as it comes. The target has all of them or none; what MOVE takes away are those that are durable there.
  *
  *   INVITE ─► EXAMINE ─► FETCH ─► COMMIT ─► (TAKE here) or (MARK ─► TAKE there) ─► answered
- *          └► PROBE ────┘   └──► DRAIN ─► refused: what the source was asked for has still to come
+ *          └────────────┘ │ └► PROBE ┘
+ *                         └► DRAIN ─► refused: what the source was asked for has still to come
  *
- * INVITE: may anything be put there? PROBE: may MOVE take anything away?
+ * INVITE: may anything be put there? PROBE: may MOVE take anything away? It comes behind FETCH, since it lets the source tell
+ * EXPUNGE, and the numbers of the command are those from before.
  */
 #include "engine/mailbox/imap_abroad.h"
 #include "proto/imap/response.h"
@@ -22,9 +24,9 @@
 enum carry_stage {
     CARRY_INVITE,
     CARRY_EXAMINE, /* the source selects what is selected here */
-    CARRY_PROBE,
     CARRY_FETCH,
     CARRY_DRAIN,
+    CARRY_PROBE,
     CARRY_COMMIT,
     CARRY_TAKE_HERE,
     CARRY_MARK,
@@ -430,6 +432,17 @@ static enum imap_step part_take(struct imap_session *session, struct carrying *c
     return step;
 }
 
+/* All that is to be carried is with the target. */
+static enum imap_step commit(struct imap_session *session, struct carrying *carrying)
+{
+    if (carrying->messages == 0) {
+        return copied(session, carrying);
+    }
+    carrying->stage = CARRY_COMMIT;
+    imap_agent_say_text(carrying->target, "\r\n");
+    return IMAP_STEP_MORE;
+}
+
 /* What it was asked has been answered. */
 static enum imap_step source_answered(struct imap_session *session, struct carrying *carrying,
                                       const struct imap_answer *answer)
@@ -442,17 +455,18 @@ static enum imap_step source_answered(struct imap_session *session, struct carry
     }
     switch (carrying->stage) {
     case CARRY_EXAMINE:
-    case CARRY_PROBE:
         carrying->stage = CARRY_FETCH;
         imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
         return IMAP_STEP_MORE;
     case CARRY_FETCH:
-        if (carrying->messages == 0) {
-            return copied(session, carrying);
+        if (carrying->here || !carrying->move) {
+            return commit(session, carrying);
         }
-        carrying->stage = CARRY_COMMIT;
-        imap_agent_say_text(carrying->target, "\r\n");
+        carrying->stage = CARRY_PROBE; /* of no message: only whether it would be allowed */
+        imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
         return IMAP_STEP_MORE;
+    case CARRY_PROBE:
+        return commit(session, carrying);
     case CARRY_MARK:
         carrying->stage = CARRY_TAKE_THERE;
         return source_say(session, carrying, "~x UID EXPUNGE ", "\r\n");
@@ -503,8 +517,8 @@ static enum imap_step carrying_step(struct imap_session *session, struct imap_ta
     while (step == IMAP_STEP_MORE && !outbox_is_full(&session->outbox)) {
         switch (carrying->stage) {
         case CARRY_EXAMINE:
-        case CARRY_PROBE:
         case CARRY_DRAIN:
+        case CARRY_PROBE:
         case CARRY_MARK:
         case CARRY_TAKE_THERE:
             step = source_step(session, carrying);
@@ -566,9 +580,6 @@ static enum imap_step source_begin(struct carrying *carrying)
 {
     if (carrying->here) { /* it was asked for with the invitation */
         carrying->stage = CARRY_EXAMINE;
-    } else if (carrying->move) { /* of no message: only whether it would be allowed */
-        carrying->stage = CARRY_PROBE;
-        imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
     } else {
         carrying->stage = CARRY_FETCH;
         imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));

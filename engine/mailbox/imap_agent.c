@@ -154,9 +154,9 @@ void imap_agent_catch_up(struct imap_agent *agent, bool by_command)
         return;
     }
     agent->enabled |= IMAP_ENABLED_CONDSTORE;
-    if (!by_command) { /* of no message: it only begins to tell mod-sequences */
+    if (!by_command) { /* of no message: it only begins to tell mod-sequences. By UID it would tell EXPUNGE, too. */
         agent->untold++;
-        imap_agent_say_text(agent, "~c UID FETCH 4294967295 (MODSEQ)\r\n");
+        imap_agent_say_text(agent, "~c FETCH 4294967295 (MODSEQ)\r\n");
     }
 }
 

@@ -199,6 +199,45 @@ static void a_move_takes_away_what_was_moved_and_nothing_else(void **state)
     talk(rig, 1, "h MOVE 1 shared/alice/work\r\n", "NO [NOPERM]");
 }
 
+/* bob has work selected, and has not been told that the first of its four messages has gone. */
+static struct imap_rig *one_has_gone(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    append(rig, 0, "work", "Subject: third\r\n\r\n3\r\n");
+    append(rig, 0, "work", "Subject: fourth\r\n\r\n4\r\n");
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    expect(rig, 1, "* 4 EXISTS");
+    talk(rig, 0, "b SELECT work\r\n", "OK");
+    talk(rig, 0, "c STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
+    talk(rig, 0, "d EXPUNGE\r\n", "OK");
+    return rig;
+}
+
+static void a_move_by_numbers_means_what_the_client_sees(void **state)
+{
+    struct imap_rig *rig = one_has_gone(state);
+    talk(rig, 1, "e MOVE 3 INBOX\r\n", "OK");
+    expect(rig, 1, " 3 2] Moved\r\n");
+    talk(rig, 1, "f UID FETCH 1:* (UID)\r\n", "OK");
+    expect(rig, 1, "(UID 2)");
+    expect(rig, 1, "(UID 4)");
+    expect_not(rig, 1, "(UID 3)");
+    talk(rig, 1, "g SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "h FETCH 2 BODY[HEADER.FIELDS (SUBJECT)]\r\n", "OK");
+    expect(rig, 1, "Subject: third");
+}
+
+static void numbers_stay_what_they_are_when_mod_sequences_are_wanted(void **state)
+{
+    struct imap_rig *rig = one_has_gone(state);
+    talk(rig, 1, "e STATUS INBOX (HIGHESTMODSEQ)\r\n", "OK");
+    talk(rig, 1, "f FETCH 2 (UID)\r\n", "OK");
+    expect(rig, 1, "* 2 FETCH (UID 2)");
+    expect_not(rig, 1, "EXPUNGE");
+    talk(rig, 1, "g NOOP\r\n", "OK");
+    expect(rig, 1, "* 1 EXPUNGE");
+}
+
 /* ---- APPEND ---- */
 
 static void several_messages_and_parts_are_appended(void **state)
@@ -547,6 +586,8 @@ int main(void)
         SCENE(a_set_that_is_too_long_for_another_shard_is_refused),
         SCENE(a_copy_has_all_of_them_or_none),
         SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
+        SCENE(a_move_by_numbers_means_what_the_client_sees),
+        SCENE(numbers_stay_what_they_are_when_mod_sequences_are_wanted),
         SCENE(several_messages_and_parts_are_appended),
         SCENE(what_urls_name_is_copied_from_shard_to_shard),
         SCENE(a_message_that_is_not_taken_is_not_sent),
