@@ -2,16 +2,21 @@
  * Deliveries where mail lies in Maildirs. A message goes straight into them (delivery_maildir), or, where a script, a detail or
  * its Message-ID says what becomes of it, through the store on them (delivery_log), all recipients the same way.
  *
- * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first.
+ * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first; once
+ * more into that of who would be refused for what has come meanwhile and may be counted twice (delivery_quota.h).
  */
 #include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_sieve.h"
+#include "engine/mailbox/quota.h"
 #include <stdlib.h>
+
+#define LOOKS_MAX 4u /* while others of the user's messages are under way */
 
 struct delivery_look {
     struct delivery_text *text;
     struct mailstore_user *user; /* NULL: it has ended, or was not wanted */
     struct mailstore_waiter looked;
+    unsigned looks;
 };
 
 static const struct delivery_store *way(const struct delivery_text *text)
@@ -81,12 +86,29 @@ static void look_end(struct delivery_look *look)
     look->text->looking--;
 }
 
+/* Has he no room but for what is on its way, and perhaps found already? A look tells. */
+static bool is_doubtful(const struct delivery_look *look)
+{
+    const struct delivery_text *text = look->text;
+    const struct mailstore_user *user = look->user;
+    const struct quota limit = quota_limit(text->mailbox->conf, look->user, slice_text("INBOX"));
+    uint64_t bytes = user->totals.bytes + mailstore_draft_bytes(text->message);
+    uint64_t messages = user->totals.messages + 1;
+    bool fits = (limit.bytes == 0 || bytes <= limit.bytes) &&
+                (limit.messages == 0 || messages <= limit.messages);
+    return fits && ((limit.bytes != 0 && bytes + user->coming.bytes > limit.bytes) ||
+                    (limit.messages != 0 && messages + user->coming.messages > limit.messages));
+}
+
 /* Whatever came of it: what is known has to do. */
 static void looked(struct mailstore_waiter *waiter, int status)
 {
     struct delivery_look *look = list_entry(waiter, struct delivery_look, looked);
     struct delivery_text *text = look->text;
-    (void)status;
+    if (status == 0 && ++look->looks < LOOKS_MAX && is_doubtful(look) &&
+        mailstore_refresh(text->mailbox->texts, look->user, &look->looked) == 0) {
+        return;
+    }
     look_end(look);
     if (text->looking > 0) {
         return;

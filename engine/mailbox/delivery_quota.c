@@ -10,9 +10,6 @@
 #define LOOKS_MAX 4u /* while others of the user's messages are under way */
 #define NO_TWIN UINT32_MAX
 
-struct amount {
-    uint64_t bytes, messages;
-};
 struct quota_account {
     struct quota_account *next; /* in the bucket */
     struct list_node node;      /* of the ledger's, least recently needed first */
@@ -21,9 +18,6 @@ struct quota_account {
     struct list_node waiting; /* claims: for the look that is under way */
     bool looking;
     uint64_t looked_ns;          /* when the last one has ended well; 0: never, or not of late */
-    struct amount under;         /* with the writer */
-    struct amount stored;        /* since the last look began */
-    struct amount covered;       /* of those: that the look under way finds */
     uint32_t holds;              /* claims */
     struct quota_claims *claims; /* the last that asked, and which of it */
     uint32_t index;
@@ -135,10 +129,8 @@ static bool is_over(const struct quota_account *account, struct mailstore_user *
 {
     const struct quota limit =
         quota_limit(account->ledger->mailbox->conf, user, slice_text("INBOX"));
-    uint64_t bytes = user->totals.bytes + user->coming.bytes + account->under.bytes +
-                     account->stored.bytes + claims->bytes;
-    uint64_t messages = user->totals.messages + user->coming.messages + account->under.messages +
-                        account->stored.messages + 1;
+    uint64_t bytes = user->totals.bytes + user->coming.bytes + claims->bytes;
+    uint64_t messages = user->totals.messages + user->coming.messages + 1;
     return (limit.bytes != 0 && bytes > limit.bytes) ||
            (limit.messages != 0 && messages > limit.messages);
 }
@@ -149,13 +141,7 @@ static bool is_fresh(const struct quota_account *account)
     return account->looked_ns != 0 && now_ns - account->looked_ns < FRESH_NS;
 }
 
-static void claim_charge(struct quota_claim *claim)
-{
-    claim->account->under.bytes += claim->claims->bytes;
-    claim->account->under.messages++;
-}
-
-/* 0, -EDQUOT, -EINPROGRESS: after a look; -errno. */
+/* 0: and it is charged; -EDQUOT, -EINPROGRESS: after a look; -errno. */
 static int claim_judge(struct quota_claim *claim)
 {
     struct quota_account *account = claim->account;
@@ -168,11 +154,15 @@ static int claim_judge(struct quota_claim *claim)
     if (status != 0) {
         return status;
     }
-    bool over = is_over(account, user, claim->claims);
+    if (is_over(account, user, claim->claims)) {
+        bool charged = user->coming.messages > 0;
+        bool looks = claim->looks == 0 || (charged && claim->looks < LOOKS_MAX);
+        status = !claim->last && looks ? -EINPROGRESS : -EDQUOT;
+    } else {
+        status = mailstore_comes(store, user, claim->claims->bytes);
+    }
     mailstore_user_close(store, user);
-    bool charged = account->under.messages + account->stored.messages > 0;
-    bool looks = claim->looks == 0 || (charged && claim->looks < LOOKS_MAX);
-    return !over ? 0 : !claim->last && looks ? -EINPROGRESS : -EDQUOT;
+    return status;
 }
 
 static void claim_drop(struct quota_claim *claim)
@@ -186,12 +176,11 @@ static void claim_drop(struct quota_claim *claim)
 
 /* ---- Looking ---- */
 
-/* What was stored before now is found. Whoever cannot be looked at is judged by what is known. */
+/* Whoever cannot be looked at is judged by what is known. */
 static void look_begin(struct quota_account *account)
 {
     struct mailstore *store = account->ledger->mailbox->texts;
     struct mailstore_user *user;
-    account->covered = account->stored;
     for (struct list_node *node = account->waiting.next; node != &account->waiting;
          node = node->next) {
         list_entry(node, struct quota_claim, node)->looks++;
@@ -220,9 +209,6 @@ static void waiting_judge(struct quota_account *account)
             list_append(&account->waiting, &claim->node);
             continue;
         }
-        if (claim->status == 0) {
-            claim_charge(claim);
-        }
         if (--claims->waiting == 0) {
             list_remove(&claims->node);
             claims->known(claims);
@@ -250,11 +236,6 @@ static void account_looked(struct mailstore_waiter *waiter, int status)
 {
     struct quota_account *account = list_entry(waiter, struct quota_account, looked);
     account->looking = false;
-    if (status == 0) {
-        account->stored.bytes -= account->covered.bytes;
-        account->stored.messages -= account->covered.messages;
-    }
-    account->covered = (struct amount){0};
     account->looked_ns = status == 0 ? account->ledger->mailbox->shard->now_ns : 0;
     for (struct list_node *node = account->waiting.next; node != &account->waiting && status != 0;
          node = node->next) {
@@ -305,9 +286,6 @@ static bool claim_begin(struct quota_claim *claim, uint32_t index, const char *u
     account->holds++;
     claim->account = account;
     claim->status = claim_judge(claim);
-    if (claim->status == 0) {
-        claim_charge(claim);
-    }
     return claim->status == -EINPROGRESS;
 }
 
@@ -338,13 +316,9 @@ int quota_claims_ask(struct quota_claims *claims,
 void quota_claim_settle(struct quota_claim *claim, bool stored)
 {
     struct quota_account *account = claim->account;
-    check(claim->status == 0 && account != NULL && account->under.messages > 0);
-    account->under.bytes -= claim->claims->bytes;
-    account->under.messages--;
-    if (stored) {
-        account->stored.bytes += claim->claims->bytes;
-        account->stored.messages++;
-    }
+    check(claim->status == 0 && account != NULL);
+    mailstore_came(account->ledger->mailbox->texts, slice_text(account->user), claim->claims->bytes,
+                   stored);
     claim_drop(claim);
 }
 

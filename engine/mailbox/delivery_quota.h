@@ -2,8 +2,8 @@
  * delivery_quota: is there room for a message in the Maildirs of its recipients?
  *
  * LMTP's messages go into Maildirs by a writer of their own (queue/mailbox/maildir.h), past the store that knows what users
- * have (queue/mailbox/mailstore.h) and finds them there later. So they are charged here from their commit until a look at
- * the Maildir has found them. Whose Maildir was not looked at for a minute has it looked at first, by the store's helpers,
+ * have (queue/mailbox/mailstore.h) and finds them there later. So they are charged (mailstore_comes) from their commit until
+ * a look at the Maildir has found them, as is what scripts file (delivery_files.c). Whose Maildir was not looked at for a minute has it looked at first, by the store's helpers,
  * and so has who would be refused: others may have removed something. Meanwhile the message waits, and nobody else.
  *
  * delivery_maildir.c asks, where there are quotas and a store; delivery_files.c tells of what comes by the store itself. What is charged may be counted twice, never not

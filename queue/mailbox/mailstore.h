@@ -130,7 +130,7 @@ struct mailstore_totals { /* of a user, what is kept after expunge left out */
 struct mailstore_user {
     uint64_t id; /* 0: nothing of it is stored yet */
     struct mailstore_totals totals;
-    struct mailstore_totals coming; /* what has been asked for and is on its way into Maildirs */
+    struct mailstore_totals coming; /* on its way into his Maildir, or there and not found yet */
     uint64_t names; /* grows when the list of mailboxes, or that of subscriptions, is another */
     const char *name;
 };
@@ -204,6 +204,11 @@ bool mailstore_has_maildirs(const struct mailstore *store);
 bool mailstore_can_name(const struct mailstore *store, struct slice name);
 /* There may be news in the Maildir of this user; nothing is done when nobody has him open. */
 void mailstore_poke(struct mailstore *store, struct slice user);
+/* A message of so many bytes comes into the Maildir of the user, and is among `coming` until mailstore_came says that it is
+ * not there, or until a look that began after it was there has found it. 0, -ENOMEM: it is not counted. */
+int mailstore_comes(struct mailstore *store, struct mailstore_user *user, uint64_t bytes);
+/* Once for each that was counted. */
+void mailstore_came(struct mailstore *store, struct slice user, uint64_t bytes, bool stored);
 
 /* NULL: none of this name. "INBOX" in any letters is INBOX, also as the first level. */
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name);

@@ -6,6 +6,8 @@
 #define POLL_OPEN_S 2u /* of a user who has a mailbox open */
 #define POLL_S 10u     /* of others who are there */
 #define LEAVES_S 60u   /* of one who is not any more */
+#define LANDED_S                                                                                   \
+    2u /* longer: until who is judged by what has landed (delivery_quota.h) looks again */
 #define OPEN_USERS 64u
 #define ASKS_MAX 4u
 
@@ -67,6 +69,19 @@ void mirror_poke(struct mirror *mirror)
     mirror_free_again(mirror);
 }
 
+static void totals_take(struct mailstore_totals *totals, struct mailstore_totals less)
+{
+    totals->bytes -= less.bytes;
+    totals->messages -= less.messages;
+}
+
+/* A look has found what had landed when it began, or nobody counts it any more. */
+static void landed_forget(struct mirror *mirror, struct mailstore_totals found)
+{
+    totals_take(&mirror->landed, found);
+    totals_take(&mirror->user->pub.coming, found);
+}
+
 static void mirror_free(struct mirror *mirror)
 {
     struct user *user = mirror->user;
@@ -76,6 +91,7 @@ static void mirror_free(struct mirror *mirror)
     if (mirror->active != NULL) {
         op_free(mirror->active);
     }
+    landed_forget(mirror, mirror->landed);
     home_close(mirror->home);
     list_remove(&mirror->node);
     list_remove(&mirror->poked_node);
@@ -83,6 +99,37 @@ static void mirror_free(struct mirror *mirror)
     user->mirror = NULL;
     user_drop(user);
     free(mirror);
+}
+
+/* ── What comes past the store ───────────────────────────────────────────────────────────────── */
+
+int mailstore_comes(struct mailstore *store, struct mailstore_user *pub, uint64_t bytes)
+{
+    struct mirror *mirror = mirror_get(user_private(pub));
+    if (mirror == NULL) {
+        return -ENOMEM;
+    }
+    mirror->comers++;
+    mirror->used_s = store->wall_s;
+    pub->coming.bytes += bytes;
+    pub->coming.messages++;
+    return 0;
+}
+
+void mailstore_came(struct mailstore *store, struct slice name, uint64_t bytes, bool stored)
+{
+    struct user *user = user_known(store, name);
+    check(user != NULL && user->mirror != NULL && user->mirror->comers > 0);
+    const struct mailstore_totals one = {.bytes = bytes, .messages = 1};
+    struct mirror *mirror = user->mirror;
+    mirror->comers--;
+    mirror->used_s = store->wall_s;
+    if (stored) {
+        mirror->landed.bytes += bytes;
+        mirror->landed.messages++;
+    } else {
+        totals_take(&user->pub.coming, one);
+    }
 }
 
 /* ── Ops ─────────────────────────────────────────────────────────────────────────────────────── */
@@ -185,6 +232,9 @@ void op_end(struct op *op, int status)
     check(mirror->active == op);
     mirror->active = NULL;
     mirror->used_s = mirror->files->store->wall_s;
+    if (status == 0 && op->status == 0) {
+        landed_forget(mirror, op->covers);
+    }
     riders_end(mirror, op, status);
     op_tell(op, status);
     mirror_next(mirror);
@@ -232,6 +282,7 @@ static void op_worked(struct crew_job *job)
     }
     if (op->kind == OP_LOOK && op->status == -ESTALE) { /* others change it all the time */
         op->status = 0;
+        op->covers = (struct mailstore_totals){0};
         mirror_poke(mirror);
     }
     if (op->rests && mirror->told) {
@@ -256,6 +307,7 @@ void mirror_next(struct mirror *mirror)
     if (op->kind == OP_LOOK) {
         mirror->looked_s = files->store->wall_s;
         mirror->poked = false;
+        op->covers = mirror->landed;
         for (struct list_node *node = mirror->ops.next; node != &mirror->ops; node = node->next) {
             struct op *other = list_entry(node, struct op, node);
             other->rides = other->kind == OP_LOOK ? op : NULL;
@@ -315,7 +367,9 @@ static void mirror_poll(struct mirror *mirror)
         if (op != NULL) {
             op_queue(op);
         }
-    } else if (alone && store->wall_s - mirror->used_s >= LEAVES_S) {
+    } else if (alone && mirror->comers == 0 &&
+               store->wall_s - mirror->used_s >=
+                   LEAVES_S + (mirror->landed.messages > 0 ? LANDED_S : 0)) {
         mirror_free(mirror);
     }
 }

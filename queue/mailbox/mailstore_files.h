@@ -61,8 +61,9 @@ struct op {
     /* What comes to be more, and may be at most: of the user, when it is its turn. */
     struct mailstore_totals adds;
     uint64_t quota_bytes, quota_messages;
-    bool counted;  /* adds, in user->coming */
-    uint64_t text; /* the id that the text is to have; 0: any */
+    bool counted;                   /* adds, in user->coming */
+    struct mailstore_totals covers; /* OP_LOOK: of what has landed, what it finds */
+    uint64_t text;                  /* the id that the text is to have; 0: any */
     /* What the Maildir is told before. */
     bool forgets, rests;
     bool tidies; /* what is kept after expunge: the ids of texts, ascending */
@@ -101,8 +102,10 @@ struct mirror {
     bool poked;
     struct list_node poked_node; /* of files->poked, when it may be looked at */
     uint64_t looked_s, used_s;
-    int trouble;      /* that was told of */
-    uint32_t readers; /* jobs that read texts */
+    uint32_t comers;                /* that mailstore_came says nothing of yet */
+    struct mailstore_totals landed; /* that are there, since the last look began */
+    int trouble;                    /* that was told of */
+    uint32_t readers;               /* jobs that read texts */
 };
 
 struct staged { /* a text that becomes a file */

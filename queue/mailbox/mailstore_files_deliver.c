@@ -22,7 +22,7 @@ struct deliver_place {
     uint8_t flags;
     char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1];
     unsigned keyword_count;
-    uint32_t held; /* so many places of the user take it, from the first to this one */
+    bool comes; /* it is among what comes to the user (mailstore_comes) */
     int status;
 };
 
@@ -35,7 +35,7 @@ struct deliver {
     const struct deliver_place *put; /* the place whose uid is wanted; NULL: there is none */
     struct mailstore_place put_place;
     struct mailstore_waiter put_done;
-    uint64_t id;
+    uint64_t id, bytes;
     int64_t at_us; /* when it was committed: who comes first has the lower name */
     uint32_t count;
     struct deliver_place places[];
@@ -151,10 +151,19 @@ static void deliver_work(struct crew_job *job)
 
 /* ── The shard's ─────────────────────────────────────────────────────────────────────────────── */
 
+static void place_came(const struct deliver *deliver, struct deliver_place *place, bool stored)
+{
+    if (place->comes) {
+        place->comes = false;
+        mailstore_came(deliver->files->store, slice_text(place->user), deliver->bytes, stored);
+    }
+}
+
 static void deliver_free(struct deliver *deliver)
 {
     list_remove(&deliver->node);
     for (uint32_t i = 0; i < deliver->count; i++) {
+        place_came(deliver, &deliver->places[i], false);
         free(deliver->places[i].keywords);
     }
     if (deliver->staged != NULL) {
@@ -229,10 +238,11 @@ static void deliver_done(struct crew_job *job)
     struct mailstore *store = deliver->files->store;
     struct mailstore_place *results = deliver->asked.result;
     for (uint32_t i = 0; i < deliver->count; i++) {
-        const struct deliver_place *place = &deliver->places[i];
+        struct deliver_place *place = &deliver->places[i];
         if (wants_uid(place->options)) {
             continue;
         }
+        place_came(deliver, place, place->status == 0);
         if (results != NULL) {
             results[i].status = place->status;
         }
@@ -250,14 +260,15 @@ static void deliver_done(struct crew_job *job)
 
 /* ── Asking ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* ahead: of the same text, that the user has at places before this one. */
+/* What comes to him counts, of this text too: at places before this one. */
 static bool is_over_quota(const struct user *user, const struct mailstore_place *place,
-                          uint64_t bytes, uint32_t ahead)
+                          uint64_t bytes)
 {
-    const struct mailstore_totals *totals = &user->pub.totals;
-    uint64_t all = totals->bytes + bytes * (ahead + 1);
-    return (place->quota_bytes != 0 && all > place->quota_bytes) ||
-           (place->quota_messages != 0 && totals->messages + ahead + 1 > place->quota_messages);
+    const struct mailstore_totals *totals = &user->pub.totals, *coming = &user->pub.coming;
+    return (place->quota_bytes != 0 &&
+            totals->bytes + coming->bytes + bytes > place->quota_bytes) ||
+           (place->quota_messages != 0 &&
+            totals->messages + coming->messages + 1 > place->quota_messages);
 }
 
 /* What the store knows of the user: only who asks for it pays for that. */
@@ -265,17 +276,19 @@ static int user_ask(struct mailstore *store, const struct mailstore_place *place
                     struct deliver_place *to)
 {
     struct user *user;
-    bool asks = place->quota_bytes != 0 || place->quota_messages != 0 ||
-                (place->options & MAILSTORE_AUTOCREATE) != 0;
+    bool limited = place->quota_bytes != 0 || place->quota_messages != 0;
+    bool asks = limited || (place->options & MAILSTORE_AUTOCREATE) != 0;
     int status = asks ? user_get(store, place->user, &user) : 0;
     if (!asks || status != 0) {
         return status;
     }
-    bool over = is_over_quota(user, place, bytes, to->held);
+    bool over = is_over_quota(user, place, bytes);
     store->counters.refused_quota += over;
     to->uidvalidity = user->uidvalidity_next;
+    status = over ? -EDQUOT : limited ? mailstore_comes(store, &user->pub, bytes) : 0;
+    to->comes = limited && status == 0;
     user_drop(user);
-    return over ? -EDQUOT : 0;
+    return status;
 }
 
 static int keywords_take(const struct mailstore_place *place, struct deliver_place *to)
@@ -332,14 +345,14 @@ static struct deliver *deliver_new(struct mailstore_draft *draft, struct mailsto
     deliver->files = store->files;
     deliver->count = count;
     deliver->id = draft->id;
+    deliver->bytes = draft->bytes;
     deliver->at_us = maildir_owner_now_us(store->files->settings.owner);
     for (uint32_t i = 0; i < count; i++) {
         struct deliver_place *place = &deliver->places[i];
-        if (i > 0 && slice_equal(places[i].user, places[i - 1].user)) {
-            place->held = place[-1].held;
-        }
         place->status = place_take(store, &places[i], draft->bytes, place);
-        place->held += place->status == 0;
+        if (place->status != 0) {
+            place_came(deliver, place, false);
+        }
         put = put == NULL && wants_uid(place->options) ? place : put;
     }
     deliver->put = put;

@@ -96,6 +96,25 @@ class MaildirQuota(MailboxTool):
         self.assertEqual([self.deliver([user])[0] for user in ("alice+Box", "alice")], [250, 452])
         self.assertEqual(self.count(), 6)
 
+    def test_what_goes_straight_and_what_is_filed_have_one_room(self):
+        self.begin("{quota_messages: 30}")
+        codes = []
+
+        def work(name):
+            with self.service.connect() as client:
+                for _ in range(10):
+                    codes.extend(client.deliver([name], message("x")))
+
+        threads = [threading.Thread(target=work, args=("alice+x" if n % 2 else "alice",), daemon=True) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            self.assertFalse(thread.is_alive())
+        self.assertEqual(sorted(set(codes)), [250, 452])
+        self.assertEqual((len(codes), codes.count(250)), (80, 30))
+        self.assertEqual(self.count("alice"), 30)
+
     def test_imap_is_answered_as_on_the_own_store_and_rules_hold(self):
         self.begin("{quota_bytes: 1M, quota_messages: 4, quota_rules: [{mailbox: Trash, more_messages: 2}, "
                    "{mailbox: \"Spam*\", counted: false}]}")
