@@ -190,6 +190,13 @@ static int sieve_open(struct mailbox *mailbox)
     return status;
 }
 
+static void sieve_close(struct mailbox *mailbox)
+{
+    outgoing_close(mailbox->outgoing);
+    remembered_close(mailbox->remembered);
+    sieve_scripts_close(mailbox->scripts);
+}
+
 /* Search does without, when it cannot be had. */
 static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
@@ -287,7 +294,12 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     mailbox->texts = mailbox_store_texts(mailbox->own);
     status = users_find(mailbox);
     status = status == 0 ? sieve_open(mailbox) : status;
-    status = status == 0 && !in_log ? quota_ledger_open(&mailbox->quotas, mailbox) : status;
+    if (status == 0 && !in_log) {
+        status = quota_ledger_open(&mailbox->quotas, mailbox);
+        if (status != 0) {
+            sieve_close(mailbox);
+        }
+    }
     if (status == 0) {
         searches_open(mailbox, conf);
     } else {
@@ -612,9 +624,7 @@ void mailbox_close(struct mailbox *mailbox)
     quota_ledger_close(mailbox->quotas);
     if (mailbox->own != NULL) {
         delivery_parts_forget(mailbox);
-        outgoing_close(mailbox->outgoing);
-        remembered_close(mailbox->remembered);
-        sieve_scripts_close(mailbox->scripts); /* what waited for a look has run some */
+        sieve_close(mailbox); /* what waited for a look has run some scripts */
         mailbox_store_close(mailbox->own);
         folder_leave(mailbox);
     }
