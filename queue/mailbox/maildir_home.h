@@ -120,6 +120,7 @@ struct home_letter {
     bool create, subscribe; /* it comes to be when it is not there, and is subscribed then */
     bool or_inbox;          /* a mailbox that is not there, or has no folder's name: INBOX */
     bool gives;             /* `name` may go */
+    bool hurries;           /* no lock is waited for */
     bool given;             /* result: and has */
     uint8_t flags;
     const char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* as home_message's */
@@ -181,6 +182,8 @@ int home_tidy(struct home *home, const struct home_tidy *tidy);
 int home_create(struct home *home, const char *mailbox, struct home_news **news);
 /* -ENOENT. */
 int home_delete(struct home *home, const char *mailbox);
+/* One that was made and is not wanted after all; but it stays when others have put something there, and the next look finds it. */
+void home_withdraw(struct home *home, const char *mailbox);
 /* With all below it, or only those. -ENOENT, -EEXIST, -EINVAL. */
 int home_rename(struct home *home, const char *from, const char *to);
 

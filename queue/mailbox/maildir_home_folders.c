@@ -166,6 +166,37 @@ int home_delete(struct home *home, const char *mailbox)
     return 0;
 }
 
+/* Without cur/ it is no mailbox; whoever has it open already finds that new/ is gone, too. */
+static bool parts_remove(const struct maildir_files *files, int at)
+{
+    if (files->remove_folder(files->self, at, "cur") < 0) {
+        return false;
+    }
+    bool empty = files->remove_folder(files->self, at, "new") == 0;
+    if (!empty) {
+        files->make_folder(files->self, at, "cur");
+    }
+    return empty;
+}
+
+void home_withdraw(struct home *home, const char *mailbox)
+{
+    const struct maildir_files *files = home_files(home);
+    char name[MAILDIR_FILE_NAME_MAX + 1];
+    ssize_t size = maildir_folder_write(slice_text(mailbox), name);
+    int at = size <= 0 ? -ENOENT : files->open_folder(files->self, home->root, name);
+    struct home_folder *folder = home_folder_find(home, mailbox);
+    if (folder != NULL) { /* what was told of it goes with its news */
+        home_folder_drop(home, folder);
+    }
+    if (at >= 0) {
+        if (parts_remove(files, at)) {
+            home_delete(home, mailbox);
+        }
+        files->close(files->self, at);
+    }
+}
+
 /* ---- renaming ---- */
 
 static bool is_within(const char *name, const char *parent)

@@ -43,7 +43,7 @@ int inbox_work(struct op *op)
     }
     status = home_copy(home, &op->copy, &op->news);
     if (status != 0) { /* it has never been there */
-        home_delete(home, op->to);
+        home_withdraw(home, op->to);
         home_news_free(op->news);
         op->news = NULL;
     }

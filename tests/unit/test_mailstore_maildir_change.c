@@ -290,6 +290,38 @@ static void inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was(void **s
     assert_box(fixture, "INBOX", "3:1: 7:4:home");
 }
 
+static struct maildirs_rig *filed_into; /* while INBOX is renamed */
+
+static int link_full_and_filed(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    struct maildir_files files;
+    if (strstr(to, ":2,") == NULL) { /* a lock */
+        maildir_system_files(&files);
+        return files.link(self, from_at, from, to_at, to);
+    }
+    maildirs_put(filed_into, ".old/new/x", "X\n\nx\n");
+    return -ENOSPC;
+}
+
+static void what_is_filed_into_a_mailbox_that_inbox_could_not_be_renamed_to_stays(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct told told;
+    struct maildir_files files = fixture->files;
+    maildirs_inbox(fixture);
+    filed_into = fixture;
+    fixture->files.link = link_full_and_filed;
+    assert_int_equal(mailstore_box_rename(fixture->rig.store, maildirs_box(fixture, "INBOX"),
+                                          slice_text("old"), told_init(&told)),
+                     0);
+    assert_int_equal(told_wait(&fixture->rig, &told), -ENOSPC);
+    fixture->files = files;
+    maildirs_look(fixture);
+    assert_box(fixture, "old", "1:0:");
+    assert_text(fixture, "old", 1, "X\r\n\r\nx\r\n");
+    assert_box(fixture, "INBOX", "3:1: 7:4:home");
+}
+
 static struct mailstore_draft *draft_of(struct maildirs_rig *fixture, const char *text)
 {
     struct mailstore_draft *draft;
@@ -368,6 +400,7 @@ int main(void)
         CASE(what_a_maildir_cannot_do_is_refused),
         CASE(inbox_renamed_is_empty_and_its_messages_are_in_the_new_mailbox),
         CASE(inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was),
+        CASE(what_is_filed_into_a_mailbox_that_inbox_could_not_be_renamed_to_stays),
         CASE(two_at_the_edge_of_a_quota_do_not_both_succeed),
         CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
