@@ -16,6 +16,11 @@ struct target {                           /* where a letter goes; numbers of ope
     int folder, cur, to;
 };
 
+static int64_t patience_of(const struct home_letter *letter)
+{
+    return letter->hurries ? -1 : PATIENCE_S;
+}
+
 static void target_close(struct home *home, struct target *target)
 {
     const struct maildir_files *files = home_files(home);
@@ -92,7 +97,8 @@ static int target_find(struct home *home, const struct home_letter *letter, stru
     if (status == -ENOENT && letter->create) {
         status = target_make(home, letter, target);
     }
-    if (status == -ENOENT && letter->or_inbox) {
+    if (status == -ENOENT &&
+        (letter->or_inbox || letter->create)) { /* what is there is no folder */
         status = target_open(home, "INBOX", target);
     }
     return status;
@@ -113,7 +119,7 @@ static int letters_find(struct home *home, const struct target *target,
     if (status < 0) {
         return status;
     }
-    box.patience_s = PATIENCE_S;
+    box.patience_s = patience_of(letter);
     status = maildir_keywords_read(&box.keywords, home_files(home), box.folder);
     for (unsigned i = 0; i < letter->keyword_count && status == 0; i++) {
         int index = maildir_box_keyword(&box, slice_text(letter->keywords[i]));
@@ -151,6 +157,14 @@ static int name_make(struct home *home, struct target *target, const struct home
 
 /* ---- the file ---- */
 
+/* Where there are no links, by its other name alone. */
+static int copy_name(const struct maildir_files *files, int at, const char *copy, int to_at,
+                     const char *to)
+{
+    int status = files->link(files->self, at, copy, to_at, to);
+    return home_has_no_links(status) ? files->rename(files->self, at, copy, to_at, to) : status;
+}
+
 /* Its bytes, where it can be neither renamed nor linked. */
 static int copy_put(struct home *home, const struct target *target,
                     const struct home_letter *letter, const char *name)
@@ -162,7 +176,7 @@ static int copy_put(struct home *home, const struct target *target,
     }
     int status = home_file_copy(files, letter->at, letter->name, tmp, letter->base);
     if (status == 0) {
-        status = files->link(files->self, tmp, letter->base, target->to, name);
+        status = copy_name(files, tmp, letter->base, target->to, name);
     }
     files->remove(files->self, tmp, letter->base);
     files->close(files->self, tmp);
@@ -181,18 +195,15 @@ static int file_put(struct home *home, const struct target *target, struct home_
     if (status == -EINVAL || status == -ENOSYS) {
         status = files->link(files->self, letter->at, letter->name, target->to, name);
     }
-    if (status == -EXDEV || status == -EPERM || status == -EMLINK || status == -EOPNOTSUPP) {
-        status = copy_put(home, target, letter, name);
-    }
-    return status;
+    return home_has_no_links(status) ? copy_put(home, target, letter, name) : status;
 }
 
-int home_deliver(struct home *home, struct home_letter *letter)
+static int letter_put(struct home *home, struct home_letter *letter)
 {
     const struct maildir_files *files = home_files(home);
     struct target target;
     char name[MAILDIR_FILE_NAME_MAX + 1];
-    home_patience(home, PATIENCE_S);
+    home_patience(home, patience_of(letter));
     int status = target_find(home, letter, &target);
     if (status < 0) {
         return status;
@@ -207,4 +218,15 @@ int home_deliver(struct home *home, struct home_letter *letter)
     }
     target_close(home, &target);
     return status < 0 ? status : 0;
+}
+
+int home_deliver(struct home *home, struct home_letter *letter)
+{
+    int status = letter_put(home, letter);
+    if (status ==
+        -ENOENT) { /* others may have removed the folder: it is as if it had not been there */
+        home_rest(home);
+        status = letter_put(home, letter);
+    }
+    return status;
 }

@@ -195,7 +195,8 @@ int maildir_lock_try(struct maildir_lock *lock)
 int maildir_lock_take(struct maildir_lock *lock, int64_t patience_s)
 {
     const struct maildir_owner *owner = lock->owner;
-    uint64_t end_ns = world_now_ns(owner->world) + (uint64_t)patience_s * 1000000000u;
+    uint64_t now_ns = world_now_ns(owner->world);
+    uint64_t end_ns = patience_s > 0 ? now_ns + (uint64_t)patience_s * 1000000000u : now_ns;
     uint64_t pause_ns = PAUSE_NS_FIRST;
     lock->seen = lock->seen_protected = (struct maildir_file_facts){0};
     lock->changed_wall_s = 0;

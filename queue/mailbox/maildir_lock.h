@@ -50,7 +50,7 @@ struct maildir_lock {
 
 /* 0: held. -EAGAIN: another has it; again later, with the same structure, which remembers what it saw. */
 int maildir_lock_try(struct maildir_lock *lock);
-/* Tries until patience_s has passed, or the owner hurries: -ETIMEDOUT. */
+/* Tries until patience_s has passed, or the owner hurries: -ETIMEDOUT. Not above 0: once. */
 int maildir_lock_take(struct maildir_lock *lock, int64_t patience_s);
 /* Is it still the one that was made? Others may have found it void. */
 bool maildir_lock_holds(const struct maildir_lock *lock);

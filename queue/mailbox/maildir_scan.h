@@ -26,7 +26,7 @@ struct maildir_box {
     uint32_t scans, looks;
     unsigned renamed;           /* duplicates and what came back, so far */
     uint32_t uidvalidity_least; /* the caller's: of a list that is begun */
-    int64_t patience_s;         /* the caller's, for the lock; 0: MAILDIR_LOCK_PATIENCE_S */
+    int64_t patience_s; /* the caller's, for the lock; 0: MAILDIR_LOCK_PATIENCE_S; < 0: one try */
 };
 
 struct maildir_message {

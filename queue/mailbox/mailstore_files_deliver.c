@@ -36,6 +36,7 @@ struct deliver {
     struct mailstore_place put_place;
     struct mailstore_waiter put_done;
     uint64_t id, bytes;
+    bool hurries;  /* the thread's: a lock was waited for in vain, and no other is */
     int64_t at_us; /* when it was committed: who comes first has the lower name */
     uint32_t count;
     struct deliver_place places[];
@@ -82,12 +83,14 @@ static int place_put(struct deliver *deliver, uint32_t index, struct home *home,
         .subscribe = (place->options & MAILSTORE_SUBSCRIBE) != 0,
         .or_inbox = (place->options & MAILSTORE_OR_INBOX) != 0,
         .gives = last,
+        .hurries = deliver->hurries,
         .flags = place->flags,
         .keywords = (const char(*)[MAILDIR_KEYWORD_BYTES_MAX + 1]) place->keywords,
         .keyword_count = place->keyword_count,
     };
     home_uidvalidity(home, place->uidvalidity);
     int status = home_deliver(home, &letter);
+    deliver->hurries = deliver->hurries || status == -ETIMEDOUT;
     if (letter.given) {
         files->close(files->self, staged->file);
         staged->file = -1;

@@ -5,6 +5,7 @@
 #include "queue/mailbox/maildir.h"
 #include "queue/mailbox/mailstore_files.h"
 #include <fcntl.h>
+#include <ftw.h>
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -326,6 +327,12 @@ static void one_recipient_is_refused_and_the_others_have_it(void **state)
     assert_int_equal(count_of(".tubepost/tmp/*"), 0);
 }
 
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *at)
+{
+    (void)status, (void)type, (void)at;
+    return remove(path);
+}
+
 static int move_status;
 
 static int no_rename(void *self, int from_at, const char *from, int to_at, const char *to)
@@ -360,6 +367,88 @@ static void where_a_file_can_be_neither_renamed_nor_linked_its_bytes_are_copied(
     assert_int_equal(count_of("bob/new/*"), 1);
     assert_int_equal(count_of("*/tmp/*") + count_of(".tubepost/tmp/*"), 0);
     assert_string_equal(lmtp_held("ann"), "INBOX () () ()");
+}
+
+static int link_none(void *self, int from_at, const char *from, int to_at, const char *to)
+{
+    (void)self, (void)from_at, (void)from, (void)to_at, (void)to;
+    return -EPERM;
+}
+
+static void where_nothing_can_be_linked_each_place_has_its_bytes(void **state)
+{
+    (void)state;
+    lmtp_script_set("ann",
+                    "require [\"fileinto\",\"mailbox\",\"copy\",\"imap4flags\"];"
+                    "fileinto :create :copy \"A\"; fileinto :copy :flags \"\\\\Seen\" \"x\";");
+    maildir_system_files(&real);
+    lmtp_files()->link = link_none;
+    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann@y>\r\nRCPT TO:<bob@y>\r\n", MESSAGE),
+                        STORED STORED);
+    *lmtp_files() = real;
+    assert_int_equal(count_of("*/tmp/*") + count_of(".tubepost/tmp/*"), 0);
+    assert_string_equal(lmtp_held("ann"), "INBOX () (S) A ()");
+    assert_string_equal(lmtp_held("bob"), "INBOX ()");
+}
+
+static int rename_from_what_goes(void *self, int from_at, const char *from, int to_at,
+                                 const char *to)
+{
+    char path[512], aside[512];
+    snprintf(path, sizeof path, "%s/ann/.There/new", lmtp_maildirs());
+    snprintf(aside, sizeof aside, "%s/ann/.There", lmtp_maildirs());
+    if (strchr(from, '.') == NULL && rmdir(path) == 0) { /* a text, not a lock */
+        assert_int_equal(nftw(aside, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    }
+    return real.rename(self, from_at, from, to_at, to);
+}
+
+static void a_folder_that_goes_while_it_is_delivered_into_is_as_if_it_had_not_been(void **state)
+{
+    (void)state;
+    maildir_system_files(&real);
+    lmtp_deliver(MESSAGE);
+    maildir_make("ann/.There");
+    lmtp_files()->rename = rename_from_what_goes;
+    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+There@y>\r\n", MESSAGE), STORED);
+    *lmtp_files() = real;
+    assert_int_equal(count_of("ann/.There"), 0);
+    assert_string_equal(lmtp_held("ann"), "INBOX () ()");
+}
+
+static void what_cannot_be_created_for_what_is_there_keeps_the_message(void **state)
+{
+    char path[512];
+    (void)state;
+    lmtp_deliver(MESSAGE);
+    snprintf(path, sizeof path, "%s/ann/.Link", lmtp_maildirs());
+    assert_int_equal(symlink("/tmp", path), 0);
+    file_make("ann/.File", "");
+    folder_make("ann/.Folder");
+    lmtp_script_set("ann", "require [\"fileinto\",\"mailbox\"]; fileinto :create \"Link\";"
+                           "fileinto :create \"File\"; fileinto :create \"Folder\";");
+    assert_string_equal(lmtp_deliver(MESSAGE), STORED);
+    assert_string_equal(lmtp_held("ann"), "INBOX () () () ()");
+}
+
+static void locks_of_others_are_waited_for_once_in_a_delivery(void **state)
+{
+    static const char *const users[] = {"ann", "bob", "zoe"};
+    char path[64];
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        lmtp_script_set(users[i], "require \"imap4flags\"; addflag \"word\";");
+        maildir_make(users[i]);
+        snprintf(path, sizeof path, "%s/dovecot-uidlist.lock", users[i]);
+        file_make(path, "5:host.test");
+    }
+    lmtp_files()->pause = time_passes;
+    lmtp_files()->process_lives = everybody_lives;
+    uint64_t before_ns = lmtp_rig.store.rig.now_ns;
+    assert_string_equal(
+        lmtp_deliver_to("RCPT TO:<ann@y>\r\nRCPT TO:<bob@y>\r\nRCPT TO:<zoe@y>\r\n", MESSAGE),
+        TROUBLE TROUBLE TROUBLE);
+    assert_in_range(lmtp_rig.store.rig.now_ns - before_ns, 5000000000u, 7000000000u);
 }
 
 /* ---- Without a session ---- */
@@ -615,6 +704,10 @@ int main(void)
         TEST(what_was_filed_counts_for_what_goes_straight_before_anybody_looks),
         TEST(the_last_room_is_not_refused_for_what_is_counted_twice),
         TEST(of_two_details_of_one_user_each_needs_room),
+        TEST(where_nothing_can_be_linked_each_place_has_its_bytes),
+        TEST(a_folder_that_goes_while_it_is_delivered_into_is_as_if_it_had_not_been),
+        TEST(what_cannot_be_created_for_what_is_there_keeps_the_message),
+        TEST(locks_of_others_are_waited_for_once_in_a_delivery),
         TEST(who_is_closed_while_a_maildir_is_looked_at_delivers_nothing),
         TEST(who_is_closed_behind_the_commit_is_not_told_and_it_is_stored),
         TEST(what_is_aborted_leaves_nothing),
