@@ -5,7 +5,6 @@
  * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first; once
  * more into that of who would be refused for what has come meanwhile and may be counted twice (delivery_quota.h).
  */
-#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/quota.h"
 #include <stdlib.h>
@@ -141,9 +140,6 @@ static int commit(struct delivery_text *text)
 {
     if (!text->by_store) {
         return delivery_maildir.commit(text);
-    }
-    for (uint32_t i = 0; i < text->recipient_count; i++) {
-        quota_ledger_forget(text->mailbox->quotas, text->recipients[i].user);
     }
     bool looks = (text->wants & SIEVE_SCRIPTS_MAILBOXES) != 0 ||
                  mailboxd_conf_has_quota(text->mailbox->conf);

@@ -114,14 +114,6 @@ static struct quota_account *account_get(struct quota_ledger *ledger, const char
     return account;
 }
 
-void quota_ledger_forget(struct quota_ledger *ledger, const char *user)
-{
-    struct quota_account *account = ledger != NULL ? *bucket_of(ledger, user) : NULL;
-    for (; account != NULL; account = account->next) {
-        account->looked_ns = strcmp(account->user, user) == 0 ? 0 : account->looked_ns;
-    }
-}
-
 /* ---- Judging ---- */
 
 static bool is_over(const struct quota_account *account, struct mailstore_user *user,

@@ -3,10 +3,11 @@
  *
  * LMTP's messages go into Maildirs by a writer of their own (queue/mailbox/maildir.h), past the store that knows what users
  * have (queue/mailbox/mailstore.h) and finds them there later. So they are charged (mailstore_comes) from their commit until
- * a look at the Maildir has found them, as is what scripts file (delivery_files.c). Whose Maildir was not looked at for a minute has it looked at first, by the store's helpers,
- * and so has who would be refused: others may have removed something. Meanwhile the message waits, and nobody else.
+ * a look at the Maildir has found them, as is what scripts file (delivery_files.c). Whose Maildir was not looked at for a
+ * minute has it looked at first, by the store's helpers, and so has who would be refused: others may have removed something.
+ * Meanwhile the message waits, and nobody else.
  *
- * delivery_maildir.c asks, where there are quotas and a store; delivery_files.c tells of what comes by the store itself. What is charged may be counted twice, never not
+ * delivery_maildir.c is the only caller, where there are quotas and a store. What is charged may be counted twice, never not
  * at all; as a look comes before a refusal, only what is counted once refuses.
  */
 #pragma once
@@ -43,8 +44,6 @@ int quota_ledger_open(struct quota_ledger **ledger, struct mailbox *mailbox);
 /* Those who wait are told to end. What was charged may still be settled, and freed, until quota_ledger_close. */
 void quota_ledger_rest(struct quota_ledger *ledger);
 void quota_ledger_close(struct quota_ledger *ledger); /* NULL is fine */
-/* Something comes for him by another way: he is looked at before his next message. NULL is fine. */
-void quota_ledger_forget(struct quota_ledger *ledger, const char *user);
 bool quota_is_limited(const struct mailbox *mailbox); /* is there any? */
 
 /* bytes: of the message, lines ending in CRLF. Zeroed claims, of the heap; NULL: memory is short. */

@@ -165,18 +165,6 @@ static void what_was_looked_at_a_minute_ago_is_looked_at_again(void **state)
     assert_int_equal(status_of(fixture, 10, false), -EDQUOT);
 }
 
-static void who_has_had_mail_by_another_way_is_looked_at_again(void **state)
-{
-    struct fixture *fixture = *state;
-    fixture->conf.users.quota_messages = 3;
-    assert_int_equal(status_of(fixture, 10, false), 0);
-    maildirs_put(fixture->rig, "new/c", "C\n\nz\n");
-    quota_ledger_forget(fixture->ledger, "bob");
-    assert_int_equal(status_of(fixture, 10, false), 0);
-    quota_ledger_forget(fixture->ledger, "ann");
-    assert_int_equal(status_of(fixture, 10, false), -EDQUOT);
-}
-
 static void who_is_named_twice_has_one_claim(void **state)
 {
     struct fixture *fixture = *state;
@@ -262,7 +250,6 @@ int main(void)
         CASE(bytes_are_counted_as_imap_counts_them),
         CASE(who_would_be_refused_is_looked_at_before),
         CASE(what_was_looked_at_a_minute_ago_is_looked_at_again),
-        CASE(who_has_had_mail_by_another_way_is_looked_at_again),
         CASE(who_is_named_twice_has_one_claim),
         CASE(each_recipient_is_judged_by_what_he_has),
         CASE(rules_are_of_folders),
