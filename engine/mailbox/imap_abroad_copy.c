@@ -405,7 +405,9 @@ static enum imap_step head_take(struct imap_session *session, struct carrying *c
                : message_say(carrying, &carried)    ? IMAP_STEP_MORE
                                                     : fail(session, carrying, -ENOMEM);
     }
-    imap_writer_reset(&carrying->head);
+    if (step == IMAP_STEP_MORE) { /* else it has gone with the task */
+        imap_writer_reset(&carrying->head);
+    }
     return step;
 }
 

@@ -159,6 +159,19 @@ static void a_set_that_is_too_long_for_another_shard_is_refused(void **state)
     free(command);
 }
 
+static void a_copy_of_too_many_is_refused_and_the_session_goes_on(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswi");
+    talk(rig, 1, "a SELECT INBOX\r\n", "OK");
+    for (unsigned count = 1; count <= IMAP_AGENT_DRAFTS_MAX; count *= 2) {
+        talk(rig, 1, "b COPY 1:* INBOX\r\n", "OK");
+    }
+    talk(rig, 1, "c COPY 1:* shared/alice/work\r\n", "NO [LIMIT]");
+    talk(rig, 1, "d COPY 1 shared/alice/work\r\n", "OK");
+    talk(rig, 1, "e STATUS shared/alice/work (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 3)");
+}
+
 static void a_copy_has_all_of_them_or_none(void **state)
 {
     struct imap_rig *rig = bob_may_all(state, "lri");
@@ -584,6 +597,7 @@ int main(void)
         SCENE(nothing_is_copied_where_the_right_is_missing),
         SCENE(a_copy_whose_target_ends_is_refused_and_the_mailbox_stays_selected),
         SCENE(a_set_that_is_too_long_for_another_shard_is_refused),
+        SCENE(a_copy_of_too_many_is_refused_and_the_session_goes_on),
         SCENE(a_copy_has_all_of_them_or_none),
         SCENE(a_move_takes_away_what_was_moved_and_nothing_else),
         SCENE(a_move_by_numbers_means_what_the_client_sees),
