@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ struct index {
     struct index *of; /* a glance: at this one's file */
     uint32_t glances;
     bool cramped;
+    bool full;                       /* the last write has failed for want of addresses */
     struct row_table active, frozen; /* frozen: read by the thread too, changed by nobody */
     bool has_frozen;
     struct row_table spent; /* they were written */
@@ -65,9 +67,11 @@ static int rows_write(struct index *index)
     }
     if (status != 0) {
         mdb_txn_abort(transaction);
-        return error_of(status);
+    } else {
+        status = mdb_txn_commit(transaction);
     }
-    return error_of(mdb_txn_commit(transaction));
+    index->full = status == MDB_MAP_FULL;
+    return error_of(status);
 }
 
 static void *writer(void *owner)
@@ -136,15 +140,39 @@ static int reader_renew(struct index *index)
     return error_of(status);
 }
 
+/* LMDB gives up the addresses that it has before it asks for others, and is lost when there are none: they are tried. */
+static bool addresses_are_there(uint64_t bytes)
+{
+    void *tried = bytes <= SIZE_MAX ? mmap(NULL, bytes, PROT_NONE,
+                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                                    : MAP_FAILED;
+    if (tried != MAP_FAILED) {
+        munmap(tried, bytes);
+    }
+    return tried != MAP_FAILED;
+}
+
+/* It has failed for want of addresses, not of a file system that is full. True: there are twice as many now. */
+static bool addresses_grow(struct index *index)
+{
+    if (!index->full || index->glances > 0 || index->bytes_max > UINT64_MAX / 2 ||
+        !addresses_are_there(2 * index->bytes_max)) {
+        return false;
+    }
+    mdb_txn_reset(index->reader);
+    index->bytes_max *= 2;
+    int status = mdb_env_set_mapsize(index->environment, index->bytes_max);
+    index->failed |= status != 0 || mdb_txn_renew(index->reader) != 0;
+    return !index->failed;
+}
+
 static int write_end(struct index *index)
 {
     index->state = INDEX_IDLE;
     index->cramped = index->status == -ENOSPC && index->glances > 0;
-    if (index->status == -ENOSPC && !index->cramped) { /* the file system's, or of addresses */
-        mdb_txn_reset(index->reader);
-        index->bytes_max *= 2;
-        mdb_env_set_mapsize(index->environment, index->bytes_max);
-        index->failed |= mdb_txn_renew(index->reader) != 0;
+    if (index->status == -ENOSPC && addresses_grow(index)) {
+        write_begin(index);
+        return 0;
     }
     if (index->status != 0) {
         return index->status;
@@ -180,16 +208,15 @@ int index_round(struct index *index)
 
 int index_wait(struct index *index)
 {
-    int result = index_round(index);
-    if (result != 0 || !index->has_frozen) {
-        return result;
+    int result;
+    while ((result = index_round(index)) == 0 && index->has_frozen) {
+        pthread_mutex_lock(&index->mutex);
+        while (index->state == INDEX_WRITING) {
+            pthread_cond_wait(&index->wake, &index->mutex);
+        }
+        pthread_mutex_unlock(&index->mutex);
     }
-    pthread_mutex_lock(&index->mutex);
-    while (index->state == INDEX_WRITING) {
-        pthread_cond_wait(&index->wake, &index->mutex);
-    }
-    pthread_mutex_unlock(&index->mutex);
-    return index_round(index);
+    return result;
 }
 
 /* ── Rows ────────────────────────────────────────────────────────────────────────────────────── */

@@ -60,5 +60,5 @@ int index_wait(struct index *index);
  * 0, -ENOMEM, -EIO. */
 int index_glance_begin(struct index *index, struct index **glance);
 void index_glance_end(struct index *glance);
-/* The file must have more addresses, and cannot while somebody glances at it. */
+/* The file has no room for what is to be written, and gets no more addresses, while somebody glances at it. */
 bool index_is_cramped(const struct index *index);
