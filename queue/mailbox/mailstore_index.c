@@ -117,6 +117,11 @@ uint32_t index_waiting(const struct index *index)
     return index->active.count;
 }
 
+size_t index_waiting_bytes(const struct index *index)
+{
+    return index->active.bytes;
+}
+
 size_t index_memory_bytes(const struct index *index)
 {
     return index->active.bytes + index->frozen.bytes + index->spent.bytes;

@@ -45,6 +45,8 @@ bool index_walk_next(struct index_walk *walk);
 void index_walk_end(struct index_walk *walk);
 
 uint32_t index_waiting(const struct index *index); /* rows put and not given to be written */
+size_t index_waiting_bytes(const struct index *index);
+/* All rows, also those that were written and have not left yet. */
 size_t index_memory_bytes(const struct index *index);
 bool index_is_writing(const struct index *index);
 /* All rows put so far are to be written. Not while it writes. 0 or -ENOMEM. */

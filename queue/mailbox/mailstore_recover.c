@@ -118,7 +118,7 @@ void mailstore_index_round(struct mailstore *store)
     uint32_t most = store->settings.index_changes_max;
     if (!index_is_writing(store->index) && store->sick == 0 &&
         (index_waiting(store->index) >= most || changes >= most ||
-         index_memory_bytes(store->index) >= INDEX_MEMORY_BYTES)) {
+         index_waiting_bytes(store->index) >= INDEX_MEMORY_BYTES)) {
         mailstore_checkpoint(store);
     }
 }

@@ -111,6 +111,37 @@ static void what_was_written_leaves_memory_bit_by_bit(void **state)
     }
 }
 
+/* What waits to leave memory is not there to be written: or it would all leave at once behind the second writing. */
+static void what_was_written_is_not_written_for_its_size(void **state)
+{
+    struct mailstore_rig *rig = (struct mailstore_rig *)*state;
+    uint64_t texts[TEXTS];
+    uint8_t bytes[16384] = {0};
+    rig->settings.index_changes_max = 65536;
+    rig->settings.index_bytes_max = 1u << 30;
+    texts_make(rig, texts);
+    uint64_t before = mailstore_counters(rig->store)->index_writes;
+    for (unsigned i = 0; i < 8000; i++) {
+        struct key key;
+        key_begin(&key, ROW_CACHE);
+        key_u64(&key, 1000000 + i);
+        assert_int_equal(
+            index_put(rig->store->index, key_slice(&key), slice_of(bytes, sizeof(bytes))), 0);
+    }
+    mailstore_index_round(rig->store);
+    assert_true(index_is_writing(rig->store->index));
+    mailstore_index_round(rig->store);
+    assert_in_range(index_memory_bytes(rig->store->index), 64u << 20, 200u << 20);
+    assert_false(index_is_writing(rig->store->index));
+    for (unsigned i = 0; i < 8000 / 2048; i++) {
+        mailstore_index_round(rig->store);
+        assert_true(index_memory_bytes(rig->store->index) > 0);
+    }
+    mailstore_index_round(rig->store);
+    assert_int_equal(index_memory_bytes(rig->store->index), 0);
+    assert_int_equal(mailstore_counters(rig->store)->index_writes, before + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -119,6 +150,7 @@ int main(void)
         TEST(while_the_index_is_written_so_much_is_kept_and_no_more),
         TEST(large_values_are_written_before_there_are_many),
         TEST(what_was_written_leaves_memory_bit_by_bit),
+        TEST(what_was_written_is_not_written_for_its_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
