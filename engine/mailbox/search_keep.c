@@ -337,8 +337,8 @@ static void text_came(struct mailstore_waiter *waiter, int status)
     struct mailstore_fetch *fetch = list_entry(waiter, struct mailstore_fetch, waiter);
     struct search_pass *pass = list_entry(fetch, struct search_pass, fetch);
     struct search_desk *desk = list_entry(pass, struct search_desk, pass);
+    (void)status; /* mailstore_read says it, and reads what was read with others by itself */
     pass->waits = false;
-    pass->failed_read = status != 0;
     desk_step(desk);
 }
 
@@ -364,7 +364,6 @@ static bool text_enter(struct search_desk *desk)
     }
     pass->batch->count++;
     pass->reads = true;
-    pass->failed_read = false;
     pass->at = raw->bytes != NULL ? 0 : raw->size; /* nothing is read of one that is too long */
     pass->fetch = (struct mailstore_fetch){.waiter.done = text_came};
     return true;
@@ -389,9 +388,8 @@ static int text_read(struct search_desk *desk, uint32_t *budget)
         if (*budget == 0) {
             return -EAGAIN;
         }
-        int status = pass->failed_read ? -EIO
-                                       : mailstore_read(desk->texts, &pass->text, pass->at, &bytes,
-                                                        &owner, &pass->fetch);
+        int status =
+            mailstore_read(desk->texts, &pass->text, pass->at, &bytes, &owner, &pass->fetch);
         pass->waits = status == -EINPROGRESS;
         if (status == -EINPROGRESS || status == -EAGAIN) {
             return status;

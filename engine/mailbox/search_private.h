@@ -133,7 +133,7 @@ struct search_pass {
     struct search_work *work;   /* under way; its own */
     struct mailstore_text text; /* being read, for the last of the batch */
     struct mailstore_fetch fetch;
-    bool reads, waits, failed_read;
+    bool reads, waits;
     uint32_t at;
     uint64_t added, dropped, indexed;
 };

@@ -404,6 +404,37 @@ static void a_text_too_long_for_the_index_is_looked_at_each_time(void **state)
     expect(fixture->rig, 0, "* SEARCH 1 4\r\n");
 }
 
+#define SMALL_LETTERS 100u
+#define LARGE_LETTERS 6u /* more than the log has memory for */
+#define LARGE_BYTES (1u << 20)
+
+/* What lies about a block that cannot be read is read together with it. */
+static void of_a_disk_that_refuses_a_block_no_other_text_is_missing_in_the_index(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct mailstore_rig *store = &fixture->rig->store;
+    char *letter = (char *)malloc(LARGE_BYTES + 1), name[32];
+    assert_non_null(letter);
+    log_in(fixture->rig, 0);
+    for (unsigned i = 0; i < SMALL_LETTERS + LARGE_LETTERS; i++) {
+        size_t size = i < SMALL_LETTERS ? 1000 : LARGE_BYTES;
+        memset(letter, 'x', size);
+        memcpy(letter, "Subject: x\r\n\r\n", 14);
+        letter[size] = '\0';
+        append(fixture->rig, 0, "INBOX", letter);
+    }
+    snprintf(name, sizeof(name), "%u/%08u.segment", store->rig.settings.shard, 1u);
+    disk_fault_refuse_reads(store->rig.fault, name, 12ull * 4096, 1);
+    excluded(fixture, "needle");
+    indexed(fixture);
+    uint64_t added = counted(fixture).texts_added;
+    uint64_t failures = mailstore_counters(store->store)->fetch_failures;
+    disk_fault_mend(store->rig.fault);
+    assert_in_range(failures, 1, 5); /* those that lie in it, each read alone */
+    assert_int_equal(added, SMALL_LETTERS + LARGE_LETTERS - failures);
+    free(letter);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +446,7 @@ int main(void)
         TEST(a_session_that_ends_while_the_index_is_asked_leaves_nothing),
         TEST(a_folder_that_cannot_be_written_costs_the_index_only),
         TEST(a_text_too_long_for_the_index_is_looked_at_each_time),
+        TEST(of_a_disk_that_refuses_a_block_no_other_text_is_missing_in_the_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
