@@ -238,6 +238,9 @@ static int disk_read_all(struct mailstore_audit *audit, struct disk *disk)
     free(memory);
     const struct mailstore_audit_result *result = &audit->result;
     bool worse = result->damaged_bytes > 0; /* the index may know what the log has lost */
+    if (status == 0 && atomic_load(&audit->ends)) {
+        status = -ECANCELED; /* what was read last may have been freed before */
+    }
     if (status == 0 && audit->settings.marks && result->differences > 0 && !worse) {
         status = mark(settings);
         audit->result.marked = status == 0;

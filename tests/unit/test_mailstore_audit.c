@@ -441,6 +441,57 @@ static void a_driven_store_reads_by_itself(void **state)
     mailstore_rig_close(&rig);
 }
 
+/* The service gives it up when all has been read: what was read last may have been freed meanwhile. */
+struct given_up {
+    struct told_audit told; /* first */
+    struct mailstore *store;
+};
+
+static int give_up_at_the_end(void *owner, const struct mailstore_audit_progress *progress)
+{
+    const struct given_up *given_up = (const struct given_up *)owner;
+    if (progress->step == MAILSTORE_AUDIT_BUILDS) {
+        mailstore_audit_cancel(given_up->store);
+    }
+    return 0;
+}
+
+static void a_store_is_not_marked_by_an_audit_that_was_given_up(void **state)
+{
+    struct mailstore_rig rig;
+    struct given_up given_up = {.told = {.done = false}};
+    struct key key;
+    struct scene scene;
+    (void)state;
+    mailstore_rig_open(&rig, 8);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    deliver(&rig, "ann", 5);
+    mailstore_rig_stop(&rig);
+    key_begin(&key, ROW_SUBSCRIBED);
+    key_u64(&key, 1);
+    key_text(&key, slice_text("x"));
+    scene.rig = rig;
+    scene.rig.settings.index_path = rig.index;
+    row_change(&scene, &key, "");
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    given_up.store = rig.store;
+    const struct mailstore_audit_settings settings = {.marks = true,
+                                                      .progress = give_up_at_the_end,
+                                                      .visit = audit_row,
+                                                      .wake = audit_wake,
+                                                      .done = audit_done,
+                                                      .owner = &given_up};
+    assert_int_equal(mailstore_audit_begin(rig.store, &settings), 0);
+    deliver(&rig, "bob", 5);
+    assert_true(given_up.told.done);
+    assert_int_equal(given_up.told.result.status, -ECANCELED);
+    assert_int_equal(given_up.told.result.differences, 1);
+    assert_false(given_up.told.result.marked);
+    assert_false(index_is_marked(&rig.store->settings));
+    mailstore_rig_stop(&rig);
+    mailstore_rig_close(&rig);
+}
+
 int main(void)
 {
 #define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, scene_open, scene_close)
@@ -456,6 +507,7 @@ int main(void)
         WITH_SCENE(a_store_that_comes_to_rest_ends_it),
         WITH_SCENE(what_one_has_left_that_was_killed_goes_with_the_next_start),
         cmocka_unit_test(a_driven_store_reads_by_itself),
+        cmocka_unit_test(a_store_is_not_marked_by_an_audit_that_was_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
