@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define INDEX_BYTES_DEFAULT (64ull << 30)
+#define GROWTH_PART                                                                                \
+    64u /* of its addresses: the file may grow by so much, or twofold, while it is glanced at */
 #define FREED_A_ROUND 2048u /* rows: all of them at once would take some 10 ms */
 
 enum index_state { INDEX_IDLE, INDEX_WRITING, INDEX_WRITTEN };
@@ -27,6 +29,7 @@ struct index {
     bool driven, failed;
     struct index *of; /* a glance: at this one's file */
     uint32_t glances;
+    uint64_t glanced_bytes; /* of the file, when the last one began */
     bool cramped;
     bool full;                       /* the last write has failed for want of addresses */
     struct row_table active, frozen; /* frozen: read by the thread too, changed by nobody */
@@ -511,6 +514,16 @@ void index_close(struct index *index)
 
 /* ── Glances ─────────────────────────────────────────────────────────────────────────────────── */
 
+static uint64_t file_bytes(const struct index *index)
+{
+    MDB_envinfo info;
+    MDB_stat statistics;
+    return mdb_env_info(index->environment, &info) == 0 &&
+                   mdb_env_stat(index->environment, &statistics) == 0
+               ? (info.me_last_pgno + 1) * (uint64_t)statistics.ms_psize
+               : 0;
+}
+
 int index_glance_begin(struct index *index, struct index **result)
 {
     struct index *glance = (struct index *)calloc(1, sizeof(*glance));
@@ -526,6 +539,7 @@ int index_glance_begin(struct index *index, struct index **result)
     glance->database = index->database;
     glance->lock = -1;
     index->glances++;
+    index->glanced_bytes = file_bytes(index);
     *result = glance;
     return 0;
 }
@@ -539,5 +553,10 @@ void index_glance_end(struct index *glance)
 
 bool index_is_cramped(const struct index *index)
 {
-    return index->cramped;
+    if (index->cramped || index->glances == 0) {
+        return index->cramped;
+    }
+    uint64_t least = index->bytes_max / GROWTH_PART;
+    uint64_t most = index->glanced_bytes > least ? index->glanced_bytes : least;
+    return file_bytes(index) > index->glanced_bytes + most;
 }

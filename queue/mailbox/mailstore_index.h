@@ -58,9 +58,10 @@ int index_round(struct index *index);
 int index_wait(struct index *index);
 
 /* The state that the file has now, for another thread: it may get and walk, nothing is put. As long as there is one the
- * file keeps all that it says, and grows. Begun, and ended, by the index's thread, or when that is known to do nothing.
- * 0, -ENOMEM, -EIO. */
+ * file keeps all that it says, and grows (index_is_cramped). Begun, and ended, by the index's thread, or when that is
+ * known to do nothing. 0, -ENOMEM, -EIO. */
 int index_glance_begin(struct index *index, struct index **glance);
 void index_glance_end(struct index *glance);
-/* The file has no room for what is to be written, and gets no more addresses, while somebody glances at it. */
+/* Somebody glances at it for too long: what is to be written had no room, and the file gets no more addresses meanwhile;
+ * or it has grown twofold, and by 1 GiB (of 64 GiB of addresses), which it never gives back. */
 bool index_is_cramped(const struct index *index);

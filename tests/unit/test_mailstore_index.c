@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -198,6 +199,32 @@ static void while_it_is_glanced_at_it_is_cramped_and_grows_behind_that(void **st
     rows_are(scene, 1, 3000);
 }
 
+/* LMDB uses no page again that somebody may look at, and its file never becomes smaller. */
+static void while_it_is_glanced_at_its_file_grows_so_much_and_no_more(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    struct index *glance;
+    struct stat before, behind;
+    scene->settings.index_bytes_max = 64u << 20;
+    scene_start(scene);
+    rows_put(scene, 1, 3000);
+    assert_int_equal(index_write(scene->index), 0);
+    assert_int_equal(index_wait(scene->index), 1);
+    assert_int_equal(stat(scene->path, &before), 0);
+    assert_int_equal(index_glance_begin(scene->index, &glance), 0);
+    assert_false(index_is_cramped(scene->index));
+    for (uint32_t i = 0; i < 1000 && !index_is_cramped(scene->index); i++) {
+        rows_put(scene, 1 + i % 3000, 1 + i % 3000 + 20);
+        assert_int_equal(index_write(scene->index), 0);
+        assert_int_equal(index_wait(scene->index), 1);
+    }
+    assert_true(index_is_cramped(scene->index));
+    assert_int_equal(stat(scene->path, &behind), 0);
+    assert_in_range(behind.st_size, before.st_size * 3 / 2, before.st_size * 3);
+    index_glance_end(glance);
+    assert_false(index_is_cramped(scene->index));
+}
+
 int main(void)
 {
 #define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, scene_open, scene_close)
@@ -206,6 +233,7 @@ int main(void)
         WITH_SCENE(it_has_as_many_addresses_as_it_needs),
         WITH_SCENE(without_more_addresses_it_goes_on_with_those_that_it_has),
         WITH_SCENE(while_it_is_glanced_at_it_is_cramped_and_grows_behind_that),
+        WITH_SCENE(while_it_is_glanced_at_its_file_grows_so_much_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
