@@ -1,7 +1,6 @@
 /* delivery_files: what deliveries leave in Maildirs, and what is answered when they cannot. */
 #include "tests/unit/delivery_rig.h"
 #include "engine/core/check.h"
-#include "engine/mailbox/delivery_quota.h"
 #include "queue/mailbox/maildir.h"
 #include "queue/mailbox/mailstore_files.h"
 #include <fcntl.h>
@@ -480,100 +479,6 @@ static void text_end(struct delivery_text *text)
     assert_int_equal(count_of(".tubepost/tmp/*"), 0);
 }
 
-/* ---- Quotas, of what comes at once ---- */
-
-static void ledger_begin(void)
-{
-    assert_int_equal(quota_ledger_open(&lmtp_rig.mailbox.quotas, &lmtp_rig.mailbox), 0);
-}
-
-static void ledger_end(void)
-{
-    quota_ledger_rest(lmtp_rig.mailbox.quotas);
-    quota_ledger_close(lmtp_rig.mailbox.quotas);
-    lmtp_rig.mailbox.quotas = NULL;
-}
-
-static void it_is_over(struct delivery_text *text)
-{
-    (void)text;
-}
-
-/* Delivered at once, each the way that its detail takes. How many are stored; the others have no room. */
-static unsigned stored_of(const char *const *details, unsigned count)
-{
-    struct delivery_text texts[4];
-    unsigned stored = 0;
-    for (unsigned i = 0; i < count; i++) {
-        text_begin(&texts[i], "ann", details[i]);
-        texts[i].committed = it_is_over;
-    }
-    for (unsigned i = 0; i < count; i++) {
-        delivery_files.commit(&texts[i]);
-    }
-    pop3_rig_run(&lmtp_rig);
-    for (unsigned i = 0; i < count; i++) {
-        int status = texts[i].recipients[0].status;
-        assert_true(status == 0 || status == -EDQUOT);
-        stored += status == 0;
-        text_end(&texts[i]);
-    }
-    assert_int_equal(count_of("ann/new/*") + count_of("ann/cur/*"), stored);
-    return stored;
-}
-
-static void what_is_filed_at_once_has_no_more_room_than_there_is(void **state)
-{
-    (void)state;
-    lmtp_rig.conf->users.quota_messages = 2;
-    assert_int_equal(stored_of((const char *const[]){"x", "y", "x", "z"}, 4), 2);
-}
-
-static void what_is_filed_and_what_goes_straight_have_one_room(void **state)
-{
-    (void)state;
-    ledger_begin();
-    lmtp_rig.conf->users.quota_messages = 3;
-    assert_int_equal(stored_of((const char *const[]){"", "x", "", "x"}, 4), 3);
-    ledger_end();
-}
-
-static void what_was_filed_counts_for_what_goes_straight_before_anybody_looks(void **state)
-{
-    (void)state;
-    ledger_begin();
-    lmtp_rig.conf->users.quota_messages = 3;
-    assert_string_equal(lmtp_deliver(MESSAGE), STORED); /* he has been looked at */
-    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+x@y>\r\n", MESSAGE), STORED);
-    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+x@y>\r\n", MESSAGE), STORED);
-    assert_string_equal(lmtp_deliver(MESSAGE), FULL);
-    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+x@y>\r\n", MESSAGE), FULL);
-    ledger_end();
-}
-
-static void the_last_room_is_not_refused_for_what_is_counted_twice(void **state)
-{
-    (void)state;
-    ledger_begin();
-    for (unsigned room = 1; room <= 12; room++) {
-        lmtp_rig.conf->users.quota_messages = room;
-        assert_string_equal(room % 3 == 0 ? lmtp_deliver(MESSAGE)
-                                          : lmtp_deliver_to("RCPT TO:<ann+x@y>\r\n", MESSAGE),
-                            STORED);
-    }
-    ledger_end();
-}
-
-static void of_two_details_of_one_user_each_needs_room(void **state)
-{
-    (void)state;
-    lmtp_rig.conf->users.quota_messages = 1;
-    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+x@y>\r\nRCPT TO:<bob@y>\r\n"
-                                        "RCPT TO:<ann+z@y>\r\n",
-                                        MESSAGE),
-                        STORED STORED FULL);
-}
-
 static void who_is_closed_while_a_maildir_is_looked_at_delivers_nothing(void **state)
 {
     struct delivery_text text;
@@ -699,11 +604,6 @@ int main(void)
         TEST(what_could_not_be_synced_is_refused_and_is_not_there),
         TEST(one_recipient_is_refused_and_the_others_have_it),
         TEST(where_a_file_can_be_neither_renamed_nor_linked_its_bytes_are_copied),
-        TEST(what_is_filed_at_once_has_no_more_room_than_there_is),
-        TEST(what_is_filed_and_what_goes_straight_have_one_room),
-        TEST(what_was_filed_counts_for_what_goes_straight_before_anybody_looks),
-        TEST(the_last_room_is_not_refused_for_what_is_counted_twice),
-        TEST(of_two_details_of_one_user_each_needs_room),
         TEST(where_nothing_can_be_linked_each_place_has_its_bytes),
         TEST(a_folder_that_goes_while_it_is_delivered_into_is_as_if_it_had_not_been),
         TEST(what_cannot_be_created_for_what_is_there_keeps_the_message),
