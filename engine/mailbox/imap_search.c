@@ -79,9 +79,11 @@ bool search_needs_text(struct search *search, uint32_t number)
     if (entry == NULL) {
         return false;
     }
+    search->fields_found = false;
     search->entry = *entry;
     search->number = number;
     bool needs = !imap_context_skips(search) && !is_decided(search, entry_judge(search));
+    search->looks_ahead += search->fields_found;
     search->entry = under_way;
     search->number = number_under_way;
     search->stage = stage;
@@ -218,6 +220,7 @@ static unsigned phase_cost(const struct search *search)
 static enum imap_step judge(struct search *search)
 {
     unsigned entries = 0, texts = 0;
+    search->looks_ahead = 0;
     while (entries < ENTRIES_A_STEP && texts < TEXTS_A_STEP) {
         if (search->phase == SEARCH_NEXT) {
             entries++;

@@ -76,6 +76,7 @@ struct search {
 
     /* The text. */
     struct search_ahead *ahead; /* owned: of messages to come; NULL: none was needed yet */
+    uint32_t looks_ahead;       /* in this step: how many of them were judged by their fields */
     struct imap_text text;
     bool fields_wanted; /* the command looks at fields that the index keeps */
     bool fields_found;  /* it has them of this message */

@@ -7,6 +7,7 @@
 #define READ_BYTES (300u * 1024)
 #define MESSAGES 512u       /* so far ahead at most */
 #define ENTRIES_A_CALL 256u /* looked at for more of them */
+#define LOOKS_A_STEP 64u    /* at fields of them: each costs as much as if it were its turn */
 
 struct search_ahead {
     uint32_t number; /* all up to it were looked at */
@@ -74,8 +75,8 @@ void search_ahead_run(struct search *search)
     }
     judged_leave(search);
     int place = read_place(search);
-    for (unsigned i = 0; place >= 0 && i < ENTRIES_A_CALL && ahead->needed < MESSAGES &&
-                         ahead->number < view->count;
+    for (unsigned i = 0; place >= 0 && i < ENTRIES_A_CALL && search->looks_ahead < LOOKS_A_STEP &&
+                         ahead->needed < MESSAGES && ahead->number < view->count;
          i++) {
         uint32_t number = ahead->number + 1;
         if (search_needs_text(search, number) && !text_expect(search, number, place)) {
