@@ -117,6 +117,7 @@ $(B)/tests/unit/test_imap_shared: LDFLAGS += -Wl,--wrap=mailstore_box_by_id
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/test_mailstore_index: LDFLAGS += -Wl,--wrap=mmap
 $(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_search_fields: LDFLAGS += -Wl,--wrap=mailstore_cache_get,--wrap=mailstore_cache_put,--wrap=mailstore_text_open
 $(B)/tests/unit/test_imap_trouble $(B)/tests/unit/test_imap_abroad: LDFLAGS += -Wl,--wrap=calloc

@@ -34,16 +34,19 @@ ssize_t writev(int file, const struct iovec *pieces, int count)
     return syscall(SYS_writev, file, pieces, count);
 }
 
-/* And a machine that may have no more addresses than these for one file. */
+/* And a machine that has no more addresses than these, as the index is told when it tries. */
 static size_t most_addresses = SIZE_MAX;
 
-void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset)
+void *__real_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset)
 {
     if (size > most_addresses) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    return (void *)syscall(SYS_mmap, at, size, protection, flags, file, offset);
+    return __real_mmap(at, size, protection, flags, file, offset);
 }
 
 /* ── An index ────────────────────────────────────────────────────────────────────────────────── */
