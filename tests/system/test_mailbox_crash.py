@@ -329,7 +329,7 @@ class Deliveries:
 
     def __init__(self):
         self.acknowledged, self.sent = {user: set() for user in USERS}, set()
-        self.kept = {}  # (user, mailbox) -> what can be had back
+        self.kept = {(user, name): [] for user in USERS for name in (b"INBOX", b"Shared")}
 
     def work(self, service, number):
         count = 0
@@ -366,7 +366,7 @@ class Deliveries:
                 client.ask(b"UID EXPUNGE " + uids)
             client.close()
             for (name, _), identity in here.items():
-                self.kept[user, name] = self.kept.get((user, name), []) + [(identity, frozenset())]
+                self.kept[user, name].append((identity, frozenset()))
         self.sent = set()
 
 
