@@ -383,6 +383,39 @@ static void what_comes_goes_into_the_folder_that_has_the_name_now(void **state)
     assert_text(fixture, "To", place.uid, "M\r\n");
 }
 
+static void what_comes_past_the_store_is_counted_until_a_look_has_found_it(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct mailstore *store = fixture->rig.store;
+    const struct mailstore_totals *coming = &fixture->user->coming;
+    struct slice ann = slice_text("ann");
+    assert_int_equal(mailstore_comes(store, fixture->user, 10), 0);
+    maildirs_look(fixture);
+    assert_int_equal(coming->messages, 1); /* it is not there yet */
+    mailstore_came(store, ann, 10, false);
+    assert_int_equal(coming->messages + coming->bytes, 0);
+    assert_int_equal(mailstore_comes(store, fixture->user, 10), 0);
+    mailstore_came(store, ann, 10, true);
+    assert_int_equal(coming->bytes, 10);
+    maildirs_look(fixture);
+    assert_int_equal(coming->messages + coming->bytes, 0);
+    assert_int_equal(mailstore_comes(store, fixture->user, 10), 0);
+    assert_int_equal(mailstore_comes(store, fixture->user, 10), 0);
+    mailstore_came(store, ann, 10, true);
+    mailstore_user_close(store, fixture->user); /* nobody looks any more */
+    for (unsigned i = 0; i < 2; i++) {
+        fixture->rig.wall_s += 100;
+        mailstore_rig_settle(&fixture->rig);
+        assert_int_equal(mailstore_user_open(store, ann, &fixture->user), 0);
+        assert_int_equal(fixture->user->coming.messages, i == 0 ? 2 : 0);
+        mailstore_user_close(store, fixture->user);
+        if (i == 0) {
+            mailstore_came(store, ann, 10, true);
+        }
+    }
+    assert_int_equal(mailstore_user_open(store, ann, &fixture->user), 0);
+}
+
 int main(void)
 {
 #define CASE(name)                                                                                 \
@@ -402,6 +435,7 @@ int main(void)
         CASE(inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was),
         CASE(what_is_filed_into_a_mailbox_that_inbox_could_not_be_renamed_to_stays),
         CASE(two_at_the_edge_of_a_quota_do_not_both_succeed),
+        CASE(what_comes_past_the_store_is_counted_until_a_look_has_found_it),
         CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
     };
