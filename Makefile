@@ -138,7 +138,7 @@ $(LOGIN_DESK_TESTS:%=$(B)/tests/unit/test_%): LDFLAGS += $(LOGIN_DESK:%=-Wl,--wr
 # Work is counted by what it is made of.
 $(B)/tests/unit/test_directory_work: LDFLAGS += -Wl,--wrap=crypt_rn,--wrap=argon2_verify,--wrap=PKCS5_PBKDF2_HMAC
 $(B)/tests/unit/test_outbox: LDFLAGS += -Wl,--wrap=malloc
-$(B)/tests/unit/test_mailbox_log: LDFLAGS += -Wl,--wrap=mailstore_begin,--wrap=mailstore_append,--wrap=mailstore_commit
+$(B)/tests/unit/test_mailbox_log: LDFLAGS += -Wl,--wrap=mailstore_begin,--wrap=mailstore_append,--wrap=mailstore_commit,--wrap=quota_ledger_open
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(B)/%.o) $(B)/libtubepost.a
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@

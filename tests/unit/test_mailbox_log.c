@@ -1,6 +1,9 @@
 /* mailbox: LMTP sessions into the service's own store, which now and then has no room, or refuses. */
 #include "engine/core/check.h"
+#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/mailbox_private.h"
+#include "engine/mailbox/outgoing.h"
+#include "queue/mailbox/maildir_files.h"
 #include "queue/mailbox/mailstore.h"
 #include "tests/unit/fake_network.h"
 #include <ftw.h>
@@ -385,6 +388,38 @@ static void a_drain_ends_at_the_deadline_though_the_store_never_tells(void **sta
         list_empty(&fixture->mailbox->sessions)); /* one waits still: tear_down closes over it */
 }
 
+int __wrap_quota_ledger_open(struct quota_ledger **ledger, struct mailbox *mailbox);
+
+int __wrap_quota_ledger_open(struct quota_ledger **ledger, struct mailbox *mailbox)
+{
+    (void)ledger, (void)mailbox;
+    return -ENOMEM;
+}
+
+static void what_scripts_have_opened_does_not_run_on_when_maildirs_cannot_be_opened(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct mailboxd_conf conf = *fixture->conf;
+    struct mailbox *mailbox = NULL;
+    struct maildir_files files;
+    char folder[96];
+    snprintf(folder, sizeof folder, "%s/maildirs", fixture->folder);
+    conf.store.path = folder;
+    conf.store.format = CONF_STORE_MAILDIR;
+    maildir_system_files(&files);
+    const struct mailbox_settings service = {.conf = &conf,
+                                             .shard = &fixture->shard,
+                                             .network = fixture->network,
+                                             .files = &files,
+                                             .process_id = 1};
+    for (unsigned i = 0; i < 2; i++) { /* and the folder is free again */
+        assert_int_equal(mailbox_open(&mailbox, &service), -ENOMEM);
+        fixture->now_ns += OUTGOING_RETRY_NS_MAX; /* no timer of what is sent is left */
+        shard_round(&fixture->shard);
+    }
+    assert_null(mailbox);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +430,7 @@ int main(void)
         TEST(a_client_that_goes_while_its_message_is_committed_does_no_harm),
         TEST(a_drain_ends_when_all_is_on_the_disk),
         TEST(a_drain_ends_at_the_deadline_though_the_store_never_tells),
+        TEST(what_scripts_have_opened_does_not_run_on_when_maildirs_cannot_be_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
