@@ -113,6 +113,8 @@ $(B)/tests/unit/test_bench_%: $(B)/tests/unit/test_bench_%.o $(B)/libbench.a $(B
 $(B)/tests/unit/test_net_ring: LDLIBS += -lrte_net_ring
 # It counts how often one is looked for among all.
 $(B)/tests/unit/test_imap_shared: LDFLAGS += -Wl,--wrap=mailstore_box_by_id
+# It counts what is made up, of nobody and of somebody.
+$(B)/tests/unit/test_sasl: LDFLAGS += -Wl,--wrap=sasl_make_up
 # They say when memory is short, and what cannot be kept.
 $(B)/tests/unit/test_reports_memory: LDFLAGS += -Wl,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/test_sieve_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc

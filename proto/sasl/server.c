@@ -456,19 +456,22 @@ static bool scram_set(struct sasl_server *server, const struct sasl_secret *secr
     return true;
 }
 
-static void scram_made_up(struct sasl_server *server)
+/* What nobody seems to have is made up for everybody: it takes 8 us, by which one could tell who is somebody. */
+static bool scram_set_or_made_up(struct sasl_server *server, const struct sasl_secret *secret)
 {
     uint8_t salt[32], stored[32], other[32];
     make_up(server, "salt", salt);
     make_up(server, "stored", stored);
     make_up(server, "server", other);
-    const struct sasl_secret secret = {
+    const struct sasl_secret made = {
         .iterations = server->library->settings->iterations,
         .salt = slice_of(salt, SASL_SALT_BYTES),
         .stored_key = slice_of(stored, key_bytes(server)),
         .server_key = slice_of(other, key_bytes(server)),
     };
-    check(scram_set(server, &secret));
+    bool known = secret != NULL && scram_set(server, secret);
+    check(known || scram_set(server, &made));
+    return known;
 }
 
 static bool password_set(struct sasl_server *server, const struct sasl_secret *secret)
@@ -488,14 +491,16 @@ static bool password_set(struct sasl_server *server, const struct sasl_secret *s
     return true;
 }
 
-static void password_made_up(struct sasl_server *server)
+static bool password_set_or_made_up(struct sasl_server *server, const struct sasl_secret *secret)
 {
     uint8_t octets[32];
     char text[BASE64_BYTES(32)];
     make_up(server, "password", octets);
-    const struct sasl_secret secret = {
+    const struct sasl_secret made = {
         .password = slice_of(text, base64_encode(slice_of(octets, sizeof(octets)), text))};
-    check(password_set(server, &secret));
+    bool known = secret != NULL && password_set(server, secret);
+    check(known || password_set(server, &made));
+    return known;
 }
 
 enum sasl_want sasl_server_secret(struct sasl_server *server, const struct sasl_secret *secret)
@@ -503,12 +508,7 @@ enum sasl_want sasl_server_secret(struct sasl_server *server, const struct sasl_
     check(server->state == STATE_SECRET);
     bool scram = sasl_mechanism_is_scram(server->mechanism);
     server->unknown =
-        secret == NULL || !(scram ? scram_set(server, secret) : password_set(server, secret));
-    if (server->unknown && scram) {
-        scram_made_up(server);
-    } else if (server->unknown) {
-        password_made_up(server);
-    }
+        !(scram ? scram_set_or_made_up(server, secret) : password_set_or_made_up(server, secret));
     server->state = STATE_KNOWN;
     return library_step(server, slice_of(server->message, server->message_bytes));
 }
