@@ -387,7 +387,7 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
         return;
     }
     uint64_t generation = directory_generation(directory, now_ns);
-    const struct result_key key = {who.user, who.owner, ask->password, generation};
+    const struct result_key key = {who.master, who.user, who.owner, ask->password, generation};
     pthread_mutex_lock(&directory->lock);
     bool known = result_cache_find(&directory->cache, &key, now_ns, &result);
     pthread_mutex_unlock(&directory->lock);

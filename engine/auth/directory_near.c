@@ -54,7 +54,7 @@ static bool verify_near(struct directory *directory, const struct auth_ask *ask,
         ask->password.size > PASSWORD_STORED_MAX) {
         return false;
     }
-    const struct result_key key = {who.user, who.owner, ask->password,
+    const struct result_key key = {who.master, who.user, who.owner, ask->password,
                                    directory_generation(directory, now_ns)};
     if (!result_cache_find(&directory->cache, &key, now_ns, &result) || !result.right) {
         return false;

@@ -27,9 +27,10 @@ static void key_digest(const struct result_cache *cache, const struct result_key
 {
     uint8_t text[2 * BACKEND_NAME_MAX + PASSWORD_STORED_MAX + 32];
     const struct slice parts[] = {key->user, key->owner, key->password,
-                                  slice_of(&key->generation, sizeof(key->generation))};
+                                  slice_of(&key->generation, sizeof(key->generation)),
+                                  slice_of(&key->master, sizeof(key->master))};
     size_t used = 0;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         check(used + 2 + parts[i].size <= sizeof(text));
         text[used++] = (uint8_t)(parts[i].size >> 8);
         text[used++] = (uint8_t)parts[i].size;

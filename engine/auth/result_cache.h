@@ -12,6 +12,7 @@
 #define RESULT_WAYS 4u
 
 struct result_key { /* borrowed */
+    bool master;    /* the password is that of a master, who may be called as the user is */
     struct slice user, owner, password;
     uint64_t generation; /* of the backends: another one is another key */
 };

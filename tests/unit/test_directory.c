@@ -416,6 +416,25 @@ static void a_master_comes_in_as_anybody_who_exists(void **state)
     assert_int_equal(ask_as(AUTH_CREDENTIAL, "tim*root", "", "").outcome, AUTH_RIGHT);
 }
 
+/* Who is master and user has two passwords, and each is for its own. */
+static void what_is_remembered_of_a_user_is_not_that_of_a_master_of_his_name(void **state)
+{
+    static const char *const masters[] = {"static:tim:{PLAIN}key", NULL};
+    const struct directory_settings settings = {.masters = masters,
+                                                .master_separator = '*',
+                                                .right_ns = 10 * SECOND_NS,
+                                                .wrong_ns = 10 * SECOND_NS,
+                                                .penalty = {.block_after = UINT32_MAX}};
+    (void)state;
+    open_with("static:tim:{PLAIN}secret", &settings);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(verify("tim", "secret"), AUTH_RIGHT);
+        assert_int_equal(verify("tim*tim", "secret"), AUTH_WRONG);
+        assert_int_equal(verify("tim*tim", "key"), AUTH_RIGHT);
+        assert_int_equal(verify("tim", "key"), AUTH_WRONG);
+    }
+}
+
 static struct auth_answer credential_of(const char *user, enum auth_credential credential)
 {
     struct auth_answer answer;
@@ -569,6 +588,7 @@ int main(void)
         TEST(what_was_right_is_right_for_a_while_without_asking),
         TEST(a_master_comes_in_as_anybody_who_exists),
         TEST(a_master_fails_as_himself_whoever_he_would_be),
+        TEST(what_is_remembered_of_a_user_is_not_that_of_a_master_of_his_name),
         TEST(what_is_stored_serves_the_mechanisms_that_it_can),
         TEST(backends_are_asked_one_after_the_other),
         TEST(whether_somebody_is_there_is_told_without_a_password_and_counted_for_nobody),
