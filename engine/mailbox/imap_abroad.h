@@ -39,6 +39,17 @@ void imap_abroad_finish(struct imap_session *session, struct imap_agent *agent);
 void imap_abroad_copy(struct imap_session *session, const struct imap_command *command,
                       unsigned shard);
 
+/* ---- imap_abroad_carried.c ---- */
+/* A message that is copied, as its FETCH response begins. Borrowed from there. */
+struct imap_carried {
+    uint32_t uid;
+    struct slice flags, date; /* as they stand there; the date without its quotes */
+    uint64_t bytes;           /* of the text that follows */
+    bool gone;                /* it has none any more */
+};
+/* False: it is something else that the source tells. */
+bool imap_carried_read(struct slice head, struct imap_carried *carried);
+
 /* ---- imap_abroad_append.c ---- */
 /* A part of CATENATE begins, which is so large. */
 void imap_abroad_append_part(struct imap_session *session, uint64_t bytes);

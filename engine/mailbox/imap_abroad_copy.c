@@ -94,45 +94,6 @@ static void uids_write(struct imap_writer *writer, const struct mailstore_uids *
     }
 }
 
-struct carried {
-    uint32_t uid;
-    struct slice flags, date; /* as they stand there; the date without its quotes */
-    uint64_t bytes;           /* of the text that follows */
-    bool gone;                /* it has none any more */
-};
-
-/* False: it is something else that the source tells. */
-static bool carried_read(struct slice head, struct carried *carried)
-{
-    struct imap_token token;
-    bool text = false;
-    *carried = (struct carried){.uid = 0};
-    imap_response_next(&head); /* "*", the number */
-    imap_response_next(&head);
-    token = imap_response_next(&head);
-    if (!slice_equal(token.bytes, slice_text("FETCH")) ||
-        imap_response_next(&head).kind != IMAP_TOKEN_OPEN) {
-        return false;
-    }
-    while (!text && (token = imap_response_next(&head)).kind == IMAP_TOKEN_ATOM) {
-        struct slice name = token.bytes, value = slice_of(NULL, 0);
-        text = slice_equal(name, slice_text("BODY[]"));
-        if (slice_equal(name, slice_text("INTERNALDATE"))) {
-            carried->date = imap_response_next(&head).bytes;
-        } else if (text) {
-            carried->gone = !imap_response_literal(head, &carried->bytes);
-        } else if (!imap_response_value(&head, &value)) {
-            return false;
-        }
-        if (slice_equal(name, slice_text("UID"))) {
-            imap_nz_number_read(value, &carried->uid);
-        } else if (slice_equal(name, slice_text("FLAGS"))) {
-            carried->flags = value;
-        }
-    }
-    return text && carried->uid != 0 && carried->date.size > 0;
-}
-
 /* ---- Its ends ---- */
 
 /* With static text. Of what the source was asked for nothing may come to the client. */
@@ -276,7 +237,7 @@ static void code_write(struct carrying *carrying, struct slice code)
 }
 
 /* What goes before a text. False: memory is short. */
-static bool message_say(struct carrying *carrying, const struct carried *carried)
+static bool message_say(struct carrying *carrying, const struct imap_carried *carried)
 {
     struct imap_session *session = carrying->session;
     struct imap_writer writer;
@@ -384,14 +345,14 @@ static enum imap_step target_step(struct imap_session *session, struct carrying 
 static enum imap_step head_take(struct imap_session *session, struct carrying *carrying)
 {
     struct slice head = imap_writer_bytes(&carrying->head);
-    struct carried carried;
+    struct imap_carried carried;
     enum imap_step step = IMAP_STEP_MORE;
     if (carrying->head.failed) {
         imap_writer_reset(&carrying->head);
         carrying->at = IN_REST;
         return fail(session, carrying, -ENOMEM);
     }
-    if (!carried_read(head, &carried)) {
+    if (!imap_carried_read(head, &carried)) {
         if (!carrying->here) { /* it is what has happened in the mailbox */
             outbox_write(&session->outbox, head);
         }
