@@ -105,7 +105,7 @@ static void looked(struct mailstore_waiter *waiter, int status)
     struct delivery_look *look = list_entry(waiter, struct delivery_look, looked);
     struct delivery_text *text = look->text;
     if (status == 0 && ++look->looks < LOOKS_MAX && is_doubtful(look) &&
-        mailstore_refresh(text->mailbox->texts, look->user, &look->looked) == 0) {
+        mailstore_peek(text->mailbox->texts, look->user, &look->looked) == 0) {
         return;
     }
     look_end(look);
@@ -128,7 +128,7 @@ static void look_begin(struct delivery_text *text, uint32_t index)
     }
     look->text = text;
     look->looked.done = looked;
-    if (mailstore_refresh(store, user, &look->looked) == 0) {
+    if (mailstore_peek(store, user, &look->looked) == 0) {
         look->user = user;
         text->looking++;
     } else {

@@ -179,7 +179,7 @@ static void look_begin(struct quota_account *account)
     }
     int status = mailstore_user_open(store, slice_text(account->user), &user);
     if (status == 0) {
-        status = mailstore_refresh(store, user, &account->looked);
+        status = mailstore_peek(store, user, &account->looked);
         mailstore_user_close(store, user);
     }
     account->looking = status == 0;

@@ -55,7 +55,7 @@ static bool quota_look_begin(struct mailbox_job *job, struct mailbox *mailbox,
     }
     *look = (struct quota_look){
         .mailbox = mailbox, .job = job, .user = user, .waiter = {.done = quota_looked}};
-    if (mailstore_refresh(mailbox->texts, user, &look->waiter) != 0) {
+    if (mailstore_peek(mailbox->texts, user, &look->waiter) != 0) {
         free(look);
         return false;
     }

@@ -157,6 +157,7 @@ int home_folder_open(struct home *home, struct home_folder *folder)
     folder->used = ++home->uses;
     if (folder->open) {
         folder->box.patience_s = home->patience_s;
+        folder->box.leaves_new = home->leaves_new;
         return 0;
     }
     place_make(home);
@@ -166,6 +167,7 @@ int home_folder_open(struct home *home, struct home_folder *folder)
     folder->open = status == 0;
     folder->box.uidvalidity_least = home->uidvalidity_least;
     folder->box.patience_s = home->patience_s;
+    folder->box.leaves_new = home->leaves_new;
     if (folder->open && folder->told != NULL) { /* a list from before may not give UIDs again */
         folder->box.list.uidvalidity = folder->told->uidvalidity;
         folder->box.list.uid_next = folder->told->uid_next;
@@ -245,6 +247,11 @@ void home_uidvalidity(struct home *home, uint32_t least)
 void home_patience(struct home *home, int64_t patience_s)
 {
     home->patience_s = patience_s;
+}
+
+void home_leave_new(struct home *home, bool leaves)
+{
+    home->leaves_new = leaves;
 }
 
 void home_told_free(struct home_told *told)

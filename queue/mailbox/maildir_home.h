@@ -62,6 +62,8 @@ void home_close(struct home *home); /* NULL is fine */
 void home_rest(struct home *home);
 /* How long a lock of another is waited for from now on; 0: as long as it may be somebody's. */
 void home_patience(struct home *home, int64_t patience_s);
+/* Does what is found in new/ from now on stay there, where it is \Recent to others? */
+void home_leave_new(struct home *home, bool leaves);
 /* The lowest UIDVALIDITY that a folder may be given. */
 void home_uidvalidity(struct home *home, uint32_t least);
 /* Given. Replaces what the home knew of this mailbox. */

@@ -52,6 +52,7 @@ struct home {
     uint32_t uidvalidity_least;
     uint64_t state; /* see home_state */
     int64_t patience_s;
+    bool leaves_new;
     struct home_reading readings[HOME_READINGS];
     struct home_folder **folders;
     size_t folder_count, folder_room;

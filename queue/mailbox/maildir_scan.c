@@ -239,7 +239,8 @@ static void look_at(struct scan *scan, bool in_new)
     scan->status = status < 0 && scan->status == 0 ? status : scan->status;
     size_t count = scan->listed_count;
     for (size_t i = 0; i < count && scan->status == 0; i++) {
-        if (in_new) {
+        scan->listed[i].in_new = in_new;
+        if (in_new && !box->leaves_new) {
             move_to_cur(scan, &scan->listed[i]);
         }
         if (scan->status == 0) {

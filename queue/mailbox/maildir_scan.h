@@ -1,7 +1,7 @@
 /*
  * maildir_scan: what is in one Maildir folder: its files, with the UIDs and keywords of Dovecot's lists.
  *
- * A scan holds Dovecot's lock, moves what is in new/ to cur/, gives new files UIDs in the order of their names, and
+ * A scan holds Dovecot's lock, moves what is in new/ to cur/ (if it is to), gives new files UIDs in the order of their names, and
  * makes that durable before it returns. A folder's listing can miss a file that is renamed meanwhile by somebody
  * who takes no lock: what is missing is looked for a second time before it counts as gone. What is gone keeps its
  * line until a quarter of the list is such. A file that comes back after it was gone, and a second file of one base,
@@ -26,6 +26,7 @@ struct maildir_box {
     uint32_t scans, looks;
     unsigned renamed;           /* duplicates and what came back, so far */
     uint32_t uidvalidity_least; /* the caller's: of a list that is begun */
+    bool leaves_new;            /* the caller's: what is in new/ stays there */
     int64_t patience_s; /* the caller's, for the lock; 0: MAILDIR_LOCK_PATIENCE_S; < 0: one try */
 };
 

@@ -278,7 +278,15 @@ bool mailstore_has_maildirs(const struct mailstore *store)
 int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
                       struct mailstore_waiter *waiter)
 {
-    return store->files == NULL ? -EALREADY : files_refresh(store, user_private(user), waiter);
+    return store->files == NULL ? -EALREADY
+                                : files_refresh(store, user_private(user), waiter, true);
+}
+
+int mailstore_peek(struct mailstore *store, struct mailstore_user *user,
+                   struct mailstore_waiter *waiter)
+{
+    return store->files == NULL ? -EALREADY
+                                : files_refresh(store, user_private(user), waiter, false);
 }
 
 struct mailstore_box *mailstore_box_find(struct mailstore_user *user, struct slice name)

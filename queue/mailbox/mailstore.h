@@ -199,6 +199,9 @@ void mailstore_user_close(struct mailstore *store, struct mailstore_user *user);
  * waiter's status is that of the look: the mailboxes are there as they were known in any case. */
 int mailstore_refresh(struct mailstore *store, struct mailstore_user *user,
                       struct mailstore_waiter *waiter);
+/* The same for who shows the user nothing: what is new to him stays so to other programs (\Recent). */
+int mailstore_peek(struct mailstore *store, struct mailstore_user *user,
+                   struct mailstore_waiter *waiter);
 bool mailstore_has_maildirs(const struct mailstore *store);
 /* Could a mailbox be called so? Not all that is UTF-8 can be the name of a Maildir's folder. */
 bool mailstore_can_name(const struct mailstore *store, struct slice name);

@@ -365,6 +365,7 @@ static void mirror_poll(struct mirror *mirror)
     if (due && store->sick == 0) {
         struct op *op = op_new(mirror->user, OP_LOOK, NULL, NULL);
         if (op != NULL) {
+            op->leaves_new = !has_open_box(mirror->user);
             op_queue(op);
         }
     } else if (alone && mirror->comers == 0 &&

@@ -62,6 +62,7 @@ struct op {
     struct mailstore_totals adds;
     uint64_t quota_bytes, quota_messages;
     bool counted;                   /* adds, in user->coming */
+    bool leaves_new;                /* OP_LOOK: nobody reads what is there */
     struct mailstore_totals covers; /* OP_LOOK: of what has landed, what it finds */
     uint64_t text;                  /* the id that the text is to have; 0: any */
     /* What the Maildir is told before. */

@@ -16,7 +16,8 @@ void op_name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name)
     name_take(out, name_canonical(name, text));
 }
 
-int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter)
+int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter,
+                  bool reads)
 {
     if (store->sick != 0) {
         return store->sick;
@@ -25,6 +26,7 @@ int files_refresh(struct mailstore *store, struct user *user, struct mailstore_w
     if (op == NULL) {
         return -ENOMEM;
     }
+    op->leaves_new = !reads;
     op_queue(op);
     return 0;
 }

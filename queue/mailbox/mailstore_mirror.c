@@ -357,6 +357,7 @@ void op_work(struct crew_job *job)
     struct home *home = op->mirror->home;
     home_uidvalidity(home, op->uidvalidity);
     home_patience(home, op->kind == OP_LOOK ? LOOK_PATIENCE_S : 0);
+    home_leave_new(home, op->leaves_new);
     if (op->forgets) {
         home_forget(home);
     }

@@ -541,7 +541,8 @@ unsigned files_round(struct mailstore *store);
 void files_wanted(struct box *box);
 void files_box_opened(struct box *box);
 /* mailstore_files_ask.c */
-int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter);
+int files_refresh(struct mailstore *store, struct user *user, struct mailstore_waiter *waiter,
+                  bool reads);
 int files_commit(struct mailstore_draft *draft, struct mailstore_place *place,
                  struct mailstore_waiter *waiter);
 /* mailstore_files_deliver.c: of several places, or of one without a uid. The draft is given. */

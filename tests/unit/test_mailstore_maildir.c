@@ -32,6 +32,28 @@ static void what_others_add_flag_and_remove_is_taken_in(void **state)
     assert_text(fixture, "INBOX", 9, "C\r\n");
 }
 
+static void what_nobody_reads_stays_new_to_others(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    struct told told;
+    maildirs_inbox(fixture);
+    maildirs_look(fixture);
+    maildirs_put(fixture, "new/c", "C\n");
+    assert_int_equal(mailstore_peek(fixture->rig.store, fixture->user, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_true(maildirs_has(fixture, "new/c"));
+    assert_text(fixture, "INBOX", 9, "C\r\n");
+    maildirs_flag(fixture, "INBOX", 9, MAILSTORE_SEEN, "work");
+    mailstore_rig_settle(&fixture->rig);
+    maildirs_look(fixture);
+    assert_false(maildirs_has(fixture, "new/c"));
+    assert_true(maildirs_has(fixture, "cur/c:2,S*"));
+    maildirs_put(fixture, "new/d", "D\n");
+    maildirs_look(fixture);
+    assert_true(maildirs_has(fixture, "cur/d:2,"));
+    assert_text(fixture, "INBOX", 10, "D\r\n");
+}
+
 static void folders_and_subscriptions_of_others_are_mailboxes(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -314,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_lies_in_a_maildir_has_its_uids_flags_and_keywords),
         CASE(what_others_add_flag_and_remove_is_taken_in),
+        CASE(what_nobody_reads_stays_new_to_others),
         CASE(folders_and_subscriptions_of_others_are_mailboxes),
         CASE(a_folder_that_another_is_making_is_there_when_it_is_whole),
         CASE(what_goes_and_comes_back_has_another_uid),
