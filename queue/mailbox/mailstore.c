@@ -60,11 +60,31 @@ static void store_free(struct mailstore *store)
     free(store);
 }
 
+/* Whatever its index says. */
+static int marked_recover(struct mailstore *store)
+{
+    index_keep(&store->settings);
+    int status = mailstore_recover(store, true);
+    if (status != 0) {
+        return status;
+    }
+    index_let_go(&store->settings);
+    return index_unmark(&store->settings);
+}
+
+/* A log that cannot be read is no reason to have no index at all: the next start has the one that was marked. */
+static void marked_restore(const struct mailstore_settings *settings, int status)
+{
+    if (index_restore(settings) && status == -EIO) {
+        index_unmark(settings);
+    }
+}
+
 int mailstore_open(struct mailstore **result, struct log *log,
                    const struct mailstore_settings *settings)
 {
     struct mailstore *store = (struct mailstore *)calloc(1, sizeof(*store));
-    bool damaged = false;
+    bool damaged = false, marked = false;
     if (store == NULL) {
         return -ENOMEM;
     }
@@ -80,13 +100,18 @@ int mailstore_open(struct mailstore **result, struct log *log,
     if (status == 0) {
         store->settings.index_path = index_path(store->index); /* the caller's was borrowed */
         audit_forget(&store->settings);
-        bool marked = index_is_marked(&store->settings);
-        status = mailstore_recover(store, damaged || marked);
-        status = status == 0 && marked ? index_unmark(&store->settings) : status;
+        marked = index_is_marked(&store->settings);
+        if (!marked) {
+            index_let_go(&store->settings); /* the mark was taken away by somebody else */
+        }
+        status = marked ? marked_recover(store) : mailstore_recover(store, damaged);
     }
     status = status == 0 && settings->maildirs != NULL ? files_open(store) : status;
     if (status != 0) {
         store_free(store);
+        if (marked) {
+            marked_restore(settings, status);
+        }
         return status;
     }
     *result = store;

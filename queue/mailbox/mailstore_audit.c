@@ -15,6 +15,7 @@
 #define PROGRESS_ITEMS 1024u
 #define BUILT_END ".check"
 #define MARK_END ".stale"
+#define KEPT_END ".kept"
 #define PATH_BYTES 4096
 #define NICE 10
 
@@ -106,6 +107,31 @@ int index_unmark(const struct mailstore_settings *settings)
         return errno == ENOENT ? 0 : -errno;
     }
     return status == 0 ? folder_sync(path) : status;
+}
+
+/* Where there are no hard links it is lost when it is built anew. One that is there already is of a start that was cut off:
+ * what has the index's name now is not whole. */
+void index_keep(const struct mailstore_settings *settings)
+{
+    char path[PATH_BYTES];
+    if (path_of(settings, KEPT_END, path) == 0 && link(settings->index_path, path) == 0) {
+        folder_sync(path);
+    }
+}
+
+void index_let_go(const struct mailstore_settings *settings)
+{
+    char path[PATH_BYTES];
+    if (path_of(settings, KEPT_END, path) == 0) {
+        unlink(path);
+    }
+}
+
+bool index_restore(const struct mailstore_settings *settings)
+{
+    char path[PATH_BYTES];
+    return path_of(settings, KEPT_END, path) == 0 && rename(path, settings->index_path) == 0 &&
+           folder_sync(path) == 0;
 }
 
 /* ── The thread ──────────────────────────────────────────────────────────────────────────────── */

@@ -687,3 +687,7 @@ bool audit_yield(struct mailstore *store);
 void audit_forget(const struct mailstore_settings *settings); /* files of one that was cut off */
 bool index_is_marked(const struct mailstore_settings *settings);
 int index_unmark(const struct mailstore_settings *settings);
+/* The file of an index that is to be built anew stays beside it, INDEX.kept, until there is another. */
+void index_keep(const struct mailstore_settings *settings);
+void index_let_go(const struct mailstore_settings *settings);
+bool index_restore(const struct mailstore_settings *settings); /* of one that is closed */

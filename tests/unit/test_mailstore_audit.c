@@ -4,6 +4,7 @@
 #include "tests/unit/mailstore_scene.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -492,6 +493,40 @@ static void a_store_is_not_marked_by_an_audit_that_was_given_up(void **state)
     mailstore_rig_close(&rig);
 }
 
+/* A block went bad between the mark and the next start: the index knows what the log cannot say. */
+static void a_marked_store_whose_log_cannot_be_read_keeps_its_index(void **state)
+{
+    struct mailstore_rig rig;
+    char name[128];
+    (void)state;
+    mailstore_rig_open(&rig, 8);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    deliver(&rig, "ann", 2000);
+    mailstore_rig_stop(&rig);
+    snprintf(name, sizeof name, "%s.stale", rig.index);
+    int mark = open(name, O_CREAT | O_WRONLY, 0600);
+    assert_true(mark >= 0);
+    close(mark);
+    snprintf(name, sizeof name, "%u/%08u.segment", rig.rig.settings.shard, 1u);
+    disk_fault_refuse_reads(rig.rig.fault, name, 100ull * 4096, 1);
+    assert_int_equal(mailstore_rig_start(&rig), -EIO);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    assert_int_equal(mailstore_counters(rig.store)->rebuilds, 0);
+    struct mailstore_box *box = box_of(&rig, user_of(&rig, "ann"), "INBOX");
+    assert_int_equal(box->count, 2000);
+    leave(&rig, box);
+    mailstore_rig_stop(&rig);
+    snprintf(name, sizeof name, "%s.kept", rig.index);
+    assert_int_equal(access(name, F_OK), -1);
+    mark = open(name, O_CREAT | O_WRONLY, 0600); /* left by a start that was killed */
+    assert_true(mark >= 0);
+    close(mark);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    assert_int_equal(access(name, F_OK), -1);
+    mailstore_rig_stop(&rig);
+    mailstore_rig_close(&rig);
+}
+
 int main(void)
 {
 #define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, scene_open, scene_close)
@@ -508,6 +543,7 @@ int main(void)
         WITH_SCENE(what_one_has_left_that_was_killed_goes_with_the_next_start),
         cmocka_unit_test(a_driven_store_reads_by_itself),
         cmocka_unit_test(a_store_is_not_marked_by_an_audit_that_was_given_up),
+        cmocka_unit_test(a_marked_store_whose_log_cannot_be_read_keeps_its_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
