@@ -40,7 +40,7 @@ static void store_keep(struct mailstore_rig *rig, char other[128])
     assert_int_equal(told_wait(rig, &told), 0);
     mailstore_user_close(rig->store, user);
     mailstore_rig_stop(rig);
-    snprintf(other, 128, "%s.kept", rig->index);
+    snprintf(other, 128, "%s.other", rig->index);
     assert_int_equal(rename(rig->index, other), 0);
 }
 
