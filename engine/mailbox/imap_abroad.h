@@ -1,5 +1,11 @@
 /*
- * imap_abroad: what the files imap_abroad*.c share. Nobody else includes it.
+ * imap_abroad: commands of an IMAP session about mailboxes whose owner's shard is another one. Private to the files
+ * imap_abroad*.c; the others call them by what imap_session.h says.
+ *
+ * The mailboxes are used by an agent (imap_agent.c), a session of the same user's on that shard, to which commands go as they
+ * came. The one that has the selected mailbox is the session's as long as it is selected; any other lives for its command. When
+ * it ends early (its shard stops, its store fails) the answer is NO [UNAVAILABLE]; of the selected mailbox it is BYE, since the
+ * client's numbers mean nothing any more; in the middle of a response the connection is cut.
  */
 #pragma once
 #include "engine/mailbox/imap_session.h"
