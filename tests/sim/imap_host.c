@@ -192,10 +192,14 @@ static void mailbox_make(struct sim_imap *imap)
     timer_init(&mailbox->drain_timer, NULL);
 }
 
-/* Nothing of it is left but the store. */
+/* Nothing of it is left but the store, as mailbox_close. */
 static void mailbox_end(struct mailbox *mailbox)
 {
     mailbox_leave(mailbox);
+    while (!list_empty(&mailbox->sessions)) { /* deliveries whose commit is under way */
+        struct session *session = list_entry(mailbox->sessions.next, struct session, node);
+        session->ops->forget(session);
+    }
     seats_close(&mailbox->seats);
     mailbox_group_close(mailbox->group);
     free(mailbox->doors);
