@@ -55,5 +55,9 @@ struct maildir_files {
     void (*close)(void *self, int number);
 };
 
+/* So many files or folders are cheaper to sync by one sync_all (measured: 50 files 2.4 ms, by fsync each 12 to 32 ms; 1 file 1.4
+ * and 0.4). */
+#define MAILDIR_SYNC_ALL_AT_LEAST 8
+
 /* The system's. For main and for tests of the store; stateless. */
 void maildir_system_files(struct maildir_files *files);

@@ -10,7 +10,6 @@
 #define BUCKETS 4096 /* a power of two */
 #define KNOWN_MAX                                                                                  \
     65536 /* users remembered; then all are forgotten, which costs only looking again */
-#define SYNC_ALL_AT_LEAST 8 /* measured: from here one syncfs is cheaper than an fsync for each */
 #define USAGE_UNKNOWN UINT64_MAX
 
 struct folder {
@@ -278,7 +277,7 @@ unsigned folders_sync(struct folders *folders)
     if (!folders->durable || list_empty(&folders->touched) || MUTATED(MAILDIR_NAME_UNSYNCED)) {
         return 0;
     }
-    bool all = files->sync_all_tells && folders->touched_count >= SYNC_ALL_AT_LEAST;
+    bool all = files->sync_all_tells && folders->touched_count >= MAILDIR_SYNC_ALL_AT_LEAST;
     int status = all ? files->sync_all(files->self, folders->root_fd) : 0;
     for (struct list_node *node = folders->touched.next; node != &folders->touched;
          node = node->next) {

@@ -113,6 +113,12 @@ struct home_message {
 int home_put(struct home *home, const char *mailbox, const struct home_message *message,
              uint32_t *uid, struct home_news **news);
 
+/* Where a message is whose name is not on the disk yet. */
+struct home_unsynced {
+    int folder; /* open, on the file system of the letter's `at`; the caller's to close. -1: the name is on the disk */
+    char name[MAILDIR_FILE_NAME_MAX + 1];
+};
+
 /* A message that is delivered from the file `name` in the open folder `at`, which is on the disk. */
 struct home_letter {
     int at;
@@ -124,12 +130,15 @@ struct home_letter {
     bool gives;             /* `name` may go */
     bool hurries;           /* no lock is waited for */
     bool given;             /* result: and has */
+    struct home_unsynced
+        *unsynced; /* result: the folder that the caller syncs; NULL: he does not */
     uint8_t flags;
     const char (*keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* as home_message's */
     unsigned keyword_count;
 };
-/* Of a home that nobody tells anything: the store's own finds it at its next look. Durable when it returns 0. -ENOENT: no
- * such mailbox; -EINVAL: it cannot be made of this name; -ETIMEDOUT: another has a lock that a new keyword or folder needs. */
+/* Of a home that nobody tells anything: the store's own finds it at its next look. Durable when it returns 0, or when the
+ * `unsynced` folder is. -ENOENT: no such mailbox; -EINVAL: it cannot be made of this name; -ETIMEDOUT: another has a lock
+ * that a new keyword or folder needs. */
 int home_deliver(struct home *home, struct home_letter *letter);
 
 struct home_copy {

@@ -183,8 +183,9 @@ static int copy_put(struct home *home, const struct target *target,
     return status;
 }
 
+/* copied: it may be on another file system. */
 static int file_put(struct home *home, const struct target *target, struct home_letter *letter,
-                    const char *name)
+                    const char *name, bool *copied)
 {
     const struct maildir_files *files = home_files(home);
     int status = -ENOSYS;
@@ -195,26 +196,47 @@ static int file_put(struct home *home, const struct target *target, struct home_
     if (status == -EINVAL || status == -ENOSYS) {
         status = files->link(files->self, letter->at, letter->name, target->to, name);
     }
-    return home_has_no_links(status) ? copy_put(home, target, letter, name) : status;
+    *copied = home_has_no_links(status);
+    return *copied ? copy_put(home, target, letter, name) : status;
+}
+
+static int name_sync(struct home *home, const struct target *target, const char *name)
+{
+    const struct maildir_files *files = home_files(home);
+    int status = files->sync(files->self, target->to);
+    if (status < 0) { /* it is refused: as far as it can be it is not there */
+        files->remove(files->self, target->to, name);
+    }
+    return status;
+}
+
+static void name_give(struct target *target, const char *name, struct home_unsynced *unsynced)
+{
+    unsynced->folder = target->to;
+    snprintf(unsynced->name, sizeof unsynced->name, "%s", name);
+    target->cur = target->cur == target->to ? -1 : target->cur;
+    target->to = -1;
 }
 
 static int letter_put(struct home *home, struct home_letter *letter)
 {
-    const struct maildir_files *files = home_files(home);
     struct target target;
     char name[MAILDIR_FILE_NAME_MAX + 1];
+    bool copied = false;
+    if (letter->unsynced != NULL) {
+        letter->unsynced->folder = -1;
+    }
     home_patience(home, patience_of(letter));
     int status = target_find(home, letter, &target);
     if (status < 0) {
         return status;
     }
     status = name_make(home, &target, letter, name);
-    status = status == 0 ? file_put(home, &target, letter, name) : status;
-    if (status == 0) {
-        status = files->sync(files->self, target.to);
-        if (status < 0) { /* it is refused: as far as it can be it is not there */
-            files->remove(files->self, target.to, name);
-        }
+    status = status == 0 ? file_put(home, &target, letter, name, &copied) : status;
+    if (status == 0 && letter->unsynced != NULL && !copied) {
+        name_give(&target, name, letter->unsynced);
+    } else if (status == 0) {
+        status = name_sync(home, &target, name);
     }
     target_close(home, &target);
     return status < 0 ? status : 0;

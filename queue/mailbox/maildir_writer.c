@@ -12,8 +12,6 @@
 
 #define BATCH_COMMITS_MAX 256
 #define BATCH_FOLDERS_MAX 200 /* two descriptors each, below the usual limit of 1024 */
-#define SYNC_ALL_AT_LEAST                                                                          \
-    8 /* measured: 50 files by one syncfs 2.4 ms, by fsync each 12 to 32 ms; 1 file 1.4 and 0.4 */
 
 /* What one round of the writer has in hand. */
 struct batch {
@@ -86,7 +84,7 @@ static void sync_files(struct batch *batch)
     if (!store->settings.durable || MUTATED(MAILDIR_TEXT_UNSYNCED)) {
         return;
     }
-    bool all = files->sync_all_tells && batch->count >= SYNC_ALL_AT_LEAST;
+    bool all = files->sync_all_tells && batch->count >= MAILDIR_SYNC_ALL_AT_LEAST;
     int status = all ? files->sync_all(files->self, store->root_fd) : 0;
     batch->counted.syncs += all;
     for (unsigned i = 0; !all && i < batch->count; i++) {

@@ -2,8 +2,8 @@
  * One text into the Maildirs of several users: a file for each place, by one job of a helper, which comes behind the text's own
  * pieces. Nobody is told of uids; who follows one of the Maildirs looks there afterwards.
  *
- *   pieces ──► deliver_work: sync, then one place after the other ──► deliver_done ──┬──► told
- *                                                                                    └──► OP_PUT ──► told
+ *   pieces ──► deliver_work: sync, then one place after the other, ──► deliver_done ──┬──► told
+ *              and the folders of many places by one sync                             └──► OP_PUT ──► told
  *
  * A place whose uid is wanted (outgoing.h's) is put behind the others as APPEND would.
  */
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define US 1000000
+#define UNSYNCED_MAX 32u /* folders that one job keeps open */
 
 struct deliver_place {
     char user[USER_NAME_BYTES];
@@ -26,6 +27,12 @@ struct deliver_place {
     int status;
 };
 
+/* What lies there, and is not on the disk yet. */
+struct deliver_unsynced {
+    struct deliver_place *place;
+    struct home_unsynced there;
+};
+
 struct deliver {
     struct mailstore_asked asked; /* first */
     struct list_node node;        /* of files->delivers */
@@ -36,8 +43,11 @@ struct deliver {
     struct mailstore_place put_place;
     struct mailstore_waiter put_done;
     uint64_t id, bytes;
-    bool hurries;  /* the thread's: a lock was waited for in vain, and no other is */
     int64_t at_us; /* when it was committed: who comes first has the lower name */
+    /* The thread's. */
+    bool hurries;                      /* a lock was waited for in vain, and no other is */
+    struct deliver_unsynced *unsynced; /* UNSYNCED_MAX; NULL: each folder is synced at once */
+    uint32_t unsynced_count;
     uint32_t count;
     struct deliver_place places[];
 };
@@ -66,12 +76,34 @@ static void base_format(const struct deliver *deliver, uint32_t index,
              staged->bytes, staged->virtual_bytes);
 }
 
+/* Of what cannot be synced nothing is left, as far as it can be removed. The folder that syncs all was open before any of
+ * their names came to be: so it is told of each failure since. */
+static void unsynced_settle(struct deliver *deliver)
+{
+    const struct maildir_files *files = deliver->files->settings.owner->files;
+    bool all = files->sync_all_tells && deliver->unsynced_count >= MAILDIR_SYNC_ALL_AT_LEAST;
+    int synced = all ? files->sync_all(files->self, deliver->unsynced[0].there.folder) : 0;
+    for (uint32_t i = 0; i < deliver->unsynced_count; i++) {
+        const struct deliver_unsynced *unsynced = &deliver->unsynced[i];
+        const struct home_unsynced *there = &unsynced->there;
+        int status = all ? synced : files->sync(files->self, there->folder);
+        if (status < 0) {
+            unsynced->place->status = status;
+            files->remove(files->self, there->folder, there->name);
+        }
+        files->close(files->self, there->folder);
+    }
+    deliver->unsynced_count = 0;
+}
+
 /* last: nobody needs the file behind this place. */
 static int place_put(struct deliver *deliver, uint32_t index, struct home *home, bool last)
 {
     struct staged *staged = deliver->staged;
-    const struct deliver_place *place = &deliver->places[index];
+    struct deliver_place *place = &deliver->places[index];
     const struct maildir_files *files = staged->files->settings.owner->files;
+    struct deliver_unsynced *unsynced =
+        deliver->unsynced != NULL ? &deliver->unsynced[deliver->unsynced_count] : NULL;
     char base[MAILDIR_FILE_NAME_MAX + 1];
     base_format(deliver, index, base);
     struct home_letter letter = {
@@ -84,6 +116,7 @@ static int place_put(struct deliver *deliver, uint32_t index, struct home *home,
         .or_inbox = (place->options & MAILSTORE_OR_INBOX) != 0,
         .gives = last,
         .hurries = deliver->hurries,
+        .unsynced = unsynced != NULL ? &unsynced->there : NULL,
         .flags = place->flags,
         .keywords = (const char(*)[MAILDIR_KEYWORD_BYTES_MAX + 1]) place->keywords,
         .keyword_count = place->keyword_count,
@@ -95,6 +128,10 @@ static int place_put(struct deliver *deliver, uint32_t index, struct home *home,
         files->close(files->self, staged->file);
         staged->file = -1;
     }
+    if (status == 0 && unsynced != NULL && unsynced->there.folder >= 0) {
+        unsynced->place = place;
+        deliver->unsynced_count++;
+    }
     return status;
 }
 
@@ -103,6 +140,9 @@ static void places_put(struct deliver *deliver)
     const struct mailstore_maildirs *settings = &deliver->files->settings;
     struct home *home = NULL;
     const char *whose = "";
+    if (deliver->count >= MAILDIR_SYNC_ALL_AT_LEAST) { /* of fewer no sync is saved */
+        deliver->unsynced = calloc(UNSYNCED_MAX, sizeof deliver->unsynced[0]);
+    }
     for (uint32_t i = 0; i < deliver->count; i++) {
         struct deliver_place *place = &deliver->places[i];
         if (place->status != 0 || wants_uid(place->options)) {
@@ -119,8 +159,12 @@ static void places_put(struct deliver *deliver)
             place->status =
                 place_put(deliver, i, home, i + 1 == deliver->count && deliver->put == NULL);
         }
+        if (deliver->unsynced_count == UNSYNCED_MAX) {
+            unsynced_settle(deliver);
+        }
     }
     home_close(home);
+    unsynced_settle(deliver);
 }
 
 static void file_drop(struct staged *staged)
@@ -172,6 +216,7 @@ static void deliver_free(struct deliver *deliver)
     if (deliver->staged != NULL) {
         staged_free(deliver->staged);
     }
+    free(deliver->unsynced);
     free(deliver);
 }
 
