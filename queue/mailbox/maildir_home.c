@@ -74,6 +74,18 @@ void home_close(struct home *home)
     free(home);
 }
 
+int home_part_make(const struct maildir_files *files, int at, const char *name)
+{
+    int status = files->make_folder(files->self, at, name);
+    if (status == 0) {
+        status = files->sync(files->self, at);
+        if (status < 0) { /* who finds it there would believe that it is on the disk */
+            files->remove_folder(files->self, at, name);
+        }
+    }
+    return status;
+}
+
 int home_root(struct home *home)
 {
     const struct maildir_files *files = home_files(home);
@@ -84,10 +96,7 @@ int home_root(struct home *home)
     if (at < 0) {
         return at;
     }
-    int status = files->make_folder(files->self, at, home->user);
-    if (status == 0) {
-        status = files->sync(files->self, at);
-    }
+    int status = home_part_make(files, at, home->user);
     status = status < 0 && status != -EEXIST ? status : 0;
     home->root = status < 0 ? status : files->open_folder(files->self, at, home->user);
     files->close(files->self, at);

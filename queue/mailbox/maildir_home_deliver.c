@@ -41,8 +41,7 @@ static int part_open(struct home *home, int folder, const char *name)
     if (part != -ENOENT) {
         return part;
     }
-    int made = files->make_folder(files->self, folder, name);
-    int status = made == 0 ? files->sync(files->self, folder) : made;
+    int status = home_part_make(files, folder, name);
     return status < 0 && status != -EEXIST ? status : files->open_folder(files->self, folder, name);
 }
 

@@ -118,7 +118,7 @@ static int parts_make(struct home *home, const char *name)
     return status;
 }
 
-static int folder_make(struct home *home, const char *name)
+static int folder_make(struct home *home, const char *mailbox, const char *name)
 {
     const struct maildir_files *files = home_files(home);
     char aside[MAILDIR_FILE_NAME_MAX + 1];
@@ -132,7 +132,11 @@ static int folder_make(struct home *home, const char *name)
         aside_remove(home, aside);
         return status;
     }
-    return files->sync(files->self, home->root);
+    status = files->sync(files->self, home->root);
+    if (status < 0) { /* who finds it there would believe that it is on the disk */
+        home_withdraw(home, mailbox);
+    }
+    return status;
 }
 
 int home_create(struct home *home, const char *mailbox, struct home_news **news)
@@ -141,7 +145,7 @@ int home_create(struct home *home, const char *mailbox, struct home_news **news)
     struct home_folder *folder;
     ssize_t size = maildir_folder_write(slice_text(mailbox), name);
     int status = size < 0 ? -EINVAL : home_root(home);
-    status = status == 0 && size > 0 ? folder_make(home, name) : status;
+    status = status == 0 && size > 0 ? folder_make(home, mailbox, name) : status;
     status = status == 0 ? home_folder_need(home, mailbox, &folder) : status;
     return status == 0 ? home_folder_look(home, folder, news) : status;
 }

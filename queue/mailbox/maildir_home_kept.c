@@ -44,10 +44,8 @@ static int kept_make(struct home *home)
     if (at != -ENOENT) {
         return at;
     }
-    int status = files->make_folder(files->self, home->root, KEPT_FOLDER);
-    status = status == -EEXIST ? 0 : status;
-    status = status == 0 ? files->sync(files->self, home->root) : status;
-    return status == 0 ? kept_open(home) : status;
+    int status = home_part_make(files, home->root, KEPT_FOLDER);
+    return status == 0 || status == -EEXIST ? kept_open(home) : status;
 }
 
 /* ---- keeping ---- */

@@ -71,6 +71,8 @@ static inline const struct maildir_files *home_files(const struct home *home)
 
 /* maildir_home.c */
 int home_root(struct home *home); /* opens it, made if it is missing */
+/* Durable when it returns 0, and else not there. -EEXIST. */
+int home_part_make(const struct maildir_files *files, int at, const char *name);
 struct home_folder *home_folder_find(struct home *home, const char *mailbox);
 /* NULL: memory is short. */
 struct home_folder *home_folder_add(struct home *home, const char *name, const char *mailbox);

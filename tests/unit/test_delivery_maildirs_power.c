@@ -375,6 +375,12 @@ static void where_a_sync_fails_250_is_said_of_what_survives(void **state)
     each_sync_fails(true);
 }
 
+static void where_a_sync_of_one_folder_fails_250_is_said_of_what_survives(void **state)
+{
+    (void)state;
+    each_sync_fails(false);
+}
+
 static void folders_that_a_look_has_made_survive_with_what_comes_into_them(void **state)
 {
     (void)state;
@@ -407,6 +413,7 @@ int main(void)
         TEST(where_a_sync_of_all_tells_nothing_each_folder_is_synced),
         TEST(folders_that_a_look_has_made_survive_with_what_comes_into_them),
         TEST(where_a_sync_fails_250_is_said_of_what_survives),
+        TEST(where_a_sync_of_one_folder_fails_250_is_said_of_what_survives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
