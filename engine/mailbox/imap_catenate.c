@@ -42,7 +42,7 @@ enum imap_step imap_append_refuse_url(struct imap_session *session, struct slice
     return refuse(session, &answer);
 }
 
-/* Its text is open then, and stays though the message may be expunged. 0, or what the store says. */
+/* Its text is open then, and stays though the message may be expunged. 0, -E2BIG: in the next round, or what the store says. */
 static int message_find(struct catenating *catenating, const char **why)
 {
     struct imap_session *session = catenating->fetch.session;
@@ -59,7 +59,9 @@ static int message_find(struct catenating *catenating, const char **why)
         imap_place_leave(session, &place);
         return -ENOENT;
     }
-    status = mailstore_box_open(store, place.box);
+    status = mailstore_box_load(store, place.box);
+    status = status == 0 ? mailstore_box_open(store, place.box) : status;
+    status = status == -EINPROGRESS ? -E2BIG : status;
     if (status == 0) {
         const struct mailstore_entry *entry = mailstore_entry_find(place.box, url->uid);
         *why = "No such message";
@@ -181,10 +183,23 @@ static int url_copy(struct catenating *catenating)
     return catenating->fields ? fields_copy(catenating) : range_copy(catenating);
 }
 
+static int message_enter(struct catenating *catenating, const char **why)
+{
+    int status = catenating->fetch.text_open ? 0 : message_find(catenating, why);
+    if (status == 0) {
+        catenating->fetch.text_open = true;
+        catenating->fetch.needs = needs_of(&catenating->url.section);
+        *why = "The message has no such part";
+    }
+    return status;
+}
+
 static enum imap_step catenating_step(struct imap_session *session, struct imap_task *task)
 {
     struct catenating *catenating = (struct catenating *)task;
-    int status = url_copy(catenating);
+    const char *why;
+    int status = message_enter(catenating, &why);
+    status = status == 0 ? url_copy(catenating) : status;
     if (status == 0) {
         imap_task_end(session);
         session->state = IMAP_SESSION_READING;
@@ -198,7 +213,7 @@ static enum imap_step catenating_step(struct imap_session *session, struct imap_
         return imap_text_step(status);
     }
     if (status == -ENOENT) {
-        return imap_append_refuse_url(session, catenating->text, "The message has no such part");
+        return imap_append_refuse_url(session, catenating->text, why);
     }
     const struct imap_answer answer =
         status == -EIO ? imap_session_answer_of(-EIO) : imap_append_answer_of(status);
@@ -251,16 +266,6 @@ void imap_append_url(struct imap_session *session, struct slice text)
         imap_append_refuse_url(session, text, why);
         return;
     }
-    int status = message_find(catenating, &why);
-    if (status == -ENOENT) {
-        imap_append_refuse_url(session, text, why);
-    } else if (status != 0) {
-        const struct imap_answer answer = imap_session_answer_of(status);
-        refuse(session, &answer);
-    } else {
-        fetch->text_open = true;
-        fetch->needs = needs_of(&catenating->url.section);
-        session->state = IMAP_SESSION_WORKING;
-        imap_session_begin(session);
-    }
+    session->state = IMAP_SESSION_WORKING;
+    imap_session_begin(session);
 }

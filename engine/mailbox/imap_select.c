@@ -144,37 +144,83 @@ static void resync_begin(struct imap_session *session, const struct imap_select 
     }
 }
 
-void imap_select(struct imap_session *session, const struct imap_select *select, bool read_only)
+/* ---- SELECT ---- */
+
+struct selecting {
+    struct imap_task task;
+    const struct imap_select *select;
+    bool read_only;
+};
+
+/* -EINPROGRESS: it is being loaded, and asked for again by its name: it may be another one then, or none. */
+static int box_enter(struct imap_session *session, const struct imap_select *select)
 {
-    imap_deselect(session);
     struct imap_place place;
+    struct mailstore *store = imap_session_store(session);
     int status = imap_place_find_with(session, select->mailbox, IMAP_RIGHT_READ, &place);
     if (status != 0) {
-        imap_session_refuse(session, status);
-        return;
+        return status;
     }
-    struct mailstore_box *box = place.box;
     uint32_t rights = place.rights;
-    session->view.changed = view_changed;
-    status = view_open(&session->view, imap_session_store(session), box);
-    imap_place_leave(session, &place); /* an open mailbox keeps its user */
-    if (status != 0) {
-        imap_session_refuse(session, status);
-        return;
+    status = mailstore_box_load(store, place.box);
+    if (status == 0) {
+        session->view.changed = view_changed;
+        status = view_open(&session->view, store, place.box);
     }
-    imap_access_begin(session, rights);
+    imap_place_leave(session, &place); /* an open mailbox keeps its user */
+    if (status == 0) {
+        imap_access_begin(session, rights);
+    }
+    return status;
+}
+
+static void entered(struct imap_session *session, const struct imap_select *select, bool read_only)
+{
+    const struct mailstore_box *box = session->view.box;
     session->read_only = read_only;
     if (!box_tell(session)) {
         imap_deselect(session);
         imap_session_refuse(session, -ENOMEM);
-        return;
-    }
-    if (select->qresync && select->uid_validity == box->uidvalidity &&
-        select->mod_sequence < box->modseq) {
+    } else if (select->qresync && select->uid_validity == box->uidvalidity &&
+               select->mod_sequence < box->modseq) {
         resync_begin(session, select);
-        return;
+    } else {
+        selected(session);
     }
-    selected(session);
+}
+
+static enum imap_step selecting_step(struct imap_session *session, struct imap_task *task)
+{
+    const struct selecting selecting = *(struct selecting *)task;
+    int status = box_enter(session, selecting.select);
+    if (status == -EINPROGRESS) {
+        return IMAP_STEP_MORE;
+    }
+    if (status != 0) {
+        return imap_session_refuse(session, status);
+    }
+    imap_task_end(session); /* another one may follow */
+    entered(session, selecting.select, selecting.read_only);
+    return IMAP_STEP_ANSWERED;
+}
+
+void imap_select(struct imap_session *session, const struct imap_select *select, bool read_only)
+{
+    imap_deselect(session);
+    int status = box_enter(session, select);
+    if (status == -EINPROGRESS) {
+        struct selecting *selecting =
+            (struct selecting *)imap_session_task(session, sizeof(*selecting), selecting_step);
+        if (selecting != NULL) {
+            selecting->select = select;
+            selecting->read_only = read_only;
+            imap_session_later(session);
+        }
+    } else if (status != 0) {
+        imap_session_refuse(session, status);
+    } else {
+        entered(session, select, read_only);
+    }
 }
 
 /* ---- CLOSE, UNSELECT ---- */

@@ -219,9 +219,12 @@ static void pass_end(struct search_desk *desk, int status)
 
 /* ---- Gathering ids ---- */
 
+/* -EINPROGRESS: it is being loaded. */
 static int box_enter(struct search_desk *desk, struct mailstore_box *box)
 {
-    int status = mailstore_box_open(desk->texts, box);
+    desk->pass.entering = box->id;
+    int status = mailstore_box_load(desk->texts, box);
+    status = status == 0 ? mailstore_box_open(desk->texts, box) : status;
     if (status == 0) {
         desk->pass.box = box;
         desk->pass.uid = 0;
@@ -254,9 +257,10 @@ static int gather(struct search_desk *desk)
     unsigned budget = ENTRIES_A_STEP;
     bool failed = false;
     if (pass->box == NULL) {
-        struct mailstore_box *first = mailstore_box_next(user, NULL);
-        int status = first != NULL ? box_enter(desk, first) : 0;
-        if (status != 0 || first == NULL) {
+        struct mailstore_box *box = pass->entering != 0 ? mailstore_box_by_id(user, pass->entering)
+                                                        : mailstore_box_next(user, NULL);
+        int status = box != NULL ? box_enter(desk, box) : pass->entering != 0 ? -ECANCELED : 0;
+        if (status != 0 || box == NULL) {
             return status;
         }
     }

@@ -126,6 +126,7 @@ struct search_pass {
     struct search_keeper *keeper;
     uint64_t began_ns;
     struct mailstore_box *box; /* open; GATHER */
+    uint64_t entering;         /* id of this one, or of the one that is being loaded; 0: none yet */
     uint32_t uid;              /* the last that was seen of it */
     struct search_ids ids;
     size_t next;                /* of the ids that are missing */

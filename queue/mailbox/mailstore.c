@@ -343,6 +343,12 @@ struct mailstore_box *mailstore_box_next(struct mailstore_user *pub,
     return next != NULL ? &next->pub : NULL;
 }
 
+int mailstore_box_load(struct mailstore *store, struct mailstore_box *pub)
+{
+    (void)store;
+    return pub->state == MAILSTORE_BOX_LIVE ? box_need_some(box_private(pub)) : -ENOENT;
+}
+
 int mailstore_box_open(struct mailstore *store, struct mailstore_box *pub)
 {
     struct box *box = box_private(pub);

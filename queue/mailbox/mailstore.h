@@ -221,7 +221,10 @@ struct mailstore_box *mailstore_box_by_id(struct mailstore_user *user, uint64_t 
 /* In order of the names' bytes, INBOX first: the one behind `box`; NULL: the first, and none behind the last. */
 struct mailstore_box *mailstore_box_next(struct mailstore_user *user,
                                          const struct mailstore_box *box);
-/* Loads its entries. Counted. It keeps the user open. 0, -ENOMEM, -EIO. */
+/* Loads some of its entries: 0: they are all there, and mailstore_box_open loads nothing; -EINPROGRESS: ask again in a later round,
+ * by its id: it may have gone; -ENOENT: it has; -ENOMEM, -EIO. Nothing has to be given back. */
+int mailstore_box_load(struct mailstore *store, struct mailstore_box *box);
+/* Loads its entries, all that are not there yet. Counted. It keeps the user open. 0, -ENOMEM, -EIO. */
 int mailstore_box_open(struct mailstore *store, struct mailstore_box *box);
 void mailstore_box_close(struct mailstore *store, struct mailstore_box *box);
 

@@ -359,6 +359,10 @@ static int box_sources_remove(struct box *box, const struct copying *copying)
     struct change_steps *steps = copying->said->steps;
     uint32_t left = copying->count - steps->removed;
     uint32_t count = left < STEP_ENTRIES ? left : STEP_ENTRIES;
+    int status = box_need_step(box, steps);
+    if (status != 0) {
+        return status;
+    }
     struct mailstore_uids *uids = (struct mailstore_uids *)malloc((count + 1) * sizeof(uids[0]));
     if (uids == NULL) {
         return -ENOMEM;
@@ -368,8 +372,7 @@ static int box_sources_remove(struct box *box, const struct copying *copying)
         uids[i] = (struct mailstore_uids){uid, uid};
     }
     struct removal removal = {.uids = uids, .uid_count = count, .wall_s = copying->said->wall_s};
-    int status = box_need(box);
-    if (status == 0 && count > 0) {
+    if (count > 0) {
         removal.first = mailstore_entry_index(&box->pub, uids[0].first);
         removal.last = mailstore_entry_index(&box->pub, uids[count - 1].last + 1);
         status = entries_remove(box, &removal);

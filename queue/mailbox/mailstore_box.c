@@ -2,15 +2,32 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
-int box_need(struct box *box)
+int box_need_some(struct box *box)
 {
     struct mailstore *store = box->user->store;
-    int status = box_load(store, box);
-    if (status == 0 && box->pub.open_count == 0) {
+    int status = box_load_some(store, box);
+    if ((status == 0 || status == -EINPROGRESS) && box->pub.open_count == 0) {
         store->idle_box_count += list_empty(&box->idle);
         list_remove(&box->idle);
         list_append(&store->idle_boxes, &box->idle);
     }
+    return status;
+}
+
+int box_need(struct box *box)
+{
+    int status;
+    do {
+        status = box_need_some(box);
+    } while (status == -EINPROGRESS);
+    return status;
+}
+
+/* A piece of it is a step of the change, which has done nothing yet. */
+int box_need_step(struct box *box, struct change_steps *steps)
+{
+    int status = box_need_some(box);
+    steps->cost += status == -EINPROGRESS ? STEP_ENTRIES : 0;
     return status;
 }
 
@@ -144,7 +161,7 @@ int apply_flags(struct box *box, const struct change_said *said, struct reader *
     flagging.unchanged_since = read_u64(body);
     flagging.keywords = keywords_read(box, body);
     struct mailstore_uids *ranges = ranges_read(body, &count);
-    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need(box);
+    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need_step(box, said->steps);
     if (status == 0) {
         status = entries_flag(box, &flagging, ranges, count);
         box_changed(box);
@@ -317,7 +334,7 @@ int apply_expunge(struct box *box, const struct change_said *said, struct reader
     removal.keeps = read_u8(body);
     struct mailstore_uids *ranges = ranges_read(body, &removal.uid_count);
     removal.uids = all ? NULL : ranges;
-    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need(box);
+    int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need_step(box, said->steps);
     status = status == 0 ? expunge_step(box, &removal, said->steps) : status;
     free(ranges);
     if (result != NULL && status == 0) {

@@ -5,6 +5,9 @@
 #include "queue/mailbox/mailstore_private.h"
 #include <stdlib.h>
 
+#define LOAD_ROWS                                                                                  \
+    512u /* read at a time, 16,384 entries: a million at once would take 30 ms and more */
+
 static void entries_key(struct key *key, uint64_t box)
 {
     key_begin(key, ROW_ENTRIES);
@@ -32,31 +35,54 @@ static int entries_room(struct box *box, uint32_t more)
     return 0;
 }
 
-int box_load(struct mailstore *store, struct box *box)
+/* Whose uids are behind those that are there: a row may have grown since it was read. */
+static void row_take(struct box *box, struct slice value)
+{
+    uint32_t last = box->loading_count > 0 ? box->entries[box->loading_count - 1].uid : 0;
+    for (size_t at = 0; at + sizeof(struct stored_entry) <= value.size;
+         at += sizeof(struct stored_entry)) {
+        struct mailstore_entry entry;
+        memcpy(&entry, value.bytes + at, sizeof(entry));
+        if (entry.uid > last && box->loading_count < box->pub.count) {
+            box->entries[box->loading_count++] = entry;
+            last = entry.uid;
+        }
+    }
+}
+
+/* From the last row that was read on. 0: there are no more; -EINPROGRESS; -EIO. */
+static int rows_take(struct mailstore *store, struct box *box)
+{
+    struct key prefix, from;
+    struct index_walk walk;
+    entries_key(&prefix, box->pub.id);
+    from = prefix;
+    key_u32(&from, box->loading_row);
+    bool more = index_walk_begin(store->index, &walk, key_slice(&prefix), key_slice(&from));
+    for (uint32_t i = 0; more && i < LOAD_ROWS; i++) {
+        row_take(box, walk.value);
+        box->loading_row = key_read_u32(walk.key, prefix.size);
+        more = index_walk_next(&walk);
+    }
+    int status = walk.status;
+    index_walk_end(&walk);
+    return status != 0 ? -EIO : more ? -EINPROGRESS : 0;
+}
+
+int box_load_some(struct mailstore *store, struct box *box)
 {
     if (box->loaded) {
         return 0;
     }
-    uint32_t expected = box->pub.count, count = 0;
-    struct key key;
-    struct index_walk walk;
     int status = entries_room(box, 1);
     if (status != 0) {
         return status;
     }
-    entries_key(&key, box->pub.id);
-    bool more = index_walk_begin(store->index, &walk, key_slice(&key), slice_of(NULL, 0));
-    for (; more && count <= expected; more = index_walk_next(&walk)) {
-        uint32_t here = (uint32_t)(walk.value.size / sizeof(struct stored_entry));
-        for (uint32_t i = 0; i < here && count < expected; i++) {
-            memcpy(&box->entries[count++], walk.value.bytes + i * sizeof(struct stored_entry),
-                   sizeof(struct mailstore_entry));
-        }
+    status = rows_take(store, box);
+    if (status == -EINPROGRESS) {
+        return status;
     }
-    status = walk.status;
-    index_walk_end(&walk);
-    if (status != 0 || count != expected) {
-        box->loaded = true;
+    if (status != 0 || box->loading_count != box->pub.count) {
         box_unload(box);
         return -EIO;
     }
@@ -65,18 +91,25 @@ int box_load(struct mailstore *store, struct box *box)
     return 0;
 }
 
+int box_load(struct mailstore *store, struct box *box)
+{
+    int status;
+    do {
+        status = box_load_some(store, box);
+    } while (status == -EINPROGRESS);
+    return status;
+}
+
 void box_unload(struct box *box)
 {
     struct mailstore *store = box->user->store;
-    if (!box->loaded) {
-        return;
-    }
     store->counters.memory_bytes -= (uint64_t)box->room * sizeof(box->entries[0]);
-    store->counters.boxes_loaded -= store->counters.boxes_loaded > 0;
+    store->counters.boxes_loaded -= box->loaded && store->counters.boxes_loaded > 0;
     free(box->entries);
     box->entries = NULL;
     box->pub.entries = NULL;
     box->room = 0;
+    box->loading_count = box->loading_row = 0;
     box->loaded = false;
 }
 

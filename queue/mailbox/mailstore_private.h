@@ -166,6 +166,8 @@ struct box {
     struct mailstore_entry *entries;
     uint32_t room;
     bool loaded, dirty;
+    uint32_t loading_count,
+        loading_row;         /* until it is loaded: entries that are there, and where they end */
     uint32_t vanished_count; /* rows */
     struct list_node idle;   /* loaded, and nobody has it open */
     struct list_node node;   /* of store->changed_boxes */
@@ -405,7 +407,9 @@ void users_trim(struct mailstore *store);
 void mailstore_users_close(struct mailstore *store);
 
 /* mailstore_entry.c */
-int box_load(struct mailstore *store, struct box *box);
+/* 0: all of them are there; -EINPROGRESS: some more; -ENOMEM, -EIO. */
+int box_load_some(struct mailstore *store, struct box *box);
+int box_load(struct mailstore *store, struct box *box); /* to the end */
 void box_unload(struct box *box);
 int entry_add(struct mailstore *store, struct box *box, const struct stored_entry *stored);
 int entry_stored(struct mailstore *store, const struct box *box, uint32_t uid,
@@ -514,7 +518,10 @@ struct removal {
     uint64_t modseq; /* result; 0: none */
 };
 int entries_remove(struct box *box, struct removal *removal);
-int box_need(struct box *box); /* loads it for a change; it stays a while */
+/* Loads it for a change, or for who will open it; it stays a while. */
+int box_need(struct box *box);
+int box_need_step(struct box *box, struct change_steps *steps);
+int box_need_some(struct box *box); /* -EINPROGRESS: ask again in a later round, or step */
 uint64_t keywords_read(struct box *box, struct reader *body); /* bits of their names */
 int vanished_trim(struct mailstore *store, struct box *box);
 int entries_vanish(struct mailstore *store, struct box *box, uint64_t modseq,

@@ -174,6 +174,81 @@ static void others_have_their_turn_meanwhile(void **state)
     }
 }
 
+/* INBOX is not loaded any more; nobody has it open. */
+static void unload(struct imap_rig *rig)
+{
+    struct mailstore_user *user;
+    talk(rig, 0, "u UNSELECT\r\n", "OK");
+    assert_int_equal(mailstore_user_open(rig->store.store, slice_text("alice"), &user), 0);
+    struct mailstore_box *box = mailstore_box_find(user, slice_text("INBOX"));
+    assert_int_equal(box->open_count, 0);
+    box_unload(box_private(box));
+    mailstore_user_close(rig->store.store, user);
+}
+
+static void a_select_of_many_loads_them_over_rounds_and_says_the_same(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    bool done = false;
+    unsigned answered = 0;
+    talk(rig, 0, "u UNSELECT\r\n", "OK");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    char *before = strdup(rig->clients[0].heard);
+    unload(rig);
+    say(rig, 0, "s SELECT INBOX\r\n");
+    say(rig, 1, "n NOOP\r\n");
+    for (unsigned rounds = 0; !done; rounds++) {
+        assert_true(rounds < 100);
+        mailstore_rig_round(&rig->store);
+        shard_round(&rig->shard);
+        done = strstr(rig->clients[0].heard, "s OK ") != NULL;
+        if (rig->clients[1].heard_bytes > 0 && !done) {
+            answered++;
+            say(rig, 1, "n NOOP\r\n");
+        }
+    }
+    assert_true(answered > 0);
+    assert_string_equal(rig->clients[0].heard, before);
+    free(before);
+    hear(rig, 1, "n OK");
+    talk(rig, 0, "f FETCH 25000 (UID)\r\n", "OK");
+    expect(rig, 0, "* 25000 FETCH (UID 25000)\r\n");
+}
+
+static void a_client_that_goes_while_its_mailbox_is_loaded_leaves_nothing(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    unload(rig);
+    say(rig, 0, "s SELECT INBOX\r\n");
+    mailstore_rig_round(&rig->store);
+    shard_round(&rig->shard);
+    assert_null(strstr(rig->clients[0].heard, "s OK "));
+    stream_abort(rig->clients[0].stream);
+    stream_release(rig->clients[0].stream);
+    rig->clients[0].stream = NULL;
+    rig_rounds(rig, 20);
+    assert_int_equal(rig->mailbox.counters.sessions, 1);
+    talk(rig, 1, "s SELECT INBOX\r\n", "OK");
+    expect(rig, 1, "* 25000 EXISTS\r\n");
+}
+
+static void catenate_from_a_mailbox_of_many_loads_it_first(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    unload(rig);
+    talk(rig, 0, "c APPEND INBOX CATENATE (URL \"/INBOX/;UID=25000\")\r\n", "OK");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    expect(rig, 0, "* 25001 EXISTS\r\n");
+    unload(rig);
+    talk(rig, 0, "c APPEND INBOX CATENATE (URL \"/INBOX/;UID=25002\")\r\n", "NO [BADURL");
+    expect(rig, 0, "No such message");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
+    unload(rig);
+    talk(rig, 0, "c APPEND INBOX CATENATE (URL \"/INBOX/;UID=25000/;SECTION=9\")\r\n",
+         "NO [BADURL");
+    expect(rig, 0, "The message has no such part");
+}
+
 /* A client that does not read costs what its outbox may hold, not its answer. */
 static void an_answer_that_is_not_read_is_not_made(void **state)
 {
@@ -246,6 +321,9 @@ int main(void)
         TEST(sets_of_many_ranges_are_whole),
         TEST(threads_of_many_are_whole),
         TEST(others_have_their_turn_meanwhile),
+        TEST(a_select_of_many_loads_them_over_rounds_and_says_the_same),
+        TEST(a_client_that_goes_while_its_mailbox_is_loaded_leaves_nothing),
+        TEST(catenate_from_a_mailbox_of_many_loads_it_first),
         TEST(an_answer_that_is_not_read_is_not_made),
         TEST(while_a_search_waits_for_a_text_the_next_ones_are_read_too),
         TEST(a_client_that_goes_while_texts_are_read_ahead_leaves_nothing),

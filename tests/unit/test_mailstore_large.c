@@ -1,6 +1,6 @@
 /*
- * Changes of many entries are done some at a time, so that the shard's others are served between: what is seen then, and what is
- * there after a crash in the middle.
+ * Changes of many entries are done some at a time, and many entries are loaded so, that the shard's others are served between:
+ * what is seen then, and what is there after a crash in the middle.
  */
 #include "tests/unit/mailstore_scene.h"
 #include <setjmp.h>
@@ -215,6 +215,112 @@ static void what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start(
     starts_check(rig);
 }
 
+/* The pieces until it is loaded; a message comes after each of them. */
+static uint32_t load(struct mailstore_rig *rig, struct mailstore_box *box)
+{
+    uint32_t pieces = 0;
+    int status;
+    while ((status = mailstore_box_load(rig->store, box)) == -EINPROGRESS) {
+        deliver(rig, "ann", 1);
+        pieces++;
+        assert_true(pieces < 100);
+    }
+    assert_int_equal(status, 0);
+    return pieces;
+}
+
+static void a_large_mailbox_is_loaded_in_pieces_and_has_what_comes_between(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    leave(rig, large(rig, "ann"));
+    restart(rig, true);
+    struct mailstore_user *user = user_of(rig, "ann");
+    struct mailstore_box *box = mailstore_box_find(user, slice_text("INBOX"));
+    uint32_t pieces = load(rig, box);
+    assert_in_range(pieces, 1, 3);
+    assert_int_equal(box->count, ENTRIES + pieces);
+    assert_int_equal(mailstore_counters(rig->store)->boxes_loaded, 1);
+    assert_int_equal(mailstore_box_open(rig->store, box), 0);
+    for (uint32_t i = 0; i < box->count; i++) {
+        assert_int_equal(box->entries[i].uid, i + 1);
+    }
+    leave(rig, box);
+    starts_check(rig);
+}
+
+static void who_opens_one_that_is_half_loaded_has_all_of_it(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    leave(rig, large(rig, "ann"));
+    restart(rig, true);
+    struct mailstore_user *user = user_of(rig, "ann");
+    struct mailstore_box *box = mailstore_box_find(user, slice_text("INBOX"));
+    assert_int_equal(mailstore_box_load(rig->store, box), -EINPROGRESS);
+    assert_int_equal(mailstore_box_open(rig->store, box), 0);
+    assert_int_equal(box->entries[ENTRIES - 1].uid, ENTRIES);
+    assert_int_equal(mailstore_box_load(rig->store, box), 0);
+    leave(rig, box);
+}
+
+/* Each takes the place of the other when a round ends. */
+static void two_that_are_loaded_where_one_may_stay_are_both_loaded(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    leave(rig, large(rig, "ann"));
+    leave(rig, large(rig, "bob"));
+    rig->settings.box_idle_max = 1;
+    restart(rig, true);
+    struct mailstore_user *users[] = {user_of(rig, "ann"), user_of(rig, "bob")};
+    uint32_t open_count = 0;
+    for (uint32_t round = 0; open_count < 2; round++) {
+        assert_true(round < 10);
+        for (uint32_t i = 0; i < 2; i++) {
+            struct mailstore_box *box = mailstore_box_find(users[i], slice_text("INBOX"));
+            if (box->open_count == 0 && mailstore_box_load(rig->store, box) == 0) {
+                assert_int_equal(mailstore_box_open(rig->store, box), 0);
+                open_count++;
+            }
+        }
+        mailstore_rig_round(rig);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        struct mailstore_box *box = mailstore_box_find(users[i], slice_text("INBOX"));
+        assert_int_equal(box->entries[ENTRIES - 1].uid, ENTRIES);
+        leave(rig, box);
+    }
+}
+
+static void a_change_of_one_that_is_not_loaded_loads_it_in_steps(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    const struct mailstore_uids last = {ENTRIES, ENTRIES};
+    struct mailstore_flags flags = {.uids = &last,
+                                    .uid_count = 1,
+                                    .flags = MAILSTORE_DELETED,
+                                    .unchanged_since = MAILSTORE_ALWAYS};
+    struct mailstore_expunge expunge = {.deleted_only = true};
+    struct told flagged, expunged;
+    uint32_t rounds = 0;
+    assert_int_equal(mailstore_flags(rig->store, box, &flags, told_init(&flagged)), 0);
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&expunged)), 0);
+    mailstore_box_close(rig->store, box);
+    box_unload(box_private(box));
+    while (!flagged.done) {
+        mailstore_rig_round(rig);
+        rounds += box_private(box)->loading_count > 0 && !box_private(box)->loaded;
+    }
+    assert_true(rounds > 0);
+    assert_int_equal(flagged.status, 0);
+    assert_true(flags.modseq > 0);
+    box_unload(box_private(box));
+    assert_int_equal(told_wait(rig, &expunged), 0);
+    assert_int_equal(expunge.expunged_count, 1);
+    assert_int_equal(box->count, ENTRIES - 1);
+    mailstore_user_close(rig->store, box->user);
+    starts_check(rig);
+}
+
 int main(void)
 {
 #define SCENE(name)                                                                                \
@@ -225,6 +331,10 @@ int main(void)
         SCENE(of_a_large_expunge_no_part_is_lost_to_who_saw_another),
         SCENE(a_large_mailbox_is_gone_at_once_and_its_rows_after_it),
         SCENE(what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start),
+        SCENE(a_large_mailbox_is_loaded_in_pieces_and_has_what_comes_between),
+        SCENE(who_opens_one_that_is_half_loaded_has_all_of_it),
+        SCENE(two_that_are_loaded_where_one_may_stay_are_both_loaded),
+        SCENE(a_change_of_one_that_is_not_loaded_loads_it_in_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
