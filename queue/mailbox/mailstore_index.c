@@ -16,6 +16,9 @@
     64u /* of its addresses: the file may grow by so much, or twofold, while it is glanced at */
 #define FREED_A_ROUND 2048u /* rows: all of them at once would take some 10 ms */
 
+#define MAPPED_PAGES_MAX                                                                           \
+    4096u /* of the file's that were read, before they are let go: they would stay, all of them */
+
 enum index_state { INDEX_IDLE, INDEX_WRITING, INDEX_WRITTEN };
 
 struct index {
@@ -36,6 +39,10 @@ struct index {
     bool has_frozen;
     struct row_table spent; /* they were written */
     int status;             /* of the last write */
+    struct {                /* of the file, in memory, since they were let go */
+        uintptr_t low, high, last;
+        uint32_t count; /* about: of pages */
+    } mapped;
 
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -50,6 +57,38 @@ static int error_of(int status)
         return 0;
     }
     return status == MDB_MAP_FULL ? -ENOSPC : status > 0 ? -status : -EIO;
+}
+
+/* ── Memory ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* The mapping of the file is read-only, so this loses nothing: the kernel has the pages, and what is read again is found
+ * there at some tenths of a microsecond a page. */
+static void mapped_let_go(struct index *index)
+{
+    if (index->mapped.count > 0) {
+        madvise((void *)index->mapped.low, index->mapped.high - index->mapped.low, MADV_DONTNEED);
+    }
+    index->mapped.low = index->mapped.high = index->mapped.last = 0;
+    index->mapped.count = 0;
+}
+
+/* What was found in the file. It stays valid. */
+static void mapped_count(struct index *index, const MDB_val *found)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)found->mv_data & ~(page - 1);
+    uintptr_t end = ((uintptr_t)found->mv_data + found->mv_size + page - 1) & ~(page - 1);
+    if (first == index->mapped.last) {
+        return;
+    }
+    if (index->mapped.count >= MAPPED_PAGES_MAX) {
+        mapped_let_go(index);
+    }
+    index->mapped.last = first;
+    index->mapped.low =
+        index->mapped.count == 0 || first < index->mapped.low ? first : index->mapped.low;
+    index->mapped.high = end > index->mapped.high ? end : index->mapped.high;
+    index->mapped.count += (uint32_t)((end - first) / page);
 }
 
 /* ── Writing ─────────────────────────────────────────────────────────────────────────────────── */
@@ -167,6 +206,7 @@ static bool addresses_grow(struct index *index)
         !addresses_are_there(2 * index->bytes_max)) {
         return false;
     }
+    mapped_let_go(index); /* it may lie elsewhere now */
     mdb_txn_reset(index->reader);
     index->bytes_max *= 2;
     int status = mdb_env_set_mapsize(index->environment, index->bytes_max);
@@ -252,6 +292,7 @@ int index_get(struct index *index, struct slice key, struct slice *value)
     MDB_val wanted = {key.size, (void *)(uintptr_t)key.bytes}, found;
     int status = index->failed ? EIO : mdb_get(index->reader, index->database, &wanted, &found);
     if (status == 0) {
+        mapped_count(index, &found);
         *value = slice_of(found.mv_data, found.mv_size);
         return 0;
     }
@@ -273,6 +314,7 @@ static void disk_step(struct index_walk *walk, MDB_cursor_op op, struct slice fr
         walk->cursor != NULL ? mdb_cursor_get((MDB_cursor *)walk->cursor, &key, &value, op) : EIO;
     walk->disk = status == 0;
     if (status == 0) {
+        mapped_count(walk->index, &value);
         walk->disk_key = slice_of(key.mv_data, key.mv_size);
         walk->disk_value = slice_of(value.mv_data, value.mv_size);
         walk->disk = begins_with(walk->disk_key, walk->prefix);
@@ -408,6 +450,7 @@ static int environment_open(struct index *index)
 
 static void environment_close(struct index *index)
 {
+    mapped_let_go(index);
     if (index->reader != NULL) {
         mdb_txn_abort(index->reader);
         index->reader = NULL;
@@ -546,6 +589,7 @@ int index_glance_begin(struct index *index, struct index **result)
 
 void index_glance_end(struct index *glance)
 {
+    mapped_let_go(glance);
     mdb_txn_abort(glance->reader);
     glance->of->glances--;
     free(glance);

@@ -5,6 +5,8 @@
  * transaction that is synced before it counts: so the file is always the state of one moment, after a loss of power
  * too. A file that is damaged is told by its errors, and made anew (index_renew).
  *
+ * The file is mapped; of what was read of it at most some 16 MiB stay in the process's memory, and what lies beside it.
+ *
  * Who calls: the store, on one thread. Keys have at most 511 bytes. An index that has failed (-EIO) goes on failing.
  */
 #pragma once

@@ -228,6 +228,58 @@ static void while_it_is_glanced_at_its_file_grows_so_much_and_no_more(void **sta
     assert_false(index_is_cramped(scene->index));
 }
 
+/* Of the file, in the process's memory. */
+static size_t resident_bytes(const struct scene *scene)
+{
+    char line[512];
+    size_t kib = 0, one;
+    bool ours = false;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+            ours = strstr(line, scene->path) != NULL;
+        } else if (ours && sscanf(line, "Rss: %zu kB", &one) == 1) {
+            kib += one;
+        }
+    }
+    fclose(file);
+    return kib * 1024;
+}
+
+static void walk_all(struct scene *scene, uint32_t rows, size_t *most)
+{
+    struct index_walk walk;
+    uint32_t count = 0;
+    bool more = index_walk_begin(scene->index, &walk, slice_text(""), slice_of(NULL, 0));
+    for (; more; more = index_walk_next(&walk)) {
+        size_t now = ++count % 1024 == 0 ? resident_bytes(scene) : 0;
+        *most = now > *most ? now : *most;
+    }
+    index_walk_end(&walk);
+    assert_int_equal(count, rows);
+}
+
+static void of_a_large_file_that_is_read_a_part_stays_in_memory(void **state)
+{
+    struct scene *scene = (struct scene *)*state;
+    const uint32_t rows = 64 * 1024;
+    size_t most = 0;
+    scene->settings.index_unsafe = true;
+    scene_start(scene);
+    rows_put(scene, 1, rows);
+    index_write(scene->index);
+    assert_int_equal(index_wait(scene->index), 1);
+    walk_all(scene, rows, &most);
+    for (uint32_t i = 1; i <= rows; i += 1024) {
+        rows_are(scene, i, i + 1023);
+        size_t now = resident_bytes(scene);
+        most = now > most ? now : most;
+    }
+    assert_in_range(most, 1, 32u << 20);
+}
+
 int main(void)
 {
 #define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, scene_open, scene_close)
@@ -237,6 +289,7 @@ int main(void)
         WITH_SCENE(without_more_addresses_it_goes_on_with_those_that_it_has),
         WITH_SCENE(while_it_is_glanced_at_it_is_cramped_and_grows_behind_that),
         WITH_SCENE(while_it_is_glanced_at_its_file_grows_so_much_and_no_more),
+        WITH_SCENE(of_a_large_file_that_is_read_a_part_stays_in_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
