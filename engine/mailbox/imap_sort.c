@@ -21,10 +21,14 @@
 #define SORTED_A_STEP 10000u
 #define THREADED_A_STEP 10000u
 
-struct sort_value {
-    int64_t number;
-    struct slice text;
+struct sort_value { /* a number, or a text, by the key */
+    union {
+        int64_t number;
+        const uint8_t *bytes;
+    };
+    uint32_t size; /* of the text; of a number 0 */
 };
+static_assert(sizeof(struct sort_value) == 16, "a million messages have one for each key");
 
 struct sorted {
     uint32_t found; /* as it is answered */
@@ -168,9 +172,15 @@ static struct slice address_key(struct search *search, const char *name, bool di
     return key;
 }
 
+static bool is_number(enum imap_sort_kind kind)
+{
+    return kind == IMAP_SORT_ARRIVAL || kind == IMAP_SORT_DATE || kind == IMAP_SORT_SIZE;
+}
+
 static struct sort_value value_of(struct search *search, enum imap_sort_kind kind)
 {
-    struct sort_value value = {.text = slice_of(NULL, 0)};
+    struct sort_value value = {0};
+    struct slice text = slice_of(NULL, 0);
     bool is_reply;
     switch (kind) {
     case IMAP_SORT_ARRIVAL:
@@ -183,23 +193,27 @@ static struct sort_value value_of(struct search *search, enum imap_sort_kind kin
         value.number = search->entry.bytes;
         break;
     case IMAP_SORT_SUBJECT:
-        value.text = base_subject(search, &is_reply);
+        text = base_subject(search, &is_reply);
         break;
     case IMAP_SORT_FROM:
-        value.text = address_key(search, "From", false);
+        text = address_key(search, "From", false);
         break;
     case IMAP_SORT_TO:
-        value.text = address_key(search, "To", false);
+        text = address_key(search, "To", false);
         break;
     case IMAP_SORT_CC:
-        value.text = address_key(search, "Cc", false);
+        text = address_key(search, "Cc", false);
         break;
     case IMAP_SORT_DISPLAYFROM:
-        value.text = address_key(search, "From", true);
+        text = address_key(search, "From", true);
         break;
     case IMAP_SORT_DISPLAYTO:
-        value.text = address_key(search, "To", true);
+        text = address_key(search, "To", true);
         break;
+    }
+    if (!is_number(kind)) {
+        value.bytes = text.bytes;
+        value.size = (uint32_t)text.size;
     }
     return value;
 }
@@ -374,7 +388,7 @@ int sorting_add(struct search *search)
     struct sorted *sorted = &sorting->sorted[sorting->count];
     *sorted =
         (struct sorted){.found = search->found[search->found_count - 1], .number = search->number};
-    sorted->values = (struct sort_value *)arena_take_array(&sorting->arena, sorting->key_count + 1,
+    sorted->values = (struct sort_value *)arena_take_array(&sorting->arena, sorting->key_count,
                                                            sizeof(struct sort_value));
     if (sorted->values == NULL) {
         return -ENOMEM;
@@ -386,14 +400,16 @@ int sorting_add(struct search *search)
     return 0;
 }
 
-static int value_order(const struct sort_value *a, const struct sort_value *b)
+static int number_order(int64_t a, int64_t b)
 {
-    if (a->number != b->number) {
-        return a->number < b->number ? -1 : 1;
-    }
-    size_t size = a->text.size < b->text.size ? a->text.size : b->text.size;
-    int order = size > 0 ? memcmp(a->text.bytes, b->text.bytes, size) : 0;
-    return order != 0 ? order : a->text.size < b->text.size ? -1 : a->text.size > b->text.size;
+    return a < b ? -1 : a > b;
+}
+
+static int text_order(const struct sort_value *a, const struct sort_value *b)
+{
+    size_t size = a->size < b->size ? a->size : b->size;
+    int order = size > 0 ? memcmp(a->bytes, b->bytes, size) : 0;
+    return order != 0 ? order : number_order(a->size, b->size);
 }
 
 static int sorted_order(const void *left, const void *right, void *owner)
@@ -401,12 +417,15 @@ static int sorted_order(const void *left, const void *right, void *owner)
     const struct sorted *a = (const struct sorted *)left, *b = (const struct sorted *)right;
     const struct sorting *sorting = (const struct sorting *)owner;
     for (uint32_t i = 0; i < sorting->key_count; i++) {
-        int order = value_order(&a->values[i], &b->values[i]);
+        const struct imap_sort_key *key = &sorting->command->sort[i];
+        int order = is_number((enum imap_sort_kind)key->kind)
+                        ? number_order(a->values[i].number, b->values[i].number)
+                        : text_order(&a->values[i], &b->values[i]);
         if (order != 0) {
-            return sorting->command->sort[i].reverse ? -order : order;
+            return key->reverse ? -order : order;
         }
     }
-    return a->number < b->number ? -1 : a->number > b->number;
+    return number_order(a->number, b->number);
 }
 
 /* 0, -EAGAIN, -ENOMEM. */

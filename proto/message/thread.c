@@ -134,25 +134,32 @@ static struct thread_node node_of(const struct thread_message *message)
                                 .is_reply = message->is_reply};
 }
 
+/* Most of those that there could be never come to be: their memory is not written before. */
+static uint32_t node_make(struct thread_forest *forest)
+{
+    uint32_t node = forest->node_count++;
+    check(node < forest->node_room);
+    forest->nodes[node] = (struct thread_node){.number = 0};
+    forest->work->tops[node] = node;
+    return node;
+}
+
 /* A million of anything is not zeroed at once either. */
 static bool prepare(struct thread_forest *forest, size_t *steps)
 {
     struct thread_work *work = forest->work;
-    size_t end =
-        work->table.mask + 1 > forest->node_room ? work->table.mask + 1 : forest->node_room;
-    for (; work->at < end && thread_spend(steps); work->at++) {
+    check(forest->node_count <= work->table.mask);
+    for (; work->at <= work->table.mask && thread_spend(steps); work->at++) {
         size_t at = work->at;
-        if (at <= work->table.mask) {
-            work->table.ids[at] = 0;
-            work->table.nodes[at] = THREAD_NONE;
-        }
-        if (at < forest->node_room) {
+        work->table.ids[at] = 0;
+        work->table.nodes[at] = THREAD_NONE;
+        if (at <= work->count) {
             work->tops[at] = (uint32_t)at;
-            forest->nodes[at] = at > 0 && at <= work->count ? node_of(&work->messages[at - 1])
-                                                            : (struct thread_node){.number = 0};
+            forest->nodes[at] =
+                at > 0 ? node_of(&work->messages[at - 1]) : (struct thread_node){.number = 0};
         }
     }
-    return work->at == end;
+    return work->at > work->table.mask;
 }
 
 /* Where the node of this name is kept: THREAD_NONE as long as nobody has put one there. */
@@ -207,8 +214,7 @@ static void missing_enter(struct thread_forest *forest, uint32_t i)
     for (uint32_t r = 0; r < count; r++) {
         uint32_t *place = references[r] == 0 ? NULL : table_place(&work->table, references[r]);
         if (place != NULL && *place == THREAD_NONE) {
-            check(forest->node_count < forest->node_room);
-            *place = forest->node_count++;
+            *place = node_make(forest);
         }
     }
 }
@@ -306,8 +312,7 @@ static void subject_join(struct thread_forest *forest, uint32_t *place, uint32_t
     } else if (nodes[other].number == 0 || (nodes[top].is_reply && !nodes[other].is_reply)) {
         thread_child_add(forest, other, top);
     } else {
-        uint32_t dummy = forest->node_count++;
-        check(dummy < forest->node_room);
+        uint32_t dummy = node_make(forest);
         thread_child_replace(forest, other, dummy);
         thread_child_add(forest, dummy, other);
         thread_child_add(forest, dummy, top);
