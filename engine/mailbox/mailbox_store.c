@@ -228,7 +228,7 @@ static int texts_open(struct mailbox_store *store, const struct mailboxd_conf *c
     int status = mailstore_open(&store->texts, store->log, &settings);
     if (status < 0) {
         logger_line(shard->logger, LOGGER_ERROR, "store: %s does not recover: %s", conf->store.path,
-                    status == -EBUSY ? "another process has its index" : strerror(-status));
+                    mailstore_open_trouble(status));
         log_found_recovered(&store->found, store->log);
         return status;
     }

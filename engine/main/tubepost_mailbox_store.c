@@ -231,7 +231,7 @@ static int store_visit(struct offline *offline, const char *end)
     store_close(offline);
     return status == 0 ? EX_OK
                        : tool_fail(EX_DATAERR, "%s/%u does not recover: %s", offline->folder,
-                                   offline->shard, strerror(-status));
+                                   offline->shard, mailstore_open_trouble(status));
 }
 
 /* ---- What is told ---- */

@@ -63,7 +63,7 @@ static void store_free(struct mailstore *store)
 /* Whatever its index says. */
 static int marked_recover(struct mailstore *store)
 {
-    index_keep(&store->settings);
+    store->has_kept = index_keep(&store->settings);
     int status = mailstore_recover(store, true);
     if (status != 0) {
         return status;
@@ -72,12 +72,22 @@ static int marked_recover(struct mailstore *store)
     return index_unmark(&store->settings);
 }
 
-/* A log that cannot be read is no reason to have no index at all: the next start has the one that was marked. */
+/* A log that cannot be read, or not all of it, is no reason to have no index at all: the next start has the one that was
+ * marked. */
 static void marked_restore(const struct mailstore_settings *settings, int status)
 {
-    if (index_restore(settings) && status == -EIO) {
+    if (index_restore(settings) && (status == -EIO || status == -EBADMSG)) {
         index_unmark(settings);
     }
+}
+
+const char *mailstore_open_trouble(int status)
+{
+    return status == -EBUSY ? "another process has its index"
+           : status == -EBADMSG
+               ? "its index was to be built anew from the log, which is damaged: the index stays "
+                 "as it was, and the next start has it"
+               : strerror(-status);
 }
 
 int mailstore_open(struct mailstore **result, struct log *log,

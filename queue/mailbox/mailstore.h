@@ -89,9 +89,11 @@ struct mailstore_settings {
 
 /* Recovers: the log was opened and not recovered. Blocks. 0 or -errno: -EINVAL, -ENOMEM, -EBUSY (the index is open
  * elsewhere), -EIO (the disk refuses a part of the log that the index does not have: nothing may be promised by what is
- * left), or what the index's folder answers. The log is borrowed until mailstore_close. */
+ * left), -EBADMSG (the index was marked, mailstore_audit.h, and the log from which it was to be built is damaged: the next
+ * open has the index as it was), or what the index's folder answers. The log is borrowed until mailstore_close. */
 int mailstore_open(struct mailstore **store, struct log *log,
                    const struct mailstore_settings *settings);
+const char *mailstore_open_trouble(int status); /* what it means, in words */
 /* Nothing is begun any more (housekeeping, index). Then, when mailstore_is_quiet and the log is quiet: close. */
 void mailstore_rest(struct mailstore *store);
 bool mailstore_is_quiet(const struct mailstore *store);

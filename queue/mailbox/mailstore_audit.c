@@ -111,12 +111,17 @@ int index_unmark(const struct mailstore_settings *settings)
 
 /* Where there are no hard links it is lost when it is built anew. One that is there already is of a start that was cut off:
  * what has the index's name now is not whole. */
-void index_keep(const struct mailstore_settings *settings)
+bool index_keep(const struct mailstore_settings *settings)
 {
     char path[PATH_BYTES];
-    if (path_of(settings, KEPT_END, path) == 0 && link(settings->index_path, path) == 0) {
-        folder_sync(path);
+    if (path_of(settings, KEPT_END, path) != 0) {
+        return false;
     }
+    if (link(settings->index_path, path) == 0) {
+        folder_sync(path);
+        return true;
+    }
+    return errno == EEXIST;
 }
 
 void index_let_go(const struct mailstore_settings *settings)

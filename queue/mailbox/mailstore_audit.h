@@ -14,7 +14,8 @@
  *
  * A store whose index is known to be wrong can be marked: INDEX.stale. The next mailstore_open does not believe the index
  * then, builds it from the whole log, and takes the mark away when the new one is on the device. Until then the old one is
- * kept, INDEX.kept; a log that cannot be read has mailstore_open fail (-EIO) and leave it as it was, without the mark.
+ * kept, INDEX.kept; a log that cannot be read (-EIO), or that is damaged (-EBADMSG), has mailstore_open fail and leave it as
+ * it was, without the mark.
  */
 #pragma once
 #include "queue/mailbox/mailstore_check.h"

@@ -277,6 +277,7 @@ struct mailstore {
     uint64_t changes_written;           /* counters.changes, then */
     uint64_t index_retry_s;             /* it has failed */
     bool replays, rebuilds;
+    bool has_kept; /* the index that is built anew: better than one that a damaged log says */
     uint64_t replays_from; /* the first record that is read then */
     struct torn *torn;     /* while it replays */
     bool rests;
@@ -694,7 +695,7 @@ bool audit_yield(struct mailstore *store);
 void audit_forget(const struct mailstore_settings *settings); /* files of one that was cut off */
 bool index_is_marked(const struct mailstore_settings *settings);
 int index_unmark(const struct mailstore_settings *settings);
-/* The file of an index that is to be built anew stays beside it, INDEX.kept, until there is another. */
-void index_keep(const struct mailstore_settings *settings);
+/* The file of an index that is to be built anew stays beside it, INDEX.kept, until there is another. False: it cannot. */
+bool index_keep(const struct mailstore_settings *settings);
 void index_let_go(const struct mailstore_settings *settings);
 bool index_restore(const struct mailstore_settings *settings); /* of one that is closed */

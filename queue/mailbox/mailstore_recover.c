@@ -606,6 +606,9 @@ int mailstore_recover(struct mailstore *store, bool stale_index)
     visitor.from = store->replays_from;
     status = status == 0 ? log_read_rest(store, &visitor) : status;
     bool unread = status == -EREMOTEIO;
+    if (status == 0 && store->has_kept && log_counters(store->log)->damaged_bytes > 0) {
+        status = -EBADMSG; /* before anything is written of what was made of it */
+    }
     bool stale = status == 0 && !recovery.builds &&
                  (recovery.useless || recovery.cleaned > recovery.from ||
                   (recovery.from != 0 && !recovery.met));

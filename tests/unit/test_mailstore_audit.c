@@ -528,6 +528,37 @@ static void a_marked_store_whose_log_cannot_be_read_keeps_its_index(void **state
     mailstore_rig_close(&rig);
 }
 
+/* A bit went bad between the mark and the next start. */
+static void a_marked_store_whose_log_is_damaged_keeps_its_index(void **state)
+{
+    struct mailstore_rig rig;
+    char name[128];
+    uint64_t bytes;
+    (void)state;
+    mailstore_rig_open(&rig, 8);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    deliver(&rig, "ann", 2000);
+    mailstore_rig_stop(&rig);
+    snprintf(name, sizeof name, "%s.stale", rig.index);
+    int mark = open(name, O_CREAT | O_WRONLY, 0600);
+    assert_true(mark >= 0);
+    close(mark);
+    snprintf(name, sizeof name, "%u/%08u.segment", rig.rig.settings.shard, 1u);
+    disk_fault_bytes(rig.rig.fault, name, &bytes)[100 * 4096 + 500] ^= 1;
+    assert_int_equal(mailstore_rig_start(&rig), -EBADMSG);
+    log_rig_crash(&rig.rig);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    assert_int_equal(mailstore_counters(rig.store)->rebuilds, 0);
+    assert_false(index_is_marked(&rig.store->settings));
+    struct mailstore_box *box = box_of(&rig, user_of(&rig, "ann"), "INBOX");
+    assert_int_equal(box->count, 2000);
+    leave(&rig, box);
+    mailstore_rig_stop(&rig);
+    snprintf(name, sizeof name, "%s.kept", rig.index);
+    assert_int_equal(access(name, F_OK), -1);
+    mailstore_rig_close(&rig);
+}
+
 int main(void)
 {
 #define WITH_SCENE(test) cmocka_unit_test_setup_teardown(test, scene_open, scene_close)
@@ -545,6 +576,7 @@ int main(void)
         cmocka_unit_test(a_driven_store_reads_by_itself),
         cmocka_unit_test(a_store_is_not_marked_by_an_audit_that_was_given_up),
         cmocka_unit_test(a_marked_store_whose_log_cannot_be_read_keeps_its_index),
+        cmocka_unit_test(a_marked_store_whose_log_is_damaged_keeps_its_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
