@@ -112,6 +112,11 @@ static json_t *trouble_line(unsigned shard, int status)
         why = "space is short: the check was given up, so that mail has it";
         code = "busy";
         break;
+    case ETIMEDOUT:
+        why = "the store had no moment for it, or has written nothing, for a minute: try again "
+              "when it has less to do";
+        code = "busy";
+        break;
     case E2BIG:
         why = "the log has too many changes for the memory that a check may take beside the "
               "service, which has to be stopped for it";

@@ -18,6 +18,7 @@
 #define KEPT_END ".kept"
 #define PATH_BYTES 4096
 #define NICE 10
+#define BEGIN_S 60u /* until it reads: a disk that stands for so long has other troubles */
 
 enum audit_state { AUDIT_WAITS, AUDIT_WRITES, AUDIT_READS };
 
@@ -25,6 +26,7 @@ struct mailstore_audit {
     struct mailstore *store;
     struct mailstore_audit_settings settings;
     enum audit_state state;
+    uint64_t begin_by_s;
     int given_up; /* why; 0: it goes on */
     struct log_reading *reading;
     struct index *glance;
@@ -418,9 +420,7 @@ bool audit_yield(struct mailstore *store)
 static unsigned written_and_durable(struct mailstore_audit *audit)
 {
     if (audit->given_up != 0) {
-        if (!audit->waits) {
-            audit_end(audit);
-        }
+        audit_end(audit);
         return 1;
     }
     if (audit->glance == NULL || !audit->durable ||
@@ -455,7 +455,9 @@ unsigned audit_round(struct mailstore *store)
         int status = store->sick != 0        ? store->sick
                      : store->rests          ? -ECANCELED
                      : space_is_short(store) ? -ENOSPC
-                                             : 0;
+                     : audit->state != AUDIT_READS && store->wall_s >= audit->begin_by_s
+                         ? -ETIMEDOUT
+                         : 0;
         if (status != 0) {
             give_up(audit, status);
         }
@@ -479,8 +481,7 @@ unsigned audit_round(struct mailstore *store)
 
 bool audit_is_quiet(const struct mailstore *store)
 {
-    bool for_ever = store->audit != NULL && store->audit->waits && log_is_broken(store->log);
-    return store->audit == NULL || for_ever;
+    return store->audit == NULL;
 }
 
 int mailstore_audit_begin(struct mailstore *store, const struct mailstore_audit_settings *settings)
@@ -499,6 +500,7 @@ int mailstore_audit_begin(struct mailstore *store, const struct mailstore_audit_
     audit->settings = *settings;
     audit->settings.memory_bytes =
         settings->memory_bytes != 0 ? settings->memory_bytes : MEMORY_BYTES_DEFAULT;
+    audit->begin_by_s = store->wall_s + BEGIN_S;
     atomic_init(&audit->ends, false);
     atomic_init(&audit->ended, false);
     store->audit = audit;

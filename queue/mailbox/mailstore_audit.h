@@ -36,7 +36,8 @@ struct mailstore_audit_progress {
 };
 
 struct mailstore_audit_result {
-    /* 0; -ECANCELED; -ENOSPC: space has become short; -E2BIG: too much for the memory that it may have; -EAGAIN: a write
+    /* 0; -ECANCELED; -ETIMEDOUT: its moment has not come for a minute, or what was to be written has not been;
+     * -ENOSPC: space has become short; -E2BIG: too much for the memory that it may have; -EAGAIN: a write
      * of the log has failed meanwhile; -EIO: the log or an index cannot be read; -ENOMEM; or what a file answered. */
     int status;
     uint64_t users, log_bytes, damaged_bytes, torn_bytes, unread_bytes, differences;

@@ -420,6 +420,62 @@ static void what_one_has_left_that_was_killed_goes_with_the_next_start(void **st
 
 /* ── On a disk that lies ─────────────────────────────────────────────────────────────────────── */
 
+static void driven_begin(struct mailstore_rig *rig, struct told_audit *told)
+{
+    const struct mailstore_audit_settings settings = {.progress = audit_progress,
+                                                      .visit = audit_row,
+                                                      .wake = audit_wake,
+                                                      .done = audit_done,
+                                                      .owner = told};
+    assert_int_equal(mailstore_audit_begin(rig->store, &settings), 0);
+}
+
+static void a_minute_passes(struct mailstore_rig *rig, const struct told_audit *told)
+{
+    for (int i = 0; i < 60; i++) {
+        assert_false(told->done);
+        rig->wall_s++;
+        mailstore_rig_round(rig);
+    }
+}
+
+static void one_that_cannot_begin_is_given_up(void **state)
+{
+    struct mailstore_rig rig;
+    struct told_audit told[3] = {{.done = false}};
+    struct log_reading *reading;
+    struct told created;
+    struct mailstore_create create = {.mailbox = slice_text("more")};
+    (void)state;
+    mailstore_rig_open(&rig, 8);
+    assert_int_equal(mailstore_rig_start(&rig), 0);
+    deliver(&rig, "ann", 50);
+    /* Its moment does not come: somebody else reads the log. */
+    assert_int_equal(log_reading_begin(rig.rig.log, &reading), 0);
+    driven_begin(&rig, &told[0]);
+    a_minute_passes(&rig, &told[0]);
+    assert_int_equal(told[0].result.status, -ETIMEDOUT);
+    log_reading_end(rig.rig.log);
+    free(reading);
+    /* The disk stands. */
+    struct mailstore_user *user = user_of(&rig, "ann");
+    disk_fault_hold(rig.rig.fault, true);
+    assert_int_equal(mailstore_box_create(rig.store, user, &create, told_init(&created)), 0);
+    driven_begin(&rig, &told[1]);
+    a_minute_passes(&rig, &told[1]);
+    assert_int_equal(told[1].result.status, -ETIMEDOUT);
+    disk_fault_hold(rig.rig.fault, false);
+    assert_int_equal(told_wait(&rig, &created), 0);
+    mailstore_user_close(rig.store, user);
+    driven_begin(&rig, &told[2]);
+    deliver(&rig, "bob", 5);
+    assert_true(told[2].done);
+    assert_int_equal(told[2].result.status, 0);
+    assert_string_equal(told[2].rows, "");
+    mailstore_rig_stop(&rig);
+    mailstore_rig_close(&rig);
+}
+
 static void a_driven_store_reads_by_itself(void **state)
 {
     struct mailstore_rig rig;
@@ -428,12 +484,7 @@ static void a_driven_store_reads_by_itself(void **state)
     mailstore_rig_open(&rig, 8);
     assert_int_equal(mailstore_rig_start(&rig), 0);
     deliver(&rig, "ann", 50);
-    const struct mailstore_audit_settings settings = {.progress = audit_progress,
-                                                      .visit = audit_row,
-                                                      .wake = audit_wake,
-                                                      .done = audit_done,
-                                                      .owner = &told};
-    assert_int_equal(mailstore_audit_begin(rig.store, &settings), 0);
+    driven_begin(&rig, &told);
     deliver(&rig, "bob", 5);
     assert_true(told.done);
     assert_int_equal(told.result.status, 0);
@@ -574,6 +625,7 @@ int main(void)
         WITH_SCENE(a_store_that_comes_to_rest_ends_it),
         WITH_SCENE(what_one_has_left_that_was_killed_goes_with_the_next_start),
         cmocka_unit_test(a_driven_store_reads_by_itself),
+        cmocka_unit_test(one_that_cannot_begin_is_given_up),
         cmocka_unit_test(a_store_is_not_marked_by_an_audit_that_was_given_up),
         cmocka_unit_test(a_marked_store_whose_log_cannot_be_read_keeps_its_index),
         cmocka_unit_test(a_marked_store_whose_log_is_damaged_keeps_its_index),
