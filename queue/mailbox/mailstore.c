@@ -365,7 +365,7 @@ int mailstore_box_open(struct mailstore *store, struct mailstore_box *pub)
     if (pub->state != MAILSTORE_BOX_LIVE) {
         return -ENOENT;
     }
-    int status = box_load(store, box);
+    int status = box_need(box);
     if (status != 0) {
         return status;
     }

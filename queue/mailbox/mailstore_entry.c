@@ -91,15 +91,6 @@ int box_load_some(struct mailstore *store, struct box *box)
     return 0;
 }
 
-int box_load(struct mailstore *store, struct box *box)
-{
-    int status;
-    do {
-        status = box_load_some(store, box);
-    } while (status == -EINPROGRESS);
-    return status;
-}
-
 void box_unload(struct box *box)
 {
     struct mailstore *store = box->user->store;

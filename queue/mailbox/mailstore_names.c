@@ -233,7 +233,7 @@ static int inbox_empty_into(struct user *user, const struct change_said *said, s
         return status;
     }
     status = annotations_copy(user, inbox, target);
-    status = status == 0 ? box_load(store, inbox) : status;
+    status = status == 0 ? box_need(inbox) : status;
     target->pub.of_inbox = status == 0;
     for (uint32_t i = 0; i < inbox->pub.count && status == 0; i++) {
         struct stored_entry stored;

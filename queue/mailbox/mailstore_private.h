@@ -410,7 +410,6 @@ void mailstore_users_close(struct mailstore *store);
 /* mailstore_entry.c */
 /* 0: all of them are there; -EINPROGRESS: some more; -ENOMEM, -EIO. */
 int box_load_some(struct mailstore *store, struct box *box);
-int box_load(struct mailstore *store, struct box *box); /* to the end */
 void box_unload(struct box *box);
 int entry_add(struct mailstore *store, struct box *box, const struct stored_entry *stored);
 int entry_stored(struct mailstore *store, const struct box *box, uint32_t uid,
