@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import time
 
-from mailbox_rig import Client, Needs, Tubepost, user
-from rig import TOP, fail, fresh
+from mailbox_rig import IMAP, LMTP, Client, Needs, Tubepost, user
+from rig import TOP, fail, fresh, ports_need
 
 BATCH = 500  # messages of one APPEND
 WORDS = ("amber basin cedar delta ember fjord grove haven inlet jetty knoll ledge marsh north ocean plain quarry ridge shoal tundra "
@@ -161,6 +161,7 @@ def main(words):
     parser.add_argument("--build", default="build")
     arguments = parser.parse_args(words)
     build = os.path.join(TOP, arguments.build)
+    ports_need(LMTP, IMAP)
     folder = fresh(build, "mailbox-bench")
     server = Tubepost(folder, build, Needs(index=True))
     try:

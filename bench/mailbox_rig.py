@@ -12,7 +12,7 @@ import subprocess
 import time
 import typing
 
-from rig import PEERS, fail, stop, wait_for_port
+from rig import PEERS, fail, start, stop, wait_for_port
 
 LMTP, IMAP, IMAPS = 2610, 2611, 2612
 PASSWORD = "secret"
@@ -136,6 +136,13 @@ class Dovecot:
             subprocess.run([PEERS, "stop", self.folder], check=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def leftover_stop(self):
+        """Of a run that was killed: its processes are nobody's children."""
+        with contextlib.suppress(OSError), open(os.path.join(self.folder, "run/master.pid")) as file:
+            with open(f"/proc/{int(file.read())}/comm") as name:
+                if name.read().startswith("dovecot"):
+                    subprocess.run([PEERS, "stop", self.folder], check=True)
+
     def settle(self, messages):
         """It has no index of texts."""
 
@@ -182,7 +189,7 @@ class Tubepost:
         with open(path, "w") as file:
             json.dump(self.settings(users), file, indent=1)  # JSON is YAML
         with open(os.path.join(self.folder, "log"), "w") as log:
-            self.process = subprocess.Popen([os.path.join(self.build, "tubepost-mailboxd"), "-c", path], stdout=log, stderr=log)
+            self.process = start([os.path.join(self.build, "tubepost-mailboxd"), "-c", path], stdout=log, stderr=log)
         try:
             wait_for_port(LMTP, self.process)
             yield self

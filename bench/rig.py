@@ -19,6 +19,30 @@ def fail(text):
     sys.exit(1)
 
 
+def end_in_order():
+    """To be asked to end is an exception, as Ctrl-C is: what was begun is ended and removed on the way out."""
+    def ended(number, _frame):
+        sys.exit(128 + number)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ended)
+
+
+def start(words, **more):
+    """A program that does not outlive us, however we end."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *words], **more)
+
+
+def ports_need(*ports):
+    """Before anything is begun: they are free."""
+    for port in ports:
+        with contextlib.closing(socket.socket()) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError as error:
+                fail(f"port {port}: {error.strerror}: is another bench running?")
+
+
 def wait_for_port(port, process, seconds=20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -68,7 +92,7 @@ class Relay:
     def running(self, patience_s=120):
         """Until it listens; what it says goes to the file `log`."""
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([os.path.join(self.build, "tubepostd"), "-c", self.path], stdout=log, stderr=log)
+            self.process = start([os.path.join(self.build, "tubepostd"), "-c", self.path], stdout=log, stderr=log)
         try:
             wait_for_port(LISTEN, self.process, patience_s)
             yield self
@@ -96,10 +120,15 @@ class Relay:
 def load(build, part, *words, seconds=600):
     """What the generator reports; it runs on the second processor."""
     command = [os.path.join(build, "tubepost-bench"), part, "--json", *words, *(["--cpu", "1"] if two_cores() else [])]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
-    if not result.stdout.startswith("{"):
+    with start(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except BaseException:
+            process.kill()
+            raise
+    if not said.startswith("{"):
         fail(f"no result from {' '.join(command)}")
-    return json.loads(result.stdout)
+    return json.loads(said)
 
 
 class Names:
@@ -128,8 +157,7 @@ class Names:
     def running(self):
         subprocess.run([PEERS, "fetch", "nsd"], check=True)
         with open(f"{self.folder}/log", "w") as log:
-            process = subprocess.Popen([PEERS, "run", "nsd", "/usr/sbin/nsd", "-d", "-c", f"{self.folder}/nsd.conf"], stdout=log,
-                                       stderr=log)
+            process = start([PEERS, "run", "nsd", "/usr/sbin/nsd", "-d", "-c", f"{self.folder}/nsd.conf"], stdout=log, stderr=log)
         try:
             self.wait(process)
             yield

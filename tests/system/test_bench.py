@@ -9,11 +9,12 @@ import signal
 import smtplib
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
-from harness import BUILD, TOP, SystemTest, free_port
+from harness import BUILD, TOP, SystemTest, free_port, wait_until
 from test_mailboxd_store import Store
 from tls_peers import certificate
 
@@ -242,6 +243,57 @@ class Queue(unittest.TestCase):
         self.assertEqual((figures["recipients"], figures["recovered"]), (3000, 3000))
         self.assertGreater(figures["spool_bytes_each"], 100)
         self.assertLess(figures["restart_s"], 30)
+
+
+RUNNING = """
+import sys, time
+sys.path.insert(0, {bench!r})
+import mailbox_rig, rig
+rig.end_in_order()
+mailbox_rig.LMTP, mailbox_rig.IMAP = {ports}
+rig.ports_need(*{ports})
+server = mailbox_rig.Tubepost({folder!r}, {build!r}, mailbox_rig.Needs())
+with server.running(1):
+    print(server.process.pid, flush=True)
+    time.sleep(120)
+"""
+
+
+class End(SystemTest):
+    """Of a bench that is ended early nothing is left: the next one has its ports."""
+
+    def begin(self, ports):
+        code = RUNNING.format(bench=os.path.join(TOP, "bench"), ports=ports, folder=self.folder, build=BUILD)
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end_check(self, how, code):
+        ports = (free_port(), free_port())
+        with self.begin(ports) as bench:
+            self.addCleanup(bench.kill)
+            server = int(bench.stdout.readline())
+            bench.send_signal(how)
+            self.assertEqual(bench.wait(60), code)
+        wait_until(lambda: not os.path.exists(f"/proc/{server}"), "the end of the server")
+        with self.begin(ports) as again:
+            self.addCleanup(again.kill)
+            self.assertGreater(int(again.stdout.readline()), 0)
+            again.send_signal(signal.SIGTERM)
+
+    def test_the_servers_of_one_that_is_asked_to_end_end_with_it(self):
+        self.end_check(signal.SIGTERM, 128 + signal.SIGTERM)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_the_servers_of_one_that_is_killed_end_with_it(self):
+        self.end_check(signal.SIGKILL, -signal.SIGKILL)
+
+    def test_ports_that_are_taken_are_told_before_anything_is_begun(self):
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as other:
+            port = other.getsockname()[1]
+            with self.begin((port, free_port())) as bench:
+                _, said = bench.communicate(timeout=60)
+        self.assertEqual(bench.returncode, 1)
+        self.assertIn(f"port {port}: Address already in use", said)
+        self.assertEqual(os.listdir(self.folder), [])
 
 
 if __name__ == "__main__":
