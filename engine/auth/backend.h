@@ -30,6 +30,7 @@ enum backend_answer {
 };
 
 struct backend_source; /* what a kind keeps */
+typedef void backend_told(void *self, struct slice name, struct slice stored);
 
 struct backend_kind {
     const char *name;
@@ -50,6 +51,8 @@ struct backend_kind {
     uint64_t (*generation)(struct backend_source *source, uint64_t now_ns);
     /* Are the users in memory, so that find and generation wait for nothing with this now_ns? NULL: never. Any thread. */
     bool (*is_near)(struct backend_source *source, uint64_t now_ns);
+    /* Of those that may be near: tells of all users, as they are kept: what stands behind the name, up to ":". Takes its time. */
+    void (*survey)(struct backend_source *source, backend_told *told, void *self);
 };
 
 extern const struct backend_kind backend_file, backend_static, backend_map, backend_pam,

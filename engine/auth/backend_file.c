@@ -141,9 +141,18 @@ static uint64_t file_generation(struct backend_source *source, uint64_t now_ns)
     return generation;
 }
 
+/* Those who find do so meanwhile; who has read the file again waits with it. */
+static void file_survey(struct backend_source *source, backend_told *told, void *self)
+{
+    pthread_rwlock_rdlock(&source->lock);
+    users_survey(source->users, told, self);
+    pthread_rwlock_unlock(&source->lock);
+}
+
 const struct backend_kind backend_file = {.name = "passwd-file",
                                           .open = file_open,
                                           .close = file_close,
                                           .find = file_find,
                                           .generation = file_generation,
-                                          .is_near = file_is_near};
+                                          .is_near = file_is_near,
+                                          .survey = file_survey};

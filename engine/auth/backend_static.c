@@ -48,8 +48,14 @@ static bool static_is_near(struct backend_source *source, uint64_t now_ns)
     return true;
 }
 
+static void static_survey(struct backend_source *source, backend_told *told, void *self)
+{
+    users_survey(source->users, told, self);
+}
+
 const struct backend_kind backend_static = {.name = "static",
                                             .open = static_open,
                                             .close = static_close,
                                             .find = static_find,
-                                            .is_near = static_is_near};
+                                            .is_near = static_is_near,
+                                            .survey = static_survey};

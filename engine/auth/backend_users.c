@@ -154,3 +154,11 @@ enum backend_answer users_find(const struct users *users, struct slice name, str
     }
     return BACKEND_FOUND;
 }
+
+void users_survey(const struct users *users, backend_told *told, void *self)
+{
+    for (size_t i = 0; i < users->count; i++) {
+        struct slice rest = users->lines[i].rest;
+        told(self, users->lines[i].name, field_take(&rest));
+    }
+}

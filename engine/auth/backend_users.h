@@ -14,3 +14,5 @@ void users_close(struct users *users);
 /* FOUND, ABSENT, or FAILED when a field is too long. */
 enum backend_answer users_find(const struct users *users, struct slice name, struct auth_user *user,
                                char problem[BACKEND_PROBLEM_MAX]);
+/* As backend.h. */
+void users_survey(const struct users *users, backend_told *told, void *self);

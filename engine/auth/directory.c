@@ -1,8 +1,6 @@
 #include "engine/auth/directory_private.h"
 #include "engine/core/check.h"
 #include "engine/core/endpoint.h"
-#include "proto/sasl/made_up.h"
-#include "proto/sasl/server.h"
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -92,19 +90,23 @@ int directory_open(struct directory **opened, const struct directory_settings *s
     own->scheme = own->scheme == NULL ? "CRYPT" : own->scheme;
     own->scram_iterations = own->scram_iterations == 0 ? 4096 : own->scram_iterations;
     lock_open(&directory->lock);
+    check(pthread_mutex_init(&directory->surveying, NULL) == 0);
     world_random(own->world, random, sizeof(random));
     int status = penalty_open(&directory->penalty, &own->penalty, random);
     status = status < 0 ? status : result_cache_open(&directory->cache, random + 32);
     status = status < 0 ? status
                         : password_make("CRYPT", slice_text("nobody"), &usual, random + 64,
-                                        directory->last_stored);
+                                        directory->nobody);
     OPENSSL_cleanse(random, sizeof(random));
+    directory->made_up = keyed_hash_open(own->secret);
+    status = status == 0 && directory->made_up == NULL ? -ENOMEM : status;
     status = status < 0
                  ? status
                  : backends_open(directory->users, own->backends, &directory->user_count, problem);
     status = status < 0 ? status
                         : backends_open(directory->masters, own->masters, &directory->master_count,
                                         problem);
+    status = status < 0 ? status : directory_kinds_open(directory, problem);
     if (status < 0) {
         directory_close(directory);
         return status;
@@ -121,8 +123,11 @@ void directory_close(struct directory *directory)
     for (unsigned i = 0; i < directory->master_count; i++) {
         directory->masters[i].kind->close(directory->masters[i].source);
     }
+    directory_kinds_close(directory);
+    keyed_hash_close(directory->made_up);
     result_cache_close(&directory->cache);
     penalty_close(&directory->penalty);
+    pthread_mutex_destroy(&directory->surveying);
     pthread_mutex_destroy(&directory->lock);
     OPENSSL_cleanse(directory, sizeof(*directory));
     free(directory);
@@ -175,28 +180,24 @@ bool directory_who_read(const struct directory *directory, const struct auth_ask
 
 /* ---- Asking the backends ---- */
 
-/* last: last_stored or last_made. Only what has cost something: who has a password that nobody can use, as those who are
- * locked out, must not make others cheap. */
-static void stored_remember(struct directory *directory, char last[PASSWORD_STORED_MAX + 1],
-                            const char *stored)
+/* Takes as long as a password of the kind that he seems to have. */
+static void pretend(struct directory *directory, bool masters, struct slice password,
+                    const struct directory_search *search)
 {
-    pthread_mutex_lock(&directory->lock);
-    snprintf(last, PASSWORD_STORED_MAX + 1, "%s", stored);
-    pthread_mutex_unlock(&directory->lock);
+    const char *scheme = directory->settings.scheme;
+    bool usable = search->example &&
+                  password_verify(slice_text(search->seems), scheme, password) != PASSWORD_UNUSABLE;
+    if (!usable) {
+        (void)password_verify(slice_text(directory->nobody), scheme, password);
+    }
+    if (search->example && !usable) {
+        pthread_mutex_lock(&directory->lock);
+        population_spoil(directory->kinds[masters].population, search->seems);
+        pthread_mutex_unlock(&directory->lock);
+    }
 }
 
-/* Takes as long as a password that somebody has. */
-static void pretend(struct directory *directory, struct slice password)
-{
-    char stored[PASSWORD_STORED_MAX + 1];
-    pthread_mutex_lock(&directory->lock);
-    memcpy(stored, directory->last_stored, sizeof(stored));
-    pthread_mutex_unlock(&directory->lock);
-    (void)password_verify(slice_text(stored), directory->settings.scheme, password);
-    OPENSSL_cleanse(stored, sizeof(stored));
-}
-
-static void stored_judge(struct directory *directory, const struct slice *password,
+static void stored_judge(struct directory *directory, bool masters, const struct slice *password,
                          struct directory_search *search)
 {
     search->found = true;
@@ -209,9 +210,7 @@ static void stored_judge(struct directory *directory, const struct slice *passwo
                                       : password_verify(slice_text(search->user.stored),
                                                         directory->settings.scheme, *password);
     if (answer == PASSWORD_UNUSABLE) {
-        pretend(directory, *password);
-    } else {
-        stored_remember(directory, directory->last_stored, search->user.stored);
+        pretend(directory, masters, *password, search);
     }
     search->outcome = answer == PASSWORD_MATCHES ? AUTH_RIGHT : AUTH_WRONG;
     search->reason =
@@ -223,6 +222,8 @@ static bool backend_ask(struct directory *directory, const struct directory_back
                         struct slice name, const struct slice *password, uint64_t now_ns,
                         struct directory_search *search)
 {
+    bool masters =
+        backend >= directory->masters && backend < directory->masters + DIRECTORY_BACKENDS_MAX;
     if (backend->kind->find == NULL && password == NULL) {
         return false;
     }
@@ -233,7 +234,8 @@ static bool backend_ask(struct directory *directory, const struct directory_back
     switch (answer) {
     case BACKEND_FOUND:
         if (backend->kind->find != NULL) {
-            stored_judge(directory, password, search);
+            directory_kinds_found(directory, backend, name, &search->user, now_ns);
+            stored_judge(directory, masters, password, search);
         } else {
             memset(&search->user, 0, sizeof(search->user));
             search->found = true;
@@ -291,32 +293,34 @@ enum auth_outcome directory_knows(struct directory *directory, struct slice name
     return AUTH_WRONG;
 }
 
-/* password NULL: only whether he is there. */
-static void search_run(struct directory *directory, bool masters, struct slice name,
-                       const struct slice *password, uint64_t now_ns,
-                       struct directory_search *search)
+void directory_search_run(struct directory *directory, bool masters, struct slice name,
+                          const struct slice *password, uint64_t now_ns,
+                          struct directory_search *search)
 {
     const struct directory_backend *backends = masters ? directory->masters : directory->users;
     unsigned count = masters ? directory->master_count : directory->user_count;
     memset(search, 0, sizeof(*search));
     search->outcome = AUTH_WRONG;
     search->reason = masters ? "no such master" : "no such user";
+    if (password != NULL) {
+        search->example =
+            directory_kinds_example(directory, masters, name, PASSWORD_FOR_VERIFY, search->seems);
+    }
     for (unsigned i = 0; i < count; i++) {
         if (backend_ask(directory, &backends[i], name, password, now_ns, search)) {
             break;
         }
     }
     if (!search->found && search->outcome == AUTH_WRONG && password != NULL) {
-        pretend(directory, *password);
+        pretend(directory, masters, *password, search);
     }
 }
 
-/* A master has shown who he is; is there whom he wants to be? The fields are the user's. */
-static void master_becomes(struct directory *directory, const struct directory_who *who,
-                           uint64_t now_ns, struct directory_search *search)
+void directory_master_becomes(struct directory *directory, const struct directory_who *who,
+                              uint64_t now_ns, struct directory_search *search)
 {
     if (who->master && search->outcome == AUTH_RIGHT) {
-        search_run(directory, false, who->user, NULL, now_ns, search);
+        directory_search_run(directory, false, who->user, NULL, now_ns, search);
     }
 }
 
@@ -382,7 +386,11 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
     struct result result;
     if (!directory_who_read(directory, ask, &who) || ask->password.size == 0 ||
         ask->password.size > PASSWORD_STORED_MAX) {
-        pretend(directory, ask->password);
+        memset(&search, 0, sizeof(search));
+        search.example = directory_kinds_example(directory, false, ask->authid, PASSWORD_FOR_VERIFY,
+                                                 search.seems);
+        pretend(directory, false, ask->password, &search);
+        OPENSSL_cleanse(&search, sizeof(search));
         failed(directory, ask, "no name of a user, or no password", now_ns, answer);
         return;
     }
@@ -396,8 +404,8 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
         search.reason = "wrong password or no such user";
         search.user = result.user;
     } else {
-        search_run(directory, who.master, who.owner, &ask->password, now_ns, &search);
-        master_becomes(directory, &who, now_ns, &search);
+        directory_search_run(directory, who.master, who.owner, &ask->password, now_ns, &search);
+        directory_master_becomes(directory, &who, now_ns, &search);
     }
     if (search.outcome == AUTH_UNKNOWN) {
         answer->outcome = AUTH_UNKNOWN;
@@ -422,109 +430,7 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
     OPENSSL_cleanse(&search, sizeof(search));
 }
 
-/* ---- What is stored ---- */
-
-/* The salt of a password that has none is that which the name would seem to have if it were nobody's. */
-static void salt_make(const struct directory *directory, const struct auth_ask *ask,
-                      struct password_scram *scram)
-{
-    uint8_t made[SASL_MADE_UP_BYTES];
-    size_t key_bytes = ask->credential == AUTH_SCRAM_SHA_1 ? 20 : 32;
-    sasl_make_up(directory->settings.secret, "salt", key_bytes, ask->authid, made);
-    scram->iterations = directory->settings.scram_iterations;
-    scram->salt_bytes = SASL_SALT_BYTES;
-    memcpy(scram->salt, made, SASL_SALT_BYTES);
-}
-
-/* False: what is stored does not serve this mechanism. */
-static bool credential_make(const struct directory *directory, const struct auth_ask *ask,
-                            struct slice stored, struct auth_answer *answer)
-{
-    struct slice digits;
-    bool plain = password_plain(stored, directory->settings.scheme, answer->password,
-                                &answer->password_bytes);
-    switch (ask->credential) {
-    case AUTH_PASSWORD:
-        return plain;
-    case AUTH_DIGEST_MD5:
-        if (password_digest_md5(stored, &digits)) {
-            snprintf(answer->digest_ha1, sizeof(answer->digest_ha1), "%.32s",
-                     (const char *)digits.bytes);
-            return true;
-        }
-        return plain;
-    case AUTH_SCRAM_SHA_1:
-    case AUTH_SCRAM_SHA_256:
-        break;
-    }
-    enum password_hash hash =
-        ask->credential == AUTH_SCRAM_SHA_1 ? PASSWORD_SHA_1 : PASSWORD_SHA_256;
-    if (!plain) {
-        return password_scram_read(stored, hash, &answer->scram);
-    }
-    salt_make(directory, ask, &answer->scram);
-    int status = password_scram_make(hash, slice_of(answer->password, answer->password_bytes),
-                                     &answer->scram);
-    OPENSSL_cleanse(answer->password, sizeof(answer->password));
-    answer->password_bytes = 0;
-    return status == 0;
-}
-
-/* What was made goes to nobody. */
-static void credential_drop(struct auth_answer *answer)
-{
-    OPENSSL_cleanse(answer->password, sizeof(answer->password));
-    answer->password_bytes = 0;
-    answer->digest_ha1[0] = '\0';
-    memset(&answer->scram, 0, sizeof(answer->scram));
-}
-
-/* Takes as long as what somebody has. */
-static void credential_pretend(struct directory *directory, const struct auth_ask *ask,
-                               struct auth_answer *answer)
-{
-    char stored[PASSWORD_STORED_MAX + 1];
-    pthread_mutex_lock(&directory->lock);
-    memcpy(stored, directory->last_made, sizeof(stored));
-    pthread_mutex_unlock(&directory->lock);
-    credential_make(directory, ask, slice_text(stored), answer);
-    OPENSSL_cleanse(stored, sizeof(stored));
-    credential_drop(answer);
-}
-
-void directory_credential_search(struct directory *directory, const struct auth_ask *ask,
-                                 uint64_t now_ns, struct directory_who *who,
-                                 struct directory_search *search)
-{
-    memset(search, 0, sizeof(*search));
-    search->outcome = AUTH_WRONG;
-    if (directory_who_read(directory, ask, who)) {
-        search_run(directory, who->master, who->owner, NULL, now_ns, search);
-    }
-}
-
-void directory_credential_give(struct directory *directory, const struct auth_ask *ask,
-                               uint64_t now_ns, const struct directory_who *who,
-                               struct directory_search *search, struct auth_answer *answer)
-{
-    bool made = search->outcome == AUTH_RIGHT && search->user.stored[0] != '\0' &&
-                credential_make(directory, ask, slice_text(search->user.stored), answer);
-    if (made) {
-        stored_remember(directory, directory->last_made, search->user.stored);
-        master_becomes(directory, who, now_ns, search);
-    } else {
-        credential_pretend(directory, ask, answer);
-    }
-    if (search->outcome == AUTH_UNKNOWN) {
-        answer->outcome = AUTH_UNKNOWN;
-        credential_drop(answer);
-    } else if (made && search->outcome == AUTH_RIGHT) {
-        directory_fields_give(who, &search->user, answer);
-    } else {
-        answer->outcome = AUTH_WRONG;
-        credential_drop(answer);
-    }
-}
+/* ---- The other questions ---- */
 
 static void credential(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                        struct auth_answer *answer)
@@ -536,6 +442,17 @@ static void credential(struct directory *directory, const struct auth_ask *ask, 
     OPENSSL_cleanse(&search, sizeof(search));
 }
 
+/* AUTH_FAILED follows, and is counted. The salt is that of always, or a block would tell whose it is. */
+static void blocked_credential(struct directory *directory, const struct auth_ask *ask,
+                               uint64_t now_ns, struct auth_answer *answer)
+{
+    struct auth_answer all = {0};
+    credential(directory, ask, now_ns, &all);
+    answer->outcome = all.outcome == AUTH_UNKNOWN ? AUTH_UNKNOWN : AUTH_WRONG;
+    answer->seems = all.seems;
+    OPENSSL_cleanse(&all, sizeof(all));
+}
+
 static void exists(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                    struct auth_answer *answer)
 {
@@ -545,8 +462,8 @@ static void exists(struct directory *directory, const struct auth_ask *ask, uint
         failed(directory, ask, "no name of a user", now_ns, answer);
         return;
     }
-    search_run(directory, who.master, who.owner, NULL, now_ns, &search);
-    master_becomes(directory, &who, now_ns, &search);
+    directory_search_run(directory, who.master, who.owner, NULL, now_ns, &search);
+    directory_master_becomes(directory, &who, now_ns, &search);
     switch (search.outcome) {
     case AUTH_RIGHT:
         directory_fields_give(&who, &search.user, answer);
@@ -588,7 +505,7 @@ static void token(struct directory *directory, const struct auth_ask *ask, uint6
         failed(directory, ask, reason, now_ns, answer);
         return;
     }
-    search_run(directory, false, who.user, NULL, now_ns, &search);
+    directory_search_run(directory, false, who.user, NULL, now_ns, &search);
     if (search.outcome == AUTH_UNKNOWN) {
         answer->outcome = AUTH_UNKNOWN;
         return;
@@ -611,8 +528,11 @@ void directory_answer(struct directory *directory, const struct auth_ask *ask, u
     pthread_mutex_lock(&directory->lock);
     bool blocked = penalty_blocked(&directory->penalty, &ask->address, now_ns);
     pthread_mutex_unlock(&directory->lock);
+    if (ask->kind == AUTH_VERIFY || ask->kind == AUTH_CREDENTIAL) {
+        directory_kinds_refresh(directory, now_ns);
+    }
     if (blocked && ask->kind == AUTH_CREDENTIAL) {
-        answer->outcome = AUTH_WRONG; /* AUTH_FAILED follows, and is counted */
+        blocked_credential(directory, ask, now_ns, answer);
         return;
     }
     if (blocked && ask->kind != AUTH_SUCCEEDED) {

@@ -6,7 +6,8 @@
  * of the mailbox service. Everything here may block and takes its time on purpose, so it never runs on a shard, but
  * directory_answer_near. A lock guards what is remembered: results, and failures.
  *
- * An unknown user takes as long as a known one: the password is checked against what was last found of somebody.
+ * An unknown user is answered as a known one, and takes as long: he seems to have a password of a kind that somebody has, the
+ * same each time (population.h), and it is checked against that.
  * Results are remembered by a keyed hash of name and password; passwords themselves are kept nowhere.
  *
  * One line of the log a failure, fit for Fail2ban:
@@ -60,6 +61,8 @@ struct auth_answer {
     size_t password_bytes;
     char digest_ha1[33];
     struct password_scram scram;
+    /* Of AUTH_CREDENTIAL of SCRAM, AUTH_WRONG: iterations and salt that he seems to have, or really has; no keys. */
+    struct password_scram seems;
 };
 
 struct directory_settings {
@@ -67,6 +70,9 @@ struct directory_settings {
     const char *const *masters;  /* the same, of masters; may be NULL */
     char master_separator;       /* 0: none */
     const char *scheme;          /* of what is stored without "{SCHEME}"; NULL: CRYPT */
+    /* What nobody seems to have where users are in a database: of each kind one as it is stored, equally often; NULL at the end.
+     * NULL: what users have who were found of late. */
+    const char *const *kinds;
     uint64_t right_ns, wrong_ns; /* how long results are remembered; 0: not at all */
     uint8_t secret[32];          /* of the service: the same as sasl_settings' */
     uint32_t scram_iterations;   /* as sasl_settings; 0: 4096 */
@@ -86,8 +92,8 @@ void directory_close(struct directory *directory); /* after the helpers */
 void directory_answer(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                       struct auth_answer *answer);
 /* The same on a shard, where it takes moments: who has succeeded; a password that was right a while ago; what is stored, where
- * all users are in memory and nothing is derived of it. Whether an answer is near does not depend on whether there is such a user. False: a
- * helper is to be asked, and nothing has been done. */
+ * all users are in memory and nothing is derived of it, nor would be of what nobody seems to have. False: a helper is to be
+ * asked, and nothing has been done. */
 bool directory_answer_near(struct directory *directory, const struct auth_ask *ask, uint64_t now_ns,
                            struct auth_answer *answer);
 /* Is there such a user, whoever asks? Nobody is counted or logged for it. AUTH_UNKNOWN: a backend cannot be asked now, or

@@ -15,29 +15,30 @@ static bool backends_are_near(const struct directory_backend *backends, unsigned
     return true;
 }
 
-/* Of a password in plain text SCRAM's keys are derived, which takes a millisecond. */
+/* Of a password in plain text SCRAM's keys are derived, which takes a millisecond. stored: may be NULL. */
 static bool is_derived(const struct directory *directory, const struct auth_ask *ask,
                        const char *stored)
 {
     uint8_t plain[PASSWORD_STORED_MAX];
     size_t bytes = 0;
     bool derived = (ask->credential == AUTH_SCRAM_SHA_1 || ask->credential == AUTH_SCRAM_SHA_256) &&
+                   stored != NULL &&
                    password_plain(slice_text(stored), directory->settings.scheme, plain, &bytes);
     OPENSSL_cleanse(plain, bytes);
     return derived;
 }
 
-/* What is made for nobody is made of what was last made for somebody, so both must be near. */
 static bool credential_near(struct directory *directory, const struct auth_ask *ask,
                             uint64_t now_ns, struct auth_answer *answer)
 {
     struct directory_who who;
     struct directory_search search;
-    if (is_derived(directory, ask, directory->last_made)) {
+    if (!directory_kinds_are_fresh(directory, now_ns)) {
         return false;
     }
     directory_credential_search(directory, ask, now_ns, &who, &search);
-    bool near = search.outcome != AUTH_UNKNOWN && !is_derived(directory, ask, search.user.stored);
+    bool near = search.outcome != AUTH_UNKNOWN &&
+                !is_derived(directory, ask, directory_credential_made_of(&search));
     if (near) {
         directory_credential_give(directory, ask, now_ns, &who, &search, answer);
     }

@@ -393,11 +393,15 @@ static enum sasl_want credential_take(struct login_attempt *attempt,
         .stored_key = slice_of(answer->scram.stored_key, answer->scram.key_bytes),
         .server_key = slice_of(answer->scram.server_key, answer->scram.key_bytes),
     };
+    const struct sasl_secret seems = {
+        .iterations = answer->seems.iterations,
+        .salt = slice_of(answer->seems.salt, answer->seems.salt_bytes),
+    };
     if (answer->outcome == AUTH_UNKNOWN) {
         return sasl_server_verdict(attempt->sasl, SASL_UNKNOWN_NOW);
     }
     attempt->judged = true;
-    return sasl_server_secret(attempt->sasl, answer->outcome == AUTH_RIGHT ? &secret : NULL);
+    return sasl_server_secret(attempt->sasl, answer->outcome == AUTH_RIGHT ? &secret : &seems);
 }
 
 static void who_take(struct login_attempt *attempt, const struct auth_answer *answer)

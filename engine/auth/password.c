@@ -135,7 +135,7 @@ static uint64_t number_after(const char *text, const char *name)
 }
 
 /* crypt(5): which setting costs how much. yescrypt has it in letters: "j", then the logarithm of N, then r. */
-static bool crypt_bounded(const char *setting)
+bool password_crypt_bounded(const char *setting)
 {
     static const char letters[] =
         "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -168,7 +168,7 @@ static enum password_answer crypt_verify(const struct password_parts *parts, str
         return PASSWORD_UNUSABLE;
     }
     text[size] = '\0';
-    if (!crypt_bounded((char *)text)) {
+    if (!password_crypt_bounded((char *)text)) {
         return PASSWORD_UNUSABLE;
     }
     if (!string_of(password, string)) {

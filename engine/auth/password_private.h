@@ -1,4 +1,4 @@
-/* password_private: what password.c and password_make.c share. Nobody else includes it. */
+/* password_private: what password.c, password_kind.c and password_make.c share. Nobody else includes it. */
 #pragma once
 #include "engine/auth/password.h"
 
@@ -16,3 +16,5 @@ long password_decode(const struct password_parts *parts, enum password_encoding 
 /* False: malformed, or too costly. */
 bool password_scram_parse(const struct password_parts *parts, enum password_hash hash,
                           struct password_scram *scram);
+/* crypt(5): is it a setting that we take, and none that costs too much? */
+bool password_crypt_bounded(const char *setting);

@@ -11,7 +11,7 @@
  * IPv6 are counted by /64, which is what a site has. No clock, no randomness: all handed in.
  */
 #pragma once
-#include "engine/auth/keyed_hash.h"
+#include "proto/sasl/keyed_hash.h"
 
 #define PENALTY_SETS 1024u
 #define PENALTY_WAYS 8u

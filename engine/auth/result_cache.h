@@ -6,7 +6,7 @@
  */
 #pragma once
 #include "engine/auth/backend.h"
-#include "engine/auth/keyed_hash.h"
+#include "proto/sasl/keyed_hash.h"
 
 #define RESULT_SETS 512u
 #define RESULT_WAYS 4u

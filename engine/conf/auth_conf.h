@@ -9,6 +9,7 @@
 #include "engine/conf/words.h"
 
 #define AUTH_CONF_BACKENDS_MAX 8 /* DIRECTORY_BACKENDS_MAX */
+#define AUTH_CONF_KINDS_MAX 31   /* POPULATION_KINDS_MAX */
 #define AUTH_CONF_BACKEND_EXPECTED                                                                 \
     "KIND:WHERE of a kind among passwd-file, static, pam, sqlite, pgsql, ldap, ldap-bind, lmdb "   \
     "and texthash"
@@ -31,6 +32,8 @@ bool auth_conf_is_plain(const char *text);
                  "one of * % ! |"),                                                                \
         KEY_TEXT("scheme", type, auth.scheme, name_is_printable, "the name of a password scheme",  \
                  .standard = "CRYPT"),                                                             \
+        KEY_LIST("kinds", type, auth.kinds, READER_TEXT, .max = AUTH_CONF_KINDS_MAX,               \
+                 .good = name_is_printable, .expected = "a password as it is stored"),             \
         KEY_LIST("mechanisms", type, auth.mechanisms, READER_TEXT, .max = 16,                      \
                  .good = auth_conf_is_mechanism, .expected = AUTH_CONF_MECHANISM_EXPECTED,         \
                  .standard = "PLAIN LOGIN"),                                                       \

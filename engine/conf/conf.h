@@ -132,7 +132,9 @@ struct conf_auth {
     uint32_t masters_count;
     const char *master_separator; /* one character; NULL: none */
     const char *scheme;           /* of passwords stored without one; NULL: CRYPT */
-    const char **mechanisms;      /* of SASL, by name */
+    const char **kinds; /* of passwords that users of databases have: one as it is stored of each */
+    uint32_t kinds_count;
+    const char **mechanisms; /* of SASL, by name */
     uint32_t mechanisms_count;
     bool clear_on_loopback;            /* passwords may travel in the clear there */
     uint64_t cache_right, cache_wrong; /* nanoseconds; 0: nothing is remembered */

@@ -35,6 +35,7 @@ enum state {
 
 struct sasl_library {
     Gsasl *gsasl;
+    EVP_MAC_CTX *hash; /* of the secret: makes up what nobody has */
     const struct sasl_settings *settings;
 };
 
@@ -94,6 +95,11 @@ int sasl_library_open(struct sasl_library **opened, const struct sasl_settings *
         return -ENOMEM;
     }
     library->settings = settings;
+    library->hash = keyed_hash_open(settings->secret);
+    if (library->hash == NULL) {
+        sasl_library_close(library);
+        return -ENOMEM;
+    }
     gsasl_callback_set(library->gsasl, answer_library);
     if (!library_has_all(library)) {
         sasl_library_close(library);
@@ -106,6 +112,7 @@ int sasl_library_open(struct sasl_library **opened, const struct sasl_settings *
 void sasl_library_close(struct sasl_library *library)
 {
     gsasl_done(library->gsasl);
+    keyed_hash_close(library->hash);
     free(library);
 }
 
@@ -428,8 +435,7 @@ static size_t key_bytes(const struct sasl_server *server)
 
 static void make_up(const struct sasl_server *server, const char *purpose, uint8_t made[32])
 {
-    sasl_make_up(server->library->settings->secret, purpose, key_bytes(server),
-                 server->question.authid, made);
+    sasl_make_up(server->library->hash, purpose, key_bytes(server), server->question.authid, made);
 }
 
 static void property_base64(struct sasl_server *server, Gsasl_property property,
@@ -456,16 +462,18 @@ static bool scram_set(struct sasl_server *server, const struct sasl_secret *secr
     return true;
 }
 
-/* What nobody seems to have is made up for everybody: it takes 8 us, by which one could tell who is somebody. */
+/* What nobody seems to have is made up for everybody, or one could tell by the time it takes who is somebody. */
 static bool scram_set_or_made_up(struct sasl_server *server, const struct sasl_secret *secret)
 {
     uint8_t salt[32], stored[32], other[32];
     make_up(server, "salt", salt);
     make_up(server, "stored", stored);
     make_up(server, "server", other);
+    bool seems = secret != NULL && secret->iterations > 0 && secret->salt.size > 0 &&
+                 secret->salt.size <= SALT_BYTES_MAX;
     const struct sasl_secret made = {
-        .iterations = server->library->settings->iterations,
-        .salt = slice_of(salt, SASL_SALT_BYTES),
+        .iterations = seems ? secret->iterations : server->library->settings->iterations,
+        .salt = seems ? secret->salt : slice_of(salt, SASL_SALT_BYTES),
         .stored_key = slice_of(stored, key_bytes(server)),
         .server_key = slice_of(other, key_bytes(server)),
     };

@@ -53,7 +53,8 @@ struct sasl_question {
     struct slice token;    /* of SASL_WANT_TOKEN */
 };
 
-/* Borrowed until the call returns. What the mechanism does not need is not looked at. */
+/* Borrowed until the call returns. What the mechanism does not need is not looked at. Of one who is nobody, or has nothing that
+ * serves, iterations and salt without keys: what he seems to have. */
 struct sasl_secret {
     struct slice password;   /* CRAM-MD5, DIGEST-MD5: the password itself; empty: not known */
     struct slice digest_ha1; /* DIGEST-MD5: 32 hexadecimal digits of MD5(user:realm:password) */
@@ -88,7 +89,7 @@ void sasl_server_close(struct sasl_server *server);
 /* message: what the client sent; NULL, the first time only: nothing came with the command, which is not the same as an
  * empty initial response. */
 enum sasl_want sasl_server_step(struct sasl_server *server, const struct slice *message);
-/* NULL: there is no such user, or none with a secret of this kind. */
+/* NULL: there is no such user, or none with a secret of this kind; what he seems to have is made up here, too. */
 enum sasl_want sasl_server_secret(struct sasl_server *server, const struct sasl_secret *secret);
 
 enum sasl_verdict { SASL_RIGHT, SASL_NOT_RIGHT, SASL_UNKNOWN_NOW };

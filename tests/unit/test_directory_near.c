@@ -108,19 +108,71 @@ static void keys_that_are_stored_are_near_and_so_is_that_there_are_none(void **s
     assert_int_equal(answer.outcome, AUTH_RIGHT);
 }
 
-/* Nobody's are made of what was last made, so they take a helper when somebody's do. */
-static void keys_that_are_derived_of_a_password_are_not_near_and_nobodys_are_not(void **state)
+/* Whether a name is nobody's does not show in who answers: some are near, some not, as those of somebody are, and each is
+ * always the same, whoever came before. */
+static void keys_that_are_derived_of_a_password_are_not_near_and_of_nobodys_some_are(void **state)
 {
+    bool near[64];
+    unsigned count = 0;
+    (void)state;
+    open_with("static",
+              "tim:{PLAIN}secret\nbob:{PLAIN}other\njim:{CRYPT}$6$salt$hash\nann:", scram);
+    assert_false(near_at(AUTH_CREDENTIAL, "tim", "", SECOND_NS));
+    assert_true(near_at(AUTH_CREDENTIAL, "ann", "", SECOND_NS));
+    for (unsigned i = 0; i < 64; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "nobody%u", i);
+        near[i] = near_at(AUTH_CREDENTIAL, name, "", SECOND_NS);
+        count += near[i];
+    }
+    assert_in_range(count, 1, 63);
+    for (unsigned i = 0; i < 64; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "Nobody%u", i);
+        asked_at(AUTH_CREDENTIAL, i % 2 == 0 ? "tim" : "ann", "", SECOND_NS);
+        assert_int_equal(near_at(AUTH_CREDENTIAL, name, "", SECOND_NS), near[i]);
+    }
+    bool jim = near_at(AUTH_CREDENTIAL, "jim", "", SECOND_NS); /* for whom SCRAM can do nothing */
+    open_with("static", "tim:{PLAIN}secret\nbob:{PLAIN}other\nann:", scram);
+    assert_int_equal(near_at(AUTH_CREDENTIAL, "jim", "", SECOND_NS), jim);
+}
+
+/* CRAM-MD5 and DIGEST-MD5 take moments for everybody. */
+static void passwords_in_plain_text_are_near_as_they_are_and_so_is_nobodys(void **state)
+{
+    static const enum auth_credential credentials[] = {AUTH_PASSWORD, AUTH_DIGEST_MD5};
+    static const char *const names[] = {"tim", "ann", "nobody", "a/b"};
     (void)state;
     open_with("static", "tim:{PLAIN}secret\nann:", scram);
-    assert_false(near_at(AUTH_CREDENTIAL, "tim", "", SECOND_NS));
-    assert_int_equal(asked_at(AUTH_CREDENTIAL, "tim", "", SECOND_NS), AUTH_RIGHT);
-    assert_false(near_at(AUTH_CREDENTIAL, "tom", "", SECOND_NS));
-    assert_false(near_at(AUTH_CREDENTIAL, "ann", "", SECOND_NS));
-    assert_int_equal(asked_at(AUTH_CREDENTIAL, "ann", "", SECOND_NS), AUTH_RIGHT);
-    assert_true(near_at(AUTH_CREDENTIAL, "tom", "", SECOND_NS));
-    assert_true(near_at(AUTH_CREDENTIAL, "ann", "", SECOND_NS));
-    assert_false(near_at(AUTH_CREDENTIAL, "tim", "", SECOND_NS));
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned n = 0; n < 4; n++) {
+            struct auth_ask ask = ask_of(AUTH_CREDENTIAL, names[n], "");
+            ask.credential = credentials[i];
+            assert_true(directory_answer_near(directory, &ask, SECOND_NS, &answer));
+            assert_int_equal(answer.outcome, n == 0 ? AUTH_RIGHT : AUTH_WRONG);
+        }
+    }
+}
+
+/* Another file may have other kinds, which are read by a helper. */
+static void nothing_is_near_before_the_kinds_of_a_file_were_read_again(void **state)
+{
+    char path[] = "/tmp/test_directory_near.XXXXXX";
+    int file = mkstemp(path);
+    (void)state;
+    assert_true(file >= 0 && dprintf(file, "tim:{PLAIN}secret\n") > 0);
+    open_with("passwd-file", path, "");
+    assert_int_equal(asked_at(AUTH_CREDENTIAL, "nobody", "", 10 * SECOND_NS), AUTH_WRONG);
+    assert_false(near_at(AUTH_CREDENTIAL, "nobody", "", 10 * SECOND_NS)); /* as tim */
+    assert_true(ftruncate(file, 0) == 0 && pwrite(file, "tim:", 4, 0) == 4 &&
+                pwrite(file, scram, strlen(scram), 4) > 0);
+    assert_int_equal(asked_at(AUTH_EXISTS, "tim", "", 11 * SECOND_NS), AUTH_RIGHT);
+    assert_false(near_at(AUTH_CREDENTIAL, "tim", "", 11 * SECOND_NS));
+    assert_int_equal(asked_at(AUTH_CREDENTIAL, "nobody", "", 11 * SECOND_NS), AUTH_WRONG);
+    assert_true(near_at(AUTH_CREDENTIAL, "nobody", "", 11 * SECOND_NS));
+    assert_true(near_at(AUTH_CREDENTIAL, "tim", "", 11 * SECOND_NS));
+    close(file);
+    unlink(path);
 }
 
 static void a_password_that_was_right_is_near_and_a_wrong_one_never(void **state)
@@ -189,7 +241,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(keys_that_are_stored_are_near_and_so_is_that_there_are_none),
-        TEST(keys_that_are_derived_of_a_password_are_not_near_and_nobodys_are_not),
+        TEST(keys_that_are_derived_of_a_password_are_not_near_and_of_nobodys_some_are),
+        TEST(passwords_in_plain_text_are_near_as_they_are_and_so_is_nobodys),
+        TEST(nothing_is_near_before_the_kinds_of_a_file_were_read_again),
         TEST(a_password_that_was_right_is_near_and_a_wrong_one_never),
         TEST(an_address_that_is_blocked_has_nothing_near),
         TEST(a_file_is_near_until_it_must_be_looked_at_again),

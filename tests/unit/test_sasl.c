@@ -26,18 +26,18 @@ static struct sasl_settings settings = {
 static struct sasl_facts secure;
 
 /* The linker puts this in place of what makes up (Makefile). */
-void __real_sasl_make_up(const uint8_t secret[32], const char *purpose, size_t key_bytes,
+void __real_sasl_make_up(EVP_MAC_CTX *hash, const char *purpose, size_t key_bytes,
                          struct slice name, uint8_t made[SASL_MADE_UP_BYTES]);
-void __wrap_sasl_make_up(const uint8_t secret[32], const char *purpose, size_t key_bytes,
+void __wrap_sasl_make_up(EVP_MAC_CTX *hash, const char *purpose, size_t key_bytes,
                          struct slice name, uint8_t made[SASL_MADE_UP_BYTES]);
 
 static unsigned made_up;
 
-void __wrap_sasl_make_up(const uint8_t secret[32], const char *purpose, size_t key_bytes,
+void __wrap_sasl_make_up(EVP_MAC_CTX *hash, const char *purpose, size_t key_bytes,
                          struct slice name, uint8_t made[SASL_MADE_UP_BYTES])
 {
     made_up++;
-    __real_sasl_make_up(secret, purpose, key_bytes, name, made);
+    __real_sasl_make_up(hash, purpose, key_bytes, name, made);
 }
 
 static struct sasl_library *library;

@@ -1,4 +1,4 @@
-#include "engine/auth/keyed_hash.h"
+#include "proto/sasl/keyed_hash.h"
 #include "engine/core/check.h"
 #include <openssl/core_names.h>
 
