@@ -10,6 +10,7 @@
     2u /* longer: until who is judged by what has landed (delivery_quota.h) looks again */
 #define OPEN_USERS 64u
 #define ASKS_MAX 4u
+#define LOOKS_MAX 4u /* while messages come past the store */
 
 /* ── Mirrors ─────────────────────────────────────────────────────────────────────────────────── */
 
@@ -109,7 +110,8 @@ int mailstore_comes(struct mailstore *store, struct mailstore_user *pub, uint64_
     if (mirror == NULL) {
         return -ENOMEM;
     }
-    mirror->comers++;
+    mirror->comers.bytes += bytes;
+    mirror->comers.messages++;
     mirror->used_s = store->wall_s;
     pub->coming.bytes += bytes;
     pub->coming.messages++;
@@ -119,10 +121,10 @@ int mailstore_comes(struct mailstore *store, struct mailstore_user *pub, uint64_
 void mailstore_came(struct mailstore *store, struct slice name, uint64_t bytes, bool stored)
 {
     struct user *user = user_known(store, name);
-    check(user != NULL && user->mirror != NULL && user->mirror->comers > 0);
+    check(user != NULL && user->mirror != NULL && user->mirror->comers.messages > 0);
     const struct mailstore_totals one = {.bytes = bytes, .messages = 1};
     struct mirror *mirror = user->mirror;
-    mirror->comers--;
+    totals_take(&mirror->comers, one);
     mirror->used_s = store->wall_s;
     if (stored) {
         mirror->landed.bytes += bytes;
@@ -234,6 +236,8 @@ void op_end(struct op *op, int status)
     mirror->used_s = mirror->files->store->wall_s;
     if (status == 0 && op->status == 0) {
         landed_forget(mirror, op->covers);
+    } else if (op->judges != NULL) { /* what cannot be looked at is judged by what is known */
+        op->judges->looks = LOOKS_MAX;
     }
     riders_end(mirror, op, status);
     op_tell(op, status);
@@ -241,21 +245,56 @@ void op_end(struct op *op, int status)
     mirror_free_again(mirror);
 }
 
-/* Those before it have been done. */
-bool op_is_over(const struct op *op)
+bool op_is_over(const struct op *op, struct mailstore_totals past)
 {
     const struct mailstore_totals *totals = &op->mirror->user->pub.totals, *adds = &op->adds;
     return (adds->bytes != 0 && op->quota_bytes != 0 &&
-            totals->bytes + adds->bytes > op->quota_bytes) ||
+            totals->bytes + past.bytes + adds->bytes > op->quota_bytes) ||
            (adds->messages != 0 && op->quota_messages != 0 &&
-            totals->messages + adds->messages > op->quota_messages);
+            totals->messages + past.messages + adds->messages > op->quota_messages);
+}
+
+/* What comes past the store, of which a look may have found some. */
+static struct mailstore_totals past_of(const struct mirror *mirror)
+{
+    const struct mailstore_totals *comers = &mirror->comers, *landed = &mirror->landed;
+    return (struct mailstore_totals){.bytes = comers->bytes + landed->bytes,
+                                     .messages = comers->messages + landed->messages};
+}
+
+static bool has_open_box(const struct user *user)
+{
+    for (uint32_t i = 0; i < user->box_count; i++) {
+        if (user->boxes[i]->pub.open_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* That an op waits for which would be refused for what may be counted twice. NULL: it is judged by what is known. */
+static struct op *look_before(struct op *op)
+{
+    struct mirror *mirror = op->mirror;
+    bool doubtful = op->refused == 0 && !op_is_over(op, (struct mailstore_totals){0}) &&
+                    op_is_over(op, past_of(mirror));
+    if (!doubtful || op->looks++ >= LOOKS_MAX) {
+        return NULL;
+    }
+    struct op *look = op_new(mirror->user, OP_LOOK, NULL, NULL);
+    if (look != NULL) {
+        look->judges = op;
+        look->leaves_new = !has_open_box(mirror->user);
+        list_prepend(&mirror->ops, &look->node);
+    }
+    return look;
 }
 
 static void op_begin(struct op *op)
 {
     struct mirror *mirror = op->mirror;
     struct files *files = mirror->files;
-    if (op->refused == 0 && op_is_over(op)) {
+    if (op->refused == 0 && op_is_over(op, past_of(mirror))) { /* those before it have been done */
         op->refused = -EDQUOT;
         files->store->counters.refused_quota++;
     }
@@ -302,6 +341,8 @@ void mirror_next(struct mirror *mirror)
     if (op->staged != NULL && op->staged->pieces > 0) {
         return; /* messages come in the order in which they were committed */
     }
+    struct op *look = look_before(op);
+    op = look != NULL ? look : op;
     list_remove(&op->node);
     mirror->active = op;
     if (op->kind == OP_LOOK) {
@@ -340,16 +381,6 @@ void files_box_opened(struct box *box)
     }
 }
 
-static bool has_open_box(const struct user *user)
-{
-    for (uint32_t i = 0; i < user->box_count; i++) {
-        if (user->boxes[i]->pub.open_count > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void mirror_poll(struct mirror *mirror)
 {
     const struct mailstore *store = mirror->files->store;
@@ -368,7 +399,7 @@ static void mirror_poll(struct mirror *mirror)
             op->leaves_new = !has_open_box(mirror->user);
             op_queue(op);
         }
-    } else if (alone && mirror->comers == 0 &&
+    } else if (alone && mirror->comers.messages == 0 &&
                store->wall_s - mirror->used_s >=
                    LEAVES_S + (mirror->landed.messages > 0 ? LANDED_S : 0)) {
         mirror_free(mirror);

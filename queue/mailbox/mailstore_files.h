@@ -61,7 +61,9 @@ struct op {
     /* What comes to be more, and may be at most: of the user, when it is its turn. */
     struct mailstore_totals adds;
     uint64_t quota_bytes, quota_messages;
+    unsigned looks;                 /* that it has waited for, to know what there is */
     bool counted;                   /* adds, in user->coming */
+    struct op *judges;              /* OP_LOOK: who waits for it so; next in line */
     bool leaves_new;                /* OP_LOOK: nobody reads what is there */
     struct mailstore_totals covers; /* OP_LOOK: of what has landed, what it finds */
     uint64_t text;                  /* the id that the text is to have; 0: any */
@@ -103,7 +105,7 @@ struct mirror {
     bool poked;
     struct list_node poked_node; /* of files->poked, when it may be looked at */
     uint64_t looked_s, used_s;
-    uint32_t comers;                /* that mailstore_came says nothing of yet */
+    struct mailstore_totals comers; /* that mailstore_came says nothing of yet */
     struct mailstore_totals landed; /* that are there, since the last look began */
     int trouble;                    /* that was told of */
     uint32_t readers;               /* jobs that read texts */
@@ -156,7 +158,8 @@ void op_queue(struct op *op);
 void op_end(struct op *op, int status);
 void mirror_next(struct mirror *mirror); /* begins the next op, if it can be */
 void op_free(struct op *op);
-bool op_is_over(const struct op *op); /* the quota that it has */
+/* The quota that it has; past: what is counted besides, which a look may have found already. */
+bool op_is_over(const struct op *op, struct mailstore_totals past);
 
 /* mailstore_files_end.c */
 void op_go_on(struct op *op); /* after its work, or when its next change may find room */

@@ -54,7 +54,7 @@ static int place_check(struct op *op, const struct mailstore_place *place, uint6
     op->adds.messages = place->replaces == NULL;
     op->quota_bytes = place->quota_bytes;
     op->quota_messages = place->quota_messages;
-    if (op_is_over(op)) {
+    if (op_is_over(op, (struct mailstore_totals){0})) {
         return -EDQUOT;
     }
     char text[MAILSTORE_NAME_BYTES_MAX];
@@ -172,7 +172,7 @@ static int copy_begin(struct op *op, struct box *box, struct mailstore_copy *cop
         op->quota_bytes = copy->quota_bytes;
         op->quota_messages = copy->quota_messages;
     }
-    if (op_is_over(op)) {
+    if (op_is_over(op, (struct mailstore_totals){0})) {
         target->store->counters.refused_quota++;
         return -EDQUOT;
     }

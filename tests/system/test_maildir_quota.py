@@ -115,6 +115,46 @@ class MaildirQuota(MailboxTool):
         self.assertEqual((len(codes), codes.count(250)), (80, 30))
         self.assertEqual(self.count("alice"), 30)
 
+    def test_what_is_appended_and_copied_while_mail_comes_is_never_over_the_quota(self):
+        self.begin("{quota_messages: 30}")
+        self.client().append("INBOX", None, None, message("first"))
+        stored = []
+
+        def deliver(name):
+            with self.service.connect() as client:
+                for _ in range(10):
+                    stored.append(client.deliver([name], message("x")) == [250])
+
+        def append(_):
+            client = self.client()
+            for _ in range(10):
+                answer, text = client.append("INBOX", None, None, message("x"))
+                self.assertTrue(answer == "OK" or text[0].startswith(b"[OVERQUOTA]"), text)
+                stored.append(answer == "OK")
+
+        def copy(_):
+            client = self.client()
+            client.select()
+            for _ in range(10):
+                answer, text = client.copy("1", "INBOX")
+                self.assertTrue(answer == "OK" or text[0].startswith(b"[OVERQUOTA]"), text)
+                stored.append(answer == "OK")
+
+        works = [(deliver, "alice"), (deliver, "alice+x"), (append, None), (copy, None)] * 2
+        threads = [threading.Thread(target=work, args=(name,), daemon=True) for work, name in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+            self.assertFalse(thread.is_alive())
+        self.assertEqual(len(stored), 80)
+        self.assertEqual(self.count("alice"), 1 + stored.count(True))
+        self.assertLessEqual(self.count("alice"), 30)
+        client = self.client()
+        while self.count("alice") < 30:  # whoever had to hurry may have been refused the last room
+            self.assertEqual(client.append("INBOX", None, None, message("x"))[0], "OK")
+        self.assertEqual(client.append("INBOX", None, None, message("x"))[0], "NO")
+
     def test_imap_is_answered_as_on_the_own_store_and_rules_hold(self):
         self.begin("{quota_bytes: 1M, quota_messages: 4, quota_rules: [{mailbox: Trash, more_messages: 2}, "
                    "{mailbox: \"Spam*\", counted: false}]}")

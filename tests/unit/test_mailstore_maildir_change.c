@@ -369,6 +369,117 @@ static void two_at_the_edge_of_a_quota_do_not_both_succeed(void **state)
     assert_int_equal(fixture->user->totals.messages, 3);
 }
 
+/* What has become of one more message, where so many are allowed. */
+static int appended(struct maildirs_rig *fixture, uint64_t quota_messages)
+{
+    struct told told;
+    struct mailstore_place place = {.user = slice_text("ann"),
+                                    .mailbox = slice_text("INBOX"),
+                                    .quota_bytes = 1000,
+                                    .quota_messages = quota_messages};
+    struct mailstore_draft *draft = draft_of(fixture, "M\r\n");
+    assert_int_equal(mailstore_commit(draft, 0, &place, 1, told_init(&told)), 0);
+    assert_int_equal(told_wait(&fixture->rig, &told), 0);
+    assert_int_equal(fixture->user->coming.bytes, fixture->user->coming.messages * 3);
+    return place.status;
+}
+
+static int copied(struct maildirs_rig *fixture, uint32_t uid, uint64_t quota_messages)
+{
+    struct mailstore *store = fixture->rig.store;
+    struct mailstore_box *inbox = maildirs_box(fixture, "INBOX");
+    const struct mailstore_uids uids = {uid, uid};
+    struct mailstore_copy copy = {.uids = &uids,
+                                  .uid_count = 1,
+                                  .mailbox = slice_text("INBOX"),
+                                  .quota_messages = quota_messages};
+    struct told told;
+    assert_int_equal(mailstore_box_open(store, inbox), 0);
+    int status = mailstore_copy(store, inbox, &copy, told_init(&told));
+    mailstore_box_close(store, inbox);
+    status = status == 0 ? told_wait(&fixture->rig, &told) : status;
+    free(copy.sources);
+    return status;
+}
+
+/* One comes past the store. */
+static void comes(struct maildirs_rig *fixture)
+{
+    assert_int_equal(mailstore_comes(fixture->rig.store, fixture->user, 3), 0);
+}
+
+static void came(struct maildirs_rig *fixture, const char *name)
+{
+    if (name != NULL) {
+        maildirs_put(fixture, name, "M\n");
+    }
+    mailstore_came(fixture->rig.store, slice_text("ann"), 3, name != NULL);
+}
+
+static void what_is_delivered_and_not_found_yet_counts_for_what_is_appended_and_copied(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture); /* two */
+    maildirs_look(fixture);
+    comes(fixture);
+    assert_int_equal(appended(fixture, 3), -EDQUOT);
+    assert_int_equal(copied(fixture, 3, 3), -EDQUOT);
+    assert_int_equal(appended(fixture, 4), 0);
+    came(fixture, "new/5.c.x");
+    assert_int_equal(appended(fixture, 4), -EDQUOT);
+    assert_int_equal(fixture->user->totals.messages, 4);
+    assert_int_equal(fixture->user->coming.messages, 0);
+    comes(fixture);
+    came(fixture, NULL); /* it was refused */
+    assert_int_equal(copied(fixture, 3, 5), 0);
+    assert_int_equal(fixture->user->totals.messages, 5);
+    assert_int_equal(fixture->user->coming.bytes, 0);
+}
+
+static void the_last_room_is_not_refused_to_who_appends_for_what_is_counted_twice(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    maildirs_inbox(fixture);
+    comes(fixture);
+    maildirs_put(fixture, "new/5.c.x", "M\n");
+    maildirs_look(fixture);
+    mailstore_came(fixture->rig.store, slice_text("ann"), 3, true);
+    assert_int_equal(fixture->user->totals.messages, 3);
+    assert_int_equal(fixture->user->coming.messages, 1);
+    assert_int_equal(appended(fixture, 4), 0);
+    assert_int_equal(fixture->user->totals.messages, 4);
+    assert_int_equal(fixture->user->coming.messages, 0);
+}
+
+static unsigned lists_failed;
+
+static int list_failing(void *self, int folder, void (*visit)(void *owner, const char *name),
+                        void *owner)
+{
+    (void)self, (void)folder, (void)visit, (void)owner;
+    lists_failed++;
+    return -EIO;
+}
+
+static void who_cannot_be_looked_at_is_refused_by_what_is_known(void **state)
+{
+    struct maildirs_rig *fixture = *state;
+    const struct maildir_files whole = fixture->files;
+    maildirs_inbox(fixture);
+    maildirs_look(fixture);
+    comes(fixture);
+    came(fixture, "new/5.c.x");
+    fixture->files.list = list_failing;
+    lists_failed = 0;
+    assert_int_equal(appended(fixture, 3), -EDQUOT);
+    assert_int_equal(lists_failed, 1);
+    assert_int_equal(fixture->user->totals.messages, 2);
+    fixture->files = whole;
+    assert_int_equal(appended(fixture, 3), -EDQUOT);
+    assert_int_equal(fixture->user->totals.messages, 3);
+    assert_int_equal(appended(fixture, 4), 0);
+}
+
 static void what_comes_goes_into_the_folder_that_has_the_name_now(void **state)
 {
     struct maildirs_rig *fixture = *state;
@@ -435,6 +546,9 @@ int main(void)
         CASE(inbox_whose_messages_find_no_room_elsewhere_stays_as_it_was),
         CASE(what_is_filed_into_a_mailbox_that_inbox_could_not_be_renamed_to_stays),
         CASE(two_at_the_edge_of_a_quota_do_not_both_succeed),
+        CASE(what_is_delivered_and_not_found_yet_counts_for_what_is_appended_and_copied),
+        CASE(the_last_room_is_not_refused_to_who_appends_for_what_is_counted_twice),
+        CASE(who_cannot_be_looked_at_is_refused_by_what_is_known),
         CASE(what_comes_past_the_store_is_counted_until_a_look_has_found_it),
         CASE(what_comes_goes_into_the_folder_that_has_the_name_now),
         CASE(mailboxes_are_made_renamed_subscribed_and_deleted_there),
