@@ -108,10 +108,11 @@ struct home_message {
     const char (
         *keywords)[MAILDIR_KEYWORD_BYTES_MAX + 1]; /* those that find no letter are left off */
     unsigned keyword_count;
+    uint64_t left_off; /* result: bits of the first 64 */
 };
 /* Durable when it returns 0; it is in the news. -ENOENT: no such folder. */
-int home_put(struct home *home, const char *mailbox, const struct home_message *message,
-             uint32_t *uid, struct home_news **news);
+int home_put(struct home *home, const char *mailbox, struct home_message *message, uint32_t *uid,
+             struct home_news **news);
 
 /* Where a message is whose name is not on the disk yet. */
 struct home_unsynced {
@@ -154,6 +155,7 @@ struct home_copy {
     uint32_t *copied; /* room for `count`; the caller's */
     size_t copied_count;
     uint32_t first;
+    uint64_t left_off; /* bits of the list's names: those that find no letter there */
 };
 /* All that are there, or none; by links where the file system has them. */
 int home_copy(struct home *home, struct home_copy *copy, struct home_news **news);
@@ -175,6 +177,7 @@ struct home_restore {
     uint32_t *restored; /* room for `count`; the caller's */
     size_t restored_count;
     uint32_t first;
+    uint64_t left_off; /* as home_copy's */
 };
 /* Durable, all that are there or none; they stay kept, too, until home_tidy. -ENOENT: no such folder. */
 int home_restore(struct home *home, struct home_restore *restore, struct home_news **news);

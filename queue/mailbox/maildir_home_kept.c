@@ -175,6 +175,8 @@ static int kept_take(struct restoring *restoring, const struct home_kept *kept)
     }
     int status = home_letters_of(restoring->folder, restore->names, restore->name_count,
                                  kept->keywords, &is.keywords);
+    restore->left_off |=
+        home_left_off(restoring->folder, restore->names, restore->name_count, kept->keywords);
     restore->restored[restore->restored_count++] = kept->uid;
     return status < 0 ? status : home_name_make(restoring->home, &is, put->name);
 }

@@ -95,6 +95,19 @@ int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BY
     return 0;
 }
 
+uint64_t home_left_off(const struct home_folder *folder,
+                       char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1], unsigned count, uint64_t bits)
+{
+    uint64_t left_off = 0;
+    for (unsigned i = 0; i < count && i < 64; i++) {
+        bool asked = bits & 1ull << i;
+        left_off |= asked && maildir_keywords_find(&folder->box.keywords, slice_text(names[i])) < 0
+                        ? 1ull << i
+                        : 0;
+    }
+    return left_off;
+}
+
 /* The store's bits become the folder's letters. What has none any more is found to have gone. */
 void home_folder_letters(struct home_folder *folder)
 {

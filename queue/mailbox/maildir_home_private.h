@@ -98,6 +98,8 @@ uint8_t home_flags_of_maildir(unsigned flags);
 /* Letters of the bits that have a name in `names`; those that get none are left off. -errno. */
 int home_letters_of(struct home_folder *folder, char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1],
                     unsigned count, uint64_t bits, uint32_t *letters);
+uint64_t home_left_off(const struct home_folder *folder,
+                       char (*names)[MAILDIR_KEYWORD_BYTES_MAX + 1], unsigned count, uint64_t bits);
 
 /* maildir_home_put.c: a name for cur/, with sizes, flags and keywords. */
 int home_name_make(struct home *home, const struct maildir_name *is, char *out);

@@ -125,8 +125,8 @@ int home_name_make(struct home *home, const struct maildir_name *is, char *out)
     return 0;
 }
 
-int home_put(struct home *home, const char *mailbox, const struct home_message *message,
-             uint32_t *uid, struct home_news **news)
+int home_put(struct home *home, const char *mailbox, struct home_message *message, uint32_t *uid,
+             struct home_news **news)
 {
     const struct maildir_files *files = home_files(home);
     struct home_folder *folder;
@@ -139,6 +139,7 @@ int home_put(struct home *home, const char *mailbox, const struct home_message *
         int letter = maildir_box_keyword(&folder->box, slice_text(message->keywords[i]));
         bool kept = letter >= 0;
         is.keywords |= kept ? 1u << letter : 0;
+        message->left_off |= !kept && i < 64 ? 1ull << i : 0;
         status = kept || letter == -ENOSPC || letter == -EINVAL ? 0 : letter;
     }
     status = status == 0 ? home_name_make(home, &is, put.name) : status;
@@ -179,6 +180,7 @@ static int source_take(struct copying *copying, const struct home_write *entry)
     maildir_name_read(slice_text(uid->file), &is);
     int status =
         home_letters_of(copying->to, copy->names, copy->name_count, entry->keywords, &letters);
+    copy->left_off |= home_left_off(copying->to, copy->names, copy->name_count, entry->keywords);
     if (status < 0) {
         return status;
     }

@@ -85,6 +85,8 @@ struct op {
     const char **listed; /* the same in order, to find one: there can be thousands */
     size_t listed_count;
     uint32_t uid;
+    unsigned named; /* keywords that were seen to, and the change for one */
+    struct mailstore_flags naming;
     struct mailstore_waiter durable; /* of the change that is on its way */
     struct mailstore_expunge expunge;
     bool ending; /* that change is the last one */
@@ -177,6 +179,9 @@ void op_name_keep(char out[MAILSTORE_NAME_BYTES_MAX + 1], struct slice name); /*
 /* What of the box is to be copied, and its bytes besides. 0, -ENOMEM. */
 int op_copy_fill(struct op *op, const struct box *box, const struct mailstore_copy *copy,
                  uint64_t *bytes);
+
+/* mailstore_files_keywords.c: the next change for what the Maildir had no letter for; as op_say. */
+int op_keywords_say(struct op *op);
 
 /* mailstore_files_inbox.c */
 int inbox_work(struct op *op); /* a thread's */

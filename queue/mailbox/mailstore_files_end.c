@@ -1,4 +1,4 @@
-/* What comes of an op: its news are changes, one after the other, and then what it was for. */
+/* What comes of an op: its news are changes, one after the other, then those for keywords, and then what it was for. */
 #include "queue/mailbox/mailstore_files.h"
 #include <stdlib.h>
 
@@ -268,6 +268,7 @@ void op_go_on(struct op *op)
 {
     op->durable = (struct mailstore_waiter){.done = op_durable};
     int status = op_say(op);
+    status = status == -EALREADY && op->status == 0 ? op_keywords_say(op) : status;
     if (status == -EAGAIN) {
         list_append(&op->mirror->files->stalled, &op->node);
         return;

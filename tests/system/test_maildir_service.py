@@ -232,6 +232,49 @@ class MaildirService(PeerTest):
                 raise work.error
         self.both()
 
+    def keywords_beyond_the_letters(self, server, names):
+        """What has become of them, message by message."""
+        full, other, third = (server.name(name) for name in names)
+        client = server.client()
+        for mailbox in (full, other, third):
+            self.ok(client.create(mailbox))
+        letters = " ".join(f"k{number}" for number in range(26))
+        for mailbox in (full, other):
+            self.ok(client.append(mailbox, f"({letters})", None, text_of("a")))
+        self.ok(client.append(full, "(k1 appended)", None, text_of("b")))
+        self.ok(client.append(third, "(copied)", None, text_of("c")))
+        self.ok(client.select(full))
+        self.ok(client.uid("STORE", "2", "+FLAGS", "(stored)"))
+        self.ok(client.select(third))
+        self.ok(client.copy("1", other))
+        self.ok(client._simple_command("MOVE", "1", other))
+        self.ok(client.select(full))
+        answer = client.response("PERMANENTFLAGS")[1][0]
+        self.assertIn(b" appended", answer)
+        self.assertTrue(answer.endswith(b"\\*)"), answer)
+        client.logout()
+        client = server.client()  # it is no session's alone
+        found = [[flags for flags, *_ in self.messages_of(server, client, name)] for name in names]
+        client.logout()
+        return found
+
+    def messages_of(self, server, client, name):
+        messages = server.box(client, name)[2]
+        return [messages[uid] for uid in sorted(messages)]
+
+    def test_keywords_beyond_26_are_kept_as_dovecot_keeps_them(self):
+        self.start()
+        ours = self.keywords_beyond_the_letters(self.ours, ("A", "B", "C"))
+        theirs = self.keywords_beyond_the_letters(self.theirs, ("D", "E", "F"))
+        self.assertEqual(ours, theirs)
+        self.assertEqual(ours[0][1], {"k1", "appended", "stored"})
+        self.assertEqual(ours[1][1:], [{"copied"}, {"copied"}])
+        self.service.stop(signal.SIGKILL)
+        self.start()
+        client = self.ours.client()
+        self.assertEqual([flags for flags, *_ in self.messages_of(self.ours, client, "A")], ours[0])
+        client.logout()
+
     def test_kill_9_beside_dovecot_loses_nothing(self):
         self.start()
         self.make_mailboxes(self.ours)
