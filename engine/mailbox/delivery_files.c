@@ -2,14 +2,17 @@
  * Deliveries where mail lies in Maildirs. A message goes straight into them (delivery_maildir), or, where a script, a detail or
  * its Message-ID says what becomes of it, through the store on them (delivery_log), all recipients the same way.
  *
- * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first; once
- * more into that of who would be refused for what has come meanwhile and may be counted twice (delivery_quota.h).
+ * Where a script asks which mailboxes there are, or there are quotas, the store looks into the recipients' Maildirs first, but
+ * for those who were looked at within a minute and have room for many such messages; once more into that of who would be
+ * refused for what has come meanwhile and may be counted twice (delivery_quota.h).
  */
+#include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/quota.h"
 #include <stdlib.h>
 
-#define LOOKS_MAX 4u /* while others of the user's messages are under way */
+#define ROOM_FOR_MANY 32u /* a script can file a message into many mailboxes */
+#define LOOKS_MAX 4u      /* while others of the user's messages are under way */
 
 struct delivery_look {
     struct delivery_text *text;
@@ -104,6 +107,9 @@ static void looked(struct mailstore_waiter *waiter, int status)
 {
     struct delivery_look *look = list_entry(waiter, struct delivery_look, looked);
     struct delivery_text *text = look->text;
+    if (status == 0 && text->mailbox->quotas != NULL) {
+        quota_looked(text->mailbox->quotas, look->user->name);
+    }
     if (status == 0 && ++look->looks < LOOKS_MAX && is_doubtful(look) &&
         mailstore_peek(text->mailbox->texts, look->user, &look->looked) == 0) {
         return;
@@ -118,6 +124,20 @@ static void looked(struct mailstore_waiter *waiter, int status)
     }
 }
 
+/* Rules for mailboxes may let him have less than this one. */
+static bool is_known(const struct delivery_text *text, const struct mailstore_user *user)
+{
+    const struct mailbox *mailbox = text->mailbox;
+    const struct mailboxd_conf *conf = mailbox->conf;
+    uint64_t bytes = user->totals.bytes + user->coming.bytes +
+                     mailstore_draft_bytes(text->message) * ROOM_FOR_MANY;
+    uint64_t messages = user->totals.messages + user->coming.messages + ROOM_FOR_MANY;
+    return (text->wants & SIEVE_SCRIPTS_MAILBOXES) == 0 && mailbox->quotas != NULL &&
+           conf->users.quota_rules_count == 0 && quota_is_fresh(mailbox->quotas, user->name) &&
+           (conf->users.quota_bytes == 0 || bytes <= conf->users.quota_bytes) &&
+           (conf->users.quota_messages == 0 || messages <= conf->users.quota_messages);
+}
+
 static void look_begin(struct delivery_text *text, uint32_t index)
 {
     struct mailstore *store = text->mailbox->texts;
@@ -128,7 +148,7 @@ static void look_begin(struct delivery_text *text, uint32_t index)
     }
     look->text = text;
     look->looked.done = looked;
-    if (mailstore_peek(store, user, &look->looked) == 0) {
+    if (!is_known(text, user) && mailstore_peek(store, user, &look->looked) == 0) {
         look->user = user;
         text->looking++;
     } else {

@@ -133,6 +133,20 @@ static bool is_fresh(const struct quota_account *account)
     return account->looked_ns != 0 && now_ns - account->looked_ns < FRESH_NS;
 }
 
+bool quota_is_fresh(struct quota_ledger *ledger, const char *user)
+{
+    const struct quota_account *account = account_get(ledger, user);
+    return account != NULL && is_fresh(account);
+}
+
+void quota_looked(struct quota_ledger *ledger, const char *user)
+{
+    struct quota_account *account = account_get(ledger, user);
+    if (account != NULL) {
+        account->looked_ns = ledger->mailbox->shard->now_ns;
+    }
+}
+
 /* 0: and it is charged; -EDQUOT, -EINPROGRESS: after a look; -errno. */
 static int claim_judge(struct quota_claim *claim)
 {

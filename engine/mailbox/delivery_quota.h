@@ -7,7 +7,8 @@
  * minute has it looked at first, by the store's helpers, and so has who would be refused: others may have removed something.
  * Meanwhile the message waits, and nobody else.
  *
- * delivery_maildir.c is the only caller, where there are quotas and a store. What is charged may be counted twice, never not
+ * delivery_maildir.c makes the claims, where there are quotas and a store; delivery_files.c, which looks by itself, asks who was
+ * looked at, and says who. What is charged may be counted twice, never not
  * at all; as a look comes before a refusal, only what is counted once refuses.
  */
 #pragma once
@@ -45,6 +46,10 @@ int quota_ledger_open(struct quota_ledger **ledger, struct mailbox *mailbox);
 void quota_ledger_rest(struct quota_ledger *ledger);
 void quota_ledger_close(struct quota_ledger *ledger); /* NULL is fine */
 bool quota_is_limited(const struct mailbox *mailbox); /* is there any? */
+/* Was he looked at within a minute? Then what is charged since says how much he has, but for what others have removed. */
+bool quota_is_fresh(struct quota_ledger *ledger, const char *user);
+void quota_looked(struct quota_ledger *ledger,
+                  const char *user); /* now, by another than the ledger */
 
 /* bytes: of the message, lines ending in CRLF. Zeroed claims, of the heap; NULL: memory is short. */
 struct quota_claims *quota_claims_new(struct quota_ledger *ledger, uint64_t bytes, uint32_t count);

@@ -132,6 +132,50 @@ static void of_two_details_of_one_user_each_needs_room(void **state)
                         STORED STORED FULL);
 }
 
+static unsigned lists; /* of folders */
+static struct maildir_files real;
+
+static int list_counting(void *self, int folder, void (*visit)(void *owner, const char *name),
+                         void *owner)
+{
+    lists++;
+    return real.list(self, folder, visit, owner);
+}
+
+/* Has a message for her been filed after a look? */
+static bool looked_for(const char *expected)
+{
+    lists = 0;
+    assert_string_equal(lmtp_deliver_to("RCPT TO:<ann+x@y>\r\n", MESSAGE), expected);
+    return lists > 0;
+}
+
+static void who_was_looked_at_within_a_minute_and_has_room_is_not_looked_at(void **state)
+{
+    (void)state;
+    real = *lmtp_files();
+    lmtp_files()->list = list_counting;
+    ledger_begin();
+    lmtp_rig.conf->users.quota_messages = 100;
+    assert_true(looked_for(STORED));
+    assert_false(looked_for(STORED));
+    lmtp_rig.store.rig.now_ns += 61000000000ull;
+    pop3_rig_run(&lmtp_rig);
+    assert_true(looked_for(STORED));
+    assert_false(looked_for(STORED));
+    lmtp_rig.conf->users.quota_bytes = 8000; /* there is room for this one, and not for many */
+    assert_true(looked_for(STORED));
+    lmtp_rig.conf->users.quota_bytes = 0;
+    lmtp_rig.conf->users.quota_messages = 6;
+    assert_true(looked_for(STORED));
+    assert_true(looked_for(FULL));
+    lmtp_rig.conf->users.quota_messages = 100;
+    lmtp_script_set("ann", "require [\"mailbox\",\"fileinto\"]; if mailboxexists \"x\" {discard;}");
+    assert_true(looked_for(STORED));
+    ledger_end();
+    *lmtp_files() = real;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +184,7 @@ int main(void)
         TEST(what_was_filed_counts_for_what_goes_straight_before_anybody_looks),
         TEST(the_last_room_is_not_refused_for_what_is_counted_twice),
         TEST(of_two_details_of_one_user_each_needs_room),
+        TEST(who_was_looked_at_within_a_minute_and_has_room_is_not_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
