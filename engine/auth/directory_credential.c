@@ -52,13 +52,13 @@ static void salt_of_kind_make(struct directory *directory, const struct auth_ask
                               const struct directory_who *who, struct password_scram *scram)
 {
     uint8_t made[2][SASL_MADE_UP_BYTES];
-    for (unsigned i = 0; i < 2; i++) {
+    static_assert(sizeof(scram->salt) <= sizeof(made), "a salt is made up of these");
+    for (unsigned i = 0; i * SASL_MADE_UP_BYTES < scram->salt_bytes; i++) {
         char purpose[64];
         snprintf(purpose, sizeof(purpose), "salt %s%u %u %u", who->master ? "of a master " : "", i,
                  scram->iterations, scram->salt_bytes);
         make_up(directory, purpose, ask, who, made[i]);
     }
-    static_assert(sizeof(scram->salt) <= sizeof(made), "a salt is made up of these");
     memcpy(scram->salt, made, scram->salt_bytes);
 }
 

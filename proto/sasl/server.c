@@ -462,20 +462,20 @@ static bool scram_set(struct sasl_server *server, const struct sasl_secret *secr
     return true;
 }
 
-/* What nobody seems to have is made up for everybody, or one could tell by the time it takes who is somebody. */
+/* What nobody seems to have is made up for everybody, or one could tell by the time it takes who is somebody. Of keys that no
+ * password has nothing is ever seen, so one will do for both. */
 static bool scram_set_or_made_up(struct sasl_server *server, const struct sasl_secret *secret)
 {
-    uint8_t salt[32], stored[32], other[32];
+    uint8_t salt[32], key[32];
     make_up(server, "salt", salt);
-    make_up(server, "stored", stored);
-    make_up(server, "server", other);
+    make_up(server, "key", key);
     bool seems = secret != NULL && secret->iterations > 0 && secret->salt.size > 0 &&
                  secret->salt.size <= SALT_BYTES_MAX;
     const struct sasl_secret made = {
         .iterations = seems ? secret->iterations : server->library->settings->iterations,
         .salt = seems ? secret->salt : slice_of(salt, SASL_SALT_BYTES),
-        .stored_key = slice_of(stored, key_bytes(server)),
-        .server_key = slice_of(other, key_bytes(server)),
+        .stored_key = slice_of(key, key_bytes(server)),
+        .server_key = slice_of(key, key_bytes(server)),
     };
     bool known = secret != NULL && scram_set(server, secret);
     check(known || scram_set(server, &made));
