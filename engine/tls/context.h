@@ -44,9 +44,9 @@ struct tls_rules {                /* zeroes and NULLs are replaced */
     const char *authorities;      /* file of those we trust, PEM; NULL: the system's */
     struct tls_authorities *read; /* in their place: read already, for many contexts */
     const char *ciphers;          /* of TLS 1.2, in OpenSSL's words */
-    const char *suites;           /* of TLS 1.3 */
-    uint16_t version_min;         /* 0x0303, TLS 1.2; never less */
-    int security_level;           /* OpenSSL's, 1 to 5; 0: its default */
+    const char *suites;   /* of TLS 1.3; NULL: OpenSSL's, of a server with AES of 128 bits first */
+    uint16_t version_min; /* 0x0303, TLS 1.2; never less */
+    int security_level;   /* OpenSSL's, 1 to 5; 0: its default */
 };
 
 struct tls_server_settings {

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
@@ -423,6 +424,46 @@ static void a_flood_of_handshakes_leaves_turns_to_mail(void **state)
 
 /* ---- What an operator may get wrong ---- */
 
+/* As a server's rules and a client's have it; NULL: none of theirs. */
+static const char *cipher_of(const char *of_server, const char *of_client)
+{
+    static char cipher[64];
+    char problem[TLS_PROBLEM_MAX];
+    const struct tls_pair pair = {tls_rig_file(&rig, "mx.example"),
+                                  tls_rig_file(&rig, "mx.example")};
+    const struct tls_identity identity = {.pairs = &pair, .pair_count = 1};
+    const struct tls_server_settings server = {
+        .rules = {.suites = of_server}, .identities = &identity, .identity_count = 1};
+    const struct tls_client_settings client = {.rules = {.suites = of_client}};
+    struct tls_context *made;
+    tls_context_drop(rig.server);
+    assert_int_equal(tls_context_server(&rig.server, &server, problem), 0);
+    assert_int_equal(tls_context_client(&made, &client, problem), 0);
+    const struct tls_peer peer = {.context = made, .trust = TLS_ANYBODY};
+    struct tls_rig_end *end = tls_rig_connect(&rig, &peer);
+    tls_rig_run(&rig);
+    assert_true(tls_rig_connected(&rig, end));
+    snprintf(cipher, sizeof(cipher), "%s", tls_rig_facts(end)->cipher);
+    tls_rig_end_free(end);
+    tls_context_drop(made);
+    return cipher;
+}
+
+static void a_server_takes_the_suite_that_costs_least_unless_it_is_told_another(void **state)
+{
+    (void)state;
+    tls_rig_open(&rig, ROOM, NULL);
+    assert_string_equal(cipher_of(NULL, NULL), "TLS_AES_128_GCM_SHA256");
+    assert_string_equal(cipher_of(NULL, "TLS_AES_256_GCM_SHA384"), "TLS_AES_256_GCM_SHA384");
+    assert_string_equal(cipher_of(NULL, "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"),
+                        "TLS_CHACHA20_POLY1305_SHA256"); /* a client without AES in its processor */
+    assert_string_equal(cipher_of("TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256", NULL),
+                        "TLS_AES_256_GCM_SHA384");
+    assert_string_equal(cipher_of("TLS_CHACHA20_POLY1305_SHA256", NULL),
+                        "TLS_CHACHA20_POLY1305_SHA256");
+    tls_rig_close(&rig);
+}
+
 static void a_mistake_in_a_file_is_told_with_its_name(void **state)
 {
     char problem[TLS_PROBLEM_MAX];
@@ -468,6 +509,7 @@ int main(void)
         cmocka_unit_test(released_in_the_middle_of_a_handshake_it_is_gone),
         cmocka_unit_test(what_is_no_tls_is_refused),
         cmocka_unit_test(a_flood_of_handshakes_leaves_turns_to_mail),
+        cmocka_unit_test(a_server_takes_the_suite_that_costs_least_unless_it_is_told_another),
         cmocka_unit_test(a_mistake_in_a_file_is_told_with_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
