@@ -3,15 +3,14 @@
 #define RIG_KEEP_EXPUNGED_S 1000
 #include "engine/mailbox/mailbox_control.h"
 #include "engine/shard/memory.h"
-#include "tests/unit/imap_rig.h"
+#include "tests/unit/imap_shards.h"
 #include <jansson.h>
 
-#define SHARDS 2u
+#define SHARDS IMAP_SHARDS
 
 struct pair {
-    struct mailbox_group group;
-    struct imap_rig *rigs[SHARDS];
-    struct crossing *crossings[SHARDS];
+    struct imap_shards shards;
+    struct imap_rig **rigs; /* of these */
     struct stream *operator;
     char heard[1u << 17];
     size_t heard_bytes;
@@ -34,11 +33,7 @@ static inline void operator_hears(struct stream *stream, uint32_t events, void *
 
 static inline void rounds(struct pair *pair, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        for (unsigned shard = 0; shard < SHARDS; shard++) {
-            rig_round(pair->rigs[shard]);
-        }
-    }
+    imap_shards_rounds(&pair->shards, count);
 }
 
 static inline void operator_comes(struct pair *pair)
@@ -64,30 +59,13 @@ static inline void operator_goes(struct pair *pair)
 
 static inline int set_up(void **state)
 {
-    struct shard *shards[SHARDS];
     struct pair *pair = (struct pair *)calloc(1, sizeof *pair);
     check(pair != NULL);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        pair->rigs[i] = imap_rig_open_shard(i, SHARDS);
-    }
-    mailbox_group_open(&pair->group, SHARDS, &pair->rigs[0]->world);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        struct imap_rig *rig = pair->rigs[i];
-        shards[i] = &rig->shard;
-        rig->conf->control.path = "/control";
-        rig->mailbox.group = &pair->group;
-        rig->door.protocol = CONF_PROTOCOL_IMAP;
-        pair->group.members[i] = &rig->mailbox;
-    }
-    check(shard_connect_all(shards, SHARDS) == 0);
-    mailbox_group_settle(&pair->group);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        check(crossing_open(&pair->crossings[i], shards[i]) == 0);
-        crossing_add_part(pair->crossings[i]);
-        pair->rigs[i]->mailbox.crossing = pair->crossings[i];
-    }
+    imap_shards_open(&pair->shards);
+    pair->rigs = pair->shards.rigs;
     for (unsigned i = 0; i < SHARDS; i++) {
         struct mailbox *mailbox = &pair->rigs[i]->mailbox;
+        pair->rigs[i]->conf->control.path = "/control";
         check(mailbox_control_open(&mailbox->control, mailbox) == 0);
     }
     operator_comes(pair);
@@ -113,16 +91,7 @@ static inline int tear_down(void **state)
     for (unsigned i = 0; i < SHARDS; i++) {
         control_leave(pair, i);
     }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_leave(pair->rigs[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        crossing_close(pair->crossings[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_free(pair->rigs[i]);
-    }
-    mailbox_group_close(&pair->group);
+    imap_shards_close(&pair->shards);
     free(pair);
     return 0;
 }
@@ -174,7 +143,7 @@ static inline const char *user_on(const struct pair *pair, unsigned shard)
     unsigned number = 0;
     do {
         snprintf(names[shard], sizeof names[shard], "u%u", number++);
-    } while (mailbox_group_shard(&pair->group, names[shard]) != shard);
+    } while (mailbox_group_shard(&pair->shards.group, names[shard]) != shard);
     return names[shard];
 }
 

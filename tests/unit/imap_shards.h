@@ -10,9 +10,6 @@ struct imap_shards {
     struct crossing *crossings[IMAP_SHARDS];
 };
 
-/* Of whoever includes it: one at a time. */
-static struct imap_shards imap_shards;
-
 static inline void imap_shards_open(struct imap_shards *shards)
 {
     struct shard *all[IMAP_SHARDS];
@@ -30,23 +27,26 @@ static inline void imap_shards_open(struct imap_shards *shards)
         rig->mailbox.crossing = shards->crossings[i];
         rig->mailbox.group = &shards->group;
         rig->mailbox.doors = &rig->door;
-        rig->mailbox.conf = shards->rigs[0]->conf;
         rig->door.protocol = CONF_PROTOCOL_IMAP;
-        rig->beside = shards->rigs[(i + 1) % IMAP_SHARDS];
         shards->group.members[i] = &rig->mailbox;
     }
     check(mailbox_group_shard(&shards->group, "alice") == 0);
     check(mailbox_group_shard(&shards->group, "bob") == 1);
 }
 
+static inline void imap_shards_rounds(struct imap_shards *shards, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned shard = 0; shard < IMAP_SHARDS; shard++) {
+            rig_round_alone(shards->rigs[shard]);
+        }
+    }
+}
+
 static inline void imap_shards_close(struct imap_shards *shards)
 {
-    rig_rounds(shards->rigs[0], 3);
     for (unsigned i = 0; i < IMAP_SHARDS; i++) {
         shards->rigs[i]->beside = NULL;
-        crossing_abort(shards->crossings[i]);
-    }
-    for (unsigned i = 0; i < IMAP_SHARDS; i++) {
         imap_rig_leave(shards->rigs[i]);
     }
     for (unsigned i = 0; i < IMAP_SHARDS; i++) {
@@ -58,11 +58,19 @@ static inline void imap_shards_close(struct imap_shards *shards)
     mailbox_group_close(&shards->group);
 }
 
+/* Of whoever includes it: one at a time, whose rounds come together. */
+static struct imap_shards imap_shards;
+
 /* *state: the rig of shard 0. */
 static inline int imap_shards_set_up(void **state)
 {
     memset(&imap_shards, 0, sizeof(imap_shards));
     imap_shards_open(&imap_shards);
+    for (unsigned i = 0; i < IMAP_SHARDS; i++) {
+        struct imap_rig *rig = imap_shards.rigs[i];
+        rig->mailbox.conf = imap_shards.rigs[0]->conf;
+        rig->beside = imap_shards.rigs[(i + 1) % IMAP_SHARDS];
+    }
     *state = imap_shards.rigs[0];
     return 0;
 }
@@ -70,6 +78,10 @@ static inline int imap_shards_set_up(void **state)
 static inline int imap_shards_tear_down(void **state)
 {
     (void)state;
+    imap_shards_rounds(&imap_shards, 3);
+    for (unsigned i = 0; i < IMAP_SHARDS; i++) {
+        crossing_abort(imap_shards.crossings[i]);
+    }
     imap_shards_close(&imap_shards);
     return 0;
 }

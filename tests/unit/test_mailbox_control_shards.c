@@ -239,7 +239,7 @@ static unsigned deliver_to_many(struct pair *pair, const char *name, unsigned fr
     check(count <= 256);
     for (unsigned i = 0; i < count; i++) {
         snprintf(names[found], sizeof names[0], "%s%05u", name, from + i);
-        if (mailbox_group_shard(&pair->group, names[found]) == shard) {
+        if (mailbox_group_shard(&pair->shards.group, names[found]) == shard) {
             places[found] = (struct mailstore_place){.user = slice_text(names[found])};
             found++;
         }

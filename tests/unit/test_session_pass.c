@@ -1,71 +1,26 @@
 /* What becomes of a session between two shards: both on this thread, clients come to shard 0. */
 #include "engine/shard/memory.h"
-#include "tests/unit/imap_rig.h"
-
-#define SHARDS 2u
-
-struct pair {
-    struct mailbox_group group;
-    struct imap_rig *rigs[SHARDS]; /* alice is of the first, bob of the second */
-    struct crossing *crossings[SHARDS];
-};
-
-static void rounds(struct pair *pair, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        for (unsigned shard = 0; shard < SHARDS; shard++) {
-            rig_round(pair->rigs[shard]);
-        }
-    }
-}
+#include "tests/unit/imap_shards.h"
 
 static int set_up(void **state)
 {
-    struct shard *shards[SHARDS];
-    struct pair *pair = (struct pair *)calloc(1, sizeof *pair);
+    struct imap_shards *pair = (struct imap_shards *)calloc(1, sizeof *pair);
     check(pair != NULL);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        pair->rigs[i] = imap_rig_open_shard(i, SHARDS);
-        shards[i] = &pair->rigs[i]->shard;
-    }
-    mailbox_group_open(&pair->group, SHARDS, &pair->rigs[0]->world);
-    mailbox_group_settle(&pair->group);
-    check(shard_connect_all(shards, SHARDS) == 0);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        struct imap_rig *rig = pair->rigs[i];
-        check(crossing_open(&pair->crossings[i], shards[i]) == 0);
-        crossing_add_part(pair->crossings[i]);
-        rig->mailbox.crossing = pair->crossings[i];
-        rig->mailbox.group = &pair->group;
-        rig->mailbox.doors = &rig->door;
-        rig->door.protocol = CONF_PROTOCOL_IMAP;
-        pair->group.members[i] = &rig->mailbox;
-    }
-    check(mailbox_group_shard(&pair->group, "alice") == 0);
-    check(mailbox_group_shard(&pair->group, "bob") == 1);
+    imap_shards_open(pair);
     *state = pair;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
-    rounds(pair, 3);
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_leave(pair->rigs[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        crossing_close(pair->crossings[i]);
-    }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        imap_rig_free(pair->rigs[i]);
-    }
-    mailbox_group_close(&pair->group);
+    struct imap_shards *pair = (struct imap_shards *)*state;
+    imap_shards_rounds(pair, 3);
+    imap_shards_close(pair);
     free(pair);
     return 0;
 }
 
-static struct session *only_session(struct pair *pair, unsigned shard)
+static struct session *only_session(struct imap_shards *pair, unsigned shard)
 {
     struct list_node *sessions = &pair->rigs[shard]->mailbox.sessions;
     assert_false(list_empty(sessions));
@@ -73,11 +28,11 @@ static struct session *only_session(struct pair *pair, unsigned shard)
     return list_entry(sessions->next, struct session, node);
 }
 
-static void nobody_is_there(struct pair *pair)
+static void nobody_is_there(struct imap_shards *pair)
 {
     assert_true(pair->rigs[0]->clients[0].closed);
     assert_int_equal(atomic_load(&pair->group.sessions), 0);
-    for (unsigned i = 0; i < SHARDS; i++) {
+    for (unsigned i = 0; i < IMAP_SHARDS; i++) {
         assert_true(list_empty(&pair->rigs[i]->mailbox.sessions));
         assert_int_equal(pair->rigs[i]->mailbox.counters.sessions, 0);
         assert_true(crossing_is_quiet(pair->crossings[i]));
@@ -86,17 +41,17 @@ static void nobody_is_there(struct pair *pair)
 
 static void who_logs_in_is_served_on_his_shard(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
+    struct imap_shards *pair = (struct imap_shards *)*state;
     struct imap_rig *rig = pair->rigs[0];
     connect_client(rig, 0);
     say(rig, 0, "l LOGIN bob secret\r\nn NOOP\r\n");
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     expect(rig, 0, "l OK [CAPABILITY ");
     expect(rig, 0, "n OK");
     assert_string_equal(only_session(pair, 1)->of_user->user, "bob");
     assert_int_equal(pair->rigs[0]->mailbox.counters.sessions, 0);
     say(rig, 0, "o LOGOUT\r\n");
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     nobody_is_there(pair);
 }
 
@@ -104,13 +59,13 @@ static unsigned on_their_way;
 
 static void passing_seen(struct session *session, const char *user, void *owner)
 {
-    const struct pair *pair = (const struct pair *)owner;
+    const struct imap_shards *pair = (const struct imap_shards *)owner;
     assert_ptr_equal(session->mailbox, &pair->rigs[0]->mailbox);
     assert_string_equal(user, "bob");
     on_their_way++;
 }
 
-static unsigned count_on_their_way(struct pair *pair)
+static unsigned count_on_their_way(struct imap_shards *pair)
 {
     on_their_way = 0;
     session_passing_visit(&pair->group, passing_seen, pair);
@@ -120,7 +75,7 @@ static unsigned count_on_their_way(struct pair *pair)
 /* While only his first shard runs he is on neither. */
 static void who_is_on_his_way_is_seen(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
+    struct imap_shards *pair = (struct imap_shards *)*state;
     struct imap_rig *rig = pair->rigs[0];
     connect_client(rig, 0);
     say(rig, 0, "l LOGIN bob secret\r\n");
@@ -131,26 +86,26 @@ static void who_is_on_his_way_is_seen(void **state)
     assert_true(list_empty(&rig->mailbox.sessions));
     assert_true(list_empty(&pair->rigs[1]->mailbox.sessions));
     assert_int_equal(count_on_their_way(pair), 1);
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     assert_int_equal(count_on_their_way(pair), 0);
     assert_string_equal(only_session(pair, 1)->of_user->user, "bob");
     say(rig, 0, "o LOGOUT\r\n");
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     nobody_is_there(pair);
 }
 
 static void who_is_kicked_and_comes_late_ends_on_his_shard(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
+    struct imap_shards *pair = (struct imap_shards *)*state;
     struct imap_rig *rig = pair->rigs[0];
     connect_client(rig, 0);
     rig->desk.holds = true;
     say(rig, 0, "l LOGIN bob secret\r\n");
-    rounds(pair, 5);
+    imap_shards_rounds(pair, 5);
     only_session(pair, 0)->kicked = true;
     only_session(pair, 0)->kick_deadline_ns = rig->shard.now_ns; /* nobody looks for him any more */
     rig->desk.holds = false;
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     nobody_is_there(pair);
 }
 
@@ -170,32 +125,32 @@ static void say_compressed(struct imap_rig *rig, const char *text)
 /* A sanitizer says whether anything of it is left. */
 static void who_is_compressed_and_comes_when_the_service_has_ended_is_gone(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
+    struct imap_shards *pair = (struct imap_shards *)*state;
     struct imap_rig *rig = pair->rigs[0];
     log_in(rig, 0);
     talk(rig, 0, "c COMPRESS DEFLATE\r\n", "OK");
     say_compressed(rig, "u UNAUTHENTICATE\r\n");
-    rounds(pair, 5);
+    imap_shards_rounds(pair, 5);
     assert_null(only_session(pair, 0)->of_user);
     pair->rigs[1]->mailbox.left = true;
     say_compressed(rig, "l LOGIN bob secret\r\n");
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     nobody_is_there(pair);
 }
 
 static void a_compressed_session_goes_on_compressed(void **state)
 {
-    struct pair *pair = (struct pair *)*state;
+    struct imap_shards *pair = (struct imap_shards *)*state;
     struct imap_rig *rig = pair->rigs[0];
     log_in(rig, 0);
     talk(rig, 0, "c COMPRESS DEFLATE\r\n", "OK");
     say_compressed(rig, "u UNAUTHENTICATE\r\nl LOGIN bob secret\r\ns SELECT INBOX\r\n");
-    rounds(pair, 30);
+    imap_shards_rounds(pair, 30);
     const struct imap_session *session =
         list_entry(only_session(pair, 1), struct imap_session, session);
     assert_int_equal(session->server.state, IMAP_SELECTED);
     say_compressed(rig, "o LOGOUT\r\n");
-    rounds(pair, 20);
+    imap_shards_rounds(pair, 20);
     nobody_is_there(pair);
 }
 
