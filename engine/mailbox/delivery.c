@@ -648,15 +648,6 @@ static void forget(struct session *session)
 static const struct session_ops delivery_ops = {
     .drain = drain, .abort = abort_session, .forget = forget};
 
-static void refuse_stranger(struct mailbox *mailbox, struct stream *stream, const char *why)
-{
-    char text[80];
-    int size = snprintf(text, sizeof text, "421 4.3.2 %s\r\n", why);
-    mailbox->counters.connections_refused++;
-    stream_write(stream, slice_of(text, (size_t)size));
-    stream_release(stream);
-}
-
 void delivery_accepted(void *owner, struct listener *listener, struct stream *stream)
 {
     const struct mailbox_door *door = (const struct mailbox_door *)owner;
@@ -668,7 +659,9 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
                           ? SESSION_TOO_MANY
                           : session_begin(&delivery->session, &delivery_ops, door, stream);
     if (why != NULL) {
-        refuse_stranger(mailbox, stream, why);
+        char text[80];
+        snprintf(text, sizeof text, "421 4.3.2 %s\r\n", why);
+        session_refuse(door, stream, text);
         free(delivery);
         return;
     }

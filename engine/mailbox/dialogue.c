@@ -1,6 +1,5 @@
 #include "engine/mailbox/dialogue.h"
 #include "engine/core/check.h"
-#include "engine/tls/tls.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -80,28 +79,17 @@ static void stream_own(struct dialogue *dialogue, struct stream *stream)
  * session has ended. */
 static bool secure(struct dialogue *dialogue)
 {
-    const struct mailbox *mailbox = dialogue->session.mailbox;
-    struct stream *below = dialogue->stream, *above = NULL;
     if (dialogue->state == DIALOGUE_SECURING) {
         input_drop(dialogue);
     }
-    dialogue->stream = NULL;
-    if (mailbox->tls_server == NULL) { /* a reload has taken the certificate */
-        stream_abort(below);
-        stream_release(below);
-    } else if (tls_accept(mailbox->tls, below, mailbox->tls_server, &above) < 0) {
-        above = NULL;
-    }
-    if (above == NULL) {
+    dialogue->stream = session_secure(&dialogue->session, dialogue->stream, dialogue->finished);
+    if (dialogue->stream == NULL) {
         dialogue->ops->end(dialogue);
         return false;
     }
-    stream_own(dialogue, above);
+    stream_own(dialogue, dialogue->stream);
     dialogue->state = DIALOGUE_HANDSHAKE;
     dialogue->give_up_ns = dialogue_now_ns(dialogue) + HANDSHAKE_NS;
-    if (dialogue->finished) { /* nobody else is told any more */
-        tls_half_closed(above);
-    }
     return true;
 }
 
@@ -269,18 +257,6 @@ void dialogue_forget(struct session *session)
     check(!"the session has been aborted before the store is closed");
 }
 
-static void refuse_stranger(const struct mailbox_door *door, struct stream *stream,
-                            const struct dialogue_ops *ops, const char *why)
-{
-    char text[120];
-    int size = snprintf(text, sizeof(text), "%s%s%s", ops->refusal[0], why, ops->refusal[1]);
-    door->mailbox->counters.connections_refused++;
-    if (door->tls != CONF_TLS_IMPLICIT) {
-        stream_write(stream, slice_of(text, (size_t)size));
-    }
-    stream_release(stream);
-}
-
 struct dialogue *dialogue_accept(const struct mailbox_door *door, struct stream *stream,
                                  size_t bytes, const struct dialogue_ops *ops)
 {
@@ -290,7 +266,9 @@ struct dialogue *dialogue_accept(const struct mailbox_door *door, struct stream 
                           ? SESSION_TOO_MANY
                           : session_begin(&dialogue->session, ops->session, door, stream);
     if (why != NULL) {
-        refuse_stranger(door, stream, ops, why);
+        char text[120];
+        snprintf(text, sizeof(text), "%s%s%s", ops->refusal[0], why, ops->refusal[1]);
+        session_refuse(door, stream, text);
         free(dialogue);
         return NULL;
     }

@@ -1,6 +1,5 @@
 #include "engine/mailbox/imap_session.h"
 #include "engine/core/check.h"
-#include "engine/tls/tls.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -117,18 +116,10 @@ static void session_notified(struct stream *stream, uint32_t events, void *owner
  * (CVE-2011-0411). False: the session has ended. */
 static bool secure(struct imap_session *session)
 {
-    struct mailbox *mailbox = session->session.mailbox;
-    struct stream *below = session->stream;
     if (session->state == IMAP_SESSION_SECURING) {
         imap_input_drop(session);
     }
-    session->stream = NULL;
-    if (mailbox->tls_server == NULL) { /* a reload has taken the last certificate */
-        stream_abort(below);
-        stream_release(below);
-    } else if (tls_accept(mailbox->tls, below, mailbox->tls_server, &session->stream) < 0) {
-        session->stream = NULL;
-    }
+    session->stream = session_secure(&session->session, session->stream, session->finished);
     if (session->stream == NULL) {
         session_end(session);
         return false;
@@ -136,9 +127,6 @@ static bool secure(struct imap_session *session)
     session->stream->session = session;
     session->stream->notify = session_notified;
     session->state = IMAP_SESSION_HANDSHAKE;
-    if (session->finished) {
-        tls_half_closed(session->stream);
-    }
     return true;
 }
 
@@ -518,12 +506,8 @@ static struct imap_session *session_new(const struct mailbox_door *door, struct 
 static void refuse_stranger(const struct mailbox_door *door, struct stream *stream, const char *why)
 {
     char text[80];
-    int size = snprintf(text, sizeof text, "* BYE [UNAVAILABLE] %s\r\n", why);
-    door->mailbox->counters.connections_refused++;
-    if (door->tls != CONF_TLS_IMPLICIT) {
-        stream_write(stream, slice_of(text, (size_t)size));
-    }
-    stream_release(stream);
+    snprintf(text, sizeof text, "* BYE [UNAVAILABLE] %s\r\n", why);
+    session_refuse(door, stream, text);
 }
 
 void imap_accepted(void *owner, struct listener *listener, struct stream *stream)

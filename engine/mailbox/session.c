@@ -1,5 +1,6 @@
 #include "engine/mailbox/session.h"
 #include "engine/core/check.h"
+#include "engine/tls/tls.h"
 #include <stdlib.h>
 
 static bool is_counted_by_address(const struct endpoint *remote)
@@ -61,6 +62,33 @@ const char *session_begin(struct session *session, const struct session_ops *ops
     come(session);
     session_counters(session)->connections++;
     return NULL;
+}
+
+void session_refuse(const struct mailbox_door *door, struct stream *stream, const char *words)
+{
+    door->mailbox->counters.connections_refused++;
+    if (door->tls != CONF_TLS_IMPLICIT) {
+        stream_write(stream, slice_text(words));
+    }
+    stream_release(stream);
+}
+
+struct stream *session_secure(const struct session *session, struct stream *below, bool finished)
+{
+    const struct mailbox *mailbox = session->mailbox;
+    struct stream *above;
+    if (mailbox->tls_server == NULL) { /* a reload has taken the last certificate */
+        stream_abort(below);
+        stream_release(below);
+        return NULL;
+    }
+    if (tls_accept(mailbox->tls, below, mailbox->tls_server, &above) < 0) {
+        return NULL;
+    }
+    if (finished) { /* nobody else is told any more */
+        tls_half_closed(above);
+    }
+    return above;
 }
 
 void session_begin_of_service(struct session *session, const struct session_ops *ops,

@@ -69,6 +69,10 @@ struct mailbox_door {
 /* NULL: it is one of the service's now; else why not. */
 const char *session_begin(struct session *session, const struct session_ops *ops,
                           const struct mailbox_door *door, const struct stream *stream);
+/* A stranger who is not served: is told so in these words, a whole line, and counted. The stream is given. */
+void session_refuse(const struct mailbox_door *door, struct stream *stream, const char *words);
+/* A TLS stream over `below`, which is given; the client's FIN has come, or not. NULL: both are gone. */
+struct stream *session_secure(const struct session *session, struct stream *below, bool finished);
 /* One of the service's own, with which no client speaks: it ends with what it serves. */
 void session_begin_of_service(struct session *session, const struct session_ops *ops,
                               struct mailbox *mailbox, uint8_t protocol);
