@@ -585,15 +585,33 @@ class Online(MailboxTool):
         self.assertIn("Archive/2026", self.boxes())
         self.assertEqual(self.tool("status", "-u", "alice", "messages", "INBOX"), "INBOX messages=6\n")
 
-    def test_an_index_that_knows_more_than_a_damaged_log_is_left_as_it_is(self):
-        self.filled_up(2, shards=1)
-        self.assertEqual(self.service.stop(), 0)
+    def log_damage(self):
         for path in glob.glob(os.path.join(self.service.mail, "0", "*.segment")):
             with open(path, "r+b") as f:
                 at = f.read().find(b"$Work")
                 if at >= 0:
                     f.seek(at)
                     f.write(b"#")
+
+    def test_a_marked_index_whose_log_was_damaged_since_is_kept(self):
+        self.filled_up(2, shards=1)
+        self.spoilt()
+        self.tool("rebuild")
+        self.assertEqual(self.service.stop(), 0)
+        self.assertEqual(self.left(), ["index.stale"])
+        self.log_damage()
+        start = subprocess.run([os.path.join(BUILD, "tubepost-mailboxd"), "-c", self.service.config], capture_output=True, text=True,
+                               timeout=PATIENCE_S, env=sanitizer_environment())
+        self.assertNotEqual(start.returncode, 0)
+        self.assertRegex(start.stdout + start.stderr, "does not recover: its index was to be built anew from the log, which is damaged")
+        self.assertEqual(self.left(), [])
+        self.service = self.new_service(shards=1)
+        self.assertIn("Archive/2027", self.boxes())
+
+    def test_an_index_that_knows_more_than_a_damaged_log_is_left_as_it_is(self):
+        self.filled_up(2, shards=1)
+        self.assertEqual(self.service.stop(), 0)
+        self.log_damage()
         self.service = self.new_service(shards=1)
         self.tool("rebuild", code=65)
         self.assertRegex(self.output, "; [1-9][0-9]* bytes damaged")
