@@ -359,10 +359,17 @@ int mailstore_move(struct mailstore *store, struct mailstore_box *box, struct ma
 struct mailstore_expunge {
     const struct mailstore_uids *uids; /* NULL: all */
     uint32_t uid_count;
-    bool deleted_only;       /* of them those that are \Deleted when it happens */
-    bool at_once;            /* not kept for keep_expunged_s */
+    bool deleted_only; /* of them those that are \Deleted when it happens */
+    bool at_once;      /* not kept for keep_expunged_s */
+    /* They have been carried elsewhere: who copies or moves passes over them from now on, and is not told which have gone
+     * twice. Of uids. */
+    bool carried;
     uint32_t expunged_count; /* result */
     uint64_t modseq;         /* result; 0: none */
+    /* Results, of `carried`: those that it has expunged, and nobody before it. Of the heap, free() it; NULL: none, or memory was
+     * short (expunged_count says which). */
+    struct mailstore_uids *gone;
+    uint32_t gone_count;
 };
 int mailstore_expunge(struct mailstore *store, struct mailstore_box *box,
                       struct mailstore_expunge *expunge, struct mailstore_waiter *waiter);

@@ -76,12 +76,30 @@ int mailstore_flags(struct mailstore *store, struct mailstore_box *box,
     return change_submit(change);
 }
 
+/* Who would copy or move them must know that they leave. */
+static void leaving_say(struct change *change, uint64_t box, const struct mailstore_uids *uids,
+                        uint32_t count)
+{
+    change->leaving = (struct mailstore_uids *)malloc(count * sizeof(uids[0]) + 1);
+    if (change->leaving == NULL) {
+        change->content.failed = true;
+        return;
+    }
+    if (count > 0) {
+        memcpy(change->leaving, uids, count * sizeof(uids[0]));
+        change->leaving_count = count;
+    }
+    change->box = box;
+}
+
 int mailstore_expunge(struct mailstore *store, struct mailstore_box *box,
                       struct mailstore_expunge *expunge, struct mailstore_waiter *waiter)
 {
     struct change *change;
     expunge->expunged_count = 0;
     expunge->modseq = 0;
+    expunge->gone = NULL;
+    expunge->gone_count = 0;
     int status = box_change(box, CHANGE_EXPUNGE, expunge, waiter, &change);
     if (status != 0) {
         return status;
@@ -90,6 +108,9 @@ int mailstore_expunge(struct mailstore *store, struct mailstore_box *box,
     write_u8(&change->content, expunge->deleted_only);
     write_u8(&change->content, store->settings.keep_expunged_s > 0 && !expunge->at_once);
     ranges_say(change, expunge->uids, expunge->uids == NULL ? 0 : expunge->uid_count);
+    if (expunge->carried) {
+        leaving_say(change, box->id, expunge->uids, expunge->uid_count);
+    }
     return change_submit(change);
 }
 
@@ -197,14 +218,8 @@ static int gathered_submit(struct gathering *gathering, struct box *box, bool mo
     struct change *change = gathering->change;
     struct mailstore_copy *copy = gathering->copy;
     if (moves) {
-        change->leaving = (struct mailstore_uids *)malloc(gathering->ranges.size + 1);
-        if (change->leaving == NULL) {
-            change->content.failed = true;
-        } else if (gathering->ranges.size > 0) {
-            memcpy(change->leaving, gathering->ranges.bytes, gathering->ranges.size);
-            change->leaving_count = gathering->range_count;
-        }
-        change->box = box->pub.id;
+        leaving_say(change, box->pub.id, (struct mailstore_uids *)(void *)gathering->ranges.bytes,
+                    gathering->range_count);
     }
     change->copies = true;
     change->store->copies++;

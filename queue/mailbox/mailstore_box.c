@@ -199,6 +199,19 @@ static int entry_keep(struct box *box, const struct removal *removal,
     return index_put(box->user->store->index, key_slice(&key), slice_of(&kept, sizeof(kept)));
 }
 
+/* To ranges that ascend. */
+static void range_add(struct writer *ranges, uint32_t uid)
+{
+    struct mailstore_uids range = {uid, uid};
+    size_t count = ranges->size / sizeof(range);
+    struct mailstore_uids *all = (struct mailstore_uids *)(void *)ranges->bytes;
+    if (count > 0 && all[count - 1].last + 1 == uid) {
+        all[count - 1].last = uid;
+    } else {
+        write_bytes(ranges, &range, sizeof(range));
+    }
+}
+
 static int entry_remove(struct box *box, struct removal *removal, struct patch *patch,
                         const struct mailstore_entry *entry)
 {
@@ -215,6 +228,9 @@ static int entry_remove(struct box *box, struct removal *removal, struct patch *
                             : text_refer(box->user->store, entry->text, 0, -1);
     patch_remove(patch, stored);
     box_expunge_tell(box, entry->uid);
+    if (removal->gone != NULL) {
+        range_add(removal->gone, entry->uid);
+    }
     removal->count++;
     return status;
 }
@@ -325,6 +341,15 @@ static int expunge_step(struct box *box, struct removal *removal, struct change_
     return status == 0 && more ? -EINPROGRESS : status;
 }
 
+static void gone_tell(struct change_steps *steps, struct mailstore_expunge *result)
+{
+    if (result->carried && !steps->gone.failed && steps->gone.size > 0) {
+        result->gone = (struct mailstore_uids *)(void *)steps->gone.bytes;
+        result->gone_count = (uint32_t)(steps->gone.size / sizeof(result->gone[0]));
+        steps->gone = (struct writer){0};
+    }
+}
+
 int apply_expunge(struct box *box, const struct change_said *said, struct reader *body)
 {
     struct mailstore_expunge *result = (struct mailstore_expunge *)said->result;
@@ -334,12 +359,14 @@ int apply_expunge(struct box *box, const struct change_said *said, struct reader
     removal.keeps = read_u8(body);
     struct mailstore_uids *ranges = ranges_read(body, &removal.uid_count);
     removal.uids = all ? NULL : ranges;
+    removal.gone = result != NULL && result->carried ? &said->steps->gone : NULL;
     int status = ranges == NULL ? -ENOMEM : body->bad ? EINVAL : box_need_step(box, said->steps);
     status = status == 0 ? expunge_step(box, &removal, said->steps) : status;
     free(ranges);
     if (result != NULL && status == 0) {
         result->expunged_count = said->steps->expunged;
         result->modseq = said->steps->modseq;
+        gone_tell(said->steps, result);
     }
     return status;
 }

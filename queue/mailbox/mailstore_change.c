@@ -79,6 +79,7 @@ static void change_free(struct change *change)
     }
     list_remove(&change->node);
     writer_free(&change->content);
+    writer_free(&change->steps.gone);
     free(change->leaving);
     free(change->part_lsns);
     free(change);

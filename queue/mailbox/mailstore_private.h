@@ -137,7 +137,8 @@ struct change_steps {
     uint32_t from; /* of an expunge: uids below are done; of a mailbox that goes: rows of entries */
     uint32_t expunged;
     uint64_t modseq;
-    uint32_t cost; /* about so many entries were touched since the last look */
+    struct writer gone; /* of an expunge whose asker wants to know: struct mailstore_uids */
+    uint32_t cost;      /* about so many entries were touched since the last look */
 };
 
 /* A change as it is told to mailstore_apply, from the log or on its way there. */
@@ -514,8 +515,9 @@ struct removal {
     bool keeps;
     bool taken; /* their files have gone, so nobody has to remove them */
     uint32_t wall_s;
-    uint32_t count;  /* result */
-    uint64_t modseq; /* result; 0: none */
+    struct writer *gone; /* the ranges of uids that it removes are added; NULL: nobody asks */
+    uint32_t count;      /* result */
+    uint64_t modseq;     /* result; 0: none */
 };
 int entries_remove(struct box *box, struct removal *removal);
 /* Loads it for a change, or for who will open it; it stays a while. */

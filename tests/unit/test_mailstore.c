@@ -384,6 +384,45 @@ static void two_moves_of_one_message_move_it_once(void **state)
     leave(rig, box);
 }
 
+/* Of a message that was carried elsewhere: whoever is first takes it, and the others are told that they have not. */
+static void what_is_carried_away_is_taken_by_one_alone(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct told told[3];
+    deliver(rig, "ann", 6);
+    struct mailstore_box *box = box_of(rig, user_of(rig, "ann"), "INBOX");
+    assert_int_equal(create(rig, box->user, "A"), 0);
+    struct mailstore_uids moved = {1, 2}, carried[] = {{1, 1}, {3, 4}, {6, 9}}, all = {1, 9};
+    struct mailstore_copy first = {.uids = &moved, .uid_count = 1, .mailbox = slice_text("A")};
+    struct mailstore_copy behind = {.uids = &all, .uid_count = 1, .mailbox = slice_text("A")};
+    struct mailstore_expunge expunge = {.uids = carried, .uid_count = 3, .carried = true};
+    assert_int_equal(mailstore_move(rig->store, box, &first, told_init(&told[0])), 0);
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told[1])), 0);
+    assert_int_equal(mailstore_move(rig->store, box, &behind, told_init(&told[2])), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(told_wait(rig, &told[i]), 0);
+    }
+    assert_int_equal(expunge.expunged_count, 3);
+    assert_int_equal(expunge.gone_count, 2);
+    assert_int_equal(expunge.gone[0].first, 3);
+    assert_int_equal(expunge.gone[0].last, 4);
+    assert_int_equal(expunge.gone[1].first, 6);
+    assert_int_equal(expunge.gone[1].last, 6);
+    assert_int_equal(behind.source_count, 1);
+    assert_int_equal(behind.sources[0].first, 5);
+    assert_int_equal(behind.sources[0].last, 5);
+    assert_int_equal(mailstore_box_find(box->user, slice_text("A"))->count, 3);
+    assert_int_equal(box->count, 0);
+    free(expunge.gone);
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told[1])), 0);
+    assert_int_equal(told_wait(rig, &told[1]), 0);
+    assert_null(expunge.gone);
+    assert_int_equal(expunge.expunged_count, 0);
+    free(first.sources);
+    free(behind.sources);
+    leave(rig, box);
+}
+
 static void what_is_expunged_can_be_restored_for_a_while(void **state)
 {
     struct mailstore_rig *rig = *state;
@@ -432,6 +471,7 @@ int main(void)
         SCENE(a_text_goes_with_its_last_entry_unless_it_is_being_read),
         SCENE(copying_shares_the_text_and_moving_takes_it_along),
         SCENE(two_moves_of_one_message_move_it_once),
+        SCENE(what_is_carried_away_is_taken_by_one_alone),
         SCENE(what_is_expunged_can_be_restored_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

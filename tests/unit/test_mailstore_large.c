@@ -115,6 +115,29 @@ static void a_large_move_leaves_nothing_behind(void **state)
     starts_check(rig);
 }
 
+static void of_a_large_expunge_it_is_told_what_has_gone(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_uids one = {ENTRIES / 2, ENTRIES / 2};
+    struct mailstore_expunge before = {.uids = &one, .uid_count = 1};
+    struct mailstore_expunge expunge = {.uids = &all, .uid_count = 1, .carried = true};
+    struct told told;
+    assert_int_equal(mailstore_expunge(rig->store, box, &before, told_init(&told)), 0);
+    assert_int_equal(told_wait(rig, &told), 0);
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told)), 0);
+    assert_true(watch_rounds(rig, &told, box->user) >= ENTRIES / ROUND_ENTRIES);
+    assert_int_equal(expunge.expunged_count, ENTRIES - 1);
+    assert_int_equal(expunge.gone_count, 2);
+    assert_int_equal(expunge.gone[0].first, 1);
+    assert_int_equal(expunge.gone[0].last, ENTRIES / 2 - 1);
+    assert_int_equal(expunge.gone[1].first, ENTRIES / 2 + 1);
+    assert_int_equal(expunge.gone[1].last, ENTRIES);
+    free(expunge.gone);
+    leave(rig, box);
+    starts_check(rig);
+}
+
 struct seen {
     struct view view;
     uint64_t modseq; /* the highest that was there when some were gone and others were not */
@@ -328,6 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(a_large_copy_is_done_in_parts_and_told_at_the_end),
         SCENE(a_large_move_leaves_nothing_behind),
+        SCENE(of_a_large_expunge_it_is_told_what_has_gone),
         SCENE(of_a_large_expunge_no_part_is_lost_to_who_saw_another),
         SCENE(a_large_mailbox_is_gone_at_once_and_its_rows_after_it),
         SCENE(what_a_crash_cuts_off_in_the_middle_is_done_whole_by_the_next_start),
