@@ -1,109 +1,46 @@
 /*
  * COPY and MOVE from a mailbox to one on another shard.
  *
- *   source: FETCH (UID FLAGS INTERNALDATE BODY.PEEK[])  ──►  target: APPEND of all of them, as one command
+ *   source: FETCH (UID FLAGS INTERNALDATE BODY.PEEK[])  ──►  target: APPEND, some at a time, into a carriage
+ *   when all are there: imap_placing.c, which puts them into the mailbox at once and, of MOVE, takes them from the other
  *
  * The source is the agent that has the selected mailbox, or one on this shard; the target an agent on the shard of its owner. A
- * text goes through as it comes. The target has all of them or none; what MOVE takes away are those that are durable there.
+ * text goes through as it comes, so however many there are, what is in memory is a part of one, and ranges of uids.
  *
- *   INVITE ─► EXAMINE ─► FETCH ─► COMMIT ─► (TAKE here) or (MARK ─► TAKE there) ─► answered
+ *   INVITE ─► EXAMINE ─► FETCH ─► CARRIED ─► PLACE ─► answered
  *          └────────────┘ │ └► PROBE ┘
  *                         └► DRAIN ─► refused: what the source was asked for has still to come
  *
- * INVITE: may anything be put there? PROBE: may MOVE take anything away? It comes behind FETCH, since it lets the source tell
- * EXPUNGE, and the numbers of the command are those from before.
+ * INVITE: may anything be put there? PROBE: may MOVE take anything away, and which mailbox is it? It comes behind FETCH, since it
+ * lets the source tell EXPUNGE, and the numbers of the command are those from before. Until PLACE nothing has happened, and
+ * whatever ends is dropped; behind it all happens, whoever goes.
  */
-#include "engine/mailbox/imap_abroad.h"
+#include "engine/mailbox/imap_abroad_copy.h"
 #include "proto/imap/response.h"
 #include <stdlib.h>
 
-#define MESSAGES_MAX IMAP_AGENT_DRAFTS_MAX
-#define HEAD_BYTES_MAX (256u * 1024)
-#define COMMAND_BYTES_MAX (IMAP_COMMAND_BYTES_MAX - 256u)
-
-enum carry_stage {
-    CARRY_INVITE,
-    CARRY_EXAMINE, /* the source selects what is selected here */
-    CARRY_FETCH,
-    CARRY_DRAIN,
-    CARRY_PROBE,
-    CARRY_COMMIT,
-    CARRY_TAKE_HERE,
-    CARRY_MARK,
-    CARRY_TAKE_THERE,
-};
-
-struct carrying {
-    struct imap_task task;
-    struct imap_session *session;
-    const struct imap_command *command;
-    struct imap_agent *source, *target;
-    enum carry_stage stage;
-    bool here; /* what is selected is of this shard, and the source owned */
-    bool move;
-    enum { IN_HEAD, IN_TEXT, IN_REST } at; /* of a response of the source */
-    struct imap_writer head;               /* its first line */
-    struct imap_writer fetch;              /* the command that is next, for the source */
-    struct mailstore_uids *uids;           /* those that are carried; of the heap */
-    uint32_t uid_count, uid_room, messages;
-    struct imap_answer refusal; /* in DRAIN; static text */
-    struct imap_writer code;    /* "COPYUID 1 2:3 4:5" */
-    struct mailstore_expunge expunge;
-    struct mailstore_waiter waiter;
-    bool waits;
-    int status;
-};
-
-static enum imap_step source_begin(struct carrying *carrying);
-
-/* ---- What is carried ---- */
-
-static bool uid_add(struct carrying *carrying, uint32_t uid)
-{
-    struct mailstore_uids *last =
-        carrying->uid_count > 0 ? &carrying->uids[carrying->uid_count - 1] : NULL;
-    carrying->messages++;
-    if (last != NULL && last->last + 1 == uid) {
-        last->last = uid;
-        return true;
-    }
-    if (carrying->uid_count == carrying->uid_room) {
-        uint32_t room = carrying->uid_room * 2 + 16;
-        struct mailstore_uids *grown =
-            (struct mailstore_uids *)realloc(carrying->uids, room * sizeof(grown[0]));
-        if (grown == NULL) {
-            return false;
-        }
-        carrying->uids = grown;
-        carrying->uid_room = room;
-    }
-    carrying->uids[carrying->uid_count++] = (struct mailstore_uids){uid, uid};
-    return true;
-}
-
-static void uids_write(struct imap_writer *writer, const struct mailstore_uids *uids,
-                       uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        imap_write(writer, i > 0 ? "," : "");
-        imap_write_number(writer, uids[i].first);
-        if (uids[i].last > uids[i].first) {
-            imap_write(writer, ":");
-            imap_write_number(writer, uids[i].last);
-        }
-    }
-}
-
 /* ---- Its ends ---- */
 
-/* With static text. Of what the source was asked for nothing may come to the client. */
+static struct slice text_keep(struct slice text, char kept[REFUSAL_BYTES])
+{
+    text = slice_first(text, REFUSAL_BYTES);
+    if (text.size > 0) {
+        memcpy(kept, text.bytes, text.size);
+    }
+    return slice_of(kept, text.size);
+}
+
+/* Of what the source was asked for nothing may come to the client. */
 static enum imap_step refuse(struct imap_session *session, struct carrying *carrying,
                              const struct imap_answer *answer)
 {
     if (carrying->here || carrying->stage != CARRY_FETCH) {
         return imap_session_answer(session, answer);
     }
-    carrying->refusal = *answer;
+    carrying->refusal =
+        (struct imap_answer){.result = answer->result,
+                             .code = text_keep(answer->code, carrying->refusal_code),
+                             .text = text_keep(answer->text, carrying->refusal_text)};
     carrying->stage = CARRY_DRAIN;
     imap_agent_end(carrying->target);
     carrying->target = NULL;
@@ -123,13 +60,6 @@ static enum imap_step unreachable(struct imap_session *session, struct carrying 
     return refuse(session, carrying, &answer);
 }
 
-static enum imap_step limit(struct imap_session *session, struct carrying *carrying)
-{
-    const struct imap_answer answer = {IMAP_NO, slice_text("LIMIT"),
-                                       slice_text("Too many at once for another shard")};
-    return refuse(session, carrying, &answer);
-}
-
 static enum imap_step source_lost(struct imap_session *session, struct carrying *carrying,
                                   const struct imap_answer *bye)
 {
@@ -137,146 +67,111 @@ static enum imap_step source_lost(struct imap_session *session, struct carrying 
                           : imap_abroad_lost(session, carrying->source, bye);
 }
 
-static enum imap_step copied(struct imap_session *session, struct carrying *carrying)
+/* Behind what has happened in the selected mailbox, wherever that is. */
+static enum imap_step answer_behind(struct imap_session *session, const struct carrying *carrying,
+                                    const struct imap_answer *answer)
 {
+    return carrying->here ? imap_session_answer(session, answer)
+                          : imap_abroad_settle(session, answer);
+}
+
+/* "COPYUID 1 2:3 4:5"; what is too long is left out, as of one shard. */
+static void code_write(struct imap_writer *writer, const struct imap_placed *placed)
+{
+    imap_write(writer, "COPYUID ");
+    imap_write_number(writer, placed->uidvalidity);
+    imap_write(writer, " ");
+    uids_write(writer, placed->sources, placed->source_count);
+    imap_write(writer, " ");
+    uids_write(writer, placed->targets, placed->target_count);
+}
+
+static void put_tell(struct imap_session *session, const struct carrying *carrying,
+                     const struct imap_placed *placed)
+{
+    bool at_home = imap_agent_shard(carrying->target) == mailbox_index(session->session.mailbox);
+    for (uint32_t i = 0; at_home && i < placed->target_count; i++) {
+        imap_notify_put(session, placed->box, placed->targets[i].first, placed->targets[i].last);
+    }
+}
+
+static enum imap_step placed_answer(struct imap_session *session, struct carrying *carrying,
+                                    const struct imap_placed *placed)
+{
+    struct imap_writer code;
     struct imap_answer answer = {.result = IMAP_OK};
-    if (!carrying->move) {
-        answer.code = imap_writer_bytes(&carrying->code);
+    if (placed->status == -ENOENT) {
+        return imap_session_no(session, "TRYCREATE", "No such mailbox");
     }
-    return carrying->here || carrying->stage == CARRY_TAKE_THERE
-               ? imap_session_answer(session, &answer)
-               : imap_abroad_settle(session, &answer);
-}
-
-/* ---- MOVE takes them away ---- */
-
-static void taken_here(struct mailstore_waiter *waiter, int status)
-{
-    struct carrying *carrying = list_entry(waiter, struct carrying, waiter);
-    carrying->waits = false;
-    carrying->status = status;
-    imap_session_wake(carrying->session);
-}
-
-static enum imap_step take_here(struct imap_session *session, struct carrying *carrying)
-{
-    if (carrying->stage != CARRY_TAKE_HERE) {
-        carrying->stage = CARRY_TAKE_HERE;
-        carrying->expunge =
-            (struct mailstore_expunge){.uids = carrying->uids, .uid_count = carrying->uid_count};
-        carrying->waiter.done = taken_here;
-        carrying->status = mailstore_expunge(imap_session_store(session), session->view.box,
-                                             &carrying->expunge, &carrying->waiter);
-        carrying->waits = carrying->status == 0;
+    if (placed->status != 0) {
+        return imap_session_refuse(session, placed->status);
     }
-    if (carrying->waits) {
-        return IMAP_STEP_WAIT;
+    imap_writer_open(&code, IMAP_CODE_BYTES_MAX);
+    if (placed->source_count > 0) {
+        put_tell(session, carrying, placed);
+        code_write(&code, placed);
     }
-    return carrying->status == 0 ? copied(session, carrying)
-                                 : fail(session, carrying, carrying->status);
-}
-
-static enum imap_step source_say(struct imap_session *session, struct carrying *carrying,
-                                 const char *before, const char *behind)
-{
-    struct imap_writer writer;
-    imap_writer_open(&writer, COMMAND_BYTES_MAX);
-    imap_write(&writer, before);
-    uids_write(&writer, carrying->uids, carrying->uid_count);
-    imap_write(&writer, behind);
-    bool good = !writer.failed;
-    if (good) {
-        imap_agent_say(carrying->source, imap_writer_bytes(&writer));
-    }
-    imap_writer_close(&writer);
-    return good ? IMAP_STEP_MORE : fail(session, carrying, -ENOMEM);
-}
-
-/* The target has them, durably. RFC 6851 §4.3: where, before the EXPUNGEs. */
-static enum imap_step take(struct imap_session *session, struct carrying *carrying)
-{
-    if (!carrying->move) {
-        return copied(session, carrying);
-    }
-    if (imap_writer_bytes(&carrying->code).size > 0) {
+    bool told = placed->source_count > 0 && !code.failed;
+    if (told && carrying->move) { /* RFC 6851 §4.3: where, before the EXPUNGEs */
         imap_session_write(session, "* OK [");
-        outbox_write(&session->outbox, imap_writer_bytes(&carrying->code));
+        outbox_write(&session->outbox, imap_writer_bytes(&code));
         imap_session_write(session, "] Moved\r\n");
+    } else if (told) {
+        answer.code = imap_writer_bytes(&code);
     }
-    if (carrying->here) {
-        return take_here(session, carrying);
+    enum imap_step step = answer_behind(session, carrying, &answer);
+    imap_writer_close(&code);
+    return step;
+}
+
+/* ---- Into their place ---- */
+
+/* From here on it does not need us. */
+static enum imap_step place(struct imap_session *session, struct carrying *carrying)
+{
+    const struct mailstore_box *box = session->view.box;
+    struct slice owner, mailbox;
+    if (!imap_place_names(session, carrying->command->copy.mailbox, &owner, &mailbox)) {
+        return imap_session_no(session, "TRYCREATE", "No such mailbox");
     }
-    carrying->stage = CARRY_MARK;
-    return source_say(session, carrying, "~s UID STORE ", " +FLAGS.SILENT (\\Deleted)\r\n");
+    const struct imap_placing_order order = {
+        .target = imap_agent_shard(carrying->target),
+        .carriage = carrying->carriage,
+        .owner = owner,
+        .mailbox = mailbox,
+        .move = carrying->move,
+        .source = imap_agent_shard(carrying->source),
+        .source_user = carrying->here ? box->user->id : carrying->source_user,
+        .source_box = carrying->here ? box->id : carrying->source_box,
+        .uids = carrying->uids,
+        .uid_count = carrying->uid_count,
+        .messages = carrying->messages,
+    };
+    carrying->uids = NULL;
+    carrying->stage = CARRY_PLACE;
+    carrying->task.is_change = true;
+    carrying->placing = imap_placing_begin(session, &order);
+    return carrying->placing != NULL ? IMAP_STEP_MORE : fail(session, carrying, -ENOMEM);
+}
+
+static enum imap_step place_step(struct imap_session *session, struct carrying *carrying)
+{
+    const struct imap_placed *placed = imap_placing_result(carrying->placing);
+    return placed != NULL ? placed_answer(session, carrying, placed) : IMAP_STEP_WAIT;
 }
 
 /* ---- The target ---- */
 
-/* "APPENDUID 7 3:5" of as many as were carried. */
-static void code_write(struct carrying *carrying, struct slice code)
+/* The target takes something. */
+static enum imap_step source_begin(struct imap_session *session, struct carrying *carrying)
 {
-    struct slice word = slice_text("APPENDUID ");
-    const uint8_t *blank;
-    if (!slice_equal(slice_first(code, word.size), word)) {
-        return;
+    if (carrying->here) {
+        carrying->stage = CARRY_EXAMINE;
+        return carrying_say_examine(carrying) ? IMAP_STEP_MORE : fail(session, carrying, -ENOMEM);
     }
-    code = slice_from(code, word.size);
-    blank = code.size > 0 ? (const uint8_t *)memchr(code.bytes, ' ', code.size) : NULL;
-    if (blank == NULL) {
-        return;
-    }
-    size_t validity = (size_t)(blank - code.bytes);
-    imap_write(&carrying->code, "COPYUID ");
-    imap_write_bytes(&carrying->code, slice_first(code, validity));
-    imap_write(&carrying->code, " ");
-    uids_write(&carrying->code, carrying->uids, carrying->uid_count);
-    imap_write_bytes(&carrying->code, slice_from(code, validity));
-    if (carrying->code.failed) {
-        imap_writer_reset(&carrying->code);
-    }
-}
-
-/* What goes before a text. False: memory is short. */
-static bool message_say(struct carrying *carrying, const struct imap_carried *carried)
-{
-    struct imap_session *session = carrying->session;
-    struct imap_writer writer;
-    char size[48];
-    imap_writer_open(&writer, HEAD_BYTES_MAX);
-    writer.utf8 = imap_session_utf8(session);
-    if (carrying->messages == 0) {
-        imap_write(&writer, "~a APPEND ");
-        imap_name_write(session, &writer, carrying->command->copy.mailbox);
-    }
-    snprintf(size, sizeof(size), "\" ~{%llu+}\r\n", (unsigned long long)carried->bytes);
-    imap_write(&writer, " ");
-    imap_write_bytes(&writer, carried->flags);
-    imap_write(&writer, " \"");
-    imap_write_bytes(&writer, carried->date);
-    imap_write(&writer, size);
-    bool good = !writer.failed;
-    if (good) {
-        imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
-    }
-    imap_writer_close(&writer);
-    return good && uid_add(carrying, carried->uid);
-}
-
-/* False: memory is short. */
-static bool invite_say(struct imap_session *session, struct carrying *carrying)
-{
-    struct imap_writer writer;
-    imap_writer_open(&writer, HEAD_BYTES_MAX);
-    writer.utf8 = imap_session_utf8(session);
-    imap_write(&writer, "~r MYRIGHTS ");
-    imap_name_write(session, &writer, carrying->command->copy.mailbox);
-    imap_write(&writer, "\r\n");
-    bool good = !writer.failed;
-    if (good) {
-        imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
-    }
-    imap_writer_close(&writer);
-    return good;
+    carrying->stage = CARRY_FETCH;
+    imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
+    return IMAP_STEP_MORE;
 }
 
 /* Of "* MYRIGHTS name letters": as imap_place_need has it. */
@@ -292,7 +187,7 @@ static enum imap_step invited(struct imap_session *session, struct carrying *car
     uint32_t rights = answer->result == IMAP_OK ? imap_rights_read(letters) : 0;
     imap_writer_reset(&carrying->head);
     if (rights & IMAP_RIGHT_INSERT) {
-        return source_begin(carrying);
+        return source_begin(session, carrying);
     }
     if (rights & IMAP_RIGHT_LOOKUP) {
         return fail(session, carrying, -EACCES);
@@ -303,7 +198,19 @@ static enum imap_step invited(struct imap_session *session, struct carrying *car
                    : imap_session_answer(session, answer);
 }
 
-/* In FETCH it says nothing, unless it has ended. */
+/* Of an APPEND: what it says is in the carriage, or all is over. */
+static enum imap_step appended(struct imap_session *session, struct carrying *carrying,
+                               struct imap_answer *answer)
+{
+    if (answer->result != IMAP_OK) {
+        answer->result = IMAP_NO;
+        return refuse(session, carrying, answer);
+    }
+    carrying->unanswered--;
+    return carrying->stage == CARRY_CARRIED && carrying->unanswered == 0 ? place(session, carrying)
+                                                                         : IMAP_STEP_MORE;
+}
+
 static enum imap_step target_step(struct imap_session *session, struct carrying *carrying)
 {
     struct slice bytes;
@@ -320,18 +227,8 @@ static enum imap_step target_step(struct imap_session *session, struct carrying 
         return IMAP_STEP_MORE;
     case IMAP_HEARD_ANSWER:
         answer = imap_agent_answer(bytes);
-        if (carrying->stage == CARRY_INVITE) {
-            return invited(session, carrying, &answer);
-        }
-        if (carrying->stage != CARRY_COMMIT) {
-            return unreachable(session, carrying);
-        }
-        if (answer.result != IMAP_OK) {
-            answer.result = IMAP_NO;
-            return imap_session_answer(session, &answer);
-        }
-        code_write(carrying, answer.code);
-        return take(session, carrying);
+        return carrying->stage == CARRY_INVITE ? invited(session, carrying, &answer)
+                                               : appended(session, carrying, &answer);
     case IMAP_HEARD_BYE:
     case IMAP_HEARD_END:
         break;
@@ -361,10 +258,9 @@ static enum imap_step head_take(struct imap_session *session, struct carrying *c
         carrying->at = IN_REST;
     } else {
         carrying->at = carried.bytes > 0 ? IN_TEXT : IN_REST;
-        step = carrying->stage == CARRY_DRAIN       ? IMAP_STEP_MORE
-               : carrying->messages == MESSAGES_MAX ? limit(session, carrying)
-               : message_say(carrying, &carried)    ? IMAP_STEP_MORE
-                                                    : fail(session, carrying, -ENOMEM);
+        step = carrying->stage == CARRY_DRAIN             ? IMAP_STEP_MORE
+               : carrying_say_message(carrying, &carried) ? IMAP_STEP_MORE
+                                                          : fail(session, carrying, -ENOMEM);
     }
     if (step == IMAP_STEP_MORE) { /* else it has gone with the task */
         imap_writer_reset(&carrying->head);
@@ -395,14 +291,49 @@ static enum imap_step part_take(struct imap_session *session, struct carrying *c
     return step;
 }
 
-/* All that is to be carried is with the target. */
-static enum imap_step commit(struct imap_session *session, struct carrying *carrying)
+/* All that is to be carried has been said to the target. */
+static enum imap_step carried_all(struct imap_session *session, struct carrying *carrying)
 {
+    const struct imap_answer nothing = {.result = IMAP_OK};
     if (carrying->messages == 0) {
-        return copied(session, carrying);
+        return answer_behind(session, carrying, &nothing);
     }
-    carrying->stage = CARRY_COMMIT;
-    imap_agent_say_text(carrying->target, "\r\n");
+    carrying->stage = CARRY_CARRIED;
+    carrying_say_batch_end(carrying);
+    return carrying->unanswered > 0 ? IMAP_STEP_MORE : place(session, carrying);
+}
+
+/* "TUBEPOST-SELECTED 7 9" */
+static bool probed(struct carrying *carrying, struct slice code)
+{
+    char text[80];
+    unsigned long long user, box;
+    if (code.size >= sizeof(text)) {
+        return false;
+    }
+    memcpy(text, code.bytes, code.size);
+    text[code.size] = '\0';
+    bool good = sscanf(text, IMAP_SELECTED_CODE " %llu %llu", &user, &box) == 2;
+    carrying->source_user = good ? user : 0;
+    carrying->source_box = good ? box : 0;
+    return good;
+}
+
+/* There may be more than one command asks for. */
+static enum imap_step fetched(struct imap_session *session, struct carrying *carrying)
+{
+    if (carrying->asked_at < carrying->asked_count) {
+        if (!carrying_fetch_next(carrying)) {
+            return fail(session, carrying, -ENOMEM);
+        }
+        imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
+        return IMAP_STEP_MORE;
+    }
+    if (carrying->here || !carrying->move) {
+        return carried_all(session, carrying);
+    }
+    carrying->stage = CARRY_PROBE; /* of no message, to where there is nothing */
+    imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
     return IMAP_STEP_MORE;
 }
 
@@ -422,23 +353,14 @@ static enum imap_step source_answered(struct imap_session *session, struct carry
         imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
         return IMAP_STEP_MORE;
     case CARRY_FETCH:
-        if (carrying->here || !carrying->move) {
-            return commit(session, carrying);
-        }
-        carrying->stage = CARRY_PROBE; /* of no message: only whether it would be allowed */
-        imap_agent_say_text(carrying->source, "~p UID MOVE 4294967295 INBOX\r\n");
-        return IMAP_STEP_MORE;
+        return fetched(session, carrying);
     case CARRY_PROBE:
-        return commit(session, carrying);
-    case CARRY_MARK:
-        carrying->stage = CARRY_TAKE_THERE;
-        return source_say(session, carrying, "~x UID EXPUNGE ", "\r\n");
-    case CARRY_TAKE_THERE:
-        return copied(session, carrying);
+        return probed(carrying, answer->code) ? carried_all(session, carrying)
+                                              : fail(session, carrying, -EIO);
     case CARRY_INVITE:
     case CARRY_DRAIN:
-    case CARRY_COMMIT:
-    case CARRY_TAKE_HERE:
+    case CARRY_CARRIED:
+    case CARRY_PLACE:
         break;
     }
     return IMAP_STEP_BROKEN;
@@ -473,6 +395,15 @@ static enum imap_step source_step(struct imap_session *session, struct carrying 
     return IMAP_STEP_BROKEN;
 }
 
+/* The target first: it may have said that it takes no more. */
+static enum imap_step fetch_step(struct imap_session *session, struct carrying *carrying)
+{
+    enum imap_step step = target_step(session, carrying);
+    return step == IMAP_STEP_WAIT && !imap_agent_is_full(carrying->target)
+               ? source_step(session, carrying)
+               : step;
+}
+
 static enum imap_step carrying_step(struct imap_session *session, struct imap_task *task)
 {
     struct carrying *carrying = (struct carrying *)task;
@@ -482,20 +413,17 @@ static enum imap_step carrying_step(struct imap_session *session, struct imap_ta
         case CARRY_EXAMINE:
         case CARRY_DRAIN:
         case CARRY_PROBE:
-        case CARRY_MARK:
-        case CARRY_TAKE_THERE:
             step = source_step(session, carrying);
             break;
         case CARRY_FETCH:
-            step = imap_agent_is_full(carrying->target) ? target_step(session, carrying)
-                                                        : source_step(session, carrying);
+            step = fetch_step(session, carrying);
             break;
         case CARRY_INVITE:
-        case CARRY_COMMIT:
+        case CARRY_CARRIED:
             step = target_step(session, carrying);
             break;
-        case CARRY_TAKE_HERE:
-            step = take_here(session, carrying);
+        case CARRY_PLACE:
+            step = place_step(session, carrying);
             break;
         }
     }
@@ -505,8 +433,9 @@ static enum imap_step carrying_step(struct imap_session *session, struct imap_ta
 static void carrying_end(struct imap_session *session, struct imap_task *task)
 {
     struct carrying *carrying = (struct carrying *)task;
-    if (carrying->waits) {
-        mailstore_waiter_cancel(imap_session_store(session), &carrying->waiter);
+    (void)session;
+    if (carrying->placing != NULL) {
+        imap_placing_leave(carrying->placing);
     }
     if (carrying->here) {
         imap_agent_end(carrying->source);
@@ -514,76 +443,28 @@ static void carrying_end(struct imap_session *session, struct imap_task *task)
     imap_agent_end(carrying->target);
     imap_writer_close(&carrying->head);
     imap_writer_close(&carrying->fetch);
-    imap_writer_close(&carrying->code);
+    free(carrying->asked);
     free(carrying->uids);
 }
 
 /* ---- The command ---- */
 
-/* Of "tag UID COPY 1:3 x": the set as the client has written it. */
-static struct slice set_text(const struct imap_session *session, bool uid)
-{
-    struct slice text = slice_of(session->server.text, session->server.text_bytes);
-    for (unsigned words = uid ? 3 : 2; words > 0 && text.size > 0; words--) {
-        const uint8_t *blank = (const uint8_t *)memchr(text.bytes, ' ', text.size);
-        text =
-            blank == NULL ? slice_of(NULL, 0) : slice_from(text, (size_t)(blank - text.bytes) + 1);
-    }
-    const uint8_t *end = text.size > 0 ? (const uint8_t *)memchr(text.bytes, ' ', text.size) : NULL;
-    return end == NULL ? slice_of(NULL, 0) : slice_first(text, (size_t)(end - text.bytes));
-}
-
-static void fetch_end(struct carrying *carrying)
-{
-    imap_write(&carrying->fetch, " (UID FLAGS INTERNALDATE BODY.PEEK[])\r\n");
-}
-
-/* The target takes something. */
-static enum imap_step source_begin(struct carrying *carrying)
-{
-    if (carrying->here) { /* it was asked for with the invitation */
-        carrying->stage = CARRY_EXAMINE;
-    } else {
-        carrying->stage = CARRY_FETCH;
-        imap_agent_say(carrying->source, imap_writer_bytes(&carrying->fetch));
-    }
-    return IMAP_STEP_MORE;
-}
-
 /* What is selected is on another shard: it is asked there. */
-static void source_there(struct imap_session *session, struct carrying *carrying)
+static bool source_there(struct imap_session *session, struct carrying *carrying)
 {
-    bool uid = carrying->command->uid;
     carrying->source = session->abroad->selected;
-    imap_write(&carrying->fetch, uid ? "~f UID FETCH " : "~f FETCH ");
-    imap_write_bytes(&carrying->fetch, set_text(session, uid));
-    fetch_end(carrying);
+    return carrying_fetch_set(carrying);
 }
 
-/* It is here: an agent looks at it, too. False: memory is short. */
+/* It is here: an agent looks at it, too. The uids are given. False: memory is short. */
 static bool source_here(struct imap_session *session, struct carrying *carrying,
-                        const struct mailstore_uids *uids, uint32_t count)
+                        struct mailstore_uids *uids, uint32_t count)
 {
-    struct imap_writer writer;
     carrying->here = true;
+    carrying->asked = uids;
+    carrying->asked_count = count;
     carrying->source = imap_agent_new(session, mailbox_index(session->session.mailbox));
-    if (carrying->source == NULL) {
-        return false;
-    }
-    imap_writer_open(&writer, COMMAND_BYTES_MAX);
-    writer.utf8 = imap_session_utf8(session);
-    imap_write(&writer, "~e EXAMINE ");
-    imap_box_name_write(session, &writer, session->view.box);
-    imap_write(&writer, "\r\n");
-    bool good = !writer.failed;
-    if (good) {
-        imap_agent_say_command(carrying->source, imap_writer_bytes(&writer));
-    }
-    imap_writer_close(&writer);
-    imap_write(&carrying->fetch, "~f UID FETCH ");
-    uids_write(&carrying->fetch, uids, count);
-    fetch_end(carrying);
-    return good;
+    return carrying->source != NULL && carrying_fetch_next(carrying);
 }
 
 /* How many there are is not known before all have come. */
@@ -611,13 +492,22 @@ static struct carrying *carrying_new(struct imap_session *session,
     carrying->move = command->kind == IMAP_MOVE;
     imap_writer_open(&carrying->head, HEAD_BYTES_MAX);
     imap_writer_open(&carrying->fetch, COMMAND_BYTES_MAX);
-    imap_writer_open(&carrying->code, IMAP_CODE_BYTES_MAX);
-    carrying->target = imap_agent_new(session, shard);
-    if (carrying->target == NULL || !invite_say(session, carrying)) {
+    carriage_name_make(session->session.mailbox, carrying->carriage);
+    carrying->target = imap_agent_new_carrying(session, shard, carrying->carriage);
+    if (carrying->target == NULL || !carrying_say_invite(carrying)) {
         fail(session, carrying, -ENOMEM);
         return NULL;
     }
     return carrying;
+}
+
+static void carrying_begin(struct imap_session *session, struct carrying *carrying, bool good)
+{
+    if (good) {
+        imap_session_begin(session);
+    } else {
+        fail(session, carrying, -ENOMEM);
+    }
 }
 
 void imap_abroad_copy(struct imap_session *session, const struct imap_command *command,
@@ -625,12 +515,7 @@ void imap_abroad_copy(struct imap_session *session, const struct imap_command *c
 {
     struct carrying *carrying = carrying_new(session, command, shard);
     if (carrying != NULL) {
-        source_there(session, carrying);
-        if (carrying->fetch.failed) {
-            limit(session, carrying);
-        } else {
-            imap_session_begin(session);
-        }
+        carrying_begin(session, carrying, source_there(session, carrying));
     }
 }
 
@@ -653,16 +538,9 @@ void imap_abroad_copy_from_here(struct imap_session *session, const struct imap_
         return;
     }
     struct carrying *carrying = carrying_new(session, command, shard);
-    bool good = carrying == NULL || source_here(session, carrying, uids, count);
-    free(uids);
     if (carrying == NULL) {
-        return;
-    }
-    if (carrying->fetch.failed) {
-        limit(session, carrying);
-    } else if (!good) {
-        fail(session, carrying, -ENOMEM);
+        free(uids);
     } else {
-        imap_session_begin(session);
+        carrying_begin(session, carrying, source_here(session, carrying, uids, count));
     }
 }

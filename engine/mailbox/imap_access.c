@@ -88,11 +88,15 @@ static void share_visit(void *owner, struct slice key, struct slice value)
 
 uint32_t imap_rights_of(const struct imap_session *session, struct mailstore_box *box)
 {
+    return imap_rights_of_user(imap_session_store(session), slice_text(session->user->name), box);
+}
+
+uint32_t imap_rights_of_user(struct mailstore *store, struct slice user, struct mailstore_box *box)
+{
     const struct mailstore_property property = {.box = box, .key = slice_text(MAILSTORE_SHARE_KEY)};
-    struct summing summing = {.me = slice_text(session->user->name)};
-    bool own = box->user == session->user;
-    if (mailstore_property_each(imap_session_store(session), box->user, &property, share_visit,
-                                &summing) != 0) {
+    struct summing summing = {.me = user};
+    bool own = slice_equal(slice_text(box->user->name), user);
+    if (mailstore_property_each(store, box->user, &property, share_visit, &summing) != 0) {
         return own ? IMAP_RIGHTS_OWNER : 0;
     }
     uint32_t given = own && !summing.mine_given ? IMAP_RIGHTS_ALL : summing.mine;
@@ -214,6 +218,18 @@ int imap_abroad_shard(const struct imap_session *session, struct slice name)
     }
     unsigned shard = mailbox_group_shard(mailbox->group, owner);
     return shard == mailbox_index(mailbox) ? -1 : (int)shard;
+}
+
+bool imap_place_names(const struct imap_session *session, struct slice name, struct slice *owner,
+                      struct slice *mailbox)
+{
+    struct slice root = imap_shared_root(session);
+    if (own_find(session, name) == NULL && is_below_root(root, name)) {
+        return shared_name_split(root, name, owner, mailbox);
+    }
+    *owner = slice_text(session->user->name);
+    *mailbox = name;
+    return true;
 }
 
 int imap_place_find(struct imap_session *session, struct slice name, struct imap_place *place)

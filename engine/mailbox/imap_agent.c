@@ -8,6 +8,8 @@
  * It is in no list of clients and counts in no limit: it ends with whom it serves. There it may do what the user may, by
  * imap_access.c; it has no mailboxes of its own (a guest), unless it is one of his own shard's.
  */
+#include "engine/core/check.h"
+#include "engine/mailbox/carriage.h"
 #include "engine/mailbox/imap_session.h"
 #include "engine/mailbox/pipe.h"
 #include "proto/imap/response.h"
@@ -44,14 +46,18 @@ struct sending {
     uint8_t enabled; /* enum imap_enabled */
     bool guest;
     char user[USER_NAME_BYTES];
+    char carriage[CARRIAGE_NAME_BYTES]; /* "": none */
 };
 
 static void sending_arrives(struct shard_message *message, struct shard *shard)
 {
     struct sending *sending = list_entry(message, struct sending, note.message);
     struct mailbox *mailbox = sending->group->members[shard->settings.index];
-    struct imap_serving with = {
-        .stream = sending->stream, .enabled = sending->enabled, .guest = sending->guest};
+    struct imap_serving with = {.stream = sending->stream,
+                                .enabled = sending->enabled,
+                                .guest = sending->guest,
+                                .carriage =
+                                    sending->carriage[0] != '\0' ? sending->carriage : NULL};
     if (mailbox->left ||
         mailstore_user_open(mailbox->texts, slice_text(sending->user), &with.user) < 0) {
         stream_abort(sending->stream);
@@ -91,6 +97,12 @@ static struct sending *sending_of(const struct imap_session *session, bool guest
 
 struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard)
 {
+    return imap_agent_new_carrying(session, shard, "");
+}
+
+struct imap_agent *imap_agent_new_carrying(struct imap_session *session, unsigned shard,
+                                           const char *carriage)
+{
     const struct mailbox *mailbox = session->session.mailbox;
     const struct mailbox *to = mailbox->group->members[shard];
     struct imap_agent *agent = (struct imap_agent *)calloc(1, sizeof(*agent));
@@ -99,6 +111,8 @@ struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard)
     if (agent == NULL || pipe == NULL || sending == NULL) {
         goto failed;
     }
+    check(strlen(carriage) < sizeof(sending->carriage));
+    strcpy(sending->carriage, carriage);
     sending->stream = crossing_pass(mailbox->crossing, to->crossing, &pipe->stream, false);
     if (sending->stream == NULL) {
         goto failed;

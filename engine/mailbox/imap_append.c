@@ -2,9 +2,12 @@
  * APPEND, of several messages too (RFC 3502): each goes into a draft of the store as it comes, and all are committed
  * when the command is whole. When one of them is refused then, those that were not are taken back.
  *
- * REPLACE (RFC 8508) is the same with one message, whose commit expunges another.
+ * REPLACE (RFC 8508) is the same with one message, whose commit expunges another. What an agent of a COPY appends goes into its
+ * carriage (carriage.h), and from there to the mailbox that it names.
  */
 #include "engine/mailbox/imap_session.h"
+#include "engine/mailbox/carriage.h"
+#include "engine/mailbox/outgoing.h"
 #include "engine/mailbox/quota.h"
 #include "engine/core/check.h"
 #include <stdlib.h>
@@ -77,8 +80,7 @@ static struct draft *draft_add(struct imap_session *session)
     if (drafts == NULL) {
         drafts = session->drafts = (struct imap_drafts *)calloc(1, sizeof(*drafts));
     }
-    uint32_t most = session->session.of_service ? IMAP_AGENT_DRAFTS_MAX : DRAFTS_MAX;
-    if (drafts == NULL || drafts->count == most) {
+    if (drafts == NULL || drafts->count == DRAFTS_MAX) {
         return NULL;
     }
     if (drafts->count == drafts->room) {
@@ -152,6 +154,18 @@ static uint64_t quota_left(const struct imap_session *session, const struct imap
     return limit == 0 ? UINT64_MAX : used < limit ? limit - used : 0;
 }
 
+/* What is carried there counts when it is copied; before, so that no disk is written for nothing. */
+static int carriage_may_have(const struct imap_session *session, const struct imap_place *place,
+                             uint64_t bytes)
+{
+    if (session->carriage == NULL) {
+        return 0;
+    }
+    const struct quota quota =
+        quota_limit(session->session.mailbox->conf, place->owner, place->name);
+    return carriage_promise(session->carriage, place->owner, &quota, bytes);
+}
+
 void imap_append_message(struct imap_session *session, const struct imap_append *append)
 {
     uint32_t replaces_uid = 0;
@@ -171,6 +185,7 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     bool is_anothers = append->replace && place.owner != session->view.box->user;
     bool first = session->drafts == NULL;
     uint64_t left = status == 0 && first ? quota_left(session, &place) : 0;
+    status = status == 0 ? carriage_may_have(session, &place, append->bytes) : status;
     imap_place_leave(session, &place);
     if (status == 0 && is_anothers) {
         const struct imap_answer answer = {
@@ -439,7 +454,10 @@ static enum imap_step committing_step(struct imap_session *session, struct imap_
     if (!committing->taking_back && take_back(session, committing)) {
         return IMAP_STEP_WAIT;
     }
-    const struct imap_answer answer = imap_append_answer_of(committing->status);
+    const struct carriage *carriage = session->carriage;
+    bool none = carriage != NULL && carriage->status != 0; /* it could not be made */
+    const struct imap_answer answer =
+        imap_append_answer_of(none ? carriage->status : committing->status);
     return imap_session_answer(session, &answer);
 }
 
@@ -481,6 +499,11 @@ static void draft_commit(struct imap_session *session, struct committing *commit
         .replaces = session->drafts->replaces_uid != 0 ? session->view.box : NULL,
         .replaces_uid = session->drafts->replaces_uid,
     };
+    if (session->carriage != NULL) {
+        committed->place.user = slice_text(OUTGOING_USER);
+        committed->place.mailbox = slice_text(session->carriage->name);
+        committed->place.quota_bytes = committed->place.quota_messages = 0;
+    }
     draft->draft = NULL;
     int status = mailstore_commit(text, 0, &committed->place, 1, &committed->waiter);
     if (status == 0) {

@@ -39,6 +39,7 @@ void imap_login_settings(struct imap_session *session)
     };
     if (session->session.of_service) {
         session->settings.errors_max = UINT32_MAX;
+        session->settings.command_bytes_more = IMAP_AGENT_COMMAND_BYTES_MORE;
         session->settings.idle_ns = AGENT_IDLE_NS;
     }
 }

@@ -1,5 +1,6 @@
 #include "engine/mailbox/imap_session.h"
 #include "engine/core/check.h"
+#include "engine/mailbox/carriage.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -373,6 +374,9 @@ static void session_free(struct imap_session *session)
     login_cancel(&session->login);
     imap_task_end(session);
     imap_append_reset(session);
+    if (session->carriage != NULL) {
+        carriage_end(session->carriage);
+    }
     imap_deselect(session);
     imap_abroad_end(session);
     imap_notify_end(session);
@@ -577,6 +581,9 @@ void imap_serve(struct mailbox *mailbox, const struct imap_serving *with)
         return;
     }
     session_begin_of_service(&session->session, &imap_session_ops, mailbox, CONF_PROTOCOL_IMAP);
+    if (with->carriage != NULL) {
+        session->carriage = carriage_begin(mailbox, with->carriage);
+    }
     session->guest = with->guest;
     session->door = &door;
     session->stream = stream;
@@ -590,5 +597,9 @@ void imap_serve(struct mailbox *mailbox, const struct imap_serving *with)
     stream->session = session;
     stream->notify = session_notified;
     session->state = IMAP_SESSION_READING;
+    if (with->carriage != NULL && session->carriage == NULL) {
+        session_abort(&session->session);
+        return;
+    }
     session_run(session);
 }

@@ -62,6 +62,7 @@ struct imap_task {
     uint64_t tell_ns; /* when; 0: it has not begun */
 };
 
+struct carriage;
 struct imap_again; /* a round that was asked for */
 struct imap_abroad;
 struct imap_agent;
@@ -101,7 +102,9 @@ struct imap_session {
     struct imap_notify_state *notify; /* of NOTIFY SET; NULL: none */
     struct imap_contexts *contexts;   /* searches that are kept up; NULL: none */
     struct imap_abroad *abroad;       /* what it does on other shards; NULL: nothing */
-    struct imap_range *saved;         /* uids, what SEARCH saved; of the heap */
+    struct carriage
+        *carriage;            /* of an agent: into which it puts what it is to APPEND; NULL: none */
+    struct imap_range *saved; /* uids, what SEARCH saved; of the heap */
     uint32_t saved_count;
     struct imap_server server;
     struct imap_server_settings settings;
@@ -200,12 +203,16 @@ struct imap_serving {
     struct mailstore_user *user; /* open in mailbox->texts, and given */
     uint8_t enabled;             /* enum imap_enabled, by the client */
     bool guest;
+    const char *carriage; /* NULL: it has none */
 };
 void imap_serve(struct mailbox *mailbox, const struct imap_serving *with);
 
 /* On this shard it sees what the session does, on others what is shared with its user. NULL: memory is short. What the client
  * has enabled is enabled. imap_session_later when there is something to hear or room. */
 struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard);
+/* One that puts into a carriage of this name, which comes to be, what it is told to APPEND to a mailbox. */
+struct imap_agent *imap_agent_new_carrying(struct imap_session *session, unsigned shard,
+                                           const char *carriage);
 void imap_agent_end(struct imap_agent *agent); /* whatever is under way; or NULL */
 unsigned imap_agent_shard(const struct imap_agent *agent);
 void imap_agent_say(struct imap_agent *agent, struct slice bytes);
@@ -219,7 +226,8 @@ void imap_agent_catch_up(struct imap_agent *agent, bool by_command);
 /* Nothing more is said to it; it is as if it had ended. */
 void imap_agent_break(struct imap_agent *agent);
 bool imap_agent_is_over(const struct imap_agent *agent); /* it hears nothing any more */
-#define IMAP_AGENT_DRAFTS_MAX 5000u /* messages of an APPEND that is said to it: a COPY is one */
+/* What is made of a client's command may be longer than that. */
+#define IMAP_AGENT_COMMAND_BYTES_MORE 1024u
 
 enum imap_heard {
     IMAP_HEARD_NOTHING,  /* until more comes */
@@ -299,6 +307,8 @@ uint32_t imap_rights_read(struct slice value);
 struct slice imap_rights_text(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);
 struct slice imap_rights_text_told(uint32_t rights, char text[IMAP_RIGHTS_BYTES]);
 uint32_t imap_rights_of(const struct imap_session *session, struct mailstore_box *box);
+/* The same for who has no session here. */
+uint32_t imap_rights_of_user(struct mailstore *store, struct slice user, struct mailstore_box *box);
 /* MAILSTORE_SEEN, ... that may be set and cleared with these; keywords go with MAILSTORE_FLAGGED. */
 uint8_t imap_flags_allowed(uint32_t rights);
 
@@ -316,6 +326,9 @@ struct imap_place {
     struct slice name;         /* among the owner's; of the name that was given */
     uint32_t rights;           /* of the box */
 };
+/* Whose mailbox a name means, and what it is called among his, on whatever shard he is. False: there can be none. */
+bool imap_place_names(const struct imap_session *session, struct slice name, struct slice *owner,
+                      struct slice *mailbox);
 /* 0, -ENOMEM, -EIO. */
 int imap_place_find(struct imap_session *session, struct slice name, struct imap_place *place);
 /* 0; -EACCES; -ENOENT: there is none, or none that he may know of. */
@@ -506,6 +519,8 @@ int imap_messages_uids(const struct imap_session *session, struct imap_messages 
                        struct mailstore_uids **uids, uint32_t *count);
 
 /* ---- imap_store.c ---- */
+/* Of the answer to a MOVE to INBOX of an agent that has none: which mailbox it has selected; ids of its user and of it. */
+#define IMAP_SELECTED_CODE "TUBEPOST-SELECTED"
 void imap_store(struct imap_session *session, const struct imap_command *command);
 void imap_copy(struct imap_session *session, const struct imap_command *command, bool move);
 void imap_expunge(struct imap_session *session, const struct imap_command *command);

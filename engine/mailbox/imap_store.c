@@ -308,12 +308,27 @@ static int target_find(struct imap_session *session, struct slice name, struct i
     return status;
 }
 
+/* Which mailbox is selected, to the session whose agent this is: see imap_abroad_copy.c. */
+static void selected_answer(struct imap_session *session)
+{
+    char code[64];
+    const struct mailstore_box *box = session->view.box;
+    int size = snprintf(code, sizeof(code), IMAP_SELECTED_CODE " %llu %llu",
+                        (unsigned long long)box->user->id, (unsigned long long)box->id);
+    const struct imap_answer answer = {.result = IMAP_OK, .code = slice_of(code, (size_t)size)};
+    imap_session_answer(session, &answer);
+}
+
 void imap_copy(struct imap_session *session, const struct imap_command *command, bool move)
 {
     const struct mailbox *mailbox = session->session.mailbox;
     struct mailstore *store = imap_session_store(session);
     /* RFC 6851 §4.3: as COPY, STORE and EXPUNGE */
     if (move && refuses_changes(session, IMAP_RIGHT_DELETED | IMAP_RIGHT_EXPUNGE)) {
+        return;
+    }
+    if (move && session->guest && slice_equal(command->copy.mailbox, slice_text("INBOX"))) {
+        selected_answer(session); /* there is none: so asks who is about to take something away */
         return;
     }
     int shard = imap_abroad_shard(session, command->copy.mailbox);

@@ -1,5 +1,6 @@
 #include "engine/mailbox/mailbox.h"
 #include "engine/auth/login.h"
+#include "engine/mailbox/carriage.h"
 #include "engine/mailbox/delivery_quota.h"
 #include "engine/mailbox/delivery_store.h"
 #include "engine/mailbox/mailbox_control.h"
@@ -102,6 +103,7 @@ static struct session *session_of_node(struct list_node *node)
 static bool is_quiet(const struct mailbox *mailbox)
 {
     return list_empty(&mailbox->sessions) && atomic_load(&mailbox->group->sessions) == 0 &&
+           atomic_load(&mailbox->group->placings) == 0 &&
            (mailbox->crossing == NULL || crossing_is_quiet(mailbox->crossing)) &&
            (mailbox->outgoing == NULL || outgoing_is_quiet(mailbox->outgoing));
 }
@@ -292,6 +294,7 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
         return status;
     }
     mailbox->texts = mailbox_store_texts(mailbox->own);
+    carriages_sweep(mailbox->texts);
     status = users_find(mailbox);
     status = status == 0 ? sieve_open(mailbox) : status;
     if (status == 0 && !in_log) {
@@ -624,6 +627,7 @@ void mailbox_close(struct mailbox *mailbox)
     quota_ledger_close(mailbox->quotas);
     if (mailbox->own != NULL) {
         delivery_parts_forget(mailbox);
+        carriages_close(mailbox);
         sieve_close(mailbox); /* what waited for a look has run some scripts */
         mailbox_store_close(mailbox->own);
         folder_leave(mailbox);

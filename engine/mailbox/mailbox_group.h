@@ -40,6 +40,8 @@ struct mailbox_group {
     /* Of each shard: a mailbox there is, or was since the start, shared with somebody. */
     atomic_bool shares[CONF_SHARDS_MAX];
     atomic_uint sessions; /* of all shards, and those on their way from one to another */
+    atomic_uint
+        placings; /* imap_placing.c's: COPY and MOVE between two shards that are decided, and not over */
     uint8_t ticket_secret[TLS_SECRET_BYTES]; /* a TLS session is resumed on any shard */
 };
 

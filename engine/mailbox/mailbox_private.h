@@ -11,6 +11,7 @@
 #include "proto/smtp/server.h"
 
 struct auth_service;
+struct carriage;
 struct login_desk;
 struct mailbox_control;
 struct mailbox_door;
@@ -40,9 +41,11 @@ struct mailbox {
     struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
     struct remembered *remembered; /* of them; NULL: nothing is */
     size_t kept_bytes;             /* of bodies in memory for scripts */
-    struct list_node parts; /* struct delivery_part: of messages to users of several shards */
-    uint32_t spread_count;  /* of such messages, those whose session is here */
-    uint32_t spread_number; /* of the next one */
+    struct list_node parts;   /* struct delivery_part: of messages to users of several shards */
+    uint32_t spread_count;    /* of such messages, those whose session is here */
+    uint32_t spread_number;   /* of the next one */
+    uint32_t carriage_number; /* of the last one, see carriage.h */
+    struct carriage *carriages_left; /* that have to go yet */
     const struct auth_service *auth; /* who knows users; NULL: the configuration alone */
     struct search_desk
         *searches; /* the indexes of `texts`; NULL: there are none, messages are read */

@@ -128,9 +128,11 @@ struct imap_server_settings {
     bool starttls;                 /* announced until the session is encrypted; else not known */
     bool login_in_clear;           /* else LOGINDISABLED until it is encrypted */
     uint64_t append_bytes_max;     /* of a message: APPENDLIMIT; then NO [TOOBIG] */
-    uint32_t errors_max;           /* see above; at least 1 */
-    uint64_t login_ns;             /* how long nothing may come before login */
-    uint64_t idle_ns;              /* and after it: at least 30 min, RFC 9051 §5.4 */
+    uint32_t
+        command_bytes_more; /* than IMAP_COMMAND_BYTES_MAX: who speaks says clients' words in his */
+    uint32_t errors_max;    /* see above; at least 1 */
+    uint64_t login_ns;      /* how long nothing may come before login */
+    uint64_t idle_ns;       /* and after it: at least 30 min, RFC 9051 §5.4 */
 };
 
 /*

@@ -15,8 +15,9 @@ static size_t text_bytes_max(const struct imap_server *server)
     if (server->phase == IMAP_PHASE_IDLE) {
         return IDLE_LINE_BYTES_MAX;
     }
-    return server->state == IMAP_NOT_AUTHENTICATED ? IMAP_COMMAND_BYTES_BEFORE_LOGIN
-                                                   : IMAP_COMMAND_BYTES_MAX;
+    return server->state == IMAP_NOT_AUTHENTICATED
+               ? IMAP_COMMAND_BYTES_BEFORE_LOGIN
+               : IMAP_COMMAND_BYTES_MAX + server->settings->command_bytes_more;
 }
 
 /* False: no memory, and the session is over. */

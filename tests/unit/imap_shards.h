@@ -45,6 +45,10 @@ static inline void imap_shards_rounds(struct imap_shards *shards, unsigned count
 
 static inline void imap_shards_close(struct imap_shards *shards)
 {
+    rig_rounds(shards->rigs[0], 3);
+    for (unsigned i = 0; i < 1000 && atomic_load(&shards->group.placings) > 0; i++) {
+        rig_round(shards->rigs[0]);
+    }
     for (unsigned i = 0; i < IMAP_SHARDS; i++) {
         shards->rigs[i]->beside = NULL;
         imap_rig_leave(shards->rigs[i]);
