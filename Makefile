@@ -122,7 +122,7 @@ $(B)/tests/unit/test_mailstore_memory: LDFLAGS += -Wl,--wrap=malloc,--wrap=callo
 $(B)/tests/unit/test_mailstore_index: LDFLAGS += -Wl,--wrap=mmap
 $(B)/tests/unit/test_crossing_end: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc
 $(B)/tests/unit/test_imap_search_fields: LDFLAGS += -Wl,--wrap=mailstore_cache_get,--wrap=mailstore_cache_put,--wrap=mailstore_text_open
-$(B)/tests/unit/test_imap_trouble $(B)/tests/unit/test_imap_abroad $(B)/tests/unit/test_imap_abroad_copy: LDFLAGS += -Wl,--wrap=calloc
+$(B)/tests/unit/test_imap_trouble $(B)/tests/unit/test_imap_abroad $(B)/tests/unit/test_imap_abroad_copy $(B)/tests/unit/test_imap_notify_abroad: LDFLAGS += -Wl,--wrap=calloc
 $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
 $(B)/tests/unit/test_delivery_maildirs: LDFLAGS += -Wl,--wrap=calloc,--wrap=op_new,--wrap=home_open
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open
@@ -134,7 +134,7 @@ $(UNIT_TESTS): LDFLAGS += $(GOLD)
 # Sessions before a login desk that says what the test wants.
 LOGIN_DESK := login_in_clear login_mechanisms login_begin login_answer login_password login_cancel
 RFC_TESTS := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_rfc_*.c))
-LOGIN_DESK_TESTS := imap_abroad imap_abroad_copy imap_acl imap_append imap_compress imap_context imap_many imap_metadata imap_notify imap_notify_events imap_notify_shared imap_progress imap_search imap_search_fields imap_session imap_shared imap_trouble $(RFC_TESTS) \
+LOGIN_DESK_TESTS := imap_abroad imap_abroad_copy imap_acl imap_append imap_compress imap_context imap_many imap_metadata imap_notify imap_notify_abroad imap_notify_events imap_notify_shared imap_progress imap_search imap_search_fields imap_session imap_shared imap_trouble $(RFC_TESTS) \
   mailbox_check_shards mailbox_control mailbox_control_shards managesieve_session pop3_maildrop pop3_session search_desk session_pass
 $(LOGIN_DESK_TESTS:%=$(B)/tests/unit/test_%): LDFLAGS += $(LOGIN_DESK:%=-Wl,--wrap=%)
 # Work is counted by what it is made of.

@@ -13,6 +13,37 @@ bool imap_abroad_is_selected(const struct imap_session *session)
     return session->abroad != NULL && session->abroad->selected != NULL;
 }
 
+bool imap_abroad_has_selected(struct imap_session *session, unsigned shard, uint64_t box,
+                              struct slice name)
+{
+    struct imap_abroad *abroad = session->abroad;
+    if (!imap_abroad_is_selected(session) || imap_agent_shard(abroad->selected) != shard) {
+        return false;
+    }
+    if (abroad->selected_box == 0 && slice_equal(abroad->selected_name, name)) {
+        abroad->selected_box = box; /* it may be renamed, and stays selected */
+    }
+    return abroad->selected_box == box;
+}
+
+/* In IDLE nothing can be said to it. */
+static void silence_if_due(struct imap_session *session)
+{
+    struct imap_abroad *abroad = session->abroad;
+    if (abroad->must_silence && !session->idling) {
+        abroad->must_silence = false;
+        imap_notify_teach(session, abroad->selected);
+    }
+}
+
+void imap_abroad_silence(struct imap_session *session)
+{
+    if (imap_abroad_is_selected(session)) {
+        session->abroad->must_silence = true;
+        silence_if_due(session);
+    }
+}
+
 bool imap_abroad_is_midway(const struct imap_session *session)
 {
     return imap_abroad_is_selected(session) && !imap_agent_is_between(session->abroad->selected);
@@ -25,6 +56,8 @@ void imap_abroad_deselect(struct imap_session *session)
         session->abroad->selected = NULL;
         free((void *)(uintptr_t)session->abroad->selected_name.bytes);
         session->abroad->selected_name = slice_of(NULL, 0);
+        session->abroad->selected_box = 0;
+        session->abroad->must_silence = false;
     }
 }
 
@@ -238,6 +271,9 @@ static void send_there(struct imap_session *session, int shard)
         imap_session_refuse(session, -ENOMEM);
         return;
     }
+    if (session->server.kind == IMAP_SELECT || session->server.kind == IMAP_EXAMINE) {
+        imap_notify_teach(session, agent);
+    }
     hand_over(session, agent, true);
 }
 
@@ -419,6 +455,7 @@ bool imap_abroad_run(struct imap_session *session, const struct imap_event *even
     }
     bool selected = imap_abroad_is_selected(session);
     if (selected) {
+        silence_if_due(session);
         bool goes_there = is_of_selected(command->kind);
         imap_agent_catch_up(session->abroad->selected, event->condstore_begins && goes_there);
     }

@@ -17,11 +17,13 @@ struct imap_abroad {
         *selected; /* it has the mailbox that is selected; NULL: that is here, or none is */
     struct imap_agent *appends; /* a message is on its way there; NULL: no */
     struct slice selected_name; /* what the client calls it; of the heap */
-    uint64_t copied_bytes;      /* by URLs of the command */
-    bool answered;              /* the command is over for `appends` */
-    bool first_part;            /* of CATENATE */
-    uint64_t part_left;         /* of the literal that is being said to it */
-    struct slice held;          /* of it, borrowed from the stream, until there is room */
+    uint64_t selected_box; /* once somebody has asked: the mailbox that was called so then; 0 */
+    uint64_t copied_bytes; /* by URLs of the command */
+    bool answered;         /* the command is over for `appends` */
+    bool first_part;       /* of CATENATE */
+    bool must_silence;     /* who has the selected mailbox is to hear that NOTIFY is over */
+    uint64_t part_left;    /* of the literal that is being said to it */
+    struct slice held;     /* of it, borrowed from the stream, until there is room */
     size_t held_used;
 };
 

@@ -44,7 +44,7 @@ struct sending {
     struct mailbox_group *group;
     struct stream *stream;
     uint8_t enabled; /* enum imap_enabled */
-    bool guest;
+    bool guest, watches;
     char user[USER_NAME_BYTES];
     char carriage[CARRIAGE_NAME_BYTES]; /* "": none */
 };
@@ -56,6 +56,7 @@ static void sending_arrives(struct shard_message *message, struct shard *shard)
     struct imap_serving with = {.stream = sending->stream,
                                 .enabled = sending->enabled,
                                 .guest = sending->guest,
+                                .watches = sending->watches,
                                 .carriage =
                                     sending->carriage[0] != '\0' ? sending->carriage : NULL};
     if (mailbox->left ||
@@ -88,11 +89,50 @@ static struct sending *sending_of(const struct imap_session *session, bool guest
         sending->note.message =
             (struct shard_message){.run = sending_arrives, .dropped = sending_dropped};
         sending->group = session->session.mailbox->group;
-        sending->enabled = session->server.enabled;
         sending->guest = guest;
         strcpy(sending->user, session->user->name);
     }
     return sending;
+}
+
+struct agent_kind {
+    uint8_t enabled; /* enum imap_enabled */
+    bool watches;
+    const char *carriage; /* "": none */
+};
+
+static struct imap_agent *agent_new(struct imap_session *session, unsigned shard,
+                                    const struct agent_kind *kind)
+{
+    const struct mailbox *mailbox = session->session.mailbox;
+    const struct mailbox *to = mailbox->group->members[shard];
+    struct imap_agent *agent = (struct imap_agent *)calloc(1, sizeof(*agent));
+    struct pipe *pipe = pipe_open(PIPE_BYTES, agent_heard, agent);
+    struct sending *sending = sending_of(session, to != mailbox);
+    if (agent == NULL || pipe == NULL || sending == NULL) {
+        goto failed;
+    }
+    check(strlen(kind->carriage) < sizeof(sending->carriage));
+    strcpy(sending->carriage, kind->carriage);
+    sending->enabled = kind->enabled;
+    sending->watches = kind->watches;
+    sending->stream = crossing_pass(mailbox->crossing, to->crossing, &pipe->stream, false);
+    if (sending->stream == NULL) {
+        goto failed;
+    }
+    agent->session = session;
+    agent->pipe = pipe;
+    agent->shard = shard;
+    agent->enabled = kind->enabled;
+    crossing_send(mailbox->crossing, to->shard, &sending->note);
+    return agent;
+failed:
+    free(sending);
+    if (pipe != NULL) {
+        pipe_close(pipe);
+    }
+    free(agent);
+    return NULL;
 }
 
 struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard)
@@ -103,33 +143,15 @@ struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard)
 struct imap_agent *imap_agent_new_carrying(struct imap_session *session, unsigned shard,
                                            const char *carriage)
 {
-    const struct mailbox *mailbox = session->session.mailbox;
-    const struct mailbox *to = mailbox->group->members[shard];
-    struct imap_agent *agent = (struct imap_agent *)calloc(1, sizeof(*agent));
-    struct pipe *pipe = pipe_open(PIPE_BYTES, agent_heard, agent);
-    struct sending *sending = sending_of(session, to != mailbox);
-    if (agent == NULL || pipe == NULL || sending == NULL) {
-        goto failed;
-    }
-    check(strlen(carriage) < sizeof(sending->carriage));
-    strcpy(sending->carriage, carriage);
-    sending->stream = crossing_pass(mailbox->crossing, to->crossing, &pipe->stream, false);
-    if (sending->stream == NULL) {
-        goto failed;
-    }
-    agent->session = session;
-    agent->pipe = pipe;
-    agent->shard = shard;
-    agent->enabled = session->server.enabled;
-    crossing_send(mailbox->crossing, to->shard, &sending->note);
-    return agent;
-failed:
-    free(sending);
-    if (pipe != NULL) {
-        pipe_close(pipe);
-    }
-    free(agent);
-    return NULL;
+    const struct agent_kind kind = {.enabled = session->server.enabled, .carriage = carriage};
+    return agent_new(session, shard, &kind);
+}
+
+struct imap_agent *imap_agent_new_watcher(struct imap_session *session, unsigned shard)
+{
+    const struct agent_kind kind = {
+        .enabled = IMAP_ENABLED_UTF8, .watches = true, .carriage = ""};
+    return agent_new(session, shard, &kind);
 }
 
 void imap_agent_end(struct imap_agent *agent)
@@ -206,6 +228,12 @@ void imap_agent_say_command(struct imap_agent *agent, struct slice text)
             text = slice_from(text, bytes.size);
         }
     }
+}
+
+void imap_agent_say_untold(struct imap_agent *agent, struct slice text)
+{
+    agent->untold++;
+    imap_agent_say_command(agent, text);
 }
 
 /* ---- What it says ---- */

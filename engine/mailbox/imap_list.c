@@ -287,9 +287,11 @@ static void attributes_write(const struct imap_session *session, struct imap_wri
 void imap_list_attributes_write(const struct imap_session *session, struct imap_writer *writer,
                                 const struct imap_list_name *told)
 {
+    static const struct imap_found somewhere;
     const struct imap_list list = {.extended = true, .returns = IMAP_RETURN_SUBSCRIBED};
     const struct name name = {.text = told->text,
                               .box = told->box,
+                              .found = told->is_abroad ? &somewhere : NULL,
                               .subscribed = told->subscribed,
                               .has_children = told->has_children};
     attributes_write(session, writer, &name, &list, false);

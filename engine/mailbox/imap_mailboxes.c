@@ -217,6 +217,14 @@ const char *imap_status_word(uint32_t item)
 void imap_status_write(const struct imap_session *session, struct imap_writer *writer,
                        const struct mailstore_box *box, uint32_t items)
 {
+    char text[IMAP_SHARED_NAME_BYTES];
+    struct slice name = slice_of(text, imap_box_name(session, box, text));
+    imap_status_write_named(session, writer, name, box, items);
+}
+
+void imap_status_write_named(const struct imap_session *session, struct imap_writer *writer,
+                             struct slice name, const struct mailstore_box *box, uint32_t items)
+{
     const struct {
         uint32_t item;
         uint64_t number;
@@ -234,7 +242,7 @@ void imap_status_write(const struct imap_session *session, struct imap_writer *w
     };
     const char *blank = "";
     imap_write(writer, "* STATUS ");
-    imap_box_name_write(session, writer, box);
+    imap_name_write(session, writer, name);
     imap_write(writer, " (");
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (items & numbers[i].item) {

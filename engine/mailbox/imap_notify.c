@@ -39,23 +39,34 @@ static bool names_copy(struct imap_notify_state *state, const struct imap_text_l
     return good;
 }
 
+/* An agent that is no watcher tells of the mailbox that it has selected: whose it is has all of the command. */
+static bool is_for(const struct imap_session *session, const struct imap_notify_group *group)
+{
+    return !session->guest || session->watches || group->filter <= IMAP_NOTIFY_SELECTED_DELAYED;
+}
+
 static bool set_copy(struct imap_notify_state *state, const struct imap_notify *from)
 {
+    uint32_t count = 0;
     struct imap_notify_group *groups =
         (struct imap_notify_group *)arena_take_array(&state->arena, from->count, sizeof(*groups));
     for (uint32_t i = 0; groups != NULL && i < from->count; i++) {
         const struct imap_notify_group *group = &from->groups[i];
-        groups[i] = *group;
-        if (!names_copy(state, &group->mailboxes, &groups[i].mailboxes) ||
-            !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count,
-                                   &groups[i].fetch)) {
+        struct imap_notify_group *copy = &groups[count];
+        if (!is_for(state->session, group)) {
+            continue;
+        }
+        *copy = *group;
+        if (!names_copy(state, &group->mailboxes, &copy->mailboxes) ||
+            !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count, &copy->fetch)) {
             return false;
         }
-        if (groups[i].filter <= IMAP_NOTIFY_SELECTED_DELAYED) {
-            state->selected = &groups[i];
+        if (copy->filter <= IMAP_NOTIFY_SELECTED_DELAYED) {
+            state->selected = copy;
         }
+        count++;
     }
-    state->set = (struct imap_notify){from->status, groups, from->count};
+    state->set = (struct imap_notify){from->status, groups, count};
     return groups != NULL;
 }
 
@@ -199,12 +210,15 @@ static void new_tell(struct imap_notify_state *state)
     imap_fetch_unasked(state->session, &state->fetch);
 }
 
-/* RFC 5465 §5.8: from here on it is as after NOTIFY NONE. */
-static void overflow(struct imap_session *session)
+void notify_overflow(struct imap_session *session)
 {
+    bool lost = session->notify->is_lost;
     imap_notify_end(session);
     session->notify_silent = true;
-    imap_session_write(session, "* OK [NOTIFICATIONOVERFLOW] Too many mailboxes to tell of\r\n");
+    imap_abroad_silence(session);
+    imap_session_write(session,
+                       lost ? "* OK [NOTIFICATIONOVERFLOW] Another shard has ended\r\n"
+                            : "* OK [NOTIFICATIONOVERFLOW] Too many mailboxes to tell of\r\n");
 }
 
 void imap_notify_tell(struct imap_session *session)
@@ -213,8 +227,15 @@ void imap_notify_tell(struct imap_session *session)
     if (!session->notify_silent && session->view.is_open) {
         imap_sync(session, state->selected->filter == IMAP_NOTIFY_SELECTED);
     }
-    if (state->changed && !notify_others_tell(state)) {
-        overflow(session);
+    if (state->feeds) {
+        if (state->changed) {
+            notify_feed(state);
+        }
+        return;
+    }
+    /* What watchers are asked for just now is waited for: before, it would seem not to be there. */
+    if (state->changed && notify_abroad_is_current(state) && !notify_others_tell(state)) {
+        notify_overflow(session);
         return;
     }
     /* Before items of new messages, to which searches they have been added (§5.2). */
@@ -230,6 +251,12 @@ void imap_notify_did(struct imap_session *session, const struct imap_command *co
 {
     struct notify_own own = {.below = command->kind == IMAP_RENAME};
     struct notify_known_list now;
+    if (session->notify->feeds) { /* whoever asks for something knows then what was before */
+        if (command->kind != IMAP_NOTIFY) {
+            notify_feed(session->notify);
+        }
+        return;
+    }
     switch (command->kind) {
     case IMAP_CREATE:
     case IMAP_DELETE:
@@ -255,7 +282,8 @@ void imap_notify_did(struct imap_session *session, const struct imap_command *co
 void imap_notify_put(struct imap_session *session, uint64_t id, uint32_t first, uint32_t last)
 {
     struct imap_notify_state *state = session->notify;
-    struct notify_known *known = state != NULL ? notify_known_by_id(&state->known, id) : NULL;
+    struct notify_known *known =
+        state != NULL ? notify_known_by_id(&state->known, notify_here(state), id) : NULL;
     const struct mailstore_box *box = known != NULL ? notify_known_box(state, known) : NULL;
     if (state == NULL) {
         return;
@@ -296,7 +324,21 @@ void notify_property(struct imap_notify_state *state, uint64_t box, struct slice
     struct slice entry;
     if ((notify_events_of_server(state) & events) != 0 &&
         imap_metadata_entry(state->session, key, &entry)) {
-        notify_entries_add(&state->entries, box, entry);
+        notify_entries_add(&state->entries, notify_here(state), box, entry);
+    }
+}
+
+void notify_state_free(struct imap_notify_state *state)
+{
+    if (state != NULL) {
+        mailstore_watch_end(&state->watch);
+        notify_owners_end(state);
+        notify_abroad_end(state);
+        free((void *)(uintptr_t)state->said.bytes);
+        notify_known_free(&state->known);
+        notify_entries_free(&state->entries);
+        arena_close(&state->arena);
+        free(state);
     }
 }
 
@@ -304,14 +346,25 @@ void imap_notify_end(struct imap_session *session)
 {
     struct imap_notify_state *state = session->notify;
     session->notify = NULL;
-    if (state != NULL) {
-        mailstore_watch_end(&state->watch);
-        notify_owners_end(state);
-        notify_known_free(&state->known);
-        notify_entries_free(&state->entries);
-        arena_close(&state->arena);
-        free(state);
+    notify_state_free(state);
+}
+
+/* The whole command, for agents that will have the selected mailbox. False: memory is short. */
+static bool said_keep(struct imap_notify_state *state)
+{
+    const struct imap_session *session = state->session;
+    struct slice text = state->selected != NULL
+                            ? slice_of(session->server.text, session->server.text_bytes)
+                            : slice_text("~n NOTIFY SET (personal NONE)\r\n");
+    if (session->session.of_service || session->session.mailbox->group->count == 1) {
+        return true;
     }
+    uint8_t *copy = (uint8_t *)malloc(text.size);
+    if (copy != NULL) {
+        memcpy(copy, text.bytes, text.size);
+        state->said = slice_of(copy, text.size);
+    }
+    return copy != NULL;
 }
 
 static struct imap_notify_state *state_new(struct imap_session *session,
@@ -328,9 +381,10 @@ static struct imap_notify_state *state_new(struct imap_session *session,
     list_init(&state->shares.node);
     list_init(&state->owners);
     arena_open(&state->arena, SET_BYTES_MAX);
-    if (!set_copy(state, notify)) {
-        arena_close(&state->arena);
-        free(state);
+    state->feeds = session->watches;
+    state->is_unfed = true;
+    if (!set_copy(state, notify) || !said_keep(state)) {
+        notify_state_free(state);
         return NULL;
     }
     return state;
@@ -342,15 +396,46 @@ static void set_begin(struct imap_session *session, struct imap_notify_state *st
     session->notify_silent = state->selected == NULL || state->selected->events == 0;
     struct notify_known_list now;
     notify_owners_begin(state);
+    if (state->feeds) {
+        notify_feed(state);
+        return;
+    }
     notify_known_gather(state, &now);
     state->known = now;
     if (now.failed) {
-        overflow(session);
+        notify_overflow(session);
         return;
     }
     notify_owners_told(state);
-    mailstore_user_watch_begin(session->user, &state->watch);
+    if (!session->guest) {
+        mailstore_user_watch_begin(session->user, &state->watch);
+    }
     notify_others_begin(state);
+}
+
+void notify_state_begin(struct imap_session *session, struct imap_notify_state *state)
+{
+    if (session->notify != NULL && session->notify->feeds) { /* what was not told yet is not lost */
+        notify_feed(session->notify);
+    }
+    imap_notify_end(session);
+    if (state != NULL) { /* §3.1: it is a NOOP, too, whatever is told later */
+        session->notify_silent = false;
+        imap_sync(session, true);
+        set_begin(session, state);
+    } else {
+        session->notify_silent = true;
+    }
+}
+
+void imap_notify_teach(const struct imap_session *session, struct imap_agent *agent)
+{
+    const struct imap_notify_state *state = session->notify;
+    if (state != NULL && state->said.size > 0) {
+        imap_agent_say_untold(agent, state->said);
+    } else if (session->notify_silent) {
+        imap_agent_say_untold(agent, slice_text("~n NOTIFY NONE\r\n"));
+    }
 }
 
 void imap_notify(struct imap_session *session, const struct imap_notify *notify)
@@ -372,13 +457,8 @@ void imap_notify(struct imap_session *session, const struct imap_notify *notify)
         imap_session_refuse(session, -E2BIG);
         return;
     }
-    imap_notify_end(session);
-    if (state != NULL) { /* §3.1: it is a NOOP, too, whatever is told later */
-        session->notify_silent = false;
-        imap_sync(session, true);
-        set_begin(session, state);
-    } else {
-        session->notify_silent = true;
+    if (!notify_setting_begin(session, state)) {
+        notify_state_begin(session, state);
+        imap_session_ok(session);
     }
-    imap_session_ok(session);
 }

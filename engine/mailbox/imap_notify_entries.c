@@ -30,10 +30,12 @@ static bool entries_grow(struct notify_entries *entries)
     return grown != NULL;
 }
 
-void notify_entries_add(struct notify_entries *entries, uint64_t box, struct slice name)
+void notify_entries_add(struct notify_entries *entries, unsigned shard, uint64_t box,
+                        struct slice name)
 {
     for (uint32_t i = 0; i < entries->count; i++) {
-        if (entries->all[i].box == box && slice_equal(entry_name(&entries->all[i]), name)) {
+        const struct notify_entry *entry = &entries->all[i];
+        if (entry->box == box && entry->shard == shard && slice_equal(entry_name(entry), name)) {
             return;
         }
     }
@@ -46,17 +48,25 @@ void notify_entries_add(struct notify_entries *entries, uint64_t box, struct sli
     }
     memcpy(copy, name.bytes, name.size);
     entries->all[entries->count++] =
-        (struct notify_entry){.box = box, .name = copy, .name_bytes = (uint32_t)name.size};
+        (struct notify_entry){box, copy, (uint32_t)name.size, (uint8_t)shard};
 }
 
-/* Does he want to hear of it, and may he? known: NULL: the server. */
-static bool is_wanted(const struct imap_notify_state *state, const struct notify_known *known)
+bool notify_entries_wanted(const struct imap_notify_state *state, const struct notify_known *known)
 {
-    if (known == NULL) {
-        return notify_events_of_server(state) & IMAP_NOTIFY_SERVER_METADATA_CHANGE;
-    }
     return (notify_known_events(state, known) & IMAP_NOTIFY_MAILBOX_METADATA_CHANGE) &&
            (known->rights & IMAP_RIGHT_READ); /* §5; whoever has it may have entries, too */
+}
+
+/* known: NULL: the server. */
+static bool is_wanted(const struct imap_notify_state *state, const struct notify_known *known)
+{
+    return known == NULL ? notify_events_of_server(state) & IMAP_NOTIFY_SERVER_METADATA_CHANGE
+                         : notify_entries_wanted(state, known);
+}
+
+static bool is_of(const struct notify_entry *entry, const struct notify_entry *other)
+{
+    return entry->box == other->box && entry->shard == other->shard;
 }
 
 void notify_entries_tell(struct imap_notify_state *state, const struct notify_known_list *now,
@@ -64,10 +74,11 @@ void notify_entries_tell(struct imap_notify_state *state, const struct notify_kn
 {
     struct notify_entries *entries = &state->entries;
     for (uint32_t i = 0; i < entries->count; i++) {
-        uint64_t id = entries->all[i].box;
-        const struct notify_known *known = id != 0 ? notify_known_by_id(now, id) : NULL;
-        bool told = i > 0 && entries->all[i - 1].box == id; /* with the one before */
-        if (told || (id != 0 && known == NULL) || !is_wanted(state, known)) {
+        const struct notify_entry *entry = &entries->all[i];
+        const struct notify_known *known =
+            entry->box != 0 ? notify_known_by_id(now, entry->shard, entry->box) : NULL;
+        bool told = i > 0 && is_of(entry, entry - 1); /* with the one before */
+        if (told || (entry->box != 0 && known == NULL) || !is_wanted(state, known)) {
             continue;
         }
         imap_write(writer, "* METADATA ");
@@ -76,7 +87,7 @@ void notify_entries_tell(struct imap_notify_state *state, const struct notify_kn
         } else {
             imap_write(writer, "\"\"");
         }
-        for (uint32_t j = i; j < entries->count && entries->all[j].box == id; j++) {
+        for (uint32_t j = i; j < entries->count && is_of(&entries->all[j], entry); j++) {
             imap_write(writer, " ");
             imap_write_astring(writer, entry_name(&entries->all[j]));
         }

@@ -15,7 +15,7 @@ void notify_known_free(struct notify_known_list *list)
     *list = (struct notify_known_list){0};
 }
 
-static struct notify_known *known_new(struct notify_known_list *list, uint64_t id,
+static struct notify_known *known_new(struct notify_known_list *list, unsigned shard, uint64_t id,
                                       struct slice name)
 {
     size_t bytes = sizeof(struct notify_known) + name.size;
@@ -35,7 +35,8 @@ static struct notify_known *known_new(struct notify_known_list *list, uint64_t i
         list->room = room;
     }
     struct notify_known *known = &list->all[list->count];
-    *known = (struct notify_known){.id = id, .name_bytes = (uint32_t)name.size};
+    *known =
+        (struct notify_known){.id = id, .name_bytes = (uint32_t)name.size, .shard = (uint8_t)shard};
     known->name = (char *)malloc(name.size + 1);
     if (known->name == NULL) {
         list->failed = true;
@@ -51,6 +52,9 @@ static int known_order(const void *left, const void *right)
 {
     const struct notify_known *a = (const struct notify_known *)left;
     const struct notify_known *b = (const struct notify_known *)right;
+    if (a->shard != b->shard) {
+        return a->shard < b->shard ? -1 : 1;
+    }
     if (a->id != b->id) {
         return a->id < b->id ? -1 : 1;
     }
@@ -62,7 +66,7 @@ static int known_order(const void *left, const void *right)
 /* Rights are asked for anew when a property of the mailbox has changed. */
 static uint32_t rights_now(const struct imap_notify_state *state, struct mailstore_box *box)
 {
-    const struct notify_known *old = notify_known_by_id(&state->known, box->id);
+    const struct notify_known *old = notify_known_by_id(&state->known, notify_here(state), box->id);
     bool same = old != NULL && old->properties == (uint32_t)box->properties;
     return same ? old->rights : imap_rights_of(state->session, box);
 }
@@ -74,17 +78,20 @@ void notify_known_add(struct imap_notify_state *state, struct notify_known_list 
     char text[IMAP_SHARED_NAME_BYTES];
     struct slice name = slice_of(text, imap_box_name(state->session, box, text));
     uint32_t rights = rights_now(state, box);
-    bool hidden = owner != NULL && mailstore_box_find(user, name) != NULL; /* by one of his own */
+    bool hidden = owner != NULL && !state->session->guest &&
+                  mailstore_box_find(user, name) != NULL; /* by one of his own */
     if (hidden || (rights & IMAP_RIGHT_LOOKUP) == 0) {
         return;
     }
-    struct notify_known *known = known_new(list, box->id, name);
+    struct notify_known *known = known_new(list, notify_here(state), box->id, name);
     if (known != NULL) {
         known->owner = owner;
         known->modseq = box->modseq;
         known->count = box->count;
         known->uidnext = box->uidnext;
-        known->special_use = owner == NULL ? box->special_use : 0;
+        known->uidvalidity = box->uidvalidity;
+        known->unseen_count = box->unseen_count;
+        known->special_use = owner == NULL ? (uint16_t)box->special_use : 0;
         known->properties = (uint32_t)box->properties;
         known->rights = (uint16_t)rights;
         known->subscribed = mailstore_is_subscribed(user, name);
@@ -102,15 +109,50 @@ struct mailstore_box *notify_known_box(const struct imap_notify_state *state,
         user = known->owner->user;
         name = slice_from(name, above + strlen(user->name) + 1);
     }
-    struct mailstore_box *box = known->id != 0 ? mailstore_box_find(user, name) : NULL;
+    bool here = known->id != 0 && known->shard == notify_here(state);
+    struct mailstore_box *box = here ? mailstore_box_find(user, name) : NULL;
     return box != NULL && box->id == known->id ? box : NULL;
 }
 
 struct subscribed_gather {
     const struct imap_notify_state *state;
     struct notify_known_list *list;
-    uint32_t box_count; /* so many are in order of their ids */
+    uint32_t box_count;   /* so many are in order of their ids */
+    struct slice *abroad; /* of the heap: the names of those of other shards, in order */
+    uint32_t abroad_count;
 };
+
+static int text_order(const void *left, const void *right)
+{
+    const struct slice a = *(const struct slice *)left, b = *(const struct slice *)right;
+    int order = memcmp(a.bytes, b.bytes, a.size < b.size ? a.size : b.size);
+    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+static void abroad_gather(struct subscribed_gather *gather)
+{
+    struct notify_known_list *list = gather->list;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < gather->box_count; i++) {
+        count += list->all[i].shard != notify_here(gather->state);
+    }
+    gather->abroad = count > 0 ? (struct slice *)calloc(count, sizeof(gather->abroad[0])) : NULL;
+    list->failed = list->failed || (count > 0 && gather->abroad == NULL);
+    for (uint32_t i = 0; gather->abroad != NULL && i < gather->box_count; i++) {
+        if (list->all[i].shard != notify_here(gather->state)) {
+            gather->abroad[gather->abroad_count++] = notify_known_name(&list->all[i]);
+        }
+    }
+    if (gather->abroad != NULL) {
+        qsort(gather->abroad, count, sizeof(gather->abroad[0]), text_order);
+    }
+}
+
+static bool is_abroad(const struct subscribed_gather *gather, struct slice name)
+{
+    return gather->abroad != NULL && bsearch(&name, gather->abroad, gather->abroad_count,
+                                             sizeof(gather->abroad[0]), text_order) != NULL;
+}
 
 /* Only those without a mailbox: the others are told of with it. */
 static void subscribed_gather(void *owner, struct slice name)
@@ -124,9 +166,12 @@ static void subscribed_gather(void *owner, struct slice name)
         size_t above = imap_shared_root(state->session).size + 1;
         box = mailstore_box_find(other->user,
                                  slice_from(name, above + strlen(other->user->name) + 1));
-        box = box != NULL && notify_known_by_id(&boxes, box->id) != NULL ? box : NULL;
+        bool seen = box != NULL && notify_known_by_id(&boxes, notify_here(state), box->id) != NULL;
+        box = seen ? box : NULL;
     }
-    struct notify_known *known = box == NULL ? known_new(gather->list, 0, name) : NULL;
+    bool told = box != NULL || is_abroad(gather, name);
+    struct notify_known *known =
+        !told ? known_new(gather->list, notify_here(state), 0, name) : NULL;
     if (known != NULL) {
         known->subscribed = true;
         known->personal = !imap_name_is_shared(state->session, name);
@@ -145,13 +190,19 @@ void notify_known_gather(struct imap_notify_state *state, struct notify_known_li
     struct mailstore_user *user = state->session->user;
     struct mailstore_box *box = NULL;
     *list = (struct notify_known_list){0};
-    while (!list->failed && (box = mailstore_box_next(user, box)) != NULL) {
+    while (!state->session->guest && !list->failed &&
+           (box = mailstore_box_next(user, box)) != NULL) {
         notify_known_add(state, list, NULL, box);
     }
     notify_owners_gather(state, list);
+    notify_abroad_gather(state, list);
     known_sort(list);
-    struct subscribed_gather gather = {state, list, list->count};
-    mailstore_each_subscribed(user, subscribed_gather, &gather);
+    struct subscribed_gather gather = {.state = state, .list = list, .box_count = list->count};
+    if (!state->session->guest) {
+        abroad_gather(&gather);
+        mailstore_each_subscribed(user, subscribed_gather, &gather);
+        free(gather.abroad);
+    }
     if (list->count > gather.box_count) {
         known_sort(list);
     }
@@ -168,7 +219,7 @@ void notify_known_compare(const struct notify_known_list *old, const struct noti
                     : j == now->count ? -1
                                       : known_order(&old->all[i], &now->all[j]);
         if (i < old->count && j < now->count && old->all[i].id != 0 &&
-            old->all[i].id == now->all[j].id) {
+            old->all[i].id == now->all[j].id && old->all[i].shard == now->all[j].shard) {
             order = 0; /* it may have another name */
         }
         visit(owner, order <= 0 ? &old->all[i] : NULL, order >= 0 ? &now->all[j] : NULL);
@@ -177,18 +228,65 @@ void notify_known_compare(const struct notify_known_list *old, const struct noti
     }
 }
 
-struct notify_known *notify_known_by_id(const struct notify_known_list *list, uint64_t id)
+/* The first that is this one or behind it. */
+static uint32_t known_place(const struct notify_known_list *list, unsigned shard, uint64_t id)
 {
     uint32_t low = 0, high = list->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (list->all[middle].id < id) {
+        const struct notify_known *known = &list->all[middle];
+        if (known->shard < shard || (known->shard == shard && known->id < id)) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low < list->count && list->all[low].id == id ? &list->all[low] : NULL;
+    return low;
+}
+
+struct notify_known *notify_known_by_id(const struct notify_known_list *list, unsigned shard,
+                                        uint64_t id)
+{
+    uint32_t place = known_place(list, shard, id);
+    struct notify_known *known = place < list->count ? &list->all[place] : NULL;
+    return known != NULL && known->shard == shard && known->id == id ? known : NULL;
+}
+
+void notify_known_drop(struct notify_known_list *list, unsigned shard, uint64_t id)
+{
+    struct notify_known *known = notify_known_by_id(list, shard, id);
+    if (known != NULL) {
+        size_t behind = (size_t)(list->all + list->count - known) - 1;
+        list->bytes -= sizeof(*known) + known->name_bytes;
+        list->count--;
+        free(known->name);
+        memmove(known, known + 1, behind * sizeof(*known));
+    }
+}
+
+void notify_known_append(struct notify_known_list *list, const struct notify_known *with,
+                         struct slice name)
+{
+    struct notify_known *last = known_new(list, with->shard, with->id, name);
+    if (last != NULL) {
+        char *copy = last->name;
+        *last = *with;
+        last->name = copy;
+        last->name_bytes = (uint32_t)name.size;
+    }
+}
+
+void notify_known_put(struct notify_known_list *list, const struct notify_known *with,
+                      struct slice name)
+{
+    notify_known_drop(list, with->shard, with->id);
+    uint32_t count = list->count, place = known_place(list, with->shard, with->id);
+    notify_known_append(list, with, name);
+    if (list->count > count) {
+        struct notify_known known = list->all[count];
+        memmove(list->all + place + 1, list->all + place, (count - place) * sizeof(known));
+        list->all[place] = known;
+    }
 }
 
 /* ---- What the client has done itself ---- */

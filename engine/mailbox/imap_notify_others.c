@@ -15,10 +15,18 @@ struct telling {
     struct imap_writer writer;
 };
 
-static bool is_selected(const struct imap_notify_state *state, uint64_t id)
+static bool is_here(const struct imap_notify_state *state, const struct notify_known *known)
 {
-    const struct view *view = &state->session->view;
-    return view->is_open && view->box->id == id;
+    return known->shard == notify_here(state);
+}
+
+static bool is_selected(const struct imap_notify_state *state, const struct notify_known *known)
+{
+    struct imap_session *session = state->session;
+    const struct view *view = &session->view;
+    return is_here(state, known) ? view->is_open && view->box->id == known->id
+                                 : imap_abroad_has_selected(session, known->shard, known->id,
+                                                            notify_known_name(known));
 }
 
 static void telling_open(struct telling *telling, struct imap_notify_state *state)
@@ -152,10 +160,11 @@ static void name_tell(struct telling *telling, struct slice name, const struct n
     const struct imap_list_name told = {
         .text = name,
         .box = known != NULL ? notify_known_box(telling->state, known) : NULL,
+        .is_abroad = known != NULL && !is_here(telling->state, known),
         .subscribed = mailstore_is_subscribed(session->user, name),
         .has_children = has_children(telling, name)};
     if (old == NULL && told.box != NULL && told.box->of_inbox && known->personal &&
-        notify_known_by_id(telling->old, told.box->id) == NULL) {
+        notify_known_by_id(telling->old, known->shard, told.box->id) == NULL) {
         old_name = slice_text("INBOX");
     }
     imap_write(writer, "* LIST (");
@@ -205,7 +214,8 @@ static void parents_tell(struct telling *telling)
         struct slice name = telling->parents[i];
         const struct notify_known *known = name_find(telling, name);
         bool twice = i > 0 && slice_equal(telling->parents[i - 1], name);
-        bool is_new = known != NULL && notify_known_by_id(telling->old, known->id) == NULL;
+        bool is_new =
+            known != NULL && notify_known_by_id(telling->old, known->shard, known->id) == NULL;
         if (!twice && !is_new && (name_events(telling, name) & IMAP_NOTIFY_MAILBOX_NAME)) {
             name_tell(telling, name, NULL);
         }
@@ -227,7 +237,7 @@ static bool has_followed(struct telling *telling, const struct notify_known *old
         to = to_above;
         const struct notify_known *known = name_find(telling, to);
         const struct notify_known *before =
-            known != NULL ? notify_known_by_id(telling->old, known->id) : NULL;
+            known != NULL ? notify_known_by_id(telling->old, known->shard, known->id) : NULL;
         if (before != NULL && slice_equal(notify_known_name(before), from)) {
             return true;
         }
@@ -236,13 +246,18 @@ static bool has_followed(struct telling *telling, const struct notify_known *old
 
 /* ---- Messages ---- */
 
-static void status_tell(struct telling *telling, const struct mailstore_box *box, uint32_t items)
+static void status_tell(struct telling *telling, const struct notify_known *known, uint32_t items)
 {
     const struct imap_session *session = telling->state->session;
+    const struct mailstore_box box = {.count = known->count,
+                                      .uidnext = known->uidnext,
+                                      .uidvalidity = known->uidvalidity,
+                                      .unseen_count = known->unseen_count,
+                                      .modseq = known->modseq};
     if (imap_session_has(session, IMAP_ENABLED_CONDSTORE | IMAP_ENABLED_QRESYNC)) {
         items |= IMAP_STATUS_HIGHESTMODSEQ;
     }
-    imap_status_write(session, &telling->writer, box, items);
+    imap_status_write_named(session, &telling->writer, notify_known_name(known), &box, items);
     telling_send(telling);
 }
 
@@ -261,12 +276,8 @@ static void messages_tell(struct telling *telling, const struct notify_known *ol
     } else if (!moved && old->modseq != now->modseq && (events & IMAP_NOTIFY_FLAG_CHANGE) != 0) {
         items = IMAP_STATUS_UIDVALIDITY | IMAP_STATUS_UNSEEN;
     }
-    if (items == 0 || is_selected(telling->state, now->id)) {
-        return;
-    }
-    const struct mailstore_box *box = notify_known_box(telling->state, now);
-    if (box != NULL && may_be_read(now)) {
-        status_tell(telling, box, items);
+    if (items != 0 && may_be_read(now) && !is_selected(telling->state, now)) {
+        status_tell(telling, now, items);
     }
 }
 
@@ -285,7 +296,7 @@ static void same_tell(struct telling *telling, const struct notify_known *old,
         name_tell(telling, notify_known_name(now), NULL);
     }
     if (old->special_use != now->special_use) {
-        notify_entries_add(&telling->state->entries, now->id,
+        notify_entries_add(&telling->state->entries, now->shard, now->id,
                            slice_text(IMAP_METADATA_SPECIAL_USE));
     }
 }

@@ -22,8 +22,7 @@ static bool concerns(const struct imap_session *session, struct slice identifier
            slice_equal(who, slice_text(IMAP_ANYONE));
 }
 
-/* Is there a subtree that has all of others' mailboxes in it? */
-static bool all_are_wanted(const struct imap_notify_state *state)
+bool notify_wants_all(const struct imap_notify_state *state)
 {
     struct slice root = imap_shared_root(state->session);
     for (uint32_t i = 0; root.size > 0 && i < state->set.count; i++) {
@@ -75,7 +74,7 @@ static bool is_wanted(const struct imap_notify_state *state, struct slice user)
 {
     struct wanting wanting = {.session = state->session, .user = user};
     names_each(state, wanting_visit, &wanting);
-    return wanting.found || all_are_wanted(state);
+    return wanting.found || notify_wants_all(state);
 }
 
 struct notify_owner *notify_owner_of(const struct imap_notify_state *state, struct slice name)
@@ -106,12 +105,11 @@ static void owner_property(struct mailstore_watch *watch, uint64_t box, struct s
     struct notify_owner *owner = list_entry(watch, struct notify_owner, watch);
     struct slice share = slice_text(MAILSTORE_SHARE_KEY);
     const struct notify_known *known =
-        box != 0 ? notify_known_by_id(&owner->state->known, box) : NULL;
+        box != 0 ? notify_known_by_id(&owner->state->known, notify_here(owner->state), box) : NULL;
     if (box != 0 && slice_equal(slice_first(key, share.size), share) &&
         concerns(owner->state->session, slice_from(key, share.size))) {
         owner->stale = true;
-    } else if (known != NULL && (known->rights & IMAP_RIGHT_READ) &&
-               (notify_known_events(owner->state, known) & IMAP_NOTIFY_MAILBOX_METADATA_CHANGE)) {
+    } else if (known != NULL && notify_entries_wanted(owner->state, known)) {
         notify_property(owner->state, box, key);
     }
 }
@@ -252,7 +250,7 @@ static void owners_seek(struct imap_notify_state *state)
     struct mailstore *store = imap_session_store(state->session);
     struct ids ids = {.count = 0};
     struct seeking seeking = {.state = state};
-    if (!all_are_wanted(state)) {
+    if (!notify_wants_all(state)) {
         names_each(state, named_visit, &seeking);
         return;
     }

@@ -259,6 +259,7 @@ static void session_work(struct imap_session *session)
             return;
         }
     }
+    imap_notify_hear(session);
     abroad_tell(session);
     if (session->state == IMAP_SESSION_READING) {
         if (session->idling && !outbox_is_full(&session->outbox)) {
@@ -585,6 +586,7 @@ void imap_serve(struct mailbox *mailbox, const struct imap_serving *with)
         session->carriage = carriage_begin(mailbox, with->carriage);
     }
     session->guest = with->guest;
+    session->watches = with->watches;
     session->door = &door;
     session->stream = stream;
     session->user = with->user;

@@ -85,6 +85,7 @@ struct imap_session {
     bool expunges;      /* the command under way itself takes messages away */
     bool notify_silent; /* NOTIFY: of the selected mailbox only what the client does is told */
     bool guest;         /* an agent on a shard where its user has no mailboxes: see imap_agent.c */
+    bool watches;       /* one that is there for NOTIFY alone, and feeds who has it */
     bool rights_untold; /* other flags can be stored than the client knows */
     uint32_t rights;    /* enum imap_right, of the selected mailbox, as they were at its */
     uint64_t rights_seen; /* properties */
@@ -202,7 +203,7 @@ struct imap_serving {
     struct stream *stream;       /* given */
     struct mailstore_user *user; /* open in mailbox->texts, and given */
     uint8_t enabled;             /* enum imap_enabled, by the client */
-    bool guest;
+    bool guest, watches;
     const char *carriage; /* NULL: it has none */
 };
 void imap_serve(struct mailbox *mailbox, const struct imap_serving *with);
@@ -213,12 +214,16 @@ struct imap_agent *imap_agent_new(struct imap_session *session, unsigned shard);
 /* One that puts into a carriage of this name, which comes to be, what it is told to APPEND to a mailbox. */
 struct imap_agent *imap_agent_new_carrying(struct imap_session *session, unsigned shard,
                                            const char *carriage);
+/* One that watches for NOTIFY on another shard: names are UTF-8, and what it tells is of imap_notify_feed.c. */
+struct imap_agent *imap_agent_new_watcher(struct imap_session *session, unsigned shard);
 void imap_agent_end(struct imap_agent *agent); /* whatever is under way; or NULL */
 unsigned imap_agent_shard(const struct imap_agent *agent);
 void imap_agent_say(struct imap_agent *agent, struct slice bytes);
 void imap_agent_say_text(struct imap_agent *agent, const char *text);
 /* Whole lines with literals in them, which it does not ask for. */
 void imap_agent_say_command(struct imap_agent *agent, struct slice text);
+/* The same of one whose answer nobody waits for. */
+void imap_agent_say_untold(struct imap_agent *agent, struct slice text);
 /* Say no more of a message now. */
 bool imap_agent_is_full(struct imap_agent *agent);
 /* The client has enabled CONDSTORE since by a command: by the one that is said next, or another. */
@@ -274,6 +279,11 @@ void imap_abroad_tell(struct imap_session *session);
 /* A response of what is selected there has begun, and not ended: nothing else may be said. */
 bool imap_abroad_is_midway(const struct imap_session *session);
 bool imap_abroad_is_selected(const struct imap_session *session);
+/* Is it this mailbox, of this shard, which is called so now? */
+bool imap_abroad_has_selected(struct imap_session *session, unsigned shard, uint64_t box,
+                              struct slice name);
+/* NOTIFY is over, and not by a command: who has the selected mailbox hears of it as soon as may be. */
+void imap_abroad_silence(struct imap_session *session);
 /* Harmless without. */
 void imap_abroad_deselect(struct imap_session *session);
 void imap_abroad_end(struct imap_session *session);
@@ -437,6 +447,9 @@ void imap_subscribe(struct imap_session *session, struct slice name, bool subscr
 void imap_status(struct imap_session *session, const struct imap_status *status);
 void imap_status_write(const struct imap_session *session, struct imap_writer *writer,
                        const struct mailstore_box *box, uint32_t items);
+/* The same of a mailbox that he calls so; of the box the numbers alone are looked at. */
+void imap_status_write_named(const struct imap_session *session, struct imap_writer *writer,
+                             struct slice name, const struct mailstore_box *box, uint32_t items);
 /* "MESSAGES", of one bit; NULL: there is none. */
 const char *imap_status_word(uint32_t item);
 /* In the form that the client is to see. */
@@ -452,7 +465,8 @@ void imap_list(struct imap_session *session, const struct imap_list *list, bool 
 struct slice imap_special_use_word(uint32_t use);
 struct imap_list_name {
     struct slice text;
-    struct mailstore_box *box; /* NULL: there is none */
+    struct mailstore_box *box; /* NULL: there is none, on this shard */
+    bool is_abroad;            /* there is one on another */
     bool subscribed;
     bool has_children;
 };
@@ -565,6 +579,13 @@ bool imap_text_list_copy(struct arena *arena, const struct imap_text_list *from,
 void imap_notify(struct imap_session *session, const struct imap_notify *notify);
 /* Harmless when there is none. */
 void imap_notify_end(struct imap_session *session);
+/* What has come of other shards is taken note of. Harmless when there is none. */
+void imap_notify_hear(struct imap_session *session);
+/* Before the agent selects a mailbox for the session: what is to be told of it. */
+void imap_notify_teach(const struct imap_session *session, struct imap_agent *agent);
+/* The command has changed something on another shard, which is to be known before it is answered. False: no; else it is
+ * answered later, the task is over, and the answer was copied. */
+bool imap_notify_waits(struct imap_session *session, const struct imap_answer *answer);
 /* No command is under way, and the output has room: what has happened. session->notify is there. May begin a task. */
 void imap_notify_tell(struct imap_session *session);
 /* Does the client want to hear of flags in the selected mailbox? */

@@ -23,6 +23,9 @@ void imap_task_end(struct imap_session *session)
 enum imap_step imap_session_answer(struct imap_session *session, const struct imap_answer *answer)
 {
     if (session->notify != NULL && answer->result == IMAP_OK && session->server.command != NULL) {
+        if (imap_notify_waits(session, answer)) {
+            return IMAP_STEP_ANSWERED;
+        }
         imap_notify_did(session, session->server.command);
     }
     if (session->view.is_open && !imap_access_lost(session)) {

@@ -239,6 +239,76 @@ class SharedBetweenShards(SystemTest):
             client.file.readline()
         self.assertEqual(service.stop(), 0)
 
+    def listening(self, service, user, events):
+        client = self.bare(service, user)
+        client.answered = self.ok(client, f"n NOTIFY SET {events}")
+        return client
+
+    def test_notify_tells_of_all_shards(self):
+        service = self.service()
+        alice, bob, other = self.shared(service)
+        listener = self.listening(service, "bob", "STATUS (subtree shared (MessageNew MessageExpunge FlagChange MailboxName MailboxMetadataChange))")
+        self.assertIn(b"* STATUS shared/alice/Team (MESSAGES 3 UIDNEXT 4 ", listener.answered)
+        self.append(alice, "Team", letter(3))
+        listener.until(b"* STATUS shared/alice/Team (MESSAGES 4 UIDNEXT 5 ")
+        self.append(other, "shared/alice/Team", letter(4))
+        listener.until(b"* STATUS shared/alice/Team (MESSAGES 5 ")
+        self.ok(alice, "s SELECT Team")
+        self.ok(alice, "s STORE 1 +FLAGS (\\Seen \\Deleted)")
+        listener.until(b"* STATUS shared/alice/Team (UIDVALIDITY ")
+        self.ok(alice, "e EXPUNGE")
+        listener.until(b"* STATUS shared/alice/Team (MESSAGES 4 ")
+        self.ok(other, "m SETMETADATA shared/alice/Team (/shared/comment \"ours\")")
+        listener.until(b"* METADATA shared/alice/Team /shared/comment\r\n")
+        self.ok(other, "c CREATE Later")  # who has shared nothing before
+        self.append(other, "Later", letter(5))
+        self.ok(other, "a SETACL Later bob lr")
+        listener.until(b'* LIST (\\HasNoChildren) "/" shared/u0/Later\r\n')
+        listener.until(b"* STATUS shared/u0/Later (MESSAGES 1 ")
+        self.ok(other, "r RENAME Later Soon")
+        listener.until(b'* LIST (\\HasNoChildren) "/" shared/u0/Soon ("OLDNAME" (shared/u0/Later))\r\n')
+        self.ok(alice, "a SETACL Team bob l")
+        listener.until(b'* LIST (\\NoAccess \\HasNoChildren) "/" shared/alice/Team\r\n')
+        self.ok(alice, "a DELETEACL Team bob")
+        listener.until(b'* LIST (\\NonExistent \\HasNoChildren) "/" shared/alice/Team\r\n')
+        self.ok(listener, "n NOTIFY NONE")
+        self.append(other, "Soon", letter(6))
+        self.assertEqual(self.ok(listener, "n NOOP"), b"n OK Completed\r\n")
+        self.assertEqual(service.stop(), 0)
+
+    def test_notify_tells_of_what_is_selected_and_subscribed_elsewhere(self):
+        service = self.service()
+        alice, bob, _ = self.shared(service)
+        self.ok(bob, "s SUBSCRIBE shared/alice/Team")
+        listener = self.listening(service, "bob", "(selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge)) (subscribed (MessageNew MessageExpunge))")
+        self.append(alice, "Team", letter(3))
+        listener.until(b"* STATUS shared/alice/Team (MESSAGES 4 ")
+        self.ok(listener, "s SELECT shared/alice/Team")
+        self.append(alice, "Team", letter(4))
+        lines = b"".join(listener.until(b")\r\n"))
+        self.assertRegex(lines, rb"^\* 5 EXISTS\r\n\* 0 RECENT\r\n\* 5 FETCH \(UID 5 BODY\[HEADER.FIELDS \(SUBJECT\)\] {\d+}\r\nSubject: number 4\r\n")
+        self.ok(alice, "s SELECT Team")
+        self.ok(alice, "s STORE 2 +FLAGS (\\Flagged \\Deleted)")  # of flags he has not asked to hear
+        self.ok(alice, "e EXPUNGE")
+        self.assertEqual(listener.until(b"* 2 EXPUNGE"), [b"* 2 EXPUNGE\r\n"])
+        self.ok(listener, "u UNSELECT")
+        self.append(alice, "Team", letter(5))
+        listener.until(b"* STATUS shared/alice/Team (MESSAGES 5 ")
+        self.assertEqual(service.stop(), 0)
+
+    def test_who_listens_to_all_shards_is_kicked_and_the_service_stops(self):
+        service = self.service()
+        alice, bob, other = self.shared(service)
+        listeners = [self.listening(service, user, "(selected (MessageNew MessageExpunge)) (subtree shared (MessageNew MessageExpunge))") for user in ("bob", "u0", "alice") * 2]
+        self.assertEqual([row.split()[:2] for row in self.tool(service, "who").splitlines()[1:]], [["alice", "3"], ["bob", "3"], ["u0", "3"]])
+        self.assertEqual(self.tool(service, "kick", "bob"), "3 sessions kicked\n")
+        for client in (bob, listeners[0], listeners[3]):
+            client.until(b"* BYE")
+        listeners[1].close()
+        self.append(other, "shared/alice/Team", letter(3))
+        listeners[4].until(b"* STATUS shared/alice/Team (MESSAGES 4 ")
+        self.assertEqual(service.stop(), 0)
+
     def chaos(self, service, user, mailbox, seed, failures):
         """Random commands; none may be answered with BAD, and all are answered."""
         chance = random.Random(seed)
