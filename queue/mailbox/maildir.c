@@ -29,11 +29,15 @@ static void remove_left(void *owner, const char *name)
 static int open_folders(struct maildir *store)
 {
     const struct maildir_files *files = store->files;
+    char staging[sizeof MAILDIR_STAGING + 16];
+    snprintf(staging, sizeof staging,
+             store->settings.shard > 0 ? MAILDIR_STAGING ".%u" : MAILDIR_STAGING,
+             store->settings.shard);
     store->root_fd = files->open_root(files->self, store->settings.path);
     if (store->root_fd < 0) {
         return store->root_fd;
     }
-    store->staging_fd = open_folder(files, store->root_fd, MAILDIR_STAGING);
+    store->staging_fd = open_folder(files, store->root_fd, staging);
     if (store->staging_fd < 0) {
         return store->staging_fd;
     }

@@ -6,7 +6,8 @@
  * syncs those folders. Commits that wait together are synced together. One file serves all
  * recipients of a message (hard links).
  *
- *   PATH/.staging/NAME        a message being received; left-overs of a crash are removed at start
+ *   PATH/.staging/NAME        a message being received; left-overs of a crash are removed at start; of
+ *                             further shards .staging.1 and so on
  *   PATH/USER/new/TIME.UNIQUE.HOST,S=BYTES,W=BYTES-WITH-CRLF
  *
  * A message is in new/ whole or not at all, after any crash. A crash can leave it with some of its
@@ -14,7 +15,7 @@
  * written outside PATH.
  *
  * All calls come from one thread; only `wake` is called by the writer thread. One process at a time
- * for a PATH. A store that is `driven` has no thread: maildir_write does the same when it is called.
+ * for a PATH, with a store for each of its shards: no user is of two of them. A store that is `driven` has no thread: maildir_write does the same when it is called.
  *
  * Source: https://cr.yp.to/proto/maildir.html; ",S=" and ",W=" as Dovecot writes them.
  */
@@ -36,6 +37,7 @@ struct maildir_settings {
     const struct maildir_files *files; /* borrowed, as long as the store */
     bool driven;                       /* no writer thread: the simulator calls maildir_write */
     uint32_t process_id;               /* part of the file names */
+    unsigned shard;                    /* whose staging folder it is */
     bool durable;                      /* false: for benchmarks */
     size_t pending_bytes_max;          /* text that waits for the writer, of all drafts */
     uint64_t quota_bytes;              /* of each user; 0: none */

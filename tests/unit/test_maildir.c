@@ -453,6 +453,23 @@ static void what_a_crash_left_in_staging_is_removed_at_start(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static void each_shard_has_a_staging_folder_of_its_own(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct maildir_settings settings = settings_of(fixture);
+    struct maildir *second = NULL, *third = NULL;
+    char path[128];
+    snprintf(path, sizeof path, "%s/.staging/1.coming", fixture->path);
+    assert_int_equal(close(open(path, O_CREAT | O_WRONLY, 0600)), 0);
+    settings.shard = 1;
+    assert_int_equal(maildir_open(&second, &settings), 0);
+    assert_int_equal(access(path, F_OK), 0); /* the first one's is left alone */
+    snprintf(path, sizeof path, "%s/.staging.1", fixture->path);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(maildir_open(&third, &settings), -EBUSY);
+    maildir_close(second);
+}
+
 static void a_second_process_is_refused(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -526,6 +543,7 @@ int main(void)
         STORE_TEST(an_aborted_message_leaves_nothing),
         STORE_TEST(a_write_that_fails_is_told_and_the_store_goes_on),
         STORE_TEST(what_a_crash_left_in_staging_is_removed_at_start),
+        STORE_TEST(each_shard_has_a_staging_folder_of_its_own),
         STORE_TEST(a_second_process_is_refused),
         STORE_TEST(a_user_over_quota_is_refused_until_mail_is_deleted),
         STORE_TEST(a_folder_that_is_removed_under_us_is_made_again),
