@@ -127,7 +127,7 @@ $(B)/tests/unit/test_delivery_edit: LDFLAGS += -Wl,--wrap=mailstore_begin
 $(B)/tests/unit/test_delivery_maildirs: LDFLAGS += -Wl,--wrap=calloc,--wrap=op_new,--wrap=home_open
 $(B)/tests/unit/test_delivery_sends: LDFLAGS += -Wl,--wrap=calloc,--wrap=mailstore_box_open
 $(B)/tests/unit/test_delivery_shards: LDFLAGS += -Wl,--wrap=crossing_send,--wrap=mailstore_begin,--wrap=mailstore_append,--wrap=malloc,--wrap=calloc,--wrap=realloc
-$(B)/tests/unit/test_delivery_shards_lmtp: LDFLAGS += -Wl,--wrap=crossing_send
+$(B)/tests/unit/test_delivery_shards_lmtp $(B)/tests/unit/test_delivery_shards_maildirs: LDFLAGS += -Wl,--wrap=crossing_send
 $(B)/tests/unit/test_lists: LDFLAGS += -Wl,--wrap=spool_commit
 # 250 programs of some 11 MB each: binutils' other linker makes one in 0.2 s of processor time instead of 0.5.
 $(UNIT_TESTS): LDFLAGS += $(GOLD)

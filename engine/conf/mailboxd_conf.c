@@ -251,10 +251,6 @@ static void check_placing(struct reader *reader, const struct mailboxd_conf *con
 
 static void check_store(struct reader *reader, const struct mailboxd_conf *conf)
 {
-    if (conf->shards > 1 && conf->store.format != CONF_STORE_LOG) {
-        reader_problem(reader, "shards",
-                       "Maildirs have one writer, expected 1, or store.format: log");
-    }
     if (conf->store.segment_bytes % FRAME_BYTES != 0) {
         reader_problem(reader, "store.segment_bytes",
                        "not a whole number of frames, expected a multiple of 256K");

@@ -211,11 +211,12 @@ static void recipient_judge(struct delivery *delivery, struct slice mailbox)
 
 /* ---- the body ---- */
 
+#define BUSY "Too many messages at once, try again later"
+
 static void body_refuse(struct delivery *delivery, ssize_t status)
 {
     const struct smtp_verdict full = {452, "4.3.1", slice_text("Insufficient system storage")};
-    const struct smtp_verdict busy = {452, "4.3.2",
-                                      slice_text("Too many messages at once, try again later")};
+    const struct smtp_verdict busy = {452, "4.3.2", slice_text(BUSY)};
     const struct smtp_verdict broken = {
         451, "4.3.0", slice_text("The message could not be stored, try again later")};
     text_abort(delivery);
@@ -332,6 +333,8 @@ static void recipient_answer(struct delivery *delivery, const struct delivery_re
         verdict(delivery, 452, "4.2.2", "Mailbox is full");
     } else if (recipient->status == -ENOSPC) {
         verdict(delivery, 452, "4.3.1", "Insufficient system storage");
+    } else if (recipient->status == -ENOBUFS) { /* on his shard */
+        verdict(delivery, 452, "4.3.2", BUSY);
     } else {
         logger_line(delivery->session.mailbox->shard->logger, LOGGER_ERROR, "store: %s: %s",
                     recipient->user, strerror(-recipient->status));
@@ -665,9 +668,7 @@ void delivery_accepted(void *owner, struct listener *listener, struct stream *st
         free(delivery);
         return;
     }
-    delivery->store = mailbox->store != NULL       ? &delivery_files
-                      : mailbox->group->count == 1 ? &delivery_log
-                                                   : &delivery_shards;
+    delivery->store = mailbox->group->count == 1 ? delivery_here(mailbox) : &delivery_shards;
     delivery->text =
         (struct delivery_text){.mailbox = mailbox, .room_came = room_came, .committed = committed};
     delivery->stream = stream;

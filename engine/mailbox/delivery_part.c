@@ -3,6 +3,11 @@
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/delivery_spread.h"
 
+static const struct delivery_store *store_of(const struct delivery_part *part)
+{
+    return delivery_here(part->text.mailbox);
+}
+
 static void part_send(struct delivery_part *part, struct crossing_note *note)
 {
     crossing_send(part->crossing, part->spread->shard, note);
@@ -20,13 +25,13 @@ static void first_return(struct delivery_part *part)
     part_send(part, &passing->note);
 }
 
-/* Gives back what it has of its shard and of the session's chunks. */
+/* Gives back what it has of its shard and of the session's chunks. What is being committed is the store's. */
 static void part_close(struct delivery_part *part)
 {
-    if (part->text.begun) {
-        delivery_log.abort(&part->text);
+    if (part->text.begun && part->state == DELIVERY_PART_RECEIVING) {
+        store_of(part)->abort(&part->text);
     }
-    delivery_log.close(&part->text);
+    store_of(part)->close(&part->text);
     list_remove(&part->node);
     while (part->first != NULL) {
         first_return(part);
@@ -88,12 +93,12 @@ static void committed(struct delivery_text *text)
 static void part_await(struct delivery_part *part)
 {
     part->waits = true;
-    delivery_log.when_room(&part->text);
+    store_of(part)->when_room(&part->text);
 }
 
 static void part_try_begin(struct delivery_part *part)
 {
-    int status = delivery_log.begin(&part->text);
+    int status = store_of(part)->begin(&part->text);
     if (status == -EAGAIN) {
         part_await(part);
     } else if (status != 0) {
@@ -107,7 +112,7 @@ static void first_take(struct delivery_part *part)
 {
     const struct delivery_chunk *chunk = part->first->chunk;
     struct slice rest = slice_from(slice_of(chunk->bytes, chunk->used), part->read);
-    ssize_t taken = delivery_log.append(&part->text, rest);
+    ssize_t taken = store_of(part)->append(&part->text, rest);
     if (taken < 0) {
         part_refuse(part, (int)taken);
     } else if ((size_t)taken < rest.size) {
@@ -121,7 +126,7 @@ static void first_take(struct delivery_part *part)
 static void part_commit(struct delivery_part *part)
 {
     part->state = DELIVERY_PART_COMMITTING;
-    if (delivery_log.commit(&part->text) != 0) {
+    if (store_of(part)->commit(&part->text) != 0) {
         part_answer(part);
     }
 }
@@ -161,7 +166,7 @@ void delivery_part_begin(struct shard_message *message, struct shard *here)
     part->crossing = mailbox->crossing;
     arena_open(&part->refusals, DELIVERY_REFUSALS_BYTES_MAX);
     list_append(&mailbox->parts, &part->node);
-    if (delivery_log.reserve(&part->text, part->text.recipient_count) != 0) {
+    if (store_of(part)->reserve(&part->text, part->text.recipient_count) != 0) {
         part_refuse(part, -ENOMEM);
         return;
     }
@@ -193,15 +198,31 @@ void delivery_part_end(struct shard_message *message, struct shard *here)
     part_go_on(part);
 }
 
+static void part_end(struct delivery_part *part)
+{
+    if (part->ended) {
+        statuses_set(part, -EIO); /* whether it is stored is not known */
+        part_answer(part);
+    } else {
+        part_fail(part, -EIO);
+    }
+}
+
+void delivery_parts_rest(struct mailbox *mailbox)
+{
+    struct list_node *next;
+    for (struct list_node *node = mailbox->parts.next; node != &mailbox->parts; node = next) {
+        struct delivery_part *part = list_entry(node, struct delivery_part, node);
+        next = node->next;
+        if (part->state != DELIVERY_PART_COMMITTING) {
+            part_end(part);
+        }
+    }
+}
+
 void delivery_parts_forget(struct mailbox *mailbox)
 {
     while (!list_empty(&mailbox->parts)) {
-        struct delivery_part *part = list_entry(mailbox->parts.next, struct delivery_part, node);
-        if (part->ended) {
-            statuses_set(part, -EIO); /* whether it is stored is not known */
-            part_answer(part);
-        } else {
-            part_fail(part, -EIO);
-        }
+        part_end(list_entry(mailbox->parts.next, struct delivery_part, node));
     }
 }

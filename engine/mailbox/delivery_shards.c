@@ -1,5 +1,5 @@
 /* Deliveries into the stores of several shards: the session's side. A message to the session's own shard alone goes straight
- * to delivery_log. */
+ * to delivery_here. */
 #include "engine/core/check.h"
 #include "engine/mailbox/delivery_sieve.h"
 #include "engine/mailbox/delivery_spread.h"
@@ -142,7 +142,7 @@ static struct delivery_spread *spread_new(struct delivery_text *text)
 
 static int reserve(struct delivery_text *text, uint32_t count)
 {
-    return delivery_log.reserve(text, count);
+    return delivery_here(text->mailbox)->reserve(text, count);
 }
 
 static void part_start(struct delivery_spread *spread, struct delivery_part *part)
@@ -169,7 +169,7 @@ static void parts_start(struct delivery_spread *spread)
 static int begin(struct delivery_text *text)
 {
     if (all_are_here(text)) {
-        return delivery_log.begin(text);
+        return delivery_here(text->mailbox)->begin(text);
     }
     struct delivery_spread *spread = spread_new(text);
     if (spread == NULL) {
@@ -186,7 +186,7 @@ static int begin(struct delivery_text *text)
 static void id(const struct delivery_text *text, char id[DELIVERY_ID_BYTES])
 {
     if (text->spread == NULL) {
-        delivery_log.id(text, id);
+        delivery_here(text->mailbox)->id(text, id);
     } else {
         snprintf(id, DELIVERY_ID_BYTES, "%016" PRIx64, text->spread->id);
     }
@@ -262,7 +262,7 @@ static ssize_t append(struct delivery_text *text, struct slice wire)
     struct delivery_spread *spread = text->spread;
     struct slice rest = wire;
     if (spread == NULL) {
-        return delivery_log.append(text, wire);
+        return delivery_here(text->mailbox)->append(text, wire);
     }
     if (spread->serving == 0) {
         return spread->failure;
@@ -283,7 +283,7 @@ static ssize_t append(struct delivery_text *text, struct slice wire)
 static void when_room(struct delivery_text *text)
 {
     if (text->spread == NULL) {
-        delivery_log.when_room(text);
+        delivery_here(text->mailbox)->when_room(text);
     } else {
         text->spread->wants_room = true;
     }
@@ -291,7 +291,7 @@ static void when_room(struct delivery_text *text)
 
 static void forget_room(struct delivery_text *text)
 {
-    delivery_log.forget_room(text);
+    delivery_here(text->mailbox)->forget_room(text);
     if (text->spread != NULL) {
         text->spread->wants_room = false;
     }
@@ -355,7 +355,7 @@ static int commit(struct delivery_text *text)
 {
     struct delivery_spread *spread = text->spread;
     if (spread == NULL) {
-        return delivery_log.commit(text);
+        return delivery_here(text->mailbox)->commit(text);
     }
     text->begun = false;
     if (spread->open != NULL) {
@@ -420,7 +420,7 @@ static void abort_text(struct delivery_text *text)
 {
     struct delivery_spread *spread = text->spread;
     if (spread == NULL) {
-        delivery_log.abort(text);
+        delivery_here(text->mailbox)->abort(text);
         return;
     }
     text->begun = false;
@@ -436,7 +436,7 @@ static void close_text(struct delivery_text *text)
         check(!text->begun);
         spread_leave(text->spread); /* what is committed is committed all the same */
     }
-    delivery_log.close(text);
+    delivery_here(text->mailbox)->close(text);
 }
 
 const struct delivery_store delivery_shards = {.reserve = reserve,

@@ -3,7 +3,7 @@
  * and delivery_part.c, on each of the recipients' shards, share. Nobody else includes it.
  *
  *   session's shard                              a part's shard: one for each that has recipients
- *   append   ── begin, with the first chunk ───► delivery_log's begin, as soon as it can
+ *   append   ── begin, with the first chunk ───► delivery_here's begin, as soon as it can
  *            ── chunk, the same for all parts ─► append
  *            ◄───────────────────────── chunk ── is read
  *            ◄──────────────────────── failed ── its begin or append: its own recipients are not served; at most once

@@ -1,6 +1,6 @@
 /*
  * delivery_store: where LMTP sessions (delivery.c, the only caller) put messages: Maildirs (delivery_files), the service's own
- * store, or, where the service has several shards, those of the recipients' shards, by the same calls.
+ * store, or, where the service has several shards, either of the recipients' shards, by the same calls.
  *
  * A session has one struct delivery_text, and at most one message at a time in it. Text comes in wire form, CRLF and
  * dot-stuffed. Nothing here calls back from inside a call.
@@ -145,5 +145,13 @@ struct delivery_store {
 
 extern const struct delivery_store delivery_files, delivery_maildir, delivery_log, delivery_shards;
 
-/* delivery_part.c: the store is closed: what is being received from sessions of other shards ends. */
+/* Of a shard's own users. */
+static inline const struct delivery_store *delivery_here(const struct mailbox *mailbox)
+{
+    return mailbox->store != NULL ? &delivery_files : &delivery_log;
+}
+
+/* delivery_part.c: what is being received from sessions of other shards ends; and, when the store is at rest, what is being
+ * committed, too. */
+void delivery_parts_rest(struct mailbox *mailbox);
 void delivery_parts_forget(struct mailbox *mailbox);

@@ -150,18 +150,13 @@ static int maildirs_open(struct mailbox *mailbox, const struct mailbox_settings 
         .files = settings->files,
         .driven = settings->driven,
         .process_id = settings->process_id,
+        .shard = mailbox_index(mailbox),
         .durable = conf->store.durability == CONF_DURABILITY_COMMIT,
-        .pending_bytes_max = conf->limits.pending_bytes,
+        .pending_bytes_max = conf->limits.pending_bytes / mailbox->group->count,
         .quota_bytes = settings->stateless ? conf->users.quota_bytes : 0,
         .wake = store_wake,
         .owner = mailbox,
     };
-    if (!settings->driven && mailbox_store_is_in(conf->store.path)) {
-        logger_line(logger, LOGGER_ERROR,
-                    "store: %s holds a log, expected store.format: log, or another folder",
-                    conf->store.path);
-        return -EINVAL;
-    }
     int status = maildir_open(&mailbox->store, &store);
     if (status < 0) {
         logger_line(logger, LOGGER_ERROR, "store: %s cannot be used: %s", conf->store.path,
@@ -224,13 +219,11 @@ static void searches_open(struct mailbox *mailbox, const struct mailboxd_conf *c
 /* Where there are several shards main has done it. */
 static int folder_claim(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
-    char path[MAILBOX_STORE_PATH_BYTES];
     mailbox->folder = -1;
     if (mailbox->crossing != NULL) {
         return 0;
     }
-    int status = mailbox_store_folder(conf, path);
-    status = status < 0 ? status : mailbox_store_claim(path, 1, mailbox->shard->logger);
+    int status = mailbox_store_claim(conf, mailbox->shard->logger);
     mailbox->folder = status < 0 ? -1 : status;
     return status < 0 ? status : 0;
 }
@@ -272,32 +265,21 @@ static int users_find(struct mailbox *mailbox)
     return status == 0 ? finding.status : status;
 }
 
-static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
+static void maildirs_close(struct mailbox *mailbox)
 {
-    const struct mailboxd_conf *conf = settings->conf;
-    const struct mailbox_store_files files = {
-        .files = settings->files, .process_id = settings->process_id, .driven = settings->driven};
-    bool in_log = conf->store.format == CONF_STORE_LOG;
-    int status = in_log ? 0 : maildirs_open(mailbox, settings);
-    if (status != 0 || (!in_log && settings->stateless)) {
-        return status;
+    if (mailbox->store != NULL) {
+        maildir_close(mailbox->store);
     }
-    status = folder_claim(mailbox, conf);
-    status = status < 0
-                 ? status
-                 : mailbox_store_open(&mailbox->own, conf, mailbox->shard, in_log ? NULL : &files);
-    if (status != 0) {
-        folder_leave(mailbox);
-        if (!in_log) {
-            maildir_close(mailbox->store);
-        }
-        return status;
-    }
+}
+
+/* What goes over the store, when it is there. */
+static int texts_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
+{
     mailbox->texts = mailbox_store_texts(mailbox->own);
     carriages_sweep(mailbox->texts);
-    status = users_find(mailbox);
+    int status = users_find(mailbox);
     status = status == 0 ? sieve_open(mailbox) : status;
-    if (status == 0 && !in_log) {
+    if (status == 0 && mailbox->store != NULL) {
         status = quota_ledger_open(&mailbox->quotas, mailbox);
         if (status != 0) {
             sieve_close(mailbox);
@@ -305,12 +287,44 @@ static int store_open(struct mailbox *mailbox, const struct mailbox_settings *se
     }
     if (status == 0) {
         searches_open(mailbox, conf);
-    } else {
+    }
+    return status;
+}
+
+static int own_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
+{
+    const struct mailboxd_conf *conf = settings->conf;
+    const struct mailbox_store_files files = {
+        .files = settings->files, .process_id = settings->process_id, .driven = settings->driven};
+    int status = mailbox_store_open(&mailbox->own, conf, mailbox->shard,
+                                    mailbox->store != NULL ? &files : NULL);
+    if (status != 0) {
+        return status;
+    }
+    status = texts_open(mailbox, conf);
+    if (status != 0) {
         mailbox_store_close(mailbox->own);
+    }
+    return status;
+}
+
+/* The folder is claimed first: nothing is touched that is another's. */
+static int store_open(struct mailbox *mailbox, const struct mailbox_settings *settings)
+{
+    bool in_log = settings->conf->store.format == CONF_STORE_LOG;
+    if (!in_log && settings->stateless) {
+        return maildirs_open(mailbox, settings);
+    }
+    int status = folder_claim(mailbox, settings->conf);
+    status = status == 0 && !in_log ? maildirs_open(mailbox, settings) : status;
+    if (status != 0) {
         folder_leave(mailbox);
-        if (!in_log) {
-            maildir_close(mailbox->store);
-        }
+        return status;
+    }
+    status = own_open(mailbox, settings);
+    if (status != 0) {
+        folder_leave(mailbox);
+        maildirs_close(mailbox);
     }
     return status;
 }
@@ -618,15 +632,16 @@ void mailbox_close(struct mailbox *mailbox)
     search_desk_close(mailbox->searches);
     quota_ledger_rest(mailbox->quotas);
     if (mailbox->store != NULL) {
-        maildir_close(mailbox->store);
+        delivery_parts_rest(mailbox); /* the writer gives nobody room any more */
     }
+    maildirs_close(mailbox);
     if (mailbox->own != NULL) {
         mailbox_store_settle(mailbox->own); /* who waited for it has ended, unless it failed: */
     }
     sessions_forget(mailbox);
+    delivery_parts_forget(mailbox);
     quota_ledger_close(mailbox->quotas);
     if (mailbox->own != NULL) {
-        delivery_parts_forget(mailbox);
         carriages_close(mailbox);
         sieve_close(mailbox); /* what waited for a look has run some scripts */
         mailbox_store_close(mailbox->own);

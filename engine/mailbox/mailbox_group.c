@@ -125,13 +125,18 @@ static bool is_at_home(const struct mailbox_group *group, const char *user)
            bsearch(&hash, group->at_home, group->at_home_count, sizeof hash, by_hash) != NULL;
 }
 
+static const char *what_of(const struct mailbox_group *group)
+{
+    return group->of_maildirs ? "a state" : "mail";
+}
+
 static void double_say(const struct mailbox_group *group, const char *user, unsigned first,
                        unsigned other, size_t said)
 {
     if (group->logger != NULL && said < DOUBLES_SAID) {
         logger_line(group->logger, LOGGER_WARNING,
-                    "store: %s has mail on the shards %u and %u: only that on %u is seen", user,
-                    first, other, first);
+                    "store: %s has %s on the shards %u and %u: only that on %u is seen", user,
+                    what_of(group), first, other, first);
     }
 }
 
@@ -168,8 +173,8 @@ void mailbox_group_settle(struct mailbox_group *group)
         qsort(group->elsewhere, group->elsewhere_count, sizeof group->elsewhere[0], by_name);
         size_t doubles = elsewhere_settle(group);
         if (doubles > DOUBLES_SAID && group->logger != NULL) {
-            logger_line(group->logger, LOGGER_WARNING,
-                        "store: %zu more have mail on several shards", doubles - DOUBLES_SAID);
+            logger_line(group->logger, LOGGER_WARNING, "store: %zu more have %s on several shards",
+                        doubles - DOUBLES_SAID, what_of(group));
         }
     }
     free(group->at_home);

@@ -2,7 +2,7 @@
  * mailbox_group: the shards of a mailbox service, and which of them has a user's mail.
  *
  * A user's mail lies on one shard: where it was found at start (of several the first), else where users.placed of the configuration says, else where
- * the hash of his name does. So a store may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
+ * the hash of his name does. Of Maildirs it is their state that lies there, and no other shard touches his. So a store may be given more shards than it had. Main makes the group before the shards' threads and closes it after them.
  *
  *   each shard: mailbox_open ─► mailbox_group_found ...      main: all are open ─► mailbox_group_settle ─► they listen
  *
@@ -37,6 +37,7 @@ struct mailbox_group {
     uint64_t *at_home; /* until settled: the hashes of users who are where they would be placed */
     size_t at_home_count, at_home_room;
     struct logger *logger; /* hears of users who are on several shards; NULL: nobody does */
+    bool of_maildirs;      /* for what it hears */
     /* Of each shard: a mailbox there is, or was since the start, shared with somebody. */
     atomic_bool shares[CONF_SHARDS_MAX];
     atomic_uint sessions; /* of all shards, and those on their way from one to another */

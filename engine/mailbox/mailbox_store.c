@@ -18,7 +18,7 @@
 #define MAILDIR_FOLDER ".staging" /* of queue/mailbox/maildir.h */
 #define SUFFIX ".segment"
 #define STATE_FOLDER "/.tubepost"
-#define STAGING_FOLDER "/tmp"
+#define STAGING_FOLDER "tmp"
 #define FILE_THREADS 4u
 
 struct mailbox_store {
@@ -114,14 +114,37 @@ static int folder_judge(int folder, const char *path, unsigned shards, struct lo
     return 0;
 }
 
-/* The kernel gives the lock back however we end. */
-int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger)
+int mailbox_store_folder(const struct mailboxd_conf *conf, char path[MAILBOX_STORE_PATH_BYTES])
 {
-    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
-        int status = -errno;
+    const char *folder = conf->store.format == CONF_STORE_LOG ? "" : STATE_FOLDER;
+    int size = snprintf(path, MAILBOX_STORE_PATH_BYTES, "%s%s", conf->store.path, folder);
+    return size < (int)MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
+static int folder_make(const char *path, struct logger *logger)
+{
+    int status = mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
+    if (status < 0) {
         logger_line(logger, LOGGER_ERROR, "store: %s cannot be made: %s", path, strerror(-status));
-        return status;
     }
+    return status;
+}
+
+/* The folder of the Maildirs, in which the other one is. */
+static int maildirs_make(const struct mailboxd_conf *conf, struct logger *logger)
+{
+    if (has_log(conf->store.path, 0)) {
+        logger_line(logger, LOGGER_ERROR,
+                    "store: %s holds a log, expected store.format: log, or another folder",
+                    conf->store.path);
+        return -EINVAL;
+    }
+    return folder_make(conf->store.path, logger);
+}
+
+/* The kernel gives the lock back however we end. */
+static int folder_lock(const char *path, unsigned shards, struct logger *logger)
+{
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int status = folder < 0 || flock(folder, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
     if (status < 0) {
@@ -135,6 +158,17 @@ int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger
         close(folder);
     }
     return status < 0 ? status : folder;
+}
+
+int mailbox_store_claim(const struct mailboxd_conf *conf, struct logger *logger)
+{
+    char path[MAILBOX_STORE_PATH_BYTES];
+    int status = mailbox_store_folder(conf, path);
+    if (status == 0 && conf->store.format == CONF_STORE_MAILDIR) {
+        status = maildirs_make(conf, logger);
+    }
+    status = status == 0 ? folder_make(path, logger) : status;
+    return status == 0 ? folder_lock(path, conf->shards, logger) : status;
 }
 
 static int disk_open(struct mailbox_store *store, const char *path)
@@ -183,13 +217,6 @@ static int log_make(struct mailbox_store *store, const struct mailboxd_conf *con
         log_found_unusable(&store->found, settings.shard, status);
     }
     return status;
-}
-
-int mailbox_store_folder(const struct mailboxd_conf *conf, char path[MAILBOX_STORE_PATH_BYTES])
-{
-    const char *folder = conf->store.format == CONF_STORE_LOG ? "" : STATE_FOLDER;
-    int size = snprintf(path, MAILBOX_STORE_PATH_BYTES, "%s%s", conf->store.path, folder);
-    return size < (int)MAILBOX_STORE_PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
 int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
@@ -308,15 +335,28 @@ static void files_trouble(void *owner, const char *user, int status)
     }
 }
 
+/* Where the Maildir of what is sent is: beside the first shard's index, and in the folder of a further one's log. */
+static char *own_path(const struct mailbox_store *store, const char *path)
+{
+    char folder[16];
+    unsigned index = store->shard->settings.index;
+    snprintf(folder, sizeof folder, index > 0 ? "/%u" : "", index);
+    return joined(path, folder);
+}
+
 static int maildirs_fill(struct mailbox_store *store, const struct mailboxd_conf *conf,
                          const struct mailbox_store_files *files, const char *path)
 {
+    char staging[MAILBOX_STORE_PATH_BYTES];
+    if (mailbox_store_path(conf, store->shard, STAGING_FOLDER, staging) < 0) {
+        return -ENAMETOOLONG;
+    }
     /* The machine's, as Dovecot's: who finds the other's lock must know that it is of this host. */
     char host[256] = {0};
     store->hostname = joined(gethostname(host, sizeof host - 1) == 0 ? host : conf->hostname, "");
     store->maildirs_path = joined(conf->store.path, "");
-    store->state_path = joined(path, "");
-    store->staging = joined(path, STAGING_FOLDER);
+    store->state_path = own_path(store, path);
+    store->staging = joined(staging, "");
     store->owner = (struct maildir_owner){.files = files->files,
                                           .world = store->shard->world,
                                           .hostname = store->hostname,
@@ -400,9 +440,4 @@ void mailbox_store_close(struct mailbox_store *store)
 {
     wheel_disarm(store->shard->wheel, &store->tick);
     store_free(store);
-}
-
-bool mailbox_store_is_in(const char *path)
-{
-    return has_log(path, 0);
 }

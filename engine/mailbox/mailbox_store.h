@@ -5,7 +5,8 @@
  *   PATH/0/NUMBER.segment          the log
  *   PATH/index, index-lock ...     the index, which is built again when it is missing
  *   PATH/search/                   full-text indexes (search_desk.h), the same
- *   PATH/1/..., index.1, search.1  those of the second shard, and so on
+ *   PATH/1/..., index.1, search.1  those of the second shard, and so on; tmp and .outgoing, of Maildirs, lie with tmp.1
+ *                                  and 1/.outgoing
  *
  * One process at a time: the folder is locked. One that holds Maildirs is refused, and one that has the mail of more
  * shards.
@@ -23,9 +24,9 @@
 
 struct mailbox_store;
 
-/* Makes the folder when it is missing, and locks it: a descriptor, to be closed when the stores in it are; or -errno, which
- * is logged. */
-int mailbox_store_claim(const char *path, unsigned shards, struct logger *logger);
+/* Makes the folder of all shards' stores when it is missing, and locks it: a descriptor, to be closed when they are; or
+ * -errno, which is logged. Before anything else is done there. */
+int mailbox_store_claim(const struct mailboxd_conf *conf, struct logger *logger);
 /* files: of Maildirs, borrowed until the store is closed; NULL: texts lie in the log. */
 struct mailbox_store_files {
     const struct maildir_files *files;
@@ -54,5 +55,3 @@ int mailbox_store_folder(const struct mailboxd_conf *conf, char path[MAILBOX_STO
 /* "PATH/NAME", or "PATH/NAME.N" of a further shard. 0, -ENAMETOOLONG. */
 int mailbox_store_path(const struct mailboxd_conf *conf, const struct shard *shard,
                        const char *name, char path[MAILBOX_STORE_PATH_BYTES]);
-/* Is such a store in this folder? */
-bool mailbox_store_is_in(const char *path);

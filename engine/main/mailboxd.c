@@ -59,7 +59,7 @@ struct service {
     struct world world;
     struct maildir_files files;
     struct logger logger;
-    int folder; /* of the store, claimed; -1 where its only shard does that */
+    int folder; /* of the stores, claimed; -1 where their only shard does that */
     unsigned shards;
     struct worker workers[CONF_SHARDS_MAX];
     struct mailbox_group group;
@@ -439,7 +439,7 @@ static int run(struct service *service, const sigset_t *signals)
     const struct mailboxd_conf *conf = service->conf;
     int status = workers_open(service);
     if (status == 0 && service->shards > 1) {
-        service->folder = mailbox_store_claim(conf->store.path, service->shards, &service->logger);
+        service->folder = mailbox_store_claim(conf, &service->logger);
         status = service->folder < 0 ? service->folder : 0;
     }
     status = status == 0 ? users_open(service) : status;
@@ -498,6 +498,7 @@ static int start(struct service *service, const char *program)
     mailbox_group_place(&service->group, service->first->users.placed,
                         service->first->users.placed_count);
     service->group.logger = &service->logger;
+    service->group.of_maildirs = service->first->store.format == CONF_STORE_MAILDIR;
     const struct memory_settings memory = {
         .program = program, .megabytes = EAL_MEGABYTES + service->shards * EAL_SHARD_MEGABYTES};
     int status = memory_start(&memory);

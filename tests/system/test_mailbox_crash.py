@@ -371,11 +371,11 @@ class Deliveries:
 
 
 class MailboxCrash(SystemTest):
-    format, all_or_none, keeps = "log", True, ""
+    format, all_or_none, keeps, how = "log", True, "", {}
 
     def start(self):
         service = Store(self.folder, uring=self.rng.choice(("auto", "off")), store=self.format,
-                        space="segment_bytes: 4M" + self.keeps)
+                        space="segment_bytes: 4M" + self.keeps, **self.how)
         self.addCleanup(self.end, service)
         return service
 

@@ -25,12 +25,16 @@ TRIES = 8  # connections of one client: with two shards, all on the same one onc
 
 
 class ShardsTest(SystemTest):
-    uring = "auto"
+    uring, store = "auto", "log"
 
     def service(self, settings="", shards=2, **kwargs):
-        service = Store(self.folder, settings, self.uring, shards=shards, **kwargs)
+        service = Store(self.folder, settings, self.uring, shards=shards, store=self.store, **kwargs)
         self.addCleanup(self.end, service)
         return service
+
+    def state(self, service):
+        """Where the logs of the shards are."""
+        return service.mail if self.store == "log" else os.path.join(service.mail, ".tubepost")
 
     def deliver(self, service, users, text, over="tcp"):
         with service.connect(over) as client:
@@ -44,7 +48,7 @@ class ShardsTest(SystemTest):
         for user in USERS:
             for _ in range(3):
                 self.assertTrue(service.texts(user) == texts, user)
-        folders = [glob.glob(os.path.join(service.mail, str(i), "*.segment")) for i in range(2)]
+        folders = [glob.glob(os.path.join(self.state(service), str(i), "*.segment")) for i in range(2)]
         self.assertTrue(all(folders), folders)
         self.assertEqual(service.stop(), 0)
 
@@ -324,10 +328,11 @@ class ShardsTest(SystemTest):
         for user in USERS:
             self.assertEqual(service.texts(user), [message("one"), message("two")])
         self.assertEqual(service.stop(), 0)
-        before = sorted(os.listdir(service.mail))
+        state = self.state(service)
+        before = sorted(os.listdir(state))
         fewer = self.service_fails(service, 1)
-        self.assertIn(f"store: {service.mail} holds the mail of 3 shards, expected shards: 3 or more", fewer)
-        self.assertEqual(sorted(os.listdir(service.mail)), before)
+        self.assertIn(f"store: {state} holds the mail of 3 shards, expected shards: 3 or more", fewer)
+        self.assertEqual(sorted(os.listdir(state)), before)
         service = self.service(shards=4)
         for user in USERS:
             self.assertEqual(service.texts(user), [message("one"), message("two")])
@@ -356,8 +361,8 @@ class ShardsTest(SystemTest):
     def test_a_shard_that_cannot_start_ends_all_whatever_is_signalled(self):
         service = self.service()
         self.assertEqual(service.stop(), 0)
-        shutil.rmtree(os.path.join(service.mail, "1"))
-        with open(os.path.join(service.mail, "1"), "w"):  # no folder
+        shutil.rmtree(os.path.join(self.state(service), "1"))
+        with open(os.path.join(self.state(service), "1"), "w"):  # no folder
             pass
 
         def signalled():  # it waits, over the exec, for who asks
@@ -366,7 +371,7 @@ class ShardsTest(SystemTest):
 
         for before in (None, signalled):
             self.assertIn("could not start", self.service_fails(service, 2, preexec_fn=before))
-        os.unlink(os.path.join(service.mail, "1"))
+        os.unlink(os.path.join(self.state(service), "1"))
         service = self.service()
         self.deliver(service, USERS, message("after"))
         self.assertEqual(service.stop(), 0)
@@ -382,14 +387,14 @@ class ShardsTest(SystemTest):
     def test_two_services_do_not_share_a_store(self):
         service = self.service()
         self.assertIn("another process has it", self.service_fails(service, 4))
-        self.assertFalse(os.path.exists(os.path.join(service.mail, "2")))
+        self.assertFalse(os.path.exists(os.path.join(self.state(service), "2")))
         self.assertEqual(service.stop(), 0)
 
     def test_what_was_acknowledged_survives_kill_9(self):
         rng = random.Random(7)
         acknowledged = {}
         for number in range(3):
-            service = Store(self.folder, uring=self.uring, shards=2)
+            service = Store(self.folder, uring=self.uring, shards=2, store=self.store)
             stop = threading.Event()
 
             def load(seed):
@@ -424,7 +429,7 @@ class ShardsTest(SystemTest):
 
 class ShardsWithoutUring(SystemTest):
     """The same sockets by epoll, in short."""
-    service, deliver, uring = ShardsTest.service, ShardsTest.deliver, "off"
+    service, deliver, state, store, uring = ShardsTest.service, ShardsTest.deliver, ShardsTest.state, "log", "off"
     test_everybody_finds_his_mail_over_every_connection = ShardsTest.test_everybody_finds_his_mail_over_every_connection
     test_a_stop_ends_sessions_on_every_shard = ShardsTest.test_a_stop_ends_sessions_on_every_shard
 

@@ -97,6 +97,7 @@ class AllUsers(MailboxTool):
 class AllUsersOfShards(AllUsers):
     """The same where two shards have the mail: u0 and u2 the first, alice and the others the second."""
     shards = {"shards": 2}
+    by_lmtp = 2  # texts of a message to two: on both
     placed = "placed: [{users: \"u[02]\"}, {users: \"*\", shard: 1}]"
 
     def start(self, settings="", **kwargs):
@@ -128,7 +129,7 @@ class AllUsersOfShards(AllUsers):
         self.assertEqual(counters["imap"]["logins"], 7)  # and those that filled it
         self.assertEqual(gauges["sessions_imap"], 2)
         self.assertEqual((counters["mailbox"]["messages"], counters["mailbox"]["deliveries"]), (1, 2))
-        self.assertEqual(counters["store"]["texts_committed"], 13 + 2)  # the last one on both
+        self.assertEqual(counters["store"]["texts_committed"], 13 + self.by_lmtp)
         self.assertEqual(counters["outgoing"], {"sent": 0, "deferred": 0, "returned": 0, "dropped": 0, "connections": 0})
         self.assertEqual((counters["search"]["questions"], gauges["search_users"], gauges["outgoing_waiting"]), (1, 1, 0))
         disk = os.statvfs(self.service.mail)
@@ -147,30 +148,35 @@ class AllUsersOfShards(AllUsers):
         [row] = self.lines("fetch", "-u", "alice", "text", "mailbox", "INBOX", "subject", "large")
         self.assertEqual(row["text"], message("large", body).decode())
 
+    def state(self):
+        """Where the logs are."""
+        return self.service.mail
+
     def test_every_shard_is_checked_and_built_anew(self):
-        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", self.service.mail, code=75))
+        state = self.state()
+        self.assertIn("tubepost-mailboxd works on this store; stop it", self.tool("check", state, code=75))
         self.assertEqual(self.service.stop(), 0)
-        files = sorted(os.listdir(self.service.mail))
+        files = sorted(os.listdir(state))
         facts = self.lines("check")
         self.assertEqual([(row["shard"], row["users"], row["differences"], row["damaged_bytes"]) for row in facts], [(0, 2, 0, 0), (1, 3, 0, 0)])
         output = self.tool("check")
         for shard in (0, 1):
-            self.assertIn(f"{self.service.mail}/{shard}: the index is as the log says\n", output)
-        self.assertRegex(self.tool("rebuild"), r"mail/0: the index was built from \d+ records, of 2 users\n.*mail/1: .* of 3 users\n$")
-        self.assertEqual(sorted(os.listdir(self.service.mail)), files)
-        os.unlink(os.path.join(self.service.mail, "index.1"))
-        self.assertIn("mail/1: the index was missing or of no use: it has been built from the log\n", self.tool("check"))
-        for path in glob.glob(os.path.join(self.service.mail, "1", "*.segment")):
+            self.assertIn(f"{state}/{shard}: the index is as the log says\n", output)
+        self.assertRegex(self.tool("rebuild"), rf"{state}/0: the index was built from \d+ records, of 2 users\n{state}/1: .* of 3 users\n$")
+        self.assertEqual(sorted(os.listdir(state)), files)
+        os.unlink(os.path.join(state, "index.1"))
+        self.assertIn(f"{state}/1: the index was missing or of no use: it has been built from the log\n", self.tool("check"))
+        for path in glob.glob(os.path.join(state, "1", "*.segment")):
             with open(path, "r+b") as f:
                 at = f.read().find(b"Archive")
                 if at >= 0:
                     f.seek(at)
                     f.write(b"#")
         self.tool("check", code=65)
-        self.assertIn("mail/0: the index is as the log says\n", self.output)
-        self.assertRegex(self.output, r"mail/1: \d+ rows of the index are not as the log says\n")
-        os.rename(os.path.join(self.service.mail, "0"), os.path.join(self.service.mail, "lost"))
-        self.assertIn("mail/0: the log of this shard is missing", self.tool("check", code=66))
+        self.assertIn(f"{state}/0: the index is as the log says\n", self.output)
+        self.assertRegex(self.output, rf"{state}/1: \d+ rows of the index are not as the log says\n")
+        os.rename(os.path.join(state, "0"), os.path.join(state, "lost"))
+        self.assertIn(f"{state}/0: the log of this shard is missing", self.tool("check", code=66))
 
 
 if __name__ == "__main__":

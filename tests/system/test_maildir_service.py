@@ -36,12 +36,12 @@ def text_of(identity):
 class Server:
     """One of the two, as its clients see it. Mailboxes are named with '/' between their levels."""
 
-    def __init__(self, test, port, password, separator):
-        self.test, self.port, self.password, self.separator = test, port, password, separator
+    def __init__(self, test, port, password, separator, user=USER):
+        self.test, self.port, self.password, self.separator, self.user = test, port, password, separator, user
 
     def client(self):
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=PATIENCE_S)
-        client.login(USER, self.password)
+        client.login(self.user, self.password)
         return client
 
     def name(self, mailbox):
@@ -157,6 +157,8 @@ class Work:
 
 
 class MaildirService(PeerTest):
+    users = [USER]
+
     def setUp(self):
         super().setUp()
         os.chmod(self.folder, 0o755)
@@ -166,7 +168,7 @@ class MaildirService(PeerTest):
             os.makedirs(path)
             os.chown(path, VMAIL, VMAIL)
         port = free_port()
-        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", f"users={USER}",
+        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{port}", f"users={','.join(self.users)}",
                         f"set:mail_location = maildir:{self.mail}/%n",
                         "set:mail_max_keyword_length = 100")
         self.theirs = Server(self, port, "secret", ".")

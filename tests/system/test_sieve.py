@@ -12,6 +12,7 @@ from test_mailboxd import Mailboxd
 from tls_peers import certificate
 
 PASSWORD = "apricot"
+SHARDS = int(os.environ.get("TUBEPOST_MAILBOX_SHARDS", "1"))
 
 
 class Sieved(Mailboxd):
@@ -26,7 +27,7 @@ class Sieved(Mailboxd):
     def write_config(self, settings, uring="auto"):
         base = os.path.join(self.folder, "mail.test")
         with open(self.config, "w") as f:
-            f.write(f"hostname: mail.test\n"
+            f.write(f"hostname: mail.test\nshards: {SHARDS}\n"
                     f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
                     f"  - {{name: i, address: [\"127.0.0.1:{self.imap}\"], protocol: imap}}\n"
                     f"  - {{name: s, address: [\"127.0.0.1:{self.sieve}\"], protocol: sieve}}\n"

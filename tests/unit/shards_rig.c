@@ -2,8 +2,10 @@
 #include "engine/core/check.h"
 #include "engine/mailbox/delivery_spread.h"
 #include "tests/unit/fake_network.h"
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct crossing { /* one that only knows whose it is */
     unsigned shard;
@@ -206,6 +208,47 @@ void shards_rig_open(unsigned count, uint64_t seed,
                                           &shards_rig.door.listener) == 0);
 }
 
+static void nobody_wakes(void *owner)
+{
+    (void)owner;
+}
+
+void shards_rig_maildirs(size_t pending_bytes)
+{
+    snprintf(shards_rig.maildirs, sizeof shards_rig.maildirs, "/tmp/tubepost-shards-XXXXXX");
+    check(mkdtemp(shards_rig.maildirs) != NULL);
+    maildir_system_files(&shards_rig.files);
+    for (unsigned i = 0; i < shards_rig.count; i++) {
+        struct shards_rig_shard *one = &shards_rig.shards[i];
+        const struct maildir_settings settings = {.path = shards_rig.maildirs,
+                                                  .hostname = "mail.test",
+                                                  .world = &one->world,
+                                                  .files = &shards_rig.files,
+                                                  .driven = true,
+                                                  .process_id = 77,
+                                                  .shard = i,
+                                                  .durable = true,
+                                                  .pending_bytes_max = pending_bytes,
+                                                  .wake = nobody_wakes};
+        check(maildir_open(&one->mailbox.store, &settings) == 0);
+    }
+}
+
+static unsigned maildirs_round(struct maildir *store)
+{
+    maildir_flush(store);
+    if (!shards_rig.writers_stand) {
+        maildir_write(store);
+    }
+    return maildir_reap(store);
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *at)
+{
+    (void)status, (void)type, (void)at;
+    return remove(path);
+}
+
 void shards_rig_end(unsigned index)
 {
     struct mailbox *mailbox = &shards_rig.shards[index].mailbox;
@@ -214,6 +257,10 @@ void shards_rig_end(unsigned index)
         struct session *session = list_entry(node, struct session, node);
         next = node->next;
         session->ops->abort(session);
+    }
+    if (mailbox->store != NULL) {
+        delivery_parts_rest(mailbox);
+        maildir_close(mailbox->store);
     }
     mailstore_rig_settle(&shards_rig.shards[index].store);
     while (!list_empty(&mailbox->sessions)) {
@@ -252,6 +299,9 @@ void shards_rig_close(void)
     }
     mailbox_group_close(&shards_rig.group);
     mailboxd_conf_free(shards_rig.conf);
+    if (shards_rig.maildirs[0] != '\0') {
+        nftw(shards_rig.maildirs, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    }
 }
 
 unsigned shards_rig_round(void)
@@ -261,6 +311,7 @@ unsigned shards_rig_round(void)
         struct shards_rig_shard *one = &shards_rig.shards[i];
         if (!one->ended) {
             mailstore_rig_round(&one->store);
+            busy += one->mailbox.store != NULL ? maildirs_round(one->mailbox.store) : 0;
             busy += shard_round(&one->shard) + notes_run(one);
             busy += !mailstore_is_quiet(one->store.store) || !log_is_quiet(one->store.rig.log) ||
                     disk_fault_pending(one->store.rig.fault) > 0;

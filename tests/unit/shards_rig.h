@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "engine/mailbox/session.h"
+#include "queue/mailbox/maildir.h"
 #include "tests/unit/mailstore_rig.h"
 
 #define SHARDS_RIG_MAX 3u
@@ -31,6 +32,9 @@ struct shards_rig {
     uint32_t late_percent; /* chance of a sender's notes to wait a round more */
     uint64_t notes;        /* sent */
     bool *part_begins;     /* NULL, or: does a message begin on a shard, by a note? */
+    char maildirs[64];     /* the folder; "": mail comes into the stores */
+    struct maildir_files files;
+    bool writers_stand; /* of the Maildirs */
 
     struct network *network;
     struct mailbox_door door;
@@ -44,6 +48,8 @@ extern struct shards_rig shards_rig;
 /* change: of a shard's store before it starts; NULL: nothing. */
 void shards_rig_open(unsigned count, uint64_t seed,
                      void (*change)(unsigned shard, struct mailstore_rig *store));
+/* Mail without a detail comes into Maildirs, by each shard's own writer, which has so many bytes of text at a time. */
+void shards_rig_maildirs(size_t pending_bytes);
 /* All that was under way has been given back, or is dropped. */
 void shards_rig_close(void);
 unsigned shards_rig_round(void);
