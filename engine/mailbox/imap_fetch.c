@@ -188,7 +188,7 @@ static bool message_next(struct fetch *fetch)
     if (!text_begin(fetch)) {
         return true;
     }
-    if (fetch->needs & (FETCH_NEEDS_HEADER | FETCH_NEEDS_PARTS)) {
+    if (fetch->needs != 0) {
         fetch->phase = FETCH_SCAN;
     } else {
         message_begin(fetch);

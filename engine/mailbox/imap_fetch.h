@@ -83,7 +83,7 @@ void fetch_preview_loaded(struct fetch *fetch);
 /* ---- imap_fetch_text.c ---- */
 /* What an item needs, by the cache too. */
 uint8_t fetch_needs(const struct fetch *fetch, const struct imap_fetch_item *item);
-/* 0: the text is scanned as far as it is needed; else imap_text_must_wait, -EIO or -E2BIG: in the next round. */
+/* 0: the text is there, and scanned as far as it is needed; else imap_text_must_wait, -EIO or -E2BIG: in the next round. */
 int fetch_scan(struct fetch *fetch);
 /* ENVELOPE, BODY, BODYSTRUCTURE, by the cache when it has it. */
 void fetch_structure_write(struct fetch *fetch, const struct imap_fetch_item *item);

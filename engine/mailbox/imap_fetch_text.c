@@ -90,9 +90,24 @@ static void scan_feed(struct fetch *fetch, struct slice bytes)
     }
 }
 
+/* Of a text that is sent as it is: another program may have removed its file, and the client is not promised it yet. */
+static int text_try(struct fetch *fetch)
+{
+    struct slice bytes;
+    struct ref *owner;
+    int status = fetch->text.text.bytes > 0 ? imap_text_read(&fetch->text, 0, &bytes, &owner) : 0;
+    if (status == 0 && fetch->text.text.bytes > 0) {
+        ref_drop(owner);
+    }
+    return status;
+}
+
 int fetch_scan(struct fetch *fetch)
 {
     uint32_t end = fetch->scanned + SCAN_BYTES_A_STEP;
+    if ((fetch->needs & (FETCH_NEEDS_HEADER | FETCH_NEEDS_PARTS)) == 0) {
+        return text_try(fetch);
+    }
     if (!fetch->scanning) {
         if (structure_open(&fetch->structure, &fetch->arena) != 0) {
             return -ENOMEM;

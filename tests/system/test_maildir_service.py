@@ -277,6 +277,24 @@ class MaildirService(PeerTest):
         self.assertEqual([flags for flags, *_ in self.messages_of(self.ours, client, "A")], ours[0])
         client.logout()
 
+    def test_a_message_whose_file_has_just_gone_is_left_out_and_the_session_goes_on(self):
+        self.start()
+        client = self.ours.client()
+        for name in "abc":
+            self.ok(client.append("INBOX", None, None, text_of(name)))
+        self.ok(client.select())
+        for items in ("BODY.PEEK[]", "RFC822", "BODY.PEEK[TEXT]", "BODY.PEEK[]<0.10>", "BINARY.PEEK[]"):
+            self.ok(client.append("INBOX", None, None, text_of("d")))
+            self.ok(client.noop())
+            uid = self.ok(client.uid("SEARCH", "ALL"))[0].split()[-1].decode()
+            newest = max(os.scandir(os.path.join(self.mail, USER, "cur")), key=lambda entry: (entry.stat().st_ctime_ns, entry.name))
+            os.unlink(newest.path)
+            answer, found = client.uid("FETCH", f"1:{uid}", f"({items})")
+            self.assertIn(answer, ("NO", "OK"), (items, found))  # OK: a look has come before it, and the client is told
+            self.assertEqual(len([item for item in client.response("FETCH")[1] if isinstance(item, tuple)]), 3, items)
+            wait_until(lambda: self.ok(client.noop()) and len(self.ok(client.uid("SEARCH", "ALL"))[0].split()) == 3, "it to be seen to go")
+        client.logout()
+
     def test_kill_9_beside_dovecot_loses_nothing(self):
         self.start()
         self.make_mailboxes(self.ours)

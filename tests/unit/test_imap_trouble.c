@@ -75,14 +75,27 @@ static void a_message_that_cannot_be_read_is_left_out_and_told(void **state)
 static void a_literal_that_cannot_be_ended_ends_the_connection(void **state)
 {
     struct imap_rig *rig = filled(state);
-    no_reads(rig);
+    disk_fault_fail(rig->store.rig.fault, DISK_FAULT_READ, 1, UINT32_MAX, -EIO);
     say(rig, 0, "a FETCH 1 BODY.PEEK[]\r\n");
     for (unsigned i = 0; i < 100 && !rig->clients[0].closed; i++) {
         rig_round(rig);
     }
     assert_true(rig->clients[0].closed);
+    expect(rig, 0, "* 1 FETCH (BODY[] {716800}\r\nSubject: large\r\n");
     expect_not(rig, 0, "a OK");
     assert_int_equal(rig->mailbox.counters.sessions, 0);
+}
+
+static void a_literal_that_cannot_be_begun_is_not_promised(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    no_reads(rig);
+    talk(rig, 0, "a FETCH 1,9 (UID BODY.PEEK[]<0.5>)\r\n", "NO [SERVERBUG]");
+    expect_not(rig, 0, "* 1 FETCH");
+    expect(rig, 0, "* 9 FETCH (UID 9 BODY[]<0> {5}\r\nSubje)\r\n");
+    reads_again(rig);
+    talk(rig, 0, "b FETCH 1 (UID BODY.PEEK[]<0.5>)\r\n", "OK");
+    expect(rig, 0, "* 1 FETCH (UID 1 BODY[]<0> {5}\r\nSubje)\r\n");
 }
 
 static void a_full_disk_refuses_messages_and_lets_them_be_deleted(void **state)
@@ -132,6 +145,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, imap_rig_open, imap_rig_close)
         TEST(a_text_is_read_back_from_the_disk),
         TEST(a_message_that_cannot_be_read_is_left_out_and_told),
+        TEST(a_literal_that_cannot_be_begun_is_not_promised),
         TEST(a_literal_that_cannot_be_ended_ends_the_connection),
         TEST(a_full_disk_refuses_messages_and_lets_them_be_deleted),
         TEST(who_is_refused_for_want_of_memory_may_log_in_again),
