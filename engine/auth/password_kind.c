@@ -139,5 +139,8 @@ bool password_kind_read(struct slice stored, const char *otherwise_scheme,
     text[size < 0 ? 0 : size] = '\0';
     bool good = size >= 0 && text_kind(&parts, text, kind);
     OPENSSL_cleanse(text, sizeof(text));
+    if (!good) {
+        memset(kind, 0, sizeof(*kind));
+    }
     return good;
 }

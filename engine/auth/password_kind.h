@@ -22,6 +22,6 @@ struct password_kind {
     uint8_t uses;                   /* password_use */
 };
 
-/* False: it serves nothing of the above. */
+/* False, and all zeroes: it serves nothing of the above. */
 bool password_kind_read(struct slice stored, const char *otherwise_scheme,
                         struct password_kind *kind);

@@ -82,6 +82,35 @@ class AuthSocket(SystemTest):
         program.say(b"CONT\t2\t" + base64.b64encode(b"secret") + b"\n")
         self.assertEqual(program.answer(), [b"OK", b"2", b"user=tim"])
 
+    def first_of(self, program, number, name):
+        """What the server says first to a client of SCRAM: the salt, and the count."""
+        program.ask(number, b"SCRAM-SHA-256", b"n,,n=" + name + b",r=fyko")
+        answer = program.answer()
+        self.assertEqual(answer[:2], [b"CONT", b"%d" % number])
+        program.say(b"CANCEL\t%d\n" % number)
+        fields = dict(field.split(b"=", 1) for field in base64.b64decode(answer[2]).split(b","))
+        return base64.b64decode(fields[b"s"]), int(fields[b"i"])
+
+    def test_a_name_that_is_nobodys_is_told_of_as_somebodys_and_the_same_after_a_start(self):
+        """Two kinds of keys, and names that cannot be told from those who have them."""
+        users = os.path.join(self.folder, "users")
+        with open(users, "w") as file:
+            for number in range(40):
+                count, salt = (4096, b"s" * 16) if number % 2 else (10000, b"l" * 40)
+                keys = ",".join(base64.b64encode(part).decode() for part in (salt, b"k" * 32, b"k" * 32))
+                file.write(f"user{number}:{{SCRAM-SHA-256}}{count},{keys}\n")
+        said = []
+        for _ in range(2):
+            self.start(auth=f"mechanisms: [SCRAM-SHA-256], secret: {self.folder}/secret", users=f"passwd-file:{users}")
+            program = self.program()
+            self.assertEqual(self.first_of(program, 1, b"user0"), (b"l" * 40, 10000))
+            said.append([self.first_of(program, 2 + number, b"nobody%d" % number) for number in range(40)])
+            self.assertEqual({(len(salt), count) for salt, count in said[-1]}, {(16, 4096), (40, 10000)})
+            self.assertEqual(len({salt for salt, _ in said[-1]}), 40)
+            self.assertEqual(self.first_of(program, 50, b"NOBODY7"), said[-1][7])
+            self.assertEqual(self.service.stop(signal.SIGTERM), 0)
+        self.assertEqual(said[0], said[1])
+
     def test_failures_are_the_clients_own_and_others_do_not_wait_for_them(self):
         self.start()
         program = self.program()
