@@ -257,13 +257,17 @@ static bool backend_ask(struct directory *directory, const struct directory_back
     return false;
 }
 
-static enum backend_answer backend_knows(const struct directory_backend *backend, struct slice name,
+static enum backend_answer backend_knows(struct directory *directory,
+                                         const struct directory_backend *backend, struct slice name,
                                          uint64_t now_ns, char problem[BACKEND_PROBLEM_MAX])
 {
     struct auth_user user;
     enum backend_answer answer = BACKEND_FAILED;
     if (backend->kind->find != NULL) {
         answer = backend->kind->find(backend->source, name, now_ns, &user, problem);
+        if (answer == BACKEND_FOUND) {
+            directory_kinds_found(directory, backend, name, &user, now_ns);
+        }
         OPENSSL_cleanse(&user, sizeof(user));
     } else if (backend->kind->exists != NULL) {
         answer = backend->kind->exists(backend->source, name, problem);
@@ -280,7 +284,8 @@ enum auth_outcome directory_knows(struct directory *directory, struct slice name
     }
     for (unsigned i = 0; i < directory->user_count; i++) {
         char problem[BACKEND_PROBLEM_MAX] = "it cannot tell without a password";
-        enum backend_answer answer = backend_knows(&directory->users[i], folded, now_ns, problem);
+        enum backend_answer answer =
+            backend_knows(directory, &directory->users[i], folded, now_ns, problem);
         if (answer == BACKEND_FAILED) {
             logger_line(directory->settings.logger, LOGGER_ERROR, "auth: %s: %.200s",
                         directory->users[i].kind->name, problem);

@@ -295,6 +295,19 @@ static void so_it_does_where_users_are_in_a_database(void **state)
     directory_close(directory);
 }
 
+/* Mail has come for them, and nobody has logged in yet. */
+static void so_it_does_where_users_of_a_database_have_had_mail(void **state)
+{
+    struct directory *directory = opened_mixed("inline", 1);
+    (void)state;
+    for (unsigned i = 0; i < MIXED; i++) {
+        assert_int_equal(directory_knows(directory, slice_text(mixed[i].name), 1000), AUTH_RIGHT);
+    }
+    assert_int_equal(directory_knows(directory, slice_text("nobody"), 1000), AUTH_WRONG);
+    crowd_check(directory, AUTH_CREDENTIAL, 3);
+    directory_close(directory);
+}
+
 /* No user need have been seen. */
 static void so_it_does_where_the_kinds_of_a_database_are_configured(void **state)
 {
@@ -400,6 +413,7 @@ int main(void)
         cmocka_unit_test(an_unknown_user_costs_the_proof_that_a_known_one_costs),
         cmocka_unit_test(a_name_that_is_nobodys_looks_like_that_of_somebody_and_always_the_same),
         cmocka_unit_test(so_it_does_where_users_are_in_a_database),
+        cmocka_unit_test(so_it_does_where_users_of_a_database_have_had_mail),
         cmocka_unit_test(so_it_does_where_the_kinds_of_a_database_are_configured),
         cmocka_unit_test(a_name_looks_the_same_after_the_next_start),
         cmocka_unit_test(the_salt_of_a_masters_name_tells_neither_who_he_is_nor_who_is_a_user),
