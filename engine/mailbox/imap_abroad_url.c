@@ -151,16 +151,21 @@ static bool fetch_say(struct fetching *fetching)
 
 /* ---- Its ends ---- */
 
+static enum imap_step refuse(struct imap_session *session, const struct imap_answer *answer)
+{
+    imap_append_refuse(session, answer);
+    imap_task_end(session);
+    session->state = IMAP_SESSION_READING;
+    return IMAP_STEP_ANSWERED;
+}
+
 static enum imap_step refuse_status(struct imap_session *session, int status)
 {
     const struct imap_answer answer =
         status == -EPIPE ? (struct imap_answer){IMAP_NO, slice_text("UNAVAILABLE"),
                                                 slice_text(IMAP_ABROAD_UNREACHABLE)}
                          : imap_append_answer_of(status);
-    imap_append_refuse(session, &answer);
-    imap_task_end(session);
-    session->state = IMAP_SESSION_READING;
-    return IMAP_STEP_ANSWERED;
+    return refuse(session, &answer);
 }
 
 static enum imap_step fetched(struct imap_session *session, struct fetching *fetching)
@@ -194,12 +199,29 @@ static enum imap_step agent_answered(struct imap_session *session, struct fetchi
     return fetch_say(fetching) ? IMAP_STEP_MORE : refuse_status(session, -ENOMEM);
 }
 
+/* The one that appends has refused what came before, as for want of room: the rest need not be fetched. */
+static bool is_refused(struct imap_session *session, const struct fetching *fetching,
+                       struct imap_answer *answer)
+{
+    const struct imap_abroad *abroad = session->abroad;
+    struct slice bytes;
+    if (!fetching->appends || abroad->appends == abroad->selected ||
+        imap_agent_hear(abroad->appends, &bytes) != IMAP_HEARD_ANSWER) {
+        return false;
+    }
+    *answer = imap_agent_answer(bytes);
+    return true;
+}
+
 /* MORE, when there may be more at once. */
 static enum imap_step agent_step(struct imap_session *session, struct fetching *fetching)
 {
     struct slice bytes;
     struct imap_answer answer;
     int status;
+    if (is_refused(session, fetching, &answer)) {
+        return refuse(session, &answer);
+    }
     if (fetching->held.size > 0) {
         struct slice piece = slice_first(fetching->held, MAILSTORE_APPEND_BYTES_MAX);
         status = text_take(session, fetching, piece);

@@ -26,6 +26,7 @@ struct imap_drafts {
     struct draft *all;
     uint32_t count, room;
     uint64_t copied_bytes; /* by URLs */
+    uint64_t sent_bytes;   /* of CATENATE, by a session on another shard */
     uint64_t quota_left;   /* of the target's owner, when the command began; UINT64_MAX: no limit */
     uint32_t replaces_uid; /* in the selected mailbox; 0: nothing is replaced */
     struct slice held;     /* borrowed from the stream */
@@ -220,13 +221,23 @@ void imap_append_message(struct imap_session *session, const struct imap_append 
     imap_server_take(&session->server);
 }
 
+/* An agent is sent what URLs name as parts of the client's own, which bring it here by a few words. */
+static bool is_over_quota(const struct imap_session *session, size_t bytes)
+{
+    const struct imap_drafts *drafts = session->drafts;
+    return session->session.of_service && session->server.append->catenate &&
+           drafts->replaces_uid == 0 && drafts->sent_bytes + bytes > drafts->quota_left;
+}
+
 int imap_append_write(struct imap_session *session, struct slice bytes)
 {
     struct mailstore_draft *draft = session->drafts->all[session->drafts->count - 1].draft;
     if (mailstore_draft_bytes(draft) + bytes.size > session->settings.append_bytes_max) {
         return -EFBIG; /* the machine knows nothing of the parts that are copied */
     }
-    return mailstore_append(draft, &bytes, 1);
+    int status = is_over_quota(session, bytes.size) ? -EDQUOT : mailstore_append(draft, &bytes, 1);
+    session->drafts->sent_bytes += status == 0 ? bytes.size : 0;
+    return status;
 }
 
 /* False: not now. */

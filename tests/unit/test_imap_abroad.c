@@ -94,6 +94,34 @@ static void what_urls_name_is_copied_from_shard_to_shard(void **state)
     expect(rig, 0, "BODY[] {7}\r\nbob's\r\n)");
 }
 
+/* A few words of the client's would have the disk of the other shard written full before the end of the command refuses them. */
+static void what_urls_bring_to_another_shard_is_not_written_beyond_the_quota(void **state)
+{
+    enum { SIZE = 200000, QUOTA = 300000, URLS = 8 };
+    struct imap_rig *rig = bob_may_all(state, "lrswi");
+    const struct mailstore_counters *there = mailstore_counters(imap_shards.rigs[0]->store.store);
+    char *text = (char *)malloc(SIZE + 1), command[2000];
+    check(text != NULL);
+    memset(text, 'x', SIZE);
+    text[SIZE] = '\0';
+    append(rig, 1, "INBOX", text);
+    size_t size = (size_t)sprintf(command, "a APPEND shared/alice/work CATENATE (");
+    for (unsigned i = 0; i < URLS; i++) {
+        size += (size_t)sprintf(command + size, "%sURL \"/INBOX/;UID=2\"", i > 0 ? " " : "");
+    }
+    sprintf(command + size, ")\r\n");
+    rig->conf->users.quota_bytes = QUOTA;
+    uint64_t before = there->bytes_in;
+    talk(rig, 1, command, "NO [OVERQUOTA]");
+    assert_true(there->bytes_in - before <= QUOTA);
+    assert_int_equal(there->drafts, 0);
+    rig->conf->users.quota_bytes = SIZE * (URLS + 1);
+    talk(rig, 1, command, "OK [APPENDUID ");
+    talk(rig, 1, "b NOOP\r\n", "OK");
+    rig->conf->users.quota_bytes = 0;
+    free(text);
+}
+
 static void a_message_that_is_not_taken_is_not_sent(void **state)
 {
     struct imap_rig *rig = bob_may_all(state, "lr");
@@ -371,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(several_messages_and_parts_are_appended),
         SCENE(what_urls_name_is_copied_from_shard_to_shard),
+        SCENE(what_urls_bring_to_another_shard_is_not_written_beyond_the_quota),
         SCENE(a_message_that_is_not_taken_is_not_sent),
         SCENE(an_append_that_goes_wrong_leaves_nothing),
         SCENE(a_large_message_goes_there_and_comes_back),
