@@ -377,8 +377,10 @@ static void source_arrives(struct shard_message *message, struct shard *shard)
         status == 0 ? mailstore_box_by_id(errand->user, errand->source_box) : NULL;
     bool gone = status == -ENOENT || (status == 0 && box == NULL);
     if (box != NULL) {
-        errand->expunge = (struct mailstore_expunge){
-            .uids = errand->carried.all, .uid_count = errand->carried.count, .carried = true};
+        errand->expunge = (struct mailstore_expunge){.uids = errand->carried.all,
+                                                     .uid_count = errand->carried.count,
+                                                     .at_once = true, /* as those of a MOVE */
+                                                     .carried = true};
         errand->waiter.done = expunged;
         status = mailstore_expunge(store, box, &errand->expunge, &errand->waiter);
         gone = status == -ENOENT;

@@ -1,6 +1,7 @@
 /* imap_abroad_copy, imap_placing: COPY and MOVE from one shard to another. */
 #include "engine/shard/memory.h"
 #include "engine/mailbox/outgoing.h"
+#define RIG_KEEP_EXPUNGED_S 3600 /* what is expunged is kept; what is moved is not */
 #include "tests/unit/imap_abroad_scene.h"
 
 /* The linker puts this in place of the heap's (Makefile). */
@@ -340,6 +341,60 @@ static void of_several_who_move_the_same_messages_one_moves_each(void **state)
     assert_true(by_alice > 0 && by_both > 0);
 }
 
+static void kept_count(void *owner, const struct mailstore_entry *entry)
+{
+    (void)entry;
+    (*(unsigned *)owner)++;
+}
+
+static void nothing_that_was_moved_is_kept_as_if_it_had_been_expunged(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    struct mailstore *store = imap_shards.rigs[0]->store.store;
+    struct mailstore_user *alice;
+    unsigned kept = 0;
+    talk(rig, 1, "a SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "b MOVE 1 INBOX\r\n", "OK");
+    talk(rig, 1, "c STORE 1 +FLAGS (\\Deleted)\r\n", "OK");
+    check(mailstore_user_open(store, slice_text("alice"), &alice) == 0);
+    struct mailstore_box *work = mailstore_box_find(alice, slice_text("work"));
+    assert_int_equal(mailstore_expunged(store, work, kept_count, &kept), 0);
+    assert_int_equal(kept, 0);
+    talk(rig, 1, "d EXPUNGE\r\n", "OK");
+    assert_int_equal(mailstore_expunged(store, work, kept_count, &kept), 0);
+    assert_int_equal(kept, 1);
+    mailstore_user_close(store, alice);
+}
+
+/* Its owner ends the mailbox in whatever round: what is told to have been moved was, and nothing else. */
+static void of_a_mailbox_that_goes_in_the_middle_what_was_moved_stays(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    unsigned moved = 0, all = 0;
+    for (unsigned rounds = 0; rounds < 60; rounds++) {
+        uint32_t before = count_of(1, "bob", "INBOX");
+        talk(rig, 0, "a CREATE gone\r\n", "OK");
+        talk(rig, 0, "a SETACL gone bob lrswite\r\n", "OK");
+        append(rig, 0, "gone", "Subject: one\r\n\r\n1\r\n");
+        append(rig, 0, "gone", "Subject: two\r\n\r\n2\r\n");
+        log_in_as(rig, 2, "bob");
+        talk(rig, 2, "s SELECT shared/alice/gone\r\n", "OK");
+        say(rig, 2, "m UID MOVE 1:2 INBOX\r\n");
+        rig_rounds(rig, rounds / 2);
+        talk(rig, 0, "d DELETE gone\r\n", "OK");
+        for (unsigned i = 0; i < 200; i++) {
+            rig_round(rig);
+        }
+        unsigned told = moved_count(rig, 2);
+        client_goes(rig, 2);
+        rest(rig);
+        assert_int_equal(count_of(1, "bob", "INBOX"), before + told);
+        moved += told > 0;
+        all++;
+    }
+    assert_true(moved > 0 && moved < all);
+}
+
 /* Whichever change cannot be had for memory, it was moved, or it was not. */
 static void a_move_that_fails_leaves_the_messages_where_they_were(void **state)
 {
@@ -485,6 +540,8 @@ int main(void)
         SCENE(nothing_of_a_copy_is_seen_before_all_of_it_is),
         SCENE(a_move_goes_on_when_its_client_has_gone),
         SCENE(of_several_who_move_the_same_messages_one_moves_each),
+        SCENE(nothing_that_was_moved_is_kept_as_if_it_had_been_expunged),
+        SCENE(of_a_mailbox_that_goes_in_the_middle_what_was_moved_stays),
         SCENE(a_move_that_fails_leaves_the_messages_where_they_were),
         SCENE(what_finds_no_room_at_the_end_is_nowhere),
         SCENE(a_copy_has_all_of_them_or_none),
