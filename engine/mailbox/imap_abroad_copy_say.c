@@ -1,4 +1,5 @@
 #include "engine/mailbox/imap_abroad_copy.h"
+#include "engine/core/check.h"
 #include <stdlib.h>
 
 #define BATCH_MESSAGES 200u /* of one APPEND: a write of the disk */
@@ -72,6 +73,7 @@ bool carrying_fetch_set(struct carrying *carrying)
 
 void uids_write(struct imap_writer *writer, const struct mailstore_uids *uids, uint32_t count)
 {
+    check(uids != NULL || count == 0);
     for (uint32_t i = 0; i < count; i++) {
         imap_write(writer, i > 0 ? "," : "");
         imap_write_number(writer, uids[i].first);
@@ -118,6 +120,7 @@ static bool uid_add(struct carrying *carrying, uint32_t uid)
         carrying->uids = grown;
         carrying->uid_room = room;
     }
+    check(carrying->uids != NULL);
     carrying->uids[carrying->uid_count++] = (struct mailstore_uids){uid, uid};
     return true;
 }

@@ -117,6 +117,7 @@ static void range_add(struct ranges *ranges, struct mailstore_uids range)
         ranges->all = grown;
         ranges->room = room;
     }
+    check(ranges->all != NULL);
     ranges->all[ranges->count++] = range;
 }
 
@@ -130,6 +131,7 @@ static void divide(struct errand *errand)
 {
     uint32_t target = errand->first, at = 0;
     const struct ranges *moved = &errand->moved;
+    check(errand->carried.all != NULL && (moved->all != NULL || moved->count == 0));
     for (uint32_t i = 0; i < errand->carried.count; i++) {
         struct mailstore_uids range = errand->carried.all[i];
         for (uint64_t uid = range.first; uid <= range.last; uid++, target++) {

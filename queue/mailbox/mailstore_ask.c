@@ -85,7 +85,7 @@ static void leaving_say(struct change *change, uint64_t box, const struct mailst
         change->content.failed = true;
         return;
     }
-    if (count > 0) {
+    if (uids != NULL && count > 0) {
         memcpy(change->leaving, uids, count * sizeof(uids[0]));
         change->leaving_count = count;
     }
