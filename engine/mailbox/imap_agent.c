@@ -149,8 +149,7 @@ struct imap_agent *imap_agent_new_carrying(struct imap_session *session, unsigne
 
 struct imap_agent *imap_agent_new_watcher(struct imap_session *session, unsigned shard)
 {
-    const struct agent_kind kind = {
-        .enabled = IMAP_ENABLED_UTF8, .watches = true, .carriage = ""};
+    const struct agent_kind kind = {.enabled = IMAP_ENABLED_UTF8, .watches = true, .carriage = ""};
     return agent_new(session, shard, &kind);
 }
 
