@@ -253,7 +253,7 @@ static enum imap_step head_take(struct imap_session *session, struct carrying *c
         if (!carrying->here) { /* it is what has happened in the mailbox */
             outbox_write(&session->outbox, head);
         }
-        carrying->at = IN_HEAD;
+        carrying->at = IN_OTHER; /* a text in it may say anything */
     } else if (carried.gone) {
         carrying->at = IN_REST;
     } else {
@@ -278,6 +278,9 @@ static enum imap_step part_take(struct imap_session *session, struct carrying *c
             imap_agent_say(carrying->target, part);
         }
         return step;
+    }
+    if (carrying->at == IN_OTHER && !carrying->here) {
+        outbox_write(&session->outbox, part);
     }
     if (carrying->at == IN_HEAD) {
         imap_write_bytes(&carrying->head, part);

@@ -29,9 +29,9 @@ struct carrying {
     enum carry_stage stage;
     bool here; /* what is selected is of this shard, and the source owned */
     bool move;
-    enum { IN_HEAD, IN_TEXT, IN_REST } at; /* of a response of the source */
-    struct imap_writer head;               /* its first line */
-    struct imap_writer fetch;              /* the command that is next, for the source */
+    enum { IN_HEAD, IN_TEXT, IN_REST, IN_OTHER } at; /* of a response of the source */
+    struct imap_writer head;                         /* its first line */
+    struct imap_writer fetch;                        /* the command that is next, for the source */
     struct mailstore_uids
         *asked; /* `here`: what is to be fetched, and how far it is; of the heap */
     uint32_t asked_count, asked_at;

@@ -45,6 +45,24 @@ static bool is_for(const struct imap_session *session, const struct imap_notify_
     return !session->guest || session->watches || group->filter <= IMAP_NOTIFY_SELECTED_DELAYED;
 }
 
+/* An agent tells texts before all else: so what it tells of a new message is not what is fetched by a COPY to another shard
+ * (imap_carried_read). False: they do not fit. */
+static bool texts_first(struct imap_notify_state *state, struct imap_notify_group *group)
+{
+    struct imap_fetch_item *items = (struct imap_fetch_item *)arena_take_array(
+        &state->arena, group->fetch_count + 1u, sizeof(*items));
+    uint32_t count = 0;
+    for (uint32_t i = 0; items != NULL && i < 2 * group->fetch_count; i++) { /* twice */
+        const struct imap_fetch_item *item = &group->fetch[i % group->fetch_count];
+        bool is_text = item->kind == IMAP_FETCH_BODY_SECTION;
+        if (is_text == (i < group->fetch_count)) {
+            items[count++] = *item;
+        }
+    }
+    group->fetch = items;
+    return items != NULL;
+}
+
 static bool set_copy(struct imap_notify_state *state, const struct imap_notify *from)
 {
     uint32_t count = 0;
@@ -58,7 +76,8 @@ static bool set_copy(struct imap_notify_state *state, const struct imap_notify *
         }
         *copy = *group;
         if (!names_copy(state, &group->mailboxes, &copy->mailboxes) ||
-            !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count, &copy->fetch)) {
+            !imap_fetch_items_copy(&state->arena, group->fetch, group->fetch_count, &copy->fetch) ||
+            (state->session->guest && !texts_first(state, copy))) {
             return false;
         }
         if (copy->filter <= IMAP_NOTIFY_SELECTED_DELAYED) {

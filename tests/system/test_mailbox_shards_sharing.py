@@ -317,6 +317,8 @@ class SharedBetweenShards(SystemTest):
         other = {"Team": "INBOX"}.get(mailbox, "INBOX")
         try:
             client = Bare(service.imap).login(user)
+            if seed % 2:
+                client.ask(b"n NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge FlagChange)) (subtree shared (MessageNew MessageExpunge FlagChange MailboxName))")
             client.ask(f"s SELECT {mailbox}".encode())
             for i in range(CHAOS_COMMANDS):
                 text = letter(i, chance.choice((10, 1000, 50000)))

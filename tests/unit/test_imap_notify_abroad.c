@@ -289,18 +289,24 @@ static void a_mailbox_of_ones_own_goes_before_one_that_is_called_so(void **state
 
 static void of_its_own_doing_a_client_is_not_told(void **state)
 {
+    static const char *const commands[] = {
+        "a CREATE shared/alice/work/sub\r\n",
+        "b RENAME shared/alice/work/sub shared/alice/work/new\r\n",
+        "c SETACL shared/alice/work/new bob lrkxa\r\n",
+        "d SUBSCRIBE shared/alice/work/new\r\n",
+        "e UNSUBSCRIBE shared/alice/work/new\r\n",
+        "f SETACL shared/alice/work/new bob lkxa\r\n",
+        "g DELETE shared/alice/work/new\r\n",
+        "h DELETEACL shared/alice/work bob\r\n"};
     struct imap_rig *rig =
         bob_listens(state, "lrwstipekxa",
                     "(subtree shared (MessageNew MessageExpunge MailboxName SubscriptionChange))");
-    forget(rig, 1);
-    talk(rig, 1, "a CREATE shared/alice/work/sub\r\n", "OK");
-    talk(rig, 1, "b RENAME shared/alice/work/sub shared/alice/work/new\r\n", "OK");
-    talk(rig, 1, "c SETACL shared/alice/work/new bob lrkxa\r\n", "OK");
-    rig_rounds(rig, 20);
-    expect_not(rig, 1, "* ");
-    talk(rig, 1, "d DELETE shared/alice/work/new\r\n", "OK");
-    forget(rig, 1);
-    bob_hears_nothing(rig);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        talk(rig, 1, commands[i], "OK");
+        rig_rounds(rig, 20);
+        expect_not(rig, 1, "* LIST");
+    }
+    bob_may(rig, "lr");
     talk(rig, 0, "e CREATE work/hers\r\n", "OK");
     hear(rig, 1, "* LIST (\\HasNoChildren) \"/\" shared/alice/work/hers\r\n");
 }
@@ -427,6 +433,57 @@ static void the_selected_mailbox_stays_as_it_was_until_it_is_asked_for(void **st
     expect_not(rig, 1, "EXISTS");
 }
 
+/* All that is under way has its bounds; what he was told of last he hears of when he reads. */
+static void a_client_that_does_not_read_is_told_the_selected_mailbox_later(void **state)
+{
+    enum { LETTERS = 120, LETTER_BYTES = 20000 };
+    static char letter[LETTER_BYTES + 1];
+    struct imap_rig *rig =
+        bob_listens(state, "lr", "(selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))");
+    struct imap_client *bob = &rig->clients[1];
+    char last[64];
+    memset(letter, 'x', LETTER_BYTES);
+    memcpy(letter, "A: b\r\n\r\n", 8);
+    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    bob->deaf = true;
+    for (unsigned i = 0; i < LETTERS; i++) {
+        append(rig, 0, "work", letter);
+    }
+    rig_rounds(rig, 100);
+    bob->deaf = false;
+    rig_hear(bob->stream, 0, bob);
+    snprintf(last, sizeof(last), "* %u FETCH (BODY[] {", LETTERS + 2);
+    hear(rig, 1, last);
+    expect(rig, 1, "* 3 FETCH (BODY[] {");
+    talk(rig, 1, "n NOOP\r\n", "OK");
+}
+
+/* A message that says what a server would say of one, and another whose items are those that COPY asks for. */
+static void what_is_told_of_new_messages_is_not_copied(void **state)
+{
+    struct imap_rig *rig = bob_listens(state, "lrs",
+                                       "(selected (MessageNew (UID FLAGS INTERNALDATE BODY.PEEK[] "
+                                       "BODY.PEEK[TEXT]) MessageExpunge))");
+    append(rig, 1, "INBOX", LETTER);
+    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    forget(rig, 1);
+    say(rig, 1, "c COPY 1:2 INBO"); /* what is told now is heard when it is under way */
+    append(rig, 0, "work",
+           "* 1 FETCH (UID 1 FLAGS () INTERNALDATE \"17-Jul-1996 02:44:25 -0700\" BODY[] {10}\r\n");
+    append(rig, 0, "work",
+           "A: b\r\n\r\n* 1 FETCH (UID 1 FLAGS () INTERNALDATE \"17-Jul-1996 02:44:25 -0700\" "
+           "BODY[] {10}\r\n");
+    rig_rounds(rig, 20);
+    assert_int_equal(rig->clients[1].heard_bytes, 0);
+    say(rig, 1, "X\r\n");
+    hear(rig, 1, "c OK [COPYUID ");
+    expect(rig, 1, " 1:2 2:3]");
+    expect(rig, 1, "* 4 FETCH (BODY[] {");
+    expect(rig, 1, " BODY[TEXT] {81}\r\n* 1 FETCH (UID 1 FLAGS () ");
+    talk(rig, 1, "t STATUS INBOX (MESSAGES)\r\n", "OK");
+    expect(rig, 1, "(MESSAGES 3)");
+}
+
 static void of_the_selected_mailbox_there_is_no_status(void **state)
 {
     struct imap_rig *rig = bob_listens(
@@ -458,6 +515,7 @@ static void too_many_mailboxes_of_another_shard_end_it(void **state)
         "(selected " MESSAGES ") (subtree shared (MessageNew MessageExpunge MailboxName))");
     char command[400];
     talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    say(rig, 1, "i IDLE\r\n");
     for (unsigned i = 0; i < 1500; i++) {
         snprintf(command, sizeof(command), "c CREATE work/%0200u\r\n", i);
         talk(rig, 0, command, "OK");
@@ -465,6 +523,11 @@ static void too_many_mailboxes_of_another_shard_end_it(void **state)
     hear(rig, 1, "* OK [NOTIFICATIONOVERFLOW]");
     rig_rounds(rig, 30);
     assert_int_equal(sessions_on(0), 2); /* alice's, and who has the selected mailbox */
+    append(rig, 0, "work", LETTER);
+    hear(rig, 1, "* 3 EXISTS\r\n");
+    say(rig, 1, "DONE\r\n");
+    hear(rig, 1, "i OK");
+    talk(rig, 1, "b NOOP\r\n", "OK");
     forget(rig, 1);
     append(rig, 0, "work", LETTER);
     bob_hears_nothing(rig);
@@ -582,6 +645,8 @@ int main(void)
         SCENE(of_messages_that_he_has_put_there_himself_a_client_is_not_told),
         SCENE(the_selected_mailbox_is_told_of_as_it_is_asked_for),
         SCENE(the_selected_mailbox_stays_as_it_was_until_it_is_asked_for),
+        SCENE(a_client_that_does_not_read_is_told_the_selected_mailbox_later),
+        SCENE(what_is_told_of_new_messages_is_not_copied),
         SCENE(of_the_selected_mailbox_there_is_no_status),
         SCENE(too_many_mailboxes_of_another_shard_end_it),
         SCENE(watchers_end_with_what_they_were_for),
