@@ -25,10 +25,10 @@ TRIES = 8  # connections of one client: with two shards, all on the same one onc
 
 
 class ShardsTest(SystemTest):
-    uring, store = "auto", "log"
+    uring, store, kind = "auto", "log", Store
 
     def service(self, settings="", shards=2, **kwargs):
-        service = Store(self.folder, settings, self.uring, shards=shards, store=self.store, **kwargs)
+        service = self.kind(self.folder, settings, self.uring, shards=shards, store=self.store, **kwargs)
         self.addCleanup(self.end, service)
         return service
 
@@ -430,6 +430,7 @@ class ShardsTest(SystemTest):
 class ShardsWithoutUring(SystemTest):
     """The same sockets by epoll, in short."""
     service, deliver, state, store, uring = ShardsTest.service, ShardsTest.deliver, ShardsTest.state, "log", "off"
+    kind = Store
     test_everybody_finds_his_mail_over_every_connection = ShardsTest.test_everybody_finds_his_mail_over_every_connection
     test_a_stop_ends_sessions_on_every_shard = ShardsTest.test_a_stop_ends_sessions_on_every_shard
 

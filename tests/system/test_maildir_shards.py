@@ -13,15 +13,33 @@ import test_mailbox_shards_lmtp
 import test_mailbox_shards_sharing
 import test_mailbox_tool_users
 import test_maildir_service
-from harness import PATIENCE_S, SystemTest, wait_until
+import test_sieve
+import test_sieve_maildir
+from harness import PATIENCE_S, SystemTest, sanitizer_environment, wait_until
 from test_mailbox_shards import USERS
 from test_mailboxd_store import PASSWORD, Store, message
 
 PLACED = "users: {placed: [{users: alice, shard: 0}, {users: \"*\", shard: 1}]}"
 
 
+class AnyOrder(Store):
+    """Files of one second are in any order."""
+
+    def texts(self, user, mailbox="INBOX"):
+        return sorted(super().texts(user, mailbox))
+
+
+class Frugal(AnyOrder):
+    """A sanitizer would keep back what has been freed."""
+    prefix = ("env", f"ASAN_OPTIONS={sanitizer_environment()['ASAN_OPTIONS']}:quarantine_size_mb=1")
+
+
 class ShardsOnMaildirs(test_mailbox_shards.ShardsTest):
-    store = "maildir"
+    store, kind = "maildir", AnyOrder
+
+    def test_who_does_not_read_holds_nobody_up_and_takes_little_memory(self):
+        self.kind = Frugal
+        super().test_who_does_not_read_holds_nobody_up_and_takes_little_memory()
 
     def test_who_is_on_two_shards_is_served_from_the_first_and_named(self):
         """His mail is where it was; of what Maildirs cannot hold the first's counts."""
@@ -47,7 +65,7 @@ class ShardsOnMaildirs(test_mailbox_shards.ShardsTest):
         self.assertEqual(service.stop(), 0)
         move(self.folder, state)
         service = self.service("users: {placed: [{users: \"*\", shard: 1}]}")
-        self.assertEqual(service.texts("alice"), [message("second"), message("first")])
+        self.assertEqual(service.texts("alice"), [message("first"), message("second")])
         client = service.login("alice")
         [acl] = client.getacl("INBOX")[1]
         self.assertTrue(b"u0" in acl and b"bob" not in acl, acl)
@@ -147,6 +165,33 @@ class ScriptsOfShardsOnMaildirs(SystemTest):
             self.assertEqual(client.deliver(["alice+Lists", "bob+Lists", "u0+none", "u1"], text), [250] * 4)
         self.assertEqual([len(service.texts(*at)) for at in (("alice", "Lists"), ("bob", "Lists"), ("u0",), ("u1",))], [1] * 4)
         self.assertEqual(service.stop(), 0)
+
+
+class OfSecondShard(test_sieve.Sieved):
+    shards = 2
+
+    def write_config(self, settings, uring="auto"):
+        super().write_config(settings + "\nusers: {placed: [{users: \"*\", shard: 1}]}", uring)
+
+
+class SendingOfSecondShard(test_sieve_maildir.SendingOnMaildirs):
+    kind = OfSecondShard
+
+    def test_what_waits_lies_with_the_shard_that_has_it(self):
+        service = self.sending_service()
+        self.activate(service, b'redirect "bob@far.test";')
+        self.deliver(service, b"Subject: one\r\n\r\n")
+        state = os.path.join(service.mail, ".tubepost")
+        self.assertTrue(glob.glob(os.path.join(state, "1", ".outgoing", "[cn][ue][rw]", "*")))
+        self.assertFalse(os.path.exists(os.path.join(state, ".outgoing")))
+        self.assertEqual(service.stop(signal.SIGKILL), -signal.SIGKILL)
+        self.sending_service()
+        self.relay_up()
+        self.sent(1)
+
+
+class CrashOfSecondShard(test_sieve_maildir.CrashOnMaildirs):
+    kind = OfSecondShard
 
 
 class SharedBetweenShardsOnMaildirs(test_mailbox_shards_sharing.SharedBetweenShards):

@@ -16,6 +16,8 @@ SHARDS = int(os.environ.get("TUBEPOST_MAILBOX_SHARDS", "1"))
 
 
 class Sieved(Mailboxd):
+    shards = SHARDS
+
     def __init__(self, folder, settings="", store="log"):
         self.store = store
         self.imap, self.sieve = free_port(), free_port()
@@ -27,7 +29,7 @@ class Sieved(Mailboxd):
     def write_config(self, settings, uring="auto"):
         base = os.path.join(self.folder, "mail.test")
         with open(self.config, "w") as f:
-            f.write(f"hostname: mail.test\nshards: {SHARDS}\n"
+            f.write(f"hostname: mail.test\nshards: {self.shards}\n"
                     f"listen:\n  - {{name: l, address: [\"unix:{self.path}\", \"127.0.0.1:{self.port}\"]}}\n"
                     f"  - {{name: i, address: [\"127.0.0.1:{self.imap}\"], protocol: imap}}\n"
                     f"  - {{name: s, address: [\"127.0.0.1:{self.sieve}\"], protocol: sieve}}\n"
@@ -83,10 +85,10 @@ class ManageSieve:
 
 
 class WithService(SystemTest):
-    store = "log"
+    store, kind = "log", Sieved
 
     def service(self, settings=""):
-        service = Sieved(self.folder, settings, self.store)
+        service = self.kind(self.folder, settings, self.store)
         self.addCleanup(self.end, service)
         return service
 

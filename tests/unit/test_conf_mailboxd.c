@@ -116,7 +116,7 @@ static void maildirs_are_read_and_delivered_into_and_scripts_are_run_there(void 
                            "auth: {backends: [\"passwd-file:/u\"]}\n";
     const char scripts[] = "listen: [{name: s, address: [\"127.0.0.1:4190\"], protocol: sieve}]\n"
                            "auth: {backends: [\"passwd-file:/u\"]}\n"
-                           "lmtp: {drop_duplicates: 1h}\n";
+                           "lmtp: {drop_duplicates: 1h}\nshards: 2\n";
     struct mailboxd_conf *conf = NULL;
     struct conf_report report;
     (void)state;
@@ -130,6 +130,7 @@ static void maildirs_are_read_and_delivered_into_and_scripts_are_run_there(void 
     assert_int_equal(conf->store.format, CONF_STORE_MAILDIR);
     assert_int_equal(conf->listen[0].protocol, CONF_PROTOCOL_SIEVE);
     assert_int_equal(conf->lmtp.drop_duplicates / 1000000000ull, 3600);
+    assert_int_equal(conf->shards, 2);
     mailboxd_conf_free(conf);
 }
 
