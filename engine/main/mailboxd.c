@@ -8,6 +8,7 @@
  * SIGHUP: read the configuration again, for users, limits, timeouts and certificates.
  */
 #include "engine/conf/conf.h"
+#include "engine/core/file_limit.h"
 #include "engine/core/system_world.h"
 #include "engine/mailbox/crossing.h"
 #include "engine/mailbox/mailbox.h"
@@ -488,6 +489,7 @@ static int start(struct service *service, const char *program)
 {
     sigset_t signals;
     block_signals(&signals);
+    file_limit_raise();
     logger_open(&service->logger, STDERR_FILENO, (enum logger_level)service->conf->log.level);
     maildir_system_files(&service->files);
     service->folder = -1;

@@ -9,6 +9,7 @@
  */
 #include "engine/auth/auth_service.h"
 #include "engine/conf/conf.h"
+#include "engine/core/file_limit.h"
 #include "engine/core/system_world.h"
 #include "engine/net/port_deal.h"
 #include "engine/net/port_dpdk.h"
@@ -29,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -103,16 +103,6 @@ static void *worker_main(void *owner)
     struct worker_thread *thread = owner;
     worker_run(thread->worker, worker_started, thread);
     return NULL;
-}
-
-/* Every connection takes a descriptor on the kernel transport; the usual soft limit is 1,024. */
-static void raise_file_limit(void)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
 }
 
 /* The kernel gives the lock back however we end. */
@@ -594,7 +584,7 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGIO, SIG_IGN); /* comes in place of net_tap's signal when too many are pending */
-    raise_file_limit();
+    file_limit_raise();
     logger_open(&daemon.logger, STDERR_FILENO, (enum logger_level)daemon.conf->log.level);
     world_random(&daemon.world, daemon.ticket_secret, sizeof(daemon.ticket_secret));
     sem_init(&daemon.started, 0, 0);

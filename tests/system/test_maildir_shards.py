@@ -29,6 +29,10 @@ class AnyOrder(Store):
         return sorted(super().texts(user, mailbox))
 
 
+class Limited(AnyOrder):
+    prefix = ("prlimit", "--nofile=1024:4000")
+
+
 class Frugal(AnyOrder):
     """A sanitizer would keep back what has been freed."""
     prefix = ("env", f"ASAN_OPTIONS={sanitizer_environment()['ASAN_OPTIONS']}:quarantine_size_mb=1")
@@ -97,6 +101,15 @@ class ShardsOnMaildirs(test_mailbox_shards.ShardsTest):
         self.assertTrue(glob.glob(os.path.join(state, "1", "*.segment")) and os.path.exists(os.path.join(state, "tmp.1")))
         service = self.service()
         self.assertEqual([service.texts(user) for user in USERS], [[message("one"), message("two")]] * len(USERS))
+        self.assertEqual(service.stop(), 0)
+
+    def test_it_may_have_as_many_files_open_as_it_is_let(self):
+        """Each shard has some of each of 64 users open; the usual soft limit is 1,024."""
+        self.kind = Limited
+        service = self.service()
+        with open(f"/proc/{service.popen.pid}/limits", encoding="ascii") as f:
+            [line] = [line for line in f if line.startswith("Max open files")]
+        self.assertEqual(line.split()[3:5], ["4000", "4000"])
         self.assertEqual(service.stop(), 0)
 
     def test_a_state_that_was_lost_is_made_again(self):
