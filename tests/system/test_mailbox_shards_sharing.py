@@ -287,8 +287,8 @@ class SharedBetweenShards(SystemTest):
         listener.until(b"* STATUS shared/alice/Team (MESSAGES 4 ")
         self.ok(listener, "s SELECT shared/alice/Team")
         self.append(alice, "Team", letter(4))
-        lines = b"".join(listener.until(b")\r\n"))
-        self.assertRegex(lines, rb"^\* 5 EXISTS\r\n\* 0 RECENT\r\n\* 5 FETCH \(UID 5 BODY\[HEADER.FIELDS \(SUBJECT\)\] {\d+}\r\nSubject: number 4\r\n")
+        lines = b"".join(listener.until(b" UID 5)"))
+        self.assertRegex(lines, rb"^\* 5 EXISTS\r\n\* 0 RECENT\r\n\* 5 FETCH \(BODY\[HEADER.FIELDS \(SUBJECT\)\] {\d+}\r\nSubject: number 4\r\n\r\n UID 5\)\r\n$")
         self.ok(alice, "s SELECT Team")
         self.ok(alice, "s STORE 2 +FLAGS (\\Flagged \\Deleted)")  # of flags he has not asked to hear
         self.ok(alice, "e EXPUNGE")

@@ -484,6 +484,26 @@ static void what_is_told_of_new_messages_is_not_copied(void **state)
     expect(rig, 1, "(MESSAGES 3)");
 }
 
+/* Its numbers move by his own commands, and by nothing else. */
+static void what_he_takes_away_himself_is_told_of_a_mailbox_that_stays_as_it_was(void **state)
+{
+    struct imap_rig *rig = bob_listens(state, "lrswite", "(personal (MailboxName))");
+    append(rig, 1, "INBOX", LETTER);
+    append(rig, 0, "work", LETTER);
+    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    append(rig, 0, "work", LETTER);
+    talk(rig, 1, "m MOVE 1 INBOX\r\n", "OK");
+    expect(rig, 1, "] Moved\r\n");
+    expect(rig, 1, "* 1 EXPUNGE\r\n");
+    talk(rig, 1, "t STORE 1 +FLAGS.SILENT (\\Deleted)\r\n", "OK");
+    talk(rig, 1, "e EXPUNGE\r\n", "OK");
+    expect(rig, 1, "* 1 EXPUNGE\r\n");
+    expect_not(rig, 1, "EXISTS");
+    talk(rig, 1, "f FETCH 1 (UID)\r\n", "OK");
+    expect(rig, 1, "* 1 FETCH (UID 3)\r\n");
+    talk(rig, 1, "f FETCH 2 (UID)\r\n", "BAD"); /* which he has not been told of */
+}
+
 static void of_the_selected_mailbox_there_is_no_status(void **state)
 {
     struct imap_rig *rig = bob_listens(
@@ -647,6 +667,7 @@ int main(void)
         SCENE(the_selected_mailbox_stays_as_it_was_until_it_is_asked_for),
         SCENE(a_client_that_does_not_read_is_told_the_selected_mailbox_later),
         SCENE(what_is_told_of_new_messages_is_not_copied),
+        SCENE(what_he_takes_away_himself_is_told_of_a_mailbox_that_stays_as_it_was),
         SCENE(of_the_selected_mailbox_there_is_no_status),
         SCENE(too_many_mailboxes_of_another_shard_end_it),
         SCENE(watchers_end_with_what_they_were_for),
