@@ -352,7 +352,10 @@ enum imap_step imap_abroad_settle(struct imap_session *session, const struct ima
     imap_task_end(session); /* what was answered lay in it */
     session->task = &settling->task;
     session->state = IMAP_SESSION_WORKING;
-    imap_agent_say_text(settling->agent, "~n NOOP\r\n");
+    /* Of a mailbox that is to stay as it was (NOTIFY) what the command itself has taken away is told. */
+    imap_agent_say_text(settling->agent, session->notify_silent && session->server.kind == IMAP_MOVE
+                                             ? "~n UID EXPUNGE 4294967295\r\n"
+                                             : "~n NOOP\r\n");
     imap_session_later(session);
     return IMAP_STEP_ANSWERED;
 }
