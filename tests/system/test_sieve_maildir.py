@@ -201,6 +201,109 @@ class BesideDovecot(PeerTest):
         self.assertEqual(sum({"\\Flagged", "mine"} <= one for one in flags), counts[0])
 
 
+class ManyBesideDovecot(PeerTest):
+    """Messages to many, some by script or detail, while Dovecot and we move, flag and read what has come."""
+    users = ["alice"] + [f"u{number}" for number in range(11)]
+    mailboxes = ("INBOX", "A", "B")
+
+    def setUp(self):
+        super().setUp()
+        os.chmod(self.folder, 0o755)
+        own = os.path.join(self.folder, "own")
+        os.makedirs(os.path.join(own, "mail"))
+        self.port = free_port()
+        self.start_peer("dovecot", "dovecot", f"imap=127.0.0.1:{self.port}", f"users={','.join(self.users)}",
+                        f"set:mail_location = maildir:{own}/mail/%n")
+        self.service = SharedSieved(own, store="maildir")
+        self.addCleanup(self.end, self.service)
+        with open(os.path.join(own, "users"), "w") as f:
+            f.writelines(f"{user}:{{PLAIN}}{test_sieve.PASSWORD}\n" for user in self.users)
+        self.acknowledged, self.errors = [], []
+
+    def imap(self, ours, user):
+        client = imaplib.IMAP4("127.0.0.1", self.service.imap if ours else self.port, timeout=PATIENCE_S)
+        client.login(user, test_sieve.PASSWORD if ours else "secret")
+        return client
+
+    def deliver(self, name):
+        rng = random.Random(name)
+        with self.service.connect() as peer:
+            for number in range(25):
+                identity, to = f"{name}-{number}", rng.choice(("list", "both", "none"))
+                users = rng.sample(self.users, rng.choice((1, 3, 12)))
+                places = [user if user == "alice" else user + rng.choice(("", "+A", "+B")) for user in users]
+                codes = peer.deliver(places, text_of(identity, to))
+                self.assertEqual(set(codes), {250})
+                self.acknowledged.extend((user, identity, to) for user in users)
+
+    def judge(self, item):
+        identity, to = (re.search(rb"^%s: (\S+)\r$" % name, item[1], re.M).group(1).decode() for name in (b"Subject", b"X-To"))
+        self.assertTrue(item[1].endswith(text_of(identity, to)), identity)
+
+    def change(self, ours, user, moves, over):
+        """Only one of a user's moves: of two that move a message at once each may have it moved."""
+        rng, client = random.Random(f"{ours} {user}"), self.imap(ours, user)
+        while not over.is_set():
+            mailbox = rng.choice(self.mailboxes)
+            self.assertEqual(client.select(mailbox)[0], "OK")
+            uids = (client.uid("SEARCH", "ALL")[1][0] or b"").split()
+            some = b",".join(rng.sample(uids, min(len(uids), 3))).decode()
+            if some and moves and rng.random() < 0.5:
+                client.uid("MOVE", some, rng.choice([name for name in self.mailboxes if name != mailbox]))
+            elif some:
+                client.uid("STORE", some, rng.choice(("+FLAGS", "-FLAGS")), rng.choice(("(\\Seen)", "(mine)")))
+            for item in client.uid("FETCH", "1:*", "(BODY.PEEK[])")[1]:
+                if isinstance(item, tuple):
+                    self.judge(item)
+        client.logout()
+
+    def guarded(self, work, *about):
+        try:
+            work(*about)
+        except Exception as error:  # pylint: disable=broad-except
+            self.errors.append((about, error))
+
+    def held(self, ours, user):
+        client, found = self.imap(ours, user), []
+        names = [line.split()[-1].decode() for line in client.list()[1] if not re.search(rb"\\no(select|nexistent)|\\nonexistent", line, re.I)]
+        for name in names:
+            self.assertEqual(client.select(name)[0], "OK")
+            found += [re.search(rb"Subject: (\S+)", item[1]).group(1).decode() for item in
+                      client.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1] if isinstance(item, tuple)]
+        client.logout()
+        return sorted(found)
+
+    def test_each_has_each_message_once_whoever_moves_it(self):
+        script = test_sieve.ManageSieve(self.service.sieve)
+        self.addCleanup(script.close)
+        self.assertEqual(script.login()[-1][:2], b"OK")
+        self.assertEqual(script.put(b"main", FILING), [b"OK"])
+        self.assertEqual(script.say(b'SETACTIVE "main"\r\n'), [b"OK"])
+        for user in self.users:
+            client = self.imap(True, user)
+            for name in self.mailboxes[1:]:
+                self.assertEqual(client.create(name)[0], "OK")
+            client.logout()
+        over = threading.Event()
+        changes = [(False, "alice", True), (True, "alice", False), (False, "u0", True), (True, "u0", False), (True, "u1", True),
+                   (False, "u1", False)]
+        others = [threading.Thread(target=self.guarded, args=(self.change, *one, over), daemon=True) for one in changes]
+        posts = [threading.Thread(target=self.guarded, args=(self.deliver, name), daemon=True) for name in ("p", "q")]
+        for thread in others + posts:
+            thread.start()
+        for thread in posts + others:
+            thread.join(PATIENCE_S)
+            self.assertFalse(thread.is_alive())
+            if not any(post.is_alive() for post in posts):
+                over.set()
+        self.assertEqual(self.errors, [])
+        for user in self.users:
+            wanted = sorted(identity for to_whom, identity, to in self.acknowledged if to_whom == user
+                            for _ in range(2 if user == "alice" and to == "both" else 1))
+            for ours in (True, False):
+                wait_until(lambda: self.held(ours, user) == wanted, f"{user} to have what was answered", 30)
+
+
 class WithoutImap(test_sieve.Sieved):
     def write_config(self, settings, uring="auto"):
         super().write_config(settings, uring)
