@@ -52,11 +52,12 @@ static bool texts_first(struct imap_notify_state *state, struct imap_notify_grou
     struct imap_fetch_item *items = (struct imap_fetch_item *)arena_take_array(
         &state->arena, group->fetch_count + 1u, sizeof(*items));
     uint32_t count = 0;
-    for (uint32_t i = 0; items != NULL && i < 2 * group->fetch_count; i++) { /* twice */
-        const struct imap_fetch_item *item = &group->fetch[i % group->fetch_count];
-        bool is_text = item->kind == IMAP_FETCH_BODY_SECTION;
-        if (is_text == (i < group->fetch_count)) {
-            items[count++] = *item;
+    for (unsigned pass = 0; items != NULL && pass < 2; pass++) {
+        for (uint32_t i = 0; i < group->fetch_count; i++) {
+            bool is_text = group->fetch[i].kind == IMAP_FETCH_BODY_SECTION;
+            if (is_text == (pass == 0)) {
+                items[count++] = group->fetch[i];
+            }
         }
     }
     group->fetch = items;
