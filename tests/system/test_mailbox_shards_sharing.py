@@ -191,7 +191,7 @@ class SharedBetweenShards(SystemTest):
         self.assertNotIn(b"alice", self.ok(bob, 'l LIST "" *'))
 
     def test_who_goes_in_the_middle_leaves_nothing_behind(self):
-        service = self.service()
+        service = self.service(settings=PLACED + "\nlimits: {user_address_connections: 0}")  # some end later than the next begin
         alice, bob, _ = self.shared(service, count=0)
         big = letter(0, 2 << 20)
         self.append(alice, "Team", big)
