@@ -67,8 +67,9 @@ static int follow(struct tool *tool, const char *verb, uint64_t number, json_t *
         }
         nanosleep(&pause, NULL);
         wait_ms = 2 * wait_ms < ASK_MS ? 2 * wait_ms : ASK_MS;
-        code = ask_job(tool, interrupted && !cancelled ? "cancel" : "job", number, job);
-        cancelled = cancelled || interrupted;
+        bool cancels = interrupted && !cancelled;
+        code = ask_job(tool, cancels ? "cancel" : "job", number, job);
+        cancelled = cancelled || cancels;
     }
     if (progressed) {
         fputc('\n', stderr);

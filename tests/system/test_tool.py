@@ -30,15 +30,39 @@ class ControlSocket:
         with connection, connection.makefile("rw") as stream:
             for line in stream:
                 self.requests.append(line.rstrip("\n"))
-                if not self.answers:
+                answers = self.answers_to(self.requests[-1])
+                if answers is None:
                     return
-                for answer in self.answers.pop(0):
+                for answer in answers:
                     stream.write((answer if isinstance(answer, str) else json.dumps(answer)) + "\n")
                 stream.flush()
+
+    def answers_to(self, request):
+        return self.answers.pop(0) if self.answers else None
 
     def close(self):
         self.listener.close()
         self.thread.join(10)
+
+
+class EndlessJob(ControlSocket):
+    """A job that runs until it is cancelled; `interrupts`: when it is asked about for the second time, before it answers."""
+
+    def __init__(self, path, interrupts=False):
+        super().__init__(path, [])
+        self.interrupts = interrupts
+        self.asked = threading.Event()  # for the second time
+        self.interrupted = threading.Event()
+
+    def answers_to(self, request):
+        if request == "queue delete all=":
+            return [{"end": "ok", "job": 3}]
+        if self.requests.count("queue job job=3") == 2 and not self.asked.is_set():
+            self.asked.set()
+            if self.interrupts:
+                self.interrupted.wait(60)
+        state = "cancelled" if request == "queue cancel job=3" else "running"
+        return [{"job": 3, "state": state, "done": 1}, {"end": "ok"}]
 
 
 class Tool(unittest.TestCase):
@@ -108,19 +132,25 @@ class Tool(unittest.TestCase):
         result = self.ask(["queue", "flush", "--background"], [{"end": "ok", "job": 3}])
         self.assertEqual((result.stdout, self.requests), ("job 3 has begun: see tubepost queue jobs\n", ["queue flush"]))
 
-    def test_an_interrupt_cancels_the_job(self):
-        begun, job = {"end": "ok", "job": 3}, {"job": 3, "state": "running", "done": 1}
-        server = ControlSocket(self.path, [[begun], *[[job, {"end": "ok"}]] * 12, [dict(job, state="cancelled"), {"end": "ok"}]])
+    def interrupt_of_a_job(self, while_it_asks):
+        server = EndlessJob(self.path, interrupts=while_it_asks)
         self.addCleanup(server.close)
         tool = subprocess.Popen([TOOL, "-c", self.config, "queue", "delete", "--all"], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
-        while len(server.requests) < 2:
-            time.sleep(0.01)
+        self.addCleanup(tool.kill)
+        self.assertTrue(server.asked.wait(60))
         tool.send_signal(signal.SIGINT)
+        server.interrupted.set()
         out, err = tool.communicate(timeout=60)
-        self.assertIn("queue cancel job=3", server.requests)
+        self.assertEqual(server.requests.count("queue cancel job=3"), 1)
         self.assertEqual((tool.returncode, out, err),
                          (75, "1 recipient deleted\n", "tubepost: the job was cancelled before its end\n"))
+
+    def test_an_interrupt_cancels_the_job(self):
+        self.interrupt_of_a_job(while_it_asks=False)
+
+    def test_an_interrupt_while_the_tool_waits_for_an_answer_cancels_it_too(self):
+        self.interrupt_of_a_job(while_it_asks=True)
 
     def test_a_list_of_the_stack_is_narrowed_and_followed_through_the_shards(self):
         first = {"state": "LISTEN", "local": "192.0.2.1:25", "shard": 0}
