@@ -221,13 +221,6 @@ void capture_end(struct network *network)
     }
 }
 
-void capture_hurry(const struct network *network)
-{
-    if (capture_is_on(network)) {
-        capture_stop(tap_of(stack_of(network)->port)->capture);
-    }
-}
-
 /* ---- from anywhere ---- */
 
 void capture_stop(struct capture *capture)

@@ -37,7 +37,6 @@ void capture_close(struct capture *capture); /* when no shard has a tap of it an
 void capture_begin(struct capture *capture, struct network *network, uint16_t port);
 void capture_end(struct network *network);         /* when it has a tap */
 bool capture_is_on(const struct network *network); /* has it? */
-void capture_hurry(const struct network *network); /* its writer shall end soon */
 
 /* From anywhere. */
 void capture_stop(struct capture *capture);

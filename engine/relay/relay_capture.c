@@ -35,7 +35,7 @@ struct relay_capture {
     struct slice port_name;            /* of the only one, the request's; empty: all */
     struct capture *capture;           /* the thread's until it has ended */
     pthread_t thread;
-    atomic_bool hurried; /* the operator has gone */
+    atomic_bool hurried; /* the operator has gone, or the relay ends */
     atomic_uint began, ended;
     int status;
     bool lone; /* no shard has a tap or a message of it any more */
@@ -186,11 +186,12 @@ static void over_arrived(struct shard_message *message, struct shard *shard)
     }
 }
 
-static void look_for_operator(struct timer *timer, uint64_t now_ns)
+static void look_for_end(struct timer *timer, uint64_t now_ns)
 {
     struct relay_capture *self = list_entry(timer, struct relay_capture, timer);
     struct shard *home = worker_shard(self->settings.workers[0]);
-    if (control_abandoned(self->settings.request)) {
+    if (control_abandoned(self->settings.request) ||
+        worker_is_draining(self->settings.workers[0])) {
         atomic_store(&self->hurried, true);
     }
     wheel_arm(home->wheel, timer, now_ns + LOOK_EVERY_NS);
@@ -314,7 +315,7 @@ int relay_capture_start(struct relay_capture **started,
         self->shards[i] = (struct of_shard){
             {.run = begin_arrived}, {.run = end_arrived}, self, settings->workers[i]};
     }
-    timer_init(&self->timer, look_for_operator);
+    timer_init(&self->timer, look_for_end);
     int status = words_read(self);
     status = status < 0 ? status : devices_find(self);
     status = status < 0 ? status : -pthread_create(&self->thread, NULL, capture_main, self);

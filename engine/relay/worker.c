@@ -150,6 +150,11 @@ struct network *worker_stack(struct worker *worker, unsigned port)
     return worker->bypass != NULL && port < worker->port_count ? worker->stacks[port] : NULL;
 }
 
+bool worker_is_draining(const struct worker *worker)
+{
+    return worker->draining;
+}
+
 unsigned worker_port_count(const struct worker *worker)
 {
     return worker->port_count;
@@ -631,9 +636,6 @@ static void drain_arrived(struct shard_message *message, struct shard *shard)
 {
     struct worker *worker = list_entry(message, struct worker, drain_message);
     worker->draining = true;
-    for (unsigned i = 0; worker->bypass != NULL && i < worker->port_count; i++) {
-        capture_hurry(worker->stacks[i]);
-    }
     relay_drain(worker->relay, shard->now_ns + worker->settings.conf->shutdown.grace);
 }
 

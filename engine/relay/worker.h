@@ -53,6 +53,7 @@ struct relay *worker_relay(struct worker *worker);
 struct log *worker_log(struct worker *worker);
 struct resolve *worker_resolve(struct worker *worker); /* NULL: no DNS */
 const struct tls_counters *worker_tls_counters(const struct worker *worker);
+bool worker_is_draining(const struct worker *worker); /* on its shard */
 /* Our own stack on one port; NULL: the transport is the kernel's, or it is not there (any more). */
 struct network *worker_stack(struct worker *worker, unsigned port);
 unsigned worker_port_count(const struct worker *worker); /* 0: the transport is the kernel's */

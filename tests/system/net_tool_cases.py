@@ -1,6 +1,7 @@
 """`tubepost net ...` of a relay on our own TCP; run in a lab by test_dpdk.py."""
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -141,6 +142,21 @@ class NetTool(SystemTest):
         self.capture("-w", path + "4", "--seconds", "3000")
         wait_until(lambda: os.path.exists(path + "4") and os.path.getsize(path + "4") > 0, "the capture's begin")
         self.assertEqual(self.started.stop(patience_s=30), 0, self.started.output()[-3000:])
+
+    def test_a_capture_that_has_just_begun_ends_with_the_relay(self):
+        """Before the shards hear of it: a second one is refused as soon as it has begun."""
+        path = os.path.join(self.folder, "control")
+        request = f"net capture file {os.path.join(self.folder, 'late')} seconds 3000\n".encode()
+        with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+            for control in (first, second):
+                control.settimeout(60)
+                control.connect(path)
+                control.sendall(request)
+            self.assertIn("another capture is under way", second.makefile().readline())
+            self.started.popen.send_signal(signal.SIGTERM)
+            answer = json.loads(first.makefile().readline())
+            self.assertEqual((answer["end"], answer["capture"]["lost"]), ("ok", 0))
+        self.assertEqual(self.started.popen.wait(60), 0, self.started.output()[-3000:])
 
     def test_what_makes_no_sense_is_refused(self):
         for words in (("connections", "state", "happy"), ("connections", "local"), ("connections", "remote", "nowhere"),
