@@ -6,6 +6,7 @@ int box_need_some(struct box *box)
 {
     struct mailstore *store = box->user->store;
     int status = box_load_some(store, box);
+    box->loads = status == -EINPROGRESS;
     if ((status == 0 || status == -EINPROGRESS) && box->pub.open_count == 0) {
         store->idle_box_count += list_empty(&box->idle);
         list_remove(&box->idle);

@@ -44,6 +44,7 @@ struct box {
     struct mailstore_entry *entries;
     uint32_t room;
     bool loaded, dirty;
+    bool loads; /* a piece was loaded since idle ones were let go */
     uint32_t loading_count,
         loading_row;         /* until it is loaded: entries that are there, and where they end */
     uint32_t vanished_count; /* rows */

@@ -606,15 +606,27 @@ static void user_evict(struct mailstore *store, struct user *user)
     user_free(user);
 }
 
+/* One of which a piece was loaded since the last time stays, as many as they are: where enough others come and go in
+ * a round, who waits for it would wait for ever. */
+static void boxes_trim(struct mailstore *store)
+{
+    uint32_t count = store->idle_box_count;
+    for (; count > 0 && store->idle_box_count > store->settings.box_idle_max; count--) {
+        struct box *box = list_entry(list_pop(&store->idle_boxes), struct box, idle);
+        if (box->loads) {
+            box->loads = false;
+            list_append(&store->idle_boxes, &box->idle);
+        } else {
+            store->idle_box_count--;
+            box_unload(box);
+        }
+    }
+}
+
 /* Mailboxes and users that nobody has used for long. */
 void users_trim(struct mailstore *store)
 {
-    uint32_t most = store->settings.box_idle_max;
-    while (store->idle_box_count > most) {
-        struct box *box = list_entry(list_pop(&store->idle_boxes), struct box, idle);
-        store->idle_box_count--;
-        box_unload(box);
-    }
+    boxes_trim(store);
     while (store->idle_user_count > IDLE_USERS_MAX) {
         struct user *user = list_entry(store->idle_users.next, struct user, idle);
         if (!list_empty(&user->node) || user_flush(user) != 0) {

@@ -313,6 +313,35 @@ static void two_that_are_loaded_where_one_may_stay_are_both_loaded(void **state)
     }
 }
 
+/* Those that come and go between two pieces are newer than it, and more than may stay. */
+static void one_that_is_loaded_while_others_come_and_go_is_loaded(void **state)
+{
+    struct mailstore_rig *rig = *state;
+    const char *others[] = {"bob", "cid", "dan"};
+    struct mailstore_user *user;
+    int status = -EINPROGRESS;
+    leave(rig, large(rig, "ann"));
+    for (uint32_t i = 0; i < 3; i++) {
+        deliver(rig, others[i], 1);
+    }
+    rig->settings.box_idle_max = 1;
+    restart(rig, true);
+    user = user_of(rig, "ann");
+    for (uint32_t round = 0; status == -EINPROGRESS; round++) {
+        assert_true(round < 10);
+        status = mailstore_box_load(rig->store, mailstore_box_find(user, slice_text("INBOX")));
+        for (uint32_t i = 0; i < 3; i++) {
+            leave(rig, box_of(rig, user_of(rig, others[i]), "INBOX"));
+        }
+        mailstore_rig_round(rig);
+    }
+    assert_int_equal(status, 0);
+    assert_true(rig->store->idle_box_count <= 2);
+    mailstore_rig_round(rig); /* nobody loads it now */
+    assert_int_equal(rig->store->idle_box_count, 1);
+    mailstore_user_close(rig->store, user);
+}
+
 static void a_change_of_one_that_is_not_loaded_loads_it_in_steps(void **state)
 {
     struct mailstore_rig *rig = *state;
@@ -358,6 +387,7 @@ int main(void)
         SCENE(a_large_mailbox_is_loaded_in_pieces_and_has_what_comes_between),
         SCENE(who_opens_one_that_is_half_loaded_has_all_of_it),
         SCENE(two_that_are_loaded_where_one_may_stay_are_both_loaded),
+        SCENE(one_that_is_loaded_while_others_come_and_go_is_loaded),
         SCENE(a_change_of_one_that_is_not_loaded_loads_it_in_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
