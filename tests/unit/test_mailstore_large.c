@@ -373,6 +373,220 @@ static void a_change_of_one_that_is_not_loaded_loads_it_in_steps(void **state)
     starts_check(rig);
 }
 
+/* ── Anything, between two pieces ────────────────────────────────────────────────────────────── */
+
+#define THIN_STEP 16u /* of uids one is left: three pieces of rows, and few entries to compare */
+#define THIN_UIDS (2u * ENTRIES)
+#define THIN_MAX (THIN_UIDS / THIN_STEP + 1000u)
+
+struct thin {
+    struct mailstore_rig *rig;
+    struct mailstore_user *user;
+    uint64_t id; /* of the mailbox */
+    uint32_t uids[THIN_MAX], flags[THIN_MAX];
+    uint32_t count, loaded_count, pieces;
+};
+
+static struct mailstore_box *thin_box(const struct thin *thin)
+{
+    return mailstore_box_by_id(thin->user, thin->id);
+}
+
+static void thin_open(struct thin *thin, struct mailstore_rig *rig)
+{
+    static struct mailstore_uids gone[THIN_UIDS / THIN_STEP];
+    struct mailstore_box *box = large(rig, "ann");
+    struct mailstore_copy copy = {.uids = &all, .uid_count = 1, .mailbox = slice_text("INBOX")};
+    struct mailstore_expunge expunge = {.uids = gone, .uid_count = THIN_UIDS / THIN_STEP};
+    struct told told;
+    assert_int_equal(mailstore_copy(rig->store, box, &copy, told_init(&told)), 0);
+    assert_int_equal(told_wait(rig, &told), 0);
+    free(copy.sources);
+    *thin = (struct thin){.rig = rig, .id = box->id, .user = user_of(rig, "ann")};
+    for (uint32_t i = 0; i < THIN_UIDS / THIN_STEP; i++) {
+        uint32_t first = i * THIN_STEP + 1;
+        gone[i] = (struct mailstore_uids){first + 1, first + THIN_STEP - 1};
+        thin->uids[thin->count++] = first;
+    }
+    assert_int_equal(mailstore_expunge(rig->store, box, &expunge, told_init(&told)), 0);
+    assert_int_equal(told_wait(rig, &told), 0);
+    assert_int_equal(box->count, thin->count);
+    leave(rig, box);
+}
+
+/* What is in memory is what the rows say, and what was done. */
+static void thin_check(struct thin *thin)
+{
+    struct mailstore_box *box = thin_box(thin);
+    assert_int_equal(mailstore_box_open(thin->rig->store, box), 0);
+    assert_int_equal(box->count, thin->count);
+    for (uint32_t i = 0; i < thin->count; i++) {
+        assert_int_equal(box->entries[i].uid, thin->uids[i]);
+        assert_int_equal(box->entries[i].flags, thin->flags[i]);
+    }
+    mailstore_box_close(thin->rig->store, box);
+}
+
+static void thin_load(struct thin *thin)
+{
+    int status = mailstore_box_load(thin->rig->store, thin_box(thin));
+    assert_true(status == 0 || status == -EINPROGRESS);
+    thin->pieces += status == -EINPROGRESS;
+    thin->loaded_count += status == 0;
+}
+
+/* Rounds and pieces until it is told. */
+static void thin_wait(struct thin *thin, struct told *told)
+{
+    for (uint32_t round = 0; !told->done; round++) {
+        assert_true(round < 1000);
+        if (mailstore_rig_below(thin->rig, 3) == 0) {
+            thin_load(thin);
+        }
+        mailstore_rig_round(thin->rig);
+    }
+    assert_int_equal(told->status, 0);
+}
+
+static void thin_deliver(struct thin *thin)
+{
+    struct mailstore_place place = {0};
+    assert_int_equal(rig_deliver(thin->rig, "ann", "", 1, 100, &place), 0);
+    assert_true(thin->count < THIN_MAX);
+    thin->flags[thin->count] = 0;
+    thin->uids[thin->count++] = place.uid;
+}
+
+static struct mailstore_uids thin_range(struct thin *thin)
+{
+    uint32_t first = mailstore_rig_below(thin->rig, THIN_UIDS);
+    uint32_t size = mailstore_rig_below(thin->rig, 4) == 0 ? THIN_UIDS / 4 : 64;
+    return (struct mailstore_uids){first + 1, first + 1 + mailstore_rig_below(thin->rig, size)};
+}
+
+static void thin_flag(struct thin *thin)
+{
+    const struct mailstore_uids range = thin_range(thin);
+    const uint8_t flags = (uint8_t)(1u << mailstore_rig_below(thin->rig, 4));
+    struct mailstore_flags change = {.op = MAILSTORE_ADD,
+                                     .uids = &range,
+                                     .uid_count = 1,
+                                     .flags = flags,
+                                     .unchanged_since = MAILSTORE_ALWAYS};
+    struct told told;
+    assert_int_equal(mailstore_flags(thin->rig->store, thin_box(thin), &change, told_init(&told)),
+                     0);
+    thin_wait(thin, &told);
+    free(change.failed);
+    for (uint32_t i = 0; i < thin->count; i++) {
+        bool in = thin->uids[i] >= range.first && thin->uids[i] <= range.last;
+        thin->flags[i] |= in ? flags & (uint32_t)MAILSTORE_FLAGS_ALL : 0;
+    }
+}
+
+static void thin_expunge(struct thin *thin)
+{
+    struct mailstore_uids range = thin_range(thin);
+    range.last = range.last > range.first + 256 ? range.first + 256 : range.last;
+    struct mailstore_expunge expunge = {.uids = &range, .uid_count = 1};
+    struct told told;
+    uint32_t kept = 0;
+    assert_int_equal(
+        mailstore_expunge(thin->rig->store, thin_box(thin), &expunge, told_init(&told)), 0);
+    thin_wait(thin, &told);
+    for (uint32_t i = 0; i < thin->count; i++) {
+        if (thin->uids[i] < range.first || thin->uids[i] > range.last) {
+            thin->flags[kept] = thin->flags[i];
+            thin->uids[kept++] = thin->uids[i];
+        }
+    }
+    assert_int_equal(expunge.expunged_count, thin->count - kept);
+    thin->count = kept;
+}
+
+/* It is let go, wherever the loading is. */
+static void thin_unload(struct thin *thin)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        leave(thin->rig, box_of(thin->rig, user_of(thin->rig, i == 0 ? "bob" : "cid"), "INBOX"));
+        mailstore_rig_round(thin->rig);
+        mailstore_rig_round(thin->rig);
+    }
+    assert_int_equal(box_private(thin_box(thin))->loading_count, 0);
+}
+
+static void thin_restart(struct thin *thin, uint32_t how)
+{
+    if (how == 0) {
+        mailstore_rig_crash(thin->rig);
+        assert_int_equal(mailstore_rig_start(thin->rig), 0);
+    } else {
+        mailstore_user_close(thin->rig->store, thin->user);
+        restart(thin->rig, how != 1);
+    }
+    thin->user = user_of(thin->rig, "ann");
+}
+
+static void thin_any(struct thin *thin)
+{
+    switch (mailstore_rig_below(thin->rig, 16)) {
+    case 0:
+    case 1:
+        thin_deliver(thin);
+        return;
+    case 2:
+    case 3:
+        thin_flag(thin);
+        return;
+    case 4:
+        thin_expunge(thin);
+        return;
+    case 5:
+        if (mailstore_rig_below(thin->rig, 4) == 0) {
+            thin_restart(thin, mailstore_rig_below(thin->rig, 8));
+        }
+        return;
+    case 6:
+        mailstore_rig_round(thin->rig);
+        return;
+    case 7:
+        if (mailstore_rig_below(thin->rig, 4) == 0) {
+            thin_check(thin);
+        }
+        return;
+    case 8:
+    case 9:
+    case 10:
+    case 11:
+        thin_unload(thin);
+        return;
+    default:
+        thin_load(thin);
+        return;
+    }
+}
+
+static void whatever_comes_between_two_pieces_is_there(void **state)
+{
+    struct thin *thin = (struct thin *)calloc(1, sizeof(*thin));
+    struct mailstore_rig *rig = *state;
+    assert_non_null(thin);
+    rig->settings.box_idle_max = 1;
+    rig->settings.index_changes_max = 2; /* rows move to the file all the time */
+    restart(rig, true);
+    deliver(rig, "bob", 1);
+    deliver(rig, "cid", 1);
+    thin_open(thin, rig);
+    for (uint32_t i = 0; i < 400; i++) {
+        thin_any(thin);
+    }
+    assert_true(thin->pieces > 50 && thin->loaded_count > 20);
+    thin_check(thin);
+    mailstore_user_close(rig->store, thin->user);
+    free(thin);
+    starts_check(rig);
+}
+
 int main(void)
 {
 #define SCENE(name)                                                                                \
@@ -389,6 +603,7 @@ int main(void)
         SCENE(two_that_are_loaded_where_one_may_stay_are_both_loaded),
         SCENE(one_that_is_loaded_while_others_come_and_go_is_loaded),
         SCENE(a_change_of_one_that_is_not_loaded_loads_it_in_steps),
+        SCENE(whatever_comes_between_two_pieces_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
