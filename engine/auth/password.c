@@ -113,10 +113,11 @@ static enum password_answer plain_verify(const struct password_parts *parts, str
     return made ? compare(digests[0], 32, digests[1], 32) : PASSWORD_UNUSABLE;
 }
 
-/* The password as a string. False: it cannot be one, and so matches nothing that was made of a string. */
-static bool string_of(struct slice password, char string[PASSWORD_STORED_MAX])
+/* The password as crypt() takes it. False: it takes no such one, and so has never made anything of it: that says nothing of
+ * what is stored. */
+static bool phrase_of(struct slice password, char string[CRYPT_MAX_PASSPHRASE_SIZE])
 {
-    if (password.size >= PASSWORD_STORED_MAX ||
+    if (password.size >= CRYPT_MAX_PASSPHRASE_SIZE ||
         (password.size > 0 && memchr(password.bytes, '\0', password.size) != NULL)) {
         return false;
     }
@@ -162,7 +163,7 @@ bool password_crypt_bounded(const char *setting)
 static enum password_answer crypt_verify(const struct password_parts *parts, struct slice password)
 {
     uint8_t text[PASSWORD_STORED_MAX + 1];
-    char string[PASSWORD_STORED_MAX];
+    char string[CRYPT_MAX_PASSPHRASE_SIZE];
     long size = password_decode(parts, PASSWORD_USUAL, text);
     if (size <= 0 || memchr(text, '\0', (size_t)size) != NULL) {
         return PASSWORD_UNUSABLE;
@@ -171,7 +172,7 @@ static enum password_answer crypt_verify(const struct password_parts *parts, str
     if (!password_crypt_bounded((char *)text)) {
         return PASSWORD_UNUSABLE;
     }
-    if (!string_of(password, string)) {
+    if (!phrase_of(password, string)) {
         return PASSWORD_DIFFERS;
     }
     struct crypt_data *work = calloc(1, sizeof(*work));

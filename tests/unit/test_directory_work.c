@@ -406,6 +406,36 @@ static void a_hash_that_cannot_be_made_makes_nobody_cheap(void **state)
     directory_close(directory);
 }
 
+/* crypt() takes 511 octets. A stranger chooses the password, and must not choose with it what names look like. */
+static void a_password_that_no_hash_takes_is_wrong_and_changes_nobodys_kind(void **state)
+{
+    char before[MIXED_NAMES][96], his[96], name[16], longest[PASSWORD_STORED_MAX];
+    struct directory *directory = opened_mixed("static", 1);
+    (void)state;
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    for (unsigned n = 0; n < MIXED_NAMES; n++) {
+        snprintf(name, sizeof(name), "nobody%u", n);
+        snprintf(before[n], sizeof(before[n]), "%s", looks_of(directory, AUTH_VERIFY, name));
+    }
+    for (unsigned i = 0; i < MIXED - UNUSABLE; i++) {
+        char looks[96];
+        snprintf(looks, sizeof(looks), "%s", looks_of(directory, AUTH_VERIFY, mixed[i].name));
+        snprintf(his, sizeof(his), "%s",
+                 cost_of(directory, AUTH_VERIFY, mixed[i].name, longest, AUTH_WRONG));
+        for (unsigned n = 0; n < MIXED_NAMES; n++) {
+            snprintf(name, sizeof(name), "nobody%u", n);
+            assert_string_equal(cost_of(directory, AUTH_VERIFY, name, longest, AUTH_WRONG),
+                                strcmp(before[n], looks) == 0 ? his : work);
+        }
+    }
+    for (unsigned n = 0; n < MIXED_NAMES; n++) {
+        snprintf(name, sizeof(name), "nobody%u", n);
+        assert_string_equal(looks_of(directory, AUTH_VERIFY, name), before[n]);
+    }
+    directory_close(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +448,7 @@ int main(void)
         cmocka_unit_test(a_name_looks_the_same_after_the_next_start),
         cmocka_unit_test(the_salt_of_a_masters_name_tells_neither_who_he_is_nor_who_is_a_user),
         cmocka_unit_test(a_hash_that_cannot_be_made_makes_nobody_cheap),
+        cmocka_unit_test(a_password_that_no_hash_takes_is_wrong_and_changes_nobodys_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
