@@ -1,5 +1,6 @@
 /* Which kind of password a name that is nobody's seems to have. */
 #include "engine/auth/population.h"
+#include "proto/sasl/made_up.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -240,6 +241,99 @@ static void what_decides_costs_and_answers_is_the_kind(void **state)
     }
 }
 
+/* ---- Against a ring that is walked ---- */
+
+struct walked {
+    struct {
+        uint32_t rest;
+        const char *stored;
+    } places[POPULATION_PLACES];
+    bool spoilt; /* sha512: is no password */
+};
+
+static uint32_t walked_place(const char *name, uint32_t *rest)
+{
+    EVP_MAC_CTX *hash = keyed_hash_open(secret);
+    uint8_t made[SASL_MADE_UP_BYTES];
+    assert_non_null(hash);
+    sasl_make_up(hash, "place", 0, slice_text(name), made);
+    keyed_hash_close(hash);
+    *rest = (uint32_t)made[2] << 24 | (uint32_t)made[3] << 16 | (uint32_t)made[4] << 8 | made[5];
+    return ((uint32_t)made[0] << 8 | made[1]) % POPULATION_PLACES;
+}
+
+static bool walked_serves(const struct walked *walked, const char *stored, enum password_use use)
+{
+    switch (use) {
+    case PASSWORD_FOR_VERIFY:
+        return stored != NULL && !(walked->spoilt && stored == sha512);
+    case PASSWORD_FOR_SCRAM_SHA_1:
+        return stored != NULL && stored[1] == 'P';
+    case PASSWORD_FOR_SCRAM_SHA_256:
+        return stored != NULL && stored != sha512;
+    }
+    return false;
+}
+
+static void walked_check(const struct population *population, const struct walked *walked,
+                         unsigned number)
+{
+    static const enum password_use uses[] = {PASSWORD_FOR_VERIFY, PASSWORD_FOR_SCRAM_SHA_1,
+                                             PASSWORD_FOR_SCRAM_SHA_256};
+    char name[16], stored[PASSWORD_STORED_MAX + 1];
+    uint32_t rest;
+    snprintf(name, sizeof(name), "nobody%u", number);
+    uint32_t at = walked_place(name, &rest);
+    for (unsigned use = 0; use < sizeof(uses) / sizeof(*uses); use++) {
+        uint32_t i = 0;
+        while (i < POPULATION_PLACES &&
+               !walked_serves(walked, walked->places[(at + i) % POPULATION_PLACES].stored,
+                              uses[use])) {
+            i++;
+        }
+        bool is = population_example(population, slice_text(name), uses[use], stored);
+        assert_int_equal(is, i < POPULATION_PLACES);
+        if (is) {
+            assert_string_equal(stored, walked->places[(at + i) % POPULATION_PLACES].stored);
+        }
+    }
+}
+
+static void what_a_name_has_is_what_the_next_user_has_however_they_came(void **state)
+{
+    static const char *const kinds[] = {sha512, scram, "{PLAIN}secret"};
+    struct walked *walked = calloc(1, sizeof(*walked));
+    struct population *population = opened(secret);
+    uint32_t random = 1;
+    (void)state;
+    assert_non_null(walked);
+    for (unsigned i = 0; i < 3000; i++) {
+        char name[16];
+        uint32_t rest;
+        random = random * 1664525 + 1013904223;
+        const char *stored = kinds[(random >> 8) % 3];
+        snprintf(name, sizeof(name), "user%u", (random >> 12) % (i < 1500 ? 4 : 4000));
+        uint32_t at = walked_place(name, &rest);
+        if (i % 1000 == 600) {
+            population_spoil(population, sha512);
+            walked->spoilt = true;
+        }
+        if (i == 800) {
+            population_clear(population);
+            memset(walked, 0, sizeof(*walked));
+        }
+        population_note(population, slice_text(name), slice_text(stored), 0);
+        if (walked->places[at].stored == NULL || rest <= walked->places[at].rest) {
+            walked->places[at].rest = rest;
+            walked->places[at].stored = stored;
+            walked->spoilt = walked->spoilt && stored != sha512;
+        }
+        walked_check(population, walked, i);
+    }
+    free(walked);
+    population_close(population);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +347,7 @@ int main(void)
         cmocka_unit_test(who_was_not_seen_for_a_week_gives_way),
         cmocka_unit_test(an_example_that_is_no_password_is_nobodys),
         cmocka_unit_test(what_decides_costs_and_answers_is_the_kind),
+        cmocka_unit_test(what_a_name_has_is_what_the_next_user_has_however_they_came),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
