@@ -30,7 +30,8 @@ struct population {
     struct place places[POPULATION_PLACES];
     uint8_t served[POPULATION_USES][POPULATION_PLACES];
 };
-static_assert(POPULATION_KINDS_MAX <= UINT8_MAX && (POPULATION_PLACES & (POPULATION_PLACES - 1)) == 0,
+static_assert(POPULATION_KINDS_MAX <= UINT8_MAX &&
+                  (POPULATION_PLACES & (POPULATION_PLACES - 1)) == 0,
               "numbers of kinds are octets, and the ring is counted down through 0");
 
 struct population *population_open(const uint8_t secret[32], const char *scheme)
