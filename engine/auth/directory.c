@@ -180,21 +180,31 @@ bool directory_who_read(const struct directory *directory, const struct auth_ask
 
 /* ---- Asking the backends ---- */
 
-/* Takes as long as a password of the kind that he seems to have. */
-static void pretend(struct directory *directory, bool masters, struct slice password,
-                    const struct directory_search *search)
+static enum auth_outcome no_memory(const struct directory *directory)
+{
+    logger_line(directory->settings.logger, LOGGER_ERROR,
+                "auth: memory is short: a password could not be checked");
+    return AUTH_UNKNOWN;
+}
+
+/* Takes as long as a password of the kind that he seems to have, and fails as often for want of memory: what of an answer
+ * that is `wrong` then comes of it. */
+static enum auth_outcome pretend(struct directory *directory, bool masters, struct slice password,
+                                 const struct directory_search *search)
 {
     const char *scheme = directory->settings.scheme;
-    bool usable = search->example &&
-                  password_verify(slice_text(search->seems), scheme, password) != PASSWORD_UNUSABLE;
-    if (!usable) {
-        (void)password_verify(slice_text(directory->nobody), scheme, password);
-    }
-    if (search->example && !usable) {
+    enum password_answer answer = search->example
+                                      ? password_verify(slice_text(search->seems), scheme, password)
+                                      : PASSWORD_UNUSABLE;
+    if (search->example && answer == PASSWORD_UNUSABLE) {
         pthread_mutex_lock(&directory->lock);
         population_spoil(directory->kinds[masters].population, search->seems);
         pthread_mutex_unlock(&directory->lock);
     }
+    if (answer == PASSWORD_UNUSABLE) {
+        answer = password_verify(slice_text(directory->nobody), scheme, password);
+    }
+    return answer == PASSWORD_NO_MEMORY ? no_memory(directory) : AUTH_WRONG;
 }
 
 static void stored_judge(struct directory *directory, bool masters, const struct slice *password,
@@ -209,12 +219,22 @@ static void stored_judge(struct directory *directory, bool masters, const struct
                                       ? PASSWORD_UNUSABLE
                                       : password_verify(slice_text(search->user.stored),
                                                         directory->settings.scheme, *password);
-    if (answer == PASSWORD_UNUSABLE) {
-        pretend(directory, masters, *password, search);
+    switch (answer) {
+    case PASSWORD_MATCHES:
+        search->outcome = AUTH_RIGHT;
+        return;
+    case PASSWORD_DIFFERS:
+        search->outcome = AUTH_WRONG;
+        search->reason = "wrong password";
+        return;
+    case PASSWORD_UNUSABLE:
+        search->outcome = pretend(directory, masters, *password, search);
+        search->reason = "what is stored is no usable password";
+        return;
+    case PASSWORD_NO_MEMORY:
+        search->outcome = no_memory(directory);
+        return;
     }
-    search->outcome = answer == PASSWORD_MATCHES ? AUTH_RIGHT : AUTH_WRONG;
-    search->reason =
-        answer == PASSWORD_UNUSABLE ? "what is stored is no usable password" : "wrong password";
 }
 
 /* True: the search is at its end. */
@@ -317,7 +337,7 @@ void directory_search_run(struct directory *directory, bool masters, struct slic
         }
     }
     if (!search->found && search->outcome == AUTH_WRONG && password != NULL) {
-        pretend(directory, masters, *password, search);
+        search->outcome = pretend(directory, masters, *password, search);
     }
 }
 
@@ -394,7 +414,7 @@ static void verify(struct directory *directory, const struct auth_ask *ask, uint
         memset(&search, 0, sizeof(search));
         search.example = directory_kinds_example(directory, false, ask->authid, PASSWORD_FOR_VERIFY,
                                                  search.seems);
-        pretend(directory, false, ask->password, &search);
+        (void)pretend(directory, false, ask->password, &search);
         OPENSSL_cleanse(&search, sizeof(search));
         failed(directory, ask, "no name of a user, or no password", now_ns, answer);
         return;

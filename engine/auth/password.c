@@ -110,7 +110,7 @@ static enum password_answer plain_verify(const struct password_parts *parts, str
     int made = EVP_Digest(plain, (size_t)size, digests[0], &bytes, EVP_sha256(), NULL) &&
                EVP_Digest(password.bytes, password.size, digests[1], &bytes, EVP_sha256(), NULL);
     OPENSSL_cleanse(plain, sizeof(plain));
-    return made ? compare(digests[0], 32, digests[1], 32) : PASSWORD_UNUSABLE;
+    return made ? compare(digests[0], 32, digests[1], 32) : PASSWORD_NO_MEMORY;
 }
 
 /* The password as crypt() takes it. False: it takes no such one, and so has never made anything of it: that says nothing of
@@ -176,10 +176,12 @@ static enum password_answer crypt_verify(const struct password_parts *parts, str
         return PASSWORD_DIFFERS;
     }
     struct crypt_data *work = calloc(1, sizeof(*work));
+    errno = work == NULL ? ENOMEM : 0;
     const char *made =
         work == NULL ? NULL : crypt_rn(string, (char *)text, work, (int)sizeof(*work));
-    enum password_answer answer =
-        made == NULL ? PASSWORD_UNUSABLE : compare(made, strlen(made), text, (size_t)size);
+    enum password_answer answer = made != NULL ? compare(made, strlen(made), text, (size_t)size)
+                                  : errno == ENOMEM ? PASSWORD_NO_MEMORY
+                                                    : PASSWORD_UNUSABLE;
     OPENSSL_cleanse(string, sizeof(string));
     if (work != NULL) {
         OPENSSL_cleanse(work, sizeof(*work));
@@ -206,7 +208,9 @@ static enum password_answer argon2_check(const struct password_parts *parts, str
     int status = argon2_verify(encoded, password.bytes, password.size, type);
     return status == ARGON2_OK                ? PASSWORD_MATCHES
            : status == ARGON2_VERIFY_MISMATCH ? PASSWORD_DIFFERS
-                                              : PASSWORD_UNUSABLE;
+           : status == ARGON2_MEMORY_ALLOCATION_ERROR || status == ARGON2_THREAD_FAIL
+               ? PASSWORD_NO_MEMORY
+               : PASSWORD_UNUSABLE;
 }
 
 static enum password_answer argon2_id(const struct password_parts *parts, struct slice password)
@@ -228,7 +232,7 @@ static enum password_answer scram_check(const struct password_parts *parts, stru
     }
     made = stored;
     if (password_scram_make(hash, password, &made) < 0) {
-        return PASSWORD_UNUSABLE;
+        return PASSWORD_NO_MEMORY;
     }
     return compare(made.stored_key, made.key_bytes, stored.stored_key, stored.key_bytes);
 }
@@ -268,7 +272,7 @@ static enum password_answer pbkdf2_verify(const struct password_parts *parts, st
     if (PKCS5_PBKDF2_HMAC((const char *)password.bytes, (int)password.size, (uint8_t *)salt,
                           (int)(count - salt), (int)iterations, EVP_sha1(), (int)sizeof(made),
                           made) != 1) {
-        return PASSWORD_UNUSABLE;
+        return PASSWORD_NO_MEMORY;
     }
     return compare(made, sizeof(made), stored, sizeof(made));
 }
@@ -291,7 +295,7 @@ static enum password_answer digest_check(const struct password_parts *parts, str
                 EVP_DigestUpdate(work, stored + bytes, (size_t)size - bytes) &&
                 EVP_DigestFinal_ex(work, made, NULL);
     EVP_MD_CTX_free(work);
-    return good ? compare(made, bytes, stored, bytes) : PASSWORD_UNUSABLE;
+    return good ? compare(made, bytes, stored, bytes) : PASSWORD_NO_MEMORY;
 }
 
 typedef enum password_answer verify(const struct password_parts *parts, struct slice password);

@@ -25,7 +25,8 @@
 enum password_answer {
     PASSWORD_MATCHES,
     PASSWORD_DIFFERS,
-    PASSWORD_UNUSABLE, /* what is stored cannot be understood, or no memory */
+    PASSWORD_UNUSABLE,  /* what is stored cannot be understood */
+    PASSWORD_NO_MEMORY, /* nothing is known: another time */
 };
 
 /* stored without a "{SCHEME}" is of otherwise_scheme. Takes as long for a wrong password as for the right one. */

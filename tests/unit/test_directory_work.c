@@ -12,6 +12,7 @@
 
 /* Each computation that is slow on purpose, with what its cost depends on. */
 static char work[512];
+static bool memory_is_short;
 
 static void work_add(const char *text)
 {
@@ -24,7 +25,10 @@ char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int s
 char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int size)
 {
     char text[64];
-    char *made = __real_crypt_rn(phrase, setting, data, size);
+    char *made = memory_is_short ? NULL : __real_crypt_rn(phrase, setting, data, size);
+    if (memory_is_short) {
+        errno = ENOMEM;
+    }
     if (made != NULL && made[0] != '*') { /* else nothing was computed */
         const char *method = strrchr(setting, '$');
         snprintf(text, sizeof(text), "%.*s", method == NULL ? 13 : 12, setting);
@@ -40,7 +44,8 @@ int __wrap_argon2_verify(const char *encoded, const void *password, size_t size,
     char text[64];
     snprintf(text, sizeof(text), "%.27s", encoded); /* "$argon2id$v=19$m=1024,t=1," */
     work_add(text);
-    return __real_argon2_verify(encoded, password, size, type);
+    return memory_is_short ? ARGON2_MEMORY_ALLOCATION_ERROR
+                           : __real_argon2_verify(encoded, password, size, type);
 }
 
 int __real_PKCS5_PBKDF2_HMAC(const char *password, int size, const unsigned char *salt,
@@ -436,6 +441,32 @@ static void a_password_that_no_hash_takes_is_wrong_and_changes_nobodys_kind(void
     directory_close(directory);
 }
 
+/* Nobody is told that a password is wrong which nobody has looked at, and no name gets another kind by it. */
+static void without_memory_for_a_hash_nothing_is_known_of_anybody(void **state)
+{
+    static const char *const schemes[] = {"CRYPT", "SHA512-CRYPT", "BLF-CRYPT", "ARGON2ID"};
+    const struct password_costs costs = {.argon2_kib = 1024, .argon2_passes = 1};
+    static const uint8_t random[16] = {1, 2, 3};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
+        char stored[PASSWORD_STORED_MAX], before[sizeof(work)];
+        assert_int_equal(password_make(schemes[i], slice_text("right"), &costs, random, stored), 0);
+        struct directory *directory = opened_with(stored);
+        snprintf(before, sizeof(before), "%s",
+                 cost_of(directory, AUTH_VERIFY, "nobody", "wrong", AUTH_WRONG));
+        memory_is_short = true;
+        cost_of(directory, AUTH_VERIFY, "tim", "right", AUTH_UNKNOWN);
+        cost_of(directory, AUTH_VERIFY, "tim", "wrong", AUTH_UNKNOWN);
+        for (unsigned n = 0; n < 3; n++) { /* behind them names that nobody can have */
+            cost_of(directory, AUTH_VERIFY, nobodies[n], "wrong", AUTH_UNKNOWN);
+        }
+        memory_is_short = false;
+        assert_string_equal(cost_of(directory, AUTH_VERIFY, "nobody", "wrong", AUTH_WRONG), before);
+        cost_of(directory, AUTH_VERIFY, "tim", "right", AUTH_RIGHT);
+        directory_close(directory);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +480,7 @@ int main(void)
         cmocka_unit_test(the_salt_of_a_masters_name_tells_neither_who_he_is_nor_who_is_a_user),
         cmocka_unit_test(a_hash_that_cannot_be_made_makes_nobody_cheap),
         cmocka_unit_test(a_password_that_no_hash_takes_is_wrong_and_changes_nobodys_kind),
+        cmocka_unit_test(without_memory_for_a_hash_nothing_is_known_of_anybody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
