@@ -162,7 +162,9 @@ void directory_kinds_refresh(struct directory *directory, uint64_t now_ns)
         if (!directory->kinds[i].read || is_fresh(directory, i, generation)) {
             continue;
         }
-        pthread_mutex_lock(&directory->surveying);
+        if (pthread_mutex_trylock(&directory->surveying) != 0) {
+            return; /* another is at it: till then names look as they did */
+        }
         if (!is_fresh(directory, i, generation)) {
             kinds_read(directory, i, generation);
         }

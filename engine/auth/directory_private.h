@@ -67,7 +67,7 @@ void directory_master_becomes(struct directory *directory, const struct director
 /* directory_kinds.c. 0, -ENOMEM, or -EINVAL and `problem`; close is harmless then, too. */
 int directory_kinds_open(struct directory *directory, char problem[BACKEND_PROBLEM_MAX]);
 void directory_kinds_close(struct directory *directory);
-/* Reads again what has changed. On helpers. */
+/* Reads again what has changed, unless another does. On helpers. */
 void directory_kinds_refresh(struct directory *directory, uint64_t now_ns);
 /* Has nothing changed? Waits for nothing where all backends are near. */
 bool directory_kinds_are_fresh(struct directory *directory, uint64_t now_ns);
