@@ -1,9 +1,11 @@
 #include "engine/mailbox/carriage.h"
+#include "engine/core/check.h"
 #include "engine/mailbox/outgoing.h"
 #include "engine/mailbox/quota.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PREFIX "carried/"
 
@@ -15,43 +17,41 @@ void carriage_name_make(struct mailbox *mailbox, char name[CARRIAGE_NAME_BYTES])
              mailbox_index(mailbox), ++mailbox->carriage_number);
 }
 
+static struct carriage *carriage_of_node(struct list_node *node)
+{
+    return list_entry(node, struct carriage, node);
+}
+
 static void carriage_free(struct carriage *carriage)
 {
+    list_remove(&carriage->node);
     mailstore_user_close(carriage->mailbox->texts, carriage->user);
     free(carriage);
 }
 
-/* It is there, or has never come to be. What is on its way to it is decided before the end of it, which stands behind in the
- * log. */
+/* Nobody has it, and it is there, or has never come to be. What is on its way to it is decided before the end of it, which
+ * stands behind. Where it cannot go now it stays in the list. */
 static void carriage_drop(struct carriage *carriage)
 {
     struct mailbox *mailbox = carriage->mailbox;
     struct mailstore_box *box =
         carriage->status == 0 ? mailstore_box_by_id(carriage->user, carriage->create.box) : NULL;
-    if (box != NULL && mailstore_box_delete(mailbox->texts, box, NULL) != 0) {
-        carriage->next = mailbox->carriages_left;
-        mailbox->carriages_left = carriage;
-        return;
+    if (box == NULL || mailstore_box_delete(mailbox->texts, box, NULL) == 0) {
+        carriage_free(carriage);
     }
-    carriage_free(carriage);
 }
 
 /* What could not go then. */
 static void left_drop(struct mailbox *mailbox)
 {
-    struct carriage *carriage = mailbox->carriages_left;
-    mailbox->carriages_left = NULL;
-    for (struct carriage *next; carriage != NULL; carriage = next) {
-        next = carriage->next;
-        carriage_drop(carriage);
-    }
-}
-
-void carriages_close(struct mailbox *mailbox)
-{
-    for (struct carriage *carriage; (carriage = mailbox->carriages_left) != NULL;) {
-        mailbox->carriages_left = carriage->next;
-        carriage_free(carriage);
+    struct list_node *next;
+    for (struct list_node *node = mailbox->carriages.next; node != &mailbox->carriages;
+         node = next) {
+        struct carriage *carriage = carriage_of_node(node);
+        next = node->next;
+        if (carriage->holds == 0 && !carriage->waits) {
+            carriage_drop(carriage);
+        }
     }
 }
 
@@ -60,9 +60,31 @@ static void carriage_created(struct mailstore_waiter *waiter, int status)
     struct carriage *carriage = list_entry(waiter, struct carriage, created);
     carriage->waits = false;
     carriage->status = status;
-    if (carriage->ended) {
+    if (carriage->holds == 0) {
         carriage_drop(carriage);
+    } else if (carriage->there != NULL) {
+        carriage->there(carriage->owner);
     }
+}
+
+bool carriage_await(struct carriage *carriage, void (*there)(void *owner), void *owner)
+{
+    carriage->there = carriage->waits ? there : NULL;
+    carriage->owner = owner;
+    return carriage->waits;
+}
+
+struct carriage *carriage_take(struct mailbox *mailbox, const char *name)
+{
+    for (struct list_node *node = mailbox->carriages.next; node != &mailbox->carriages;
+         node = node->next) {
+        struct carriage *carriage = carriage_of_node(node);
+        if (carriage->holds > 0 && strcmp(carriage->name, name) == 0) {
+            carriage->holds++;
+            return carriage;
+        }
+    }
+    return NULL;
 }
 
 struct carriage *carriage_begin(struct mailbox *mailbox, const char *name)
@@ -89,13 +111,16 @@ struct carriage *carriage_begin(struct mailbox *mailbox, const char *name)
         return NULL;
     }
     carriage->waits = true;
+    carriage->holds = 1;
+    list_append(&mailbox->carriages, &carriage->node);
     return carriage;
 }
 
 void carriage_end(struct carriage *carriage)
 {
-    carriage->ended = true;
-    if (!carriage->waits) {
+    check(carriage->holds > 0);
+    carriage->there = NULL;
+    if (--carriage->holds == 0 && !carriage->waits) {
         carriage_drop(carriage);
     }
 }
@@ -111,18 +136,80 @@ int carriage_promise(struct carriage *carriage, const struct mailstore_user *own
     return over ? -EDQUOT : 0;
 }
 
-void carriages_sweep(struct mailstore *store)
-{
+/* ---- What others have left ---- */
+
+struct carriages_sweeping {
+    struct mailbox *mailbox;
     struct mailstore_user *user;
-    struct mailstore_box *box = NULL;
-    if (mailstore_user_open(store, slice_text(OUTGOING_USER), &user) != 0) {
-        return; /* they stay, and nobody sees them */
+    struct mailstore_waiter looked;
+};
+
+static void sweeping_free(struct carriages_sweeping *sweeping)
+{
+    sweeping->mailbox->sweeping = NULL;
+    mailstore_user_close(sweeping->mailbox->texts, sweeping->user);
+    free(sweeping);
+}
+
+static bool is_of_now(const struct mailbox *mailbox, struct slice name)
+{
+    const struct list_node *node = mailbox->carriages.next;
+    while (node != &mailbox->carriages &&
+           !slice_equal(name, slice_text(list_entry(node, const struct carriage, node)->name))) {
+        node = node->next;
     }
+    return node != &mailbox->carriages;
+}
+
+static void left_behind_delete(struct mailbox *mailbox, struct mailstore_user *user)
+{
+    struct mailstore_box *box = NULL;
     while ((box = mailstore_box_next(user, box)) != NULL) {
         struct slice begin = slice_first(box->name, sizeof(PREFIX) - 1);
-        if (slice_equal(begin, slice_text(PREFIX))) {
-            (void)mailstore_box_delete(store, box, NULL);
+        if (slice_equal(begin, slice_text(PREFIX)) && !is_of_now(mailbox, box->name)) {
+            (void)mailstore_box_delete(mailbox->texts, box, NULL);
         }
     }
-    mailstore_user_close(store, user);
+}
+
+static void sweeping_looked(struct mailstore_waiter *waiter, int status)
+{
+    struct carriages_sweeping *sweeping = list_entry(waiter, struct carriages_sweeping, looked);
+    (void)status; /* what is known goes in any case */
+    left_behind_delete(sweeping->mailbox, sweeping->user);
+    sweeping_free(sweeping);
+}
+
+void carriages_sweep(struct mailbox *mailbox)
+{
+    struct carriages_sweeping *sweeping = (struct carriages_sweeping *)calloc(1, sizeof(*sweeping));
+    if (sweeping == NULL ||
+        mailstore_user_open(mailbox->texts, slice_text(OUTGOING_USER), &sweeping->user) != 0) {
+        free(sweeping); /* they stay, and nobody sees them */
+        return;
+    }
+    sweeping->mailbox = mailbox;
+    sweeping->looked.done = sweeping_looked;
+    mailbox->sweeping = sweeping;
+    bool never = sweeping->user->id == 0; /* there has been none */
+    if (never || mailstore_peek(mailbox->texts, sweeping->user, &sweeping->looked) != 0) {
+        sweeping_looked(&sweeping->looked, 0);
+    }
+}
+
+/* ---- The end ---- */
+
+void carriages_close(struct mailbox *mailbox)
+{
+    if (mailbox->sweeping != NULL) {
+        mailstore_waiter_cancel(mailbox->texts, &mailbox->sweeping->looked);
+        sweeping_free(mailbox->sweeping);
+    }
+    while (!list_empty(&mailbox->carriages)) {
+        struct carriage *carriage = carriage_of_node(mailbox->carriages.next);
+        if (carriage->waits) {
+            mailstore_waiter_cancel(mailbox->texts, &carriage->created);
+        }
+        carriage_free(carriage);
+    }
 }

@@ -333,6 +333,7 @@ struct committing {
     struct quota quota;
     int status; /* the first that was not good */
     uint32_t count, waiting;
+    bool uncommitted; /* its carriage has still to come to be */
     bool taking_back;
     struct mailstore_expunge expunge;
     struct mailstore_waiter expunge_waiter;
@@ -453,41 +454,6 @@ static bool take_back(struct imap_session *session, struct committing *committin
     return true;
 }
 
-static enum imap_step committing_step(struct imap_session *session, struct imap_task *task)
-{
-    struct committing *committing = (struct committing *)task;
-    if (committing->waiting > 0) {
-        return IMAP_STEP_WAIT;
-    }
-    if (committing->status == 0) {
-        return append_answer(session, committing);
-    }
-    if (!committing->taking_back && take_back(session, committing)) {
-        return IMAP_STEP_WAIT;
-    }
-    const struct carriage *carriage = session->carriage;
-    bool none = carriage != NULL && carriage->status != 0; /* it could not be made */
-    const struct imap_answer answer =
-        imap_append_answer_of(none ? carriage->status : committing->status);
-    return imap_session_answer(session, &answer);
-}
-
-static void committing_end(struct imap_session *session, struct imap_task *task)
-{
-    struct committing *committing = (struct committing *)task;
-    struct mailstore *store = imap_session_store(session);
-    for (uint32_t i = 0; i < committing->count; i++) {
-        if (committing->all[i].waits) {
-            mailstore_waiter_cancel(store, &committing->all[i].waiter);
-        }
-    }
-    if (committing->taking_back && committing->waiting > 0) {
-        mailstore_waiter_cancel(store, &committing->expunge_waiter);
-    }
-    imap_place_leave(session, &committing->place);
-    free(committing->back);
-}
-
 static void draft_commit(struct imap_session *session, struct committing *committing,
                          uint32_t index)
 {
@@ -526,6 +492,65 @@ static void draft_commit(struct imap_session *session, struct committing *commit
     }
 }
 
+static void carriage_is_there(void *owner)
+{
+    imap_session_wake((struct imap_session *)owner);
+}
+
+/* Those of a carriage that is not there yet stay drafts, and it wakes the session. */
+static void commit_all(struct imap_session *session, struct committing *committing)
+{
+    struct carriage *carriage = session->carriage;
+    committing->uncommitted =
+        carriage != NULL && carriage_await(carriage, carriage_is_there, session);
+    if (committing->uncommitted) {
+        return;
+    }
+    if (carriage != NULL && carriage->status != 0) {
+        committing->status = carriage->status;
+        committing->count = 0;
+    }
+    for (uint32_t i = 0; i < committing->count; i++) {
+        draft_commit(session, committing, i);
+    }
+    imap_append_reset(session);
+}
+
+static enum imap_step committing_step(struct imap_session *session, struct imap_task *task)
+{
+    struct committing *committing = (struct committing *)task;
+    if (committing->uncommitted) {
+        commit_all(session, committing);
+    }
+    if (committing->uncommitted || committing->waiting > 0) {
+        return IMAP_STEP_WAIT;
+    }
+    if (committing->status == 0) {
+        return append_answer(session, committing);
+    }
+    if (!committing->taking_back && take_back(session, committing)) {
+        return IMAP_STEP_WAIT;
+    }
+    const struct imap_answer answer = imap_append_answer_of(committing->status);
+    return imap_session_answer(session, &answer);
+}
+
+static void committing_end(struct imap_session *session, struct imap_task *task)
+{
+    struct committing *committing = (struct committing *)task;
+    struct mailstore *store = imap_session_store(session);
+    for (uint32_t i = 0; i < committing->count; i++) {
+        if (committing->all[i].waits) {
+            mailstore_waiter_cancel(store, &committing->all[i].waiter);
+        }
+    }
+    if (committing->taking_back && committing->waiting > 0) {
+        mailstore_waiter_cancel(store, &committing->expunge_waiter);
+    }
+    imap_place_leave(session, &committing->place);
+    free(committing->back);
+}
+
 void imap_append_commit(struct imap_session *session, const struct imap_command *command)
 {
     uint32_t count = session->drafts != NULL ? session->drafts->count : 0;
@@ -552,9 +577,6 @@ void imap_append_commit(struct imap_session *session, const struct imap_command 
         committing->quota = quota_limit(session->session.mailbox->conf, committing->place.owner,
                                         committing->place.name);
     }
-    for (uint32_t i = 0; i < committing->count; i++) {
-        draft_commit(session, committing, i);
-    }
-    imap_append_reset(session);
+    commit_all(session, committing);
     imap_session_begin(session);
 }

@@ -1,6 +1,6 @@
 #include "engine/mailbox/imap_placing.h"
 #include "engine/core/check.h"
-#include "engine/mailbox/outgoing.h"
+#include "engine/mailbox/carriage.h"
 #include "engine/mailbox/quota.h"
 #include <stdlib.h>
 
@@ -27,12 +27,14 @@ struct errand {
     uint32_t first; /* uid in the target */
     struct imap_placed result;
     struct mailstore_waiter waiter;
-    struct mailstore_user *user, *owner;
-    struct mailstore_box *carriage;
+    struct mailstore_user *user; /* of the source */
+    struct mailstore_user *owner;
+    struct carriage *carriage;
+    struct mailstore_box *box; /* of it, open */
     struct mailstore_copy copy;
     struct mailstore_expunge expunge;
     char who[USER_NAME_BYTES], owner_name[USER_NAME_BYTES];
-    char mailbox_name[MAILSTORE_NAME_BYTES_MAX + 1], carriage_name[64];
+    char mailbox_name[MAILSTORE_NAME_BYTES_MAX + 1], carriage_name[CARRIAGE_NAME_BYTES];
 };
 
 /* What the session has of it; of its shard, but for the count. */
@@ -230,13 +232,13 @@ static void home_arrives(struct shard_message *message, struct shard *shard)
 static void target_leave(struct errand *errand)
 {
     struct mailstore *store = errand->mailbox->texts;
-    if (errand->carriage != NULL) {
-        mailstore_box_close(store, errand->carriage);
-        errand->carriage = NULL;
+    if (errand->box != NULL) {
+        mailstore_box_close(store, errand->box);
+        errand->box = NULL;
     }
-    if (errand->user != NULL) {
-        mailstore_user_close(store, errand->user);
-        errand->user = NULL;
+    if (errand->carriage != NULL) {
+        carriage_end(errand->carriage);
+        errand->carriage = NULL;
     }
     if (errand->owner != NULL) {
         mailstore_user_close(store, errand->owner);
@@ -248,14 +250,14 @@ static void target_leave(struct errand *errand)
 static int carriage_find(struct errand *errand)
 {
     struct mailstore *store = errand->mailbox->texts;
-    int status = mailstore_user_open(store, slice_text(OUTGOING_USER), &errand->user);
-    struct mailstore_box *box =
-        status == 0 ? mailstore_box_find(errand->user, slice_text(errand->carriage_name)) : NULL;
-    if (box == NULL) {
-        return status != 0 ? status : -EAGAIN;
+    struct carriage *carriage = carriage_take(errand->mailbox, errand->carriage_name);
+    if (carriage == NULL) {
+        return -EAGAIN;
     }
-    status = mailstore_box_open(store, box);
-    errand->carriage = status == 0 ? box : NULL;
+    errand->carriage = carriage;
+    struct mailstore_box *box = mailstore_box_by_id(carriage->user, carriage->create.box);
+    int status = box != NULL ? mailstore_box_open(store, box) : -EIO;
+    errand->box = status == 0 ? box : NULL;
     return status == 0 && box->count != errand->messages ? -EIO : status;
 }
 
@@ -281,10 +283,45 @@ static int place_find(struct errand *errand, uint32_t *rights)
     return *rights & IMAP_RIGHT_LOOKUP ? -EACCES : -ENOENT;
 }
 
+/* ---- Back ---- */
+
+static void taken_back(struct mailstore_waiter *waiter, int status)
+{
+    struct errand *errand = list_entry(waiter, struct errand, waiter);
+    (void)status; /* then they are in both */
+    target_leave(errand);
+    errand_home(errand, errand->mailbox, errand->result.status);
+}
+
+/* Of the target, on its shard. */
+static void take_back(struct errand *errand)
+{
+    struct mailstore *store = errand->mailbox->texts;
+    struct mailstore_box *box = NULL;
+    if (!errand->mailbox->left &&
+        mailstore_user_open(store, slice_text(errand->owner_name), &errand->owner) == 0) {
+        box = mailstore_box_by_id(errand->owner, errand->result.box);
+    }
+    errand->expunge = (struct mailstore_expunge){
+        .uids = errand->back.all, .uid_count = errand->back.count, .at_once = true};
+    errand->waiter.done = taken_back;
+    if (box == NULL || mailstore_expunge(store, box, &errand->expunge, &errand->waiter) != 0) {
+        taken_back(&errand->waiter, 0);
+    }
+}
+
+static void back_arrives(struct shard_message *message, struct shard *shard)
+{
+    take_back(errand_of(message, shard));
+}
+
+/* ---- Into their place ---- */
+
 static void placed(struct mailstore_waiter *waiter, int status)
 {
     struct errand *errand = list_entry(waiter, struct errand, waiter);
     const struct mailstore_copy *copy = &errand->copy;
+    uint32_t count = copy->target_last > 0 ? copy->target_last - copy->target_first + 1 : 0;
     free(copy->sources);
     target_leave(errand);
     if (status != 0) {
@@ -292,6 +329,12 @@ static void placed(struct mailstore_waiter *waiter, int status)
         return;
     }
     errand->result.box = copy->target_box;
+    if (count != errand->messages) { /* another program has removed files of the carriage */
+        errand->result.status = -EIO;
+        range_add(&errand->back, (struct mailstore_uids){copy->target_first, copy->target_last});
+        take_back(errand);
+        return;
+    }
     errand->result.uidvalidity = copy->target_uidvalidity;
     errand->first = copy->target_first;
     if (errand->move) {
@@ -323,7 +366,7 @@ static void target_arrives(struct shard_message *message, struct shard *shard)
                                                .quota_bytes = quota.bytes,
                                                .quota_messages = quota.messages};
         errand->waiter.done = placed;
-        status = mailstore_copy(mailbox->texts, errand->carriage, &errand->copy, &errand->waiter);
+        status = mailstore_copy(mailbox->texts, errand->box, &errand->copy, &errand->waiter);
     }
     if (status != 0) {
         target_leave(errand);
@@ -398,31 +441,4 @@ static void source_arrives(struct shard_message *message, struct shard *shard)
         all_moved(errand);
     }
     taken(errand, gone ? 0 : status);
-}
-
-/* ---- Back ---- */
-
-static void taken_back(struct mailstore_waiter *waiter, int status)
-{
-    struct errand *errand = list_entry(waiter, struct errand, waiter);
-    (void)status; /* then they are in both */
-    target_leave(errand);
-    errand_home(errand, errand->mailbox, errand->result.status);
-}
-
-static void back_arrives(struct shard_message *message, struct shard *shard)
-{
-    struct errand *errand = errand_of(message, shard);
-    struct mailstore *store = errand->mailbox->texts;
-    struct mailstore_box *box = NULL;
-    if (!errand->mailbox->left &&
-        mailstore_user_open(store, slice_text(errand->owner_name), &errand->owner) == 0) {
-        box = mailstore_box_by_id(errand->owner, errand->result.box);
-    }
-    errand->expunge = (struct mailstore_expunge){
-        .uids = errand->back.all, .uid_count = errand->back.count, .at_once = true};
-    errand->waiter.done = taken_back;
-    if (box == NULL || mailstore_expunge(store, box, &errand->expunge, &errand->waiter) != 0) {
-        taken_back(&errand->waiter, 0);
-    }
 }

@@ -276,7 +276,7 @@ static void maildirs_close(struct mailbox *mailbox)
 static int texts_open(struct mailbox *mailbox, const struct mailboxd_conf *conf)
 {
     mailbox->texts = mailbox_store_texts(mailbox->own);
-    carriages_sweep(mailbox->texts);
+    carriages_sweep(mailbox);
     int status = users_find(mailbox);
     status = status == 0 ? sieve_open(mailbox) : status;
     if (status == 0 && mailbox->store != NULL) {
@@ -393,6 +393,7 @@ int mailbox_open(struct mailbox **made, const struct mailbox_settings *settings)
     timer_init(&mailbox->drain_timer, drain_tick);
     list_init(&mailbox->sessions);
     list_init(&mailbox->parts);
+    list_init(&mailbox->carriages);
     world_random(mailbox->shard->world, &mailbox->seats.key, sizeof mailbox->seats.key);
     group_join(mailbox, settings);
     take_conf(mailbox, settings->conf);

@@ -11,7 +11,6 @@
 #include "proto/smtp/server.h"
 
 struct auth_service;
-struct carriage;
 struct login_desk;
 struct mailbox_control;
 struct mailbox_door;
@@ -41,12 +40,13 @@ struct mailbox {
     struct outgoing *outgoing;     /* what they send; NULL: nothing is sent */
     struct remembered *remembered; /* of them; NULL: nothing is */
     size_t kept_bytes;             /* of bodies in memory for scripts */
-    struct list_node parts;   /* struct delivery_part: of messages to users of several shards */
-    uint32_t spread_count;    /* of such messages, those whose session is here */
-    uint32_t spread_number;   /* of the next one */
-    uint32_t carriage_number; /* of the last one, see carriage.h */
-    struct carriage *carriages_left; /* that have to go yet */
-    const struct auth_service *auth; /* who knows users; NULL: the configuration alone */
+    struct list_node parts;     /* struct delivery_part: of messages to users of several shards */
+    uint32_t spread_count;      /* of such messages, those whose session is here */
+    uint32_t spread_number;     /* of the next one */
+    uint32_t carriage_number;   /* of the last one, see carriage.h */
+    struct list_node carriages; /* struct carriage */
+    struct carriages_sweeping *sweeping; /* at start; NULL: that is over */
+    const struct auth_service *auth;     /* who knows users; NULL: the configuration alone */
     struct search_desk
         *searches; /* the indexes of `texts`; NULL: there are none, messages are read */
     struct login_desk *logins;

@@ -14,10 +14,11 @@ PLACED = "users: {placed: [{users: alice, shard: 0}, {users: bob, shard: 1}]}"
 
 
 class MovedBetweenShards(SystemTest):
+    store, many = "log", 7000
     ok, bare, append = (getattr(sharing.SharedBetweenShards, name) for name in ("ok", "bare", "append"))
 
     def service(self):
-        service = Store(self.folder, PLACED, shards=2)
+        service = Store(self.folder, PLACED, shards=2, store=self.store)
         self.addCleanup(self.end, service)
         return service
 
@@ -49,7 +50,7 @@ class MovedBetweenShards(SystemTest):
         self.fail(f"{there} of {count}")
 
     def test_thousands_are_moved_by_one_of_those_who_want_them(self):
-        count = 7000
+        count = self.many
         service = self.service()
         alice, bob = self.shared(service)
         second = self.bare(service, "bob")
@@ -67,7 +68,7 @@ class MovedBetweenShards(SystemTest):
         self.assertEqual(service.stop(), 0)
 
     def test_thousands_go_there_and_back_all_of_them_with_their_uids(self):
-        count = 7000
+        count = self.many
         service = self.service()
         alice, bob = self.shared(service)
         self.fill(bob, "INBOX", count)

@@ -4,18 +4,22 @@ import os
 import random
 import shutil
 import signal
+import socket
 import threading
+import time
 import unittest
 
 import test_mailbox_crash
 import test_mailbox_shards
 import test_mailbox_shards_lmtp
+import test_mailbox_shards_moving
 import test_mailbox_shards_sharing
 import test_mailbox_tool_users
 import test_maildir_service
 import test_sieve
 import test_sieve_maildir
 from harness import PATIENCE_S, SystemTest, sanitizer_environment, wait_until
+from test_imap import Bare
 from test_mailbox_shards import USERS
 from test_mailboxd_store import PASSWORD, Store, message
 
@@ -222,6 +226,65 @@ class SharedBetweenShardsOnMaildirs(test_mailbox_shards_sharing.SharedBetweenSha
         service = self.service()
         self.assertEqual(service.stop(), 0)
         self.assertNotIn("on the shards", service.output())
+
+
+class MovedBetweenShardsOnMaildirs(test_mailbox_shards_moving.MovedBetweenShards):
+    """What is on its way lies in the state of the target's shard, in a folder that no user has. Each is a file, which is synced."""
+    store, many = "maildir", 700
+
+    def carriages(self, service):
+        """What each of them holds."""
+        state = os.path.join(service.mail, ".tubepost")
+        found = glob.glob(os.path.join(state, ".outgoing", ".carried.*")) + glob.glob(os.path.join(state, "1", ".outgoing", ".carried.*"))
+        return [len(glob.glob(os.path.join(folder, "cur", "*"))) for folder in found]
+
+    def test_a_move_waits_for_a_lock_when_its_client_has_gone_and_loses_nothing(self):
+        """Behind another change that waits for it, so that it finds the carriage as it is then."""
+        count, text = 20, test_mailbox_shards_sharing.letter(0)
+        service = self.service()
+        alice, bob = self.shared(service)
+        self.fill(bob, "INBOX", count)
+        lock = os.path.join(service.mail, "alice", ".Team", "dovecot-uidlist.lock")
+        with open(lock, "w", encoding="ascii") as f:
+            f.write(f"1:{socket.gethostname()}")  # lives as long as the machine
+        alice.say(b"a APPEND Team {%d+}\r\n%s\r\n" % (len(text), text))
+        client = Bare(service.imap).login("bob")
+        client.say(b"s SELECT INBOX\r\nm MOVE 1:* shared/alice/Team\r\n")
+        wait_until(lambda: self.carriages(service) == [count], "all to be carried")
+        time.sleep(1)  # for them to wait for the lock
+        client.close()
+        time.sleep(1)  # for what would go with him
+        os.remove(lock)
+        self.assertTrue(alice.until(b"a ")[-1].startswith(b"a OK"))
+        wait_until(lambda: not self.carriages(service), "the carriage to go")
+        self.assertEqual(service.stop(), 0)
+        service = self.service()
+        there = (self.messages(self.bare(service, "alice"), "Team"), self.messages(self.bare(service, "bob"), "INBOX"))
+        self.assertIn(there, ((count + 1, 0), (1, count)))
+        self.assertEqual(service.stop(), 0)
+
+    def test_what_a_crash_has_left_goes_at_the_next_start_and_is_no_user_s(self):
+        """Also a folder of which the state has not heard."""
+        service = self.service()
+        alice, bob = self.shared(service)
+        self.fill(bob, "INBOX", 3)
+        self.ok(bob, "c COPY 1:* shared/alice/Team")
+        self.ok(alice, "s SELECT Team")
+        self.ok(alice, "c COPY 1:* INBOX")
+        self.assertEqual(service.stop(signal.SIGKILL), -signal.SIGKILL)
+        state = os.path.join(service.mail, ".tubepost")
+        folder = os.path.join(state, ".outgoing", ".carried.0123456789abcdef-1-1")
+        for part in ("cur", "new", "tmp"):
+            os.makedirs(os.path.join(folder, part))
+        with open(os.path.join(folder, "cur", "1.M1P1.x:2,"), "wb") as f:
+            f.write(b"A: b\r\n\r\n")
+        service = self.service()
+        wait_until(lambda: not self.carriages(service), "them to go")
+        bob = self.bare(service, "bob")
+        self.assertNotIn(b"carried", self.ok(bob, 'l LIST "" *'))
+        names = set(os.listdir(service.mail)) - {"alice", "bob"}
+        self.assertEqual([name for name in names if not name.startswith((".tubepost", ".staging"))], [])
+        self.assertEqual(service.stop(), 0)
 
 
 class AllUsersOfShardsOnMaildirs(test_mailbox_tool_users.AllUsersOfShards):

@@ -132,6 +132,7 @@ static inline struct imap_rig *imap_rig_open_shard(unsigned index, unsigned coun
                                     .texts = rig->store.store,
                                     .logins = &rig->desk};
     list_init(&rig->mailbox.sessions);
+    list_init(&rig->mailbox.carriages);
     rig->door = (struct mailbox_door){.mailbox = &rig->mailbox, .tls = CONF_TLS_OFF};
     const struct listen_request request = {
         .at = at, .accepted = imap_accepted, .owner = &rig->door};

@@ -15,6 +15,7 @@ static struct mailbox mailbox;
 static struct carriage *carriage_of(struct mailstore_rig *rig)
 {
     mailbox.texts = rig->store;
+    list_init(&mailbox.carriages);
     struct carriage *carriage = carriage_begin(&mailbox, NAME);
     assert_non_null(carriage);
     return carriage;
@@ -93,7 +94,8 @@ static void what_power_loss_leaves_goes_at_the_next_start(void **state)
         }
         mailstore_rig_crash(rig);
         assert_int_equal(mailstore_rig_start(rig), 0);
-        carriages_sweep(rig->store);
+        mailbox.texts = rig->store;
+        carriages_sweep(&mailbox);
         nothing_is_left(rig);
         struct mailstore_box *box = box_of(rig, user_of(rig, "ann"), "INBOX");
         assert_int_equal(box->count, rounds + 1);
