@@ -5,6 +5,7 @@
 #define BATCH_MESSAGES 200u /* of one APPEND: a write of the disk */
 #define BATCH_BYTES (4ull * 1024 * 1024)
 #define SET_BYTES (32u * 1024) /* of one FETCH that is made here */
+#define EMPTY "\r\n"           /* what is carried of a message without a byte */
 
 /* ---- To the target ---- */
 
@@ -149,18 +150,21 @@ bool carrying_say_message(struct carrying *carrying, const struct imap_carried *
         imap_write(&writer, "~a APPEND ");
         imap_name_write(session, &writer, carrying->command->copy.mailbox);
     }
-    snprintf(size, sizeof(size), "\" ~{%llu+}\r\n", (unsigned long long)carried->bytes);
+    bool empty = carried->bytes == 0; /* a file of a Maildir may be, what is appended may not */
+    uint64_t bytes = empty ? sizeof(EMPTY) - 1 : carried->bytes;
+    snprintf(size, sizeof(size), "\" ~{%llu+}\r\n", (unsigned long long)bytes);
     imap_write(&writer, " ");
     imap_write_bytes(&writer, carried->flags);
     imap_write(&writer, " \"");
     imap_write_bytes(&writer, carried->date);
     imap_write(&writer, size);
+    imap_write(&writer, empty ? EMPTY : "");
     bool good = !writer.failed;
     if (good) {
         imap_agent_say_command(carrying->target, imap_writer_bytes(&writer));
     }
     imap_writer_close(&writer);
     carrying->batch_messages++;
-    carrying->batch_bytes += carried->bytes;
+    carrying->batch_bytes += bytes;
     return good && uid_add(carrying, carried->uid);
 }

@@ -42,6 +42,10 @@ void imap_login_settings(struct imap_session *session)
         session->settings.command_bytes_more = IMAP_AGENT_COMMAND_BYTES_MORE;
         session->settings.idle_ns = AGENT_IDLE_NS;
     }
+    if (session->carriage !=
+        NULL) { /* what lies in a mailbox may be larger than what may come in */
+        session->settings.append_bytes_max = UINT64_MAX;
+    }
 }
 
 static void user_leave(struct imap_session *session)

@@ -14,11 +14,11 @@ PLACED = "users: {placed: [{users: alice, shard: 0}, {users: bob, shard: 1}]}"
 
 
 class MovedBetweenShards(SystemTest):
-    store, many = "log", 7000
+    store, settings, many = "log", PLACED, 7000
     ok, bare, append = (getattr(sharing.SharedBetweenShards, name) for name in ("ok", "bare", "append"))
 
     def service(self):
-        service = Store(self.folder, PLACED, shards=2, store=self.store)
+        service = Store(self.folder, self.settings, shards=2, store=self.store)
         self.addCleanup(self.end, service)
         return service
 

@@ -2,6 +2,7 @@
 import glob
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -261,6 +262,24 @@ class MovedBetweenShardsOnMaildirs(test_mailbox_shards_moving.MovedBetweenShards
         service = self.service()
         there = (self.messages(self.bare(service, "alice"), "Team"), self.messages(self.bare(service, "bob"), "INBOX"))
         self.assertIn(there, ((count + 1, 0), (1, count)))
+        self.assertEqual(service.stop(), 0)
+
+    def test_what_other_programs_have_put_there_is_carried_whatever_its_size(self):
+        """Larger than what may come in, or without a byte."""
+        self.settings = PLACED + "\nlimits: {message_bytes: 4096}"
+        service = self.service()
+        alice, bob = self.shared(service)
+        for i, size in enumerate((0, 9000, 100)):
+            with open(os.path.join(service.mail, "bob", "cur", f"{i + 1}.M1P1.x:2,S"), "wb") as f:
+                f.write(b"A: b\n\nline\n"[:size] + b"line\n" * (size // 5))
+        self.ok(bob, "s SELECT INBOX")
+        sizes = re.findall(rb"RFC822.SIZE (\d+)", self.ok(bob, "f FETCH 1:3 RFC822.SIZE"))
+        self.ok(bob, "c COPY 1:3 shared/alice/Team")
+        self.ok(bob, "m MOVE 1:3 shared/alice/Team")
+        self.ok(alice, "s SELECT Team")
+        sizes = [b"2" if size == b"0" else size for size in sizes]  # a line without a word
+        self.assertEqual(re.findall(rb"RFC822.SIZE (\d+)", self.ok(alice, "f FETCH 1:* RFC822.SIZE")), sizes * 2)
+        self.assertEqual((len(sizes), self.messages(bob, "INBOX")), (3, 0))
         self.assertEqual(service.stop(), 0)
 
     def test_what_a_crash_has_left_goes_at_the_next_start_and_is_no_user_s(self):
