@@ -98,6 +98,18 @@ static void selected_lost(struct imap_session *session, struct imap_agent *agent
     session->state = IMAP_SESSION_CLOSING;
 }
 
+/* Of "* OK [COPYUID 7 1:3 3:5] Moved", which comes in parts: its end, when that is there. */
+static void moved_note(struct imap_session *session, const struct imap_agent *agent)
+{
+    static const char end[] = "] Moved\r\n";
+    struct slice tail = imap_agent_line_tail(agent);
+    size_t size = sizeof(end) - 1;
+    if (session->server.kind == IMAP_MOVE && tail.size > size &&
+        slice_equal(slice_from(tail, tail.size - size), slice_text(end))) {
+        imap_notify_moved(session, slice_first(tail, tail.size - size));
+    }
+}
+
 enum imap_heard imap_abroad_relay(struct imap_session *session, struct imap_agent *agent,
                                   struct imap_answer *answer)
 {
@@ -107,6 +119,7 @@ enum imap_heard imap_abroad_relay(struct imap_session *session, struct imap_agen
            !outbox_is_full(&session->outbox)) {
         heard = imap_agent_hear(agent, &bytes);
         if (heard == IMAP_HEARD_PART) {
+            moved_note(session, agent);
             outbox_write(&session->outbox, bytes);
         } else if (heard == IMAP_HEARD_ANSWER || heard == IMAP_HEARD_BYE) {
             *answer = imap_agent_answer(bytes);

@@ -107,6 +107,7 @@ static enum imap_step placed_answer(struct imap_session *session, struct carryin
         return imap_session_refuse(session, placed->status);
     }
     imap_writer_open(&code, IMAP_CODE_BYTES_MAX);
+    imap_notify_moved(session, slice_of(NULL, 0));
     if (placed->source_count > 0) {
         put_tell(session, carrying, placed);
         code_write(&code, placed);
@@ -116,6 +117,7 @@ static enum imap_step placed_answer(struct imap_session *session, struct carryin
         imap_session_write(session, "* OK [");
         outbox_write(&session->outbox, imap_writer_bytes(&code));
         imap_session_write(session, "] Moved\r\n");
+        imap_notify_moved(session, imap_writer_bytes(&code));
     } else if (told) {
         answer.code = imap_writer_bytes(&code);
     }

@@ -31,7 +31,7 @@ struct imap_agent {
     bool told_literal;     /* what was told last is of a literal */
     size_t used;           /* of the pipe's first bytes: they were told */
     uint64_t literal_left; /* of the literal that they are in */
-    char tail[32];         /* the end of the line */
+    char tail[32];         /* the end of the line, or of that which is over */
     size_t tail_bytes;
     uint8_t *line; /* of the heap; answers as a whole */
     size_t line_bytes, line_room;
@@ -260,6 +260,8 @@ static bool line_add(struct imap_agent *agent, struct slice bytes)
 static void tail_add(struct imap_agent *agent, struct slice bytes)
 {
     const size_t room = sizeof(agent->tail);
+    bool over = agent->tail_bytes > 0 && agent->tail[agent->tail_bytes - 1] == '\n';
+    agent->tail_bytes = over ? 0 : agent->tail_bytes; /* of the line before */
     if (bytes.size >= room) {
         memcpy(agent->tail, bytes.bytes + bytes.size - room, room);
         agent->tail_bytes = room;
@@ -276,7 +278,6 @@ static void response_line_end(struct imap_agent *agent)
 {
     uint64_t bytes;
     bool literal = imap_response_literal(slice_of(agent->tail, agent->tail_bytes), &bytes);
-    agent->tail_bytes = 0;
     agent->literal_left = literal ? bytes : 0;
     agent->at = !literal ? AT_LINE : bytes > 0 ? IN_LITERAL : IN_RESPONSE;
 }
@@ -397,6 +398,11 @@ bool imap_agent_is_between(const struct imap_agent *agent)
 bool imap_agent_told_literal(const struct imap_agent *agent)
 {
     return agent->told_literal;
+}
+
+struct slice imap_agent_line_tail(const struct imap_agent *agent)
+{
+    return slice_of(agent->tail, agent->told_literal ? 0 : agent->tail_bytes);
 }
 
 struct imap_answer imap_agent_answer(struct slice line)

@@ -110,15 +110,16 @@ struct imap_notify_state {
     struct notify_entries entries;
     struct notify_watcher *watchers; /* owned, one a shard; NULL: nothing is watched abroad */
     struct notify_named *named;      /* the last first */
-    uint64_t names_asked; /* user->names, when subscriptions were looked through for these */
-    struct slice said;    /* owned: the command, for agents that have the selected mailbox */
-    bool is_asked;        /* the watchers know what to watch */
-    bool is_too_much;     /* what the watchers see, or have to look for */
-    bool is_lost;         /* one of them has ended */
-    bool feeds;           /* it is a watcher itself: what there is is told whole, not to a client */
-    bool is_unfed;        /* nothing was told of it yet */
-    bool changed;         /* something has, somewhere */
-    uint32_t new_first;   /* uids of messages whose items are to be told; 0: none */
+    uint64_t names_asked;    /* user->names, when subscriptions were looked through for these */
+    struct slice said;       /* owned: the command, for agents that have the selected mailbox */
+    struct imap_range moved; /* of the MOVE under way: as what its messages are there now */
+    bool is_asked;           /* the watchers know what to watch */
+    bool is_too_much;        /* what the watchers see, or have to look for */
+    bool is_lost;            /* one of them has ended */
+    bool feeds;         /* it is a watcher itself: what there is is told whole, not to a client */
+    bool is_unfed;      /* nothing was told of it yet */
+    bool changed;       /* something has, somewhere */
+    uint32_t new_first; /* uids of messages whose items are to be told; 0: none */
     uint32_t new_last;
     uint32_t own_first; /* uids in the selected mailbox that the client itself has put there */
     uint32_t own_last;

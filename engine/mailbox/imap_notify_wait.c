@@ -105,31 +105,35 @@ struct waiting {
     struct arena texts;
 };
 
-/* "APPENDUID 7 3:5", "COPYUID 7 1:3 3:5": the last of it. False: it is something else. */
-static bool uids_read(struct slice code, struct imap_range *uids)
+/* The last word of it: "COPYUID 7 1:3 3:5". False: it is something else. */
+static bool uids_read_last(struct slice text, struct imap_range *uids)
 {
-    struct slice last = code;
-    bool told =
-        slice_equal(slice_first(code, sizeof("APPENDUID ") - 1), slice_text("APPENDUID ")) ||
-        slice_equal(slice_first(code, sizeof("COPYUID ") - 1), slice_text("COPYUID "));
-    for (size_t i = 0; i < code.size; i++) {
-        last = code.bytes[i] == ' ' ? slice_from(code, i + 1) : last;
+    struct slice last = text;
+    for (size_t i = 0; i < text.size; i++) {
+        last = text.bytes[i] == ' ' ? slice_from(text, i + 1) : last;
     }
     const uint8_t *colon =
         last.size > 0 ? (const uint8_t *)memchr(last.bytes, ':', last.size) : NULL;
     size_t first = colon != NULL ? (size_t)(colon - last.bytes) : last.size;
-    return told && imap_nz_number_read(slice_first(last, first), &uids->first) &&
+    return imap_nz_number_read(slice_first(last, first), &uids->first) &&
            imap_nz_number_read(colon != NULL ? slice_from(last, first + 1) : last, &uids->last);
 }
 
+/* "APPENDUID 7 3:5", "COPYUID 7 1:3 3:5" */
+static bool uids_read(struct slice code, struct imap_range *uids)
+{
+    return (slice_equal(slice_first(code, sizeof("APPENDUID ") - 1), slice_text("APPENDUID ")) ||
+            slice_equal(slice_first(code, sizeof("COPYUID ") - 1), slice_text("COPYUID "))) &&
+           uids_read_last(code, uids);
+}
+
 /* As imap_notify_put, of a mailbox there: if nothing else has happened in it, nothing is told. */
-static void put_there(struct imap_notify_state *state, struct slice name, struct slice code)
+static void put_there(struct imap_notify_state *state, struct slice name, struct imap_range uids)
 {
     const struct notify_known *now = notify_abroad_find(state, name);
     struct notify_known *known =
         now != NULL ? notify_known_by_id(&state->known, now->shard, now->id) : NULL;
-    struct imap_range uids;
-    if (known != NULL && uids_read(code, &uids) && known->uidnext == uids.first &&
+    if (known != NULL && uids.first != 0 && known->uidnext == uids.first &&
         now->uidnext == uids.last + 1 && now->count >= known->count &&
         now->count - known->count == uids.last - uids.first + 1) {
         known->count = now->count;
@@ -141,10 +145,22 @@ static void put_there(struct imap_notify_state *state, struct slice name, struct
 static void command_put(struct imap_notify_state *state, const struct imap_command *command,
                         struct slice code)
 {
-    if (command->kind == IMAP_APPEND) {
-        put_there(state, command->appended.mailbox, code);
-    } else if (command->kind == IMAP_COPY) {
-        put_there(state, command->copy.mailbox, code);
+    struct imap_range uids = {0};
+    if (command->kind == IMAP_MOVE) {
+        put_there(state, command->copy.mailbox, state->moved);
+        state->moved = (struct imap_range){0};
+    } else if (command->kind == IMAP_COPY && uids_read(code, &uids)) {
+        put_there(state, command->copy.mailbox, uids);
+    } else if (command->kind == IMAP_APPEND && uids_read(code, &uids)) {
+        put_there(state, command->appended.mailbox, uids);
+    }
+}
+
+void imap_notify_moved(struct imap_session *session, struct slice code)
+{
+    struct imap_notify_state *state = session->notify;
+    if (state != NULL && !uids_read_last(code, &state->moved)) {
+        state->moved = (struct imap_range){0};
     }
 }
 
@@ -217,6 +233,7 @@ static void command_await(struct imap_notify_state *state, const struct imap_com
         name_await(state, command->appended.mailbox);
         return;
     case IMAP_COPY:
+    case IMAP_MOVE:
         name_await(state, command->copy.mailbox);
         return;
     default: /* SUBSCRIBE: whether somebody else is watched now */
@@ -242,6 +259,7 @@ bool imap_notify_waits(struct imap_session *session, const struct imap_answer *a
     case IMAP_DELETEACL:
     case IMAP_APPEND:
     case IMAP_COPY:
+    case IMAP_MOVE:
         break;
     default:
         return false;

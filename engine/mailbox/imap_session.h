@@ -247,6 +247,8 @@ enum imap_heard imap_agent_hear(struct imap_agent *agent, struct slice *bytes);
 /* No response is begun and not yet whole. */
 bool imap_agent_is_between(const struct imap_agent *agent);
 bool imap_agent_told_literal(const struct imap_agent *agent); /* that part was of a literal */
+/* The last bytes of the line of a response, of which that part was one; nothing in a literal. */
+struct slice imap_agent_line_tail(const struct imap_agent *agent);
 /* Of a tagged line, or of BYE; it lies there. */
 struct imap_answer imap_agent_answer(struct slice line);
 
@@ -586,6 +588,8 @@ void imap_notify_teach(const struct imap_session *session, struct imap_agent *ag
 /* The command has changed something on another shard, which is to be known before it is answered. False: no; else it is
  * answered later, the task is over, and the answer was copied. */
 bool imap_notify_waits(struct imap_session *session, const struct imap_answer *answer);
+/* What a MOVE has told before its answer: "COPYUID 7 1:3 3:5", or the end of it. Nothing: it has moved none. */
+void imap_notify_moved(struct imap_session *session, struct slice code);
 /* No command is under way, and the output has room: what has happened. session->notify is there. May begin a task. */
 void imap_notify_tell(struct imap_session *session);
 /* Does the client want to hear of flags in the selected mailbox? */
