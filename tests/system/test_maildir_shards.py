@@ -239,10 +239,9 @@ class MovedBetweenShardsOnMaildirs(test_mailbox_shards_moving.MovedBetweenShards
         found = glob.glob(os.path.join(state, ".outgoing", ".carried.*")) + glob.glob(os.path.join(state, "1", ".outgoing", ".carried.*"))
         return [len(glob.glob(os.path.join(folder, "cur", "*"))) for folder in found]
 
-    def test_a_move_waits_for_a_lock_when_its_client_has_gone_and_loses_nothing(self):
-        """Behind another change that waits for it, so that it finds the carriage as it is then."""
-        count, text = 20, test_mailbox_shards_sharing.letter(0)
-        service = self.service()
+    def waiting(self, service, count):
+        """bob moves these many to Team, and waits with all carried: behind a change of alice's for a lock that another has."""
+        text = test_mailbox_shards_sharing.letter(0)
         alice, bob = self.shared(service)
         self.fill(bob, "INBOX", count)
         lock = os.path.join(service.mail, "alice", ".Team", "dovecot-uidlist.lock")
@@ -250,18 +249,48 @@ class MovedBetweenShardsOnMaildirs(test_mailbox_shards_moving.MovedBetweenShards
             f.write(f"1:{socket.gethostname()}")  # lives as long as the machine
         alice.say(b"a APPEND Team {%d+}\r\n%s\r\n" % (len(text), text))
         client = Bare(service.imap).login("bob")
+        self.addCleanup(client.close)
         client.say(b"s SELECT INBOX\r\nm MOVE 1:* shared/alice/Team\r\n")
         wait_until(lambda: self.carriages(service) == [count], "all to be carried")
-        time.sleep(1)  # for them to wait for the lock
-        client.close()
-        time.sleep(1)  # for what would go with him
+        time.sleep(1)  # for the last to be answered
+        return alice, client, lock
+
+    def let_go(self, service, alice, lock):
+        """How many there are then."""
         os.remove(lock)
         self.assertTrue(alice.until(b"a ")[-1].startswith(b"a OK"))
         wait_until(lambda: not self.carriages(service), "the carriage to go")
         self.assertEqual(service.stop(), 0)
         service = self.service()
-        there = (self.messages(self.bare(service, "alice"), "Team"), self.messages(self.bare(service, "bob"), "INBOX"))
-        self.assertIn(there, ((count + 1, 0), (1, count)))
+        return self.messages(self.bare(service, "alice"), "Team"), self.messages(self.bare(service, "bob"), "INBOX")
+
+    def test_a_move_waits_for_a_lock_when_its_client_has_gone_and_loses_nothing(self):
+        service = self.service()
+        alice, client, lock = self.waiting(service, 20)
+        client.close()
+        time.sleep(1)  # for what would go with him
+        self.assertIn(self.let_go(service, alice, lock), ((21, 0), (1, 20)))
+
+    def test_what_another_program_removes_from_a_carriage_is_not_moved_and_not_lost(self):
+        service = self.service()
+        alice, client, lock = self.waiting(service, 20)
+        carried = glob.glob(os.path.join(service.mail, ".tubepost", ".outgoing", ".carried.*", "cur", "*"))
+        self.assertEqual(len(carried), 20)
+        os.remove(carried[7])
+        self.assertEqual(self.let_go(service, alice, lock), (1, 20))
+        with self.assertRaises(EOFError) as heard:
+            client.until(b"m OK")
+        self.assertIn(b"m NO", heard.exception.args[0])
+
+    def test_kill_9_while_all_is_carried_leaves_it_where_it_was(self):
+        service = self.service()
+        _, _, lock = self.waiting(service, 20)
+        self.assertEqual(service.stop(signal.SIGKILL), -signal.SIGKILL)
+        os.remove(lock)
+        service = self.service()
+        self.assertEqual(self.messages(self.bare(service, "bob"), "INBOX"), 20)
+        self.assertLessEqual(self.messages(self.bare(service, "alice"), "Team"), 1)
+        wait_until(lambda: not self.carriages(service), "the carriage to go")
         self.assertEqual(service.stop(), 0)
 
     def test_what_other_programs_have_put_there_is_carried_whatever_its_size(self):
