@@ -527,6 +527,26 @@ static void numbers_stay_what_they_are_when_mod_sequences_are_wanted(void **stat
     expect(rig, 1, "* 1 EXPUNGE");
 }
 
+/* Which uids they have there is told before the answer, by his own shard or by the one that has both mailboxes. */
+static void of_what_he_has_moved_there_himself_a_client_is_not_told(void **state)
+{
+    struct imap_rig *rig = bob_may_all(state, "lrswite");
+    talk(rig, 0, "c CREATE more\r\n", "OK");
+    talk(rig, 0, "r SETACL more bob lrite\r\n", "OK");
+    talk(rig, 1, "n NOTIFY SET (subtree shared (MessageNew MessageExpunge))\r\n", "OK");
+    talk(rig, 1, "s SELECT INBOX\r\n", "OK");
+    talk(rig, 1, "m MOVE 1 shared/alice/work\r\n", "OK");
+    expect(rig, 1, "] Moved\r\n");
+    rig_rounds(rig, 30);
+    expect_not(rig, 1, "* STATUS");
+    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
+    talk(rig, 1, "m UID MOVE 1 shared/alice/more\r\n", "OK");
+    expect(rig, 1, "] Moved\r\n");
+    rig_rounds(rig, 30);
+    expect_not(rig, 1, "* STATUS");
+    rest(rig);
+}
+
 int main(void)
 {
 #define SCENE(name) cmocka_unit_test_setup_teardown(name, imap_shards_set_up, imap_shards_tear_down)
@@ -538,6 +558,7 @@ int main(void)
         SCENE(a_set_may_be_as_long_as_a_command),
         SCENE(as_many_as_there_are_are_moved_there_and_back),
         SCENE(nothing_of_a_copy_is_seen_before_all_of_it_is),
+        SCENE(of_what_he_has_moved_there_himself_a_client_is_not_told),
         SCENE(a_move_goes_on_when_its_client_has_gone),
         SCENE(of_several_who_move_the_same_messages_one_moves_each),
         SCENE(nothing_that_was_moved_is_kept_as_if_it_had_been_expunged),

@@ -452,7 +452,7 @@ static void a_client_that_does_not_read_is_told_the_selected_mailbox_later(void 
     rig_rounds(rig, 100);
     bob->deaf = false;
     rig_hear(bob->stream, 0, bob);
-    snprintf(last, sizeof(last), "* %u FETCH (BODY[] {", LETTERS + 2);
+    snprintf(last, sizeof(last), "* %u FETCH (BODY[] {", (unsigned)LETTERS + 2);
     hear(rig, 1, last);
     expect(rig, 1, "* 3 FETCH (BODY[] {");
     talk(rig, 1, "n NOOP\r\n", "OK");
@@ -482,33 +482,6 @@ static void what_is_told_of_new_messages_is_not_copied(void **state)
     expect(rig, 1, " BODY[TEXT] {81}\r\n* 1 FETCH (UID 1 FLAGS () ");
     talk(rig, 1, "t STATUS INBOX (MESSAGES)\r\n", "OK");
     expect(rig, 1, "(MESSAGES 3)");
-}
-
-/* Which uids they have there is told before the answer, by his own shard or by the one that has both mailboxes. */
-static void of_what_he_has_moved_there_himself_a_client_is_not_told(void **state)
-{
-    struct imap_rig *rig =
-        bob_listens(state, "lrsite", "(subtree shared (MessageNew MessageExpunge))");
-    talk(rig, 0, "c CREATE more\r\n", "OK");
-    talk(rig, 0, "r SETACL more bob lrsite\r\n", "OK");
-    append(rig, 1, "INBOX", LETTER);
-    append(rig, 1, "INBOX", LETTER);
-    rig_rounds(rig, 30);
-    talk(rig, 1, "s SELECT INBOX\r\n", "OK");
-    forget(rig, 1);
-    talk(rig, 1, "m MOVE 1:2 shared/alice/work\r\n", "OK");
-    expect_not(rig, 1, "STATUS");
-    forget(rig, 1);
-    bob_hears_nothing(rig);
-    talk(rig, 1, "s SELECT shared/alice/work\r\n", "OK");
-    forget(rig, 1);
-    talk(rig, 1, "m UID MOVE 1:2 shared/alice/more\r\n", "OK");
-    expect(rig, 1, "] Moved\r\n");
-    expect_not(rig, 1, "STATUS");
-    forget(rig, 1);
-    bob_hears_nothing(rig);
-    append(rig, 0, "more", LETTER);
-    hear(rig, 1, "* STATUS shared/alice/more (MESSAGES 3 ");
 }
 
 /* Its numbers move by his own commands, and by nothing else. */
@@ -694,7 +667,6 @@ int main(void)
         SCENE(the_selected_mailbox_stays_as_it_was_until_it_is_asked_for),
         SCENE(a_client_that_does_not_read_is_told_the_selected_mailbox_later),
         SCENE(what_is_told_of_new_messages_is_not_copied),
-        SCENE(of_what_he_has_moved_there_himself_a_client_is_not_told),
         SCENE(what_he_takes_away_himself_is_told_of_a_mailbox_that_stays_as_it_was),
         SCENE(of_the_selected_mailbox_there_is_no_status),
         SCENE(too_many_mailboxes_of_another_shard_end_it),
