@@ -174,16 +174,22 @@ static void others_have_their_turn_meanwhile(void **state)
     }
 }
 
-/* INBOX is not loaded any more; nobody has it open. */
-static void unload(struct imap_rig *rig)
+/* It is not loaded any more; nobody has it open. */
+static void unload_named(struct imap_rig *rig, const char *name)
 {
     struct mailstore_user *user;
-    talk(rig, 0, "u UNSELECT\r\n", "OK");
     assert_int_equal(mailstore_user_open(rig->store.store, slice_text("alice"), &user), 0);
-    struct mailstore_box *box = mailstore_box_find(user, slice_text("INBOX"));
+    struct mailstore_box *box = mailstore_box_find(user, slice_text(name));
+    assert_non_null(box);
     assert_int_equal(box->open_count, 0);
     box_unload(box_private(box));
     mailstore_user_close(rig->store.store, user);
+}
+
+static void unload(struct imap_rig *rig)
+{
+    talk(rig, 0, "u UNSELECT\r\n", "OK");
+    unload_named(rig, "INBOX");
 }
 
 static void a_select_of_many_loads_them_over_rounds_and_says_the_same(void **state)
@@ -230,6 +236,48 @@ static void a_client_that_goes_while_its_mailbox_is_loaded_leaves_nothing(void *
     assert_int_equal(rig->mailbox.counters.sessions, 1);
     talk(rig, 1, "s SELECT INBOX\r\n", "OK");
     expect(rig, 1, "* 25000 EXISTS\r\n");
+}
+
+/* Another session does this between the pieces of a SELECT of "big". */
+static void select_meanwhile(struct imap_rig *rig, const char *select, const char *meanwhile)
+{
+    bool answered = false, done = false;
+    unload_named(rig, "big");
+    say(rig, 0, select);
+    mailstore_rig_round(&rig->store);
+    shard_round(&rig->shard);
+    say(rig, 1, meanwhile);
+    for (unsigned rounds = 0; !answered || !done; rounds++) {
+        assert_true(rounds < 100);
+        mailstore_rig_round(&rig->store);
+        shard_round(&rig->shard);
+        done = strstr(rig->clients[1].heard, "m OK ") != NULL;
+        answered = strstr(rig->clients[0].heard, "s OK ") != NULL ||
+                   strstr(rig->clients[0].heard, "s NO ") != NULL;
+        assert_true(done || strstr(rig->clients[0].heard, "s OK ") == NULL);
+    }
+}
+
+/* What is told is what there is when it is loaded, or that there is none. */
+static void what_becomes_of_a_mailbox_while_it_is_loaded_is_told(void **state)
+{
+    struct imap_rig *rig = filled(state);
+    talk(rig, 0, "c CREATE big\r\n", "OK");
+    for (unsigned i = 0; i < 4; i++) { /* so many that a change is done before all are loaded */
+        talk(rig, 0, "c COPY 1:* big\r\n", "OK");
+    }
+    talk(rig, 0, "c UNSELECT\r\n", "OK");
+    talk(rig, 0, "c ENABLE QRESYNC\r\n", "OK");
+    select_meanwhile(rig, "s SELECT big (QRESYNC (1 1))\r\n", "m APPEND big {5+}\r\nA: b\n\r\n");
+    expect(rig, 0, "* 100001 EXISTS\r\n");
+    expect(rig, 0, "s OK ");
+    talk(rig, 0, "u UNSELECT\r\n", "OK");
+    select_meanwhile(rig, "s SELECT big\r\n", "m RENAME big other\r\n");
+    expect(rig, 0, "s NO ");
+    talk(rig, 1, "m RENAME other big\r\n", "OK");
+    select_meanwhile(rig, "s EXAMINE big\r\n", "m DELETE big\r\n");
+    expect(rig, 0, "s NO ");
+    talk(rig, 0, "s SELECT INBOX\r\n", "OK");
 }
 
 static void catenate_from_a_mailbox_of_many_loads_it_first(void **state)
@@ -323,6 +371,7 @@ int main(void)
         TEST(others_have_their_turn_meanwhile),
         TEST(a_select_of_many_loads_them_over_rounds_and_says_the_same),
         TEST(a_client_that_goes_while_its_mailbox_is_loaded_leaves_nothing),
+        TEST(what_becomes_of_a_mailbox_while_it_is_loaded_is_told),
         TEST(catenate_from_a_mailbox_of_many_loads_it_first),
         TEST(an_answer_that_is_not_read_is_not_made),
         TEST(while_a_search_waits_for_a_text_the_next_ones_are_read_too),
