@@ -161,7 +161,7 @@ CopyArrivalDate yes
         self.assertEqual(len(self.assert_alike(local, "INBOX")), 20)
         # Here: flags, one that goes, one that comes, and a mailbox that is new.
         near = mailbox.Maildir(os.path.join(local, "INBOX"), create=False)
-        names = list(near.keys())
+        names = sorted(near.keys(), key=lambda name: int(near[name]["Message-ID"][1:].split("@")[0]))  # what goes there is another
         for name in names[:4]:
             message = near[name]
             message.set_flags("RS")
