@@ -50,22 +50,34 @@ static void show_progress(const char *verb, const json_t *job)
             verb, number_of(job, "looked"), number_of(job, "matched"), number_of(job, "done"));
 }
 
+/* Only here is the user's interrupt taken: it would end the wait for an answer, which has a time limit, as a failure. */
+static void pause_ms(long ms)
+{
+    struct timespec pause = {.tv_nsec = ms * 1000000};
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &signals, NULL);
+    nanosleep(&pause, NULL);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
 /* Until it is over. An interrupt of the user's ends it, as it would end postsuper. */
 static int follow(struct tool *tool, const char *verb, uint64_t number, json_t **job)
 {
     const bool shown = isatty(STDERR_FILENO) && !tool->as_json;
-    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = interrupt};
     bool progressed = false, cancelled = false;
     long wait_ms = ASK_FIRST_MS;
     sigaction(SIGINT, &action, NULL);
+    pause_ms(0);
     int code = ask_job(tool, "job", number, job);
     while (code == EX_OK && strcmp(state_of(*job), "running") == 0) {
-        struct timespec pause = {.tv_nsec = wait_ms * 1000000};
         if (shown && wait_ms >= ASK_MS) {
             show_progress(verb, *job);
             progressed = true;
         }
-        nanosleep(&pause, NULL);
+        pause_ms(wait_ms);
         wait_ms = 2 * wait_ms < ASK_MS ? 2 * wait_ms : ASK_MS;
         bool cancels = interrupted && !cancelled;
         code = ask_job(tool, cancels ? "cancel" : "job", number, job);

@@ -142,7 +142,7 @@ class Tool(unittest.TestCase):
         tool.send_signal(signal.SIGINT)
         server.interrupted.set()
         out, err = tool.communicate(timeout=60)
-        self.assertEqual(server.requests.count("queue cancel job=3"), 1)
+        self.assertEqual(server.requests.count("queue cancel job=3"), 1, (tool.returncode, out, err))
         self.assertEqual((tool.returncode, out, err),
                          (75, "1 recipient deleted\n", "tubepost: the job was cancelled before its end\n"))
 
