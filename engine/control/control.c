@@ -43,6 +43,7 @@ struct control {
     struct listener *listener;
     struct list_node sessions;
     unsigned session_count, asked_count;
+    bool rests;
 };
 
 static void session_free(struct session *session)
@@ -162,7 +163,7 @@ static void session_ask(struct session *session)
 /* What is answered is written; true: the next line may be read. */
 static bool session_listens(struct session *session)
 {
-    if (!output_drain(session) || session->state == SESSION_ASKED) {
+    if (!output_drain(session) || session->state == SESSION_ASKED || session->control->rests) {
         return false;
     }
     session->state = SESSION_LISTENING;
@@ -301,6 +302,11 @@ int64_t control_user(const struct control_request *request)
 {
     const struct session *session = (const struct session *)(const void *)request;
     return session->user;
+}
+
+void control_rest(struct control *control)
+{
+    control->rests = true;
 }
 
 unsigned control_pending(const struct control *control)

@@ -125,6 +125,8 @@ int64_t control_user(const struct control_request *request);
  * request's line lies in it still, and was told already. *finished: so was the operator's FIN. The request is gone; within
  * `ask` when that returns. NULL: the operator has gone, and the request must still be finished. */
 struct stream *control_take_over(struct control_request *request, bool *finished);
+/* No line is read any more: what was asked is answered, and nothing else is. */
+void control_rest(struct control *control);
 /* How many requests are asked and not finished. */
 unsigned control_pending(const struct control *control);
 

@@ -295,6 +295,13 @@ int relay_control_open(struct relay_control **opened, const struct relay_control
     return 0;
 }
 
+void relay_control_rest(struct relay_control *control)
+{
+    if (control != NULL) {
+        control_rest(control->control);
+    }
+}
+
 bool relay_control_quiet(const struct relay_control *control)
 {
     return control_pending(control->control) == 0 && queue_jobs_quiet(control) &&

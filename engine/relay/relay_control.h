@@ -28,6 +28,8 @@ struct relay_control_settings {
 /* 0 or -errno. Owned by the caller. */
 int relay_control_open(struct relay_control **control,
                        const struct relay_control_settings *settings);
+/* No further question is taken. NULL is fine. */
+void relay_control_rest(struct relay_control *control);
 /* No question is under way any more? */
 bool relay_control_quiet(const struct relay_control *control);
 void relay_control_close(struct relay_control *control);

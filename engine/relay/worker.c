@@ -1,7 +1,6 @@
 #include "engine/relay/worker.h"
 #include "engine/lookup/lookup.h"
 #include "engine/disk/disk.h"
-#include "engine/net/capture.h"
 #include "engine/net/networks.h"
 #include "engine/net/stack.h"
 #include "engine/relay/lease_desk.h"
@@ -16,6 +15,7 @@
 #include "queue/log/log_found.h"
 #include "queue/spool/spool.h"
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -45,7 +45,8 @@ struct worker {
     struct relay_control *control;
     char hostname[256]; /* outlives the configuration */
     bool draining;
-    bool serving; /* relay_round may be called */
+    atomic_bool over; /* it has left its rounds: of the first, the operator has all answers */
+    bool serving;     /* relay_round may be called */
     struct shard_message drain_message;
     void (*started)(void *owner, int status);
     void *started_owner;
@@ -122,13 +123,12 @@ static int leases_arm(void *self)
     return lease_desk_busy(((struct worker *)self)->leases) ? -EAGAIN : SHARD_ARM_URING;
 }
 
-static bool is_captured(const struct worker *worker)
+/* What the operator asks, captures too, the first shard asks the others: it is the first to end. */
+static bool is_asked(const struct worker *worker)
 {
-    bool captured = false;
-    for (unsigned i = 0; worker->bypass != NULL && i < worker->port_count; i++) {
-        captured = captured || capture_is_on(worker->stacks[i]);
-    }
-    return captured;
+    return worker->settings.index == 0
+               ? worker->control != NULL && !relay_control_quiet(worker->control)
+               : !atomic_load_explicit(&worker->settings.all[0]->over, memory_order_acquire);
 }
 
 /* The last part of a drain: everything is answered, the log is on the disk, the replies are out. */
@@ -136,9 +136,11 @@ static unsigned drain_poll(void *self, uint64_t now_ns)
 {
     struct worker *worker = self;
     (void)now_ns;
-    if (worker->draining && relay_drained(worker->relay) && log_is_quiet(worker->log) &&
-        !is_captured(worker) && (worker->control == NULL || relay_control_quiet(worker->control))) {
-        shard_stop(&worker->shard);
+    if (worker->draining && relay_drained(worker->relay) && log_is_quiet(worker->log)) {
+        relay_control_rest(worker->control);
+        if (!is_asked(worker)) {
+            shard_stop(&worker->shard);
+        }
     }
     return 0;
 }
@@ -615,6 +617,14 @@ static void worker_end(struct worker *worker)
     }
 }
 
+static void over(struct worker *worker)
+{
+    atomic_store_explicit(&worker->over, true, memory_order_release);
+    for (unsigned i = 1; i < worker->settings.conf->shards && worker->settings.index == 0; i++) {
+        shard_wake(worker_shard(worker->settings.all[i]));
+    }
+}
+
 int worker_run(struct worker *worker, void (*started)(void *owner, int status), void *owner)
 {
     worker->started = started;
@@ -622,9 +632,11 @@ int worker_run(struct worker *worker, void (*started)(void *owner, int status), 
     int status = memory_thread_enter();
     if (status < 0) {
         started(owner, status);
+        over(worker);
         return status;
     }
     status = shard_run(&worker->shard, worker_start, worker);
+    over(worker);
     worker_end(worker);
     memory_thread_leave();
     return status;
@@ -643,9 +655,7 @@ void worker_drain(struct worker *worker)
 {
     worker->drain_message.run = drain_arrived;
     if (shard_post(&worker->shard, &worker->drain_message) < 0) {
-        shard_stop(
-            &worker
-                 ->shard); /* no memory for a message: end without grace; the log has what was promised */
+        shard_stop(&worker->shard); /* without grace: the log has what was promised */
     }
 }
 

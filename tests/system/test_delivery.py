@@ -1,8 +1,10 @@
 """From a client to a next hop: bodies exact, each recipient its own fate, retries, bounces, restarts."""
+import contextlib
 import email
 import email.policy
 import os
 import smtplib
+import socket
 import subprocess
 import threading
 import unittest
@@ -16,6 +18,18 @@ QUICK = "retry: {first: 300ms, limit: 1s, expire: 30s, jitter_pct: 0}"
 def send(port, sender, recipients, body=MESSAGE):
     with smtplib.SMTP(RELAY, port, timeout=60) as client:
         return client.sendmail(sender, recipients, body)
+
+
+def ask_until_it_ends(path):
+    with socket.socket(socket.AF_UNIX) as control, contextlib.suppress(OSError):
+        control.settimeout(60)
+        control.connect(path)
+        answers = control.makefile()
+        line = "begin"
+        while line:
+            control.sendall(b"status\n" * 20)
+            for _ in range(20):
+                line = answers.readline()
 
 
 class Delivery(SystemTest):
@@ -39,6 +53,17 @@ class Delivery(SystemTest):
         trace = email.message_from_bytes(body, policy=email.policy.default)["Received"]
         self.assertIn("by relay.test", trace)
         self.assertIn(PEER, trace)
+
+    def test_a_relay_of_several_shards_ends_while_its_operator_asks(self):
+        """What he asks goes from the first shard to the others, which may have nothing else to do any more."""
+        for _ in range(5):
+            relay = self.relay(self.smtp_route(self.sink()), settings="shards: 2")
+            askers = [threading.Thread(target=ask_until_it_ends, args=(os.path.join(self.folder, "control"),)) for _ in range(8)]
+            for asker in askers:
+                asker.start()
+            self.assertEqual(relay.stop(), 0, relay.output()[-3000:])
+            for asker in askers:
+                asker.join()
 
     def test_a_message_arrives_by_smtp_over_tcp_and_the_connection_is_used_again(self):
         sink = self.sink()

@@ -267,6 +267,19 @@ static void a_second_request_waits_for_the_first_answer(void **state)
     assert_non_null(strstr(fixture->heard, "{\"end\":\"ok\",\"count\":5}\n"));
 }
 
+static void once_it_rests_what_was_asked_is_answered_and_nothing_else_is_taken(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    say(fixture, "status\nqueue flush\n");
+    control_rest(fixture->control);
+    answer_status(fixture->asked[0]);
+    fake_network_run(fixture->network);
+    say(fixture, "status\n");
+    assert_int_equal(fixture->asked_count, 1);
+    assert_int_equal(control_pending(fixture->control), 0);
+    assert_non_null(strstr(fixture->heard, "\"end\":\"ok\""));
+}
+
 static void an_operator_who_goes_is_answered_to_nobody(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -429,6 +442,7 @@ int main(void)
         SOCKET_TEST(requests_that_come_together_are_answered_one_after_the_other),
         SOCKET_TEST(an_operator_who_goes_is_known_to_have_gone),
         SOCKET_TEST(a_second_request_waits_for_the_first_answer),
+        SOCKET_TEST(once_it_rests_what_was_asked_is_answered_and_nothing_else_is_taken),
         SOCKET_TEST(an_operator_who_goes_is_answered_to_nobody),
         SOCKET_TEST(a_connection_that_is_taken_over_is_the_answerers_with_all_that_came),
         SOCKET_TEST(an_end_that_came_with_the_request_is_told_to_who_takes_over),
