@@ -343,6 +343,14 @@ static void settling_end(struct imap_session *session, struct imap_task *task)
     arena_close(&((struct settling *)task)->texts);
 }
 
+bool imap_abroad_keep_answer(struct arena *texts, const struct imap_answer *answer,
+                             struct imap_answer *kept)
+{
+    *kept = (struct imap_answer){.result = answer->result};
+    return (answer->code.size == 0 || arena_copy(texts, answer->code, &kept->code)) &&
+           (answer->text.size == 0 || arena_copy(texts, answer->text, &kept->text));
+}
+
 enum imap_step imap_abroad_settle(struct imap_session *session, const struct imap_answer *answer)
 {
     struct settling *settling =
@@ -352,12 +360,8 @@ enum imap_step imap_abroad_settle(struct imap_session *session, const struct ima
     }
     settling->task = (struct imap_task){.step = settling_step, .end = settling_end};
     settling->agent = session->abroad->selected;
-    settling->answer.result = answer->result;
     arena_open(&settling->texts, 2 * IMAP_CODE_BYTES_MAX);
-    if ((answer->code.size > 0 &&
-         !arena_copy(&settling->texts, answer->code, &settling->answer.code)) ||
-        (answer->text.size > 0 &&
-         !arena_copy(&settling->texts, answer->text, &settling->answer.text))) {
+    if (!imap_abroad_keep_answer(&settling->texts, answer, &settling->answer)) {
         arena_close(&settling->texts);
         free(settling);
         return imap_session_answer(session, answer);

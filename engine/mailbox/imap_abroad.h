@@ -37,6 +37,10 @@ enum imap_heard imap_abroad_relay(struct imap_session *session, struct imap_agen
 /* The agent has ended under the command: bye: its words; NULL: none. The task is over. */
 enum imap_step imap_abroad_lost(struct imap_session *session, struct imap_agent *agent,
                                 const struct imap_answer *bye);
+/* An answer that is given later than the task that made it ends. False: memory is short. */
+struct arena;
+bool imap_abroad_keep_answer(struct arena *texts, const struct imap_answer *answer,
+                             struct imap_answer *kept);
 /* Answers, of a selected mailbox behind what has happened in it, which is on another shard. */
 enum imap_step imap_abroad_settle(struct imap_session *session, const struct imap_answer *answer);
 /* The agent, which is given, was told a whole command: what it says and answers is handed on. */

@@ -191,12 +191,8 @@ static struct waiting *waiting_new(const struct imap_answer *answer)
         return NULL;
     }
     waiting->task = (struct imap_task){.step = waiting_step, .end = waiting_end, .is_change = true};
-    waiting->answer.result = answer->result;
     arena_open(&waiting->texts, 2 * IMAP_CODE_BYTES_MAX);
-    if ((answer->code.size > 0 &&
-         !arena_copy(&waiting->texts, answer->code, &waiting->answer.code)) ||
-        (answer->text.size > 0 &&
-         !arena_copy(&waiting->texts, answer->text, &waiting->answer.text))) {
+    if (!imap_abroad_keep_answer(&waiting->texts, answer, &waiting->answer)) {
         arena_close(&waiting->texts);
         free(waiting);
         return NULL;
